@@ -1,0 +1,169 @@
+"""MessagePack in and out of a byte stream, with limits.
+
+Costs: feeding n bytes in any number of pieces is O(n); at most one message limit and one piece are
+ever buffered. Nesting is bounded by the MessagePack library (1,024). What leaves
+here is validated; inside, types are trusted.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import msgpack
+import msgspec
+
+from protocol.errors import Code, ProtocolViolation
+from protocol.messages import MAX_MESSAGE_BYTES, LocationRecord, Message
+
+__all__ = [
+    "MessageDecoder",
+    "UnknownType",
+    "ValueReader",
+    "decode_location",
+    "encode",
+    "encode_location",
+]
+
+_MAX_STRING = 4096
+_MAX_ARRAY = 1024
+_MAX_MAP = 64
+
+_Record = TypeVar("_Record", bound=msgspec.Struct)
+
+encode = msgspec.msgpack.Encoder().encode
+"""Return the MessagePack bytes of a message."""
+
+
+class UnknownType(msgspec.Struct, frozen=True):
+    """A well-formed message whose `type` this side does not know."""
+
+    type: str
+
+
+class ValueReader:
+    """A stream of MessagePack values, each of at most `max_bytes` bytes.
+
+    `feed` bytes, then iterate over the values that are whole. After a `ProtocolViolation` the
+    stream has no meaning any more.
+    """
+
+    def __init__(
+        self,
+        max_bytes: int = MAX_MESSAGE_BYTES,
+        max_piece: int = 1 << 20,
+        max_array: int = _MAX_ARRAY,
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._start = 0
+        self._fed = 0
+        self._unpacker = msgpack.Unpacker(
+            raw=False,
+            strict_map_key=True,
+            max_buffer_size=max_bytes + max_piece,
+            max_str_len=min(_MAX_STRING, max_bytes),
+            max_bin_len=max_bytes,
+            max_array_len=max_array,
+            max_map_len=_MAX_MAP,
+            max_ext_len=0,
+        )
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes as they came from the stream: at most `max_piece` at once."""
+        self._fed += len(data)
+        try:
+            self._unpacker.feed(data)
+        except msgpack.exceptions.BufferFull:
+            raise self._too_large() from None
+
+    def rest(self) -> bytes:
+        """Return the bytes that were fed and belong to no value yet, and forget them."""
+        return bytes(self._unpacker.read_bytes(self._fed - self._start))
+
+    def __iter__(self) -> Iterator[Any]:
+        unpacker = self._unpacker
+        while True:
+            try:
+                value = unpacker.unpack()
+            except msgpack.OutOfData:
+                if self._fed - self._start > self._max_bytes:
+                    raise self._too_large() from None
+                return
+            except (ValueError, TypeError, RecursionError) as error:
+                raise ProtocolViolation(
+                    f"not MessagePack within the limits: {error or type(error).__name__}"
+                ) from None
+            end = unpacker.tell()
+            if end - self._start > self._max_bytes:
+                raise self._too_large()
+            self._start = end
+            yield value
+
+    def _too_large(self) -> ProtocolViolation:
+        return ProtocolViolation(
+            f"a message may have at most {self._max_bytes} bytes", code=Code.MESSAGE_TOO_LARGE
+        )
+
+
+class MessageDecoder:
+    """Turns a byte stream into the messages of one table."""
+
+    def __init__(
+        self, table: Mapping[str, type[Message]], max_bytes: int = MAX_MESSAGE_BYTES
+    ) -> None:
+        self._table = table
+        self._reader = ValueReader(max_bytes)
+
+    def receive(self, data: bytes) -> Iterator[Message | UnknownType]:
+        """Feed bytes and yield each message that is whole.
+
+        Raises:
+            ProtocolViolation: from the iterator, after the messages that came before the fault.
+        """
+        self._reader.feed(data)
+        for value in self._reader:
+            yield to_message(value, self._table)
+
+
+def to_message(value: object, table: Mapping[str, type[Message]]) -> Message | UnknownType:
+    """Validate one decoded value against a table.
+
+    Raises:
+        ProtocolViolation: not a map with a `type`, nested too deep, or a field at fault.
+    """
+    if type(value) is not dict:
+        raise ProtocolViolation("a message must be a map")
+    kind = value.get("type")
+    if type(kind) is not str:
+        raise ProtocolViolation("a message must have a type")
+    cls = table.get(kind)
+    if cls is None:
+        return UnknownType(kind[:64])
+    try:
+        return msgspec.convert(value, cls)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise ProtocolViolation(f"{kind}: {error}") from None
+
+
+def encode_location(record: LocationRecord) -> bytes:
+    """Return the bytes of a location record, as `register` and `update` carry and sign them."""
+    return encode(record)
+
+
+def decode_location(data: bytes) -> LocationRecord:
+    """Read the bytes of a location record.
+
+    Raises:
+        ProtocolViolation: malformed, or over a limit.
+    """
+    reader = ValueReader(max_array=512)
+    reader.feed(data)
+    values = list(reader)
+    if len(values) != 1 or type(values[0]) is not dict or reader.rest():
+        raise ProtocolViolation("location: must be one map")
+    try:
+        record = msgspec.convert(values[0], LocationRecord)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise ProtocolViolation(f"location: {error}") from None
+    names = [service.service for service in record.services]
+    if len(set(names)) != len(names):
+        raise ProtocolViolation("location: a service is named twice")
+    return record

@@ -1,0 +1,225 @@
+"""Error codes on the wire and the exceptions that users see.
+
+Every code is named once, here; whether a client may come back after it is a property of the code
+and is decided nowhere else. No I/O, no rendering.
+"""
+
+from enum import StrEnum
+
+__all__ = [
+    "Code",
+    "ConnectionClosed",
+    "IdentityError",
+    "LimitExceeded",
+    "PathFailed",
+    "PeerOffline",
+    "ProtocolViolation",
+    "Refused",
+    "RelayUnavailable",
+    "RequestTimeout",
+    "RoamRelayError",
+    "SessionClosed",
+    "SessionLost",
+    "UnknownPeer",
+    "UnknownService",
+    "WrongIdentity",
+    "error_for",
+]
+
+
+class Code(StrEnum):
+    """A reason as it stands in `error`, `service_response` and `path_reject` messages."""
+
+    # The sender's message is at fault; the connection is closed.
+    BAD_MESSAGE = "bad_message"
+    MESSAGE_TOO_LARGE = "message_too_large"
+    UNEXPECTED_MESSAGE = "unexpected_message"
+    VERSION_UNSUPPORTED = "version_unsupported"
+    # The sender's message is not understood; the connection lives on.
+    UNKNOWN_TYPE = "unknown_type"
+    # Identity.
+    BAD_GUID = "bad_guid"
+    BAD_SIGNATURE = "bad_signature"
+    STALE_SEQUENCE = "stale_sequence"
+    NOT_ADMITTED = "not_admitted"
+    SUPERSEDED = "superseded"
+    # The state of a control connection.
+    HANDSHAKE_TIMEOUT = "handshake_timeout"
+    HEARTBEAT_TIMEOUT = "heartbeat_timeout"
+    SLOW_CONSUMER = "slow_consumer"
+    RESTARTING = "restarting"
+    INTERNAL = "internal"
+    # Limits; `retry_after` says when to come back.
+    LIMIT_EXCEEDED = "limit_exceeded"
+    # A service request.
+    UNKNOWN_PEER = "unknown_peer"
+    UNKNOWN_SERVICE = "unknown_service"
+    UNKNOWN_REQUEST = "unknown_request"
+    PEER_OFFLINE = "peer_offline"
+    NO_ENDPOINT = "no_endpoint"
+    REFUSED = "refused"
+    REQUEST_TIMEOUT = "request_timeout"
+    # A plane ticket.
+    TICKET_UNKNOWN = "ticket_unknown"
+    TICKET_USED = "ticket_used"
+    TICKET_EXPIRED = "ticket_expired"
+    TICKET_FOREIGN = "ticket_foreign"
+    # A path hello.
+    SESSION_UNKNOWN = "session_unknown"
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether a client may come back by itself after its connection ended with this code."""
+        return self not in _FINAL
+
+
+_FINAL = frozenset(
+    {
+        Code.BAD_MESSAGE,
+        Code.MESSAGE_TOO_LARGE,
+        Code.UNEXPECTED_MESSAGE,
+        Code.VERSION_UNSUPPORTED,
+        Code.BAD_GUID,
+        Code.BAD_SIGNATURE,
+        Code.NOT_ADMITTED,
+        Code.SUPERSEDED,
+    }
+)
+
+
+class RoamRelayError(Exception):
+    """The root of every exception that this project raises for its users.
+
+    `code` is the wire code where the error has one.
+    """
+
+    code: Code | None = None
+
+    def __init__(self, reason: str = "", *, code: Code | None = None) -> None:
+        super().__init__(reason or (code.value if code else self.__class__.__name__))
+        self.reason = str(self)
+        if code is not None:
+            self.code = code
+
+
+class ProtocolViolation(RoamRelayError):
+    """The other side broke the protocol; `code` says how."""
+
+    code = Code.BAD_MESSAGE
+
+
+class IdentityError(RoamRelayError):
+    """A key file or a GUID cannot be used."""
+
+    code = Code.BAD_GUID
+
+
+class WrongIdentity(RoamRelayError):
+    """Another key answered than the one that was asked for. Names both GUIDs."""
+
+    code = Code.BAD_SIGNATURE
+
+    def __init__(self, expected: str, actual: str, where: str) -> None:
+        super().__init__(f"expected peer {expected} at {where}, but the key there is {actual}")
+        self.expected = expected
+        self.actual = actual
+
+
+class RelayUnavailable(RoamRelayError):
+    """The relay cannot be reached, or refuses this peer for good (`code` says why)."""
+
+
+class UnknownPeer(RoamRelayError):
+    """Nobody with this GUID has registered."""
+
+    code = Code.UNKNOWN_PEER
+
+
+class UnknownService(RoamRelayError):
+    """The peer is registered, but not for this service (or not for this caller)."""
+
+    code = Code.UNKNOWN_SERVICE
+
+
+class PeerOffline(RoamRelayError):
+    """The peer is registered but not attached. `last_seen` is in seconds ago."""
+
+    code = Code.PEER_OFFLINE
+
+    def __init__(self, reason: str = "", *, last_seen: float | None = None) -> None:
+        super().__init__(reason)
+        self.last_seen = last_seen
+
+
+class Refused(RoamRelayError):
+    """The other peer, or the relay on its behalf, said no. `reason` is its own word."""
+
+    code = Code.REFUSED
+
+
+class LimitExceeded(RoamRelayError):
+    """A limit was reached. `retry_after` says how many seconds to wait."""
+
+    code = Code.LIMIT_EXCEEDED
+
+    def __init__(self, reason: str = "", *, retry_after: float = 1.0) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class RequestTimeout(RoamRelayError):
+    """The other peer did not answer in time, and nothing more is known."""
+
+    code = Code.REQUEST_TIMEOUT
+
+
+class PathFailed(RoamRelayError):
+    """No path could be made. `attempts` lists what was tried and what each said."""
+
+    def __init__(self, reason: str, attempts: tuple[str, ...] = ()) -> None:
+        super().__init__("; ".join((reason, *attempts)))
+        self.attempts = attempts
+
+
+class ConnectionClosed(RoamRelayError):
+    """The peer or the control connection has been closed by its owner."""
+
+
+class SessionClosed(RoamRelayError):
+    """The session is closed: nothing more can be sent, and all received messages were read."""
+
+
+class SessionLost(RoamRelayError):
+    """The session ended without a clean close.
+
+    `unacknowledged` is the number of messages sent here that the other side is not known to have.
+    """
+
+    def __init__(self, reason: str, *, unacknowledged: int = 0) -> None:
+        super().__init__(f"{reason} ({unacknowledged} messages were not acknowledged)")
+        self.unacknowledged = unacknowledged
+
+
+def error_for(
+    code: Code,
+    reason: str = "",
+    *,
+    last_seen: float | None = None,
+    retry_after: float | None = None,
+) -> RoamRelayError:
+    """Return the exception that stands for a wire code: one ladder, used by every shell."""
+    match code:
+        case Code.UNKNOWN_PEER:
+            return UnknownPeer(reason)
+        case Code.UNKNOWN_SERVICE:
+            return UnknownService(reason)
+        case Code.PEER_OFFLINE:
+            return PeerOffline(reason, last_seen=last_seen)
+        case Code.REFUSED | Code.NO_ENDPOINT:
+            return Refused(reason, code=code)
+        case Code.LIMIT_EXCEEDED:
+            return LimitExceeded(reason, retry_after=1.0 if retry_after is None else retry_after)
+        case Code.REQUEST_TIMEOUT:
+            return RequestTimeout(reason)
+        case _:
+            return RoamRelayError(reason, code=code)

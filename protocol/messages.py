@@ -1,0 +1,304 @@
+"""Every message of the protocol, one frozen class each, and the tables that name them.
+
+The flow on a control connection (all messages are MessagePack maps with a `type`):
+
+    peer                                    relay
+    hello            ────────────────────▶
+                     ◀────────────────────  challenge
+    register         ────────────────────▶
+                     ◀────────────────────  registered
+    then, in any order and number:
+    update           ────────────────────▶         ◀──  registered
+    ping / pong      ◀───────────────────▶
+    service_request_to ──────────────────▶  (caller)
+                     ◀────────────────────  service_request_from  (callee; not in p2p)
+    service_answer   ────────────────────▶  (callee)
+                     ◀────────────────────  service_response  (caller)
+                     ◀────────────────────  restarting, error
+
+and at the head of a path, inside the peers' own TLS: path_hello, then path_welcome or path_reject.
+
+Times are seconds. Unknown keys are ignored everywhere. What each message means, field by field, is
+in docs/protocol.md.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from protocol.endpoint import SignedEntry
+from protocol.errors import Code
+from protocol.identity import GUID_LENGTH
+
+VERSION = 1
+"""The protocol's version; also in the upgrade token and the WebSocket subprotocol."""
+UPGRADE_TOKEN = "roam-relay/1"
+"""`Upgrade:` of the raw carrier, of control and plane alike."""
+WEBSOCKET_PROTOCOL = "roam-relay.1"
+"""`Sec-WebSocket-Protocol` of the WebSocket carrier (a token may not hold a slash)."""
+
+MAX_MESSAGE_BYTES = 65_536
+"""The largest control message or path hello, in bytes on the wire."""
+MAX_ENTRIES = 16
+"""Endpoints of one service in one location record."""
+MAX_SERVICES = 16
+"""Services of one location record."""
+MAX_DISCLOSE = 256
+"""GUIDs in one disclosure list."""
+
+Guid = Annotated[str, Meta(min_length=GUID_LENGTH, max_length=GUID_LENGTH)]
+Service = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+"""1–63 of a–z, 0–9 and inner hyphens: it is a DNS label too."""
+ServiceName = Annotated[str, Meta(min_length=1, max_length=63)]
+"""A service that is asked for: one that breaks the pattern is simply registered nowhere."""
+Nonce = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
+SessionId = Annotated[bytes, Meta(min_length=16, max_length=16)]
+InstanceId = Annotated[bytes, Meta(min_length=16, max_length=16)]
+RequestId = Annotated[int, Meta(ge=0, lt=2**32)]
+Reason = Annotated[str, Meta(max_length=512)]
+Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
+Entries = Annotated[tuple[SignedEntry, ...], Meta(max_length=MAX_ENTRIES)]
+Ticket = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
+
+
+class Mode(StrEnum):
+    """The draft's modes of registration with a server (§4.2)."""
+
+    P2P = "p2p"
+    CENTRAL = "central"
+    COMBINED = "combined"
+
+
+class PeerState(StrEnum):
+    """What the relay knows of a registered peer."""
+
+    ONLINE = "online"
+    """At least one live control connection."""
+    SUSPECT = "suspect"
+    """The last one was lost less than the grace (30 s) ago."""
+    OFFLINE = "offline"
+    """Gone for longer than that, or closed by itself."""
+
+
+class Verdict(StrEnum):
+    """A callee's answer to a service request."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+
+
+class Disclosure(StrEnum):
+    """Who may learn a service's endpoints from the relay; `LISTED` are the GUIDs beside it."""
+
+    ANYONE = "anyone"
+    LISTED = "listed"
+    NOBODY = "nobody"
+
+
+class ServiceRecord(Struct, frozen=True, omit_defaults=True):
+    """One service of a location record."""
+
+    service: Service
+    entries: Entries = ()
+    disclose: Disclosure = Disclosure.ANYONE
+    listed: Annotated[tuple[Guid, ...], Meta(max_length=MAX_DISCLOSE)] = ()
+
+
+class LocationRecord(Struct, frozen=True):
+    """All that a peer registers. `seq` only grows; the higher one wins, wherever it comes from."""
+
+    seq: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    services: Annotated[tuple[ServiceRecord, ...], Meta(max_length=MAX_SERVICES)] = ()
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What the relay allows, told in `challenge`."""
+
+    message_bytes: int = MAX_MESSAGE_BYTES
+    entries: int = MAX_ENTRIES
+    services: int = MAX_SERVICES
+    pending_requests: int = 64
+    """Requests of one connection that may wait for an answer at once."""
+    request_timeout: float = 60.0
+    """The longest timeout of a service request, in seconds."""
+    heartbeat: float = 15.0
+    """A connection that is silent for twice this many seconds is dropped."""
+    lease: float = 120.0
+
+
+class Message(Struct, frozen=True, omit_defaults=True, tag_field="type"):
+    """The root of every message."""
+
+
+class Hello(Message, frozen=True, tag="hello"):
+    """Open a control connection."""
+
+    guid: Guid
+    instance: InstanceId
+    """Random, one for each running program: tells a peer that came back from its clone."""
+    nonce: Nonce
+    version: int = VERSION
+    flow: Annotated[int, Meta(ge=0, lt=4)] = 0
+    agent: Annotated[str, Meta(max_length=128)] = ""
+
+
+class Register(Message, frozen=True, tag="register"):
+    """Prove the identity and say where it is."""
+
+    location: Annotated[bytes, Meta(max_length=MAX_MESSAGE_BYTES)]
+    """MessagePack of `LocationRecord`."""
+    signature: Signature
+    """Over the register context, relay key, relay nonce, peer key, instance and `location`."""
+
+
+class Update(Message, frozen=True, tag="update"):
+    """Replace the location record. Never disturbs an established session (draft §4.2.1)."""
+
+    location: Annotated[bytes, Meta(max_length=MAX_MESSAGE_BYTES)]
+
+
+class ServiceRequestTo(Message, frozen=True, tag="service_request_to"):
+    """Ask for a session with a peer's service."""
+
+    request: RequestId
+    guid: Guid
+    service: ServiceName
+    mode: Mode
+    session: SessionId
+    entries: Entries = ()
+    """The caller's own endpoints for this session."""
+    timeout: Annotated[float, Meta(gt=0, le=60)] = 10.0
+
+
+class ServiceAnswer(Message, frozen=True, tag="service_answer"):
+    """The callee's answer to `service_request_from`."""
+
+    request: RequestId
+    verdict: Verdict
+    reason: Reason = ""
+    entries: Entries = ()
+    code: Code | None = None
+    """With a refusal: why, where it is more than the callee's own will."""
+
+
+class Challenge(Message, frozen=True, tag="challenge"):
+    """The relay's answer to `hello`."""
+
+    guid: Guid
+    nonce: Nonce
+    signature: Signature
+    """Over the challenge context, peer key, peer nonce and relay nonce, by the relay's key."""
+    limits: Limits = Limits()
+
+
+class Registered(Message, frozen=True, tag="registered"):
+    """The record with this `seq` is in force."""
+
+    seq: int
+    observed_host: str
+    observed_port: int
+    heartbeat: float
+    lease: float
+    relays: tuple[str, ...] = ()
+    fqdn: str = ""
+
+
+class ServiceRequestFrom(Message, frozen=True, tag="service_request_from"):
+    """Somebody asks for a session with this peer."""
+
+    request: RequestId
+    guid: Guid
+    service: ServiceName
+    mode: Mode
+    session: SessionId
+    entries: Entries = ()
+    timeout: float = 10.0
+    ticket: Ticket | None = None
+    """In `central`: the callee's leg of the plane."""
+
+
+class ServiceResponse(Message, frozen=True, tag="service_response"):
+    """What became of a service request; `code` is absent where it succeeded."""
+
+    request: RequestId
+    code: Code | None = None
+    reason: Reason = ""
+    state: PeerState | None = None
+    last_seen: Seconds | None = None
+    """Seconds since anything was heard of the callee."""
+    retry_after: Seconds | None = None
+    entries: Entries = ()
+    ticket: Ticket | None = None
+    """In `central`: the caller's leg of the plane."""
+
+
+class Restarting(Message, frozen=True, tag="restarting"):
+    """The relay goes down. Come back after `delay` seconds and a random part of `spread` more."""
+
+    delay: Seconds
+    spread: Seconds
+
+
+class Ping(Message, frozen=True, tag="ping"):
+    """Answered by a `pong` with the same number; sent by either side."""
+
+    ping: RequestId = 0
+
+
+class Pong(Message, frozen=True, tag="pong"):
+    """The answer to `ping`."""
+
+    ping: RequestId = 0
+
+
+class Error(Message, frozen=True, tag="error"):
+    """Something went wrong. Where the code says so, the connection is closed after it."""
+
+    code: Code
+    reason: Reason = ""
+    retry_after: Seconds | None = None
+
+
+class PathHello(Message, frozen=True, tag="path_hello"):
+    """The first message on a path, from its TLS client: which session this path is for."""
+
+    session: SessionId
+    service: ServiceName
+    mode: Mode
+    version: int = VERSION
+    resume: bool = False
+    """Whether the session has had a path before."""
+    received: Annotated[int, Meta(ge=0)] = 0
+    """Messages of the session that the sender of this has received."""
+    consumed: Annotated[int, Meta(ge=0)] = 0
+    """Those of them that its application has taken."""
+
+
+class PathWelcome(Message, frozen=True, tag="path_welcome"):
+    """The path is accepted."""
+
+    received: Annotated[int, Meta(ge=0)] = 0
+    consumed: Annotated[int, Meta(ge=0)] = 0
+
+
+class PathReject(Message, frozen=True, tag="path_reject"):
+    """The path is not accepted; it is closed after this."""
+
+    code: Code
+    reason: Reason = ""
+
+
+def _table(*classes: type[Message]) -> dict[str, type[Message]]:
+    return {str(cls.__struct_config__.tag): cls for cls in classes}
+
+
+FROM_PEER = _table(Hello, Register, Update, ServiceRequestTo, ServiceAnswer, Ping, Pong, Error)
+"""What a relay understands, by `type`."""
+FROM_RELAY = _table(
+    Challenge, Registered, ServiceRequestFrom, ServiceResponse, Restarting, Ping, Pong, Error
+)
+"""What a peer understands on a control connection, by `type`."""
+ON_PATH = _table(PathHello, PathWelcome, PathReject)
+"""What stands at the head of a path, by `type`."""
