@@ -273,7 +273,9 @@ class PathHello(Message, frozen=True, tag="path_hello"):
     received: Annotated[int, Meta(ge=0)] = 0
     """Messages of the session that the sender of this has received."""
     consumed: Annotated[int, Meta(ge=0)] = 0
-    """Those of them that its application has taken."""
+    """Weight of those that its application has taken (protocol/session.py)."""
+    window: Annotated[int, Meta(ge=1024)] = 8 << 20
+    """Bytes that it is ready to hold."""
 
 
 class PathWelcome(Message, frozen=True, tag="path_welcome"):
@@ -281,6 +283,7 @@ class PathWelcome(Message, frozen=True, tag="path_welcome"):
 
     received: Annotated[int, Meta(ge=0)] = 0
     consumed: Annotated[int, Meta(ge=0)] = 0
+    window: Annotated[int, Meta(ge=1024)] = 8 << 20
 
 
 class PathReject(Message, frozen=True, tag="path_reject"):

@@ -1,0 +1,417 @@
+"""The session state machine: numbers, acknowledgements, window, resume, clean close.
+
+Bytes and times in, bytes and events out. A session outlives its paths: `attach` begins a new one,
+`detach` ends it, and what the other side has not received is sent again on the next. One side of a
+session is the same as the other; this file does not know which side it is on.
+
+Frames are MessagePack arrays, after the path's hello:
+
+    [0, first, [payload, ...]]   messages first, first+1, ... (the first of a session is 1)
+    [1, received, consumed]      all messages up to `received` have arrived; the application has
+                                 taken `consumed` bytes in all (each message weighs its length
+                                 plus MESSAGE_WEIGHT)
+    [2, count]                   nothing follows message `count`
+    [3, received]                the close was understood, and all up to `received` has arrived
+    [4, number] [5, number]      ping and its answer
+    [6, code, reason]            the session ends now, without regard for what is under way
+
+Costs: sending, receiving and acknowledging are O(1) a message; a resume is O(unacknowledged).
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import msgpack
+import msgspec
+
+from protocol.codec import ValueReader
+from protocol.errors import Code, ProtocolViolation
+from protocol.session_states import TRANSITIONS, Input, State
+
+__all__ = [
+    "MAX_PAYLOAD",
+    "MESSAGE_WEIGHT",
+    "Ended",
+    "PathDead",
+    "SessionMachine",
+    "SessionSettings",
+]
+
+MAX_PAYLOAD = 1 << 20
+"""The largest message, in bytes. Larger things are sent as several messages."""
+MESSAGE_WEIGHT = 32
+"""What a message weighs in the window beyond its length: empty messages have a bound too."""
+_FRAME_BYTES = 65_536
+_FRAME_MESSAGES = 1024
+_MAX_FRAME = MAX_PAYLOAD + 65_536
+_SLOWEST_LINK = 16_384
+"""Bytes a second. A large message may be on its way for as long as this link would need."""
+
+
+class Frame(IntEnum):
+    """The first element of a frame."""
+
+    DATA = 0
+    ACK = 1
+    CLOSE = 2
+    CLOSED = 3
+    PING = 4
+    PONG = 5
+    ABORT = 6
+
+
+class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a program may choose for its sessions. Times are seconds."""
+
+    window: int = 8 << 20
+    """Bytes that may be on their way, or not yet taken by the other application; `send` waits
+    beyond it. It also bounds what the other side may make us hold."""
+    resume_window: float = 300.0
+    """A session that has no path for this long is lost."""
+    ping_interval: float = 2.0
+    """A path is pinged when nothing was heard on it for this long."""
+    silence_limit: float = 6.0
+    """A path is dead when nothing was heard on it, or nothing acknowledged, for this long."""
+    linger: float = 30.0
+    """A closed session answers a resume for this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathDead:
+    """The current path carries nothing any more; take another one."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The session is over."""
+
+    lost: str | None
+    """Why it was lost; None after a clean close."""
+    unacknowledged: int
+    """Messages sent here that the other side is not known to have."""
+
+
+Event = PathDead | Ended
+
+
+class SessionMachine:
+    """One side of a session.
+
+    Call `attach` with the numbers of the other side's hello, `receive` with what the path brings,
+    write what `data_to_send` returns, call `handle_timeout` when `next_timeout` has come, and look
+    at `events` after each. `now` is any clock that only grows, in seconds.
+    """
+
+    def __init__(self, settings: SessionSettings, now: float) -> None:
+        self.settings = settings
+        self.state = State.OPEN
+        self.attached = False
+        self.inbox: deque[bytes] = deque()
+        """Messages that arrived, in order; take them with `take`."""
+        self.received = 0
+        """Messages of the other side that have arrived."""
+        self.consumed = 0
+        """Weight of those that were taken from the inbox."""
+        self.sent = 0
+        """Messages that were given to `send`."""
+        self.acknowledged = 0
+        """Those of them that the other side has received."""
+        self._framed = 0
+        self._sent_weight = 0
+        self._consumed_there = 0
+        self._window_there = settings.window
+        self._arrived_weight = 0
+        self._unsent: deque[bytes] = deque()
+        self._in_flight: deque[bytes] = deque()
+        self._events: list[Event] = []
+        self._control: list[bytes] = []
+        self._ack_due = False
+        self._told_consumed = 0
+        self._close_due = False
+        self._reader = ValueReader(_MAX_FRAME, max_array=_FRAME_MESSAGES)
+        self._pack = msgpack.Packer().pack
+        self._pings = 0
+        self._heard = now
+        self._progress = now
+        self._pinged = now
+        self._pathless_since = now
+        self._ended_at = now
+
+    # -- the application ------------------------------------------------------------------------
+
+    @property
+    def writable(self) -> bool:
+        """Whether the windows of both sides have room for another message."""
+        window = min(self.settings.window, self._window_there)
+        return self._sent_weight - self._consumed_there < window
+
+    @property
+    def outstanding(self) -> int:
+        """Messages that the other side is not known to have."""
+        return self.sent - self.acknowledged
+
+    def send(self, payload: bytes) -> None:
+        """Queue one message. Check `state` and `writable` first.
+
+        Raises:
+            ValueError: the message is larger than `MAX_PAYLOAD`.
+        """
+        size = len(payload)
+        if size > MAX_PAYLOAD:
+            raise ValueError(f"a message may have at most {MAX_PAYLOAD} bytes, not {size}")
+        assert self.state is State.OPEN
+        self.sent += 1
+        self._sent_weight += size + MESSAGE_WEIGHT
+        self._unsent.append(payload)
+
+    def take(self) -> bytes:
+        """Take the next message from the inbox.
+
+        Raises:
+            IndexError: there is none.
+        """
+        payload = self.inbox.popleft()
+        self.consumed += len(payload) + MESSAGE_WEIGHT
+        if self.consumed - self._told_consumed >= self.settings.window // 8:
+            self._ack_due = True
+        return payload
+
+    def close(self, now: float) -> None:
+        """Send what was queued, then end the session on both sides."""
+        if self.state is State.OPEN:
+            self._close_due = True
+        self._move(Input.CLOSE_HERE, now)
+
+    def abort(self, code: Code, reason: str, now: float) -> None:
+        """End the session at once; tell the other side if there is a path."""
+        if self.attached and self.state not in (State.CLOSED, State.LOST):
+            self._control.append(self._pack((Frame.ABORT, code.value, reason[:200])))
+        self._lose(reason, now)
+
+    # -- paths ----------------------------------------------------------------------------------
+
+    def attach(self, received: int, consumed: int, window: int, now: float) -> None:
+        """Begin on a new path, with the numbers from the other side's hello or welcome.
+
+        A number lower than one already acknowledged is only late: the higher one holds.
+
+        Raises:
+            ProtocolViolation: numbers that were never sent. Nothing has changed then.
+        """
+        self._check_numbers(received, consumed)
+        self._window_there = window
+        self._acknowledge(max(received, self.acknowledged), now)
+        self._consumed_there = max(consumed, self._consumed_there)
+        self._unsent.extendleft(reversed(self._in_flight))
+        self._in_flight.clear()
+        self._control.clear()
+        self._reader = ValueReader(_MAX_FRAME, max_array=_FRAME_MESSAGES)
+        self._ack_due = True
+        self.attached = True
+        self._heard = self._progress = self._pinged = now
+        # What a lost path may have swallowed is said again.
+        self._close_due = self.state is not State.OPEN
+        if self.state in (State.ANSWERING, State.CLOSED):
+            self._control.append(self._pack((Frame.CLOSED, self.received)))
+
+    def detach(self, now: float) -> None:
+        """Give the path up: nothing more will be received from it or written to it."""
+        if self.attached:
+            self.attached = False
+            self._pathless_since = now
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take bytes from the current path.
+
+        Raises:
+            ProtocolViolation: the other side broke the protocol. The session is lost then.
+        """
+        self._heard = now
+        try:
+            self._reader.feed(data)
+            for frame in self._reader:
+                self._receive_frame(frame, now)
+        except ProtocolViolation as error:
+            self.abort(error.code or Code.BAD_MESSAGE, error.reason, now)
+            raise
+
+    def data_to_send(self, now: float, limit: int = 262_144) -> bytes:
+        """Return the next bytes for the current path, about `limit` at most; empty when idle."""
+        if not self.attached:
+            return b""
+        pieces = self._control
+        self._control = []
+        if self._ack_due:
+            self._ack_due = False
+            self._told_consumed = self.consumed
+            pieces.append(self._pack((Frame.ACK, self.received, self.consumed)))
+        size = 0
+        while self._unsent and size < limit and self.state is not State.LOST:
+            frame = self._data_frame(now)
+            size += len(frame)
+            pieces.append(frame)
+        if self._close_due and not self._unsent and self.state is not State.LOST:
+            self._close_due = False
+            pieces.append(self._pack((Frame.CLOSE, self.sent)))
+        return b"".join(pieces)
+
+    def events(self) -> list[Event]:
+        """Return what has happened since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    # -- time -----------------------------------------------------------------------------------
+
+    def next_timeout(self) -> float | None:
+        """Return when `handle_timeout` must be called next; None when never."""
+        if self.state in (State.CLOSED, State.LOST):
+            return None
+        if not self.attached:
+            return self._pathless_since + self.settings.resume_window
+        when = min(
+            max(self._heard, self._pinged) + self.settings.ping_interval,
+            self._heard + self.settings.silence_limit,
+        )
+        return min(when, self._stall_deadline()) if self._in_flight else when
+
+    def handle_timeout(self, now: float) -> None:
+        """Ping, give a dead path up, or give the session up, as the time says."""
+        if self.state in (State.CLOSED, State.LOST):
+            return
+        settings = self.settings
+        if not self.attached:
+            if now >= self._pathless_since + settings.resume_window:
+                self._lose(f"no path for {settings.resume_window:g} s", now)
+        elif now >= self._heard + settings.silence_limit:
+            self._path_dead(f"silent for {now - self._heard:.1f} s", now)
+        elif self._in_flight and now >= self._stall_deadline():
+            self._path_dead(f"nothing acknowledged for {now - self._progress:.1f} s", now)
+        elif now >= max(self._heard, self._pinged) + settings.ping_interval:
+            self._pinged = now
+            self._pings += 1
+            self._control.append(self._pack((Frame.PING, self._pings)))
+
+    def lingers(self, now: float) -> bool:
+        """Whether an ended session should still answer a resume."""
+        return self.state is State.CLOSED and now < self._ended_at + self.settings.linger
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _data_frame(self, now: float) -> bytes:
+        unsent, in_flight = self._unsent, self._in_flight
+        first = self.acknowledged + len(in_flight) + 1
+        batch: list[bytes] = []
+        size = 0
+        while unsent and size < _FRAME_BYTES and len(batch) < _FRAME_MESSAGES:
+            payload = unsent[0]
+            if batch and size + len(payload) > MAX_PAYLOAD:
+                break
+            size += len(payload)
+            batch.append(unsent.popleft())
+        if not in_flight:
+            self._progress = now
+        in_flight.extend(batch)
+        self._framed = max(self._framed, first + len(batch) - 1)
+        frame: bytes = self._pack((Frame.DATA, first, batch))
+        return frame
+
+    def _receive_frame(self, frame: Any, now: float) -> None:
+        match frame:
+            case [Frame.DATA, int(first), list(payloads)]:
+                self._receive_data(first, payloads)
+            case [Frame.ACK, int(received), int(consumed)]:
+                self._check_numbers(received, consumed)
+                self._acknowledge(max(received, self.acknowledged), now)
+                self._consumed_there = max(consumed, self._consumed_there)
+            case [Frame.CLOSE, int(count)]:
+                if count != self.received:
+                    raise ProtocolViolation(f"closed after {count}, but {self.received} arrived")
+                if self.state is State.OPEN:
+                    self._close_due = True
+                self._control.append(self._pack((Frame.CLOSED, self.received)))
+                self._move(Input.CLOSE_THERE, now)
+            case [Frame.CLOSED, int(received)]:
+                if received != self.sent:
+                    raise ProtocolViolation(f"closed at {received}, but {self.sent} were sent")
+                self._check_numbers(received, 0)
+                self._acknowledge(received, now)
+                self._move(Input.CLOSED_THERE, now)
+            case [Frame.PING, int(number)] if 0 <= number < 2**32:
+                self._control.append(self._pack((Frame.PONG, number)))
+            case [Frame.PONG, int(_)]:
+                pass
+            case [Frame.ABORT, str(code), str(reason)]:
+                self._lose(f"the other side ended it: {reason[:200]} ({code[:64]})", now)
+            case _:
+                raise ProtocolViolation("not a session frame")
+
+    def _receive_data(self, first: int, payloads: list[Any]) -> None:
+        if first < 1 or first > self.received + 1:
+            raise ProtocolViolation(f"message {first} follows message {self.received}")
+        skip = self.received + 1 - first
+        fresh = payloads[skip:] if skip else payloads
+        if not fresh:
+            return
+        weight = 0
+        for payload in fresh:
+            if type(payload) is not bytes:
+                raise ProtocolViolation("a payload must be bytes")
+            weight += len(payload) + MESSAGE_WEIGHT
+        if self.state in (State.ANSWERING, State.CLOSED):
+            raise ProtocolViolation("a message after the close")
+        # One message may reach past the window: the sender checks for room before it, not after.
+        held = self._arrived_weight - self.consumed
+        if held + weight > self.settings.window + MAX_PAYLOAD + MESSAGE_WEIGHT:
+            raise ProtocolViolation("more than the window allows", code=Code.LIMIT_EXCEEDED)
+        self._arrived_weight += weight
+        self.inbox.extend(fresh)
+        self.received += len(fresh)
+        self._ack_due = True
+
+    def _check_numbers(self, received: int, consumed: int) -> None:
+        if received > self._framed or consumed > self._sent_weight:
+            raise ProtocolViolation(
+                f"message {received} was acknowledged, but only {self._framed} went out"
+            )
+
+    def _acknowledge(self, received: int, now: float) -> None:
+        newly = received - self.acknowledged
+        if newly <= 0:
+            return
+        in_flight = self._in_flight
+        if newly >= len(in_flight):
+            newly -= len(in_flight)
+            in_flight.clear()
+            for _ in range(newly):
+                self._unsent.popleft()
+        else:
+            for _ in range(newly):
+                in_flight.popleft()
+        self.acknowledged = received
+        self._progress = now
+
+    def _stall_deadline(self) -> float:
+        largest = len(self._in_flight[0]) / _SLOWEST_LINK
+        return self._progress + self.settings.silence_limit + largest
+
+    def _path_dead(self, reason: str, now: float) -> None:
+        self.detach(now)
+        self._events.append(PathDead(reason))
+
+    def _lose(self, reason: str, now: float) -> None:
+        if self.state not in (State.CLOSED, State.LOST):
+            self._move(Input.LOSE, now, reason)
+
+    def _move(self, cause: Input, now: float, reason: str | None = None) -> None:
+        before = self.state
+        after = TRANSITIONS[before].get(cause)
+        if after is None:
+            raise ProtocolViolation(f"{cause.value} in state {before.value}")
+        self.state = after
+        if after is not before and after in (State.CLOSED, State.LOST):
+            self._ended_at = now
+            self._events.append(Ended(reason, self.outstanding))
