@@ -1,0 +1,65 @@
+"""The peer library: `async with Peer(identity, relay=...) as peer`, then listen and connect."""
+
+from peers.config import ConfigError, PeerConfig
+from peers.identity import Identity
+from peers.listener import Listener
+from peers.location import Located
+from peers.path import PathKind
+from peers.peer import Peer
+from peers.session import Session
+from peers.upgrade import Carrier
+from protocol.endpoint import Endpoint, Phase, Provenance
+from protocol.errors import (
+    Code,
+    ConnectionClosed,
+    IdentityError,
+    LimitExceeded,
+    PathFailed,
+    PeerOffline,
+    ProtocolViolation,
+    Refused,
+    RelayUnavailable,
+    RequestTimeout,
+    RoamRelayError,
+    SessionClosed,
+    SessionLost,
+    UnknownPeer,
+    UnknownService,
+    WrongIdentity,
+)
+from protocol.messages import Mode, PeerState
+from protocol.session_settings import SessionSettings
+
+__all__ = [
+    "Carrier",
+    "Code",
+    "ConfigError",
+    "ConnectionClosed",
+    "Endpoint",
+    "Identity",
+    "IdentityError",
+    "LimitExceeded",
+    "Listener",
+    "Located",
+    "Mode",
+    "PathFailed",
+    "PathKind",
+    "Peer",
+    "PeerConfig",
+    "PeerOffline",
+    "PeerState",
+    "Phase",
+    "ProtocolViolation",
+    "Provenance",
+    "Refused",
+    "RelayUnavailable",
+    "RequestTimeout",
+    "RoamRelayError",
+    "Session",
+    "SessionClosed",
+    "SessionLost",
+    "SessionSettings",
+    "UnknownPeer",
+    "UnknownService",
+    "WrongIdentity",
+]

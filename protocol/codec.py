@@ -122,6 +122,10 @@ class MessageDecoder:
         for value in self._reader:
             yield to_message(value, self._table)
 
+    def rest(self) -> bytes:
+        """Return the bytes that were fed behind the last message, and forget them."""
+        return self._reader.rest()
+
 
 def to_message(value: object, table: Mapping[str, type[Message]]) -> Message | UnknownType:
     """Validate one decoded value against a table.

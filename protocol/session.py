@@ -127,6 +127,11 @@ class SessionMachine:
         return self._sent_weight - self._consumed_there < window
 
     @property
+    def needs_flush(self) -> bool:
+        """Whether `data_to_send` has something that is not a message."""
+        return self._ack_due or bool(self._control)
+
+    @property
     def outstanding(self) -> int:
         """Messages that the other side is not known to have."""
         return self.sent - self.acknowledged

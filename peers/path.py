@@ -1,0 +1,278 @@
+"""A path: one byte stream between two peers, under their own TLS, with the session's hello.
+
+A path proves both identities, says which session it is for, and then carries the bytes of one
+session until either ends. It knows nothing of how its stream was made.
+"""
+
+import asyncio
+from enum import Enum, StrEnum
+from typing import Protocol
+
+from peers.streams import Stream
+from peers.tls import TlsChannel, TlsContext
+from protocol.codec import MessageDecoder, UnknownType, encode
+from protocol.errors import Code, PathFailed, ProtocolViolation, RoamRelayError, WrongIdentity
+from protocol.messages import ON_PATH, Message, PathHello, PathReject, PathWelcome
+
+__all__ = ["Path", "PathKind", "PathUser"]
+
+_FINISH_TIMEOUT = 2.0
+"""Seconds for which a closed path waits until the other side has closed too, so that no reset
+overtakes the last bytes."""
+
+_EARLY_LIMIT = 1 << 20
+"""Bytes of the session that may arrive before it takes the path."""
+
+
+class PathKind(StrEnum):
+    """How the two ends of a path are joined."""
+
+    DIRECT = "direct"
+    RELAYED = "relayed"
+
+
+class PathUser(Protocol):
+    """What a session is for its path. None of these may raise."""
+
+    def path_data(self, path: "Path", data: bytes) -> None:
+        """Bytes of the session arrived."""
+
+    def path_writable(self, path: "Path") -> None:
+        """The path takes bytes again."""
+
+    def path_lost(self, path: "Path", reason: str) -> None:
+        """The path is gone. Called once, and not after `finish`."""
+
+
+class _Stage(Enum):
+    HANDSHAKE = "handshake"
+    """TLS, then the hello."""
+    CARRYING = "carrying"
+    FINISHING = "finishing"
+    """Closed here; waiting for the other side."""
+    GONE = "gone"
+
+
+class Path:
+    """One end of a path.
+
+    Make it, then await either `dial` or `accept` and `welcome`, then `carry`. On every error the
+    path has already closed itself.
+    """
+
+    def __init__(self, stream: Stream, tls: TlsContext, kind: PathKind, *, server: bool) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stream = stream
+        self._tls: TlsChannel = tls.channel(server=server)
+        self._server = server
+        self._stage = _Stage.HANDSHAKE
+        self._decoder = MessageDecoder(ON_PATH)
+        self._proven: asyncio.Future[None] = self._loop.create_future()
+        self._head: asyncio.Future[Message] = self._loop.create_future()
+        self._lost = ""
+        self._early = bytearray()
+        self._user: PathUser | None = None
+        self._finish_timer: asyncio.TimerHandle | None = None
+        self.kind = kind
+        self.local = stream.local
+        self.remote = stream.remote
+        self.remote_guid = ""
+        """The identity that the other end has proven."""
+        self.round_trip: float | None = None
+        """Seconds from our hello to its answer; None at the end that answered."""
+
+    def __repr__(self) -> str:
+        return f"<Path {self.kind.value} {self.local} to {self.remote}>"
+
+    @property
+    def paused(self) -> bool:
+        """Whether the user should hold its bytes back."""
+        return self._stream.paused
+
+    async def dial(self, guid: str, hello: PathHello, timeout: float) -> PathWelcome:
+        """Prove both sides, as TLS client, and ask for the session.
+
+        Raises:
+            WrongIdentity: another key than `guid` answered.
+            PathFailed: no TLS, no answer in time, or the stream ended.
+            RoamRelayError: the other side rejected the hello; `code` and `reason` are its own.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._start()
+                if self.remote_guid != guid:
+                    raise WrongIdentity(guid, self.remote_guid, self.remote)
+                asked = self._loop.time()
+                self._send_head(hello)
+                answer = await self._head
+                self.round_trip = self._loop.time() - asked
+                match answer:
+                    case PathWelcome():
+                        return answer
+                    case PathReject():
+                        raise RoamRelayError(answer.reason, code=answer.code)
+                    case _:
+                        raise PathFailed("the other side did not answer the hello")
+        except TimeoutError:
+            self.abort()
+            raise PathFailed(f"{self.remote}: no answer within {timeout:g} s") from None
+        except BaseException:
+            self.abort()
+            raise
+
+    async def accept(self, timeout: float) -> PathHello:
+        """Prove both sides, as TLS server, and return what the other asks for.
+
+        Raises:
+            PathFailed: no TLS, no hello in time, or the stream ended.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._start()
+                hello = await self._head
+                if not isinstance(hello, PathHello):
+                    raise PathFailed("the other side did not begin with a hello")
+                return hello
+        except TimeoutError:
+            self.abort()
+            raise PathFailed(f"{self.remote}: no hello within {timeout:g} s") from None
+        except BaseException:
+            self.abort()
+            raise
+
+    def welcome(self, answer: PathWelcome) -> None:
+        """Accept the hello."""
+        self._send_head(answer)
+
+    def reject(self, code: Code, reason: str) -> None:
+        """Refuse the hello and close the path."""
+        self._send_head(PathReject(code, reason[:512]))
+        self.finish()
+
+    def carry(self, user: PathUser) -> None:
+        """Give the path to a session; what has arrived meanwhile is delivered at once."""
+        if self._stage is not _Stage.HANDSHAKE:
+            user.path_lost(self, self._lost or "closed")
+            return
+        self._stage = _Stage.CARRYING
+        self._user = user
+        early, self._early = bytes(self._early), bytearray()
+        if early:
+            user.path_data(self, early)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes of the session. Look at `paused` first."""
+        if self._stage in (_Stage.HANDSHAKE, _Stage.CARRYING):
+            self._tls.send(data)
+            self._stream.write(self._tls.to_send())
+
+    def finish(self) -> None:
+        """Close the path after all that was sent has arrived: both sides do, in either order."""
+        if self._stage in (_Stage.FINISHING, _Stage.GONE):
+            return
+        self._stage = _Stage.FINISHING
+        self._user = None
+        other_ended = self._tls.ended
+        self._tls.end()
+        self._stream.write(self._tls.to_send())
+        if other_ended:
+            self._stream.close()
+        else:
+            self._finish_timer = self._loop.call_later(_FINISH_TIMEOUT, self.abort)
+
+    def abort(self) -> None:
+        """Drop the path at once. Its user is not told."""
+        self._user = None
+        self._gone(PathFailed("closed here"))
+        self._stream.abort()
+
+    # -- the stream's side ----------------------------------------------------------------------
+
+    def stream_data(self, data: bytes) -> None:
+        if self._stage is _Stage.GONE:
+            return
+        try:
+            plain = self._tls.receive(data)
+            if self._stage is not _Stage.CARRYING:
+                self._stream.write(self._tls.to_send())
+            if self._tls.established and not self._proven.done():
+                self._proven.set_result(None)
+            if plain:
+                self._receive(plain)
+        except (PathFailed, ProtocolViolation) as error:
+            self._fail(error)
+            return
+        if self._tls.ended:
+            self._other_ended()
+
+    def stream_writable(self) -> None:
+        if self._user is not None:
+            self._user.path_writable(self)
+
+    def stream_lost(self, reason: str) -> None:
+        self._cancel_timer()
+        self._gone(PathFailed(f"{self.remote}: {reason}"))
+
+    def _other_ended(self) -> None:
+        if self._stage is _Stage.FINISHING:
+            self._cancel_timer()
+            self._stream.close()
+        elif self._stage is not _Stage.GONE:
+            self._fail(PathFailed("the other side closed the path"))
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        self._stream.set_owner(self)
+        if not self._server and self._stage is _Stage.HANDSHAKE:
+            self._tls.start()
+            self._stream.write(self._tls.to_send())
+        await self._proven
+        assert self._tls.remote_guid is not None
+        self.remote_guid = self._tls.remote_guid
+
+    def _receive(self, plain: bytes) -> None:
+        if self._user is not None:
+            self._user.path_data(self, plain)
+            return
+        if self._stage is not _Stage.HANDSHAKE:
+            return
+        if not self._head.done():
+            for message in self._decoder.receive(plain):
+                if isinstance(message, UnknownType):
+                    raise ProtocolViolation(f"unknown type {message.type!r} at the head of a path")
+                self._head.set_result(message)
+                plain = self._decoder.rest()
+                break
+            else:
+                return
+        self._early += plain
+        if len(self._early) > _EARLY_LIMIT:
+            raise ProtocolViolation("too much before the hello was answered")
+
+    def _send_head(self, message: Message) -> None:
+        self._tls.send(encode(message))
+        self._stream.write(self._tls.to_send())
+
+    def _fail(self, error: RoamRelayError) -> None:
+        self._gone(error)
+        self._stream.abort()
+
+    def _gone(self, error: RoamRelayError) -> None:
+        if self._stage is _Stage.GONE:
+            return
+        self._stage = _Stage.GONE
+        self._cancel_timer()
+        self._lost = error.reason
+        for waiter in (self._proven, self._head):
+            if not waiter.done():
+                waiter.set_exception(error)
+                waiter.exception()  # Nobody may be waiting; then it is not an error unseen.
+        user, self._user = self._user, None
+        if user is not None:
+            user.path_lost(self, error.reason)
+
+    def _cancel_timer(self) -> None:
+        if self._finish_timer is not None:
+            self._finish_timer.cancel()
+            self._finish_timer = None

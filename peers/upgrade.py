@@ -1,0 +1,207 @@
+"""Connections to a relay: HTTP, then a byte stream by either carrier.
+
+The raw carrier is one HTTP/1.1 exchange (h11) on a plain or TLS transport; the WebSocket carrier
+is aiohttp's client. Errors leave here as `RelayUnavailable` or as the relay's own code.
+"""
+
+import asyncio
+import json
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from enum import StrEnum
+from typing import Any
+
+import aiohttp
+import h11
+from yarl import URL
+
+from peers.streams import RawStream, Stream, WebSocketStream
+from protocol.errors import Code, RelayUnavailable, RoamRelayError
+from protocol.messages import UPGRADE_TOKEN, WEBSOCKET_PROTOCOL
+
+__all__ = ["Carrier", "RelayAddress", "open_upgraded"]
+
+_WRITE_DEADLINE = 10.0
+"""Seconds for which a relay may leave our bytes unread before the stream is given up."""
+
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+"""Gives a coroutine a task with an owner."""
+
+
+class Carrier(StrEnum):
+    """How bytes travel to and from the relay."""
+
+    RAW = "raw"
+    WEBSOCKET = "websocket"
+
+
+class RelayAddress:
+    """Where a relay is: `http://host:port` or `https://host:port`.
+
+    Raises:
+        RelayUnavailable: the text is no such URL.
+    """
+
+    def __init__(self, url: str, *, ssl_context: ssl.SSLContext | None = None) -> None:
+        try:
+            parsed = URL(url)
+        except ValueError:
+            parsed = URL()
+        if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query_string:
+            raise RelayUnavailable(
+                f"not a relay's URL: {url!r} (http://HOST:PORT or https://HOST:PORT is needed)"
+            )
+        self.url = parsed
+        self.host: str = parsed.host
+        self.port: int = parsed.port or 8440
+        self.ssl: ssl.SSLContext | None = None
+        if parsed.scheme == "https":
+            self.ssl = ssl_context or ssl.create_default_context()
+
+    def __str__(self) -> str:
+        return str(self.url.origin())
+
+
+class _UpgradeExchange:
+    """One HTTP request for an upgrade and its answer: the first owner of a raw stream."""
+
+    def __init__(self, stream: RawStream, host: str, target: str) -> None:
+        self._stream = stream
+        self._http = h11.Connection(h11.CLIENT)
+        self._request = h11.Request(
+            method="GET",
+            target=target,
+            headers=[("Host", host), ("Connection", "Upgrade"), ("Upgrade", UPGRADE_TOKEN)],
+        )
+        self._body = b""
+        self._status = 0
+        self.done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        """Set to the bytes that followed the 101."""
+
+    def start(self) -> None:
+        data = self._http.send(self._request) or b""
+        data += self._http.send(h11.EndOfMessage()) or b""
+        self._stream.write(data)
+
+    def stream_data(self, data: bytes) -> None:
+        if self.done.done():
+            return
+        try:
+            self._http.receive_data(data)
+            self._read_events()
+        except h11.RemoteProtocolError as error:
+            self._fail(RelayUnavailable(f"the relay does not speak HTTP: {error}"))
+
+    def stream_writable(self) -> None:
+        return
+
+    def stream_lost(self, reason: str) -> None:
+        self._fail(RelayUnavailable(f"the relay hung up during the upgrade: {reason}"))
+
+    def _read_events(self) -> None:
+        while True:
+            event = self._http.next_event()
+            match event:
+                case h11.InformationalResponse(status_code=101):
+                    self.done.set_result(bytes(self._http.trailing_data[0]))
+                    return
+                case h11.Response():
+                    self._status = event.status_code
+                case h11.Data() if len(self._body) < 65_536:
+                    self._body += bytes(event.data)
+                case h11.EndOfMessage():
+                    self._fail(_http_error(self._status, self._body))
+                    return
+                case _:
+                    return
+
+    def _fail(self, error: RoamRelayError) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+def _http_error(status: int, body: bytes) -> RoamRelayError:
+    try:
+        answer = json.loads(body)
+        return RelayUnavailable(str(answer["reason"]), code=Code(answer["code"]))
+    except (ValueError, KeyError, TypeError):
+        return RelayUnavailable(f"the relay answered with HTTP status {status}, not an upgrade")
+
+
+async def open_upgraded(
+    relay: RelayAddress,
+    path: str,
+    carrier: Carrier,
+    *,
+    spawn: Spawn,
+    timeout: float,
+    local_address: str | None = None,
+) -> Stream:
+    """Open a byte stream to `path` at the relay.
+
+    The stream waits for `set_owner`. `local_address` is the source address to use; None leaves it
+    to the routes. `spawn` owns the task that a WebSocket needs.
+
+    Raises:
+        RelayUnavailable: no connection, no answer within `timeout` seconds, or a refusal, whose
+            `code` is the relay's.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            if carrier is Carrier.RAW:
+                return await _open_raw(relay, path, local_address)
+            return await _open_websocket(relay, path, local_address, spawn)
+    except TimeoutError:
+        raise RelayUnavailable(f"no answer from {relay} within {timeout:g} s") from None
+    except (OSError, aiohttp.ClientError) as error:
+        raise RelayUnavailable(f"cannot connect to {relay}: {error}") from None
+
+
+async def _open_raw(relay: RelayAddress, path: str, local_address: str | None) -> Stream:
+    loop = asyncio.get_running_loop()
+    _, stream = await loop.create_connection(
+        RawStream,
+        relay.host,
+        relay.port,
+        ssl=relay.ssl,
+        local_addr=(local_address, 0) if local_address else None,
+    )
+    exchange = _UpgradeExchange(stream, relay.url.authority, path)
+    try:
+        stream.set_owner(exchange)
+        exchange.start()
+        rest = await exchange.done
+    except BaseException:
+        stream.abort()
+        raise
+    stream.release(rest)
+    return stream
+
+
+async def _open_websocket(
+    relay: RelayAddress, path: str, local_address: str | None, spawn: Spawn
+) -> Stream:
+    connector = aiohttp.TCPConnector(
+        local_addr=(local_address, 0) if local_address else None,
+        ssl=relay.ssl or False,
+        family=socket.AF_UNSPEC,
+        force_close=True,
+    )
+    session = aiohttp.ClientSession(connector=connector, trust_env=True)
+    url = relay.url.with_port(relay.port).join(URL(path, encoded=True))
+    try:
+        websocket = await session.ws_connect(
+            url, protocols=(WEBSOCKET_PROTOCOL,), compress=0, max_msg_size=1 << 22, autoclose=True
+        )
+    except aiohttp.WSServerHandshakeError as error:
+        await session.close()
+        raise RelayUnavailable(
+            f"the relay answered with HTTP status {error.status}, not a WebSocket"
+        ) from None
+    except BaseException:
+        await session.close()
+        raise
+    stream = WebSocketStream(websocket, session, _WRITE_DEADLINE)
+    spawn(stream.run())
+    return stream
