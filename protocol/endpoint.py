@@ -24,6 +24,7 @@ __all__ = [
     "check_newer",
     "open_entry",
     "order",
+    "read_entry",
     "sign_entry",
 ]
 
@@ -120,6 +121,15 @@ def open_entry(guid: str, signed: SignedEntry) -> Entry:
         ProtocolViolation: not signed by `guid`, malformed, or an address that cannot be dialed.
     """
     verify(guid, signed.signature, CONTEXT_ENDPOINT, public_key_of(guid), signed.body)
+    return read_entry(signed)
+
+
+def read_entry(signed: SignedEntry) -> Entry:
+    """Return what an entry says, without asking who signed it.
+
+    Raises:
+        ProtocolViolation: malformed, or an address that cannot be dialed.
+    """
     try:
         fields = msgpack.unpackb(signed.body, max_array_len=32, max_map_len=0, max_ext_len=0)
         entry = msgspec.convert(fields, Entry)

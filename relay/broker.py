@@ -1,0 +1,306 @@
+"""What a service request leads to, in each of the draft's three modes (§4.2.1–4.2.3).
+
+Synchronous: a request is looked up, decided and passed on within one call. Requests that wait for
+a callee's answer are kept here, with a deadline each, and end in exactly one response.
+"""
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Protocol, assert_never
+
+from protocol.endpoint import SignedEntry
+from protocol.errors import Code
+from protocol.messages import (
+    Mode,
+    PeerState,
+    ServiceAnswer,
+    ServiceRequestFrom,
+    ServiceRequestTo,
+    ServiceResponse,
+    Verdict,
+)
+from relay.metrics import Metrics
+from relay.registry import Flow, Registration, Registry
+
+__all__ = ["Broker", "Connection", "Planes"]
+
+
+class Connection(Flow, Protocol):
+    """A registered control connection."""
+
+    waiting: int
+    """Its requests that wait for an answer."""
+
+
+class Planes(Protocol):
+    """Where user planes are made."""
+
+    def create(self, session: bytes, caller: str, callee: str) -> tuple[str, str] | None:
+        """Return the tickets of the caller and the callee; None where there are too many."""
+
+    def discard(self, ticket: str) -> None:
+        """Take a plane back that nobody will join."""
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """A request that waits for its callee."""
+
+    caller: Connection
+    callee: Flow
+    message: ServiceRequestTo
+    forward: ServiceRequestFrom
+    caller_ticket: str | None
+    deadline: float
+
+
+class Broker:
+    """Passes service requests to callees and their answers back."""
+
+    def __init__(
+        self, registry: Registry, planes: Planes, metrics: Metrics, *, pending_requests: int
+    ) -> None:
+        self._registry = registry
+        self._planes = planes
+        self._metrics = metrics
+        self._max_pending = pending_requests
+        self._pending: dict[int, _Pending] = {}
+        self._deadlines: list[tuple[float, int]] = []
+        self._numbers = count(1)
+        self._by_mode: dict[
+            Mode, Callable[[Connection, ServiceRequestTo, Registration, float], None]
+        ] = {
+            Mode.P2P: self._p2p,
+            Mode.CENTRAL: self._forward,
+            Mode.COMBINED: self._forward,
+        }
+
+    @property
+    def pending(self) -> int:
+        """Requests that wait for an answer."""
+        return len(self._pending)
+
+    def request(self, caller: Connection, message: ServiceRequestTo, now: float) -> None:
+        """Take a service request; the response comes now or when the callee has answered."""
+        callee = self._registry.get(message.guid)
+        if callee is None:
+            self._fail(caller, message, Code.UNKNOWN_PEER, "nobody with this GUID has registered")
+            return
+        state = self._registry.state(callee, now)
+        if state is not PeerState.ONLINE:
+            self._offline(caller, message, callee, state, now)
+        elif message.service not in callee.services:
+            self._fail(caller, message, Code.UNKNOWN_SERVICE, "the peer offers no such service")
+        else:
+            self._by_mode[message.mode](caller, message, callee, now)
+
+    def answer(self, callee: Flow, answer: ServiceAnswer, now: float) -> bool:
+        """Pass a callee's answer on. Return False where nothing of that peer waits for it."""
+        pending = self._pending.get(answer.request)
+        if pending is None or pending.callee.guid != callee.guid:
+            return False
+        self._remove(answer.request, pending)
+        message = pending.message
+        match answer.verdict:
+            case Verdict.REFUSED:
+                self._discard_plane(pending)
+                code = answer.code or Code.REFUSED
+                self._fail(pending.caller, message, code, answer.reason)
+            case Verdict.ACCEPTED:
+                self._accepted(pending, answer, now)
+            case _:
+                assert_never(answer.verdict)
+        return True
+
+    def connection_lost(self, flow: Flow, now: float) -> None:
+        """Forget the requests of a connection that ended, and move those that it should answer."""
+        lost = [
+            (number, pending)
+            for number, pending in self._pending.items()
+            if pending.caller is flow or pending.callee is flow
+        ]
+        for number, pending in lost:
+            if pending.caller is flow:
+                self._remove(number, pending)
+                self._discard_plane(pending)
+                continue
+            registration = self._registry.get(flow.guid)
+            other = registration.primary if registration is not None else None
+            if other is not None and registration is not None:
+                pending.callee = other
+                other.send(pending.forward)
+                continue
+            self._remove(number, pending)
+            self._discard_plane(pending)
+            if registration is not None:
+                state = self._registry.state(registration, now)
+                self._offline(pending.caller, pending.message, registration, state, now)
+
+    def expire(self, now: float) -> None:
+        """Answer the requests whose time is over: call it a few times a second."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, number = heapq.heappop(self._deadlines)
+            pending = self._pending.get(number)
+            if pending is not None:
+                self._remove(number, pending)
+                self._discard_plane(pending)
+                self._fail(
+                    pending.caller,
+                    pending.message,
+                    Code.REQUEST_TIMEOUT,
+                    f"the callee did not answer within {pending.message.timeout:g} s",
+                )
+
+    # -- the modes ------------------------------------------------------------------------------
+
+    def _p2p(
+        self, caller: Connection, message: ServiceRequestTo, callee: Registration, now: float
+    ) -> None:
+        """Answer from the registry: the callee is not asked (draft §4.2.1)."""
+        if not callee.may_learn(message.service, caller.guid):
+            self._fail(
+                caller,
+                message,
+                Code.REFUSED,
+                "the peer does not disclose its addresses to you; mode central works without them",
+            )
+            return
+        entries = callee.disclosable(message.service)
+        if not entries:
+            self._fail(caller, message, Code.NO_ENDPOINT, "the peer has no proven endpoint")
+            return
+        self._succeed(caller, message, callee, now, entries, None)
+
+    def _forward(
+        self, caller: Connection, message: ServiceRequestTo, callee: Registration, now: float
+    ) -> None:
+        """Ask the callee (draft §4.2.2, §4.2.3)."""
+        if caller.waiting >= self._max_pending:
+            self._fail(
+                caller,
+                message,
+                Code.LIMIT_EXCEEDED,
+                f"{self._max_pending} requests already wait for an answer",
+                retry_after=1.0,
+            )
+            return
+        flow = callee.primary
+        assert flow is not None
+        caller_ticket = callee_ticket = None
+        entries: tuple[SignedEntry, ...] = ()
+        if message.mode is Mode.CENTRAL:
+            tickets = self._planes.create(message.session, caller.guid, callee.guid)
+            if tickets is None:
+                self._fail(
+                    caller,
+                    message,
+                    Code.LIMIT_EXCEEDED,
+                    "too many planes are being joined",
+                    retry_after=1.0,
+                )
+                return
+            caller_ticket, callee_ticket = tickets
+        elif message.entries:
+            own = self._registry.get(caller.guid)
+            assert own is not None
+            entries = own.filter(message.service, message.entries)
+        number = next(self._numbers) % 2**32
+        forward = ServiceRequestFrom(
+            number,
+            caller.guid,
+            message.service,
+            message.mode,
+            message.session,
+            entries,
+            message.timeout,
+            callee_ticket,
+        )
+        deadline = now + message.timeout
+        self._pending[number] = _Pending(caller, flow, message, forward, caller_ticket, deadline)
+        heapq.heappush(self._deadlines, (deadline, number))
+        caller.waiting += 1
+        flow.send(forward)
+
+    def _accepted(self, pending: _Pending, answer: ServiceAnswer, now: float) -> None:
+        message = pending.message
+        callee = self._registry.get(message.guid)
+        assert callee is not None
+        entries: tuple[SignedEntry, ...] = ()
+        if message.mode is Mode.COMBINED:
+            if message.service in callee.services and callee.may_learn(
+                message.service, pending.caller.guid
+            ):
+                entries = callee.filter(message.service, answer.entries)
+            if not entries:
+                self._fail(
+                    pending.caller,
+                    message,
+                    Code.NO_ENDPOINT,
+                    "the peer disclosed no proven endpoint; mode central works without one",
+                )
+                return
+        self._succeed(pending.caller, message, callee, now, entries, pending.caller_ticket)
+
+    # -- responses ------------------------------------------------------------------------------
+
+    def _succeed(
+        self,
+        caller: Connection,
+        message: ServiceRequestTo,
+        callee: Registration,
+        now: float,
+        entries: tuple[SignedEntry, ...],
+        ticket: str | None,
+    ) -> None:
+        self._metrics.requests[message.mode.value, "ok"] += 1
+        caller.send(
+            ServiceResponse(
+                message.request,
+                state=PeerState.ONLINE,
+                last_seen=callee.last_seen(now),
+                entries=entries,
+                ticket=ticket,
+            )
+        )
+
+    def _offline(
+        self,
+        caller: Connection,
+        message: ServiceRequestTo,
+        callee: Registration,
+        state: PeerState,
+        now: float,
+    ) -> None:
+        last_seen = callee.last_seen(now)
+        self._metrics.requests[message.mode.value, Code.PEER_OFFLINE.value] += 1
+        caller.send(
+            ServiceResponse(
+                message.request,
+                Code.PEER_OFFLINE,
+                f"the peer is {state.value}: last seen {last_seen:.0f} s ago",
+                state,
+                last_seen,
+            )
+        )
+
+    def _fail(
+        self,
+        caller: Connection,
+        message: ServiceRequestTo,
+        code: Code,
+        reason: str,
+        *,
+        retry_after: float | None = None,
+    ) -> None:
+        self._metrics.requests[message.mode.value, code.value] += 1
+        caller.send(ServiceResponse(message.request, code, reason, retry_after=retry_after))
+
+    def _remove(self, number: int, pending: _Pending) -> None:
+        del self._pending[number]
+        pending.caller.waiting -= 1
+
+    def _discard_plane(self, pending: _Pending) -> None:
+        if pending.caller_ticket is not None:
+            self._planes.discard(pending.caller_ticket)

@@ -1,0 +1,351 @@
+"""The relay as one HTTP server: routes, start, and drain."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from protocol.endpoint import read_entry
+from protocol.errors import Code
+from protocol.identity import Identity
+from protocol.messages import MAX_MESSAGE_BYTES, UPGRADE_TOKEN, WEBSOCKET_PROTOCOL, PeerState
+from relay.admission import Counts, Rates
+from relay.broker import Broker
+from relay.carriers import RawCarrier, WebSocketCarrier, host_of
+from relay.config import ConfigError, RelayConfig
+from relay.control import ControlConnection, Node
+from relay.legs import SocketLeg, TlsLeg, WebSocketLeg
+from relay.metrics import Metrics
+from relay.plane import Planes, TicketRefused
+from relay.registry import Registry
+from relay.takeover import accept_upgrade, is_raw_upgrade, is_tls, take_socket, take_transport
+
+__all__ = ["RelayServer"]
+
+_log = structlog.get_logger("relay")
+
+_ABOUT = (
+    "This is a Roam Relay: it tells peers where other peers are, and joins those that cannot reach "
+    "one another. Peers connect to /v1/control; see the project's docs/protocol.md.\n"
+)
+_STATUS = {
+    Code.TICKET_UNKNOWN: 404,
+    Code.TICKET_USED: 409,
+    Code.TICKET_EXPIRED: 410,
+    Code.TICKET_FOREIGN: 403,
+    Code.BAD_MESSAGE: 400,
+    Code.LIMIT_EXCEEDED: 429,
+    Code.RESTARTING: 503,
+    Code.UNKNOWN_PEER: 404,
+    Code.UNKNOWN_SERVICE: 404,
+}
+
+
+class RelayServer:
+    """One relay: `async with RelayServer(config) as server` serves until the block ends.
+
+    Raises `ConfigError` on entering where it cannot listen or use its certificate.
+    """
+
+    def __init__(self, config: RelayConfig, identity: Identity | None = None) -> None:
+        self.config = config
+        self.identity = identity or Identity.generate()
+        self.guid = self.identity.guid
+        self.metrics = Metrics()
+        self.registry = Registry(
+            grace=config.suspect_grace,
+            remember=config.remember_offline,
+            max_offline=config.max_offline,
+        )
+        self.url = ""
+        self.draining = False
+
+    async def __aenter__(self) -> Self:
+        config = self.config
+        loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.planes = Planes(
+            self.identity.public_key,
+            self.metrics,
+            clock=loop.time,
+            spawn=self._spawn,
+            lifetime=config.ticket_lifetime,
+            idle=config.plane_idle,
+            max_pending=config.max_pending_planes,
+        )
+        self.broker = Broker(
+            self.registry, self.planes, self.metrics, pending_requests=config.pending_requests
+        )
+        self.node = Node(
+            config=config,
+            identity=self.identity,
+            registry=self.registry,
+            broker=self.broker,
+            metrics=self.metrics,
+            clock=loop.time,
+        )
+        self._connects = Rates(config.connects_per_second, config.connects_burst)
+        self._counts = Counts(config.max_connections_per_address, config.max_connections)
+        self.metrics.gauges = {
+            "peers": lambda: self.registry.counts(loop.time()),
+            "connections_open": lambda: {"all": len(self.node.connections)},
+            "planes_open": lambda: {
+                "joined": len(self.planes.live),
+                "pending": self.planes.pending,
+            },
+        }
+        application = web.Application()
+        application.router.add_get("/v1/control", self._control)
+        application.router.add_get("/v1/plane/{ticket}", self._plane)
+        application.router.add_get("/v1/peers/{guid}/services/{service}", self._lookup)
+        application.router.add_get("/healthz", self._healthz)
+        application.router.add_get("/readyz", self._readyz)
+        application.router.add_get("/metrics", self._metrics)
+        application.router.add_get("/", self._about)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        scheme, context = "http", None
+        try:
+            if config.tls_certificate is not None and config.tls_key is not None:
+                scheme, context = "https", ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+                context.load_cert_chain(config.tls_certificate, config.tls_key)
+            site = web.TCPSite(
+                self._runner, config.host, config.port, ssl_context=context, backlog=1024
+            )
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise ConfigError(
+                f"cannot listen on {config.host} port {config.port}: {error}"
+            ) from None
+        port = self._runner.addresses[0][1]
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        self.url = f"{scheme}://{host}:{port}"
+        self._spawn(self._keep_time())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for connection in list(self.node.connections):
+            connection.abort("shutdown")
+        self.planes.close("shutdown")
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._runner.cleanup()
+
+    async def drain(self) -> None:
+        """Stop accepting, send every peer away with `restarting`, and let planes end.
+
+        Returns when the last plane has ended, or after `drain_timeout`.
+        """
+        self.draining = True
+        for site in list(self._runner.sites):
+            await site.stop()
+        for connection in list(self.node.connections):
+            connection.restart(delay=0.5, spread=min(10.0, len(self.node.connections) / 500))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.drain_timeout):
+                for plane in list(self.planes.live):
+                    await asyncio.shield(plane.ended)
+
+    # -- routes ---------------------------------------------------------------------------------
+
+    async def _control(self, request: web.Request) -> web.StreamResponse:
+        host, port = _source(request)
+        raw = is_raw_upgrade(request)
+        if not raw and not web.WebSocketResponse().can_prepare(request).ok:
+            return _not_an_upgrade()
+        if self.draining:
+            return _refusal(Code.RESTARTING, "the relay goes down")
+        wait = self._connects.take(host, asyncio.get_running_loop().time())
+        if wait or not self._counts.add(host):
+            return _refusal(Code.LIMIT_EXCEEDED, "too many connections", wait or 1.0)
+        if raw:
+            return await self._control_raw(request, host, port)
+        try:
+            websocket = web.WebSocketResponse(
+                protocols=(WEBSOCKET_PROTOCOL,),
+                compress=False,
+                autoping=True,
+                max_msg_size=2 * MAX_MESSAGE_BYTES,
+                timeout=self.config.write_deadline,
+            )
+            await websocket.prepare(request)
+            carrier = WebSocketCarrier(
+                request,
+                websocket,
+                write_deadline=self.config.write_deadline,
+                outbox_bytes=self.config.outbox_bytes,
+            )
+            connection = ControlConnection(self.node, carrier, "websocket", host, port)
+            await carrier.run(connection)
+        finally:
+            self._counts.remove(host)
+        return websocket
+
+    async def _control_raw(self, request: web.Request, host: str, port: int) -> web.StreamResponse:
+        loop = asyncio.get_running_loop()
+
+        def make(early: bytes) -> RawCarrier:
+            carrier = RawCarrier(
+                lambda carrier: ControlConnection(self.node, carrier, "raw", host, port),
+                early=early,
+                write_deadline=self.config.write_deadline,
+                outbox_bytes=self.config.outbox_bytes,
+            )
+            carrier.closed.add_done_callback(lambda _: self._counts.remove(host))
+            return carrier
+
+        response = await accept_upgrade(request)
+        if is_tls(request):
+            transport = take_transport(request)
+            if transport is None:
+                self._counts.remove(host)
+                return response
+            carrier = make(transport[1])
+            transport[0].set_protocol(carrier)
+            carrier.connection_made(transport[0])
+            await carrier.closed
+            return response
+        taken = take_socket(request)
+        if taken is None:
+            self._counts.remove(host)
+            return response
+        sock, early = taken
+        await loop.connect_accepted_socket(lambda: make(early), sock)
+        return response
+
+    async def _plane(self, request: web.Request) -> web.StreamResponse:
+        raw = is_raw_upgrade(request)
+        if not raw and not web.WebSocketResponse().can_prepare(request).ok:
+            return _not_an_upgrade()
+        guid, signature = request.query.get("guid", ""), request.query.get("signature", "")
+        try:
+            plane = self.planes.admit(request.match_info["ticket"], guid, signature)
+        except TicketRefused as refused:
+            return _refusal(refused.code or Code.INTERNAL, refused.reason)
+        if not raw:
+            websocket = web.WebSocketResponse(
+                protocols=(WEBSOCKET_PROTOCOL,), compress=False, max_msg_size=1 << 22
+            )
+            await websocket.prepare(request)
+            self.planes.attach(plane, WebSocketLeg(request, websocket))
+            await asyncio.shield(plane.ended)
+            return websocket
+        response = await accept_upgrade(request)
+        if is_tls(request):
+            transport = take_transport(request)
+            if transport is not None:
+                self.planes.attach(plane, TlsLeg(*transport))
+                await asyncio.shield(plane.ended)
+        else:
+            taken = take_socket(request)
+            if taken is not None:
+                self.planes.attach(plane, SocketLeg(*taken))
+        return response
+
+    async def _lookup(self, request: web.Request) -> web.Response:
+        """Answer P2P mode for a program without the library: what anyone may know."""
+        now = asyncio.get_running_loop().time()
+        registration = self.registry.get(request.match_info["guid"])
+        service = request.match_info["service"]
+        if registration is None:
+            return _refusal(Code.UNKNOWN_PEER, "nobody with this GUID has registered")
+        if service not in registration.services or not registration.may_learn(service, None):
+            return _refusal(Code.UNKNOWN_SERVICE, "the peer offers no such service to anyone")
+        state = self.registry.state(registration, now)
+        entries = registration.disclosable(service) if state is PeerState.ONLINE else ()
+        endpoints = [
+            {"host": entry.host, "port": entry.port, "phase": entry.phase, "seq": entry.seq}
+            for entry in map(read_entry, entries)
+        ]
+        return _json(
+            {
+                "guid": registration.guid,
+                "service": service,
+                "state": state,
+                "last_seen": round(registration.last_seen(now), 3),
+                "endpoints": endpoints,
+            }
+        )
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        return web.Response(
+            text="draining\n" if self.draining else "ok\n", status=503 if self.draining else 200
+        )
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=self.metrics.exposition(), content_type="text/plain")
+
+    async def _about(self, request: web.Request) -> web.Response:
+        return web.Response(text=_ABOUT)
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    async def _keep_time(self) -> None:
+        """Look at every deadline there is: requests a few times a second, the rest every second."""
+        loop = asyncio.get_running_loop()
+        beat = 0
+        while True:
+            await asyncio.sleep(0.1)
+            now = loop.time()
+            self.broker.expire(now)
+            beat += 1
+            if beat % 10 == 0:
+                for connection in list(self.node.connections):
+                    connection.watch_time(now)
+                self.planes.sweep(now)
+            if beat % 600 == 0:
+                self.registry.forget(now)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a task failed", exc_info=task.exception())
+
+
+def _source(request: web.Request) -> tuple[str, int]:
+    peername = request.transport.get_extra_info("peername") if request.transport else None
+    return host_of(peername), peername[1] if isinstance(peername, tuple) else 0
+
+
+def _json(body: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(body),
+        status=status,
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+def _refusal(code: Code, reason: str, retry_after: float | None = None) -> web.Response:
+    headers = {} if retry_after is None else {"Retry-After": str(int(retry_after + 1))}
+    body = {"code": code, "reason": reason}
+    return _json(body, _STATUS.get(code, 500), headers)
+
+
+def _not_an_upgrade() -> web.Response:
+    return _json(
+        {"code": Code.BAD_MESSAGE, "reason": f"ask for an upgrade to {UPGRADE_TOKEN} or websocket"},
+        426,
+        {"Upgrade": f"{UPGRADE_TOKEN}, websocket", "Connection": "Upgrade"},
+    )
