@@ -5,6 +5,7 @@ exceptions end here: above, there is only a reason in words.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import Protocol
 
@@ -205,6 +206,9 @@ class WebSocketStream:
         finally:
             self._closing = True
             self._outbox.clear()
+            with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+                async with asyncio.timeout(self._write_deadline):
+                    await self._websocket.close()
             await self._session.close()
             if self._owner is not None:
                 self._owner.stream_lost(reason)

@@ -192,7 +192,11 @@ async def _open_websocket(
     url = relay.url.with_port(relay.port).join(URL(path, encoded=True))
     try:
         websocket = await session.ws_connect(
-            url, protocols=(WEBSOCKET_PROTOCOL,), compress=0, max_msg_size=1 << 22, autoclose=True
+            url,
+            protocols=(WEBSOCKET_PROTOCOL,),
+            compress=0,
+            max_msg_size=1 << 22,
+            timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
         )
     except aiohttp.WSServerHandshakeError as error:
         await session.close()
