@@ -9,11 +9,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-import structlog
-
 from peers.config import PeerConfig
 from peers.control import ControlConnection
 from peers.listener import Listener
+from peers.log import log
 from peers.path import Path, PathKind
 from peers.session import Session
 from peers.streams import Stream
@@ -30,8 +29,6 @@ from protocol.messages import (
 )
 
 __all__ = ["Answering"]
-
-_log = structlog.get_logger("peers")
 
 _MAX_ANNOUNCED = 1024
 """Announced sessions whose path has not come yet; further requests are refused."""
@@ -104,13 +101,13 @@ class Answering:
         try:
             hello = await path.accept(self._config.path_timeout)
         except RoamRelayError as error:
-            _log.debug("path failed", kind=kind.value, remote=path.remote, reason=error.reason)
+            log.debug("path failed", kind=kind.value, remote=path.remote, reason=error.reason)
             return
         refusal = self._path_refusal(path, hello)
         if refusal is not None:
             code, reason = refusal
             path.reject(code, reason)
-            _log.info(
+            log.info(
                 "path refused", caller=path.remote_guid[:8], mode=hello.mode.value, reason=reason
             )
             return
@@ -137,7 +134,7 @@ class Answering:
         try:
             stream = await self._relayed(connection, ticket)
         except RoamRelayError as error:
-            _log.warning("cannot attach to the plane", reason=error.reason)
+            log.warning("cannot attach to the plane", reason=error.reason)
             return
         await self.serve(stream, PathKind.RELAYED)
 

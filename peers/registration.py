@@ -12,19 +12,17 @@ import ssl
 from collections.abc import Callable, Iterator
 
 import ifaddr
-import structlog
 
 from peers.backoff import backoff
 from peers.config import PeerConfig
 from peers.control import ControlConnection
+from peers.log import log
 from peers.upgrade import RelayAddress, Spawn, open_upgraded
 from protocol.errors import RelayUnavailable, RoamRelayError, WrongIdentity
 from protocol.identity import Identity
 from protocol.messages import LocationRecord, ServiceRequestFrom
 
 __all__ = ["Registration"]
-
-_log = structlog.get_logger("peers")
 
 AGENT = "roam-relay/0.1"
 
@@ -78,7 +76,7 @@ class Registration:
                 await self._failed(error)
             else:
                 waits = None
-                _log.info("registered", relay=str(self.address), source=connection.local_host)
+                log.info("registered", relay=str(self.address), source=connection.local_host)
                 try:
                     await connection.keep_alive()
                     await self._failed(connection.closed.result())
@@ -183,10 +181,14 @@ class Registration:
 
     def _other_sources(self) -> list[str]:
         """Return this host's addresses of the relay's family, but those that lead nowhere."""
+        family: int | None = None
         try:
-            family: int | None = ipaddress.ip_address(self.address.host).version
+            relay = ipaddress.ip_address(self.address.host)
+            if relay.is_loopback:
+                return []
+            family = relay.version
         except ValueError:
-            family = None
+            pass  # A name: it may have addresses of both families.
         sources = []
         for adapter in ifaddr.get_adapters():
             for ip in adapter.ips:
@@ -207,7 +209,7 @@ class Registration:
             self.failure = error
             if final and not self._final:
                 self._final = True
-                _log.error("registration ended", relay=str(self.address), reason=error.reason)
+                log.error("registration ended", relay=str(self.address), reason=error.reason)
             elif not self._final:
-                _log.warning("not registered", relay=str(self.address), reason=error.reason)
+                log.warning("not registered", relay=str(self.address), reason=error.reason)
             self._changed.notify_all()

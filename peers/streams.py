@@ -6,8 +6,9 @@ exceptions end here: above, there is only a reason in words.
 
 import asyncio
 import contextlib
+import socket
 from collections import deque
-from typing import Protocol
+from typing import Protocol, cast
 
 import aiohttp
 
@@ -77,9 +78,13 @@ class RawStream(asyncio.Protocol):
         return self._paused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self.transport = transport
         transport.set_write_buffer_limits(high=_HIGH_WATER)
+        taken = transport.get_extra_info("socket")
+        if taken is not None:
+            # asyncio leaves Nagle's delay on where it does not know a socket's protocol.
+            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.local = describe(transport.get_extra_info("sockname"))
         self.remote = describe(transport.get_extra_info("peername"))
         if self._owner is None:

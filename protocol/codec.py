@@ -51,6 +51,7 @@ class ValueReader:
         max_bytes: int = MAX_MESSAGE_BYTES,
         max_piece: int = 1 << 20,
         max_array: int = _MAX_ARRAY,
+        max_bin: int | None = None,
     ) -> None:
         self._max_bytes = max_bytes
         self._start = 0
@@ -60,7 +61,7 @@ class ValueReader:
             strict_map_key=True,
             max_buffer_size=max_bytes + max_piece,
             max_str_len=min(_MAX_STRING, max_bytes),
-            max_bin_len=max_bytes,
+            max_bin_len=max_bytes if max_bin is None else max_bin,
             max_array_len=max_array,
             max_map_len=_MAX_MAP,
             max_ext_len=0,
@@ -74,9 +75,19 @@ class ValueReader:
         except msgpack.exceptions.BufferFull:
             raise self._too_large() from None
 
+    @property
+    def pending(self) -> int:
+        """How many bytes were fed that belong to no whole value."""
+        return self._fed - self._start
+
     def rest(self) -> bytes:
-        """Return the bytes that were fed and belong to no value yet, and forget them."""
-        return bytes(self._unpacker.read_bytes(self._fed - self._start))
+        """Return the bytes that were fed behind the value read last, and forget them.
+
+        Call it before the iteration goes on: a value that was begun cannot be given back.
+        """
+        rest = bytes(self._unpacker.read_bytes(self.pending))
+        self._start = self._fed
+        return rest
 
     def __iter__(self) -> Iterator[Any]:
         unpacker = self._unpacker
@@ -84,12 +95,12 @@ class ValueReader:
             try:
                 value = unpacker.unpack()
             except msgpack.OutOfData:
-                if self._fed - self._start > self._max_bytes:
+                if self.pending > self._max_bytes:
                     raise self._too_large() from None
                 return
             except (ValueError, TypeError, RecursionError) as error:
                 raise ProtocolViolation(
-                    f"not MessagePack within the limits: {error or type(error).__name__}"
+                    f"not MessagePack within the limits: {str(error) or type(error).__name__}"
                 ) from None
             end = unpacker.tell()
             if end - self._start > self._max_bytes:
@@ -123,7 +134,10 @@ class MessageDecoder:
             yield to_message(value, self._table)
 
     def rest(self) -> bytes:
-        """Return the bytes that were fed behind the last message, and forget them."""
+        """Return the bytes that were fed behind the message yielded last, and forget them.
+
+        Call it before the iteration of `receive` goes on.
+        """
         return self._reader.rest()
 
 
@@ -142,9 +156,14 @@ def to_message(value: object, table: Mapping[str, type[Message]]) -> Message | U
     if cls is None:
         return UnknownType(kind[:64])
     try:
-        return msgspec.convert(value, cls)
+        return _convert(value, cls)
     except (msgspec.ValidationError, ValueError) as error:
         raise ProtocolViolation(f"{kind}: {error}") from None
+
+
+def _convert(value: object, cls: type[_Record]) -> _Record:
+    # Without `builtin_types`, a string would pass for bytes if it happened to be base64.
+    return msgspec.convert(value, cls, builtin_types=(bytes,))
 
 
 def encode_location(record: LocationRecord) -> bytes:
@@ -161,10 +180,10 @@ def decode_location(data: bytes) -> LocationRecord:
     reader = ValueReader(max_array=512)
     reader.feed(data)
     values = list(reader)
-    if len(values) != 1 or type(values[0]) is not dict or reader.rest():
+    if len(values) != 1 or type(values[0]) is not dict or reader.pending:
         raise ProtocolViolation("location: must be one map")
     try:
-        record = msgspec.convert(values[0], LocationRecord)
+        record = _convert(values[0], LocationRecord)
     except (msgspec.ValidationError, ValueError) as error:
         raise ProtocolViolation(f"location: {error}") from None
     names = [service.service for service in record.services]

@@ -56,13 +56,14 @@ class Endpoint(msgspec.Struct, frozen=True, order=True):
 
     @classmethod
     def parse(cls, host: str, port: int) -> "Endpoint":
-        """Return a usable endpoint. IPv4 addresses mapped into IPv6 become IPv4.
+        """Return a usable endpoint. IPv4 addresses mapped into IPv6 become IPv4; the zone of a
+        link-local address means nothing on another host and is left out.
 
         Raises:
             ProtocolViolation: not an address literal, a multicast or unspecified one, or no port.
         """
         try:
-            address = ipaddress.ip_address(host)
+            address = ipaddress.ip_address(host.partition("%")[0])
         except ValueError:
             raise ProtocolViolation(f"not an IP address: {host[:64]!r}") from None
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:

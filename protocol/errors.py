@@ -67,6 +67,11 @@ class Code(StrEnum):
     # A path hello.
     SESSION_UNKNOWN = "session_unknown"
 
+    @classmethod
+    def _missing_(cls, value: object) -> "Code | None":
+        # A code that a later version adds must not break a connection with this one.
+        return cls.INTERNAL if isinstance(value, str) else None
+
     @property
     def is_retryable(self) -> bool:
         """Whether a client may come back by itself after its connection ended with this code."""

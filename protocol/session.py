@@ -4,29 +4,25 @@ Bytes and times in, bytes and events out. A session outlives its paths: `attach`
 `detach` ends it, and what the other side has not received is sent again on the next. One side of a
 session is the same as the other; this file does not know which side it is on.
 
-Frames are MessagePack arrays, after the path's hello:
-
-    [0, first, [payload, ...]]   messages first, first+1, ... (the first of a session is 1)
-    [1, received, consumed]      all messages up to `received` have arrived; the application has
-                                 taken `consumed` bytes in all (each message weighs its length
-                                 plus MESSAGE_WEIGHT)
-    [2, count]                   nothing follows message `count`
-    [3, received]                the close was understood, and all up to `received` has arrived
-    [4, number] [5, number]      ping and its answer
-    [6, code, reason]            the session ends now, without regard for what is under way
+The frames are in session_frames.py, the states in session_states.py.
 
 Costs: sending, receiving and acknowledging are O(1) a message; a resume is O(unacknowledged).
 """
 
 from collections import deque
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
 import msgpack
 
-from protocol.codec import ValueReader
 from protocol.errors import Code, ProtocolViolation
+from protocol.session_frames import (
+    FRAME_BYTES,
+    FRAME_MESSAGES,
+    SLOWEST_LINK,
+    Frame,
+    frame_reader,
+)
 from protocol.session_settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
 from protocol.session_states import TRANSITIONS, Input, State
 
@@ -35,24 +31,6 @@ __all__ = [
     "PathDead",
     "SessionMachine",
 ]
-
-_FRAME_BYTES = 65_536
-_FRAME_MESSAGES = 1024
-_MAX_FRAME = MAX_PAYLOAD + 65_536
-_SLOWEST_LINK = 16_384
-"""Bytes a second. A large message may be on its way for as long as this link would need."""
-
-
-class Frame(IntEnum):
-    """The first element of a frame."""
-
-    DATA = 0
-    ACK = 1
-    CLOSE = 2
-    CLOSED = 3
-    PING = 4
-    PONG = 5
-    ABORT = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +78,7 @@ class SessionMachine:
         self._framed = 0
         self._sent_weight = 0
         self._consumed_there = 0
-        self._window_there = settings.window
+        self._window_there = 0
         self._arrived_weight = 0
         self._unsent: deque[bytes] = deque()
         self._in_flight: deque[bytes] = deque()
@@ -109,10 +87,11 @@ class SessionMachine:
         self._ack_due = False
         self._told_consumed = 0
         self._close_due = False
-        self._reader = ValueReader(_MAX_FRAME, max_array=_FRAME_MESSAGES)
+        self._reader = frame_reader()
         self._pack = msgpack.Packer().pack
         self._pings = 0
         self._heard = now
+        self._said = now
         self._progress = now
         self._pinged = now
         self._pathless_since = now
@@ -123,8 +102,7 @@ class SessionMachine:
     @property
     def writable(self) -> bool:
         """Whether the windows of both sides have room for another message."""
-        window = min(self.settings.window, self._window_there)
-        return self._sent_weight - self._consumed_there < window
+        return self._sent_weight - self._consumed_there < self._window
 
     @property
     def needs_flush(self) -> bool:
@@ -158,7 +136,7 @@ class SessionMachine:
         """
         payload = self.inbox.popleft()
         self.consumed += len(payload) + MESSAGE_WEIGHT
-        if self.consumed - self._told_consumed >= self.settings.window // 8:
+        if self.consumed - self._told_consumed >= self._window // 8:
             self._ack_due = True
         return payload
 
@@ -191,10 +169,10 @@ class SessionMachine:
         self._unsent.extendleft(reversed(self._in_flight))
         self._in_flight.clear()
         self._control.clear()
-        self._reader = ValueReader(_MAX_FRAME, max_array=_FRAME_MESSAGES)
+        self._reader = frame_reader()
         self._ack_due = True
         self.attached = True
-        self._heard = self._progress = self._pinged = now
+        self._heard = self._said = self._progress = self._pinged = now
         # What a lost path may have swallowed is said again.
         self._close_due = self.state is not State.OPEN
         if self.state in (State.ANSWERING, State.CLOSED):
@@ -207,15 +185,20 @@ class SessionMachine:
             self._pathless_since = now
 
     def receive(self, data: bytes, now: float) -> None:
-        """Take bytes from the current path.
+        """Take bytes from the current path. Without one, and after the session was lost, they are
+        ignored.
 
         Raises:
             ProtocolViolation: the other side broke the protocol. The session is lost then.
         """
+        if not self.attached:
+            return
         self._heard = now
         try:
             self._reader.feed(data)
             for frame in self._reader:
+                if self.state is State.LOST:
+                    return
                 self._receive_frame(frame, now)
         except ProtocolViolation as error:
             self.abort(error.code or Code.BAD_MESSAGE, error.reason, now)
@@ -239,6 +222,8 @@ class SessionMachine:
         if self._close_due and not self._unsent and self.state is not State.LOST:
             self._close_due = False
             pieces.append(self._pack((Frame.CLOSE, self.sent)))
+        if pieces:
+            self._said = now
         return b"".join(pieces)
 
     def events(self) -> list[Event]:
@@ -254,10 +239,7 @@ class SessionMachine:
             return None
         if not self.attached:
             return self._pathless_since + self.settings.resume_window
-        when = min(
-            max(self._heard, self._pinged) + self.settings.ping_interval,
-            self._heard + self.settings.silence_limit,
-        )
+        when = min(self._ping_deadline(), self._heard + self.settings.silence_limit)
         return min(when, self._stall_deadline()) if self._in_flight else when
 
     def handle_timeout(self, now: float) -> None:
@@ -272,7 +254,7 @@ class SessionMachine:
             self._path_dead(f"silent for {now - self._heard:.1f} s", now)
         elif self._in_flight and now >= self._stall_deadline():
             self._path_dead(f"nothing acknowledged for {now - self._progress:.1f} s", now)
-        elif now >= max(self._heard, self._pinged) + settings.ping_interval:
+        elif now >= self._ping_deadline():
             self._pinged = now
             self._pings += 1
             self._control.append(self._pack((Frame.PING, self._pings)))
@@ -283,14 +265,24 @@ class SessionMachine:
 
     # -- inside ---------------------------------------------------------------------------------
 
+    @property
+    def _window(self) -> int:
+        # The same on both sides. Nothing fits before the other side has said what it can hold.
+        return min(self.settings.window, self._window_there)
+
+    def _ping_deadline(self) -> float:
+        # Saying nothing counts like hearing nothing: who receives a large message on a slow link
+        # has nothing to acknowledge for long, and must not look dead to its sender meanwhile.
+        return max(min(self._heard, self._said), self._pinged) + self.settings.ping_interval
+
     def _data_frame(self, now: float) -> bytes:
         unsent, in_flight = self._unsent, self._in_flight
         first = self.acknowledged + len(in_flight) + 1
         batch: list[bytes] = []
         size = 0
-        while unsent and size < _FRAME_BYTES and len(batch) < _FRAME_MESSAGES:
+        while unsent and size < FRAME_BYTES and len(batch) < FRAME_MESSAGES:
             payload = unsent[0]
-            if batch and size + len(payload) > MAX_PAYLOAD:
+            if batch and size + len(payload) > FRAME_BYTES:
                 break
             size += len(payload)
             batch.append(unsent.popleft())
@@ -377,7 +369,7 @@ class SessionMachine:
         self._progress = now
 
     def _stall_deadline(self) -> float:
-        largest = len(self._in_flight[0]) / _SLOWEST_LINK
+        largest = len(self._in_flight[0]) / SLOWEST_LINK
         return self._progress + self.settings.silence_limit + largest
 
     def _path_dead(self, reason: str, now: float) -> None:

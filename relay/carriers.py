@@ -7,7 +7,7 @@ does not read is aborted, and nobody else notices.
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 import aiohttp
 from aiohttp import web
@@ -73,7 +73,7 @@ class RawCarrier(asyncio.Protocol):
         """Done when the transport is gone."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self._transport = transport
         transport.set_write_buffer_limits(high=0)
         early, self._early = self._early, b""

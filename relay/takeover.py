@@ -62,7 +62,6 @@ def take_socket(request: web.Request) -> tuple[socket.socket, bytes] | None:
     transport = request.transport
     if transport is None or transport.is_closing():
         return None
-    assert isinstance(transport, asyncio.Transport)
     transport.pause_reading()
     tail = _Tail()
     request.protocol.set_parser(tail)  # type: ignore[arg-type]
@@ -80,7 +79,6 @@ def take_transport(request: web.Request) -> tuple[asyncio.Transport, bytes] | No
     transport = request.transport
     if transport is None or transport.is_closing():
         return None
-    assert isinstance(transport, asyncio.Transport)
     tail = _Tail()
     request.protocol.set_parser(tail)  # type: ignore[arg-type]
     return transport, bytes(tail.data)

@@ -1,0 +1,5 @@
+"""`python -m peers` is the `peer` command."""
+
+from peers.cli import main
+
+main()

@@ -1,0 +1,147 @@
+"""Sending a file over a session, and receiving it: a header, the pieces, a checksum.
+
+The header is one JSON message (name and size), pieces are raw messages, and the
+last message is JSON again with the checksum of all pieces. The receiver answers with one message:
+`ok`, or why not. A file appears under its own name only when it is whole.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import msgspec
+
+from peers.session import Session
+from protocol.errors import RoamRelayError, SessionClosed
+
+__all__ = ["TransferFailed", "receive_file", "send_file"]
+
+PIECE = 256 * 1024
+"""Bytes of one piece."""
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes done and the bytes in all."""
+
+
+class TransferFailed(RoamRelayError):
+    """A file could not be sent or stored whole. Says why."""
+
+
+class _Header(msgspec.Struct, frozen=True):
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    size: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Trailer(msgspec.Struct, frozen=True):
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+def safe_name(name: str) -> str:
+    """Return a file name that cannot leave its folder, hide, or hold control characters."""
+    plain = re.sub(r"[\x00-\x1f/\\:]", "_", name).lstrip(".").strip()
+    return plain[:200] or "file"
+
+
+async def send_file(session: Session, path: Path, progress: Progress) -> str:
+    """Send one file and wait until the receiver has stored it; return its SHA-256 (hex).
+
+    Raises:
+        TransferFailed: the file cannot be read, or the receiver could not store it.
+        SessionLost, SessionClosed: the session ended first.
+    """
+    digest = hashlib.sha256()
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise TransferFailed(f"cannot read {path}: {error.strerror}") from None
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        await session.send(msgspec.json.encode(_Header(path.name, size)))
+        done = 0
+        while done < size:
+            piece = await asyncio.to_thread(file.read, min(PIECE, size - done))
+            if not piece:
+                raise TransferFailed(f"{path} became shorter while it was sent")
+            digest.update(piece)
+            await session.send(piece)
+            done += len(piece)
+            progress(done, size)
+    await session.send(msgspec.json.encode(_Trailer(digest.hexdigest())))
+    try:
+        answer = (await session.receive()).decode(errors="replace")
+    except SessionClosed:
+        answer = "it closed the session without a word"
+    if answer != "ok":
+        raise TransferFailed(f"the receiver did not store it: {answer[:200]}")
+    return digest.hexdigest()
+
+
+async def receive_file(session: Session, folder: Path, progress: Progress) -> tuple[Path, str]:
+    """Receive one file into a folder; return where it is, and its SHA-256 (hex).
+
+    A name that exists already gets a number. What was stored is removed when the rest fails.
+
+    Raises:
+        TransferFailed: it cannot be stored, or did not arrive as it was sent.
+        SessionLost, SessionClosed: the session ended first.
+    """
+    try:
+        path, digest = await _store(session, folder, progress)
+    except TransferFailed as failure:
+        await session.send(failure.reason.encode()[:1000])
+        raise
+    await session.send(b"ok")
+    return path, digest
+
+
+async def _store(session: Session, folder: Path, progress: Progress) -> tuple[Path, str]:
+    try:
+        header = msgspec.json.decode(await session.receive(), type=_Header)
+    except msgspec.DecodeError:
+        raise TransferFailed("this is no file transfer") from None
+    name = safe_name(header.name)
+    part = folder / f".{name}.{session.id.hex()[:8]}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with part.open("xb") as file:
+            digest = await _pieces(session, file, header.size, progress)
+            file.flush()
+            await asyncio.to_thread(os.fsync, file.fileno())
+        target = folder / name
+        number = 1
+        while True:
+            try:
+                os.link(part, target)
+                break
+            except FileExistsError:
+                target = folder / f"{number}-{name}"
+                number += 1
+        return target, digest
+    except OSError as error:
+        raise TransferFailed(f"cannot store {name}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+async def _pieces(session: Session, file: BinaryIO, size: int, progress: Progress) -> str:
+    digest = hashlib.sha256()
+    done = 0
+    while done < size:
+        piece = await session.receive()
+        done += len(piece)
+        if done > size:
+            raise TransferFailed("more arrived than was announced")
+        digest.update(piece)
+        await asyncio.to_thread(file.write, piece)
+        progress(done, size)
+    try:
+        trailer = msgspec.json.decode(await session.receive(), type=_Trailer)
+    except msgspec.DecodeError:
+        raise TransferFailed("more arrived than was announced") from None
+    if trailer.sha256 != digest.hexdigest():
+        raise TransferFailed("the checksum does not match")
+    return trailer.sha256

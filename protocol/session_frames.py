@@ -1,0 +1,47 @@
+"""The frames of a session, and how large they may be.
+
+Frames are MessagePack arrays, after the path's hello:
+
+    [0, first, [payload, ...]]   messages first, first+1, ... (the first of a session is 1)
+    [1, received, consumed]      all messages up to `received` have arrived; the application has
+                                 taken `consumed` bytes in all (each message weighs its length
+                                 plus MESSAGE_WEIGHT)
+    [2, count]                   nothing follows message `count`
+    [3, received]                the close was understood, and all up to `received` has arrived
+    [4, number] [5, number]      ping and its answer
+    [6, code, reason]            the session ends now, without regard for what is under way
+"""
+
+from enum import IntEnum
+
+from protocol.codec import ValueReader
+from protocol.session_settings import MAX_PAYLOAD
+
+__all__ = ["FRAME_BYTES", "FRAME_MESSAGES", "SLOWEST_LINK", "Frame", "frame_reader"]
+
+FRAME_BYTES = 65_536
+"""Payload that is put into one frame, unless a single message is larger: a frame counts as
+arrived only when all of it has, so that a large one would hold the acknowledgement of what stands
+before it."""
+FRAME_MESSAGES = 1024
+"""Messages in one frame."""
+MAX_FRAME = MAX_PAYLOAD + 65_536
+SLOWEST_LINK = 16_384
+"""Bytes a second. A large message may be on its way for as long as this link would need."""
+
+
+class Frame(IntEnum):
+    """The first element of a frame."""
+
+    DATA = 0
+    ACK = 1
+    CLOSE = 2
+    CLOSED = 3
+    PING = 4
+    PONG = 5
+    ABORT = 6
+
+
+def frame_reader() -> ValueReader:
+    """Return a reader for the frames of a new path."""
+    return ValueReader(MAX_FRAME, max_array=FRAME_MESSAGES, max_bin=MAX_PAYLOAD)

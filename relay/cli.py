@@ -1,0 +1,133 @@
+"""The `relay` command."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+
+from protocol.errors import IdentityError
+from protocol.identity import Identity
+from relay import config as configuration
+from relay import log
+from relay.config import ConfigError, RelayConfig
+from relay.server import RelayServer
+
+__all__ = ["main"]
+
+_log = structlog.get_logger("relay")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="roam-relay")
+def main() -> None:
+    """Run a Roam Relay: it tells peers where other peers are, and joins those that cannot reach
+    one another. Start with 'relay serve'."""
+
+
+@main.command()
+@click.option("--config", "file", metavar="FILE", help="A TOML file with any of the settings.")
+@click.option("--host", help="Address to listen on [127.0.0.1]; '::' or 0.0.0.0 serves everybody.")
+@click.option("--port", type=int, help="Port to listen on [8440]; 0 takes any free one.")
+@click.option("--identity", metavar="FILE", help="The relay's key file (made by 'relay key').")
+@click.option("--tls-certificate", metavar="FILE", help="PEM chain, to serve https://.")
+@click.option("--tls-key", metavar="FILE", help="PEM key of the certificate.")
+@click.option("--drain-timeout", type=float, help="Seconds planes may go on at the end [5].")
+@click.option("--log-format", type=click.Choice(["auto", "console", "json"]), help="[auto]")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--ready-file", metavar="FILE", help="Write the relay's URL here once it serves.")
+def serve(file: str | None, ready_file: str | None, **flags: Any) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and exit with 0; a second signal ends at once.
+
+    Every setting can be a key in the TOML file or a variable ROAM_RELAY_KEY; flags go first, then
+    the environment, then the file.
+
+    \b
+    Examples:
+      relay serve
+      relay serve --host :: --port 8440 --identity relay.key
+      relay serve --config relay.toml --log-format json
+    """
+    try:
+        config = configuration.load(file, os.environ, flags)
+        identity = read_key(config.identity) if config.identity else Identity.generate()
+        log.configure(config.log_format, config.log_level)
+        _run(_serve(config, identity, ready_file))
+    except (ConfigError, IdentityError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@click.argument("file")
+def key(file: str) -> None:
+    """Show the GUID of the relay's key in FILE; make a new key where there is no FILE."""
+    try:
+        if not Path(file).exists():
+            descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            with os.fdopen(descriptor, "wb") as out:
+                out.write(Identity.generate().to_pem())
+        click.echo(read_key(file).guid)
+    except (OSError, IdentityError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def read_key(file: str) -> Identity:
+    """Read the relay's key.
+
+    Raises:
+        IdentityError: it cannot be read, or not be used.
+    """
+    try:
+        with Path(file).open("rb") as source:
+            mode = os.fstat(source.fileno()).st_mode & 0o777 if os.name == "posix" else 0
+            data = source.read(65_536)
+    except OSError as error:
+        raise IdentityError(
+            f"cannot read the key {file}: {error.strerror} ('relay key {file}' makes one)"
+        ) from None
+    return Identity.from_pem(data, file_mode=mode, name=file)
+
+
+async def _serve(config: RelayConfig, identity: Identity, ready_file: str | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    async with RelayServer(config, identity) as server:
+        _log.info("serving", url=server.url, relay=server.guid)
+        if ready_file is not None:
+            _write_ready(ready_file, server.url)
+        # No timeout: a relay serves until it is told to stop.
+        await stop.wait()
+        _log.info("draining", connections=len(server.node.connections))
+        await server.drain()
+    _log.info("stopped")
+
+
+def _write_ready(file: str, url: str) -> None:
+    part = f"{file}.part"
+    try:
+        Path(part).write_text(f"{url}\n")
+        os.replace(part, file)
+    except OSError as error:
+        raise ConfigError(f"cannot write {file}: {error.strerror}") from None
+
+
+def _run(main_coroutine: Any) -> None:
+    if sys.platform == "win32":
+        asyncio.run(main_coroutine)
+        return
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main_coroutine)
