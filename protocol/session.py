@@ -191,7 +191,7 @@ class SessionMachine:
         Raises:
             ProtocolViolation: the other side broke the protocol. The session is lost then.
         """
-        if not self.attached:
+        if not self.attached or self.state is State.LOST:
             return
         self._heard = now
         try:
