@@ -1,0 +1,46 @@
+"""Every state and every input: the table is written out a second time, the other way round."""
+
+from itertools import product
+
+import pytest
+
+from protocol.session_states import TRANSITIONS, Input, State
+
+EXPECTED = """
+              close here     close there    closed there   lose
+open          closing        answering      -              lost
+closing       closing        answering      acknowledged   lost
+answering     answering      answering      closed         lost
+acknowledged  acknowledged   closed         acknowledged   lost
+closed        closed         closed         closed         closed
+lost          lost           lost           lost           lost
+"""
+INPUTS = [Input.CLOSE_HERE, Input.CLOSE_THERE, Input.CLOSED_THERE, Input.LOSE]
+
+
+def expected() -> dict[tuple[State, Input], State | None]:
+    rows = [line.split() for line in EXPECTED.strip().splitlines()[1:]]
+    return {
+        (State(row[0]), cause): None if word == "-" else State(word)
+        for row in rows
+        for cause, word in zip(INPUTS, row[1:], strict=True)
+    }
+
+
+@pytest.mark.parametrize(("state", "cause"), list(product(State, Input)))
+def test_every_state_and_input(state: State, cause: Input) -> None:
+    assert TRANSITIONS[state].get(cause) is expected()[state, cause]
+
+
+@pytest.mark.parametrize(("state", "cause"), list(product(State, Input)))
+def test_an_input_that_is_repeated_changes_nothing(state: State, cause: Input) -> None:
+    after = TRANSITIONS[state].get(cause)
+    if after is not None:
+        assert TRANSITIONS[after][cause] is after
+
+
+def test_every_session_can_end_and_an_ended_one_stays_so() -> None:
+    for state in State:
+        assert TRANSITIONS[state][Input.LOSE] in (State.LOST, State.CLOSED)
+    for state in (State.CLOSED, State.LOST):
+        assert set(TRANSITIONS[state].values()) == {state}
