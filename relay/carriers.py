@@ -53,12 +53,10 @@ class RawCarrier(asyncio.Protocol):
         self,
         make_user: Callable[[Carrier], CarrierUser],
         *,
-        early: bytes,
         write_deadline: float,
         outbox_bytes: int,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._early = early
         self._write_deadline = write_deadline
         self._outbox_bytes = outbox_bytes
         self._out: list[bytes] = []
@@ -76,9 +74,6 @@ class RawCarrier(asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self._transport = transport
         transport.set_write_buffer_limits(high=0)
-        early, self._early = self._early, b""
-        if early:
-            self._user.carrier_data(early)
 
     def data_received(self, data: bytes) -> None:
         self._user.carrier_data(data)

@@ -37,13 +37,11 @@ class Leg(Protocol):
 class SocketLeg:
     """A plain TCP connection, taken over from aiohttp."""
 
-    def __init__(self, taken: socket.socket, early: bytes) -> None:
+    def __init__(self, taken: socket.socket) -> None:
         self.socket = taken
-        self.early = early
 
     async def read(self) -> bytes:
-        early, self.early = self.early, b""
-        return early or await asyncio.get_running_loop().sock_recv(self.socket, _PIECE)
+        return await asyncio.get_running_loop().sock_recv(self.socket, _PIECE)
 
     async def write(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.socket, data)
@@ -58,16 +56,13 @@ class SocketLeg:
 class TlsLeg:
     """A connection under the relay's own TLS: it has no half-close, so the end is the end."""
 
-    def __init__(self, transport: asyncio.Transport, early: bytes) -> None:
+    def __init__(self, transport: asyncio.Transport) -> None:
         self._reader = asyncio.StreamReader(limit=_PIECE)
-        if early:
-            self._reader.feed_data(early)
-        protocol = asyncio.StreamReaderProtocol(self._reader)
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
+        self.protocol = asyncio.StreamReaderProtocol(self._reader)
+        """What the transport's protocol has to be."""
         self._transport = transport
         self._writer = asyncio.StreamWriter(
-            transport, protocol, self._reader, asyncio.get_running_loop()
+            transport, self.protocol, self._reader, asyncio.get_running_loop()
         )
 
     async def read(self) -> bytes:

@@ -151,9 +151,7 @@ class Planes:
         if isinstance(first, SocketLeg) and isinstance(second, SocketLeg):
             plane.joined = SocketPlane(
                 _tuned(first.socket),
-                first.early,
                 _tuned(second.socket),
-                second.early,
                 count=self._count,
                 on_end=lambda _, reason: self._ended(plane, reason),
             )

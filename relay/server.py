@@ -197,10 +197,9 @@ class RelayServer:
     async def _control_raw(self, request: web.Request, host: str, port: int) -> web.StreamResponse:
         loop = asyncio.get_running_loop()
 
-        def make(early: bytes) -> RawCarrier:
+        def make() -> RawCarrier:
             carrier = RawCarrier(
                 lambda carrier: ControlConnection(self.node, carrier, "raw", host, port),
-                early=early,
                 write_deadline=self.config.write_deadline,
                 outbox_bytes=self.config.outbox_bytes,
             )
@@ -209,21 +208,17 @@ class RelayServer:
 
         response = await accept_upgrade(request)
         if is_tls(request):
-            transport = take_transport(request)
-            if transport is None:
-                self._counts.remove(host)
-                return response
-            carrier = make(transport[1])
-            transport[0].set_protocol(carrier)
-            carrier.connection_made(transport[0])
-            await carrier.closed
+            carrier = make()
+            if take_transport(request, lambda _: carrier):
+                await carrier.closed
+            else:
+                carrier.connection_lost(None)
             return response
         taken = take_socket(request)
         if taken is None:
             self._counts.remove(host)
             return response
-        sock, early = taken
-        await loop.connect_accepted_socket(lambda: make(early), sock)
+        await loop.connect_accepted_socket(make, taken)
         return response
 
     async def _plane(self, request: web.Request) -> web.StreamResponse:
@@ -245,14 +240,19 @@ class RelayServer:
             return websocket
         response = await accept_upgrade(request)
         if is_tls(request):
-            transport = take_transport(request)
-            if transport is not None:
-                self.planes.attach(plane, TlsLeg(*transport))
+            legs: list[TlsLeg] = []
+
+            def take(transport: asyncio.Transport) -> asyncio.Protocol:
+                legs.append(TlsLeg(transport))
+                return legs[0].protocol
+
+            if take_transport(request, take):
+                self.planes.attach(plane, legs[0])
                 await asyncio.shield(plane.ended)
         else:
             taken = take_socket(request)
             if taken is not None:
-                self.planes.attach(plane, SocketLeg(*taken))
+                self.planes.attach(plane, SocketLeg(taken))
         return response
 
     async def _lookup(self, request: web.Request) -> web.Response:

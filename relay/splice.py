@@ -77,10 +77,9 @@ class _Copy:
 class _Direction:
     """One way of a plane."""
 
-    def __init__(self, source: socket.socket, target: socket.socket, early: bytes) -> None:
+    def __init__(self, source: socket.socket, target: socket.socket) -> None:
         self.source = source
         self.target = target
-        self.early = memoryview(early)
         self.ended = False
         """The source has ended; what is held still has to leave."""
         self.done = False
@@ -101,33 +100,25 @@ class _Direction:
         budget = _SLICE
         while budget > 0 and not self.done:
             moved = 0
-            if self.early:
+            if not self.ended:
                 try:
-                    moved = self.target.send(self.early)
-                    self.early = self.early[moved:]
+                    self.ended = self.buffer.fill(source) == 0
+                except _BLOCKED:
+                    # Either nothing came, or the buffer is full: then writing goes first.
+                    wants_read = not self.buffer.held
+            if self.buffer.held:
+                try:
+                    moved = self.buffer.drain(target)
                 except _BLOCKED:
                     wants_write = True
                     break
-            else:
-                if not self.ended:
-                    try:
-                        self.ended = self.buffer.fill(source) == 0
-                    except _BLOCKED:
-                        # Either nothing came, or the buffer is full: then writing goes first.
-                        wants_read = not self.buffer.held
-                if self.buffer.held:
-                    try:
-                        moved = self.buffer.drain(target)
-                    except _BLOCKED:
-                        wants_write = True
-                        break
-                elif self.ended:
-                    self.done = True
-                    with contextlib.suppress(OSError):
-                        self.target.shutdown(socket.SHUT_WR)
-                    break
-                if wants_read and not self.buffer.held:
-                    break
+            elif self.ended:
+                self.done = True
+                with contextlib.suppress(OSError):
+                    self.target.shutdown(socket.SHUT_WR)
+                break
+            if wants_read and not self.buffer.held:
+                break
             self.moved += moved
             budget -= max(moved, 1)
         # Out of budget with neither: the loop calls again after the others had their turn.
@@ -144,9 +135,7 @@ class SocketPlane:
     def __init__(
         self,
         first: socket.socket,
-        first_early: bytes,
         second: socket.socket,
-        second_early: bytes,
         *,
         count: Callable[[str, int], None],
         on_end: Callable[["SocketPlane", str], None],
@@ -158,8 +147,8 @@ class SocketPlane:
         self._over = False
         self.idle_since = self._loop.time()
         self._directions = (
-            _Direction(first, second, first_early),
-            _Direction(second, first, second_early),
+            _Direction(first, second),
+            _Direction(second, first),
         )
 
     def start(self) -> None:

@@ -8,26 +8,14 @@ protocol is replaced, and the request's handler waits until the connection ends.
 import asyncio
 import os
 import socket
+from collections.abc import Callable
+from typing import cast
 
 from aiohttp import web
 
 from protocol.messages import UPGRADE_TOKEN
 
 __all__ = ["accept_upgrade", "is_raw_upgrade", "is_tls", "take_socket", "take_transport"]
-
-
-class _Tail:
-    """Collects what arrived behind the request, through the interface that WebSockets use."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self.data += data
-        return False, b""
-
-    def feed_eof(self) -> None:
-        return
 
 
 def is_raw_upgrade(request: web.Request) -> bool:
@@ -45,7 +33,13 @@ def is_tls(request: web.Request) -> bool:
 
 
 async def accept_upgrade(request: web.Request) -> web.StreamResponse:
-    """Send the 101 for the raw carrier."""
+    """Send the 101 for the raw carrier. Nothing is read from the connection from here on.
+
+    A client waits for the 101 before it says more (docs/protocol.md): aiohttp reads what comes
+    earlier as the next HTTP request.
+    """
+    if request.transport is not None:
+        cast(asyncio.ReadTransport, request.transport).pause_reading()
     response = web.StreamResponse(
         status=101, headers={"Upgrade": UPGRADE_TOKEN, "Connection": "Upgrade"}
     )
@@ -54,31 +48,29 @@ async def accept_upgrade(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def take_socket(request: web.Request) -> tuple[socket.socket, bytes] | None:
-    """Return a plain connection's own socket and the bytes that arrived behind the request.
-
-    aiohttp has let the connection go then. None where it is already gone.
-    """
+def take_socket(request: web.Request) -> socket.socket | None:
+    """Return a plain connection's own socket; aiohttp has let it go then. None where it is gone."""
     transport = request.transport
     if transport is None or transport.is_closing():
         return None
-    transport.pause_reading()
-    tail = _Tail()
-    request.protocol.set_parser(tail)  # type: ignore[arg-type]
     taken = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
     taken.setblocking(False)
     transport.abort()
-    return taken, bytes(tail.data)
+    return taken
 
 
-def take_transport(request: web.Request) -> tuple[asyncio.Transport, bytes] | None:
-    """Return a TLS connection's transport and the bytes that arrived behind the request.
+def take_transport(
+    request: web.Request, make: Callable[[asyncio.Transport], asyncio.Protocol]
+) -> bool:
+    """Give a TLS connection's transport another protocol; False where it is gone.
 
-    The caller sets its own protocol on it and keeps the handler waiting until it is closed.
+    The caller keeps the request's handler waiting until the connection is closed.
     """
     transport = request.transport
     if transport is None or transport.is_closing():
-        return None
-    tail = _Tail()
-    request.protocol.set_parser(tail)  # type: ignore[arg-type]
-    return transport, bytes(tail.data)
+        return False
+    protocol = make(transport)
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
+    transport.resume_reading()
+    return True

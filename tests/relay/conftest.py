@@ -1,0 +1,22 @@
+"""A relay for each test, in the test's own process."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from relay.config import RelayConfig
+from relay.server import RelayServer
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[RelayServer]:
+    config = RelayConfig(
+        port=0,
+        handshake_timeout=0.5,
+        write_deadline=0.5,
+        ticket_lifetime=1.0,
+        pending_requests=4,
+        outbox_bytes=65_536,
+    )
+    async with RelayServer(config) as server:
+        yield server
