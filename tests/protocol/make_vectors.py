@@ -1,0 +1,296 @@
+"""Writes docs/protocol-vectors.json: `python -m tests.protocol.make_vectors`.
+
+Everything is computed from fixed keys and nonces. Bytes are written as {"hex": "..."} where they
+stand for a value, and as plain hexadecimal under the keys `bytes`, `signed`, `signature` and the
+like.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import msgspec
+
+from protocol.codec import encode, encode_location
+from protocol.endpoint import Entry, Phase, Provenance, sign_entry
+from protocol.errors import Code
+from protocol.identity import (
+    CONTEXT_CHALLENGE,
+    CONTEXT_ENDPOINT,
+    CONTEXT_PLANE,
+    CONTEXT_REGISTER,
+    Identity,
+)
+from protocol.messages import (
+    MAX_MESSAGE_BYTES,
+    Challenge,
+    Disclosure,
+    Error,
+    Hello,
+    Limits,
+    LocationRecord,
+    Message,
+    Mode,
+    PathHello,
+    PathReject,
+    PathWelcome,
+    PeerState,
+    Ping,
+    Pong,
+    Register,
+    Registered,
+    Restarting,
+    ServiceAnswer,
+    ServiceRecord,
+    ServiceRequestFrom,
+    ServiceRequestTo,
+    ServiceResponse,
+    Update,
+    Verdict,
+)
+from protocol.session_frames import Frame
+
+PATH = Path(__file__).parents[2] / "docs" / "protocol-vectors.json"
+
+SEEDS = {
+    "relay": bytes(range(32)),
+    "alice": bytes(range(32, 64)),
+    "bob": bytes(range(64, 96)),
+}
+RELAY, ALICE, BOB = (Identity.from_seed(seed) for seed in SEEDS.values())
+INSTANCE = bytes.fromhex("a0a1a2a3a4a5a6a7a8a9aaabacadaeaf")
+PEER_NONCE = bytes([0x11]) * 32
+RELAY_NONCE = bytes([0x22]) * 32
+SESSION = bytes.fromhex("5e551017000000000000000000000001")
+CALLER_TICKET = "0123456789abcdef0123456789abcdef"
+CALLEE_TICKET = "fedcba9876543210fedcba9876543210"
+
+ENTRIES = (
+    Entry(7, "chat", "192.0.2.1", 4000, Phase.PREFERRED, 120, Provenance.INTERFACE),
+    Entry(7, "chat", "2001:db8::1", 4000, Phase.NEW, 120, Provenance.OBSERVED),
+    Entry(2**40, "files", "198.51.100.7", 65535, Phase.LEAVING, 604800, Provenance.CONFIGURED),
+)
+SIGNED = tuple(sign_entry(ALICE, entry) for entry in ENTRIES)
+BOBS = sign_entry(
+    BOB, Entry(3, "chat", "203.0.113.9", 50000, Phase.PREFERRED, 120, Provenance.INTERFACE)
+)
+
+RECORD = LocationRecord(
+    7,
+    (
+        ServiceRecord("chat", SIGNED[:2]),
+        ServiceRecord("files", (), Disclosure.LISTED, (BOB.guid,)),
+    ),
+)
+LOCATION = encode_location(RECORD)
+CHALLENGE_PARTS = (ALICE.public_key, PEER_NONCE, RELAY_NONCE)
+REGISTER_PARTS = (RELAY.public_key, RELAY_NONCE, ALICE.public_key, INSTANCE, LOCATION)
+
+
+def messages() -> list[Message]:
+    """Return at least one message of every type."""
+    return [
+        Hello(ALICE.guid, INSTANCE, PEER_NONCE),
+        Hello(ALICE.guid, INSTANCE, PEER_NONCE, flow=3, agent="example/1.0"),
+        Challenge(
+            RELAY.guid,
+            RELAY_NONCE,
+            RELAY.sign(CONTEXT_CHALLENGE, *CHALLENGE_PARTS),
+            Limits(heartbeat=20.0),
+        ),
+        Register(LOCATION, ALICE.sign(CONTEXT_REGISTER, *REGISTER_PARTS)),
+        Registered(7, "192.0.2.1", 51000, 15.0, 120.0),
+        Registered(7, "2001:db8::1", 51000, 15.0, 120.0, ("http://198.51.100.1:8440",), "a.test"),
+        Update(encode_location(LocationRecord(8))),
+        ServiceRequestTo(1, ALICE.guid, "chat", Mode.P2P, SESSION),
+        ServiceRequestTo(2, ALICE.guid, "chat", Mode.CENTRAL, SESSION, (), 2.5),
+        ServiceRequestTo(3, ALICE.guid, "chat", Mode.COMBINED, SESSION, (BOBS,)),
+        ServiceRequestFrom(
+            900, BOB.guid, "chat", Mode.CENTRAL, SESSION, timeout=2.5, ticket=CALLEE_TICKET
+        ),
+        ServiceRequestFrom(901, BOB.guid, "chat", Mode.COMBINED, SESSION, (BOBS,)),
+        ServiceAnswer(900, Verdict.ACCEPTED),
+        ServiceAnswer(901, Verdict.ACCEPTED, entries=SIGNED[:1]),
+        ServiceAnswer(901, Verdict.REFUSED, "not now", code=Code.REFUSED),
+        ServiceResponse(1, state=PeerState.ONLINE, last_seen=0.5, entries=SIGNED[:2]),
+        ServiceResponse(2, state=PeerState.ONLINE, last_seen=0.0, ticket=CALLER_TICKET),
+        ServiceResponse(
+            3, Code.PEER_OFFLINE, "the peer is offline", PeerState.OFFLINE, last_seen=3600.0
+        ),
+        ServiceResponse(4, Code.LIMIT_EXCEEDED, "too many requests", retry_after=1.5),
+        Restarting(2.0, 8.0),
+        Ping(),
+        Ping(42),
+        Pong(42),
+        Error(Code.UNKNOWN_TYPE, "unknown type 'x'"),
+        Error(Code.LIMIT_EXCEEDED, "too many", 2.0),
+        PathHello(SESSION, "chat", Mode.CENTRAL),
+        PathHello(
+            SESSION,
+            "chat",
+            Mode.COMBINED,
+            resume=True,
+            received=1000,
+            consumed=300_000,
+            window=1 << 20,
+        ),
+        PathWelcome(),
+        PathWelcome(5, 160, 1024),
+        PathReject(Code.SESSION_UNKNOWN, "no session can be resumed here"),
+    ]
+
+
+FRAMES: list[tuple[str, list[Any]]] = [
+    ("data", [Frame.DATA, 1, [b"hello"]]),
+    ("data", [Frame.DATA, 70_000, [b"", b"\x00\xff", bytes(300)]]),
+    ("ack", [Frame.ACK, 0, 0]),
+    ("ack", [Frame.ACK, 70_002, 2_242_302]),
+    ("close", [Frame.CLOSE, 70_002]),
+    ("closed", [Frame.CLOSED, 70_002]),
+    ("ping", [Frame.PING, 1]),
+    ("pong", [Frame.PONG, 1]),
+    ("abort", [Frame.ABORT, "refused", "the user went away"]),
+]
+
+REFUSALS: list[tuple[str, bytes, Code]] = [
+    ("a reserved byte", b"\xc1", Code.BAD_MESSAGE),
+    ("not a map", msgpack.packb([1]), Code.BAD_MESSAGE),
+    ("no type", msgpack.packb({}), Code.BAD_MESSAGE),
+    ("a type that is no string", msgpack.packb({"type": 1}), Code.BAD_MESSAGE),
+    ("a key that is no string", b"\x81\x01\x02", Code.BAD_MESSAGE),
+    ("a string that is no UTF-8", b"\x81\xa4type\xa1\xff", Code.BAD_MESSAGE),
+    ("an extension type", b"\x82\xa4type\xa4ping\xa1x\xd4\x05\x00", Code.BAD_MESSAGE),
+    ("a declared array of 2^32-1", b"\xdd\xff\xff\xff\xff", Code.BAD_MESSAGE),
+    ("a declared map of 2^32-1", b"\xdf\xff\xff\xff\xff", Code.BAD_MESSAGE),
+    ("2000 nested arrays", b"\x91" * 2000, Code.BAD_MESSAGE),
+    ("a string where bytes belong", b"\x82\xa4type\xa8register\xa8location\xa0", Code.BAD_MESSAGE),
+    ("a missing key", msgpack.packb({"type": "update"}), Code.BAD_MESSAGE),
+    ("a GUID that is too short", encode(Hello("a" * 51, INSTANCE, PEER_NONCE)), Code.BAD_MESSAGE),
+    ("a number over its limit", encode(Ping(2**32)), Code.BAD_MESSAGE),
+    ("true for a number", msgpack.packb({"type": "ping", "ping": True}), Code.BAD_MESSAGE),
+    (
+        "65,537 bytes and not whole",
+        b"\x82\xa4type\xa4ping\xa1x\xc6\x00\x02\x00\x00" + bytes(MAX_MESSAGE_BYTES + 1 - 18),
+        Code.MESSAGE_TOO_LARGE,
+    ),
+]
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: bytes become {"hex": ...}."""
+    if isinstance(value, bytes):
+        return {"hex": value.hex()}
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def shortened(data: bytes) -> dict[str, Any]:
+    """Return bytes as hex, or, where they end in many equal ones, as a beginning and a repeat."""
+    tail = len(data) - len(data.rstrip(data[-1:]))
+    if tail <= 64:
+        return {"bytes": data.hex()}
+    repeat = {"byte": data[-1:].hex(), "times": tail}
+    return {"bytes": data[:-tail].hex(), "then_repeat": repeat}
+
+
+def signature(identity: Identity, context: bytes, **parts: bytes) -> dict[str, Any]:
+    """Return a signature with all that it covers, in order."""
+    return {
+        "signer": identity.guid,
+        "context": context.hex(),
+        "parts": {name: part.hex() for name, part in parts.items()},
+        "signed": (context + b"".join(parts.values())).hex(),
+        "signature": identity.sign(context, *parts.values()).hex(),
+    }
+
+
+def vectors() -> dict[str, Any]:
+    """Return all vectors."""
+    return {
+        "about": "Test vectors of the roam-relay/1 protocol; docs/protocol.md says what they mean. "
+        'Bytes are hexadecimal; {"hex": ...} is a MessagePack bin. Keys of maps may be in any '
+        "order on the wire, and a field at its default may be sent or left out: a decoder must "
+        "take the bytes given here, an encoder need not produce them.",
+        "identities": [
+            {
+                "name": name,
+                "seed": seed.hex(),
+                "public_key": Identity.from_seed(seed).public_key.hex(),
+                "guid": Identity.from_seed(seed).guid,
+            }
+            for name, seed in SEEDS.items()
+        ],
+        "endpoint_entries": [
+            {
+                "signer": ALICE.guid,
+                "fields": msgspec.to_builtins(entry),
+                "body": signed.body.hex(),
+                "signed": (CONTEXT_ENDPOINT + ALICE.public_key + signed.body).hex(),
+                "signature": signed.signature.hex(),
+            }
+            for entry, signed in zip(ENTRIES, SIGNED, strict=True)
+        ],
+        "location_record": {
+            "fields": plain(msgpack.unpackb(LOCATION)),
+            "bytes": LOCATION.hex(),
+        },
+        "signatures": {
+            "challenge": signature(
+                RELAY,
+                CONTEXT_CHALLENGE,
+                peer_key=ALICE.public_key,
+                peer_nonce=PEER_NONCE,
+                relay_nonce=RELAY_NONCE,
+            ),
+            "register": signature(
+                ALICE,
+                CONTEXT_REGISTER,
+                relay_key=RELAY.public_key,
+                relay_nonce=RELAY_NONCE,
+                peer_key=ALICE.public_key,
+                instance=INSTANCE,
+                location=LOCATION,
+            ),
+            "plane": signature(
+                BOB,
+                CONTEXT_PLANE,
+                relay_key=RELAY.public_key,
+                ticket=CALLER_TICKET.encode(),
+            ),
+        },
+        "messages": [
+            {
+                "type": type(message).__struct_config__.tag,
+                "fields": plain(msgpack.unpackb(encode(message))),
+                "bytes": encode(message).hex(),
+            }
+            for message in messages()
+        ],
+        "session_frames": [
+            {"frame": name, "value": plain(value), "bytes": msgpack.packb(value).hex()}
+            for name, value in FRAMES
+        ],
+        "refusals": [
+            {"what": what, **shortened(data), "code": code.value} for what, data, code in REFUSALS
+        ],
+    }
+
+
+def text() -> str:
+    """Return the file as it must be."""
+    return json.dumps(vectors(), indent=1) + "\n"
+
+
+def main() -> None:
+    """Write the file."""
+    PATH.write_text(text())
+    sys.stdout.write(f"wrote {PATH.name}\n")
+
+
+if __name__ == "__main__":
+    main()

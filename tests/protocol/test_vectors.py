@@ -1,0 +1,136 @@
+"""The code against docs/protocol-vectors.json, recomputed from what stands in the file.
+
+The first test says whether the file is the one that the code makes; the others read the file only,
+as a program in another language would.
+"""
+
+import json
+from typing import Any
+
+import msgpack
+import msgspec
+import pytest
+
+from protocol.codec import MessageDecoder, decode_location, encode, encode_location
+from protocol.endpoint import Entry, SignedEntry, open_entry, sign_entry
+from protocol.errors import ProtocolViolation
+from protocol.identity import Identity, guid_of, public_key_of, verify
+from protocol.messages import FROM_PEER, FROM_RELAY, ON_PATH
+from protocol.session import SessionMachine
+from protocol.session_frames import Frame
+from protocol.session_settings import SessionSettings
+from tests.protocol import make_vectors
+
+FILE: dict[str, Any] = json.loads(make_vectors.PATH.read_text())
+TABLES = {**FROM_PEER, **FROM_RELAY, **ON_PATH}
+
+
+def value(plain: Any) -> Any:
+    """Return what a value of the file stands for."""
+    if isinstance(plain, dict):
+        if set(plain) == {"hex"}:
+            return bytes.fromhex(plain["hex"])
+        return {key: value(item) for key, item in plain.items()}
+    return [value(item) for item in plain] if isinstance(plain, list) else plain
+
+
+def test_the_file_is_what_the_code_makes() -> None:
+    assert make_vectors.PATH.read_text() == make_vectors.text(), (
+        "run python -m tests.protocol.make_vectors, and say in the changelog what changed"
+    )
+
+
+@pytest.mark.parametrize("vector", FILE["identities"], ids=lambda vector: str(vector["name"]))
+def test_identities(vector: dict[str, str]) -> None:
+    identity = Identity.from_seed(bytes.fromhex(vector["seed"]))
+    assert identity.public_key.hex() == vector["public_key"]
+    assert identity.guid == guid_of(bytes.fromhex(vector["public_key"])) == vector["guid"]
+    assert public_key_of(vector["guid"]).hex() == vector["public_key"]
+
+
+def identity_of(guid: str) -> Identity:
+    [seed] = [vector["seed"] for vector in FILE["identities"] if vector["guid"] == guid]
+    return Identity.from_seed(bytes.fromhex(seed))
+
+
+@pytest.mark.parametrize("vector", FILE["endpoint_entries"])
+def test_endpoint_entries(vector: dict[str, Any]) -> None:
+    entry = msgspec.convert(vector["fields"], Entry)
+    signed = sign_entry(identity_of(vector["signer"]), entry)
+    assert signed.body.hex() == vector["body"] == msgpack.packb(vector["fields"]).hex()
+    assert signed.signature.hex() == vector["signature"]
+    context = b"roam-relay/1 endpoint\0"
+    assert vector["signed"] == (context + public_key_of(vector["signer"]) + signed.body).hex()
+    again = SignedEntry(bytes.fromhex(vector["body"]), bytes.fromhex(vector["signature"]))
+    assert open_entry(vector["signer"], again) == entry
+
+
+def test_the_location_record() -> None:
+    vector = FILE["location_record"]
+    data = bytes.fromhex(vector["bytes"])
+    assert msgpack.unpackb(data) == value(vector["fields"])
+    assert encode_location(decode_location(data)) == data
+
+
+@pytest.mark.parametrize("name", FILE["signatures"])
+def test_signatures(name: str) -> None:
+    vector = FILE["signatures"][name]
+    context = bytes.fromhex(vector["context"])
+    assert context == f"roam-relay/1 {name}\0".encode()
+    parts = [bytes.fromhex(part) for part in vector["parts"].values()]
+    assert vector["signed"] == (context + b"".join(parts)).hex()
+    assert identity_of(vector["signer"]).sign(context, *parts).hex() == vector["signature"]
+    verify(vector["signer"], bytes.fromhex(vector["signature"]), context, *parts)
+
+
+def test_the_signatures_are_those_in_the_messages() -> None:
+    for name in ("challenge", "register"):
+        [message] = [vector for vector in FILE["messages"] if vector["type"] == name]
+        assert message["fields"]["signature"]["hex"] == FILE["signatures"][name]["signature"]
+
+
+@pytest.mark.parametrize("vector", FILE["messages"], ids=lambda vector: str(vector["type"]))
+def test_messages(vector: dict[str, Any]) -> None:
+    data = bytes.fromhex(vector["bytes"])
+    fields = value(vector["fields"])
+    assert msgpack.unpackb(data) == fields
+    assert fields["type"] == vector["type"]
+    for given in (data, msgpack.packb(dict(reversed(fields.items())))):
+        [message] = MessageDecoder(TABLES).receive(given)
+        assert encode(message) == data
+
+
+def test_every_message_and_frame_has_a_vector() -> None:
+    assert {vector["type"] for vector in FILE["messages"]} == set(TABLES)
+    frames = {vector["frame"] for vector in FILE["session_frames"]}
+    assert frames == {frame.name.lower() for frame in Frame}
+
+
+@pytest.mark.parametrize("vector", FILE["session_frames"], ids=lambda vector: str(vector["frame"]))
+def test_session_frames(vector: dict[str, Any]) -> None:
+    data = bytes.fromhex(vector["bytes"])
+    assert msgpack.unpackb(data) == value(vector["value"])
+    assert vector["value"][0] == Frame[vector["frame"].upper()]
+
+
+def test_the_machine_writes_the_frames_of_the_file() -> None:
+    by_name = {vector["frame"]: vector["bytes"] for vector in reversed(FILE["session_frames"])}
+    machine = SessionMachine(SessionSettings(), 0.0)
+    machine.attach(0, 0, 8 << 20, 0.0)
+    machine.send(b"hello")
+    assert machine.data_to_send(0.0).hex() == by_name["ack"] + by_name["data"]
+    machine.handle_timeout(2.0)
+    assert machine.data_to_send(2.0).hex() == by_name["ping"]
+    machine.receive(bytes.fromhex(by_name["ping"]), 2.0)
+    assert machine.data_to_send(2.0).hex() == by_name["pong"]
+
+
+@pytest.mark.parametrize("vector", FILE["refusals"], ids=lambda vector: str(vector["what"]))
+def test_refusals(vector: dict[str, Any]) -> None:
+    data = bytes.fromhex(vector["bytes"])
+    if "then_repeat" in vector:
+        repeat = vector["then_repeat"]
+        data += bytes.fromhex(repeat["byte"]) * repeat["times"]
+    with pytest.raises(ProtocolViolation) as error:
+        list(MessageDecoder(FROM_PEER).receive(data))
+    assert error.value.code == vector["code"]
