@@ -20,7 +20,7 @@ from protocol.messages import PathHello, PathWelcome
 __all__ = ["DirectServer", "dial_direct", "race"]
 
 _T = TypeVar("_T")
-_MAX_UNPROVEN = 128
+_MAX_UNPROVEN = 1024
 """Incoming streams whose identity is not proven yet; further ones are dropped at once."""
 
 

@@ -12,7 +12,7 @@ from protocol.messages import Service as ServiceName
 
 __all__ = ["Listener"]
 
-BACKLOG = 64
+BACKLOG = 256
 """Sessions that may wait to be taken; further callers are refused with `limit_exceeded`."""
 
 

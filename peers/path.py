@@ -11,7 +11,14 @@ from typing import Protocol
 from peers.streams import Stream
 from peers.tls import TlsChannel, TlsContext
 from protocol.codec import MessageDecoder, UnknownType, encode
-from protocol.errors import Code, PathFailed, ProtocolViolation, RoamRelayError, WrongIdentity
+from protocol.errors import (
+    Code,
+    PathFailed,
+    ProtocolViolation,
+    RoamRelayError,
+    WrongIdentity,
+    error_for,
+)
 from protocol.messages import ON_PATH, Message, PathHello, PathReject, PathWelcome
 
 __all__ = ["Path", "PathKind", "PathUser"]
@@ -110,7 +117,7 @@ class Path:
                     case PathWelcome():
                         return answer
                     case PathReject():
-                        raise RoamRelayError(answer.reason, code=answer.code)
+                        raise error_for(answer.code, answer.reason)
                     case _:
                         raise PathFailed("the other side did not answer the hello")
         except TimeoutError:

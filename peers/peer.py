@@ -179,8 +179,14 @@ class Peer:
             RoamRelayError: the relay refused it, or cannot be reached in time.
         """
         await self._registration.connection(self.config.connect_timeout)
-        async with self._publishing:
-            await self._registration.publish()
+        try:
+            async with self._publishing:
+                await self._registration.publish()
+        except RelayUnavailable as error:
+            if error.code is not None:
+                raise
+            # The connection ended meanwhile: the next one registers what is offered then.
+            await self._registration.connection(self.config.connect_timeout)
 
     async def connect(
         self,

@@ -98,16 +98,17 @@ class Registration:
         """
         try:
             async with asyncio.timeout(timeout), self._changed:
-                await self._changed.wait_for(lambda: self.current is not None or self._final)
+                await self._changed.wait_for(lambda: self._live() is not None or self._final)
         except TimeoutError:
             reason = f": {self.failure}" if self.failure else ""
             raise RelayUnavailable(
                 f"not registered with {self.address} within {timeout:g} s{reason}",
                 code=self.failure.code if self.failure else None,
             ) from None
-        if self.current is None:
+        live = self._live()
+        if live is None:
             raise self.failure or RelayUnavailable("closed")
-        return self.current
+        return live
 
     async def publish(self) -> None:
         """Register the record anew. Where nothing is connected, the next connection will.
@@ -115,10 +116,14 @@ class Registration:
         Raises:
             RoamRelayError: the relay refused it.
         """
-        connection = self.current
+        connection = self._live()
         if connection is not None:
             record = self._make_record(connection.local_host)
             await connection.update(record, self._config.connect_timeout)
+
+    def _live(self) -> ControlConnection | None:
+        current = self.current
+        return None if current is None or current.closed.done() else current
 
     async def close(self) -> None:
         """End the connection and do not come back."""

@@ -6,6 +6,7 @@ last message is JSON again with the checksum of all pieces. The receiver answers
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import re
@@ -124,7 +125,8 @@ async def _store(session: Session, folder: Path, progress: Progress) -> tuple[Pa
     except OSError as error:
         raise TransferFailed(f"cannot store {name}: {error.strerror}") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 async def _pieces(session: Session, file: BinaryIO, size: int, progress: Progress) -> str:

@@ -197,7 +197,7 @@ class SessionMachine:
         try:
             self._reader.feed(data)
             for frame in self._reader:
-                if self.state is State.LOST:
+                if self._is_lost():
                     return
                 self._receive_frame(frame, now)
         except ProtocolViolation as error:
@@ -371,6 +371,9 @@ class SessionMachine:
     def _stall_deadline(self) -> float:
         largest = len(self._in_flight[0]) / SLOWEST_LINK
         return self._progress + self.settings.silence_limit + largest
+
+    def _is_lost(self) -> bool:
+        return self.state is State.LOST
 
     def _path_dead(self, reason: str, now: float) -> None:
         self.detach(now)

@@ -1,0 +1,332 @@
+"""What a program sees of a peer: sessions, and typed failures that come at once."""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from peers import (
+    Identity,
+    IdentityError,
+    Mode,
+    PathFailed,
+    Peer,
+    PeerConfig,
+    PeerOffline,
+    Refused,
+    RelayUnavailable,
+    Session,
+    SessionClosed,
+    SessionLost,
+    UnknownPeer,
+    UnknownService,
+    WrongIdentity,
+)
+from peers.direct import dial_direct
+from peers.tls import TlsContext
+from peers.transfer import TransferFailed, receive_file, send_file
+from protocol.endpoint import Endpoint
+from protocol.errors import RoamRelayError
+from protocol.messages import PathHello
+from protocol.session_settings import SessionSettings
+from relay.config import RelayConfig
+from relay.server import RelayServer
+
+MODES = pytest.mark.parametrize("mode", list(Mode))
+
+
+async def pair(alice: Peer, bob: Peer, mode: Mode) -> tuple[Session, Session]:
+    listener = alice.listen("chat")
+    await alice.published()
+    here = await bob.connect(alice.guid, "chat", mode=mode)
+    return here, await anext(listener)
+
+
+@MODES
+async def test_unknown_peer_and_service(alice: Peer, bob: Peer, mode: Mode) -> None:
+    with pytest.raises(UnknownPeer):
+        await bob.connect(Identity.generate().guid, "chat", mode=mode)
+    with pytest.raises(UnknownService):
+        await bob.connect(alice.guid, "chat", mode=mode)
+    with pytest.raises(IdentityError):
+        await bob.connect("nobody", "chat", mode=mode)
+    with pytest.raises(ValueError, match="nonsense"):
+        await bob.connect(alice.guid, "chat", mode="nonsense")
+
+
+@MODES
+async def test_offline_says_since_when(relay: RelayServer, bob: Peer, mode: Mode) -> None:
+    async with Peer(Identity.generate(), relay.url) as gone:
+        gone.listen("chat")
+        await gone.published()
+    with pytest.raises(PeerOffline) as caught:
+        await bob.connect(gone.guid, "chat", mode=mode)
+    assert caught.value.last_seen is not None
+
+
+@MODES
+async def test_who_is_not_allowed_is_refused_with_the_reason(
+    alice: Peer, bob: Peer, mode: Mode
+) -> None:
+    alice.listen("chat", allow=[Identity.generate().guid])
+    await alice.published()
+    with pytest.raises(RoamRelayError, match="chat is not for this peer"):
+        await bob.connect(alice.guid, "chat", mode=mode)
+
+
+async def test_who_discloses_to_nobody_is_reached_in_central_only(alice: Peer, bob: Peer) -> None:
+    listener = alice.listen("chat", disclose="nobody")
+    await alice.published()
+    for mode in (Mode.P2P, Mode.COMBINED):
+        with pytest.raises(Refused, match="central"):
+            await bob.connect(alice.guid, "chat", mode=mode)
+    session = await bob.connect(alice.guid, "chat", mode=Mode.CENTRAL)
+    await session.send(b"hello")
+    assert await (await anext(listener)).receive() == b"hello"
+
+
+@MODES
+async def test_close_brings_all_that_was_sent_before_it(alice: Peer, bob: Peer, mode: Mode) -> None:
+    here, there = await pair(alice, bob, mode)
+    for number in range(1000):
+        await here.send(b"%d" % number)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(here.close())
+        received = [message async for message in there]
+    assert received == [b"%d" % number for number in range(1000)]
+    with pytest.raises(SessionClosed):
+        await here.send(b"late")
+    with pytest.raises(SessionClosed):
+        await there.receive()
+
+
+@MODES
+async def test_a_reader_that_stops_stops_the_sender(
+    relay: RelayServer, alice: Peer, mode: Mode
+) -> None:
+    config = PeerConfig(session=SessionSettings(window=100_000))
+    async with Peer(Identity.generate(), relay.url, config=config) as bob:
+        here, there = await pair(alice, bob, mode)
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                while True:
+                    await here.send(bytes(10_000))
+                    sent += 1
+        assert sent == 10
+        for _ in range(sent):
+            assert await there.receive() == bytes(10_000)
+        await asyncio.wait_for(here.send(b"room again"), 5)
+        assert await there.receive() == b"room again"
+        await here.close()
+
+
+async def test_abort_tells_the_other_side(alice: Peer, bob: Peer) -> None:
+    here, there = await pair(alice, bob, Mode.P2P)
+    here.abort("enough")
+    with pytest.raises(SessionLost, match="enough"):
+        await there.receive()
+    with pytest.raises(SessionLost):
+        await here.send(b"x")
+
+
+async def test_another_key_at_the_address_is_named_and_never_a_session(
+    alice: Peer, bob: Peer
+) -> None:
+    alice.listen("chat")
+    expected = Identity.generate().guid
+    endpoint = Endpoint("127.0.0.1", alice._direct.port)
+    hello = PathHello(b"x" * 16, "chat", Mode.P2P)
+    with pytest.raises(WrongIdentity) as caught:
+        await dial_direct(endpoint, expected, hello, TlsContext(bob.identity), 5)
+    assert expected in str(caught.value)
+    assert alice.guid in str(caught.value)
+
+
+async def test_a_session_that_was_not_announced_is_rejected(alice: Peer, bob: Peer) -> None:
+    alice.listen("chat")
+    endpoint = Endpoint("127.0.0.1", alice._direct.port)
+    for mode, resume in ((Mode.COMBINED, False), (Mode.CENTRAL, False), (Mode.P2P, True)):
+        hello = PathHello(b"x" * 16, "chat", mode, resume=resume)
+        with pytest.raises(RoamRelayError, match="session"):
+            await dial_direct(endpoint, alice.guid, hello, TlsContext(bob.identity), 5)
+
+
+async def test_garbage_at_the_direct_port_harms_nobody(alice: Peer, bob: Peer) -> None:
+    here, there = await pair(alice, bob, Mode.P2P)
+    reader, writer = await asyncio.open_connection("127.0.0.1", alice._direct.port)
+    writer.write(os.urandom(5000))
+    with contextlib.suppress(ConnectionResetError):
+        await asyncio.wait_for(reader.read(-1), 5)
+    writer.close()
+    await here.send(b"still here")
+    assert await there.receive() == b"still here"
+
+
+async def test_no_relay() -> None:
+    with pytest.raises(RelayUnavailable, match="no relay is configured"):
+        Peer(Identity.generate())
+    with pytest.raises(RelayUnavailable, match="URL"):
+        async with Peer(Identity.generate(), "ftp://nowhere"):
+            pass
+    config = PeerConfig(connect_timeout=0.5)
+    with pytest.raises(RelayUnavailable, match=r"127\.0\.0\.1:9"):
+        async with Peer(Identity.generate(), "http://127.0.0.1:9", config=config):
+            pass
+
+
+async def test_a_relay_with_another_key_than_pinned_is_refused(relay: RelayServer) -> None:
+    config = PeerConfig(relay_guid=Identity.generate().guid)
+    with pytest.raises(WrongIdentity):
+        async with Peer(Identity.generate(), relay.url, config=config):
+            pass
+    async with Peer(Identity.generate(), relay.url, config=PeerConfig(relay_guid=relay.guid)):
+        pass
+
+
+async def test_a_second_program_with_the_same_key_wins_without_a_fight(relay: RelayServer) -> None:
+    identity = Identity.generate()
+    async with Peer(identity, relay.url) as old:
+        listener = old.listen("chat")
+        async with Peer(identity, relay.url) as new:
+            new.listen("chat")
+            await new.published()
+            with pytest.raises(RelayUnavailable, match="another program"):
+                await anext(listener)
+            assert relay.metrics.registrations == 2
+
+
+async def test_the_control_connection_comes_back_and_sessions_do_not_notice(
+    relay: RelayServer, alice: Peer, bob: Peer
+) -> None:
+    here, there = await pair(alice, bob, Mode.P2P)
+    for connection in list(relay.node.connections):
+        connection.abort("test")
+    await alice.published()
+    await here.send(b"undisturbed")
+    assert await there.receive() == b"undisturbed"
+    await bob.connect(alice.guid, "chat")
+
+
+async def test_config_chooses_the_mode(relay: RelayServer, alice: Peer) -> None:
+    config = PeerConfig(
+        mode=Mode.P2P, services={"mail": Mode.CENTRAL}, guids={alice.guid: Mode.COMBINED}
+    )
+    assert config.mode_for("x", "chat") is Mode.P2P
+    assert config.mode_for("x", "mail") is Mode.CENTRAL
+    assert config.mode_for(alice.guid, "mail") is Mode.COMBINED
+    alice.listen("mail")
+    await alice.published()
+    async with Peer(Identity.generate(), relay.url, config=config) as bob:
+        assert (await bob.connect(alice.guid, "mail")).mode is Mode.COMBINED
+        assert (await bob.connect(alice.guid, "mail", mode="p2p")).mode is Mode.P2P
+
+
+async def test_locate(alice: Peer, bob: Peer) -> None:
+    alice.listen("chat")
+    await alice.published()
+    found = await bob.locate(alice.guid, "chat")
+    assert [entry.host for entry in found.entries] == ["127.0.0.1"]
+    assert found.dropped == ()
+
+
+async def test_listen_refuses_what_cannot_be(alice: Peer) -> None:
+    alice.listen("chat")
+    for service in ("chat", "Chat", "", "a" * 64, "-x"):
+        with pytest.raises(ValueError, match=r"service|offered"):
+            alice.listen(service)
+    with pytest.raises(ValueError, match="disclose"):
+        alice.listen("mail", disclose="sometimes")
+
+
+@MODES
+async def test_a_file_arrives_whole(alice: Peer, bob: Peer, mode: Mode, tmp_path: Path) -> None:
+    here, there = await pair(alice, bob, mode)
+    source = tmp_path / "photo.jpg"
+    source.write_bytes(os.urandom(3_000_000))
+    seen: list[int] = []
+    async with asyncio.TaskGroup() as tasks:
+        receiving = tasks.create_task(
+            receive_file(there, tmp_path / "in", lambda done, size: seen.append(done))
+        )
+        digest = await send_file(here, source, lambda done, size: None)
+    stored, there_digest = receiving.result()
+    assert digest == there_digest == hashlib.sha256(stored.read_bytes()).hexdigest()
+    assert seen[-1] == 3_000_000
+    assert [file.name for file in (tmp_path / "in").iterdir()] == ["photo.jpg"]
+
+
+async def test_a_file_that_cannot_be_stored_is_refused(
+    alice: Peer, bob: Peer, tmp_path: Path
+) -> None:
+    here, there = await pair(alice, bob, Mode.P2P)
+    source = tmp_path / "a"
+    source.write_bytes(b"x" * 10)
+    blocked = tmp_path / "blocked"
+    blocked.write_bytes(b"")
+    async with asyncio.TaskGroup() as tasks:
+
+        async def receive() -> None:
+            with pytest.raises(TransferFailed, match="cannot store"):
+                await receive_file(there, blocked, lambda done, size: None)
+
+        tasks.create_task(receive())
+        with pytest.raises(TransferFailed, match="cannot store"):
+            await send_file(here, source, lambda done, size: None)
+
+
+async def test_many_sessions_at_once_cross_nothing_and_leave_nothing() -> None:
+    process = psutil.Process()
+    before_tasks = asyncio.all_tasks()
+    before = process.num_fds()
+    async with RelayServer(RelayConfig(port=0, pending_requests=500)) as relay:
+        async with (
+            Peer(Identity.generate(), relay.url) as alice,
+            Peer(Identity.generate(), relay.url) as bob,
+        ):
+            listener = alice.listen("chat")
+            await alice.published()
+
+            async def echo(session: Session) -> None:
+                async for message in session:
+                    await session.send(message)
+
+            async def serve() -> None:
+                async with asyncio.TaskGroup() as serving:
+                    async for session in listener:
+                        serving.create_task(echo(session))
+
+            async def talk(number: int) -> None:
+                async with await bob.connect(
+                    alice.guid, "chat", mode=list(Mode)[number % 3], timeout=60
+                ) as session:
+                    for turn in range(5):
+                        message = b"%d %d" % (number, turn)
+                        await session.send(message)
+                        assert await session.receive() == message
+
+            async with asyncio.timeout(120), asyncio.TaskGroup() as tasks:
+                serving = tasks.create_task(serve())
+                async with asyncio.TaskGroup() as talking:
+                    for number in range(200):
+                        talking.create_task(talk(number))
+                listener.close()
+                await serving
+            assert alice._sessions == bob._sessions == {}
+        while relay.planes.live or relay.node.connections:
+            await asyncio.sleep(0)
+    while asyncio.all_tasks() != before_tasks:
+        await asyncio.sleep(0)
+    assert process.num_fds() == before
+
+
+async def test_all_endpoints_dead_lists_what_was_tried(alice: Peer, bob: Peer) -> None:
+    alice.listen("chat")
+    await alice.published()
+    alice._direct.close()
+    with pytest.raises(PathFailed, match=r"127\.0\.0\.1"):
+        await bob.connect(alice.guid, "chat", mode="p2p")
