@@ -1,0 +1,139 @@
+"""docs/protocol.md names all that the code has: every message, field, limit of a word, and code."""
+
+import re
+from enum import EnumType
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from protocol import identity, messages
+from protocol.endpoint import Entry, Phase, Provenance, SignedEntry
+from protocol.errors import Code
+from protocol.messages import FROM_PEER, FROM_RELAY, ON_PATH, Message
+from protocol.session_frames import MAX_FRAME, Frame
+from protocol.session_settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
+from protocol.session_states import TRANSITIONS, Input, State
+
+TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+TABLES = {**FROM_PEER, **FROM_RELAY, **ON_PATH}
+
+
+def section(title: str) -> str:
+    """Return the text under a heading, to the next heading of its level or above."""
+    match = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,3}} |\Z)", TEXT, re.M | re.S)
+    assert match, f"no section {title!r}"
+    return match[2]
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """Return the rows of the tables of a text, by their first cell in backticks."""
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    return {
+        name[1:-1]: row
+        for row in cells
+        for name in [next((cell for cell in row[:2] if cell.startswith("`")), "")]
+        if name
+    }
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_message_has_a_section_with_its_fields(name: str) -> None:
+    cls: type[Message] = TABLES[name]
+    table = rows(section(name))
+    fields = {field.name: field for field in msgspec.structs.fields(cls)}
+    if name == "challenge":
+        fields |= {field.name: field for field in msgspec.structs.fields(messages.Limits)}
+    assert set(table) == set(fields)
+    for field in fields.values():
+        assert ("required" in table[field.name][1]) == field.required, field.name
+
+
+@pytest.mark.parametrize(
+    "cls", [messages.LocationRecord, messages.ServiceRecord, SignedEntry, Entry]
+)
+def test_every_field_of_a_location_is_named(cls: type[msgspec.Struct]) -> None:
+    table = rows(section("6. Location records"))
+    assert set(cls.__struct_fields__) <= set(table)
+
+
+def test_every_code_has_a_row_that_says_whether_it_is_retryable() -> None:
+    table = rows(section("13. Error codes"))
+    assert set(table) == {code.value for code in Code}
+    for code in Code:
+        assert table[code.value][3] == ("yes" if code.is_retryable else "no"), code
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        messages.Mode,
+        messages.PeerState,
+        messages.Verdict,
+        messages.Disclosure,
+        Phase,
+        Provenance,
+    ],
+)
+def test_every_word_of_a_closed_list_is_named(words: EnumType) -> None:
+    for word in words:
+        assert f"`{word.value}`" in TEXT
+
+
+def test_every_frame_is_laid_out() -> None:
+    table = rows(section("Frames"))
+    assert {name: int(row[1][2]) for name, row in table.items()} == {
+        frame.name.lower(): frame.value for frame in Frame
+    }
+
+
+def test_the_table_of_states_is_the_code_s() -> None:
+    lines = [line for line in section("Close").splitlines() if line.startswith("|")][2:]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    inputs = (Input.CLOSE_HERE, Input.CLOSE_THERE, Input.CLOSED_THERE, Input.LOSE)
+    told = {
+        State(row[0]): {
+            cause: State(word)
+            for cause, word in zip(inputs, row[1:], strict=True)
+            if word != "violation"
+        }
+        for row in cells
+    }
+    assert told == TRANSITIONS
+
+
+@pytest.mark.parametrize("name", [name for name in identity.__all__ if "CONTEXT" in name])
+def test_every_context_is_written_out(name: str) -> None:
+    context: bytes = getattr(identity, name)
+    assert context.decode().replace("\0", r"\0") in TEXT
+
+
+def test_numbers_are_those_of_the_code() -> None:
+    settings = SessionSettings()
+    for number in (
+        messages.MAX_MESSAGE_BYTES,
+        MAX_PAYLOAD,
+        MAX_FRAME,
+        MESSAGE_WEIGHT,
+        settings.window,
+    ):
+        assert f"{number:,}" in TEXT, number
+    times = section("12. Times")
+    for seconds in (
+        settings.ping_interval,
+        settings.silence_limit,
+        settings.resume_window,
+        settings.linger,
+        messages.Limits().heartbeat,
+        messages.Limits().lease,
+    ):
+        assert f"| {seconds:g} |" in times, seconds
+    for word in (messages.UPGRADE_TOKEN, messages.WEBSOCKET_PROTOCOL):
+        assert f"`{word}`" in TEXT
+
+
+def test_links_inside_the_page_lead_somewhere() -> None:
+    headings = re.findall(r"^#+ (.*)$", TEXT, re.M)
+    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
+    for link in re.findall(r"\]\(#([^)]*)\)", TEXT):
+        assert link in anchors
