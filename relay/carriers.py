@@ -73,7 +73,8 @@ class RawCarrier(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self._transport = transport
-        transport.set_write_buffer_limits(high=0)
+        # Anything that the kernel does not take at once starts the write deadline.
+        transport.set_write_buffer_limits(high=1)
 
     def data_received(self, data: bytes) -> None:
         self._user.carrier_data(data)

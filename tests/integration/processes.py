@@ -1,0 +1,103 @@
+"""The real commands as processes, for tests: started, waited for by what they say, and stopped."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+DEADLINE = 30.0
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for a child: nothing of the outer configuration leaks in."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PEER_", "ROAM_RELAY_"))
+    }
+
+
+@contextlib.contextmanager
+def relay(folder: Path, *flags: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run `relay serve`; yield its URL and its process."""
+    ready = folder / f"ready-{time.monotonic_ns()}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "relay", "serve", "--port", "0", "--ready-file", str(ready), *flags],
+        text=True,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    try:
+        end = time.monotonic() + DEADLINE
+        while not ready.exists():
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            assert time.monotonic() < end
+            select.select([], [], [], 0.01)
+        yield ready.read_text().strip(), process
+    finally:
+        stop(process)
+
+
+@contextlib.contextmanager
+def peer(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a `peer` command with pipes."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "peers", *arguments],
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    try:
+        yield process
+    finally:
+        stop(process)
+
+
+def run_peer(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run a `peer` command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "peers", *arguments],
+        text=True,
+        capture_output=True,
+        timeout=timeout,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+def fact(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Return the next JSON line of a process."""
+    assert process.stdout is not None
+    readable, _, _ = select.select([process.stdout], [], [], DEADLINE)
+    assert readable, "nothing was printed in time"
+    line = process.stdout.readline()
+    assert line, process.stderr and process.stderr.read()
+    return dict(json.loads(line))
+
+
+def stop(process: subprocess.Popen[str]) -> int:
+    """Interrupt a process and wait; return its exit code."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    try:
+        process.wait(DEADLINE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(DEADLINE)
+        raise
+    finally:
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+    return process.returncode
