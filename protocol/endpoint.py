@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated
 
-import msgpack
 import msgspec
 
 from protocol.errors import Code, ProtocolViolation
@@ -115,6 +114,9 @@ def sign_entry(identity: Identity, entry: Entry) -> SignedEntry:
     return SignedEntry(body, identity.sign(CONTEXT_ENDPOINT, identity.public_key, body))
 
 
+_decode = msgspec.msgpack.Decoder(Entry).decode
+
+
 def open_entry(guid: str, signed: SignedEntry) -> Entry:
     """Check the signature of an entry and return what it says.
 
@@ -122,23 +124,22 @@ def open_entry(guid: str, signed: SignedEntry) -> Entry:
         ProtocolViolation: not signed by `guid`, malformed, or an address that cannot be dialed.
     """
     verify(guid, signed.signature, CONTEXT_ENDPOINT, public_key_of(guid), signed.body)
-    return read_entry(signed)
-
-
-def read_entry(signed: SignedEntry) -> Entry:
-    """Return what an entry says, without asking who signed it.
-
-    Raises:
-        ProtocolViolation: malformed, or an address that cannot be dialed.
-    """
-    try:
-        fields = msgpack.unpackb(signed.body, max_array_len=32, max_map_len=0, max_ext_len=0)
-        entry = msgspec.convert(fields, Entry)
-    except (ValueError, msgpack.exceptions.UnpackException, msgspec.ValidationError) as error:
-        raise ProtocolViolation(f"malformed endpoint entry: {error}") from None
+    entry = read_entry(signed)
     if Endpoint.parse(entry.host, entry.port) != entry.endpoint:
         raise ProtocolViolation(f"address not in canonical form: {entry.host!r}")
     return entry
+
+
+def read_entry(signed: SignedEntry) -> Entry:
+    """Return what an entry says, without asking who signed it or whether it can be dialed.
+
+    Raises:
+        ProtocolViolation: malformed.
+    """
+    try:
+        return _decode(signed.body)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise ProtocolViolation(f"malformed endpoint entry: {error}") from None
 
 
 _PHASE_RANK = {Phase.PREFERRED: 0, Phase.NEW: 1}

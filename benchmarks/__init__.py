@@ -1,0 +1,1 @@
+"""Benchmarks: ours beside rivals in the same run. `python -m benchmarks --help`."""

@@ -1,0 +1,154 @@
+"""Processes under measurement, and medians of interleaved runs."""
+
+import contextlib
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+__all__ = [
+    "Row",
+    "Server",
+    "cpu_seconds",
+    "median_rows",
+    "nats_server",
+    "relay_server",
+    "websocket_server",
+]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server and where it listens."""
+
+    pid: int
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured figure of one contender."""
+
+    contender: str
+    figure: str
+    value: float
+    unit: str
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return user plus system time of a process so far."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+def median_rows(runs: list[list[Row]]) -> list[Row]:
+    """Return each figure's median over the runs, in the first run's order."""
+    rows = []
+    for first in runs[0]:
+        values = [
+            row.value
+            for run in runs
+            for row in run
+            if (row.contender, row.figure) == (first.contender, first.figure)
+        ]
+        rows.append(Row(first.contender, first.figure, statistics.median(values), first.unit))
+    return rows
+
+
+@contextlib.contextmanager
+def _process(command: list[str], environment: dict[str, str] | None = None) -> Iterator[int]:
+    process = subprocess.Popen(
+        command,
+        env=os.environ | (environment or {}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process.pid
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def relay_server() -> Iterator[Server]:
+    """Run our relay with its rates lifted: the load comes from few peers."""
+    with tempfile.TemporaryDirectory() as folder:
+        ready = Path(folder) / "ready"
+        lifted = {
+            "ROAM_RELAY_REQUESTS_PER_SECOND": "1000000000",
+            "ROAM_RELAY_REQUESTS_BURST": "1000000000",
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "relay",
+            "serve",
+            "--port",
+            "0",
+            "--ready-file",
+            str(ready),
+        ]
+        with _process(command, lifted) as pid:
+            end = time.monotonic() + 30
+            while not ready.exists():
+                if time.monotonic() > end:
+                    raise RuntimeError("the relay did not start")
+                time.sleep(0.02)
+            yield Server(pid, "127.0.0.1", int(ready.read_text().rsplit(":", 1)[1]))
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _wait_for_port(port: int) -> None:
+    end = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def nats_server() -> Iterator[Server]:
+    """Run nats-server as its PyPI package ships it."""
+    port = _free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "nats.conf"
+        config.write_text(
+            f'listen: "127.0.0.1:{port}"\nmax_pending: 268435456\nmax_payload: 1048576\n'
+        )
+        command = [str(Path(sys.executable).parent / "nats-server"), "-c", str(config)]
+        with _process(command) as pid:
+            _wait_for_port(port)
+            # The package may start the server as a child of its own.
+            children = psutil.Process(pid).children(recursive=True)
+            yield Server(children[0].pid if children else pid, "127.0.0.1", port)
+
+
+@contextlib.contextmanager
+def websocket_server() -> Iterator[Server]:
+    """Run the aiohttp WebSocket echo."""
+    port = _free_port()
+    with _process([sys.executable, "-m", "benchmarks.echo_server", str(port)]) as pid:
+        _wait_for_port(port)
+        yield Server(pid, "127.0.0.1", port)
