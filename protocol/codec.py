@@ -26,6 +26,7 @@ __all__ = [
 _MAX_STRING = 4096
 _MAX_ARRAY = 1024
 _MAX_MAP = 64
+_MAX_REASON = 512
 
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 
@@ -158,7 +159,7 @@ def to_message(value: object, table: Mapping[str, type[Message]]) -> Message | U
     try:
         return _convert(value, cls)
     except (msgspec.ValidationError, ValueError) as error:
-        raise ProtocolViolation(f"{kind}: {error}") from None
+        raise ProtocolViolation(f"{kind}: {error}"[:_MAX_REASON]) from None
 
 
 def _convert(value: object, cls: type[_Record]) -> _Record:
@@ -185,7 +186,7 @@ def decode_location(data: bytes) -> LocationRecord:
     try:
         record = _convert(values[0], LocationRecord)
     except (msgspec.ValidationError, ValueError) as error:
-        raise ProtocolViolation(f"location: {error}") from None
+        raise ProtocolViolation(f"location: {error}"[:_MAX_REASON]) from None
     names = [service.service for service in record.services]
     if len(set(names)) != len(names):
         raise ProtocolViolation("location: a service is named twice")

@@ -83,7 +83,9 @@ class SessionMachine:
         self._unsent: deque[bytes] = deque()
         self._in_flight: deque[bytes] = deque()
         self._events: list[Event] = []
-        self._control: list[bytes] = []
+        # The last frame of each kind but DATA, ACK and CLOSE: who asks faster than they read what
+        # is answered gets fewer answers, and costs no memory.
+        self._control: dict[Frame, bytes] = {}
         self._ack_due = False
         self._told_consumed = 0
         self._close_due = False
@@ -149,7 +151,7 @@ class SessionMachine:
     def abort(self, code: Code, reason: str, now: float) -> None:
         """End the session at once; tell the other side if there is a path."""
         if self.attached and self.state not in (State.CLOSED, State.LOST):
-            self._control.append(self._pack((Frame.ABORT, code.value, reason[:200])))
+            self._say(Frame.ABORT, code.value, reason[:200])
         self._lose(reason, now)
 
     # -- paths ----------------------------------------------------------------------------------
@@ -176,7 +178,7 @@ class SessionMachine:
         # What a lost path may have swallowed is said again.
         self._close_due = self.state is not State.OPEN
         if self.state in (State.ANSWERING, State.CLOSED):
-            self._control.append(self._pack((Frame.CLOSED, self.received)))
+            self._say(Frame.CLOSED, self.received)
 
     def detach(self, now: float) -> None:
         """Give the path up: nothing more will be received from it or written to it."""
@@ -208,8 +210,8 @@ class SessionMachine:
         """Return the next bytes for the current path, about `limit` at most; empty when idle."""
         if not self.attached:
             return b""
-        pieces = self._control
-        self._control = []
+        pieces = list(self._control.values())
+        self._control.clear()
         if self._ack_due:
             self._ack_due = False
             self._told_consumed = self.consumed
@@ -257,7 +259,7 @@ class SessionMachine:
         elif now >= self._ping_deadline():
             self._pinged = now
             self._pings += 1
-            self._control.append(self._pack((Frame.PING, self._pings)))
+            self._say(Frame.PING, self._pings)
 
     def lingers(self, now: float) -> bool:
         """Whether an ended session should still answer a resume."""
@@ -274,6 +276,9 @@ class SessionMachine:
         # Saying nothing counts like hearing nothing: who receives a large message on a slow link
         # has nothing to acknowledge for long, and must not look dead to its sender meanwhile.
         return max(min(self._heard, self._said), self._pinged) + self.settings.ping_interval
+
+    def _say(self, kind: Frame, *fields: object) -> None:
+        self._control[kind] = self._pack((kind, *fields))
 
     def _data_frame(self, now: float) -> bytes:
         unsent, in_flight = self._unsent, self._in_flight
@@ -306,7 +311,7 @@ class SessionMachine:
                     raise ProtocolViolation(f"closed after {count}, but {self.received} arrived")
                 if self.state is State.OPEN:
                     self._close_due = True
-                self._control.append(self._pack((Frame.CLOSED, self.received)))
+                self._say(Frame.CLOSED, self.received)
                 self._move(Input.CLOSE_THERE, now)
             case [Frame.CLOSED, int(received)]:
                 if received != self.sent:
@@ -315,7 +320,7 @@ class SessionMachine:
                 self._acknowledge(received, now)
                 self._move(Input.CLOSED_THERE, now)
             case [Frame.PING, int(number)] if 0 <= number < 2**32:
-                self._control.append(self._pack((Frame.PONG, number)))
+                self._say(Frame.PONG, number)
             case [Frame.PONG, int(_)]:
                 pass
             case [Frame.ABORT, str(code), str(reason)]:

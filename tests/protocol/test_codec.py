@@ -330,8 +330,13 @@ def test_the_largest_disclosure_list_is_accepted() -> None:
 
 def test_a_violation_can_be_told() -> None:
     """Reasons are short, and text that any encoder takes."""
-    for data in BOMBS.values():
+    long = {"type": "service_answer", "request": 1, "verdict": "x" * 4000}
+    for data in (*BOMBS.values(), msgpack.packb(long)):
         with pytest.raises(ProtocolViolation) as error:
             decode(data)
         json.dumps(error.value.reason).encode()
-        assert len(error.value.reason) < 512
+        assert len(error.value.reason) <= 512
+    service = {"service": "chat", "disclose": "x" * 4000}
+    with pytest.raises(ProtocolViolation) as error:
+        decode_location(msgpack.packb({"seq": 1, "services": [service]}))
+    assert len(error.value.reason) <= 512
