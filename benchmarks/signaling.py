@@ -2,7 +2,7 @@
 
 Ours: service requests in mode combined, each with a signed endpoint, and their answers: two
 forwarded messages a round trip. NATS: request and reply, two messages. aiohttp: a WebSocket echo,
-one. All messages have about 170 to 300 bytes, and 32 round trips are under way at once.
+one. All messages have about 170 to 300 bytes, and 64 round trips are under way at once.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from protocol.messages import (
 
 __all__ = ["measure_nats", "measure_relay", "measure_websocket"]
 
-UNDER_WAY = 32
+UNDER_WAY = 64
 PAYLOAD = os.urandom(200)
 
 
