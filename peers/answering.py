@@ -85,7 +85,7 @@ class Answering:
             case Mode.COMBINED:
                 entries = self._entries(connection, request.service)
                 answer = ServiceAnswer(request.request, Verdict.ACCEPTED, entries=entries)
-            case Mode.CENTRAL:
+            case Mode.CENTRAL | Mode.AUTO:
                 answer = ServiceAnswer(request.request, Verdict.ACCEPTED)
                 if request.ticket is not None:
                     self._spawn(self._attach(connection, request.ticket))

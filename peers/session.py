@@ -13,7 +13,8 @@ from typing import Self
 from peers.path import Path
 from protocol.errors import Code, ProtocolViolation, SessionClosed, SessionLost
 from protocol.messages import Mode, PathHello, PathWelcome
-from protocol.session import Ended, PathDead, SessionMachine
+from protocol.session import SessionMachine
+from protocol.session_events import Ended, Moved, PathDead
 from protocol.session_settings import SessionSettings
 from protocol.session_states import State
 
@@ -246,6 +247,8 @@ class Session:
             match event:
                 case PathDead():
                     self._drop_path(event.reason)
+                case Moved():
+                    pass
                 case Ended():
                     self._end(event)
         if machine.inbox or machine.state is not State.OPEN:

@@ -66,6 +66,7 @@ class Code(StrEnum):
     TICKET_FOREIGN = "ticket_foreign"
     # A path hello.
     SESSION_UNKNOWN = "session_unknown"
+    PATH_SUPERSEDED = "path_superseded"
 
     @classmethod
     def _missing_(cls, value: object) -> "Code | None":

@@ -14,6 +14,8 @@ The flow on a control connection (all messages are MessagePack maps with a `type
                      ◀────────────────────  service_request_from  (callee; not in p2p)
     service_answer   ────────────────────▶  (callee)
                      ◀────────────────────  service_response  (caller)
+    watch            ────────────────────▶
+                     ◀────────────────────  peer_event
                      ◀────────────────────  restarting, error
 
 and at the head of a path, inside the peers' own TLS: path_hello, then path_welcome or path_reject.
@@ -69,6 +71,8 @@ class Mode(StrEnum):
     P2P = "p2p"
     CENTRAL = "central"
     COMBINED = "combined"
+    AUTO = "auto"
+    """Not the draft's: central at once, and direct as soon as a direct path proves itself."""
 
 
 class PeerState(StrEnum):
@@ -170,6 +174,9 @@ class ServiceRequestTo(Message, frozen=True, tag="service_request_to"):
     entries: Entries = ()
     """The caller's own endpoints for this session."""
     timeout: Annotated[float, Meta(gt=0, le=60)] = 10.0
+    resume: bool = False
+    """Whether the session is known to both sides, and this asks for its next path. Either side
+    may ask, so that the one that is asked need not offer the service."""
 
 
 class ServiceAnswer(Message, frozen=True, tag="service_answer"):
@@ -181,6 +188,27 @@ class ServiceAnswer(Message, frozen=True, tag="service_answer"):
     entries: Entries = ()
     code: Code | None = None
     """With a refusal: why, where it is more than the callee's own will."""
+
+
+class Watch(Message, frozen=True, tag="watch"):
+    """Ask to be told of a peer's coming, moving and going; answered by `peer_event`."""
+
+    guid: Guid
+    watching: bool = True
+    """False takes the watch back."""
+
+
+class PeerEvent(Message, frozen=True, tag="peer_event"):
+    """What a watched peer does. The first one says how it stands now."""
+
+    guid: Guid
+    state: PeerState = PeerState.OFFLINE
+    last_seen: Seconds | None = None
+    """Seconds since anything was heard of it; absent where it was never here."""
+    seq: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    """Of its location record in force: a higher one than before says that it has moved."""
+    code: Code | None = None
+    """`refused`: the peer does not let this one watch it. `limit_exceeded`: too many watches."""
 
 
 class Challenge(Message, frozen=True, tag="challenge"):
@@ -216,7 +244,9 @@ class ServiceRequestFrom(Message, frozen=True, tag="service_request_from"):
     entries: Entries = ()
     timeout: float = 10.0
     ticket: Ticket | None = None
-    """In `central`: the callee's leg of the plane."""
+    """In `central` and `auto`: the callee's leg of the plane."""
+    resume: bool = False
+    """As in `service_request_to`."""
 
 
 class ServiceResponse(Message, frozen=True, tag="service_response"):
@@ -231,7 +261,7 @@ class ServiceResponse(Message, frozen=True, tag="service_response"):
     retry_after: Seconds | None = None
     entries: Entries = ()
     ticket: Ticket | None = None
-    """In `central`: the caller's leg of the plane."""
+    """In `central` and `auto`: the caller's leg of the plane."""
 
 
 class Restarting(Message, frozen=True, tag="restarting"):
@@ -262,7 +292,7 @@ class Error(Message, frozen=True, tag="error"):
 
 
 class PathHello(Message, frozen=True, tag="path_hello"):
-    """The first message on a path, from its TLS client: which session this path is for."""
+    """The first message on a path, from the side that dialed: which session this path is for."""
 
     session: SessionId
     service: ServiceName
@@ -276,6 +306,10 @@ class PathHello(Message, frozen=True, tag="path_hello"):
     """Weight of those that its application has taken (protocol/session.py)."""
     window: Annotated[int, Meta(ge=1024)] = 8 << 20
     """Bytes that it is ready to hold."""
+    path: Annotated[int, Meta(ge=1, lt=2**32)] = 1
+    """The number of this path in its session: above that of every path known to the sender."""
+    entries: Entries = ()
+    """Where the sender of this can be dialed for the session's next path."""
 
 
 class PathWelcome(Message, frozen=True, tag="path_welcome"):
@@ -284,6 +318,7 @@ class PathWelcome(Message, frozen=True, tag="path_welcome"):
     received: Annotated[int, Meta(ge=0)] = 0
     consumed: Annotated[int, Meta(ge=0)] = 0
     window: Annotated[int, Meta(ge=1024)] = 8 << 20
+    entries: Entries = ()
 
 
 class PathReject(Message, frozen=True, tag="path_reject"):
@@ -297,10 +332,20 @@ def _table(*classes: type[Message]) -> dict[str, type[Message]]:
     return {str(cls.__struct_config__.tag): cls for cls in classes}
 
 
-FROM_PEER = _table(Hello, Register, Update, ServiceRequestTo, ServiceAnswer, Ping, Pong, Error)
+FROM_PEER = _table(
+    Hello, Register, Update, ServiceRequestTo, ServiceAnswer, Watch, Ping, Pong, Error
+)
 """What a relay understands, by `type`."""
 FROM_RELAY = _table(
-    Challenge, Registered, ServiceRequestFrom, ServiceResponse, Restarting, Ping, Pong, Error
+    Challenge,
+    Registered,
+    ServiceRequestFrom,
+    ServiceResponse,
+    PeerEvent,
+    Restarting,
+    Ping,
+    Pong,
+    Error,
 )
 """What a peer understands on a control connection, by `type`."""
 ON_PATH = _table(PathHello, PathWelcome, PathReject)

@@ -10,47 +10,25 @@ Costs: sending, receiving and acknowledging are O(1) a message; a resume is O(un
 """
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 import msgpack
 
+from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
+from protocol.session_events import Ended, Event, Moved, PathDead
 from protocol.session_frames import (
     FRAME_BYTES,
     FRAME_MESSAGES,
-    SLOWEST_LINK,
     Frame,
     frame_reader,
+    read_location,
 )
+from protocol.session_liveness import PathLiveness
 from protocol.session_settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
 from protocol.session_states import TRANSITIONS, Input, State
 
-__all__ = [
-    "Ended",
-    "PathDead",
-    "SessionMachine",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class PathDead:
-    """The current path carries nothing any more; take another one."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The session is over."""
-
-    lost: str | None
-    """Why it was lost; None after a clean close."""
-    unacknowledged: int
-    """Messages sent here that the other side is not known to have."""
-
-
-Event = PathDead | Ended
+__all__ = ["SessionMachine"]
 
 
 class SessionMachine:
@@ -91,12 +69,9 @@ class SessionMachine:
         self._close_due = False
         self._reader = frame_reader()
         self._pack = msgpack.Packer().pack
-        self._pings = 0
-        self._heard = now
-        self._said = now
-        self._progress = now
-        self._pinged = now
+        self._liveness = PathLiveness(settings, now)
         self._pathless_since = now
+        self._closing_since = now
         self._ended_at = now
 
     # -- the application ------------------------------------------------------------------------
@@ -146,6 +121,7 @@ class SessionMachine:
         """Send what was queued, then end the session on both sides."""
         if self.state is State.OPEN:
             self._close_due = True
+            self._closing_since = now
         self._move(Input.CLOSE_HERE, now)
 
     def abort(self, code: Code, reason: str, now: float) -> None:
@@ -153,6 +129,11 @@ class SessionMachine:
         if self.attached and self.state not in (State.CLOSED, State.LOST):
             self._say(Frame.ABORT, code.value, reason[:200])
         self._lose(reason, now)
+
+    def tell_location(self, entries: tuple[SignedEntry, ...]) -> None:
+        """Tell the other side where this one can be dialed from now on, if there is a path."""
+        if self.attached and self.state not in (State.CLOSED, State.LOST):
+            self._say(Frame.LOCATION, [(entry.body, entry.signature) for entry in entries])
 
     # -- paths ----------------------------------------------------------------------------------
 
@@ -174,7 +155,7 @@ class SessionMachine:
         self._reader = frame_reader()
         self._ack_due = True
         self.attached = True
-        self._heard = self._said = self._progress = self._pinged = now
+        self._liveness.begin(now)
         # What a lost path may have swallowed is said again.
         self._close_due = self.state is not State.OPEN
         if self.state in (State.ANSWERING, State.CLOSED):
@@ -195,7 +176,7 @@ class SessionMachine:
         """
         if not self.attached or self.state is State.LOST:
             return
-        self._heard = now
+        self._liveness.hear(now)
         try:
             self._reader.feed(data)
             for frame in self._reader:
@@ -225,7 +206,7 @@ class SessionMachine:
             self._close_due = False
             pieces.append(self._pack((Frame.CLOSE, self.sent)))
         if pieces:
-            self._said = now
+            self._liveness.said = now
         return b"".join(pieces)
 
     def events(self) -> list[Event]:
@@ -235,31 +216,43 @@ class SessionMachine:
 
     # -- time -----------------------------------------------------------------------------------
 
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds of the last answered ping on the current path; None before the first."""
+        return self._liveness.round_trip
+
+    def probe(self, now: float, timeout: float) -> None:
+        """Ping the current path; it is dead unless something is heard within `timeout` seconds.
+
+        For a moment when the network has changed and nobody knows what still works.
+        """
+        if self.attached and self.state not in (State.CLOSED, State.LOST):
+            self._say(Frame.PING, self._liveness.probe(now, timeout))
+
     def next_timeout(self) -> float | None:
         """Return when `handle_timeout` must be called next; None when never."""
         if self.state in (State.CLOSED, State.LOST):
             return None
         if not self.attached:
             return self._pathless_since + self.settings.resume_window
-        when = min(self._ping_deadline(), self._heard + self.settings.silence_limit)
-        return min(when, self._stall_deadline()) if self._in_flight else when
+        when = self._liveness.next_deadline(self._oldest)
+        return when if self.state is State.OPEN else min(when, self._close_deadline)
 
     def handle_timeout(self, now: float) -> None:
         """Ping, give a dead path up, or give the session up, as the time says."""
         if self.state in (State.CLOSED, State.LOST):
             return
-        settings = self.settings
+        window = self.settings.resume_window
         if not self.attached:
-            if now >= self._pathless_since + settings.resume_window:
-                self._lose(f"no path for {settings.resume_window:g} s", now)
-        elif now >= self._heard + settings.silence_limit:
-            self._path_dead(f"silent for {now - self._heard:.1f} s", now)
-        elif self._in_flight and now >= self._stall_deadline():
-            self._path_dead(f"nothing acknowledged for {now - self._progress:.1f} s", now)
-        elif now >= self._ping_deadline():
-            self._pinged = now
-            self._pings += 1
-            self._say(Frame.PING, self._pings)
+            if now >= self._pathless_since + window:
+                self._lose(f"no path for {window:g} s", now)
+        elif self.state is not State.OPEN and now >= self._close_deadline:
+            self.abort(Code.REQUEST_TIMEOUT, f"the close was not answered for {window:g} s", now)
+        elif dead := self._liveness.dead(now, self._oldest):
+            self.detach(now)
+            self._events.append(PathDead(dead))
+        elif now >= self._liveness.ping_due():
+            self._say(Frame.PING, self._liveness.ping(now))
 
     def lingers(self, now: float) -> bool:
         """Whether an ended session should still answer a resume."""
@@ -272,10 +265,15 @@ class SessionMachine:
         # The same on both sides. Nothing fits before the other side has said what it can hold.
         return min(self.settings.window, self._window_there)
 
-    def _ping_deadline(self) -> float:
-        # Saying nothing counts like hearing nothing: who receives a large message on a slow link
-        # has nothing to acknowledge for long, and must not look dead to its sender meanwhile.
-        return max(min(self._heard, self._said), self._pinged) + self.settings.ping_interval
+    @property
+    def _oldest(self) -> int | None:
+        return len(self._in_flight[0]) if self._in_flight else None
+
+    @property
+    def _close_deadline(self) -> float:
+        # Without it, a side that answers pings but no close would keep this one from ending.
+        since = max(self._closing_since, self._liveness.progress)
+        return since + self.settings.resume_window
 
     def _say(self, kind: Frame, *fields: object) -> None:
         self._control[kind] = self._pack((kind, *fields))
@@ -292,13 +290,16 @@ class SessionMachine:
             size += len(payload)
             batch.append(unsent.popleft())
         if not in_flight:
-            self._progress = now
+            self._liveness.progress = now
         in_flight.extend(batch)
         self._framed = max(self._framed, first + len(batch) - 1)
         frame: bytes = self._pack((Frame.DATA, first, batch))
         return frame
 
     def _receive_frame(self, frame: Any, now: float) -> None:
+        if type(frame) is not list or any(type(field) in (bool, float) for field in frame):
+            # They would pass for the integers that they are equal to.
+            raise ProtocolViolation("not a session frame")
         match frame:
             case [Frame.DATA, int(first), list(payloads)]:
                 self._receive_data(first, payloads)
@@ -311,6 +312,7 @@ class SessionMachine:
                     raise ProtocolViolation(f"closed after {count}, but {self.received} arrived")
                 if self.state is State.OPEN:
                     self._close_due = True
+                    self._closing_since = now
                 self._say(Frame.CLOSED, self.received)
                 self._move(Input.CLOSE_THERE, now)
             case [Frame.CLOSED, int(received)]:
@@ -321,10 +323,12 @@ class SessionMachine:
                 self._move(Input.CLOSED_THERE, now)
             case [Frame.PING, int(number)] if 0 <= number < 2**32:
                 self._say(Frame.PONG, number)
-            case [Frame.PONG, int(_)]:
-                pass
+            case [Frame.PONG, int(number)]:
+                self._liveness.pong(number, now)
             case [Frame.ABORT, str(code), str(reason)]:
                 self._lose(f"the other side ended it: {reason[:200]} ({code[:64]})", now)
+            case [Frame.LOCATION, list(entries)]:
+                self._events.append(Moved(read_location(entries)))
             case _:
                 raise ProtocolViolation("not a session frame")
 
@@ -371,18 +375,10 @@ class SessionMachine:
             for _ in range(newly):
                 in_flight.popleft()
         self.acknowledged = received
-        self._progress = now
-
-    def _stall_deadline(self) -> float:
-        largest = len(self._in_flight[0]) / SLOWEST_LINK
-        return self._progress + self.settings.silence_limit + largest
+        self._liveness.progress = now
 
     def _is_lost(self) -> bool:
         return self.state is State.LOST
-
-    def _path_dead(self, reason: str, now: float) -> None:
-        self.detach(now)
-        self._events.append(PathDead(reason))
 
     def _lose(self, reason: str, now: float) -> None:
         if self.state not in (State.CLOSED, State.LOST):

@@ -10,14 +10,29 @@ Frames are MessagePack arrays, after the path's hello:
     [3, received]                the close was understood, and all up to `received` has arrived
     [4, number] [5, number]      ping and its answer
     [6, code, reason]            the session ends now, without regard for what is under way
+    [7, [[body, signature], …]]  where the sender of this can be dialed from now on: its signed
+                                 entries for the session's service
 """
 
 from enum import IntEnum
+from typing import Any
+
+import msgspec
 
 from protocol.codec import ValueReader
+from protocol.endpoint import SignedEntry
+from protocol.errors import ProtocolViolation
+from protocol.messages import MAX_ENTRIES
 from protocol.session_settings import MAX_PAYLOAD
 
-__all__ = ["FRAME_BYTES", "FRAME_MESSAGES", "SLOWEST_LINK", "Frame", "frame_reader"]
+__all__ = [
+    "FRAME_BYTES",
+    "FRAME_MESSAGES",
+    "SLOWEST_LINK",
+    "Frame",
+    "frame_reader",
+    "read_location",
+]
 
 FRAME_BYTES = 65_536
 """Payload that is put into one frame, unless a single message is larger: a frame counts as
@@ -40,8 +55,28 @@ class Frame(IntEnum):
     PING = 4
     PONG = 5
     ABORT = 6
+    LOCATION = 7
 
 
 def frame_reader() -> ValueReader:
     """Return a reader for the frames of a new path."""
     return ValueReader(MAX_FRAME, max_array=FRAME_MESSAGES, max_bin=MAX_PAYLOAD)
+
+
+def read_location(fields: list[Any]) -> tuple[SignedEntry, ...]:
+    """Return the entries of a location frame; their signatures are for the receiver to check.
+
+    Raises:
+        ProtocolViolation: not entries, or too many of them.
+    """
+    try:
+        if len(fields) > MAX_ENTRIES:
+            raise ValueError(f"more than {MAX_ENTRIES} entries")
+        return tuple(
+            msgspec.convert(
+                {"body": body, "signature": signature}, SignedEntry, builtin_types=(bytes,)
+            )
+            for body, signature in fields
+        )
+    except (TypeError, ValueError) as error:
+        raise ProtocolViolation(f"not a location: {error}"[:200]) from None

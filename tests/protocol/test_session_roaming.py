@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from protocol.errors import Code
-from protocol.session import Ended, PathDead, SessionMachine
+from protocol.session import SessionMachine
+from protocol.session_events import Ended, PathDead
 from protocol.session_settings import SessionSettings
 from protocol.session_states import State
 
