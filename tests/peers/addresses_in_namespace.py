@@ -1,0 +1,187 @@
+"""What test_addresses.py runs inside a new network namespace: real interfaces come and go.
+
+The loopback interface serves where a carrier does not matter: every kernel has it, and it needs no
+duplicate detection. Usage: `python -m tests.peers.addresses_in_namespace SCENARIO
+asyncio|uvloop`. pyroute2 makes the changes in a thread, because it needs an event loop of its own.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import uvloop
+from pyroute2 import IPRoute
+
+from peers import netlink
+from peers.addresses import Addresses, LocalAddress, WatchedAddresses, system_addresses, usable
+
+Changes = AsyncGenerator[Addresses, None]
+
+
+async def change(*steps: Callable[[IPRoute], Any]) -> None:
+    def run() -> None:
+        with IPRoute() as route:
+            for step in steps:
+                step(route)
+
+    await asyncio.to_thread(run)
+
+
+def index(name: str) -> int:
+    return socket.if_nametoindex(name)
+
+
+def add(name: str, host: str, **options: Any) -> Callable[[IPRoute], Any]:
+    return lambda route: route.addr(
+        "add", index=index(name), address=host, prefixlen=64 if ":" in host else 24, **options
+    )
+
+
+def remove(name: str, host: str) -> Callable[[IPRoute], Any]:
+    return lambda route: route.addr(
+        "del", index=index(name), address=host, prefixlen=64 if ":" in host else 24
+    )
+
+
+def state(name: str, value: str) -> Callable[[IPRoute], Any]:
+    return lambda route: route.link("set", index=index(name), state=value)
+
+
+def veth(name: str, other: str) -> Callable[[IPRoute], Any]:
+    return lambda route: route.link("add", ifname=name, kind="veth", peer=other)
+
+
+async def until(
+    changes: Changes, condition: Callable[[dict[str, LocalAddress]], bool], seconds: float = 1.0
+) -> dict[str, LocalAddress]:
+    """Return the first snapshot that is so, by host."""
+    by_host: dict[str, LocalAddress] = {}
+    try:
+        async with asyncio.timeout(seconds):
+            async for snapshot in changes:
+                by_host = {address.host: address for address in snapshot}
+                if condition(by_host):
+                    return by_host
+    except TimeoutError:
+        raise AssertionError(f"not told within {seconds:g} s: {by_host}") from None
+    raise AssertionError("changes() ended")
+
+
+async def addresses(changes: Changes) -> None:
+    assert await anext(changes) == ()
+    await change(state("lo", "up"), add("lo", "10.9.0.1"))
+    seen = await until(changes, lambda by_host: "10.9.0.1" in by_host)
+    assert seen["10.9.0.1"] == LocalAddress("10.9.0.1", "lo", index("lo"), 4, 24)
+    await change(add("lo", "10.9.0.2"), add("lo", "fd09::1"))
+    seen = await until(changes, lambda by_host: {"10.9.0.2", "fd09::1"} <= by_host.keys())
+    assert seen["fd09::1"] == LocalAddress("fd09::1", "lo", index("lo"), 6, 64)
+    assert not seen["10.9.0.2"].temporary, "the second of a network is none"
+    await change(add("lo", "10.8.0.1", local="10.8.0.2"))
+    seen = await until(changes, lambda by_host: "10.8.0.2" in by_host)
+    assert "10.8.0.1" not in seen, "the other end of a point-to-point link is not this host's"
+    await change(add("lo", "fd08::1", preferred=0, valid=1000))
+    seen = await until(changes, lambda by_host: "fd08::1" in by_host)
+    assert seen["fd08::1"].deprecated
+    await change(remove("lo", "10.9.0.2"), remove("lo", "fd09::1"))
+    seen = await until(changes, lambda by_host: not {"10.9.0.2", "fd09::1"} & by_host.keys())
+    assert "10.9.0.1" in seen
+
+
+async def links(changes: Changes) -> None:
+    await change(veth("net0", "far0"), state("net0", "up"), add("net0", "10.9.0.1"))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.3):
+            async for snapshot in changes:
+                assert snapshot == (), "an interface without a carrier has no usable address"
+    async with aclosing(system_addresses().changes()) as changes:
+        await change(state("far0", "up"))
+        await until(changes, lambda by_host: "10.9.0.1" in by_host)
+        await change(state("far0", "down"))
+        await until(changes, lambda by_host: "10.9.0.1" not in by_host)
+        await change(state("far0", "up"))
+        await until(changes, lambda by_host: "10.9.0.1" in by_host)
+        await change(state("net0", "down"))
+        await until(changes, lambda by_host: "10.9.0.1" not in by_host)
+        await change(state("net0", "up"))
+        await until(changes, lambda by_host: "10.9.0.1" in by_host)
+        await change(lambda route: route.link("del", index=index("net0")))
+        await until(changes, lambda by_host: not by_host)
+
+
+async def duplicates(changes: Changes) -> None:
+    await change(veth("net0", "far0"), state("far0", "up"), state("net0", "up"))
+    await until(changes, lambda by_host: any(a.interface == "net0" for a in by_host.values()))
+    await change(add("net0", "fd09::1"))
+    seen = await until(changes, lambda by_host: "fd09::1" in by_host)
+    assert seen["fd09::1"].tentative
+    assert not usable(seen.values())
+    seen = await until(
+        changes, lambda by_host: "fd09::1" in by_host and not by_host["fd09::1"].tentative, 10.0
+    )
+    assert [address.host for address in usable(seen.values())] == ["fd09::1"]
+
+
+async def burst(changes: Changes) -> None:
+    assert await anext(changes) == ()
+    many = [f"10.9.0.{last}" for last in range(1, 51)]
+    told = 0
+
+    def all_there(by_host: dict[str, LocalAddress]) -> bool:
+        nonlocal told
+        told += 1
+        return by_host.keys() >= set(many)
+
+    await change(state("lo", "up"), *(add("lo", host) for host in many))
+    await until(changes, all_there)
+    assert told <= 2, f"{told} snapshots for one burst"
+
+
+async def overflow(_changes: Changes) -> None:
+    overflows = 0
+
+    class Small(socket.socket):
+        """A socket that can hold two notices or so."""
+
+        def recv(self, *arguments: Any) -> bytes:
+            nonlocal overflows
+            try:
+                return super().recv(*arguments)
+            except OSError as error:
+                overflows += error.errno == errno.ENOBUFS
+                raise
+
+    def open_small() -> socket.socket:
+        notices = Small(fileno=open_notices().detach())
+        notices.setblocking(False)
+        notices.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        return notices
+
+    open_notices, netlink.open_notices = netlink.open_notices, open_small
+    source = WatchedAddresses(netlink.read_netlink, netlink.netlink_notices)
+    many = [f"10.9.0.{last}" for last in range(1, 51)]
+    async with aclosing(source.changes()) as changes:
+        assert await anext(changes) == ()
+        await change(state("lo", "up"), *(add("lo", host) for host in many))
+        await until(changes, lambda by_host: by_host.keys() >= set(many))
+        assert overflows
+        await change(remove("lo", many[-1]))
+        await until(changes, lambda by_host: many[-1] not in by_host)
+
+
+async def main(scenario: Callable[[Changes], Any]) -> None:
+    source = system_addresses()
+    assert isinstance(source, WatchedAddresses)
+    async with aclosing(source.changes()) as changes:
+        await scenario(changes)
+
+
+if __name__ == "__main__":
+    scenario = {f.__name__: f for f in (addresses, links, duplicates, burst, overflow)}[sys.argv[1]]
+    factory = uvloop.new_event_loop if sys.argv[2] == "uvloop" else asyncio.SelectorEventLoop
+    with asyncio.Runner(debug=True, loop_factory=factory) as runner:
+        runner.run(main(scenario))
