@@ -7,7 +7,9 @@ from peers.location import Located
 from peers.path import PathKind
 from peers.peer import Peer
 from peers.session import Session
+from peers.session_events import PathChanged
 from peers.upgrade import Carrier
+from peers.watching import Presence
 from protocol.endpoint import Endpoint, Phase, Provenance
 from protocol.errors import (
     Code,
@@ -42,6 +44,7 @@ __all__ = [
     "Listener",
     "Located",
     "Mode",
+    "PathChanged",
     "PathFailed",
     "PathKind",
     "Peer",
@@ -49,6 +52,7 @@ __all__ = [
     "PeerOffline",
     "PeerState",
     "Phase",
+    "Presence",
     "ProtocolViolation",
     "Provenance",
     "Refused",

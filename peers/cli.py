@@ -162,10 +162,20 @@ def listen(
 @click.argument("guid")
 @click.argument("service")
 @_mode
+@click.option("--wait", is_flag=True, help="Wait until the peer is there and offers SERVICE.")
 @click.pass_obj
-def connect(settings: _Settings, guid: str, service: str, mode: str | None) -> None:
+def connect(settings: _Settings, guid: str, service: str, mode: str | None, wait: bool) -> None:
     """Open a session with SERVICE of GUID: lines of standard input out, messages in."""
-    _run(commands.connect(settings.config, settings.identity, guid, service, mode))
+    _run(commands.connect(settings.config, settings.identity, guid, service, mode, wait))
+
+
+@main.command()
+@click.argument("guid")
+@_json
+@click.pass_obj
+def watch(settings: _Settings, guid: str, as_json: bool) -> None:
+    """Show when GUID comes, moves and goes, until Ctrl-C."""
+    _run(commands.watch(settings.config, settings.identity, guid, as_json))
 
 
 @main.command()

@@ -5,7 +5,7 @@ import contextlib
 import statistics
 import sys
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Any
 
 import msgspec
@@ -22,12 +22,13 @@ from rich.table import Table
 
 from peers.config import PeerConfig
 from peers.identity import Identity
+from peers.path import Path
 from peers.peer import Peer
 from peers.session import Session
 from peers.transfer import TransferFailed, receive_file, send_file
 from protocol.errors import RoamRelayError, SessionClosed, SessionLost
 
-__all__ = ["FILE_SERVICE", "connect", "listen", "locate", "ping", "receive", "send"]
+__all__ = ["FILE_SERVICE", "connect", "listen", "locate", "ping", "receive", "send", "watch"]
 
 FILE_SERVICE = "file"
 """The service of `peer send` and `peer receive`."""
@@ -45,7 +46,10 @@ def _say(as_json: bool, text: str, **facts: Any) -> None:
 
 
 def _path(session: Session) -> str:
-    path = session.path
+    return _where(session.path)
+
+
+def _where(path: Path | None) -> str:
     return f"{path.kind.value}, {path.local} to {path.remote}" if path else "no path"
 
 
@@ -75,13 +79,26 @@ async def _print_messages(session: Session) -> None:
 
 
 async def connect(
-    config: PeerConfig, identity: MakeIdentity, guid: str, service: str, mode: str | None
+    config: PeerConfig,
+    identity: MakeIdentity,
+    guid: str,
+    service: str,
+    mode: str | None,
+    wait: bool,
 ) -> None:
     """Lines of standard input out, messages in, until either side ends."""
     async with Peer(identity(), config=config) as peer:
-        session = await peer.connect(guid, service, mode=mode)
+        session = await peer.connect(guid, service, mode=mode, wait=wait)
         _errors.print(f"connected: {session.mode.value}, {_path(session)}", highlight=False)
-        async with session, asyncio.TaskGroup() as tasks:
+
+        def show(where: str) -> None:
+            _errors.print(f"now: {where}", highlight=False)
+
+        async with (
+            session,
+            _following(session, False, show),
+            asyncio.TaskGroup() as tasks,
+        ):
             printing = tasks.create_task(_print_messages(session))
             sending = tasks.create_task(_send_lines(session))
             await asyncio.wait({printing, sending}, return_when=asyncio.FIRST_COMPLETED)
@@ -143,6 +160,30 @@ async def listen(
                 tasks.create_task(serve(session))
 
 
+@contextlib.asynccontextmanager
+async def _following(
+    session: Session, as_json: bool, show: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """Show where the session's path leads whenever that changes."""
+
+    async def follow() -> None:
+        events = session.events()
+        await anext(events)  # How it is now is told already.
+        async for event in events:
+            where = _where(event.path)
+            show(where)
+            if as_json:
+                _say(True, "", event="path", path=where, reason=event.reason)
+
+    following = asyncio.create_task(follow())
+    try:
+        yield
+    finally:
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+
+
 def _bar() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
@@ -160,7 +201,7 @@ async def send(
     config: PeerConfig,
     identity: MakeIdentity,
     guid: str,
-    file: Path,
+    file: FilePath,
     mode: str | None,
     as_json: bool,
 ) -> None:
@@ -174,9 +215,17 @@ async def send(
         async with session:
             with _bar() as bar:
                 task = bar.add_task(file.name, total=None)
-                digest = await send_file(
-                    session, file, lambda done, size: bar.update(task, completed=done, total=size)
-                )
+                async with _following(
+                    session,
+                    as_json,
+                    lambda where: bar.update(task, description=f"{file.name} ({where})"),
+                ):
+                    digest = await send_file(
+                        session,
+                        file,
+                        lambda done, size: bar.update(task, completed=done, total=size),
+                    )
+            path = _path(session)
             seconds = loop.time() - began - setup
         size = file.stat().st_size
         _say(
@@ -196,7 +245,7 @@ async def send(
 async def receive(
     config: PeerConfig,
     identity: MakeIdentity,
-    folder: Path,
+    folder: FilePath,
     allow: tuple[str, ...] | None,
     once: bool,
     as_json: bool,
@@ -239,6 +288,28 @@ async def receive(
             async with asyncio.TaskGroup() as tasks:
                 async for session in listener:
                     tasks.create_task(serve(session, bar))
+
+
+async def watch(config: PeerConfig, identity: MakeIdentity, guid: str, as_json: bool) -> None:
+    """Print how a peer stands, and every change, until Ctrl-C."""
+    async with (
+        Peer(identity(), config=config) as peer,
+        contextlib.aclosing(peer.watch(guid)) as presences,
+    ):
+        async for presence in presences:
+            seen = presence.last_seen
+            told = "" if seen is None else f", last seen {seen:.0f} s ago"
+            _say(
+                as_json,
+                f"{guid[:8]} has moved"
+                if presence.moved
+                else f"{guid[:8]} is {presence.state}{told}",
+                event="presence",
+                guid=guid,
+                state=presence.state,
+                last_seen=seen,
+                moved=presence.moved,
+            )
 
 
 async def locate(

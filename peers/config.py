@@ -46,6 +46,9 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The port of direct paths; 0 is any free one."""
     advertise: tuple[str, ...] = ()
     """Addresses to register beside the one that leads to the relay."""
+    sources: tuple[str, ...] = ()
+    """Local addresses to use and no others, as far as the host has them; empty: as the routes lead,
+    and a flow for every further interface."""
     lifetime: Annotated[int, msgspec.Meta(ge=1, le=604_800)] = 120
     """For how long a registered endpoint may be used by who has learned it."""
     connect_timeout: _Seconds = 10.0

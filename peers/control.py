@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any, assert_never
 
-from peers.streams import Stream
+from peers.streams import Stream, host_of
 from protocol.codec import MessageDecoder, UnknownType, encode, encode_location
 from protocol.errors import (
     Code,
@@ -27,6 +27,7 @@ from protocol.messages import (
     Hello,
     LocationRecord,
     Message,
+    PeerEvent,
     Ping,
     Pong,
     Register,
@@ -37,6 +38,7 @@ from protocol.messages import (
     ServiceRequestTo,
     ServiceResponse,
     Update,
+    Watch,
 )
 
 __all__ = ["ControlConnection"]
@@ -59,8 +61,10 @@ class ControlConnection:
         stream: Stream,
         *,
         flow: int,
+        source: str | None,
         agent: str,
         on_request: Callable[["ControlConnection", ServiceRequestFrom], None],
+        on_peer_event: Callable[[PeerEvent], None],
         relay_guid: str | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -71,6 +75,7 @@ class ControlConnection:
         self._flow = flow
         self._agent = agent
         self._on_request = on_request
+        self._on_peer_event = on_peer_event
         self._expected_relay = relay_guid
         self._nonce = os.urandom(32)
         self._decoder = MessageDecoder(FROM_RELAY)
@@ -90,8 +95,10 @@ class ControlConnection:
         self.registration: Registered | None = None
         self.restarting: Restarting | None = None
         """Set when the relay has said that it goes down."""
-        self.local_host = stream.local.rsplit(":", 1)[0].strip("[]")
+        self.local_host = host_of(stream.local)
         """The source address of the connection: one of this host's own."""
+        self.source = source
+        """The source address that was asked for; None where it was left to the routes."""
 
     async def register(self, record: LocationRecord, timeout: float) -> Registered:
         """Shake hands and register. Call once.
@@ -181,6 +188,11 @@ class ControlConnection:
         if not self.closed.done():
             self._send(answer)
 
+    def watch(self, watch: Watch) -> None:
+        """Ask to be told of a peer, or no more. Does nothing on a connection that ended."""
+        if not self.closed.done():
+            self._send(watch)
+
     async def ping(self, timeout: float) -> float:
         """Return the round-trip time to the relay in seconds.
 
@@ -219,6 +231,10 @@ class ControlConnection:
             if silent >= heartbeat:
                 self._send(Ping(0))
             await asyncio.wait({self.closed}, timeout=heartbeat / 2)
+
+    def drop(self, reason: str) -> None:
+        """End the connection at once: it leads nowhere any more."""
+        self._end(RelayUnavailable(reason))
 
     def close(self) -> None:
         """End the connection; what was written still leaves."""
@@ -259,6 +275,8 @@ class ControlConnection:
                     future.set_result(message)
             case ServiceRequestFrom():
                 self._on_request(self, message)
+            case PeerEvent():
+                self._on_peer_event(message)
             case Ping():
                 self._send(Pong(message.ping))
             case Pong():

@@ -111,9 +111,16 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 async def dial_direct(
-    endpoint: Endpoint, guid: str, hello: PathHello, tls: TlsContext, timeout: float
+    endpoint: Endpoint,
+    guid: str,
+    make_hello: Callable[[Path], PathHello],
+    tls: TlsContext,
+    timeout: float,
+    *,
+    source: str | None = None,
 ) -> tuple[Path, PathWelcome]:
-    """Make one direct path to `guid` at `endpoint`.
+    """Make one direct path to `guid` at `endpoint`, from the local address `source` (None: the
+    route's).
 
     Raises:
         PathFailed: nothing answered there, or no peer.
@@ -123,13 +130,18 @@ async def dial_direct(
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout):
-            _, stream = await loop.create_connection(RawStream, endpoint.host, endpoint.port)
+            _, stream = await loop.create_connection(
+                RawStream,
+                endpoint.host,
+                endpoint.port,
+                local_addr=(source, 0) if source else None,
+            )
     except TimeoutError:
         raise PathFailed(f"{endpoint}: no answer within {timeout:g} s") from None
     except OSError as error:
         raise PathFailed(f"{endpoint}: {error.strerror or error}") from None
     path = Path(stream, tls, PathKind.DIRECT, server=False)
-    return path, await path.dial(guid, hello, timeout)
+    return path, await path.dial(guid, make_hello, timeout)
 
 
 async def race(

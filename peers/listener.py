@@ -48,6 +48,16 @@ class Listener:
             return Code.LIMIT_EXCEEDED, f"{BACKLOG} sessions already wait for {self.service}"
         return None
 
+    def discloses_to(self, guid: str) -> bool:
+        """Whether this peer may learn where the service is."""
+        match self.disclosure:
+            case Disclosure.ANYONE:
+                return True
+            case Disclosure.LISTED:
+                return guid in self.listed
+            case Disclosure.NOBODY:
+                return False
+
     def offer(self, session: Session) -> None:
         """Queue a session for the application. Ask `refusal` first."""
         if self._closed:

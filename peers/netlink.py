@@ -17,7 +17,8 @@ from peers.local_address import Addresses, LocalAddress, snapshot
 __all__ = ["netlink_notices", "open_notices", "read_netlink"]
 
 COALESCE = 0.05
-"""One change of network is many notices: a link, an address, the end of its duplicate detection."""
+"""Seconds between two reads. One change of network is many notices: a link, an address, the end of
+its duplicate detection. The first is answered at once, for a session may wait for it."""
 
 
 def open_notices() -> socket.socket:
@@ -37,14 +38,18 @@ def netlink_notices() -> Iterator[Callable[[], Awaitable[None]]]:
     """Wait for the kernel's notices. What they say is not looked at: all is read anew, and then
     it does not matter that some were lost because they came too fast (ENOBUFS)."""
     with open_notices() as notices:
+        loop = asyncio.get_running_loop()
+        told = loop.time() - COALESCE
 
         async def changed() -> None:
+            nonlocal told
             try:
-                await asyncio.get_running_loop().sock_recv(notices, 1)
+                await loop.sock_recv(notices, 1)
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-            await asyncio.sleep(COALESCE)
+            await asyncio.sleep(max(0.0, told + COALESCE - loop.time()))
+            told = loop.time()
             # The kernel sends nothing to a socket that overflowed until it has been emptied.
             while True:
                 try:

@@ -5,10 +5,11 @@ session until either ends. It knows nothing of how its stream was made.
 """
 
 import asyncio
+from collections.abc import Callable
 from enum import Enum, StrEnum
 from typing import Protocol
 
-from peers.streams import Stream
+from peers.streams import Stream, host_of
 from peers.tls import TlsChannel, TlsContext
 from protocol.codec import MessageDecoder, UnknownType, encode
 from protocol.errors import (
@@ -83,6 +84,8 @@ class Path:
         self.kind = kind
         self.local = stream.local
         self.remote = stream.remote
+        self.local_host = host_of(stream.local)
+        """This side's address without the port."""
         self.remote_guid = ""
         """The identity that the other end has proven."""
         self.round_trip: float | None = None
@@ -96,8 +99,13 @@ class Path:
         """Whether the user should hold its bytes back."""
         return self._stream.paused
 
-    async def dial(self, guid: str, hello: PathHello, timeout: float) -> PathWelcome:
+    async def dial(
+        self, guid: str, make_hello: Callable[["Path"], PathHello], timeout: float
+    ) -> PathWelcome:
         """Prove both sides, as TLS client, and ask for the session.
+
+        `make_hello` is called when the other identity is proven, so that the hello is true at the
+        moment when it leaves; what it raises ends the path.
 
         Raises:
             WrongIdentity: another key than `guid` answered.
@@ -110,7 +118,7 @@ class Path:
                 if self.remote_guid != guid:
                     raise WrongIdentity(guid, self.remote_guid, self.remote)
                 asked = self._loop.time()
-                self._send_head(hello)
+                self._send_head(make_hello(self))
                 answer = await self._head
                 self.round_trip = self._loop.time() - asked
                 match answer:

@@ -4,48 +4,38 @@ This is the front door of the package. What it does is done in the modules that 
 """
 
 import asyncio
-import base64
 import contextlib
 import os
-import time
-from collections.abc import Collection, Coroutine
+from collections.abc import AsyncGenerator, Collection, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
+from peers.addresses import AddressSource, system_addresses
 from peers.answering import Answering
 from peers.config import PeerConfig
-from peers.control import ControlConnection
-from peers.direct import DirectServer, dial_direct, race
+from peers.dialing import Dialer
+from peers.direct import DirectServer
 from peers.listener import Listener
 from peers.location import Located, located
-from peers.path import Path, PathKind
+from peers.network import Network
+from peers.own_location import OwnLocation
 from peers.registration import Registration
+from peers.roaming import Roaming
 from peers.session import Session
-from peers.streams import Stream
 from peers.tls import TlsContext
-from peers.upgrade import open_upgraded
-from protocol.endpoint import Endpoint, Entry, Phase, Provenance, SignedEntry, order, sign_entry
+from peers.watching import Presence, Watching
 from protocol.errors import (
-    Code,
     ConnectionClosed,
-    PathFailed,
+    PeerOffline,
     RelayUnavailable,
     RoamRelayError,
-    error_for,
+    UnknownPeer,
+    UnknownService,
 )
-from protocol.identity import CONTEXT_PLANE, Identity, public_key_of
-from protocol.messages import (
-    MAX_ENTRIES,
-    LocationRecord,
-    Mode,
-    PathWelcome,
-    Service,
-    ServiceRecord,
-    ServiceRequestTo,
-    ServiceResponse,
-)
+from protocol.identity import Identity, public_key_of
+from protocol.messages import LocationRecord, Mode, PeerState, Service
 
 __all__ = ["Peer"]
 
@@ -59,7 +49,8 @@ class Peer:
 
     Entering waits for the first registration and raises `RelayUnavailable` (or another
     `RoamRelayError`) when that fails. Later losses of the control connection are mended in the
-    background; calls that need the relay wait for it up to their timeouts.
+    background; calls that need the relay wait for it up to their timeouts. Sessions go on over
+    every change of address, path and relay process (docs/sessions.md).
     """
 
     def __init__(
@@ -68,49 +59,79 @@ class Peer:
         relay: str | None = None,
         *,
         config: PeerConfig | None = None,
+        addresses: AddressSource | None = None,
     ) -> None:
-        """Prepare a peer; `relay` goes before `config.relay`."""
+        """Prepare a peer; `relay` goes before `config.relay`. `addresses` tells of this host's own
+        addresses; by default the system does."""
         config = config or PeerConfig()
         self.config = msgspec.structs.replace(config, relay=relay) if relay else config
         if self.config.relay is None:
             raise RelayUnavailable("no relay is configured: give relay='http://HOST:PORT'")
         self.identity = identity
         self.guid = identity.guid
+        self._addresses = addresses
         self._tls = TlsContext(identity)
         self._tasks = asyncio.TaskGroup()
         self._background: set[asyncio.Task[None]] = set()
         self._listeners: dict[str, Listener] = {}
-        self._sessions: dict[bytes, Session] = {}
         self._direct = DirectServer()
-        self._seq = 0
+        self._network = Network(self.config)
+        self._own = OwnLocation(
+            identity,
+            port=lambda: self._direct.port,
+            configured=self.config.advertise,
+            lifetime=self.config.lifetime,
+        )
+        self._watching = Watching(lambda watch: self._registration.watch(watch))
         self._publishing = asyncio.Lock()
         self._closed = False
+        self._gone = False
 
     async def __aenter__(self) -> Self:
         config = self.config
-        self._answering = Answering(
-            config,
-            self._tls,
-            listeners=self._listeners,
-            sessions=self._sessions,
-            entries=self._own_entries,
-            relayed=self._open_plane,
-            spawn=self._spawn,
-            end_session=self._session_ended,
-        )
         self._registration = Registration(
             self.identity,
             config,
             make_record=self._record,
-            on_request=self._answering.on_request,
+            on_request=lambda connection, request: self._answering.on_request(connection, request),
+            on_peer_event=self._watching.receive,
+            on_primary=self._registered,
+            on_final=self._registration_ended,
+            is_urgent=lambda: self._roaming.pathless,
+            spawn=self._spawn,
+        )
+        dialer = Dialer(
+            self.identity,
+            config,
+            self._tls,
+            self._own,
+            self._registration,
+            sources=self._network.dial_sources,
+            spawn=self._spawn,
+        )
+        self._dialer = dialer
+        self._roaming = Roaming(config, dialer, self._own, spawn=self._spawn)
+        self._answering = Answering(
+            config,
+            self._tls,
+            self._own,
+            dialer,
+            self._roaming,
+            listeners=self._listeners,
             spawn=self._spawn,
         )
         await self._tasks.__aenter__()
         try:
+            source = self._addresses or system_addresses()
+            if config.sources:
+                # Else the routes choose, and reading what else there is can be waited for.
+                with contextlib.suppress(OSError):
+                    self._network.update(await source.read())
             await self._direct.start(
                 config.listen_hosts, config.listen_port, self._answering.serve, self._spawn
             )
-            self._spawn(self._keep_registered())
+            self._set_sources()
+            self._spawn(self._follow(source))
             await self._registration.connection(config.connect_timeout)
         except BaseException:
             await self.__aexit__(None, None, None)
@@ -127,8 +148,11 @@ class Peer:
         self._direct.close()
         for listener in list(self._listeners.values()):
             listener.close(ConnectionClosed("the peer is closed"))
+        self._watching.close()
+        # A session that has no path just now may still find one, to be closed cleanly on it.
         await self._close_sessions()
-        await self._registration.close()
+        self._gone = True
+        self._registration.close()
         for task in self._background:
             task.cancel()
         # What failed inside has been told where it failed; the group only waits for its tasks.
@@ -195,15 +219,19 @@ class Peer:
         *,
         mode: Mode | str | None = None,
         timeout: float | None = None,
+        wait: bool = False,
     ) -> Session:
         """Open a session with a peer's service. `mode` goes before the configuration.
 
         `timeout` (seconds; default from the configuration) is for the relay's and the callee's
-        answer; the path has `path_timeout` after it. Cancelling it leaves nothing behind.
+        answer; the path has `path_timeout` after it. With `wait`, a peer that is not there, or does
+        not offer the service yet, is waited for without end: put `asyncio.timeout` round it.
+        Cancelling it leaves nothing behind.
 
         Raises:
             UnknownPeer, UnknownService, PeerOffline, Refused, LimitExceeded, RequestTimeout:
-                what the relay or the callee said.
+                what the relay or the callee said. With `wait`, `Refused` also when the peer does
+                not let this one watch it.
             WrongIdentity: another peer answers at the address.
             PathFailed: no endpoint could be reached.
             RelayUnavailable: there is no relay to ask.
@@ -211,36 +239,39 @@ class Peer:
         """
         public_key_of(guid)
         chosen = Mode(mode) if mode is not None else self.config.mode_for(guid, service)
+        timeout = timeout or self.config.request_timeout
+        if not wait:
+            return await self._connect(guid, service, chosen, timeout)
+        async with contextlib.aclosing(self.watch(guid)) as presences:
+            async for presence in presences:
+                if presence.state is PeerState.ONLINE:
+                    with contextlib.suppress(PeerOffline, UnknownPeer, UnknownService):
+                        return await self._connect(guid, service, chosen, timeout)
+        raise ConnectionClosed("the peer is closed")
+
+    def watch(self, guid: str) -> AsyncGenerator[Presence, None]:
+        """Iterate over how another peer stands: first as it is now, then at every change.
+
+        Raises:
+            IdentityError: not a GUID.
+            Refused: from the iteration: the peer offers no service to this one.
+            LimitExceeded: from the iteration: too many watches at the relay.
+        """
+        public_key_of(guid)
+        return self._watching.watch(guid)
+
+    async def _connect(self, guid: str, service: str, mode: Mode, timeout: float) -> Session:
         session = Session(
             session_id=os.urandom(16),
             remote=guid,
             service=service,
-            mode=chosen,
+            mode=mode,
+            caller=True,
+            discloses=mode is not Mode.CENTRAL,
             settings=self.config.session,
-            on_end=self._session_ended,
+            owner=self._roaming,
         )
-        connection, response = await self._request(guid, service, chosen, session.id, timeout)
-        hello = session.hello()
-        path: Path
-        if chosen is Mode.CENTRAL:
-            if response.ticket is None:
-                raise RoamRelayError("the relay gave no ticket", code=Code.INTERNAL)
-            stream = await self._open_plane(connection, response.ticket)
-            path = Path(stream, self._tls, PathKind.RELAYED, server=False)
-            answer = await path.dial(guid, hello, self.config.path_timeout)
-        else:
-            endpoints = self._dialable(guid, service, response)
-
-            def to(endpoint: Endpoint) -> Coroutine[Any, Any, tuple[Path, PathWelcome]]:
-                return dial_direct(endpoint, guid, hello, self._tls, self.config.path_timeout)
-
-            path, answer = await race(
-                [lambda endpoint=endpoint: to(endpoint) for endpoint in endpoints],  # type: ignore[misc]
-                stagger=self.config.stagger,
-                discard=lambda result: result[0].abort(),
-            )
-        session.take_path(path, answer)
-        self._sessions[session.id] = session
+        await self._roaming.open(session, timeout)
         return session
 
     async def locate(self, guid: str, service: str, *, timeout: float | None = None) -> Located:
@@ -250,102 +281,68 @@ class Peer:
             as `connect` in mode `p2p`.
         """
         public_key_of(guid)
-        _, response = await self._request(guid, service, Mode.P2P, os.urandom(16), timeout)
+        _, response = await self._dialer.ask(
+            guid,
+            service,
+            Mode.P2P,
+            os.urandom(16),
+            timeout=timeout or self.config.request_timeout,
+        )
         return located(guid, service, response)
 
-    # -- the pieces -----------------------------------------------------------------------------
+    # -- this host's addresses ------------------------------------------------------------------
 
-    async def _request(
-        self, guid: str, service: str, mode: Mode, session_id: bytes, timeout: float | None
-    ) -> tuple[ControlConnection, ServiceResponse]:
-        timeout = min(timeout or self.config.request_timeout, 60.0)
-        connection = await self._registration.connection(timeout)
-        entries = self._own_entries(connection, service) if mode is not Mode.CENTRAL else ()
-        response = await connection.request(
-            lambda number: ServiceRequestTo(
-                number, guid, service, mode, session_id, entries, timeout
-            )
-        )
-        if response.code is not None:
-            raise error_for(
-                response.code,
-                response.reason,
-                last_seen=response.last_seen,
-                retry_after=response.retry_after,
-            )
-        return connection, response
+    async def _follow(self, source: AddressSource) -> None:
+        first = not self.config.sources
+        async for snapshot in source.changes():
+            gone, new = self._network.update(snapshot)
+            if not gone and not new:
+                continue
+            if not first:
+                self._registration.network_changed(gone)
+            told = self._own.set_hosts(self._hosts())
+            self._set_sources()
+            if not first:
+                self._roaming.network_changed(gone)
+            first = False
+            if told:
+                self._spawn(self._publish_quietly())
 
-    def _dialable(self, guid: str, service: str, response: ServiceResponse) -> list[Endpoint]:
-        """Return the endpoints of a response whose signatures hold, best first."""
-        known = located(guid, service, response)
-        if not known.entries:
-            what = "; ".join(known.dropped) or "the relay disclosed none"
-            raise PathFailed(f"{guid[:8]} has no endpoint to dial: {what}")
-        return [entry.endpoint for entry in order(known.entries)]
+    def _set_sources(self) -> None:
+        relay = self._registration.address.host
+        current = self._registration.current
+        default = current.local_host if current is not None else None
+        version = 6 if ":" in (default or relay) else 4
+        self._registration.set_sources(self._network.flow_sources(version, default=default))
 
-    async def _open_plane(self, connection: ControlConnection, ticket: str) -> Stream:
-        relay_key = public_key_of(connection.relay_guid)
-        proof = self.identity.sign(CONTEXT_PLANE, relay_key, ticket.encode())
-        signature = base64.urlsafe_b64encode(proof).decode().rstrip("=")
-        return await open_upgraded(
-            self._registration.address,
-            f"/v1/plane/{ticket}?guid={self.guid}&signature={signature}",
-            self.config.carrier,
-            spawn=self._spawn,
-            timeout=self.config.path_timeout,
-        )
+    def _hosts(self, *first: str) -> tuple[str, ...]:
+        """Return the addresses to tell: those that flows come from are sure to work."""
+        live = (connection.local_host for connection in self._registration.connections)
+        return (*first, *live, *self._network.hosts)
 
     def _record(self, local_host: str) -> LocationRecord:
-        self._seq = max(self._seq + 1, time.time_ns() // 1_000_000)
-        return LocationRecord(
-            self._seq,
-            tuple(
-                ServiceRecord(
-                    listener.service,
-                    self._sign(listener.service, local_host),
-                    listener.disclosure,
-                    listener.listed,
-                )
-                for listener in self._listeners.values()
-            ),
-        )
+        self._own.set_hosts(self._hosts(local_host))
+        return self._own.record(self._listeners.values())
 
-    def _sign(self, service: str, local_host: str) -> tuple[SignedEntry, ...]:
-        hosts = [(local_host, Provenance.INTERFACE)]
-        hosts += [(host, Provenance.CONFIGURED) for host in self.config.advertise]
-        endpoints = {Endpoint.parse(host, self._direct.port): how for host, how in hosts}
-        return tuple(
-            sign_entry(
-                self.identity,
-                Entry(
-                    self._seq,
-                    service,
-                    endpoint.host,
-                    endpoint.port,
-                    Phase.PREFERRED,
-                    self.config.lifetime,
-                    how,
-                ),
-            )
-            for endpoint, how in list(endpoints.items())[:MAX_ENTRIES]
-        )
+    def _registered(self) -> None:
+        self._set_sources()
+        self._roaming.relay_found()
+        self._watching.restore()
 
-    def _own_entries(self, connection: ControlConnection, service: str) -> tuple[SignedEntry, ...]:
-        return self._sign(service, connection.local_host)
+    def _registration_ended(self) -> None:
+        for listener in list(self._listeners.values()):
+            listener.close(self._registration.failure)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._closed:
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        if self._gone:
             work.close()
-            return
+            return None
         task = self._tasks.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-    async def _keep_registered(self) -> None:
-        await self._registration.run()
-        if not self._closed:
-            for listener in list(self._listeners.values()):
-                listener.close(self._registration.failure)
+        return task
 
     async def _publish_quietly(self) -> None:
         # A refusal is logged by the registration, and raised from `published`.
@@ -358,10 +355,6 @@ class Peer:
             del self._listeners[listener.service]
             self._spawn(self._publish_quietly())
 
-    def _session_ended(self, session: Session) -> None:
-        if self._sessions.get(session.id) is session:
-            del self._sessions[session.id]
-
     async def _close_sessions(self) -> None:
         async def close(session: Session) -> None:
             with contextlib.suppress(RoamRelayError, TimeoutError):
@@ -369,7 +362,7 @@ class Peer:
                     await session.close()
 
         async with asyncio.TaskGroup() as closing:
-            for session in list(self._sessions.values()):
+            for session in self._roaming.sessions:
                 closing.create_task(close(session))
-        for session in list(self._sessions.values()):
+        for session in self._roaming.sessions:
             session.abort("the peer is closed")

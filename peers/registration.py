@@ -1,37 +1,49 @@
-"""The control connection that comes back by itself, and the record that it keeps registered.
+"""The registration of one peer with one relay, over as many flows as it has ways into the network.
 
-One attempt is `_attempt`; the loop that repeats it is `run`. It gives up only on what another
-attempt cannot mend (`Code.is_retryable`), and then says so to everybody who waits.
+The newest flow is primary; the others are warm standby. What one does not answer within a second is
+asked over the next one too. The flows themselves are in peers/flow.py.
 """
 
 import asyncio
-import ipaddress
 import os
-import random
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from typing import Any, TypeVar
 
-import ifaddr
-
-from peers.backoff import backoff
 from peers.config import PeerConfig
 from peers.control import ControlConnection
+from peers.direct import race
+from peers.flow import Flow
 from peers.log import log
-from peers.upgrade import RelayAddress, Spawn, open_upgraded
-from protocol.errors import RelayUnavailable, RoamRelayError, WrongIdentity
+from peers.upgrade import RelayAddress
+from protocol.errors import Code, PathFailed, RelayUnavailable, RoamRelayError
 from protocol.identity import Identity
-from protocol.messages import LocationRecord, ServiceRequestFrom
+from protocol.messages import (
+    LocationRecord,
+    PeerEvent,
+    ServiceRequestFrom,
+    ServiceRequestTo,
+    ServiceResponse,
+    Watch,
+)
 
-__all__ = ["Registration"]
+__all__ = ["MAX_FLOWS", "Registration"]
 
-AGENT = "roam-relay/0.1"
+_T = TypeVar("_T")
+MAX_FLOWS = 4
+"""Control connections of one peer at once (docs/protocol.md §5)."""
+_PATIENCE = 1.0
+"""Seconds after which a request that was not answered is sent over the next flow too."""
+_PING_TIMEOUT = 2.0
+"""Seconds in which a flow must answer after the network changed."""
 
 
 class Registration:
-    """Keeps one peer registered with one relay.
+    """Keeps one peer registered.
 
-    `make_record` returns the location record for a connection whose source address it is given;
-    each call must return a higher `seq`.
+    `make_record` returns the location record of now; each call must return a higher `seq`. It is
+    given the source address of the connection that it is for. `on_primary` is called whenever
+    another connection has become the primary one.
     """
 
     def __init__(
@@ -41,8 +53,11 @@ class Registration:
         *,
         make_record: Callable[[str], LocationRecord],
         on_request: Callable[[ControlConnection, ServiceRequestFrom], None],
-        spawn: Spawn,
-        rng: Callable[[], float] = random.random,
+        on_peer_event: Callable[[PeerEvent], None],
+        on_primary: Callable[[], None],
+        on_final: Callable[[], None],
+        is_urgent: Callable[[], bool],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         assert config.relay is not None
         context = None
@@ -55,60 +70,98 @@ class Registration:
         self.instance = os.urandom(16)
         self._identity = identity
         self._config = config
-        self._make_record = make_record
-        self._on_request = on_request
+        self.make_record = make_record
+        self.on_request = on_request
+        self.on_peer_event = on_peer_event
+        self._on_primary = on_primary
+        self._on_final = on_final
+        self._is_urgent = is_urgent
         self._spawn = spawn
-        self._rng = rng
-        self._changed = asyncio.Condition()
-        self.current: ControlConnection | None = None
+        self._flows: list[Flow] = []
+        """Newest registered last."""
+        self._changed = asyncio.Event()
         self.failure: RoamRelayError | None = None
         """Why nothing is registered now."""
         self._final = False
 
-    async def run(self) -> None:
-        """Connect, register, and do it again whenever the connection ends. Ends on `close`,
-        on cancellation, and on an error that another attempt cannot mend."""
-        waits: Iterator[float] | None = None
-        while not self._final:
-            try:
-                connection = await self._attempt()
-            except RoamRelayError as error:
-                await self._failed(error)
-            else:
-                waits = None
-                log.info("registered", relay=str(self.address), source=connection.local_host)
-                try:
-                    await connection.keep_alive()
-                    await self._failed(connection.closed.result())
-                    if connection.restarting is not None and not self._final:
-                        told = connection.restarting
-                        await asyncio.sleep(told.delay + told.spread * self._rng())
-                finally:
-                    connection.close()
-            if not self._final:
-                waits = waits or backoff(self._rng)
-                await asyncio.sleep(next(waits))
+    @property
+    def current(self) -> ControlConnection | None:
+        """The primary connection; None while no flow is registered."""
+        live = self.connections
+        return live[0] if live else None
+
+    @property
+    def connections(self) -> list[ControlConnection]:
+        """The registered connections, the primary first."""
+        return [
+            flow.connection
+            for flow in reversed(self._flows)
+            if flow.connection is not None and flow.is_live
+        ]
+
+    def set_sources(self, sources: Sequence[str | None]) -> None:
+        """Keep one flow for each of these local addresses, up to `MAX_FLOWS`, and no other."""
+        wanted = list(dict.fromkeys(sources))[:MAX_FLOWS]
+        for flow in [flow for flow in self._flows if flow.source not in wanted]:
+            self._flows.remove(flow)
+            flow.stop()
+        for source in wanted:
+            if self._final or any(flow.source == source for flow in self._flows):
+                continue
+            taken = {flow.number for flow in self._flows}
+            number = next(number for number in range(MAX_FLOWS) if number not in taken)
+            flow = Flow(
+                number,
+                source,
+                identity=self._identity,
+                instance=self.instance,
+                address=self.address,
+                config=self._config,
+                owner=self,
+                spawn=self._spawn,
+            )
+            self._flows.insert(0, flow)
+            self._spawn(flow.run())
 
     async def connection(self, timeout: float) -> ControlConnection:
-        """Return the registered connection; wait for it where there is none yet.
+        """Return the primary connection; wait for it where there is none yet.
 
         Raises:
             RelayUnavailable: there is none in time, or never will be; says what the last attempt
                 said.
         """
+        if self.current is None:
+            self.hurry()
         try:
-            async with asyncio.timeout(timeout), self._changed:
-                await self._changed.wait_for(lambda: self._live() is not None or self._final)
+            async with asyncio.timeout(timeout):
+                while (current := self.current) is None and not self._final:
+                    self._changed.clear()
+                    await self._changed.wait()
         except TimeoutError:
             reason = f": {self.failure}" if self.failure else ""
             raise RelayUnavailable(
                 f"not registered with {self.address} within {timeout:g} s{reason}",
                 code=self.failure.code if self.failure else None,
             ) from None
-        live = self._live()
-        if live is None:
+        if current is None:
             raise self.failure or RelayUnavailable("closed")
-        return live
+        return current
+
+    async def request(
+        self, make: Callable[[int], ServiceRequestTo], timeout: float
+    ) -> tuple[ControlConnection, ServiceResponse]:
+        """Send a service request; return its response and the connection that it came on.
+
+        Raises:
+            RelayUnavailable: there is no connection within `timeout` seconds.
+            RequestTimeout: the relay did not answer.
+        """
+        await self.connection(timeout)
+
+        async def ask(connection: ControlConnection) -> tuple[ControlConnection, ServiceResponse]:
+            return connection, await connection.request(make)
+
+        return await self._over_flows(ask)
 
     async def publish(self) -> None:
         """Register the record anew. Where nothing is connected, the next connection will.
@@ -116,105 +169,83 @@ class Registration:
         Raises:
             RoamRelayError: the relay refused it.
         """
-        connection = self._live()
-        if connection is not None:
-            record = self._make_record(connection.local_host)
-            await connection.update(record, self._config.connect_timeout)
+        if self.current is None:
+            return
 
-    def _live(self) -> ControlConnection | None:
-        current = self.current
-        return None if current is None or current.closed.done() else current
+        async def update(connection: ControlConnection) -> None:
+            record = self.make_record(connection.local_host)
+            try:
+                await connection.update(record, self._config.connect_timeout)
+            except RelayUnavailable as error:
+                if error.code is not Code.STALE_SEQUENCE:
+                    raise
+                # What is newer was made here too, and is in force: nothing is missing.
 
-    async def close(self) -> None:
-        """End the connection and do not come back."""
+        await self._over_flows(update)
+
+    def watch(self, watch: Watch) -> None:
+        """Ask the relay to tell of a peer, over the primary flow; without one, nothing happens."""
+        if self.current is not None:
+            self.current.watch(watch)
+
+    def hurry(self) -> None:
+        """Cut all waits short."""
+        for flow in self._flows:
+            flow.hurry()
+
+    def network_changed(self, gone: Collection[str]) -> None:
+        """Drop what came from an address that is gone, and make every other flow prove itself."""
+        for flow in self._flows:
+            connection = flow.connection
+            if connection is not None and connection.local_host in gone:
+                flow.drop(f"its local address {connection.local_host} is gone")
+            else:
+                flow.check(_PING_TIMEOUT)
+                flow.hurry()
+
+    def close(self) -> None:
+        """End every connection and do not come back."""
         self._final = True
-        connection, self.current = self.current, None
-        if connection is not None:
-            connection.close()
-        async with self._changed:
-            self._changed.notify_all()
+        for flow in self._flows:
+            flow.stop()
+        self._flows.clear()
+        self._changed.set()
 
-    async def _attempt(self) -> ControlConnection:
-        """Connect by the default route, else from each local address in turn, and register."""
-        try:
-            return await self._attempt_from(None)
-        except RelayUnavailable as first:
-            if first.code is not None:
-                raise
-            for source in self._other_sources():
-                try:
-                    return await self._attempt_from(source)
-                except RelayUnavailable as error:
-                    if error.code is not None:
-                        raise
-            raise
+    # -- for the flows --------------------------------------------------------------------------
 
-    async def _attempt_from(self, source: str | None) -> ControlConnection:
-        config = self._config
-        stream = await open_upgraded(
-            self.address,
-            "/v1/control",
-            config.carrier,
-            spawn=self._spawn,
-            timeout=config.connect_timeout,
-            local_address=source,
-        )
-        connection = ControlConnection(
-            self._identity,
-            self.instance,
-            stream,
-            flow=0,
-            agent=AGENT,
-            on_request=self._on_request,
-            relay_guid=config.relay_guid,
-        )
-        try:
-            await connection.register(
-                self._make_record(connection.local_host), config.connect_timeout
-            )
-        except BaseException:
-            stream.abort()
-            raise
-        async with self._changed:
-            if self._final:
-                connection.close()
-                raise RelayUnavailable("closed")
-            self.current = connection
+    @property
+    def is_urgent(self) -> bool:
+        return self._is_urgent()
+
+    def flow_up(self, flow: Flow) -> None:
+        if flow in self._flows:
+            self._flows.remove(flow)
+            self._flows.append(flow)
             self.failure = None
-            self._changed.notify_all()
-        return connection
+            self._changed.set()
+            self._on_primary()
 
-    def _other_sources(self) -> list[str]:
-        """Return this host's addresses of the relay's family, but those that lead nowhere."""
-        family: int | None = None
-        try:
-            relay = ipaddress.ip_address(self.address.host)
-            if relay.is_loopback:
-                return []
-            family = relay.version
-        except ValueError:
-            pass  # A name: it may have addresses of both families.
-        sources = []
-        for adapter in ifaddr.get_adapters():
-            for ip in adapter.ips:
-                host = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
-                address = ipaddress.ip_address(host)
-                if address.is_loopback or address.is_link_local:
-                    continue
-                if family is None or address.version == family:
-                    sources.append(host)
-        return sources
-
-    async def _failed(self, error: RoamRelayError) -> None:
-        final = isinstance(error, WrongIdentity) or (
-            error.code is not None and not error.code.is_retryable
-        )
-        async with self._changed:
-            self.current = None
+    def flow_down(self, flow: Flow, error: RoamRelayError, *, final: bool) -> None:
+        if flow not in self._flows:
+            return
+        if self.current is None or final:
             self.failure = error
-            if final and not self._final:
-                self._final = True
-                log.error("registration ended", relay=str(self.address), reason=error.reason)
-            elif not self._final:
-                log.warning("not registered", relay=str(self.address), reason=error.reason)
-            self._changed.notify_all()
+        if final:
+            log.error("registration ended", relay=str(self.address), reason=error.reason)
+            self.close()
+            self._on_final()
+        else:
+            log.warning("not registered", relay=str(self.address), reason=error.reason)
+            if self.current is not None:
+                self._on_primary()
+        self._changed.set()
+
+    async def _over_flows(self, work: Callable[[ControlConnection], Coroutine[Any, Any, _T]]) -> _T:
+        """Do it over the primary flow, and over the next one too when that takes long or fails."""
+        ways = [lambda connection=connection: work(connection) for connection in self.connections]
+        if len(ways) == 1:
+            return await ways[0]()
+        try:
+            return await race(ways, stagger=_PATIENCE, discard=lambda result: None)
+        except PathFailed as error:
+            raise RelayUnavailable(error.reason) from None

@@ -1,16 +1,19 @@
 """The asyncio face of a session: `send`, `receive`, `close`, and the path that it is on.
 
 What a session is, and when it is over, is decided by `protocol.session`; this gives it a loop, a
-clock and a path. It starts no tasks: everything happens in the loop's callbacks.
+clock and a path. It starts no tasks: everything happens in the loop's callbacks. Where the next
+path comes from is the owner's work (peers/roaming.py).
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from peers.path import Path
+from peers.session_events import EventQueue, PathChanged
+from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation, SessionClosed, SessionLost
 from protocol.messages import Mode, PathHello, PathWelcome
 from protocol.session import SessionMachine
@@ -18,15 +21,28 @@ from protocol.session_events import Ended, Moved, PathDead
 from protocol.session_settings import SessionSettings
 from protocol.session_states import State
 
-__all__ = ["Session"]
+__all__ = ["Session", "SessionOwner"]
+
+
+class SessionOwner(Protocol):
+    """Who looks after a session. None of these may raise."""
+
+    def session_pathless(self, session: "Session", reason: str) -> None:
+        """The session has lost its path and goes on without one."""
+
+    def session_moved(self, session: "Session") -> None:
+        """The other side has told where it can be dialed now: `session.entries_there`."""
+
+    def session_ended(self, session: "Session") -> None:
+        """The session is over. Called once."""
 
 
 class Session:
     """A conversation with one service of one peer.
 
-    Messages arrive exactly once and in order. `async for message in session` ends when the other
-    side has closed; `async with session` closes it. All methods may be cancelled: a cancelled
-    `receive` loses no message, a cancelled `send` has not sent its own.
+    Messages arrive exactly once and in order, over any number of paths. `async for message in
+    session` ends when the other side has closed; `async with session` closes it. All methods may
+    be cancelled: a cancelled `receive` loses no message, a cancelled `send` has not sent its own.
     """
 
     def __init__(
@@ -36,13 +52,17 @@ class Session:
         remote: str,
         service: str,
         mode: Mode,
+        caller: bool,
+        discloses: bool,
         settings: SessionSettings,
-        on_end: Callable[["Session"], None],
+        owner: SessionOwner,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._machine = SessionMachine(settings, self._loop.time())
-        self._on_end = on_end
+        self._owner = owner
         self._path: Path | None = None
+        self._path_rank = (0, False)
+        self._events = EventQueue()
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._readable: asyncio.Future[None] | None = None
@@ -53,6 +73,15 @@ class Session:
         """The GUID of the other peer."""
         self.service = service
         self.mode = mode
+        self.is_caller = caller
+        """Whether this side has opened the session."""
+        self.discloses = discloses
+        """Whether the other side may learn this side's addresses: else nothing is dialed from here
+        directly, and no entries are told."""
+        self.last_path = 0
+        """The highest number of a path that was tried or taken, by either side."""
+        self.entries_there: tuple[SignedEntry, ...] = ()
+        """Where the other side says that it can be dialed. Not checked yet."""
 
     def __repr__(self) -> str:
         return f"<Session with {self.remote[:8]} for {self.service}, {self.mode.value}>"
@@ -73,6 +102,19 @@ class Session:
     def outstanding(self) -> int:
         """Messages sent here that the other side is not yet known to have."""
         return self._machine.outstanding
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the session has ended, closed or lost."""
+        return self._over.done()
+
+    def events(self) -> AsyncIterator[PathChanged]:
+        """Iterate over what happens to the session's path until the session is over; the first one
+        says how it is now.
+
+        A reader that is slow loses the oldest events beyond 64, never the newest.
+        """
+        return self._events.subscribe(PathChanged(self._path, "now"))
 
     async def send(self, message: bytes) -> None:
         """Send one message; wait while the window is full.
@@ -166,36 +208,97 @@ class Session:
 
     # -- for the peer ---------------------------------------------------------------------------
 
-    def hello(self) -> PathHello:
-        """Return the hello that asks for a path for this session."""
+    def hello(self, number: int, entries: tuple[SignedEntry, ...]) -> PathHello:
+        """Return the hello that asks for path `number`; `entries` are this side's own."""
         machine = self._machine
         return PathHello(
             self.id,
             self.service,
             self.mode,
+            resume=self.has_had_path,
             received=machine.received,
             consumed=machine.consumed,
             window=machine.settings.window,
+            path=number,
+            entries=entries,
         )
 
-    def welcome(self) -> PathWelcome:
-        """Return the answer to the other side's hello."""
+    def welcome(self, entries: tuple[SignedEntry, ...]) -> PathWelcome:
+        """Return the answer to the other side's hello; `entries` are this side's own."""
         machine = self._machine
-        return PathWelcome(machine.received, machine.consumed, machine.settings.window)
+        return PathWelcome(machine.received, machine.consumed, machine.settings.window, entries)
 
-    def take_path(self, path: Path, there: PathHello | PathWelcome) -> None:
+    @property
+    def has_had_path(self) -> bool:
+        """Whether the session was ever joined."""
+        return self._path_rank > (0, False)
+
+    def would_take(self, number: int, *, dialed_here: bool) -> bool:
+        """Whether a path is newer than the one that the session took last: both sides judge alike.
+
+        The higher number is newer; of two with the same number, the one that the session's caller
+        has dialed (docs/protocol.md §10).
+        """
+        return self._rank(number, dialed_here) > self._path_rank
+
+    def take_path(
+        self, path: Path, number: int, there: PathHello | PathWelcome, *, dialed_here: bool
+    ) -> None:
         """Go on over this path, with the numbers of the other side's hello or welcome.
+
+        Ask `would_take` first.
 
         Raises:
             ProtocolViolation: the numbers cannot be true. The session is as it was.
         """
         self._machine.attach(there.received, there.consumed, there.window, self._loop.time())
+        self._path_rank = self._rank(number, dialed_here)
+        self.last_path = max(self.last_path, number)
+        if there.entries:
+            self.entries_there = there.entries
         old, self._path = self._path, path
         if old is not None:
             old.finish()
+        self._events.put(PathChanged(path, "a better path" if old is not None else "a new path"))
         path.carry(self)
         self._flush_soon()
         self._set_timer()
+
+    def drop_path(self, reason: str) -> None:
+        """Give the current path up at once; the session goes on without."""
+        path, self._path = self._path, None
+        if path is not None:
+            path.abort()
+            self._pathless(reason)
+
+    def probe_path(self, timeout: float) -> None:
+        """Ping the current path; unless it answers within `timeout` seconds it is given up."""
+        self._machine.probe(self._loop.time(), timeout)
+        self._flush_soon()
+        self._set_timer()
+
+    def tell_location(self, entries: tuple[SignedEntry, ...]) -> None:
+        """Tell the other side where this one can be dialed from now on."""
+        self._machine.tell_location(entries)
+        self._flush_soon()
+
+    def lose(self, reason: str) -> None:
+        """The other side has given the session up."""
+        self._machine.abort(Code.SESSION_UNKNOWN, reason, self._loop.time())
+        self._after()
+
+    def lingers(self) -> bool:
+        """Whether a session that is over still answers the other side's resume."""
+        return self._machine.lingers(self._loop.time())
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds of the last measured round trip on the current path; None without any."""
+        if self._path is None:
+            return None
+        return self._machine.round_trip or self._path.round_trip
+
+    # -- the path's side ------------------------------------------------------------------------
 
     def path_data(self, path: Path, data: bytes) -> None:
         if path is not self._path:
@@ -211,10 +314,7 @@ class Session:
     def path_lost(self, path: Path, reason: str) -> None:
         if path is self._path:
             self._path = None
-            now = self._loop.time()
-            self._machine.detach(now)
-            self._machine.abort(Code.INTERNAL, f"its path was lost: {reason}", now)
-            self._after()
+            self._pathless(reason)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -246,9 +346,10 @@ class Session:
         for event in machine.events():
             match event:
                 case PathDead():
-                    self._drop_path(event.reason)
+                    self.drop_path(event.reason)
                 case Moved():
-                    pass
+                    self.entries_there = event.entries
+                    self._owner.session_moved(self)
                 case Ended():
                     self._end(event)
         if machine.inbox or machine.state is not State.OPEN:
@@ -261,21 +362,23 @@ class Session:
                     room.set_result(None)
         self._flush()
 
-    def _drop_path(self, reason: str) -> None:
-        path, self._path = self._path, None
-        if path is not None:
-            path.abort()
-        self._machine.abort(Code.INTERNAL, f"its path was lost: {reason}", self._loop.time())
-        for event in self._machine.events():
-            if isinstance(event, Ended):
-                self._end(event)
+    def _pathless(self, reason: str) -> None:
+        self._machine.detach(self._loop.time())
+        self._set_timer()
+        if not self._over.done():
+            self._events.put(PathChanged(None, reason))
+            self._owner.session_pathless(self, reason)
+
+    def _rank(self, number: int, dialed_here: bool) -> tuple[int, bool]:
+        return number, dialed_here == self.is_caller
 
     def _end(self, ended: Ended) -> None:
         if not self._over.done():
             self._over.set_result(ended)
             if self._timer is not None:
                 self._timer.cancel()
-            self._on_end(self)
+            self._events.close()
+            self._owner.session_ended(self)
 
     def _why_over(self) -> SessionClosed | SessionLost:
         if self._over.done() and (lost := self._over.result()).lost is not None:

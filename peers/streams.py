@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 import aiohttp
 
-__all__ = ["RawStream", "Stream", "StreamOwner", "WebSocketStream", "describe"]
+__all__ = ["RawStream", "Stream", "StreamOwner", "WebSocketStream", "describe", "host_of"]
 
 _HIGH_WATER = 1 << 20
 """Bytes that may wait in a stream before its owner is told to stop."""
@@ -60,6 +60,11 @@ def describe(address: object) -> str:
         host, port = str(address[0]).removeprefix("::ffff:"), address[1]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return str(address)
+
+
+def host_of(address: str) -> str:
+    """Return the host of what `describe` has written."""
+    return address.rpartition(":")[0].strip("[]")
 
 
 class RawStream(asyncio.Protocol):

@@ -1,4 +1,4 @@
-"""What a service request leads to, in each of the draft's three modes (§4.2.1–4.2.3).
+"""What a service request leads to, in each of the draft's three modes (§4.2.1–4.2.3) and in auto.
 
 Synchronous: a request is looked up, decided and passed on within one call. Requests that wait for
 a callee's answer are kept here, with a deadline each, and end in exactly one response.
@@ -44,6 +44,10 @@ class Planes(Protocol):
         """Take a plane back that nobody will join."""
 
 
+_RELAYED = (Mode.CENTRAL, Mode.AUTO)
+"""The modes in which a plane is made."""
+
+
 @dataclass(slots=True, eq=False)
 class _Pending:
     """A request that waits for its callee."""
@@ -75,6 +79,7 @@ class Broker:
             Mode.P2P: self._p2p,
             Mode.CENTRAL: self._forward,
             Mode.COMBINED: self._forward,
+            Mode.AUTO: self._forward,
         }
 
     @property
@@ -91,6 +96,10 @@ class Broker:
         state = self._registry.state(callee, now)
         if state is not PeerState.ONLINE:
             self._offline(caller, message, callee, state, now)
+        elif message.resume:
+            # Either side may have moved, and only one of them offers the service: who is asked
+            # decides, in every mode.
+            self._forward(caller, message, callee, now)
         elif message.service not in callee.services:
             self._fail(caller, message, Code.UNKNOWN_SERVICE, "the peer offers no such service")
         else:
@@ -190,7 +199,7 @@ class Broker:
         assert flow is not None
         caller_ticket = callee_ticket = None
         entries: tuple[SignedEntry, ...] = ()
-        if message.mode is Mode.CENTRAL:
+        if message.mode in _RELAYED:
             tickets = self._planes.create(message.session, caller.guid, callee.guid)
             if tickets is None:
                 self._fail(
@@ -202,7 +211,7 @@ class Broker:
                 )
                 return
             caller_ticket, callee_ticket = tickets
-        elif message.entries:
+        if message.mode is not Mode.CENTRAL and message.entries:
             own = self._registry.get(caller.guid)
             assert own is not None
             entries = own.filter(message.service, message.entries)
@@ -216,6 +225,7 @@ class Broker:
             entries,
             message.timeout,
             callee_ticket,
+            message.resume,
         )
         deadline = now + message.timeout
         self._pending[number] = _Pending(caller, flow, message, forward, caller_ticket, deadline)
@@ -228,12 +238,17 @@ class Broker:
         callee = self._registry.get(message.guid)
         assert callee is not None
         entries: tuple[SignedEntry, ...] = ()
-        if message.mode is Mode.COMBINED:
-            if message.service in callee.services and callee.may_learn(
-                message.service, pending.caller.guid
+        if message.mode is not Mode.CENTRAL:
+            # In a session that goes on, the one that is asked may have been its caller, who offers
+            # no service: then what it sends is what it discloses.
+            offered = message.service in callee.services
+            if (
+                callee.may_learn(message.service, pending.caller.guid)
+                if offered
+                else message.resume
             ):
                 entries = callee.filter(message.service, answer.entries)
-            if not entries:
+            if not entries and message.mode is not Mode.AUTO:
                 self._fail(
                     pending.caller,
                     message,

@@ -1,5 +1,7 @@
 """Each mode between real peers and a real relay, over both carriers and both IP versions."""
 
+import asyncio
+
 import pytest
 
 from peers import Carrier, Identity, Mode, PathKind, Peer, PeerConfig
@@ -29,8 +31,15 @@ async def test_messages_both_ways(mode: Mode, carrier: Carrier, host: str) -> No
         assert session.remote == alice.guid
         assert session.path is not None
         assert there.path is not None
+        if mode is Mode.AUTO:
+            # Relayed at once, direct soon.
+            async with asyncio.timeout(10):
+                for end in (session, there):
+                    async for event in end.events():
+                        if event.path is not None and event.path.kind is PathKind.DIRECT:
+                            break
         expected = PathKind.RELAYED if mode is Mode.CENTRAL else PathKind.DIRECT
         assert session.path.kind is there.path.kind is expected
-        assert (relay.metrics.plane_bytes > 0) == (mode is Mode.CENTRAL)
+        assert (relay.metrics.plane_bytes > 0) == (mode in (Mode.CENTRAL, Mode.AUTO))
         await session.close()
         assert [message async for message in there] == []

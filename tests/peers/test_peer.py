@@ -153,7 +153,9 @@ async def test_a_session_that_was_not_announced_is_rejected(alice: Peer, bob: Pe
     for mode, resume in ((Mode.COMBINED, False), (Mode.CENTRAL, False), (Mode.P2P, True)):
         hello = PathHello(b"x" * 16, "chat", mode, resume=resume)
         with pytest.raises(RoamRelayError, match="session"):
-            await dial_direct(endpoint, alice.guid, hello, TlsContext(bob.identity), 5)
+            await dial_direct(
+                endpoint, alice.guid, lambda path, hello=hello: hello, TlsContext(bob.identity), 5
+            )
 
 
 async def test_garbage_at_the_direct_port_harms_nobody(alice: Peer, bob: Peer) -> None:
@@ -302,7 +304,7 @@ async def test_many_sessions_at_once_cross_nothing_and_leave_nothing() -> None:
 
             async def talk(number: int) -> None:
                 async with await bob.connect(
-                    alice.guid, "chat", mode=list(Mode)[number % 3], timeout=60
+                    alice.guid, "chat", mode=list(Mode)[number % 4], timeout=60
                 ) as session:
                     for turn in range(5):
                         message = b"%d %d" % (number, turn)
@@ -316,7 +318,7 @@ async def test_many_sessions_at_once_cross_nothing_and_leave_nothing() -> None:
                         talking.create_task(talk(number))
                 listener.close()
                 await serving
-            assert alice._sessions == bob._sessions == {}
+            assert alice._roaming.sessions == bob._roaming.sessions == []
         while relay.planes.live or relay.node.connections:
             await asyncio.sleep(0)
     while asyncio.all_tasks() != before_tasks:

@@ -1,0 +1,115 @@
+"""What this peer says of where it is: signed entries, and the number that only grows.
+
+It is told the addresses; it looks for none. The same entries go to the relay (in the location
+record), to a callee or caller (in requests and answers) and to the other side of a session.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from peers.listener import Listener
+from peers.session import Session
+from protocol.endpoint import Endpoint, Entry, Phase, Provenance, SignedEntry, sign_entry
+from protocol.errors import ProtocolViolation
+from protocol.identity import Identity
+from protocol.messages import MAX_ENTRIES, LocationRecord, ServiceRecord
+
+__all__ = ["OwnLocation"]
+
+
+class OwnLocation:
+    """The addresses of this peer, newest first, and what is signed of them.
+
+    `port` is where direct paths are accepted, on every address. Signatures are made once for each
+    service and change, not for each path.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        port: Callable[[], int],
+        configured: Sequence[str],
+        lifetime: int,
+    ) -> None:
+        self._identity = identity
+        self._port = port
+        self._configured = tuple(configured)
+        self._lifetime = lifetime
+        self._hosts: tuple[str, ...] = ()
+        self._seq = 0
+        self._signed: dict[tuple[str, str], SignedEntry] = {}
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The addresses, newest first; without the configured ones."""
+        return self._hosts
+
+    def set_hosts(self, hosts: Iterable[str]) -> bool:
+        """Replace the addresses; return whether anything is different now."""
+        new = tuple(dict.fromkeys(hosts))
+        if new == self._hosts:
+            return False
+        self._hosts = new
+        return True
+
+    def record(self, listeners: Iterable[Listener]) -> LocationRecord:
+        """Return the record of now, under a higher number than any before.
+
+        The clock gives the number where it can, so that a program that starts anew goes on above
+        its last one.
+        """
+        self._seq = max(self._seq + 1, time.time_ns() // 1_000_000)
+        self._signed.clear()
+        return LocationRecord(
+            self._seq,
+            tuple(
+                ServiceRecord(
+                    listener.service,
+                    self.entries(listener.service),
+                    listener.disclosure,
+                    listener.listed,
+                )
+                for listener in listeners
+            ),
+        )
+
+    def entries(self, service: str, first: str | None = None) -> tuple[SignedEntry, ...]:
+        """Return the entries for a service, best first.
+
+        `first` is an address that has just proven to work; it goes before the others.
+        """
+        hosts = dict.fromkeys(self._hosts, Provenance.INTERFACE)
+        if first is not None:
+            hosts = {first: Provenance.INTERFACE} | hosts
+        hosts |= {host: Provenance.CONFIGURED for host in self._configured if host not in hosts}
+        entries = []
+        for host, provenance in hosts.items():
+            try:
+                endpoint = Endpoint.parse(host, self._port())
+            except ProtocolViolation:
+                continue
+            entries.append(self._sign(service, endpoint, provenance))
+        return tuple(entries[:MAX_ENTRIES])
+
+    def told_to(self, session: Session, first: str | None = None) -> tuple[SignedEntry, ...]:
+        """Return the entries that the other side of a session may have."""
+        return self.entries(session.service, first) if session.discloses else ()
+
+    def _sign(self, service: str, endpoint: Endpoint, provenance: Provenance) -> SignedEntry:
+        key = (service, endpoint.host)
+        signed = self._signed.get(key)
+        if signed is None:
+            signed = self._signed[key] = sign_entry(
+                self._identity,
+                Entry(
+                    self._seq,
+                    service,
+                    endpoint.host,
+                    endpoint.port,
+                    Phase.PREFERRED,
+                    self._lifetime,
+                    provenance,
+                ),
+            )
+        return signed

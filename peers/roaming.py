@@ -1,0 +1,350 @@
+"""Sessions that outlive their paths: the table of sessions, and the search for the next path.
+
+The rules (docs/protocol.md §10): a session moves when its path is dead, or in mode `auto` from a
+relayed path to a direct one, never because an address was merely added. Who knows that it has moved
+itself searches at once; else the session's caller does, and the other side one stagger later. Two
+searches at once settle by the numbers of their paths.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from peers.backoff import backoff
+from peers.config import PeerConfig
+from peers.dialing import Attempt, Dialer, Made, discard, endpoints_of
+from peers.direct import race
+from peers.log import log
+from peers.own_location import OwnLocation
+from peers.path import PathKind
+from peers.session import Session
+from protocol.errors import Code, ConnectionClosed, PathFailed, ProtocolViolation, RoamRelayError
+from protocol.messages import Mode
+
+__all__ = ["Roaming"]
+
+_MAX_LINGERING = 4096
+"""Closed sessions that still answer a resume; beyond it the oldest is forgotten, and answers
+`session_unknown` like one that has lingered long enough."""
+_IMPROVE_INTERVAL = 60.0
+"""Seconds between attempts to move an `auto` session from the relay to a direct path."""
+_PROBE_SHORTEST, _PROBE_LONGEST = 0.5, 5.0
+"""Bounds, in seconds, on what a path may take to answer after the network changed."""
+
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None] | None"]
+"""Gives a coroutine a task with an owner; None where the owner is closed."""
+
+
+@dataclass(eq=False)
+class _Search:
+    """A search for a session's next path. Its `hurry` ends the wait between two rounds."""
+
+    session: Session
+    done: asyncio.Future[None]
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    attempt: Attempt | None = None
+    task: "asyncio.Task[None] | None" = None
+
+
+class Roaming:
+    """Looks after all sessions of one peer."""
+
+    def __init__(
+        self, config: PeerConfig, dialer: Dialer, own: OwnLocation, *, spawn: Spawn
+    ) -> None:
+        self._config = config
+        self._dialer = dialer
+        self._own = own
+        self._spawn = spawn
+        self._live: dict[bytes, Session] = {}
+        self._lingering: OrderedDict[bytes, Session] = OrderedDict()
+        self._searches: dict[bytes, _Search] = {}
+        self._improving: dict[bytes, asyncio.Event] = {}
+        self._moving = False
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The sessions that are not over."""
+        return list(self._live.values())
+
+    @property
+    def pathless(self) -> bool:
+        """Whether any session looks for a path now."""
+        return bool(self._searches)
+
+    def find(self, session_id: bytes) -> Session | None:
+        """Return a session that can be resumed: a live one, or one that has just closed."""
+        session = self._live.get(session_id)
+        if session is None:
+            session = self._lingering.get(session_id)
+            if session is not None and not session.lingers():
+                del self._lingering[session_id]
+                return None
+        return session
+
+    def add(self, session: Session) -> None:
+        """Look after a session from now on."""
+        self._live[session.id] = session
+
+    async def open(self, session: Session, timeout: float) -> None:
+        """Find the first path of a session that this side opens; look after it from then on.
+
+        Raises:
+            RoamRelayError: there is none; says why. The session is over then.
+        """
+        self.add(session)
+        search = self._search(session, self._first_path(session, timeout))
+        if search.task is None:
+            search.done.set_exception(ConnectionClosed("the peer is closed"))
+        try:
+            await search.done
+        except BaseException:
+            if search.task is not None:
+                search.task.cancel()
+            session.abort("the session was not opened")
+            raise
+
+    def path_accepted(self, session: Session) -> None:
+        """The session has taken a path that the other side dialed."""
+        search = self._searches.pop(session.id, None)
+        if search is not None:
+            # A hello that has left may be accepted over there, and then its path is the newer one:
+            # such an attempt goes on to its end.
+            if search.attempt is None or not search.attempt.said_hello:
+                assert search.task is not None
+                search.task.cancel()
+            if not search.done.done():
+                search.done.set_result(None)
+        self._improve(session)
+
+    def resume_asked(self, session: Session) -> None:
+        """The other side has asked the relay for the session's next path."""
+        self._hurry(session)
+
+    def network_changed(self, gone: Collection[str]) -> None:
+        """This host's addresses have changed; `gone` are those that it has no more.
+
+        Paths from an address that is gone are dropped at once, every other one must answer soon,
+        every wait is cut short, and the other sides are told.
+        """
+        self._moving = True
+        try:
+            for session in self.sessions:
+                path = session.path
+                if path is not None and path.local_host in gone:
+                    session.drop_path(f"its local address {path.local_host} is gone")
+                elif path is not None:
+                    known = session.round_trip or 0.0
+                    session.probe_path(min(max(4 * known, _PROBE_SHORTEST), _PROBE_LONGEST))
+                    if session.discloses:
+                        session.tell_location(self._own.told_to(session))
+                self._hurry(session)
+        finally:
+            self._moving = False
+
+    def relay_found(self) -> None:
+        """The control connection is there again: who searches may ask now."""
+        for session in self.sessions:
+            self._hurry(session)
+
+    # -- for the sessions -----------------------------------------------------------------------
+
+    def session_pathless(self, session: Session, reason: str) -> None:
+        """Search for the next path."""
+        log.info("path lost", peer=session.remote[:8], mode=session.mode.value, reason=reason)
+        if session.id in self._live and session.id not in self._searches:
+            at_once = session.is_caller or self._moving
+            self._search(session, self._next_path(session, 0 if at_once else self._config.stagger))
+
+    def session_moved(self, session: Session) -> None:
+        """The other side can be dialed elsewhere now."""
+        self._hurry(session)
+
+    def session_ended(self, session: Session) -> None:
+        """Forget a session, but answer a resume for a while if it was closed."""
+        if self._live.get(session.id) is session:
+            del self._live[session.id]
+            if session.lingers():
+                self._lingering[session.id] = session
+                while len(self._lingering) > _MAX_LINGERING:
+                    self._lingering.popitem(last=False)
+                asyncio.get_running_loop().call_later(
+                    self._config.session.linger, self._lingering.pop, session.id, None
+                )
+        search = self._searches.pop(session.id, None)
+        if search is not None and search.task is not None:
+            search.task.cancel()
+        if session.id in self._improving:
+            self._improving[session.id].set()
+
+    # -- the search -----------------------------------------------------------------------------
+
+    def _search(
+        self, session: Session, work: "Callable[[_Search], Coroutine[Any, Any, None]]"
+    ) -> _Search:
+        search = _Search(session, asyncio.get_running_loop().create_future())
+        self._searches[session.id] = search
+        search.task = self._spawn(self._run(search, work))
+        return search
+
+    async def _run(
+        self, search: _Search, work: "Callable[[_Search], Coroutine[Any, Any, None]]"
+    ) -> None:
+        session = search.session
+        try:
+            await work(search)
+        except RoamRelayError as error:
+            if not search.done.done():
+                search.done.set_exception(error)
+        finally:
+            if self._searches.get(session.id) is search:
+                del self._searches[session.id]
+            if not search.done.done():
+                search.done.set_result(None)
+        if session.path is None and session.has_had_path:
+            # The path died in the moment in which it was taken.
+            self.session_pathless(session, "the new path was lost at once")
+
+    def _first_path(
+        self, session: Session, timeout: float
+    ) -> "Callable[[_Search], Coroutine[Any, Any, None]]":
+        async def work(search: _Search) -> None:
+            attempt = search.attempt = self._attempt(session)
+            self._take(attempt, await self._ask_and_dial(attempt, timeout))
+
+        return work
+
+    def _next_path(
+        self, session: Session, delay: float
+    ) -> "Callable[[_Search], Coroutine[Any, Any, None]]":
+        async def work(search: _Search) -> None:
+            waits = backoff(random.random)
+            wait = delay
+            while session.path is None and not session.is_over:
+                if await _within(wait, search.hurry):
+                    waits = backoff(random.random)
+                search.hurry.clear()
+                if session.path is not None or session.is_over:
+                    return
+                attempt = search.attempt = self._attempt(session)
+                try:
+                    self._take(attempt, await self._round(attempt))
+                except RoamRelayError as error:
+                    log.debug("no path yet", peer=session.remote[:8], reason=error.reason)
+                if self._searches.get(session.id) is not search:
+                    return  # The other side's attempt has succeeded meanwhile.
+                wait = next(waits)
+
+        return work
+
+    def _attempt(self, session: Session) -> Attempt:
+        session.last_path += 1
+        return Attempt(session, session.last_path, session.path)
+
+    def _take(self, attempt: Attempt, made: Made) -> None:
+        session, (path, welcome) = attempt.session, made
+        if session.is_over or not session.would_take(attempt.number, dialed_here=True):
+            path.abort()
+            return
+        try:
+            session.take_path(path, attempt.number, welcome, dialed_here=True)
+        except ProtocolViolation as violation:
+            path.abort()
+            raise PathFailed(f"{session.remote[:8]} broke the protocol: {violation}") from None
+        self._improve(session)
+
+    async def _round(self, attempt: Attempt) -> Made:
+        """Try everything that the mode allows: the endpoints that are known, and the relay."""
+        session = attempt.session
+        ways: list[Callable[[], Coroutine[Any, Any, Made]]] = []
+        if session.discloses:
+            known = endpoints_of(session.remote, session.service, session.entries_there)
+            if known:
+                ways.append(
+                    lambda: self._unless_given_up(attempt, self._dialer.direct(attempt, known))
+                )
+        timeout = self._config.request_timeout
+        ways.append(lambda: self._unless_given_up(attempt, self._ask_and_dial(attempt, timeout)))
+        return await race(ways, stagger=0, discard=discard)
+
+    async def _ask_and_dial(self, attempt: Attempt, timeout: float) -> Made:
+        session = attempt.session
+        resume = session.has_had_path
+        connection, response = await self._dialer.ask(
+            session.remote,
+            session.service,
+            session.mode,
+            session.id,
+            timeout=timeout,
+            resume=resume,
+            entries=self._own.told_to(session),
+        )
+        if response.entries:
+            session.entries_there = response.entries
+        if session.mode in (Mode.CENTRAL, Mode.AUTO):
+            return await self._dialer.relayed(attempt, connection, response)
+        endpoints = self._dialer.dialable(session.remote, session.service, response)
+        return await self._dialer.direct(attempt, endpoints)
+
+    async def _unless_given_up(self, attempt: Attempt, work: Coroutine[Any, Any, Made]) -> Made:
+        try:
+            return await work
+        except RoamRelayError as error:
+            if error.code is Code.SESSION_UNKNOWN:
+                attempt.session.lose("the other side has given the session up")
+            raise
+
+    # -- from the relay to a direct path --------------------------------------------------------
+
+    def _improve(self, session: Session) -> None:
+        """See to it that an `auto` session on a relayed path looks for a direct one."""
+        path = session.path
+        wanted = (
+            session.mode is Mode.AUTO
+            and session.discloses
+            and path is not None
+            and path.kind is PathKind.RELAYED
+        )
+        if wanted and session.id not in self._improving and not session.is_over:
+            self._improving[session.id] = hurry = asyncio.Event()
+            if self._spawn(self._look_for_direct(session, hurry)) is None:
+                del self._improving[session.id]
+
+    async def _look_for_direct(self, session: Session, hurry: asyncio.Event) -> None:
+        wait = 0.0 if session.is_caller else 4 * self._config.stagger
+        try:
+            while True:
+                await _within(wait, hurry)
+                hurry.clear()
+                path = session.path
+                if session.is_over or path is None or path.kind is PathKind.DIRECT:
+                    return  # The next relayed path starts this anew.
+                endpoints = endpoints_of(session.remote, session.service, session.entries_there)
+                if endpoints:
+                    attempt = self._attempt(session)
+                    try:
+                        self._take(attempt, await self._dialer.direct(attempt, endpoints))
+                    except RoamRelayError as error:
+                        log.debug("no direct path", peer=session.remote[:8], reason=error.reason)
+                wait = _IMPROVE_INTERVAL
+        finally:
+            del self._improving[session.id]
+
+    def _hurry(self, session: Session) -> None:
+        if session.id in self._searches:
+            self._searches[session.id].hurry.set()
+        if session.id in self._improving:
+            self._improving[session.id].set()
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    """Wait; return True as soon as the event is set, False when the time is over."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+            return True
+    return False

@@ -1,0 +1,32 @@
+"""`python -m tests.chaos`: a longer chaos run, or the replay of one."""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.run import Chaos, Report
+
+
+async def _run(seed: int, seconds: float) -> Report:
+    with tempfile.TemporaryDirectory() as folder:
+        return await Chaos(seed, Path(folder)).run(seconds)
+
+
+def main() -> int:
+    """Run; the exit code is 1 when anything was lost, doubled or out of order."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=None, help="replay the run with this seed")
+    parser.add_argument("--seconds", type=float, default=600.0, help="how long [600]")
+    arguments = parser.parse_args()
+    seed = random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed
+    print(f"seed {seed}: replay with --seed {seed} --seconds {arguments.seconds:g}", flush=True)
+    report = asyncio.run(_run(seed, arguments.seconds), debug=False)
+    print(report)
+    return 1 if report.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""The chaos run: numbered traffic both ways in every mode, while all under it comes and goes.
+
+What happens when is drawn from one seed; how the program takes it is not, so that a seed replays
+the trouble and not the exact course.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from peers import Listener, Mode, RoamRelayError, Session
+from tests.chaos.world import Host, Relay, absent_addresses, mute, reset
+
+_PACE = 0.002
+"""Seconds between two messages of one sender, on average."""
+_QUIET = 3.0
+"""Seconds without trouble before the end, so that the last trouble is answered too."""
+
+
+@dataclass
+class Report:
+    """What a run has seen."""
+
+    seed: int
+    seconds: float = 0.0
+    sent: int = 0
+    received: int = 0
+    sessions: int = 0
+    paths: int = 0
+    longest_gap: float = 0.0
+    troubles: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [
+            f"seed {self.seed}: {self.seconds:.0f} s, {self.sessions} sessions on {self.paths} "
+            f"paths, {self.received} of {self.sent} messages, longest gap {self.longest_gap:.2f} s",
+            ", ".join(f"{count} × {what}" for what, count in sorted(self.troubles.items())),
+            *(f"FAULT {fault}" for fault in self.faults),
+        ]
+        return "\n".join(lines)
+
+
+class _Talk:
+    """Two ends of one session after the other in one mode, and what they have said."""
+
+    def __init__(self, run: "Chaos", mode: Mode) -> None:
+        self.run = run
+        self.mode = mode
+        self.ends: list[Session] = []
+        self.change = asyncio.Event()
+        """Close this session and open one in another mode."""
+
+    async def keep(self, listener: Listener) -> None:
+        """Open a session, talk, close it, again and again, until the run is over."""
+        run = self.run
+        while not run.over.is_set():
+            self.change.clear()
+            try:
+                async with asyncio.timeout(20):
+                    here = await self._open()
+                    there = await anext(listener)
+                    while there.id != here.id:
+                        there = await anext(listener)  # The caller has given that one up.
+            except TimeoutError:
+                run.report.faults.append(f"{self.mode.value}: no session within 20 s")
+                return
+            self.ends = [here, there]
+            run.report.sessions += 1
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for end in self.ends:
+                        tasks.create_task(self._follow(end))
+                    sent = [tasks.create_task(self._send(end)) for end in self.ends]
+                    got = [tasks.create_task(self._receive(end)) for end in self.ends]
+            except ExceptionGroup as errors:
+                run.report.faults += [f"{self.mode.value}: {e!r}" for e in errors.exceptions]
+                return
+            counts = [task.result() for task in sent], [task.result() for task in got]
+            run.report.sent += sum(counts[0])
+            run.report.received += sum(counts[1])
+            if counts[0] != counts[1][::-1]:
+                run.report.faults.append(
+                    f"{self.mode.value}: sent {counts[0]}, arrived {counts[1]}"
+                )
+            self.ends = []
+            if not run.over.is_set():
+                self.mode = run.random.choice(list(Mode))
+
+    async def _open(self) -> Session:
+        run = self.run
+        while True:
+            with contextlib.suppress(RoamRelayError):
+                return await run.bob.peer.connect(
+                    run.alice.peer.guid, run.service(self), mode=self.mode
+                )
+            await asyncio.sleep(0.1)
+
+    async def _send(self, end: Session) -> int:
+        number = 0
+        while not self.run.over.is_set() and not self.change.is_set():
+            await end.send(b"%d" % number)
+            number += 1
+            await asyncio.sleep(self.run.random.random() * 2 * _PACE)
+        await end.close()
+        return number
+
+    async def _receive(self, end: Session) -> int:
+        number = 0
+        last = time.monotonic()
+        async for message in end:
+            if message != b"%d" % number:
+                self.run.report.faults.append(
+                    f"{self.mode.value}: {message!r} arrived in place of {number}"
+                )
+                raise RoamRelayError("out of order")
+            number += 1
+            now = time.monotonic()
+            self.run.report.longest_gap = max(self.run.report.longest_gap, now - last)
+            last = now
+        return number
+
+    async def _follow(self, end: Session) -> None:
+        async for event in end.events():
+            self.run.report.paths += event.path is not None and event.reason != "now"
+
+
+class Chaos:
+    """One run."""
+
+    def __init__(self, seed: int, folder: Path) -> None:
+        self.random = random.Random(seed)
+        self.report = Report(seed)
+        self.relay = Relay(folder)
+        self.alice = Host(self.relay.url, 11)
+        self.bob = Host(self.relay.url, 12)
+        self.over = asyncio.Event()
+        self._talks: list[_Talk] = []
+
+    def service(self, talk: _Talk) -> str:
+        """Return the service of a talk."""
+        return f"talk-{self._talks.index(talk)}"
+
+    async def run(self, seconds: float) -> Report:
+        """Make trouble for so long, then let everything finish, and say what was seen."""
+        began = time.monotonic()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(absent_addresses())
+            await self.relay.start()
+            stack.push_async_callback(self.relay.kill)
+            await stack.enter_async_context(self.alice.peer)
+            await stack.enter_async_context(self.bob.peer)
+            self._talks = [_Talk(self, mode) for mode in Mode]
+            listeners = [self.alice.peer.listen(self.service(talk)) for talk in self._talks]
+            await self.alice.peer.published()
+            async with asyncio.timeout(seconds + 90), asyncio.TaskGroup() as tasks:
+                for talk, listener in zip(self._talks, listeners, strict=True):
+                    tasks.create_task(talk.keep(listener))
+                while time.monotonic() - began < seconds - _QUIET:
+                    await asyncio.sleep(self.random.random())
+                    await self._trouble()
+                await self._settle()
+                self.over.set()
+        self.report.seconds = time.monotonic() - began
+        return self.report
+
+    async def _trouble(self) -> None:
+        draw = self.random
+        trouble = draw.choices(
+            (
+                self._reset,
+                self._mute,
+                self._move,
+                self._move_both,
+                self._add_address,
+                self._no_network,
+                self._kill_relay,
+                self._change_mode,
+            ),
+            (6, 3, 6, 2, 2, 1, 1, 3),
+        )[0]
+        self.report.troubles[trouble.__name__.strip("_").replace("_", " ")] += 1
+        await trouble()
+
+    def _ends(self) -> list[Session]:
+        return [end for talk in self._talks for end in talk.ends if end.path is not None]
+
+    async def _reset(self) -> None:
+        for end in self.random.sample(self._ends(), min(2, len(self._ends()))):
+            reset(end)
+
+    async def _mute(self) -> None:
+        if ends := self._ends():
+            mute(self.random.choice(ends))
+
+    async def _move(self) -> None:
+        host = self.random.choice((self.alice, self.bob))
+        host.move(self.random.choice(host.all))
+
+    async def _move_both(self) -> None:
+        for host in (self.alice, self.bob):
+            host.move(self.random.choice(host.all))
+
+    async def _add_address(self) -> None:
+        host = self.random.choice((self.alice, self.bob))
+        host.move(*self.random.sample(host.all, 2))
+
+    async def _no_network(self) -> None:
+        host = self.random.choice((self.alice, self.bob))
+        host.move()
+        await asyncio.sleep(self.random.random() * 2)
+        host.move(self.random.choice(host.all))
+
+    async def _kill_relay(self) -> None:
+        await self.relay.kill()
+        await asyncio.sleep(self.random.random())
+        await self.relay.start()
+
+    async def _change_mode(self) -> None:
+        self.random.choice(self._talks).change.set()
+
+    async def _settle(self) -> None:
+        """Let everybody have an address and a relay, and a while to find each other."""
+        for host in (self.alice, self.bob):
+            if not host.addresses.hosts:
+                host.move(host.all[0])
+        await asyncio.sleep(_QUIET)
