@@ -16,10 +16,10 @@ from peers.listener import Listener
 from peers.log import log
 from peers.own_location import OwnLocation
 from peers.path import Path, PathKind
+from peers.paths import Paths
 from peers.roaming import Roaming
 from peers.session import Session
 from peers.streams import Stream
-from peers.tls import TlsContext
 from protocol.errors import Code, ProtocolViolation, RoamRelayError
 from protocol.messages import (
     VERSION,
@@ -51,7 +51,7 @@ class Answering:
     def __init__(
         self,
         config: PeerConfig,
-        tls: TlsContext,
+        paths: Paths,
         own: OwnLocation,
         dialer: Dialer,
         roaming: Roaming,
@@ -60,7 +60,7 @@ class Answering:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._config = config
-        self._tls = tls
+        self._paths = paths
         self._own = own
         self._dialer = dialer
         self._roaming = roaming
@@ -158,7 +158,7 @@ class Answering:
 
     async def serve(self, stream: Stream, kind: PathKind = PathKind.DIRECT) -> None:
         """Take one incoming stream to its session, or close it with a reason."""
-        path = Path(stream, self._tls, kind, server=True)
+        path = self._paths.make(stream, kind, server=True)
         try:
             hello = await path.accept(self._config.path_timeout)
         except RoamRelayError as error:

@@ -14,10 +14,10 @@ from peers.direct import dial_direct, race
 from peers.location import located
 from peers.own_location import OwnLocation
 from peers.path import Path, PathKind
+from peers.paths import Paths
 from peers.registration import Registration
 from peers.session import Session
 from peers.streams import Stream
-from peers.tls import TlsContext
 from peers.upgrade import Spawn, open_upgraded
 from protocol.endpoint import Endpoint, SignedEntry, open_entry, order
 from protocol.errors import Code, PathFailed, ProtocolViolation, RoamRelayError, error_for
@@ -84,7 +84,7 @@ class Dialer:
         self,
         identity: Identity,
         config: PeerConfig,
-        tls: TlsContext,
+        paths: Paths,
         own: OwnLocation,
         registration: Registration,
         *,
@@ -94,7 +94,7 @@ class Dialer:
         """`sources` gives the local addresses to dial from, by IP version; None is the route's."""
         self._identity = identity
         self._config = config
-        self._tls = tls
+        self._paths = paths
         self._own = own
         self._registration = registration
         self._sources = sources
@@ -165,7 +165,7 @@ class Dialer:
                 endpoint,
                 session.remote,
                 hello,
-                self._tls,
+                self._paths,
                 self._config.path_timeout,
                 source=source,
             )
@@ -192,7 +192,7 @@ class Dialer:
             raise RoamRelayError("the relay gave no ticket", code=Code.INTERNAL)
         session = attempt.session
         stream = await self.open_plane(connection, response.ticket)
-        path = Path(stream, self._tls, PathKind.RELAYED, server=False)
+        path = self._paths.make(stream, PathKind.RELAYED, server=False)
 
         def hello(path: Path) -> PathHello:
             return attempt.hello(self._own.told_to(session))

@@ -11,8 +11,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from peers.path import Path, PathKind
+from peers.paths import Paths
 from peers.streams import RawStream, Stream
-from peers.tls import TlsContext
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed, RoamRelayError, WrongIdentity
 from protocol.messages import PathHello, PathWelcome
@@ -114,7 +114,7 @@ async def dial_direct(
     endpoint: Endpoint,
     guid: str,
     make_hello: Callable[[Path], PathHello],
-    tls: TlsContext,
+    paths: Paths,
     timeout: float,
     *,
     source: str | None = None,
@@ -140,7 +140,7 @@ async def dial_direct(
         raise PathFailed(f"{endpoint}: no answer within {timeout:g} s") from None
     except OSError as error:
         raise PathFailed(f"{endpoint}: {error.strerror or error}") from None
-    path = Path(stream, tls, PathKind.DIRECT, server=False)
+    path = paths.make(stream, PathKind.DIRECT, server=False)
     return path, await path.dial(guid, make_hello, timeout)
 
 

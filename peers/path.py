@@ -10,7 +10,7 @@ from enum import Enum, StrEnum
 from typing import Protocol
 
 from peers.streams import Stream, host_of
-from peers.tls import TlsChannel, TlsContext
+from peers.tls import TlsChannel
 from protocol.codec import MessageDecoder, UnknownType, encode
 from protocol.errors import (
     Code,
@@ -22,9 +22,9 @@ from protocol.errors import (
 )
 from protocol.messages import ON_PATH, Message, PathHello, PathReject, PathWelcome
 
-__all__ = ["Path", "PathKind", "PathUser"]
+__all__ = ["FINISH_TIMEOUT", "Path", "PathKind", "PathUser"]
 
-_FINISH_TIMEOUT = 2.0
+FINISH_TIMEOUT = 2.0
 """Seconds for which a closed path waits until the other side has closed too, so that no reset
 overtakes the last bytes."""
 
@@ -62,16 +62,25 @@ class _Stage(Enum):
 
 
 class Path:
-    """One end of a path.
+    """One end of a path. `peers.paths` makes them.
 
-    Make it, then await either `dial` or `accept` and `welcome`, then `carry`. On every error the
+    Await either `dial` or `accept` and `welcome`, then `carry`. On every error the
     path has already closed itself.
     """
 
-    def __init__(self, stream: Stream, tls: TlsContext, kind: PathKind, *, server: bool) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        tls: TlsChannel,
+        kind: PathKind,
+        *,
+        server: bool,
+        on_closed: Callable[["Path"], None],
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._stream = stream
-        self._tls: TlsChannel = tls.channel(server=server)
+        self._tls = tls
+        self._on_closed = on_closed
         self._server = server
         self._stage = _Stage.HANDSHAKE
         self._decoder = MessageDecoder(ON_PATH)
@@ -166,14 +175,16 @@ class Path:
 
     def carry(self, user: PathUser) -> None:
         """Give the path to a session; what has arrived meanwhile is delivered at once."""
-        if self._stage is not _Stage.HANDSHAKE:
-            user.path_lost(self, self._lost or "closed")
-            return
-        self._stage = _Stage.CARRYING
-        self._user = user
         early, self._early = bytes(self._early), bytearray()
+        lives = self._stage is _Stage.HANDSHAKE
+        if lives:
+            self._stage = _Stage.CARRYING
+            self._user = user
         if early:
+            # Also on a path that has ended: who answers for a closed session hangs up behind it.
             user.path_data(self, early)
+        if not lives:
+            user.path_lost(self, self._lost or "closed")
 
     def send(self, data: bytes) -> None:
         """Send bytes of the session. Look at `paused` first."""
@@ -193,7 +204,7 @@ class Path:
         if other_ended:
             self._stream.close()
         else:
-            self._finish_timer = self._loop.call_later(_FINISH_TIMEOUT, self.abort)
+            self._finish_timer = self._loop.call_later(FINISH_TIMEOUT, self.abort)
 
     def abort(self) -> None:
         """Drop the path at once. Its user is not told."""
@@ -227,6 +238,7 @@ class Path:
     def stream_lost(self, reason: str) -> None:
         self._cancel_timer()
         self._gone(PathFailed(f"{self.remote}: {reason}"))
+        self._on_closed(self)
 
     def _other_ended(self) -> None:
         if self._stage is _Stage.FINISHING:

@@ -21,10 +21,10 @@ from peers.listener import Listener
 from peers.location import Located, located
 from peers.network import Network
 from peers.own_location import OwnLocation
+from peers.paths import Paths
 from peers.registration import Registration
 from peers.roaming import Roaming
 from peers.session import Session
-from peers.tls import TlsContext
 from peers.watching import Presence, Watching
 from protocol.errors import (
     ConnectionClosed,
@@ -70,7 +70,7 @@ class Peer:
         self.identity = identity
         self.guid = identity.guid
         self._addresses = addresses
-        self._tls = TlsContext(identity)
+        self._paths = Paths(identity)
         self._tasks = asyncio.TaskGroup()
         self._background: set[asyncio.Task[None]] = set()
         self._listeners: dict[str, Listener] = {}
@@ -103,7 +103,7 @@ class Peer:
         dialer = Dialer(
             self.identity,
             config,
-            self._tls,
+            self._paths,
             self._own,
             self._registration,
             sources=self._network.dial_sources,
@@ -113,7 +113,7 @@ class Peer:
         self._roaming = Roaming(config, dialer, self._own, spawn=self._spawn)
         self._answering = Answering(
             config,
-            self._tls,
+            self._paths,
             self._own,
             dialer,
             self._roaming,
@@ -155,6 +155,7 @@ class Peer:
         self._registration.close()
         for task in self._background:
             task.cancel()
+        await self._paths.close()
         # What failed inside has been told where it failed; the group only waits for its tasks.
         await self._tasks.__aexit__(None, None, None)
 
@@ -303,7 +304,7 @@ class Peer:
             told = self._own.set_hosts(self._hosts())
             self._set_sources()
             if not first:
-                self._roaming.network_changed(gone)
+                self._roaming.network_changed(gone, new)
             first = False
             if told:
                 self._spawn(self._publish_quietly())

@@ -65,6 +65,7 @@ class Roaming:
         self._searches: dict[bytes, _Search] = {}
         self._improving: dict[bytes, asyncio.Event] = {}
         self._moving = False
+        self._gone: set[str] = set()
 
     @property
     def sessions(self) -> list[Session]:
@@ -125,12 +126,13 @@ class Roaming:
         """The other side has asked the relay for the session's next path."""
         self._hurry(session)
 
-    def network_changed(self, gone: Collection[str]) -> None:
-        """This host's addresses have changed; `gone` are those that it has no more.
+    def network_changed(self, gone: Collection[str], new: Collection[str]) -> None:
+        """This host's addresses have changed: it has the ones no more, and the others now.
 
         Paths from an address that is gone are dropped at once, every other one must answer soon,
         every wait is cut short, and the other sides are told.
         """
+        self._gone = (self._gone | set(gone)) - set(new)
         self._moving = True
         try:
             for session in self.sessions:
@@ -155,8 +157,10 @@ class Roaming:
 
     def session_pathless(self, session: Session, reason: str) -> None:
         """Search for the next path."""
+        if session.id not in self._live:
+            return
         log.info("path lost", peer=session.remote[:8], mode=session.mode.value, reason=reason)
-        if session.id in self._live and session.id not in self._searches:
+        if session.id not in self._searches:
             at_once = session.is_caller or self._moving
             self._search(session, self._next_path(session, 0 if at_once else self._config.stagger))
 
@@ -247,6 +251,9 @@ class Roaming:
 
     def _take(self, attempt: Attempt, made: Made) -> None:
         session, (path, welcome) = attempt.session, made
+        if path.local_host in self._gone:
+            path.abort()
+            raise PathFailed(f"its local address {path.local_host} is gone")
         if session.is_over or not session.would_take(attempt.number, dialed_here=True):
             path.abort()
             return

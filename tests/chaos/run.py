@@ -199,21 +199,21 @@ class Chaos:
 
     async def _move(self) -> None:
         host = self.random.choice((self.alice, self.bob))
-        host.move(self.random.choice(host.all))
+        host.addresses.set(self.random.choice(host.all))
 
     async def _move_both(self) -> None:
         for host in (self.alice, self.bob):
-            host.move(self.random.choice(host.all))
+            host.addresses.set(self.random.choice(host.all))
 
     async def _add_address(self) -> None:
         host = self.random.choice((self.alice, self.bob))
-        host.move(*self.random.sample(host.all, 2))
+        host.addresses.set(*self.random.sample(host.all, 2))
 
     async def _no_network(self) -> None:
         host = self.random.choice((self.alice, self.bob))
-        host.move()
+        host.addresses.set()
         await asyncio.sleep(self.random.random() * 2)
-        host.move(self.random.choice(host.all))
+        host.addresses.set(self.random.choice(host.all))
 
     async def _kill_relay(self) -> None:
         await self.relay.kill()
@@ -227,5 +227,5 @@ class Chaos:
         """Let everybody have an address and a relay, and a while to find each other."""
         for host in (self.alice, self.bob):
             if not host.addresses.hosts:
-                host.move(host.all[0])
+                host.addresses.set(host.all[0])
         await asyncio.sleep(_QUIET)

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import cast
 
@@ -24,17 +24,22 @@ SETTINGS = SessionSettings(
 )
 
 
+_absent: set[str] = set()
+"""Addresses that no host has now: what is dialed there is cut at once."""
+
+
 def address(host: str) -> LocalAddress:
     """Return a loopback address as the system would tell it."""
     return LocalAddress(host, "lo", 1, 4, 8)
 
 
 class Addresses:
-    """A host's addresses, as the test wants them."""
+    """A host's addresses, as the test wants them: of all that it may have, the first at first."""
 
-    def __init__(self, *hosts: str) -> None:
-        self.hosts = list(hosts)
+    def __init__(self, every: Sequence[str]) -> None:
+        self.all = tuple(every)
         self._changed = asyncio.Event()
+        self.set(every[0])
 
     async def read(self) -> tuple[LocalAddress, ...]:
         return tuple(address(host) for host in self.hosts)
@@ -50,7 +55,9 @@ class Addresses:
                 yield now
 
     def set(self, *hosts: str) -> None:
-        """Replace the addresses."""
+        """Have these addresses from now on and no others."""
+        _absent.update(set(self.all) - set(hosts))
+        _absent.difference_update(hosts)
         self.hosts = list(hosts)
         self._changed.set()
 
@@ -59,12 +66,11 @@ class Host:
     """A peer and the addresses that it may have."""
 
     def __init__(self, relay: str, number: int) -> None:
-        self.all = [f"127.0.{number}.{last}" for last in (1, 2, 3)]
-        self.addresses = Addresses()
-        self.move(self.all[0])
+        self.all = tuple(f"127.0.{number}.{last}" for last in (1, 2, 3))
+        self.addresses = Addresses(self.all)
         config = PeerConfig(
             relay=relay,
-            sources=tuple(self.all),
+            sources=self.all,
             listen_hosts=("0.0.0.0",),
             stagger=0.05,
             connect_timeout=5.0,
@@ -73,16 +79,6 @@ class Host:
             session=SETTINGS,
         )
         self.peer = Peer(Identity.generate(), config=config, addresses=self.addresses)
-
-    def move(self, *hosts: str) -> None:
-        """Have these addresses from now on and no others."""
-        _absent.update(set(self.all) - set(hosts))
-        _absent.difference_update(hosts)
-        self.addresses.set(*hosts)
-
-
-_absent: set[str] = set()
-"""Addresses that no host has now: what is dialed there is cut at once."""
 
 
 @contextlib.contextmanager

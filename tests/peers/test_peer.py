@@ -27,7 +27,7 @@ from peers import (
     WrongIdentity,
 )
 from peers.direct import dial_direct
-from peers.tls import TlsContext
+from peers.paths import Paths
 from peers.transfer import TransferFailed, receive_file, send_file
 from protocol.endpoint import Endpoint
 from protocol.errors import RoamRelayError
@@ -142,7 +142,7 @@ async def test_another_key_at_the_address_is_named_and_never_a_session(
     endpoint = Endpoint("127.0.0.1", alice._direct.port)
     hello = PathHello(b"x" * 16, "chat", Mode.P2P)
     with pytest.raises(WrongIdentity) as caught:
-        await dial_direct(endpoint, expected, hello, TlsContext(bob.identity), 5)
+        await dial_direct(endpoint, expected, hello, Paths(bob.identity), 5)
     assert expected in str(caught.value)
     assert alice.guid in str(caught.value)
 
@@ -154,7 +154,7 @@ async def test_a_session_that_was_not_announced_is_rejected(alice: Peer, bob: Pe
         hello = PathHello(b"x" * 16, "chat", mode, resume=resume)
         with pytest.raises(RoamRelayError, match="session"):
             await dial_direct(
-                endpoint, alice.guid, lambda path, hello=hello: hello, TlsContext(bob.identity), 5
+                endpoint, alice.guid, lambda path, hello=hello: hello, Paths(bob.identity), 5
             )
 
 

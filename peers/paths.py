@@ -1,0 +1,47 @@
+"""The paths of one identity: where they are made, and that none is left when their peer goes."""
+
+import asyncio
+
+from peers.path import FINISH_TIMEOUT, Path, PathKind
+from peers.streams import Stream
+from peers.tls import TlsContext
+from protocol.identity import Identity
+
+__all__ = ["Paths"]
+
+
+class Paths:
+    """Makes paths, and knows those whose stream is still open."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._tls = TlsContext(identity)
+        self._open: set[Path] = set()
+        self._none_open = asyncio.Event()
+
+    def make(self, stream: Stream, kind: PathKind, *, server: bool) -> Path:
+        """Return a path over a stream, as TLS server or as TLS client."""
+        channel = self._tls.channel(server=server)
+        path = Path(stream, channel, kind, server=server, on_closed=self._closed)
+        self._open.add(path)
+        return path
+
+    async def close(self) -> None:
+        """Let the paths that are being closed finish, for 2 s at most; then drop all that are
+        left, and return when they are gone."""
+        try:
+            async with asyncio.timeout(FINISH_TIMEOUT):
+                await self._until_none()
+        except TimeoutError:
+            for path in list(self._open):
+                path.abort()
+            await self._until_none()  # Aborted streams end within one turn of the loop.
+
+    async def _until_none(self) -> None:
+        while self._open:
+            self._none_open.clear()
+            await self._none_open.wait()
+
+    def _closed(self, path: Path) -> None:
+        self._open.discard(path)
+        if not self._open:
+            self._none_open.set()
