@@ -5,8 +5,9 @@ a callee's answer are kept here, with a deadline each, and end in exactly one re
 """
 
 import heapq
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol, assert_never
 
@@ -46,6 +47,9 @@ class Planes(Protocol):
 
 _RELAYED = (Mode.CENTRAL, Mode.AUTO)
 """The modes in which a plane is made."""
+_PATIENCE = 1.0
+"""Seconds after which a request goes over the callee's next flow too, when nothing was heard on the
+one before: a flow may be dead without anybody knowing yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +62,10 @@ class _Pending:
     forward: ServiceRequestFrom
     caller_ticket: str | None
     deadline: float
+    forwarded: float
+    """When it was forwarded last."""
+    tried: list[Flow] = field(default_factory=list)
+    """The callee's flows that it was forwarded over."""
 
 
 class Broker:
@@ -72,6 +80,8 @@ class Broker:
         self._max_pending = pending_requests
         self._pending: dict[int, _Pending] = {}
         self._deadlines: list[tuple[float, int]] = []
+        self._unheard: deque[tuple[float, int]] = deque()
+        """When to look whether a callee with several flows is heard of, earliest first."""
         self._numbers = count(1)
         self._by_mode: dict[
             Mode, Callable[[Connection, ServiceRequestTo, Registration, float], None]
@@ -138,8 +148,7 @@ class Broker:
             registration = self._registry.get(flow.guid)
             other = registration.primary if registration is not None else None
             if other is not None and registration is not None:
-                pending.callee = other
-                other.send(pending.forward)
+                self._forward_over(pending, number, other, now)
                 continue
             self._remove(number, pending)
             self._discard_plane(pending)
@@ -148,7 +157,18 @@ class Broker:
                 self._offline(pending.caller, pending.message, registration, state, now)
 
     def expire(self, now: float) -> None:
-        """Answer the requests whose time is over: call it a few times a second."""
+        """Answer the requests whose time is over, and forward again what may have gone to a dead
+        flow: call it a few times a second."""
+        while self._unheard and self._unheard[0][0] <= now:
+            _, number = self._unheard.popleft()
+            pending = self._pending.get(number)
+            registration = self._registry.get(pending.callee.guid) if pending else None
+            if pending is None or registration is None or pending.callee.heard > pending.forwarded:
+                continue
+            flows = reversed(registration.flows.values())
+            other = next((flow for flow in flows if flow not in pending.tried), None)
+            if other is not None:
+                self._forward_over(pending, number, other, now)
         while self._deadlines and self._deadlines[0][0] <= now:
             _, number = heapq.heappop(self._deadlines)
             pending = self._pending.get(number)
@@ -228,10 +248,20 @@ class Broker:
             message.resume,
         )
         deadline = now + message.timeout
-        self._pending[number] = _Pending(caller, flow, message, forward, caller_ticket, deadline)
+        pending = _Pending(caller, flow, message, forward, caller_ticket, deadline, now)
+        self._pending[number] = pending
         heapq.heappush(self._deadlines, (deadline, number))
         caller.waiting += 1
-        flow.send(forward)
+        self._forward_over(pending, number, flow, now)
+        if len(callee.flows) > 1:
+            self._unheard.append((now + _PATIENCE, number))
+
+    def _forward_over(self, pending: _Pending, number: int, flow: Flow, now: float) -> None:
+        if pending.tried:
+            self._unheard.append((now + _PATIENCE, number))
+        pending.callee, pending.forwarded = flow, now
+        pending.tried.append(flow)
+        flow.send(pending.forward)
 
     def _accepted(self, pending: _Pending, answer: ServiceAnswer, now: float) -> None:
         message = pending.message
