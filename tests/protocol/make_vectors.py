@@ -36,6 +36,7 @@ from protocol.messages import (
     PathHello,
     PathReject,
     PathWelcome,
+    PeerEvent,
     PeerState,
     Ping,
     Pong,
@@ -49,6 +50,7 @@ from protocol.messages import (
     ServiceResponse,
     Update,
     Verdict,
+    Watch,
 )
 from protocol.session_frames import Frame
 
@@ -111,6 +113,17 @@ def messages() -> list[Message]:
             900, BOB.guid, "chat", Mode.CENTRAL, SESSION, timeout=2.5, ticket=CALLEE_TICKET
         ),
         ServiceRequestFrom(901, BOB.guid, "chat", Mode.COMBINED, SESSION, (BOBS,)),
+        ServiceRequestTo(4, ALICE.guid, "chat", Mode.AUTO, SESSION, (BOBS,), resume=True),
+        ServiceRequestFrom(
+            902,
+            BOB.guid,
+            "chat",
+            Mode.AUTO,
+            SESSION,
+            (BOBS,),
+            ticket=CALLEE_TICKET,
+            resume=True,
+        ),
         ServiceAnswer(900, Verdict.ACCEPTED),
         ServiceAnswer(901, Verdict.ACCEPTED, entries=SIGNED[:1]),
         ServiceAnswer(901, Verdict.REFUSED, "not now", code=Code.REFUSED),
@@ -120,6 +133,11 @@ def messages() -> list[Message]:
             3, Code.PEER_OFFLINE, "the peer is offline", PeerState.OFFLINE, last_seen=3600.0
         ),
         ServiceResponse(4, Code.LIMIT_EXCEEDED, "too many requests", retry_after=1.5),
+        Watch(ALICE.guid),
+        Watch(ALICE.guid, watching=False),
+        PeerEvent(ALICE.guid),
+        PeerEvent(ALICE.guid, PeerState.ONLINE, 0.5, 7),
+        PeerEvent(ALICE.guid, code=Code.REFUSED),
         Restarting(2.0, 8.0),
         Ping(),
         Ping(42),
@@ -135,9 +153,11 @@ def messages() -> list[Message]:
             received=1000,
             consumed=300_000,
             window=1 << 20,
+            path=70_000,
+            entries=(BOBS,),
         ),
         PathWelcome(),
-        PathWelcome(5, 160, 1024),
+        PathWelcome(5, 160, 1024, SIGNED[:1]),
         PathReject(Code.SESSION_UNKNOWN, "no session can be resumed here"),
     ]
 
@@ -152,6 +172,8 @@ FRAMES: list[tuple[str, list[Any]]] = [
     ("ping", [Frame.PING, 1]),
     ("pong", [Frame.PONG, 1]),
     ("abort", [Frame.ABORT, "refused", "the user went away"]),
+    ("location", [Frame.LOCATION, []]),
+    ("location", [Frame.LOCATION, [[SIGNED[0].body, SIGNED[0].signature]]]),
 ]
 
 REFUSALS: list[tuple[str, bytes, Code]] = [

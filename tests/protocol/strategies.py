@@ -49,12 +49,21 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "session": IDS,
         "entries": ENTRIES,
         "timeout": st.floats(0.001, 60),
+        "resume": st.booleans(),
     },
     messages.ServiceAnswer: {
         "request": REQUESTS,
         "verdict": st.sampled_from(Verdict),
         "reason": REASONS,
         "entries": ENTRIES,
+        "code": st.none() | st.sampled_from(Code),
+    },
+    messages.Watch: {"guid": GUIDS, "watching": st.booleans()},
+    messages.PeerEvent: {
+        "guid": GUIDS,
+        "state": st.sampled_from(PeerState),
+        "last_seen": st.none() | SECONDS,
+        "seq": COUNTS,
         "code": st.none() | st.sampled_from(Code),
     },
     messages.Challenge: {
@@ -81,6 +90,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "entries": ENTRIES,
         "timeout": st.floats(0.001, 60),
         "ticket": st.none() | TICKETS,
+        "resume": st.booleans(),
     },
     messages.ServiceResponse: {
         "request": REQUESTS,
@@ -109,8 +119,15 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "received": COUNTS,
         "consumed": COUNTS,
         "window": WINDOWS,
+        "path": st.integers(1, 2**32 - 1),
+        "entries": ENTRIES,
     },
-    messages.PathWelcome: {"received": COUNTS, "consumed": COUNTS, "window": WINDOWS},
+    messages.PathWelcome: {
+        "received": COUNTS,
+        "consumed": COUNTS,
+        "window": WINDOWS,
+        "entries": ENTRIES,
+    },
     messages.PathReject: {"code": st.sampled_from(Code), "reason": REASONS},
 }
 """Every message, and what each of its fields may be."""

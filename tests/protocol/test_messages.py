@@ -124,7 +124,7 @@ SIGNED = {"body": b"x", "signature": b"s" * 64}
         (FROM_PEER, HELLO, {"agent": "x" * 129}),
         (FROM_PEER, REQUEST, {"request": 2**32}),
         (FROM_PEER, REQUEST, {"request": 2**64 - 1}),
-        (FROM_PEER, REQUEST, {"mode": "auto"}),
+        (FROM_PEER, REQUEST, {"mode": "direct"}),
         (FROM_PEER, REQUEST, {"service": ""}),
         (FROM_PEER, REQUEST, {"service": "x" * 64}),
         (FROM_PEER, REQUEST, {"entries": [SIGNED] * 17}),
@@ -144,6 +144,14 @@ SIGNED = {"body": b"x", "signature": b"s" * 64}
         (ON_PATH, PATH, {"received": -1}),
         (ON_PATH, PATH, {"window": 1023}),
         (ON_PATH, PATH, {"resume": 1}),
+        (ON_PATH, PATH, {"path": 0}),
+        (ON_PATH, PATH, {"path": 2**32}),
+        (ON_PATH, PATH, {"entries": [SIGNED] * 17}),
+        (FROM_PEER, REQUEST, {"resume": 1}),
+        (FROM_PEER, {"type": "watch", "guid": "a" * 52}, {"guid": "a" * 51}),
+        (FROM_PEER, {"type": "watch", "guid": "a" * 52}, {"watching": None}),
+        (FROM_RELAY, {"type": "peer_event", "guid": "a" * 52}, {"state": "away"}),
+        (FROM_RELAY, {"type": "peer_event", "guid": "a" * 52}, {"seq": -1}),
     ],
 )
 def test_limits_of_fields(
