@@ -1,5 +1,5 @@
 # make demo   see every mode work      make test   the one gate
-.PHONY: demo test format clean
+.PHONY: demo test chaos format clean
 
 PYTHON ?= python3
 BIN = .venv/bin
@@ -22,6 +22,10 @@ test: .venv/.installed
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# A longer chaos run: SECONDS=600 SEED=… replays one.
+chaos: .venv/.installed
+	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 format: .venv/.installed
 	$(BIN)/ruff format .

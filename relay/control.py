@@ -27,6 +27,7 @@ from protocol.messages import (
     Hello,
     Limits,
     Message,
+    PeerEvent,
     Ping,
     Pong,
     Register,
@@ -36,6 +37,7 @@ from protocol.messages import (
     ServiceRequestTo,
     ServiceResponse,
     Update,
+    Watch,
 )
 from relay.admission import Rates
 from relay.broker import Broker
@@ -44,6 +46,7 @@ from relay.config import RelayConfig
 from relay.log import short
 from relay.metrics import Metrics
 from relay.registry import Registry
+from relay.watches import Watches
 
 __all__ = ["ControlConnection", "Node", "State"]
 
@@ -69,6 +72,7 @@ class Node:
         identity: Identity,
         registry: Registry,
         broker: Broker,
+        watches: Watches,
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
@@ -76,6 +80,7 @@ class Node:
         self.identity = identity
         self.registry = registry
         self.broker = broker
+        self.watches = watches
         self.metrics = metrics
         self.clock = clock
         self.requests = Rates(config.requests_per_second, config.requests_burst)
@@ -210,6 +215,7 @@ class ControlConnection:
         superseded = node.registry.register(self, record, now)
         self.state = State.REGISTERED
         node.metrics.registrations += 1
+        node.watches.changed(self.guid, now)
         for old in superseded:
             assert isinstance(old, ControlConnection)
             # Its requests find the new connection in the registry.
@@ -239,6 +245,7 @@ class ControlConnection:
                 raise
             self.send(Error(Code.STALE_SEQUENCE, violation.reason))
             return
+        self._node.watches.changed(self.guid, now)
         self._confirm(record.seq)
 
     def _request(self, request: ServiceRequestTo, now: float) -> None:
@@ -259,6 +266,15 @@ class ControlConnection:
     def _answer(self, answer: ServiceAnswer, now: float) -> None:
         if not self._node.broker.answer(self, answer, now):
             self.send(Error(Code.UNKNOWN_REQUEST, f"no request {answer.request} waits for you"))
+
+    def _watch(self, watch: Watch, now: float) -> None:
+        watches = self._node.watches
+        if not watch.watching:
+            watches.unwatch(self, watch.guid)
+        elif self._node.requests.take(self.guid, now):
+            self.send(PeerEvent(watch.guid, code=Code.LIMIT_EXCEEDED))
+        else:
+            watches.watch(self, watch.guid, now)
 
     def _ping(self, ping: Ping, now: float) -> None:
         self.send(Pong(ping.ping))
@@ -294,6 +310,8 @@ class ControlConnection:
             now = node.clock()
             node.registry.remove(self, now, closed=self._left_by_peer)
             node.broker.connection_lost(self, now)
+            node.watches.connection_lost(self)
+            node.watches.changed(self.guid, now)
             _log.info("connection ended", peer=short(self.guid), reason=reason)
 
 
@@ -317,6 +335,7 @@ _HANDLERS: dict[State, dict[type, _Handler]] = {
         Update: ControlConnection._update,
         ServiceRequestTo: ControlConnection._request,
         ServiceAnswer: ControlConnection._answer,
+        Watch: ControlConnection._watch,
         **_ALWAYS,
     },
     State.CLOSED: {},

@@ -25,6 +25,7 @@ from relay.metrics import Metrics
 from relay.plane import Planes, TicketRefused
 from relay.registry import Registry
 from relay.takeover import accept_upgrade, is_raw_upgrade, is_tls, take_socket, take_transport
+from relay.watches import Watches
 
 __all__ = ["RelayServer"]
 
@@ -82,11 +83,13 @@ class RelayServer:
         self.broker = Broker(
             self.registry, self.planes, self.metrics, pending_requests=config.pending_requests
         )
+        self.watches = Watches(self.registry, grace=config.suspect_grace)
         self.node = Node(
             config=config,
             identity=self.identity,
             registry=self.registry,
             broker=self.broker,
+            watches=self.watches,
             metrics=self.metrics,
             clock=loop.time,
         )
@@ -94,6 +97,7 @@ class RelayServer:
         self._counts = Counts(config.max_connections_per_address, config.max_connections)
         self.metrics.gauges = {
             "peers": lambda: self.registry.counts(loop.time()),
+            "watches": lambda: {"all": len(self.watches)},
             "connections_open": lambda: {"all": len(self.node.connections)},
             "planes_open": lambda: {
                 "joined": len(self.planes.live),
@@ -153,7 +157,7 @@ class RelayServer:
         for site in list(self._runner.sites):
             await site.stop()
         for connection in list(self.node.connections):
-            connection.restart(delay=0.5, spread=min(10.0, len(self.node.connections) / 500))
+            connection.restart(delay=0.5, spread=min(60.0, len(self.node.connections) / 500))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.drain_timeout):
                 for plane in list(self.planes.live):
@@ -304,6 +308,7 @@ class RelayServer:
             await asyncio.sleep(0.1)
             now = loop.time()
             self.broker.expire(now)
+            self.watches.tell(now)
             beat += 1
             if beat % 10 == 0:
                 for connection in list(self.node.connections):

@@ -1,4 +1,4 @@
-"""What a session does when the network changes: probes, locations, and a close that nobody answers."""
+"""When the network changes: probes, locations, and a close that nobody answers."""
 
 import msgpack
 import pytest
