@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
 import click
@@ -11,8 +12,18 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import bulk, signaling
+from benchmarks import bulk, gap, messages, signaling
 from benchmarks.measure import Row, median_rows, nats_server, relay_server, websocket_server
+
+_PARTS = ("signaling", "bulk", "messages", "gap")
+
+
+def _run(work: Callable[[], Awaitable[list[Row]]]) -> list[Row]:
+    async def run() -> list[Row]:
+        return await work()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run())
 
 
 def _signaling(round_trips: int) -> list[Row]:
@@ -27,8 +38,7 @@ def _signaling(round_trips: int) -> list[Row]:
             rows += await signaling.measure_websocket(server, round_trips)
         return rows
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run())
+    return _run(run)
 
 
 def _bulk(total: int) -> list[Row]:
@@ -37,26 +47,68 @@ def _bulk(total: int) -> list[Row]:
         rows += bulk.measure_relay(server, total)
     with nats_server() as server:
         rows += bulk.measure_nats(server, total)
+    direct, plane = (
+        next(row.value for row in rows if (row.contender, row.unit) == (contender, "GB/s"))
+        for contender in ("loopback, no server", "roam-relay, plane")
+    )
+    share = Row("roam-relay, plane", "rate as part of direct loopback", plane / direct, "")
+    return [*rows, share]
+
+
+def _messages(count: int) -> list[Row]:
+    rows = []
+    with relay_server() as server:
+        for mode in ("p2p", "central"):
+            rows += messages.measure_sessions(server, count, mode)
+    with nats_server() as server:
+        rows += messages.measure_nats(server, count)
+    with websocket_server() as server:
+        rows += messages.measure_websocket(server, count)
     return rows
+
+
+def _gap(moves: int) -> list[Row]:
+    return _run(lambda: gap.measure_moves(moves)) + _run(
+        lambda: gap.measure_relay_restarts(max(1, moves // 5))
+    )
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--part",
+    "parts",
+    type=click.Choice(_PARTS),
+    multiple=True,
+    default=_PARTS,
+    help="Measure only this; may be repeated.  [default: all]",
+)
 @click.option("--runs", default=3, show_default=True, help="Interleaved runs; medians are shown.")
-@click.option("--round-trips", default=20_000, show_default=True)
+@click.option("--round-trips", default=20_000, show_default=True, help="Of signaling.")
 @click.option("--mebibytes", default=4096, show_default=True, help="Bulk data of each contender.")
-def main(as_json: bool, runs: int, round_trips: int, mebibytes: int) -> None:
-    """Measure signaling and bulk beside nats-server and aiohttp on this machine."""
+@click.option("--count", default=300_000, show_default=True, help="Messages of each contender.")
+@click.option("--moves", default=40, show_default=True, help="Moves of each mode.")
+def main(
+    as_json: bool,
+    parts: tuple[str, ...],
+    runs: int,
+    round_trips: int,
+    mebibytes: int,
+    count: int,
+    moves: int,
+) -> None:
+    """Measure beside nats-server, aiohttp and plain loopback, in the same run on this machine."""
+    measures: dict[str, Callable[[], list[Row]]] = {
+        "signaling": lambda: _signaling(round_trips),
+        "bulk": lambda: _bulk(mebibytes << 20),
+        "messages": lambda: _messages(count),
+        "gap": lambda: _gap(moves),
+    }
     results = [
-        _signaling(round_trips) + _bulk(mebibytes << 20)
+        [row for part in parts for row in measures[part]()]
         for _ in track(range(runs), "measuring", console=Console(stderr=True))
     ]
     rows = median_rows(results)
-    direct = next(row.value for row in rows if row.contender == "loopback, no server")
-    plane = next(
-        row.value for row in rows if (row.contender, row.unit) == ("roam-relay, plane", "GB/s")
-    )
-    rows.append(Row("roam-relay, plane", "rate as part of direct loopback", plane / direct, ""))
     if as_json:
         json.dump([asdict(row) for row in rows], sys.stdout, indent=1)
         return
@@ -65,7 +117,8 @@ def main(as_json: bool, runs: int, round_trips: int, mebibytes: int) -> None:
         table.add_column(column, justify="right" if column == "value" else "left")
     for row in rows:
         table.add_row(row.contender, row.figure, f"{row.value:,.2f}", row.unit)
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
-main()
+if __name__ == "__main__":
+    main()
