@@ -91,10 +91,10 @@ class ValueReader:
         return rest
 
     def __iter__(self) -> Iterator[Any]:
-        unpacker = self._unpacker
+        unpack, tell = self._unpacker.unpack, self._unpacker.tell
         while True:
             try:
-                value = unpacker.unpack()
+                value = unpack()
             except msgpack.OutOfData:
                 if self.pending > self._max_bytes:
                     raise self._too_large() from None
@@ -103,7 +103,7 @@ class ValueReader:
                 raise ProtocolViolation(
                     f"not MessagePack within the limits: {str(error) or type(error).__name__}"
                 ) from None
-            end = unpacker.tell()
+            end = tell()
             if end - self._start > self._max_bytes:
                 raise self._too_large()
             self._start = end
@@ -131,8 +131,9 @@ class MessageDecoder:
             ProtocolViolation: from the iterator, after the messages that came before the fault.
         """
         self._reader.feed(data)
+        table = self._table
         for value in self._reader:
-            yield to_message(value, self._table)
+            yield to_message(value, table)
 
     def rest(self) -> bytes:
         """Return the bytes that were fed behind the message yielded last, and forget them.

@@ -62,7 +62,9 @@ class Registration:
 
     def last_seen(self, now: float) -> float:
         """Return the seconds since anything was heard of the peer."""
-        heard = max((flow.heard for flow in self.flows.values()), default=self.last_heard)
+        heard = self.last_heard
+        for flow in self.flows.values():
+            heard = max(heard, flow.heard)
         return max(0.0, now - heard)
 
     def may_learn(self, service: str, guid: str | None) -> bool:
