@@ -192,7 +192,7 @@ class Flow:
         except RelayUnavailable as first:
             if first.code is not None or self.source is not None:
                 raise
-            for source in self._other_sources():
+            for source in await asyncio.to_thread(self._other_sources):
                 try:
                     return await self._attempt_from(source)
                 except RelayUnavailable as error:

@@ -18,7 +18,7 @@ from yarl import URL
 
 from peers.streams import RawStream, Stream, WebSocketStream
 from protocol.errors import Code, RelayUnavailable, RoamRelayError
-from protocol.messages import UPGRADE_TOKEN, WEBSOCKET_PROTOCOL
+from protocol.messages import CODE_HEADER, UPGRADE_TOKEN, WEBSOCKET_PROTOCOL
 
 __all__ = ["Carrier", "RelayAddress", "open_upgraded"]
 
@@ -200,8 +200,11 @@ async def _open_websocket(
         )
     except aiohttp.WSServerHandshakeError as error:
         await session.close()
+        told = error.headers.get(CODE_HEADER) if error.headers else None
         raise RelayUnavailable(
             f"the relay answered with HTTP status {error.status}, not a WebSocket"
+            + (f": {told[:64]}" if told else ""),
+            code=Code(told) if told else None,
         ) from None
     except BaseException:
         await session.close()

@@ -40,6 +40,9 @@ UPGRADE_TOKEN = "roam-relay/1"
 WEBSOCKET_PROTOCOL = "roam-relay.1"
 """`Sec-WebSocket-Protocol` of the WebSocket carrier (a token may not hold a slash)."""
 
+CODE_HEADER = "Roam-Relay-Code"
+"""The HTTP header of a refusal that holds its code: a WebSocket client never sees the body."""
+
 MAX_MESSAGE_BYTES = 65_536
 """The largest control message or path hello, in bytes on the wire."""
 MAX_ENTRIES = 16

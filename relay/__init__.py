@@ -1,0 +1,4 @@
+"""The relay: control connections, the broker of service requests, and planes.
+
+It keeps who is where, and nothing of what peers say to one another. `relay serve` is in cli.py.
+"""

@@ -14,7 +14,13 @@ from aiohttp import web
 from protocol.endpoint import read_entry
 from protocol.errors import Code
 from protocol.identity import Identity
-from protocol.messages import MAX_MESSAGE_BYTES, UPGRADE_TOKEN, WEBSOCKET_PROTOCOL, PeerState
+from protocol.messages import (
+    CODE_HEADER,
+    MAX_MESSAGE_BYTES,
+    UPGRADE_TOKEN,
+    WEBSOCKET_PROTOCOL,
+    PeerState,
+)
 from relay.admission import Counts, Rates
 from relay.broker import Broker
 from relay.carriers import RawCarrier, WebSocketCarrier, host_of
@@ -343,7 +349,9 @@ def _json(body: object, status: int = 200, headers: dict[str, str] | None = None
 
 
 def _refusal(code: Code, reason: str, retry_after: float | None = None) -> web.Response:
-    headers = {} if retry_after is None else {"Retry-After": str(int(retry_after + 1))}
+    headers = {CODE_HEADER: code.value}
+    if retry_after is not None:
+        headers["Retry-After"] = str(int(retry_after + 1))
     body = {"code": code, "reason": reason}
     return _json(body, _STATUS.get(code, 500), headers)
 

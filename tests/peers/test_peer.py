@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from peers import (
+    Carrier,
     Identity,
     IdentityError,
     Mode,
@@ -30,7 +31,7 @@ from peers.direct import dial_direct
 from peers.paths import Paths
 from peers.transfer import TransferFailed, receive_file, send_file
 from protocol.endpoint import Endpoint
-from protocol.errors import RoamRelayError
+from protocol.errors import Code, RoamRelayError
 from protocol.messages import PathHello
 from protocol.session_settings import SessionSettings
 from relay.config import RelayConfig
@@ -179,6 +180,20 @@ async def test_no_relay() -> None:
     with pytest.raises(RelayUnavailable, match=r"127\.0\.0\.1:9"):
         async with Peer(Identity.generate(), "http://127.0.0.1:9", config=config):
             pass
+
+
+@pytest.mark.parametrize("carrier", list(Carrier))
+async def test_a_refusal_of_the_relay_has_its_code(carrier: Carrier) -> None:
+    config = RelayConfig(port=0, max_connections=1)
+    async with RelayServer(config) as server, Peer(Identity.generate(), server.url):
+        second = Peer(
+            Identity.generate(),
+            server.url,
+            config=PeerConfig(carrier=carrier, connect_timeout=1.0),
+        )
+        with pytest.raises(RelayUnavailable) as refused:
+            await second.__aenter__()
+        assert refused.value.code is Code.LIMIT_EXCEEDED
 
 
 async def test_a_relay_with_another_key_than_pinned_is_refused(relay: RelayServer) -> None:
