@@ -1,0 +1,40 @@
+"""The benchmarks run: every part, as small as it goes. Their figures are judged by nobody here."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.processes import environment
+
+
+@pytest.mark.parametrize(
+    ("part", "flags", "contenders"),
+    [
+        ("signaling", ("--round-trips", "200"), {"roam-relay, raw carrier", "nats-server (Go)"}),
+        ("bulk", ("--mebibytes", "8"), {"roam-relay, plane", "loopback, no server"}),
+        ("messages", ("--count", "2000"), {"roam-relay, direct path", "nats-py"}),
+        ("gap", ("--moves", "2"), {"roam-relay, central", "roam-relay, auto"}),
+    ],
+)
+def test_each_part_gives_its_figures(
+    part: str, flags: tuple[str, ...], contenders: set[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--json", "--runs", "1", "--part", part, *flags],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(__file__).parents[1],
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert contenders <= {row["contender"] for row in rows}
+    for row in rows:
+        assert row["value"] >= 0, row
+        assert math.isfinite(row["value"]), row
