@@ -26,8 +26,6 @@ async def talk(peer: Peer, guid: str, mode: Mode, file: Path, bar: Progress) -> 
     began = loop.time()
     session = await peer.connect(guid, "ping", mode=mode)
     setup = loop.time() - began
-    path = session.path
-    assert path is not None
     times = []
     async with session:
         for number in range(PINGS):
@@ -37,6 +35,8 @@ async def talk(peer: Peer, guid: str, mode: Mode, file: Path, bar: Progress) -> 
             if await session.receive() != message:
                 raise SystemExit(f"{mode.value}: message {number} came back changed")
             times.append(loop.time() - sent)
+        path = session.path  # In auto it has moved to a direct one by now.
+        assert path is not None
     task = bar.add_task(mode.value, total=file.stat().st_size)
     session = await peer.connect(guid, "file", mode=mode)
     began = loop.time()

@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from peers.path import Path
 from peers.session_events import EventQueue, PathChanged
+from peers.session_owner import SessionOwner
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation, SessionClosed, SessionLost
 from protocol.messages import Mode, PathHello, PathWelcome
@@ -21,20 +22,10 @@ from protocol.session_events import Ended, Moved, PathDead
 from protocol.session_settings import SessionSettings
 from protocol.session_states import State
 
-__all__ = ["Session", "SessionOwner"]
+__all__ = ["Session"]
 
-
-class SessionOwner(Protocol):
-    """Who looks after a session. None of these may raise."""
-
-    def session_pathless(self, session: "Session", reason: str) -> None:
-        """The session has lost its path and goes on without one."""
-
-    def session_moved(self, session: "Session") -> None:
-        """The other side has told where it can be dialed now: `session.entries_there`."""
-
-    def session_ended(self, session: "Session") -> None:
-        """The session is over. Called once."""
+_RETIRE = 1.0
+"""Seconds for which a path that was replaced stays open at the side that was dialed."""
 
 
 class Session:
@@ -257,8 +248,11 @@ class Session:
         if there.entries:
             self.entries_there = there.entries
         old, self._path = self._path, path
-        if old is not None:
+        if old is not None and dialed_here:
             old.finish()
+        elif old is not None:
+            # The other side reads our welcome on another stream, and must not lose this one first.
+            self._loop.call_later(_RETIRE, old.finish)
         self._events.put(PathChanged(path, "a better path" if old is not None else "a new path"))
         path.carry(self)
         self._flush_soon()
@@ -386,8 +380,7 @@ class Session:
         return SessionClosed("the session is closed")
 
     def _set_timer(self) -> None:
-        when = self._machine.next_timeout()
-        if when is not None and not self._over.done():
+        if (when := self._machine.next_timeout()) is not None and not self._over.done():
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self._loop.call_at(when, self._timeout)

@@ -185,6 +185,25 @@ async def test_auto_moves_to_a_direct_path_and_back(alice: Peer, bob: Peer) -> N
     await talking
 
 
+async def test_the_move_to_a_direct_path_leaves_no_moment_without_one(
+    alice: Peer, bob: Peer
+) -> None:
+    for number in range(5):
+        listener = alice.listen(f"chat-{number}")
+        await alice.published()
+        here = await bob.connect(alice.guid, f"chat-{number}", mode=Mode.AUTO)
+        there = await asyncio.wait_for(anext(listener), 5)
+        for end in (here, there):
+            kinds = []
+            async with asyncio.timeout(10):
+                async for event in end.events():
+                    kinds.append(event.path.kind if event.path else None)
+                    if kinds[-1] is PathKind.DIRECT:
+                        break
+            assert None not in kinds
+        await here.close()
+
+
 async def test_who_does_not_disclose_stays_relayed_in_auto(alice: Peer, bob: Peer) -> None:
     listener = alice.listen("chat", disclose="nobody")
     await alice.published()
