@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from peers.candidate_finder import CandidateFinder
 from peers.config import PeerConfig
 from peers.control import ControlConnection
-from peers.dialing import Attempt, Dialer, endpoints_of
+from peers.dialing import Attempt, Dialer
 from peers.listener import Listener
 from peers.log import log
 from peers.own_location import OwnLocation
@@ -54,6 +55,7 @@ class Answering:
         paths: Paths,
         own: OwnLocation,
         dialer: Dialer,
+        finder: CandidateFinder,
         roaming: Roaming,
         *,
         listeners: dict[str, Listener],
@@ -63,6 +65,7 @@ class Answering:
         self._paths = paths
         self._own = own
         self._dialer = dialer
+        self._finder = finder
         self._roaming = roaming
         self._listeners = listeners
         self._spawn = spawn
@@ -129,13 +132,12 @@ class Answering:
     async def _meet(self, session: Session) -> None:
         """Dial a caller that has not come by itself: it may be unable to reach this peer."""
         await asyncio.sleep(4 * self._config.stagger)
-        endpoints = endpoints_of(session.remote, session.service, session.entries_there)
-        if session.id not in self._announced or not endpoints:
+        if session.id not in self._announced:
             return
         session.last_path += 1
         attempt = Attempt(session, session.last_path, None)
         try:
-            path, welcome = await self._dialer.direct(attempt, endpoints)
+            path, welcome = await self._dialer.direct(attempt)
         except RoamRelayError as error:
             log.debug("cannot reach a caller", peer=session.remote[:8], reason=error.reason)
             return
@@ -171,6 +173,10 @@ class Answering:
             log.info(
                 "path refused", peer=path.remote_guid[:8], mode=hello.mode.value, reason=reason
             )
+            return
+        if rule := self._finder.refusal(session, path):
+            path.reject(Code.REFUSED, f"the policy of the other side says '{rule}'")
+            session.trace.note("dropped", path.remote, reason=f"policy '{rule}'")
             return
         path.welcome(session.welcome(self._own.told_to(session)))
         self._join(session, path, hello.path, hello, dialed_here=False)
@@ -245,6 +251,8 @@ class Answering:
             discloses=mode is not Mode.CENTRAL and self._listeners[service].discloses_to(guid),
             settings=self._config.session,
             owner=self._roaming,
+            policy=self._config.policy_for(guid, service),
+            select=self._config.select,
         )
 
     def _forget(self, session: Session) -> None:

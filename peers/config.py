@@ -2,10 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
+from peers.policy import Policy
 from peers.upgrade import Carrier
 from protocol.errors import RoamRelayError
 from protocol.messages import Guid, Mode, Service
@@ -40,6 +41,19 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The mode for a service."""
     guids: dict[Guid, Mode] = {}
     """The mode for a peer; goes before the service's."""
+    policy: str = ""
+    """Which paths sessions may take (peers/policy.py); for those that `policies` does not name."""
+    policies: dict[str, str] = {}
+    """The policy for a service or for a peer's GUID; the peer's goes before the service's."""
+    select: Literal["fastest", "latest"] = "fastest"
+    """Which endpoint is dialed: the one with the least delay, or the callee's latest (the draft's
+    order)."""
+    probe_interval: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
+    """Between probes for a better direct path while a session lives; 0 does not look."""
+    fallback: bool = True
+    """Whether a session in `combined` that finds no direct path is opened in `auto` instead."""
+    metered: tuple[str, ...] = ()
+    """Interfaces that cost money, as patterns, for policies: `wwan*`."""
     listen_hosts: tuple[str, ...] = ("0.0.0.0", "::")
     """Where direct paths are accepted."""
     listen_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
@@ -61,6 +75,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Between the starts of attempts at two endpoints (RFC 8305 §5)."""
     session: SessionSettings = SessionSettings()
 
+    def __post_init__(self) -> None:
+        for text in (self.policy, *self.policies.values()):
+            Policy.parse(text)
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "PeerConfig":
         """Read a TOML file.
@@ -78,3 +96,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def mode_for(self, guid: str, service: str) -> Mode:
         """Return the configured mode of a session: the peer's, else the service's, else `mode`."""
         return self.guids.get(guid) or self.services.get(service) or self.mode
+
+    def policy_for(self, guid: str, service: str) -> Policy:
+        """Return the configured policy of a session: the peer's, else the service's, else
+        `policy`."""
+        return Policy.parse(self.policies.get(guid) or self.policies.get(service) or self.policy)

@@ -4,14 +4,14 @@ What to try when, and again, is decided in peers/roaming.py.
 """
 
 import base64
-from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from peers.candidate import Candidate, RoundTrips
+from peers.candidate_finder import CandidateFinder
+from peers.choosing import Proven, choose
 from peers.config import PeerConfig
 from peers.control import ControlConnection
-from peers.direct import dial_direct, race
-from peers.location import located
+from peers.direct import open_direct
 from peers.own_location import OwnLocation
 from peers.path import Path, PathKind
 from peers.paths import Paths
@@ -19,8 +19,8 @@ from peers.registration import Registration
 from peers.session import Session
 from peers.streams import Stream
 from peers.upgrade import Spawn, open_upgraded
-from protocol.endpoint import Endpoint, SignedEntry, open_entry, order
-from protocol.errors import Code, PathFailed, ProtocolViolation, RoamRelayError, error_for
+from protocol.endpoint import SignedEntry
+from protocol.errors import Code, PathFailed, RoamRelayError, error_for
 from protocol.identity import CONTEXT_PLANE, Identity, public_key_of
 from protocol.messages import (
     Mode,
@@ -30,7 +30,12 @@ from protocol.messages import (
     ServiceResponse,
 )
 
-__all__ = ["Attempt", "Dialer", "endpoints_of"]
+__all__ = ["Attempt", "Dialer", "Made", "discard"]
+
+_PATIENCE = 0.2
+"""Seconds for which a better candidate may come after the first one (design §6)."""
+_SILENT = 2.0
+"""Seconds for a proven candidate to answer the hello, where there is another one to ask."""
 
 
 @dataclass(eq=False, slots=True)
@@ -63,20 +68,6 @@ class Attempt:
 Made = tuple[Path, PathWelcome]
 
 
-def endpoints_of(guid: str, service: str, signed: Iterable[SignedEntry]) -> list[Endpoint]:
-    """Return the endpoints that a session may dial, best first; what is not `guid`'s own word
-    for this service is left out."""
-    entries = []
-    for candidate in signed:
-        try:
-            entry = open_entry(guid, candidate)
-        except ProtocolViolation:
-            continue
-        if entry.service == service:
-            entries.append(entry)
-    return list(dict.fromkeys(entry.endpoint for entry in order(entries)))
-
-
 class Dialer:
     """Makes paths for one peer."""
 
@@ -88,16 +79,17 @@ class Dialer:
         own: OwnLocation,
         registration: Registration,
         *,
-        sources: Callable[[int], tuple[str | None, ...]],
+        finder: CandidateFinder,
+        round_trips: RoundTrips,
         spawn: Spawn,
     ) -> None:
-        """`sources` gives the local addresses to dial from, by IP version; None is the route's."""
         self._identity = identity
         self._config = config
         self._paths = paths
         self._own = own
         self._registration = registration
-        self._sources = sources
+        self._finder = finder
+        self._round_trips = round_trips
         self._spawn = spawn
 
     async def ask(
@@ -134,50 +126,78 @@ class Dialer:
             )
         return connection, response
 
-    def dialable(self, guid: str, service: str, response: ServiceResponse) -> list[Endpoint]:
-        """Return the endpoints of a response, best first.
+    async def prove(self, session: Session, candidate: Candidate) -> Proven:
+        """Make a direct path to a candidate, say nothing on it, and keep its round trip.
 
         Raises:
-            PathFailed: it has none whose signature holds.
+            PathFailed, WrongIdentity: the other peer is not there.
         """
-        endpoints = endpoints_of(guid, service, response.entries)
-        if not endpoints:
-            what = "; ".join(located(guid, service, response).dropped)
-            raise PathFailed(
-                f"{guid[:8]} has no endpoint to dial: {what or 'the relay disclosed none'}"
+        try:
+            path = await open_direct(
+                candidate.endpoint,
+                session.remote,
+                self._paths,
+                self._config.path_timeout,
+                source=candidate.source,
             )
-        return endpoints
+        except RoamRelayError as error:
+            session.trace.note("failed", candidate, reason=error.reason)
+            raise
+        assert path.round_trip is not None
+        self._round_trips.put(session.remote, candidate, path.round_trip)
+        session.trace.note("proven", candidate, round_trip=path.round_trip)
+        return Proven(candidate, path, path.round_trip)
 
-    async def direct(self, attempt: Attempt, endpoints: Iterable[Endpoint]) -> Made:
-        """Race the endpoints, from each of this host's addresses that may be used.
+    async def direct(
+        self, attempt: Attempt, *, quick: bool = False, only: Candidate | None = None
+    ) -> Made:
+        """Make a direct path to the best candidate of the session, or to `only` that one.
+
+        `quick` takes the first that is proven: while nothing is delivered, better can wait.
 
         Raises:
             PathFailed, WrongIdentity: none could be reached.
             RoamRelayError: the other side rejected the path.
         """
         session = attempt.session
+        candidates = [only] if only is not None else self._finder.candidates(session)
+        choice = await choose(
+            candidates,
+            lambda candidate: self.prove(session, candidate),
+            stagger=self._config.stagger,
+            patience=0.0 if quick or session.select != "fastest" else _PATIENCE,
+        )
+        left = list(choice.proven)
+        try:
+            while True:
+                proven = left.pop(0)
+                made = await self._ask(attempt, proven, last=not left)
+                if made is not None:
+                    break
+        finally:
+            for unused in left:
+                unused.path.abort()
+        if only is None:
+            session.trace.note(
+                "chosen", proven.candidate, round_trip=proven.round_trip, reason=choice.rule
+            )
+        return made
+
+    async def _ask(self, attempt: Attempt, proven: Proven, *, last: bool) -> Made | None:
+        """Say hello; return None where another candidate should be asked."""
+        session = attempt.session
+        timeout = self._config.path_timeout if last else min(self._config.path_timeout, _SILENT)
 
         def hello(path: Path) -> PathHello:
             return attempt.hello(self._own.told_to(session, path.local_host))
 
-        def dial(endpoint: Endpoint, source: str | None) -> Callable[[], Coroutine[Any, Any, Made]]:
-            return lambda: dial_direct(
-                endpoint,
-                session.remote,
-                hello,
-                self._paths,
-                self._config.path_timeout,
-                source=source,
-            )
-
-        attempts = [
-            dial(endpoint, source)
-            for endpoint in endpoints
-            for source in self._sources(6 if ":" in endpoint.host else 4)
-        ]
-        if not attempts:
-            raise PathFailed("no address of this host can be used, or no endpoint is known")
-        return await race(attempts, stagger=self._config.stagger, discard=discard)
+        try:
+            return proven.path, await proven.path.ask(hello, timeout)
+        except PathFailed as error:
+            if last:
+                raise
+            session.trace.note("failed", proven.candidate, reason=error.reason)
+            return None
 
     async def relayed(
         self, attempt: Attempt, connection: ControlConnection, response: ServiceResponse
@@ -197,7 +217,12 @@ class Dialer:
         def hello(path: Path) -> PathHello:
             return attempt.hello(self._own.told_to(session))
 
-        return path, await path.dial(session.remote, hello, self._config.path_timeout)
+        await path.prove(session.remote, self._config.path_timeout)
+        welcome = await path.ask(hello, self._config.path_timeout)
+        session.trace.note(
+            "chosen", path.remote, round_trip=path.round_trip, reason="through the relay"
+        )
+        return path, welcome
 
     async def open_plane(self, connection: ControlConnection, ticket: str) -> Stream:
         """Open this peer's leg of a plane.

@@ -15,9 +15,8 @@ from peers.paths import Paths
 from peers.streams import RawStream, Stream
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed, RoamRelayError, WrongIdentity
-from protocol.messages import PathHello, PathWelcome
 
-__all__ = ["DirectServer", "dial_direct", "race"]
+__all__ = ["DirectServer", "open_direct", "race"]
 
 _T = TypeVar("_T")
 _MAX_UNPROVEN = 1024
@@ -110,22 +109,20 @@ def _bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-async def dial_direct(
+async def open_direct(
     endpoint: Endpoint,
     guid: str,
-    make_hello: Callable[[Path], PathHello],
     paths: Paths,
     timeout: float,
     *,
     source: str | None = None,
-) -> tuple[Path, PathWelcome]:
+) -> Path:
     """Make one direct path to `guid` at `endpoint`, from the local address `source` (None: the
-    route's).
+    route's). Both sides are proven then, and nothing is said yet.
 
     Raises:
         PathFailed: nothing answered there, or no peer.
         WrongIdentity: another peer answered.
-        RoamRelayError: the peer rejected the hello.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -141,7 +138,8 @@ async def dial_direct(
     except OSError as error:
         raise PathFailed(f"{endpoint}: {error.strerror or error}") from None
     path = paths.make(stream, PathKind.DIRECT, server=False)
-    return path, await path.dial(guid, make_hello, timeout)
+    await path.prove(guid, timeout)
+    return path
 
 
 async def race(

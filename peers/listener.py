@@ -30,8 +30,11 @@ class Listener:
         allow: Collection[str] | None,
         disclose: str | Collection[str],
         on_close: Callable[["Listener"], None],
+        port: int | None = None,
     ) -> None:
         self.service = service
+        self.port = port
+        """Where another program serves this; None where its sessions come here."""
         self.allow = None if allow is None else frozenset(allow)
         """The GUIDs that may ask; None lets anyone."""
         self.disclosure, self.listed = _disclosure(disclose)
@@ -42,6 +45,8 @@ class Listener:
 
     def refusal(self, guid: str) -> tuple[Code, str] | None:
         """Return why a request of this peer is refused; None where it is not."""
+        if self.port is not None:
+            return Code.REFUSED, f"{self.service} is another program's: dial its endpoint"
         if self.allow is not None and guid not in self.allow:
             return Code.REFUSED, f"{self.service} is not for this peer"
         if self._waiting.qsize() >= BACKLOG:

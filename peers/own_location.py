@@ -5,7 +5,7 @@ record), to a callee or caller (in requests and answers) and to the other side o
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from peers.listener import Listener
 from peers.session import Session
@@ -36,21 +36,48 @@ class OwnLocation:
         self._port = port
         self._configured = tuple(configured)
         self._lifetime = lifetime
-        self._hosts: tuple[str, ...] = ()
         self._seq = 0
-        self._signed: dict[tuple[str, str], SignedEntry] = {}
+        self._signed: dict[tuple[str, str, int], SignedEntry] = {}
+        self._places: dict[str, tuple[Provenance, Phase]] = {}
+        self.set_hosts(())
 
     @property
-    def hosts(self) -> tuple[str, ...]:
-        """The addresses, newest first; without the configured ones."""
-        return self._hosts
+    def places(self) -> dict[str, tuple[Provenance, Phase]]:
+        """The addresses, newest first."""
+        return dict(self._places)
 
-    def set_hosts(self, hosts: Iterable[str]) -> bool:
-        """Replace the addresses; return whether anything is different now."""
-        new = tuple(dict.fromkeys(hosts))
-        if new == self._hosts:
+    def set_hosts(
+        self,
+        hosts: Iterable[str],
+        *,
+        live: Collection[str] = (),
+        leaving: Collection[str] = (),
+        observed: Iterable[str] = (),
+    ) -> bool:
+        """Replace the addresses; return whether anything is different now.
+
+        `live` are those that have just been used with success: they are `preferred`, the others
+        `new`. Those that are `leaving` are for old sessions only. `observed` ones are not this
+        host's own: the relay has seen them.
+        """
+        new = dict.fromkeys(hosts, Provenance.INTERFACE)
+        new |= {host: Provenance.OBSERVED for host in observed if host not in new}
+        new |= {host: Provenance.CONFIGURED for host in self._configured if host not in new}
+        places = {
+            host: (
+                provenance,
+                Phase.LEAVING
+                if host in leaving
+                else Phase.NEW
+                if provenance is Provenance.INTERFACE and live and host not in live
+                else Phase.PREFERRED,
+            )
+            for host, provenance in new.items()
+        }
+        if list(places.items()) == list(self._places.items()):
             return False
-        self._hosts = new
+        self._places = places
+        self._signed.clear()
         return True
 
     def record(self, listeners: Iterable[Listener]) -> LocationRecord:
@@ -66,7 +93,7 @@ class OwnLocation:
             tuple(
                 ServiceRecord(
                     listener.service,
-                    self.entries(listener.service),
+                    self.entries(listener.service, port=listener.port),
                     listener.disclosure,
                     listener.listed,
                 )
@@ -74,30 +101,36 @@ class OwnLocation:
             ),
         )
 
-    def entries(self, service: str, first: str | None = None) -> tuple[SignedEntry, ...]:
-        """Return the entries for a service, best first.
+    def entries(
+        self, service: str, first: str | None = None, port: int | None = None
+    ) -> tuple[SignedEntry, ...]:
+        """Return the entries for a service, best first; at another program's `port` where it is
+        not this one's.
 
         `first` is an address that has just proven to work; it goes before the others.
         """
-        hosts = dict.fromkeys(self._hosts, Provenance.INTERFACE)
-        if first is not None:
-            hosts = {first: Provenance.INTERFACE} | hosts
-        hosts |= {host: Provenance.CONFIGURED for host in self._configured if host not in hosts}
+        places = self._places
+        if first is not None and first not in places:
+            places = {first: (Provenance.INTERFACE, Phase.PREFERRED)} | places
+        elif first is not None:
+            places = {first: places[first]} | places
         entries = []
-        for host, provenance in hosts.items():
+        for host, (provenance, phase) in places.items():
             try:
-                endpoint = Endpoint.parse(host, self._port())
+                endpoint = Endpoint.parse(host, port or self._port())
             except ProtocolViolation:
                 continue
-            entries.append(self._sign(service, endpoint, provenance))
+            entries.append(self._sign(service, endpoint, provenance, phase))
         return tuple(entries[:MAX_ENTRIES])
 
     def told_to(self, session: Session, first: str | None = None) -> tuple[SignedEntry, ...]:
         """Return the entries that the other side of a session may have."""
         return self.entries(session.service, first) if session.discloses else ()
 
-    def _sign(self, service: str, endpoint: Endpoint, provenance: Provenance) -> SignedEntry:
-        key = (service, endpoint.host)
+    def _sign(
+        self, service: str, endpoint: Endpoint, provenance: Provenance, phase: Phase
+    ) -> SignedEntry:
+        key = (service, endpoint.host, endpoint.port)
         signed = self._signed.get(key)
         if signed is None:
             signed = self._signed[key] = sign_entry(
@@ -107,7 +140,7 @@ class OwnLocation:
                     service,
                     endpoint.host,
                     endpoint.port,
-                    Phase.PREFERRED,
+                    phase,
                     self._lifetime,
                     provenance,
                 ),

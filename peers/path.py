@@ -5,7 +5,9 @@ session until either ends. It knows nothing of how its stream was made.
 """
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import time
+from collections.abc import Callable, Iterator
 from enum import Enum, StrEnum
 from typing import Protocol
 
@@ -64,7 +66,7 @@ class _Stage(Enum):
 class Path:
     """One end of a path. `peers.paths` makes them.
 
-    Await either `dial` or `accept` and `welcome`, then `carry`. On every error the
+    Await either `prove` and `ask`, or `accept` and `welcome`, then `carry`. On every error the
     path has already closed itself.
     """
 
@@ -98,7 +100,7 @@ class Path:
         self.remote_guid = ""
         """The identity that the other end has proven."""
         self.round_trip: float | None = None
-        """Seconds from our hello to its answer; None at the end that answered."""
+        """Seconds of the handshake's round trip; None at the end that answered."""
 
     def __repr__(self) -> str:
         return f"<Path {self.kind.value} {self.local} to {self.remote}>"
@@ -108,28 +110,36 @@ class Path:
         """Whether the user should hold its bytes back."""
         return self._stream.paused
 
-    async def dial(
-        self, guid: str, make_hello: Callable[["Path"], PathHello], timeout: float
-    ) -> PathWelcome:
-        """Prove both sides, as TLS client, and ask for the session.
-
-        `make_hello` is called when the other identity is proven, so that the hello is true at the
-        moment when it leaves; what it raises ends the path.
+    async def prove(self, guid: str, timeout: float) -> float:
+        """Prove both sides, as TLS client; return the seconds of the handshake's round trip.
 
         Raises:
             WrongIdentity: another key than `guid` answered.
             PathFailed: no TLS, no answer in time, or the stream ended.
-            RoamRelayError: the other side rejected the hello; `code` and `reason` are its own.
         """
-        try:
+        with self._ending(f"{self.remote}: no answer within {timeout:g} s"):
             async with asyncio.timeout(timeout):
+                began = time.perf_counter()
                 await self._start()
                 if self.remote_guid != guid:
                     raise WrongIdentity(guid, self.remote_guid, self.remote)
-                asked = self._loop.time()
+                self.round_trip = time.perf_counter() - began
+                return self.round_trip
+
+    async def ask(self, make_hello: Callable[["Path"], PathHello], timeout: float) -> PathWelcome:
+        """Ask for the session, on a path that is proven.
+
+        `make_hello` is called now, so that the hello is true at the moment when it leaves; what it
+        raises ends the path.
+
+        Raises:
+            PathFailed: no answer in time, or the stream ended.
+            RoamRelayError: the other side rejected the hello; `code` and `reason` are its own.
+        """
+        with self._ending(f"{self.remote}: no answer to the hello within {timeout:g} s"):
+            async with asyncio.timeout(timeout):
                 self._send_head(make_hello(self))
                 answer = await self._head
-                self.round_trip = self._loop.time() - asked
                 match answer:
                     case PathWelcome():
                         return answer
@@ -137,12 +147,6 @@ class Path:
                         raise error_for(answer.code, answer.reason)
                     case _:
                         raise PathFailed("the other side did not answer the hello")
-        except TimeoutError:
-            self.abort()
-            raise PathFailed(f"{self.remote}: no answer within {timeout:g} s") from None
-        except BaseException:
-            self.abort()
-            raise
 
     async def accept(self, timeout: float) -> PathHello:
         """Prove both sides, as TLS server, and return what the other asks for.
@@ -150,19 +154,13 @@ class Path:
         Raises:
             PathFailed: no TLS, no hello in time, or the stream ended.
         """
-        try:
+        with self._ending(f"{self.remote}: no hello within {timeout:g} s"):
             async with asyncio.timeout(timeout):
                 await self._start()
                 hello = await self._head
                 if not isinstance(hello, PathHello):
                     raise PathFailed("the other side did not begin with a hello")
                 return hello
-        except TimeoutError:
-            self.abort()
-            raise PathFailed(f"{self.remote}: no hello within {timeout:g} s") from None
-        except BaseException:
-            self.abort()
-            raise
 
     def welcome(self, answer: PathWelcome) -> None:
         """Accept the hello."""
@@ -248,6 +246,18 @@ class Path:
             self._fail(PathFailed("the other side closed the path"))
 
     # -- inside ---------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _ending(self, late: str) -> Iterator[None]:
+        """Whatever goes wrong inside ends the path; `late` says that the time was over."""
+        try:
+            yield
+        except TimeoutError:
+            self.abort()
+            raise PathFailed(late) from None
+        except BaseException:
+            self.abort()
+            raise
 
     async def _start(self) -> None:
         self._stream.set_owner(self)

@@ -14,18 +14,23 @@ import msgspec
 
 from peers.addresses import AddressSource, system_addresses
 from peers.answering import Answering
+from peers.candidate import RoundTrips, Select
+from peers.candidate_finder import CandidateFinder
 from peers.config import PeerConfig
 from peers.dialing import Dialer
 from peers.direct import DirectServer
 from peers.listener import Listener
 from peers.location import Located, located
 from peers.network import Network
+from peers.opening import Opening
 from peers.own_location import OwnLocation
 from peers.paths import Paths
+from peers.policy import Policy
 from peers.registration import Registration
 from peers.roaming import Roaming
 from peers.session import Session
 from peers.watching import Presence, Watching
+from protocol.endpoint import Endpoint
 from protocol.errors import (
     ConnectionClosed,
     PeerOffline,
@@ -76,6 +81,7 @@ class Peer:
         self._listeners: dict[str, Listener] = {}
         self._direct = DirectServer()
         self._network = Network(self.config)
+        self._round_trips = RoundTrips()
         self._own = OwnLocation(
             identity,
             port=lambda: self._direct.port,
@@ -100,22 +106,26 @@ class Peer:
             is_urgent=lambda: self._roaming.pathless,
             spawn=self._spawn,
         )
+        finder = CandidateFinder(config, self._network, self._round_trips)
         dialer = Dialer(
             self.identity,
             config,
             self._paths,
             self._own,
             self._registration,
-            sources=self._network.dial_sources,
+            finder=finder,
+            round_trips=self._round_trips,
             spawn=self._spawn,
         )
         self._dialer = dialer
-        self._roaming = Roaming(config, dialer, self._own, spawn=self._spawn)
+        self._roaming = Roaming(config, dialer, finder, self._own, spawn=self._spawn)
+        self._opening = Opening(config, self._roaming)
         self._answering = Answering(
             config,
             self._paths,
             self._own,
             dialer,
+            finder,
             self._roaming,
             listeners=self._listeners,
             spawn=self._spawn,
@@ -182,6 +192,15 @@ class Peer:
             ValueError: not a service name, already offered, or `disclose` is none of these.
             ConnectionClosed: the peer is closed.
         """
+        return self._offer(service, allow, disclose, None)
+
+    def _offer(
+        self,
+        service: str,
+        allow: Collection[str] | None,
+        disclose: str | Collection[str],
+        port: int | None,
+    ) -> Listener:
         if self._closed:
             raise ConnectionClosed("the peer is closed")
         try:
@@ -192,7 +211,9 @@ class Peer:
             ) from None
         if service in self._listeners:
             raise ValueError(f"{service} is offered already")
-        listener = Listener(service, allow=allow, disclose=disclose, on_close=self._listener_closed)
+        listener = Listener(
+            service, allow=allow, disclose=disclose, on_close=self._listener_closed, port=port
+        )
         self._listeners[service] = listener
         self._spawn(self._publish_quietly())
         return listener
@@ -221,8 +242,12 @@ class Peer:
         mode: Mode | str | None = None,
         timeout: float | None = None,
         wait: bool = False,
+        policy: str | None = None,
+        select: Select | str | None = None,
     ) -> Session:
-        """Open a session with a peer's service. `mode` goes before the configuration.
+        """Open a session with a peer's service. `mode`, `policy` (which paths it may take,
+        docs/addresses.md) and `select` (`fastest`, `latest`, or a function that puts candidates in
+        order) go before the configuration.
 
         `timeout` (seconds; default from the configuration) is for the relay's and the callee's
         answer; the path has `path_timeout` after it. With `wait`, a peer that is not there, or does
@@ -236,19 +261,55 @@ class Peer:
             WrongIdentity: another peer answers at the address.
             PathFailed: no endpoint could be reached.
             RelayUnavailable: there is no relay to ask.
-            ValueError, IdentityError: not a mode, or not a GUID.
+            ValueError, IdentityError: not a mode, a policy or a selector, or not a GUID.
         """
         public_key_of(guid)
+        if not (select is None or callable(select) or select in ("fastest", "latest")):
+            raise ValueError(f"select is 'fastest', 'latest' or a function, not {select!r}")
+        rules = (
+            Policy.parse(policy) if policy is not None else self.config.policy_for(guid, service)
+        )
         chosen = Mode(mode) if mode is not None else self.config.mode_for(guid, service)
         timeout = timeout or self.config.request_timeout
+
+        def connect() -> Coroutine[Any, Any, Session]:
+            return self._opening.open(
+                guid, service, chosen, timeout, rules, select or self.config.select
+            )
+
         if not wait:
-            return await self._connect(guid, service, chosen, timeout)
+            return await connect()
         async with contextlib.aclosing(self.watch(guid)) as presences:
             async for presence in presences:
                 if presence.state is PeerState.ONLINE:
                     with contextlib.suppress(PeerOffline, UnknownPeer, UnknownService):
-                        return await self._connect(guid, service, chosen, timeout)
+                        return await connect()
         raise ConnectionClosed("the peer is closed")
+
+    def expose(
+        self, service: str, port: int, *, disclose: str | Collection[str] = "anyone"
+    ) -> Listener:
+        """Register a service of another program on this host, at its TCP port: others can find it
+        (`locate`), and dial it by its own protocol. Close the listener to take it back.
+
+        Raises:
+            ValueError, ConnectionClosed: as `listen`, or not a port.
+        """
+        if not 0 < port < 65536:
+            raise ValueError(f"not a TCP port: {port}")
+        return self._offer(service, None, disclose, port)
+
+    def leaving(self, address: str, leaving: bool = True) -> None:
+        """Say that an address of this host will go away soon: sessions that use it go on, nobody
+        begins a new one there (docs/addresses.md).
+
+        Raises:
+            ProtocolViolation: not an address.
+        """
+        self._network.mark_leaving(Endpoint.parse(address, 1).host, leaving)
+        if self._tell_own():
+            self._roaming.tell_locations()
+            self._spawn(self._publish_quietly())
 
     def watch(self, guid: str) -> AsyncGenerator[Presence, None]:
         """Iterate over how another peer stands: first as it is now, then at every change.
@@ -260,20 +321,6 @@ class Peer:
         """
         public_key_of(guid)
         return self._watching.watch(guid)
-
-    async def _connect(self, guid: str, service: str, mode: Mode, timeout: float) -> Session:
-        session = Session(
-            session_id=os.urandom(16),
-            remote=guid,
-            service=service,
-            mode=mode,
-            caller=True,
-            discloses=mode is not Mode.CENTRAL,
-            settings=self.config.session,
-            owner=self._roaming,
-        )
-        await self._roaming.open(session, timeout)
-        return session
 
     async def locate(self, guid: str, service: str, *, timeout: float | None = None) -> Located:
         """Ask the relay where a peer's service is: what mode `p2p` would dial.
@@ -301,7 +348,7 @@ class Peer:
                 continue
             if not first:
                 self._registration.network_changed(gone)
-            told = self._own.set_hosts(self._hosts())
+            told = self._tell_own()
             self._set_sources()
             if not first:
                 self._roaming.network_changed(gone, new)
@@ -321,8 +368,19 @@ class Peer:
         live = (connection.local_host for connection in self._registration.connections)
         return (*first, *live, *self._network.hosts)
 
+    def _tell_own(self, *first: str) -> bool:
+        """Say anew where this peer is; return whether anything is different."""
+        live = {connection.local_host for connection in self._registration.connections}
+        hosts = self._hosts(*first)
+        return self._own.set_hosts(
+            hosts,
+            live=live | set(first),
+            leaving=self._network.leaving,
+            observed=self._registration.observed,
+        )
+
     def _record(self, local_host: str) -> LocationRecord:
-        self._own.set_hosts(self._hosts(local_host))
+        self._tell_own(local_host)
         return self._own.record(self._listeners.values())
 
     def _registered(self) -> None:

@@ -123,6 +123,12 @@ class Registration:
             self._flows.insert(0, flow)
             self._spawn(flow.run())
 
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """The addresses that the relay has seen this peer's connections come from."""
+        told = (connection.registration for connection in self.connections)
+        return tuple(dict.fromkeys(one.observed_host for one in told if one is not None))
+
     async def connection(self, timeout: float) -> ControlConnection:
         """Return the primary connection; wait for it where there is none yet.
 

@@ -15,12 +15,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from peers.backoff import backoff
+from peers.candidate_finder import CandidateFinder
 from peers.config import PeerConfig
-from peers.dialing import Attempt, Dialer, Made, discard, endpoints_of
+from peers.dialing import Attempt, Dialer, Made, discard
 from peers.direct import race
+from peers.improving import Improving
 from peers.log import log
 from peers.own_location import OwnLocation
 from peers.path import PathKind
+from peers.policy import PathFacts
 from peers.session import Session
 from protocol.errors import Code, ConnectionClosed, PathFailed, ProtocolViolation, RoamRelayError
 from protocol.messages import Mode
@@ -30,8 +33,6 @@ __all__ = ["Roaming"]
 _MAX_LINGERING = 4096
 """Closed sessions that still answer a resume; beyond it the oldest is forgotten, and answers
 `session_unknown` like one that has lingered long enough."""
-_IMPROVE_INTERVAL = 60.0
-"""Seconds between attempts to move an `auto` session from the relay to a direct path."""
 _PROBE_SHORTEST, _PROBE_LONGEST = 0.5, 5.0
 """Bounds, in seconds, on what a path may take to answer after the network changed."""
 
@@ -54,7 +55,13 @@ class Roaming:
     """Looks after all sessions of one peer."""
 
     def __init__(
-        self, config: PeerConfig, dialer: Dialer, own: OwnLocation, *, spawn: Spawn
+        self,
+        config: PeerConfig,
+        dialer: Dialer,
+        finder: CandidateFinder,
+        own: OwnLocation,
+        *,
+        spawn: Spawn,
     ) -> None:
         self._config = config
         self._dialer = dialer
@@ -63,7 +70,14 @@ class Roaming:
         self._live: dict[bytes, Session] = {}
         self._lingering: OrderedDict[bytes, Session] = OrderedDict()
         self._searches: dict[bytes, _Search] = {}
-        self._improving: dict[bytes, asyncio.Event] = {}
+        self._improving = Improving(
+            config,
+            dialer,
+            finder,
+            attempt=self._attempt,
+            take=self._take,
+            spawn=spawn,
+        )
         self._moving = False
         self._gone: set[str] = set()
 
@@ -120,7 +134,7 @@ class Roaming:
                 search.task.cancel()
             if not search.done.done():
                 search.done.set_result(None)
-        self._improve(session)
+        self._improving.path_taken(session)
 
     def resume_asked(self, session: Session) -> None:
         """The other side has asked the relay for the session's next path."""
@@ -147,6 +161,12 @@ class Roaming:
                 self._hurry(session)
         finally:
             self._moving = False
+
+    def tell_locations(self) -> None:
+        """Tell the other sides where this peer can be dialed now."""
+        for session in self.sessions:
+            if session.discloses:
+                session.tell_location(self._own.told_to(session))
 
     def relay_found(self) -> None:
         """The control connection is there again: who searches may ask now."""
@@ -182,8 +202,7 @@ class Roaming:
         search = self._searches.pop(session.id, None)
         if search is not None and search.task is not None:
             search.task.cancel()
-        if session.id in self._improving:
-            self._improving[session.id].set()
+        self._improving.hurry(session)
 
     # -- the search -----------------------------------------------------------------------------
 
@@ -262,18 +281,16 @@ class Roaming:
         except ProtocolViolation as violation:
             path.abort()
             raise PathFailed(f"{session.remote[:8]} broke the protocol: {violation}") from None
-        self._improve(session)
+        self._improving.path_taken(session)
 
     async def _round(self, attempt: Attempt) -> Made:
         """Try everything that the mode allows: the endpoints that are known, and the relay."""
         session = attempt.session
         ways: list[Callable[[], Coroutine[Any, Any, Made]]] = []
-        if session.discloses:
-            known = endpoints_of(session.remote, session.service, session.entries_there)
-            if known:
-                ways.append(
-                    lambda: self._unless_given_up(attempt, self._dialer.direct(attempt, known))
-                )
+        if session.discloses and session.entries_there:
+            ways.append(
+                lambda: self._unless_given_up(attempt, self._dialer.direct(attempt, quick=True))
+            )
         timeout = self._config.request_timeout
         ways.append(lambda: self._unless_given_up(attempt, self._ask_and_dial(attempt, timeout)))
         return await race(ways, stagger=0, discard=discard)
@@ -293,9 +310,12 @@ class Roaming:
         if response.entries:
             session.entries_there = response.entries
         if session.mode in (Mode.CENTRAL, Mode.AUTO):
-            return await self._dialer.relayed(attempt, connection, response)
-        endpoints = self._dialer.dialable(session.remote, session.service, response)
-        return await self._dialer.direct(attempt, endpoints)
+            rule = session.policy.refusal(PathFacts(PathKind.RELAYED))
+            if rule is None:
+                return await self._dialer.relayed(attempt, connection, response)
+            if session.mode is Mode.CENTRAL:
+                raise PathFailed(f"mode central goes through the relay: the policy says '{rule}'")
+        return await self._dialer.direct(attempt, quick=resume)
 
     async def _unless_given_up(self, attempt: Attempt, work: Coroutine[Any, Any, Made]) -> Made:
         try:
@@ -305,47 +325,10 @@ class Roaming:
                 attempt.session.lose("the other side has given the session up")
             raise
 
-    # -- from the relay to a direct path --------------------------------------------------------
-
-    def _improve(self, session: Session) -> None:
-        """See to it that an `auto` session on a relayed path looks for a direct one."""
-        path = session.path
-        wanted = (
-            session.mode is Mode.AUTO
-            and session.discloses
-            and path is not None
-            and path.kind is PathKind.RELAYED
-        )
-        if wanted and session.id not in self._improving and not session.is_over:
-            self._improving[session.id] = hurry = asyncio.Event()
-            if self._spawn(self._look_for_direct(session, hurry)) is None:
-                del self._improving[session.id]
-
-    async def _look_for_direct(self, session: Session, hurry: asyncio.Event) -> None:
-        wait = 0.0 if session.is_caller else 4 * self._config.stagger
-        try:
-            while True:
-                await _within(wait, hurry)
-                hurry.clear()
-                path = session.path
-                if session.is_over or path is None or path.kind is PathKind.DIRECT:
-                    return  # The next relayed path starts this anew.
-                endpoints = endpoints_of(session.remote, session.service, session.entries_there)
-                if endpoints:
-                    attempt = self._attempt(session)
-                    try:
-                        self._take(attempt, await self._dialer.direct(attempt, endpoints))
-                    except RoamRelayError as error:
-                        log.debug("no direct path", peer=session.remote[:8], reason=error.reason)
-                wait = _IMPROVE_INTERVAL
-        finally:
-            del self._improving[session.id]
-
     def _hurry(self, session: Session) -> None:
         if session.id in self._searches:
             self._searches[session.id].hurry.set()
-        if session.id in self._improving:
-            self._improving[session.id].set()
+        self._improving.hurry(session)
 
 
 async def _within(seconds: float, event: asyncio.Event) -> bool:

@@ -11,9 +11,13 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
+from peers.candidate import Select
 from peers.path import Path
+from peers.policy import NO_POLICY, Policy
 from peers.session_events import EventQueue, PathChanged
 from peers.session_owner import SessionOwner
+from peers.trace import Explanation, Trace
+from peers.waiters import Waiters
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation, SessionClosed, SessionLost
 from protocol.messages import Mode, PathHello, PathWelcome
@@ -47,6 +51,8 @@ class Session:
         discloses: bool,
         settings: SessionSettings,
         owner: SessionOwner,
+        policy: Policy = NO_POLICY,
+        select: "Select | str" = "fastest",
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._machine = SessionMachine(settings, self._loop.time())
@@ -56,8 +62,8 @@ class Session:
         self._events = EventQueue()
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None
-        self._readable: asyncio.Future[None] | None = None
-        self._writable: set[asyncio.Future[None]] = set()
+        self._readable = Waiters(self._loop)
+        self._writable = Waiters(self._loop)
         self._over: asyncio.Future[Ended] = self._loop.create_future()
         self.id = session_id
         self.remote = remote
@@ -69,6 +75,11 @@ class Session:
         self.discloses = discloses
         """Whether the other side may learn this side's addresses: else nothing is dialed from here
         directly, and no entries are told."""
+        self.policy = policy
+        self.select = select
+        """`fastest`, `latest`, or the program's own choice among candidates."""
+        self.pinned = False
+        self.trace = Trace(self._loop.time)
         self.last_path = 0
         """The highest number of a path that was tried or taken, by either side."""
         self.entries_there: tuple[SignedEntry, ...] = ()
@@ -107,6 +118,14 @@ class Session:
         """
         return self._events.subscribe(PathChanged(self._path, "now"))
 
+    def pin(self, pinned: bool = True) -> None:
+        """Keep the session on its path as long as that lives, whatever would be better."""
+        self.pinned = pinned
+
+    def explain(self) -> Explanation:
+        """Return why the path is what it is: candidates, probes, what was dropped, the rule."""
+        return self.trace.explain(self)
+
     async def send(self, message: bytes) -> None:
         """Send one message; wait while the window is full.
 
@@ -120,13 +139,8 @@ class Session:
         """
         machine = self._machine
         while machine.state is State.OPEN and not machine.writable:
-            room: asyncio.Future[None] = self._loop.create_future()
-            self._writable.add(room)
-            try:
-                # No timeout: how long a reader may take is the application's to decide.
-                await room
-            finally:
-                self._writable.discard(room)
+            # No timeout: how long a reader may take is the application's to decide.
+            await self._writable.wait()
         if machine.state is not State.OPEN:
             raise self._why_over()
         machine.send(message)
@@ -143,14 +157,10 @@ class Session:
         while not machine.inbox:
             if machine.state not in (State.OPEN, State.CLOSING, State.ACKNOWLEDGED):
                 raise self._why_over()
-            if self._readable is not None:
+            if self._readable:
                 raise RuntimeError("two tasks receive from one session")
-            self._readable = self._loop.create_future()
-            try:
-                # No timeout: when the next message comes is the other application's to decide.
-                await self._readable
-            finally:
-                self._readable = None
+            # No timeout: when the next message comes is the other application's to decide.
+            await self._readable.wait()
         message = machine.take()
         if machine.needs_flush:
             self._flush_soon()
@@ -174,8 +184,7 @@ class Session:
         self._machine.close(self._loop.time())
         self._flush_soon()
         # No timeout of its own: with a path or without, the session ends in its resume window.
-        ended = await asyncio.shield(self._over)
-        if ended.lost is not None:
+        if (await asyncio.shield(self._over)).lost is not None:
             raise self._why_over()
 
     def abort(self, reason: str = "aborted by the application") -> None:
@@ -253,7 +262,9 @@ class Session:
         elif old is not None:
             # The other side reads our welcome on another stream, and must not lose this one first.
             self._loop.call_later(_RETIRE, old.finish)
-        self._events.put(PathChanged(path, "a better path" if old is not None else "a new path"))
+        why = "a better path" if old is not None else "a new path"
+        self.trace.path_taken(path, why, dialed_here=dialed_here)
+        self._events.put(PathChanged(path, why))
         path.carry(self)
         self._flush_soon()
         self._set_timer()
@@ -347,19 +358,16 @@ class Session:
                 case Ended():
                     self._end(event)
         if machine.inbox or machine.state is not State.OPEN:
-            readable = self._readable
-            if readable is not None and not readable.done():
-                readable.set_result(None)
+            self._readable.wake()
         if self._writable and (machine.writable or machine.state is not State.OPEN):
-            for room in self._writable:
-                if not room.done():
-                    room.set_result(None)
+            self._writable.wake()
         self._flush()
 
     def _pathless(self, reason: str) -> None:
         self._machine.detach(self._loop.time())
         self._set_timer()
         if not self._over.done():
+            self.trace.note("lost", reason=reason)
             self._events.put(PathChanged(None, reason))
             self._owner.session_pathless(self, reason)
 

@@ -3,6 +3,7 @@
 Flags go before the environment (`ROAM_RELAY_…`), which goes before the file. Times are seconds.
 """
 
+import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -71,11 +72,23 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     connects_per_second: Annotated[float, msgspec.Meta(gt=0)] = 200.0
     """New control connections from one source address, sustained."""
     connects_burst: _Count = 2_000
+    proof_networks: str = ""
+    """Networks (CIDR, comma-separated) into which the relay may dial to prove a peer's endpoint,
+    beside all global addresses and the kind that it serves on itself."""
+    proof_timeout: _Seconds = 5.0
+    """For one such probe."""
+    proof_lifetime: _Seconds = 600.0
+    """After this a proven endpoint is probed again."""
     drain_timeout: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
     """How long planes may go on after SIGTERM or SIGINT."""
     log_format: Literal["auto", "console", "json"] = "auto"
     """`auto`: console on a terminal, JSON otherwise."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """`proof_networks` as single ones."""
+        return tuple(text for part in self.proof_networks.split(",") if (text := part.strip()))
 
 
 def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> RelayConfig:
@@ -104,6 +117,11 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
     config = _convert(values, "the configuration", strict=False)
     if (config.tls_certificate is None) != (config.tls_key is None):
         raise ConfigError("tls_certificate and tls_key are needed together")
+    for text in config.networks:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            raise ConfigError(f"proof_networks: {error}") from None
     return config
 
 

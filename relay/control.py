@@ -45,6 +45,7 @@ from relay.carriers import Carrier
 from relay.config import RelayConfig
 from relay.log import short
 from relay.metrics import Metrics
+from relay.proofs import Proofs
 from relay.registry import Registry
 from relay.watches import Watches
 
@@ -73,6 +74,7 @@ class Node:
         registry: Registry,
         broker: Broker,
         watches: Watches,
+        proofs: Proofs,
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
@@ -81,6 +83,7 @@ class Node:
         self.registry = registry
         self.broker = broker
         self.watches = watches
+        self.proofs = proofs
         self.metrics = metrics
         self.clock = clock
         self.requests = Rates(config.requests_per_second, config.requests_burst)
@@ -216,6 +219,7 @@ class ControlConnection:
         self.state = State.REGISTERED
         node.metrics.registrations += 1
         node.watches.changed(self.guid, now)
+        node.proofs.consider(self.guid)
         for old in superseded:
             assert isinstance(old, ControlConnection)
             # Its requests find the new connection in the registry.
@@ -246,6 +250,7 @@ class ControlConnection:
             self.send(Error(Code.STALE_SEQUENCE, violation.reason))
             return
         self._node.watches.changed(self.guid, now)
+        self._node.proofs.consider(self.guid)
         self._confirm(record.seq)
 
     def _request(self, request: ServiceRequestTo, now: float) -> None:

@@ -26,6 +26,8 @@ class Metrics:
         self.requests: Counter[tuple[str, str]] = Counter()
         """Service requests, by mode and outcome (`ok` or an error code)."""
         self.planes_opened = 0
+        self.proofs: Counter[str] = Counter()
+        """Probes of endpoints, by outcome: `proven` or `failed`."""
         self.planes_closed: Counter[str] = Counter()
         """Planes ended, by reason."""
         self.plane_bytes_by_way: Counter[str] = Counter()
@@ -51,6 +53,7 @@ class Metrics:
             requests.add_metric([mode, outcome], value)
         yield requests
         yield _counter("planes_opened", "Planes joined", {"": self.planes_opened})
+        yield _counter("proofs", "Probes of endpoints", self.proofs, "outcome")
         yield _counter("planes_closed", "Planes ended", self.planes_closed, "reason")
         yield _counter("plane_bytes", "Bytes through planes", self.plane_bytes_by_way, "way")
         for name, read in self.gauges.items():

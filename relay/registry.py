@@ -9,7 +9,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from protocol.endpoint import Entry, Phase, SignedEntry, check_newer, open_entry, order, read_entry
+from protocol.endpoint import (
+    Endpoint,
+    Entry,
+    Phase,
+    SignedEntry,
+    check_newer,
+    open_entry,
+    order,
+    read_entry,
+)
 from protocol.errors import ProtocolViolation
 from protocol.messages import Disclosure, LocationRecord, Message, PeerState, ServiceRecord
 
@@ -43,6 +52,8 @@ class Registration:
     """Live control connections by flow number; the newest is last."""
     lost: float | None = None
     """When the last flow was lost; None while there is one."""
+    proofs: dict[Endpoint, None] = field(default_factory=dict)
+    """Endpoints at which the relay itself has met the peer's key (relay/proofs.py)."""
     closed: bool = False
     """Whether the peer itself closed the last one: then it is offline at once."""
     last_heard: float = 0.0
@@ -78,10 +89,15 @@ class Registration:
             case Disclosure.NOBODY:
                 return False
 
+    def observed(self, host: str) -> bool:
+        """Whether the peer's own packets come from an address."""
+        return any(flow.observed_host == host for flow in self.flows.values())
+
     def proven(self, entry: Entry) -> bool:
-        """Whether an endpoint is at an address that the peer's own packets come from: the only
-        ones that are disclosed, so that nobody can point callers at a victim (design §9)."""
-        return any(flow.observed_host == entry.host for flow in self.flows.values())
+        """Whether an endpoint is at an address that the peer's own packets come from, or where the
+        relay has met its key: only these are disclosed, so that nobody can point callers at a
+        victim (design §9)."""
+        return self.observed(entry.host) or (bool(self.proofs) and entry.endpoint in self.proofs)
 
     def disclosable(self, service: str) -> tuple[SignedEntry, ...]:
         """Return the proven entries of a service that a new session may dial, best first."""
@@ -198,6 +214,7 @@ class Registry:
         if not known.flows:
             known.lost = now
             known.closed = closed
+            known.proofs.clear()
             known.last_heard = flow.heard
         return known
 

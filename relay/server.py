@@ -29,6 +29,7 @@ from relay.control import ControlConnection, Node
 from relay.legs import SocketLeg, TlsLeg, WebSocketLeg
 from relay.metrics import Metrics
 from relay.plane import Planes, TicketRefused
+from relay.proofs import Proofs, may_probe
 from relay.registry import Registry
 from relay.takeover import accept_upgrade, is_raw_upgrade, is_tls, take_socket, take_transport
 from relay.watches import Watches
@@ -90,12 +91,22 @@ class RelayServer:
             self.registry, self.planes, self.metrics, pending_requests=config.pending_requests
         )
         self.watches = Watches(self.registry, grace=config.suspect_grace)
+        self.proofs = Proofs(
+            self.registry,
+            self.metrics,
+            allowed=lambda host: may_probe(host, config.host, config.networks),
+            clock=loop.time,
+            spawn=self._spawn,
+            timeout=config.proof_timeout,
+            lifetime=config.proof_lifetime,
+        )
         self.node = Node(
             config=config,
             identity=self.identity,
             registry=self.registry,
             broker=self.broker,
             watches=self.watches,
+            proofs=self.proofs,
             metrics=self.metrics,
             clock=loop.time,
         )

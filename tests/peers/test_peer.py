@@ -27,7 +27,6 @@ from peers import (
     UnknownService,
     WrongIdentity,
 )
-from peers.direct import dial_direct
 from peers.paths import Paths
 from peers.transfer import TransferFailed, receive_file, send_file
 from protocol.endpoint import Endpoint
@@ -36,6 +35,7 @@ from protocol.messages import PathHello
 from protocol.session_settings import SessionSettings
 from relay.config import RelayConfig
 from relay.server import RelayServer
+from tests.peers.direct_path import dial_direct
 
 MODES = pytest.mark.parametrize("mode", list(Mode))
 

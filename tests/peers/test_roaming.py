@@ -18,7 +18,6 @@ from peers import (
     SessionLost,
     SessionSettings,
 )
-from peers.direct import dial_direct
 from peers.path import Path
 from peers.paths import Paths
 from protocol.endpoint import Endpoint
@@ -27,6 +26,7 @@ from protocol.messages import PathHello
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.chaos.world import Addresses, absent_addresses, mute
+from tests.peers.direct_path import dial_direct
 
 MODES = pytest.mark.parametrize("mode", list(Mode))
 FAST = SessionSettings(ping_interval=0.2, silence_limit=0.6, resume_window=20.0)

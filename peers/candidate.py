@@ -1,0 +1,125 @@
+"""Candidates: the endpoints of a peer that a session may dial, each from one of this host's own
+addresses, and what is known of them.
+
+Nothing is dialed here. The order is that of docs/addresses.md.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from protocol.endpoint import Endpoint, Phase, Provenance, SignedEntry, open_entry
+from protocol.errors import ProtocolViolation
+
+__all__ = ["Candidate", "RoundTrips", "Select", "clearly_better", "in_order", "open_candidates"]
+
+MARGIN_SHARE, MARGIN_SECONDS = 0.10, 0.005
+"""One round trip is better than another when it is shorter by both: less is noise."""
+
+_PHASES = {Phase.PREFERRED: 0, Phase.NEW: 1, Phase.LEAVING: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One endpoint, from one local address."""
+
+    endpoint: Endpoint
+    source: str | None = None
+    """The local address to dial from; None leaves it to the routes."""
+    phase: Phase = Phase.PREFERRED
+    provenance: Provenance = Provenance.INTERFACE
+    seq: int = 0
+    """Of the location record: milliseconds since 1970 where the peer's clock is right."""
+    round_trip: float | None = None
+    """Seconds, as measured before; None where nothing recent is known."""
+
+    def __str__(self) -> str:
+        return f"{self.endpoint} from {self.source}" if self.source else str(self.endpoint)
+
+
+Select = Callable[[Sequence[Candidate]], Sequence[Candidate]]
+"""A program's own choice: returns the candidates to dial, the first choice first."""
+
+
+def clearly_better(one: float, other: float) -> bool:
+    """Whether a round trip is better than another by more than the margin."""
+    return other - one > max(MARGIN_SECONDS, MARGIN_SHARE * other)
+
+
+class RoundTrips:
+    """What was measured, by peer, endpoint and own address. It ages out, and has a bound."""
+
+    def __init__(
+        self,
+        *,
+        lifetime: float = 600.0,
+        limit: int = 4096,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._lifetime = lifetime
+        self._limit = limit
+        self._clock = clock
+        self._known: OrderedDict[tuple[str, Endpoint, str | None], tuple[float, float]] = (
+            OrderedDict()
+        )
+
+    def put(self, guid: str, candidate: Candidate, seconds: float) -> None:
+        """Keep a measurement."""
+        key = guid, candidate.endpoint, candidate.source
+        self._known[key] = seconds, self._clock()
+        self._known.move_to_end(key)
+        if len(self._known) > self._limit:
+            self._known.popitem(last=False)
+
+    def get(self, guid: str, endpoint: Endpoint, source: str | None) -> float | None:
+        """Return the last measurement, unless it is too old."""
+        found = self._known.get((guid, endpoint, source))
+        if found is None or self._clock() - found[1] > self._lifetime:
+            return None
+        return found[0]
+
+    def forget(self, source: str) -> None:
+        """A local address has gone: what was measured from it means nothing any more."""
+        for key in [key for key in self._known if key[2] == source]:
+            del self._known[key]
+
+
+def open_candidates(
+    guid: str, service: str, signed: Iterable[SignedEntry], *, established: bool
+) -> tuple[list[Candidate], list[str]]:
+    """Check signed entries; return the candidates by phase and recency, and what was dropped.
+
+    Endpoints that are `leaving` are for established sessions only (the draft's IP1 after the move).
+    """
+    kept: dict[Endpoint, Candidate] = {}
+    dropped = []
+    for one in signed:
+        try:
+            entry = open_entry(guid, one)
+        except ProtocolViolation as error:
+            dropped.append(error.reason)
+            continue
+        if entry.service != service:
+            dropped.append(f"{entry.endpoint} is for {entry.service}, not {service}")
+        elif entry.phase is Phase.LEAVING and not established:
+            dropped.append(f"{entry.endpoint} is leaving: for old sessions only")
+        else:
+            candidate = Candidate(entry.endpoint, None, entry.phase, entry.provenance, entry.seq)
+            kept.setdefault(entry.endpoint, candidate)
+    # Stable: within a phase and a record, the peer's own order holds.
+    return sorted(kept.values(), key=lambda c: (_PHASES[c.phase], -c.seq)), dropped
+
+
+def in_order(
+    candidates: Sequence[Candidate], rank: Callable[[Candidate], tuple[int, ...]]
+) -> list[Candidate]:
+    """Put candidates in the order of `fastest`: what the policy prefers (`rank`), then the phase,
+    then known round trips in steps of the margin, then as they were: the latest first."""
+
+    def key(candidate: Candidate) -> tuple[tuple[int, ...], int, float]:
+        known = candidate.round_trip
+        step = float("inf") if known is None else round(known / MARGIN_SECONDS)
+        return rank(candidate), _PHASES[candidate.phase] // 2, step
+
+    return sorted(candidates, key=key)

@@ -1,0 +1,21 @@
+"""A direct path in one call, as an attacker or a peer of another make would make it."""
+
+from collections.abc import Callable
+
+from peers.direct import open_direct
+from peers.path import Path
+from peers.paths import Paths
+from protocol.endpoint import Endpoint
+from protocol.messages import PathHello, PathWelcome
+
+
+async def dial_direct(
+    endpoint: Endpoint,
+    guid: str,
+    make_hello: Callable[[Path], PathHello],
+    paths: Paths,
+    timeout: float,
+) -> tuple[Path, PathWelcome]:
+    """Connect, prove both sides, and say hello."""
+    path = await open_direct(endpoint, guid, paths, timeout)
+    return path, await path.ask(make_hello, timeout)

@@ -1,0 +1,341 @@
+"""Which address, and why: real paths to one peer over addresses with different delays."""
+
+import asyncio
+import contextlib
+import dataclasses
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from peers import Identity, Mode, PathFailed, PathKind, Peer, PeerConfig, Phase, Refused, Session
+from peers.candidate import Candidate, RoundTrips, clearly_better, in_order, open_candidates
+from protocol.endpoint import Endpoint, Entry, Provenance, sign_entry
+from relay.server import RelayServer
+from tests.peers.delay_proxy import DelayProxy
+
+HOSTS = [f"127.0.41.{last}" for last in range(1, 9)]
+DEAD = "127.0.42.1"
+
+
+class Far:
+    """A callee that is reached over proxies, and what each of them does."""
+
+    def __init__(self, peer: Peer, proxies: dict[str, DelayProxy]) -> None:
+        self.peer = peer
+        self.proxies = proxies
+
+
+def fixed(seconds: float) -> Callable[[], float]:
+    return lambda: seconds
+
+
+@contextlib.asynccontextmanager
+async def far(
+    relay: RelayServer, *delays: float, dead: int = 0, silent: int = 0
+) -> AsyncIterator[Far]:
+    """A peer at several addresses; those that are dead or silent come first.
+
+    The relay believes all of them: whether they are proven is another test's business.
+    """
+    hosts = [f"127.0.42.{last}" for last in range(1, dead + 1)]
+    silent_hosts = [f"127.0.43.{last}" for last in range(1, silent + 1)]
+    proxied = HOSTS[: len(delays)]
+    config = PeerConfig(
+        relay=relay.url,
+        listen_hosts=("127.0.0.1",),
+        advertise=(*hosts, *silent_hosts, *proxied),
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        peer = await stack.enter_async_context(Peer(Identity.generate(), config=config))
+        target = ("127.0.0.1", peer._direct.port)
+        proxies = {
+            host: await stack.enter_async_context(DelayProxy(fixed(delay)).run(host, target))
+            for host, delay in zip(proxied, delays, strict=True)
+        }
+        for host in silent_hosts:
+            server = await asyncio.start_server(lambda reader, writer: None, host, target[1])
+            stack.callback(server.close)
+        # Only the proxies are told, and the relay believes all of them.
+        peer._own.set_hosts(())
+        peer._tell_own = lambda *first: False  # type: ignore[method-assign]
+        relay.proofs.consider = lambda guid: None  # type: ignore[method-assign]
+        peer.listen("chat")
+        await peer.published()
+        registration = relay.registry.get(peer.guid)
+        assert registration is not None
+        for entry in registration.services["chat"][1]:
+            registration.proofs[entry.endpoint] = None
+        yield Far(peer, proxies)
+
+
+async def host_of(session: Session) -> str:
+    assert session.path is not None
+    return session.path.remote.rpartition(":")[0]
+
+
+@pytest.mark.parametrize("best", [0, 1, 2])
+async def test_the_best_is_chosen_whatever_its_place(
+    relay: RelayServer, bob: Peer, best: int
+) -> None:
+    delays = [0.04, 0.03, 0.05]
+    delays[best] = 0.0
+    async with far(relay, *delays) as there:
+        for mode in (Mode.P2P, Mode.COMBINED):
+            bob._round_trips = RoundTrips()
+            session = await bob.connect(there.peer.guid, "chat", mode=mode)
+            assert await host_of(session) == HOSTS[best], str(session.explain())
+            session.abort()
+
+
+async def test_known_round_trips_are_used_the_next_time(relay: RelayServer, bob: Peer) -> None:
+    async with far(relay, 0.04, 0.0) as there:
+        session = await bob.connect(there.peer.guid, "chat", mode="p2p")
+        assert await host_of(session) == HOSTS[1]
+        session.abort()
+        before = there.proxies[HOSTS[0]].connections
+        session = await bob.connect(there.peer.guid, "chat", mode="p2p")
+        assert await host_of(session) == HOSTS[1]
+        assert there.proxies[HOSTS[0]].connections == before, "the best is tried first, and alone"
+        session.abort()
+
+
+async def test_latest_takes_the_first_that_answers(relay: RelayServer, bob: Peer) -> None:
+    async with far(relay, 0.04, 0.0) as there:
+        session = await bob.connect(there.peer.guid, "chat", mode="p2p", select="latest")
+        assert await host_of(session) == HOSTS[0]
+        assert session.explain().select == "latest"
+        session.abort()
+
+
+async def test_a_program_may_choose_for_itself(relay: RelayServer, bob: Peer) -> None:
+    async with far(relay, 0.0, 0.04, 0.0) as there:
+        session = await bob.connect(
+            there.peer.guid,
+            "chat",
+            mode="p2p",
+            select=lambda candidates: [c for c in candidates if c.endpoint.host == HOSTS[1]],
+        )
+        assert await host_of(session) == HOSTS[1]
+        session.abort()
+        with pytest.raises(PathFailed, match="no endpoint to dial"):
+            await bob.connect(there.peer.guid, "chat", mode="p2p", select=lambda candidates: [])
+        with pytest.raises(ValueError, match="select"):
+            await bob.connect(there.peer.guid, "chat", select="slowest")
+
+
+@pytest.mark.parametrize("kind", ["dead", "silent"])
+async def test_a_bad_first_candidate_costs_no_more_than_the_stagger(
+    relay: RelayServer, bob: Peer, kind: str
+) -> None:
+    async with far(relay, 0.0, **{kind: 1}) as there:
+        began = time.monotonic()
+        session = await bob.connect(there.peer.guid, "chat", mode="p2p")
+        assert time.monotonic() - began < bob.config.stagger + 1.0
+        assert await host_of(session) == HOSTS[0]
+        session.abort()
+
+
+async def test_losers_leave_no_trace_at_the_callee(relay: RelayServer, bob: Peer) -> None:
+    async with far(relay, 0.03, 0.03, 0.0) as there:
+        listener = there.peer._listeners["chat"]
+        session = await bob.connect(there.peer.guid, "chat", mode="p2p")
+        callee = await asyncio.wait_for(anext(listener), 5)
+        assert callee.id == session.id
+        await session.send(b"once")
+        assert await callee.receive() == b"once"
+        assert listener._waiting.empty()
+        await session.close()
+
+
+async def test_all_dead_falls_back_where_the_mode_allows(relay: RelayServer, bob: Peer) -> None:
+    async with far(relay, dead=2) as there:
+        with pytest.raises(PathFailed) as failed:
+            await bob.connect(there.peer.guid, "chat", mode="p2p")
+        assert all(host in str(failed.value) for host in ("127.0.42.1", "127.0.42.2"))
+        session = await bob.connect(there.peer.guid, "chat", mode="combined")
+        assert session.mode is Mode.AUTO
+        assert session.path is not None
+        assert session.path.kind is PathKind.RELAYED
+        await session.close()
+        for policy in ("only direct", "not relayed"):
+            with pytest.raises(PathFailed):
+                await bob.connect(there.peer.guid, "chat", mode="combined", policy=policy)
+
+
+async def test_a_policy_is_kept_and_named(relay: RelayServer, bob: Peer) -> None:
+    async with far(relay, 0.0) as there:
+        guid = there.peer.guid
+        with pytest.raises(PathFailed, match="only ipv6"):
+            await bob.connect(guid, "chat", mode="p2p", policy="only ipv6")
+        with pytest.raises(PathFailed, match="not relayed"):
+            await bob.connect(guid, "chat", mode="central", policy="not relayed")
+        with pytest.raises(PathFailed, match="not interface lo"):
+            await bob.connect(guid, "chat", mode="p2p", policy="not interface lo")
+        session = await bob.connect(guid, "chat", mode="auto", policy="only relayed")
+        listener = there.peer._listeners["chat"]
+        await asyncio.wait_for(anext(listener), 5)
+        await asyncio.sleep(0)
+        assert session.path is not None
+        assert session.path.kind is PathKind.RELAYED
+        await session.close()
+        session = await bob.connect(guid, "chat", mode="auto", policy="not relayed")
+        assert session.path is not None
+        assert session.path.kind is PathKind.DIRECT
+        await session.close()
+
+
+async def test_a_callee_has_its_policy_too(relay: RelayServer, bob: Peer) -> None:
+    config = PeerConfig(relay=relay.url, policies={"chat": "only relayed"})
+    async with Peer(Identity.generate(), config=config) as alice:
+        alice.listen("chat")
+        await alice.published()
+        with pytest.raises(Refused, match="only relayed"):
+            await bob.connect(alice.guid, "chat", mode="p2p")
+        session = await bob.connect(alice.guid, "chat", mode="central")
+        await session.close()
+
+
+async def test_a_deadline_ends_the_search(relay: RelayServer, bob: Peer) -> None:
+    async with far(relay, silent=1) as there:
+        began = time.monotonic()
+        with pytest.raises(PathFailed, match=r"within 0\.3"):
+            await bob.connect(there.peer.guid, "chat", mode="p2p", policy="within 0.3")
+        assert time.monotonic() - began < 3
+
+
+@contextlib.asynccontextmanager
+async def probing(relay: RelayServer) -> AsyncIterator[Peer]:
+    config = PeerConfig(relay=relay.url, probe_interval=0.1)
+    async with Peer(Identity.generate(), config=config) as peer:
+        yield peer
+
+
+async def moved_to(session: Session, host: str) -> None:
+    async with asyncio.timeout(20):
+        async for event in session.events():
+            assert event.path is not None, "never without a path"
+            if event.path.remote.startswith(host + ":"):
+                return
+
+
+async def test_a_session_moves_to_what_stays_better(relay: RelayServer) -> None:
+    async with far(relay, 0.0, 0.03) as there, probing(relay) as bob:
+        session = await bob.connect(there.peer.guid, "chat", mode="p2p")
+        callee = await asyncio.wait_for(anext(there.peer._listeners["chat"]), 5)
+        assert await host_of(session) == HOSTS[0]
+        there.proxies[HOSTS[0]].delay = fixed(0.05)
+        there.proxies[HOSTS[1]].delay = fixed(0.0)
+        await moved_to(session, HOSTS[1])
+        assert "in 3 probes running" in session.explain().rule
+        await session.send(b"after")
+        assert await asyncio.wait_for(callee.receive(), 5) == b"after"
+        await session.close()
+
+
+async def test_delays_that_jitter_move_nothing(relay: RelayServer) -> None:
+    draw = random.Random(4)
+
+    def jitter() -> float:
+        return 0.01 + draw.random() * 0.01
+
+    async with far(relay, 0.0, 0.0) as there, probing(relay) as bob:
+        for proxy in there.proxies.values():
+            proxy.delay = jitter
+        session = await bob.connect(there.peer.guid, "chat", mode="p2p")
+        at = await host_of(session)
+        rounds = 0
+        while rounds < 20:
+            await asyncio.sleep(0.05)
+            rounds = sum(event.what == "proven" for event in session.trace.events) // 2
+        assert await host_of(session) == at, str(session.explain())
+        await session.close()
+
+
+async def test_a_pinned_session_stays(relay: RelayServer) -> None:
+    async with far(relay, 0.0, 0.03) as there, probing(relay) as bob:
+        session = await bob.connect(there.peer.guid, "chat", mode="p2p")
+        session.pin()
+        there.proxies[HOSTS[0]].delay = fixed(0.05)
+        there.proxies[HOSTS[1]].delay = fixed(0.0)
+        await asyncio.sleep(0.8)
+        assert await host_of(session) == HOSTS[0]
+        assert "pinned" in str(session.explain())
+        await session.close()
+
+
+async def test_explain_tells_candidates_drops_and_the_rule(relay: RelayServer, bob: Peer) -> None:
+    async with far(relay, 0.03, 0.0, dead=1) as there:
+        session = await bob.connect(there.peer.guid, "chat", mode="p2p", policy="prefer private")
+        told = session.explain()
+        whats = {event.what for event in told.events}
+        assert {"candidate", "failed", "proven", "chosen", "path"} <= whats
+        text = str(told)
+        assert f"direct, {HOSTS[1]}" in text
+        assert "better than" in told.rule
+        assert "prefer private" in text
+        session.abort()
+
+
+# -- without a network ----------------------------------------------------------------------------
+
+ALICE = Identity.from_seed(bytes(32))
+
+
+def entry(host: str, phase: Phase, seq: int = 1, service: str = "chat"):  # type: ignore[no-untyped-def]
+    return sign_entry(ALICE, Entry(seq, service, host, 9, phase, 120, Provenance.INTERFACE))
+
+
+def test_what_is_leaving_is_for_old_sessions_only() -> None:
+    signed = [
+        entry("192.0.2.1", Phase.LEAVING, 9),
+        entry("192.0.2.2", Phase.NEW, 8),
+        entry("192.0.2.3", Phase.PREFERRED, 1),
+        entry("192.0.2.4", Phase.PREFERRED, 7),
+        entry("192.0.2.5", Phase.PREFERRED, service="mail"),
+    ]
+    fresh, dropped = open_candidates(ALICE.guid, "chat", signed, established=False)
+    assert [c.endpoint.host[-1] for c in fresh] == ["4", "3", "2"]
+    assert len(dropped) == 2
+    old, _ = open_candidates(ALICE.guid, "chat", signed, established=True)
+    assert [c.endpoint.host[-1] for c in old] == ["4", "3", "2", "1"]
+
+
+def test_known_round_trips_order_candidates_in_steps_of_the_margin() -> None:
+    made = [
+        Candidate(Endpoint(f"192.0.2.{n}", 9), round_trip=trip)
+        for n, trip in enumerate((None, 0.0301, 0.0299, 0.010, 0.2))
+    ]
+    ordered = in_order(made, lambda candidate: ())
+    assert [c.endpoint.host[-1] for c in ordered] == ["3", "1", "2", "4", "0"]
+    leaving = dataclasses.replace(made[3], phase=Phase.LEAVING)
+    assert in_order([leaving, *made[:2]], lambda candidate: ())[-1] is leaving
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "better"),
+    [(0.010, 0.016, True), (0.010, 0.0149, False), (0.100, 0.109, False), (0.1, 0.12, True)],
+)
+def test_better_is_both_a_tenth_and_five_milliseconds(
+    one: float, other: float, better: bool
+) -> None:
+    assert clearly_better(one, other) is better
+    assert not clearly_better(other, one)
+
+
+def test_round_trips_age_out_and_have_a_bound() -> None:
+    now = 0.0
+    known = RoundTrips(lifetime=10.0, limit=2, clock=lambda: now)
+    one, two, three = (Candidate(Endpoint(f"192.0.2.{n}", 9), "10.0.0.1") for n in (1, 2, 3))
+    for candidate in (one, two, three):
+        known.put("a", candidate, 0.1)
+    assert known.get("a", one.endpoint, "10.0.0.1") is None
+    assert known.get("a", two.endpoint, "10.0.0.1") == 0.1
+    assert known.get("a", two.endpoint, "10.0.0.2") is None
+    assert known.get("b", two.endpoint, "10.0.0.1") is None
+    known.forget("10.0.0.1")
+    assert known.get("a", two.endpoint, "10.0.0.1") is None
+    known.put("a", one, 0.1)
+    now = 11.0
+    assert known.get("a", one.endpoint, "10.0.0.1") is None
