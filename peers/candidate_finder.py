@@ -88,7 +88,7 @@ class CandidateFinder:
 
     def _direct(self, host: str, source: str | None) -> PathFacts:
         if source is None and ipaddress.ip_address(host).is_loopback:
-            source = host
+            source = "::1" if ":" in host else "127.0.0.1"
         interface = self._network.interface_of(source) if source is not None else None
         metered = None
         if interface is not None:

@@ -3,11 +3,12 @@ direct path to another that stays clearly better.
 
 Probes prove a candidate and say nothing there (peers/choosing.py). They are few: one at a time, at
 most four a round, and only the session's caller looks. A session moves to another direct path when
-that was clearly better in three rounds running, so that delays that jitter move nothing.
+that was clearly better in five rounds running, so that delays that jitter move nothing.
 """
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -16,8 +17,9 @@ from peers.candidate_finder import CandidateFinder
 from peers.config import PeerConfig
 from peers.dialing import Attempt, Dialer, Made
 from peers.log import log
-from peers.path import PathKind
+from peers.path import Path, PathKind
 from peers.session import Session
+from protocol.endpoint import Endpoint
 from protocol.errors import RoamRelayError
 from protocol.messages import Mode
 
@@ -25,11 +27,50 @@ __all__ = ["Improving"]
 
 _INTERVAL = 60.0
 """Seconds between attempts to move an `auto` session from the relay to a direct path."""
-_ROUNDS = 3
-"""Rounds in which a candidate must be clearly better before the session moves."""
+_ROUNDS = 5
+"""Rounds in all of which a candidate must be clearly better before the session moves."""
 _PROBES = 4
 """Other candidates that are probed in one round."""
 _PROBE_TIMEOUT = 2.0
+
+
+class _Seen:
+    """The last round trips of a path and of what could take its place.
+
+    A candidate is better when the worst of its last rounds is clearly better than the best of the
+    path's: delays that jitter overlap.
+    """
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._trips: dict[tuple[Endpoint, str | None] | None, deque[float]] = {}
+
+    def clear(self) -> None:
+        self._trips.clear()
+
+    def on(self, path: Path) -> None:
+        if path is not self._path:
+            self._path = path
+            self.clear()
+
+    def note(self, candidate: Candidate | None, seconds: float | None) -> None:
+        key = None if candidate is None else (candidate.endpoint, candidate.source)
+        if seconds is None:
+            self._trips.pop(key, None)
+        else:
+            self._trips.setdefault(key, deque(maxlen=_ROUNDS)).append(seconds)
+
+    def better(self) -> Candidate | None:
+        here = self._trips.get(None, ())
+        if len(here) < _ROUNDS:
+            return None
+        found = {
+            key: max(trips)
+            for key, trips in self._trips.items()
+            if key is not None and len(trips) == _ROUNDS and clearly_better(max(trips), min(here))
+        }
+        best = min(found, key=lambda key: found[key], default=None)
+        return None if best is None else Candidate(*best)
 
 
 class Improving:
@@ -96,7 +137,7 @@ class Improving:
         direct = self._wants_direct(session)
         first = 0.0 if session.is_caller else 4 * self._config.stagger
         wait = first if direct else self._config.probe_interval
-        rounds: dict[Candidate, int] = {}
+        seen = _Seen()
         try:
             while True:
                 await _within(wait, hurry)
@@ -108,7 +149,7 @@ class Improving:
                     wait = _INTERVAL
                 if self._monitors(session):
                     if not direct:
-                        rounds = await self._round(session, rounds)
+                        await self._round(session, seen)
                     wait = self._config.probe_interval
                 elif not self._wants_direct(session):
                     return
@@ -123,43 +164,38 @@ class Improving:
         except RoamRelayError as error:
             log.debug("no direct path", peer=session.remote[:8], reason=error.reason)
 
-    async def _round(self, session: Session, rounds: dict[Candidate, int]) -> dict[Candidate, int]:
-        """Probe once; move where a candidate was better often enough. Return the counts of now."""
+    async def _round(self, session: Session, seen: _Seen) -> None:
+        """Probe once, and move where a candidate has been better for long enough."""
         path = session.path
         try:
             candidates = self._finder.candidates(session)
         except RoamRelayError:
-            return {}
+            return seen.clear()
         if path is None or len(candidates) < 2:
-            return {}
+            return seen.clear()
+        seen.on(path)
         here = [
             c for c in candidates if str(c.endpoint) == path.remote and _from(c, path.local_host)
         ]
         others = [c for c in candidates if c not in here][:_PROBES]
-        current = await self._probe(session, here[0]) if here else session.round_trip
-        if current is None:
-            return {}
-        counts: dict[Candidate, int] = {}
+        seen.note(None, await self._probe(session, here[0]) if here else session.round_trip)
         for candidate in others:
-            seconds = await self._probe(session, candidate)
-            key = _key(candidate)
-            if seconds is not None and clearly_better(seconds, current):
-                counts[key] = rounds.get(key, 0) + 1
-        best = max(counts, key=lambda key: counts[key], default=None)
+            seen.note(candidate, await self._probe(session, candidate))
+        best = seen.better()
+        if session.path is not path:
+            return None
         if best is None:
-            session.trace.note("kept", path.remote, round_trip=current)
-        elif counts[best] >= _ROUNDS and session.path is path:
-            attempt = self._attempt(session)
-            try:
-                made = await self._dialer.direct(attempt, only=best)
-                session.trace.note(
-                    "chosen", best, reason=f"better than {path.remote} in {_ROUNDS} probes running"
-                )
-                self._take(attempt, made)
-            except RoamRelayError as error:
-                log.debug("no better path", peer=session.remote[:8], reason=error.reason)
-            return {}
-        return counts
+            session.trace.note("kept", path.remote, round_trip=session.round_trip)
+            return None
+        attempt = self._attempt(session)
+        try:
+            made = await self._dialer.direct(attempt, only=best)
+            rule = f"better than {path.remote} in {_ROUNDS} probes running"
+            session.trace.note("chosen", best, round_trip=made[0].round_trip, reason=rule)
+            self._take(attempt, made)
+        except RoamRelayError as error:
+            log.debug("no better path", peer=session.remote[:8], reason=error.reason)
+        return seen.clear()
 
     async def _probe(self, session: Session, candidate: Candidate) -> float | None:
         try:
@@ -174,10 +210,6 @@ class Improving:
 
 def _from(candidate: Candidate, local_host: str) -> bool:
     return candidate.source in (None, local_host)
-
-
-def _key(candidate: Candidate) -> Candidate:
-    return Candidate(candidate.endpoint, candidate.source)
 
 
 async def _within(seconds: float, event: asyncio.Event) -> None:
