@@ -14,7 +14,7 @@ from typing import Any
 import click
 import msgspec
 
-from peers import commands
+from peers import commands, locate_commands
 from peers.config import ConfigError, PeerConfig
 from peers.identity import Identity
 from peers.upgrade import Carrier
@@ -162,11 +162,14 @@ def listen(
 @click.argument("guid")
 @click.argument("service")
 @_mode
+@click.option("--policy", help="Which paths it may take: 'only direct, not metered'.")
 @click.option("--wait", is_flag=True, help="Wait until the peer is there and offers SERVICE.")
 @click.pass_obj
-def connect(settings: _Settings, guid: str, service: str, mode: str | None, wait: bool) -> None:
+def connect(
+    settings: _Settings, guid: str, service: str, mode: str | None, policy: str | None, wait: bool
+) -> None:
     """Open a session with SERVICE of GUID: lines of standard input out, messages in."""
-    _run(commands.connect(settings.config, settings.identity, guid, service, mode, wait))
+    _run(commands.connect(settings.config, settings.identity, guid, service, mode, policy, wait))
 
 
 @main.command()
@@ -203,13 +206,31 @@ def receive(
 
 
 @main.command()
-@click.argument("guid")
-@click.argument("service")
+@click.argument("guid", required=False)
+@click.argument("service", required=False)
+@click.option("--mine", is_flag=True, help="This host's own addresses, and which are proven.")
 @_json
 @click.pass_obj
-def locate(settings: _Settings, guid: str, service: str, as_json: bool) -> None:
-    """Show what the relay says of where SERVICE of GUID is: what mode p2p dials."""
-    _run(commands.locate(settings.config, settings.identity, guid, service, as_json))
+def locate(
+    settings: _Settings, guid: str | None, service: str | None, mine: bool, as_json: bool
+) -> None:
+    """Show where SERVICE of GUID is, the delay to each endpoint, and which would be chosen."""
+    if mine:
+        _run(locate_commands.locate_mine(settings.config, as_json))
+    elif guid is None or service is None:
+        raise click.UsageError("give GUID and SERVICE, or --mine")
+    else:
+        _run(locate_commands.locate(settings.config, settings.identity, guid, service, as_json))
+
+
+@main.command()
+@click.argument("service")
+@click.option("--port", required=True, type=click.IntRange(1, 65535), help="Where it is served.")
+@_json
+@click.pass_obj
+def expose(settings: _Settings, service: str, port: int, as_json: bool) -> None:
+    """Register SERVICE of another program on this host, so that 'peer locate' finds it."""
+    _run(locate_commands.expose(settings.config, settings.identity, service, port, as_json))
 
 
 @main.command()

@@ -18,7 +18,6 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
 
 from peers.config import PeerConfig
 from peers.identity import Identity
@@ -28,7 +27,7 @@ from peers.session import Session
 from peers.transfer import TransferFailed, receive_file, send_file
 from protocol.errors import RoamRelayError, SessionClosed, SessionLost
 
-__all__ = ["FILE_SERVICE", "connect", "listen", "locate", "ping", "receive", "send", "watch"]
+__all__ = ["FILE_SERVICE", "connect", "listen", "ping", "receive", "send", "watch"]
 
 FILE_SERVICE = "file"
 """The service of `peer send` and `peer receive`."""
@@ -84,11 +83,12 @@ async def connect(
     guid: str,
     service: str,
     mode: str | None,
+    policy: str | None,
     wait: bool,
 ) -> None:
     """Lines of standard input out, messages in, until either side ends."""
     async with Peer(identity(), config=config) as peer:
-        session = await peer.connect(guid, service, mode=mode, wait=wait)
+        session = await peer.connect(guid, service, mode=mode, policy=policy, wait=wait)
         _errors.print(f"connected: {session.mode.value}, {_path(session)}", highlight=False)
 
         def show(where: str) -> None:
@@ -310,37 +310,6 @@ async def watch(config: PeerConfig, identity: MakeIdentity, guid: str, as_json: 
                 last_seen=seen,
                 moved=presence.moved,
             )
-
-
-async def locate(
-    config: PeerConfig, identity: MakeIdentity, guid: str, service: str, as_json: bool
-) -> None:
-    """Print where a service is, as a table."""
-    async with Peer(identity(), config=config) as peer:
-        found = await peer.locate(guid, service)
-    endpoints = [
-        {
-            "host": entry.host,
-            "port": entry.port,
-            "phase": entry.phase,
-            "provenance": entry.provenance,
-            "seq": entry.seq,
-            "lifetime": entry.lifetime,
-        }
-        for entry in found.entries
-    ]
-    if as_json:
-        facts = {"guid": guid, "service": service, "state": found.state}
-        _say(True, "", **facts, last_seen=found.last_seen, endpoints=endpoints)
-        return
-    table = Table(title=f"{service} of {guid[:8]}…: {found.state}")
-    for column in ("endpoint", "phase", "provenance", "seq", "lifetime (s)"):
-        table.add_column(column)
-    for entry in found.entries:
-        table.add_row(
-            str(entry.endpoint), entry.phase, entry.provenance, str(entry.seq), str(entry.lifetime)
-        )
-    Console().print(table)
 
 
 async def ping(

@@ -126,27 +126,32 @@ class Dialer:
             )
         return connection, response
 
-    async def prove(self, session: Session, candidate: Candidate) -> Proven:
+    async def prove(self, guid: str, candidate: Candidate) -> Proven:
         """Make a direct path to a candidate, say nothing on it, and keep its round trip.
 
         Raises:
-            PathFailed, WrongIdentity: the other peer is not there.
+            PathFailed, WrongIdentity: the peer `guid` is not there.
         """
+        path = await open_direct(
+            candidate.endpoint,
+            guid,
+            self._paths,
+            self._config.path_timeout,
+            source=candidate.source,
+        )
+        assert path.round_trip is not None
+        self._round_trips.put(guid, candidate, path.round_trip)
+        return Proven(candidate, path, path.round_trip)
+
+    async def prove_for(self, session: Session, candidate: Candidate) -> Proven:
+        """Do so for a session, whose trace tells what came of it."""
         try:
-            path = await open_direct(
-                candidate.endpoint,
-                session.remote,
-                self._paths,
-                self._config.path_timeout,
-                source=candidate.source,
-            )
+            proven = await self.prove(session.remote, candidate)
         except RoamRelayError as error:
             session.trace.note("failed", candidate, reason=error.reason)
             raise
-        assert path.round_trip is not None
-        self._round_trips.put(session.remote, candidate, path.round_trip)
-        session.trace.note("proven", candidate, round_trip=path.round_trip)
-        return Proven(candidate, path, path.round_trip)
+        session.trace.note("proven", candidate, round_trip=proven.round_trip)
+        return proven
 
     async def direct(
         self, attempt: Attempt, *, quick: bool = False, only: Candidate | None = None
@@ -163,7 +168,7 @@ class Dialer:
         candidates = [only] if only is not None else self._finder.candidates(session)
         choice = await choose(
             candidates,
-            lambda candidate: self.prove(session, candidate),
+            lambda candidate: self.prove_for(session, candidate),
             stagger=self._config.stagger,
             patience=0.0 if quick or session.select != "fastest" else _PATIENCE,
         )

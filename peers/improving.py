@@ -200,9 +200,11 @@ class Improving:
     async def _probe(self, session: Session, candidate: Candidate) -> float | None:
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT):
-                proven = await self._dialer.prove(session, candidate)
-        except (RoamRelayError, TimeoutError) as error:
-            session.trace.note("failed", candidate, reason=str(error) or "no answer to a probe")
+                proven = await self._dialer.prove_for(session, candidate)
+        except TimeoutError:
+            session.trace.note("failed", candidate, reason="no answer to a probe")
+            return None
+        except RoamRelayError:
             return None
         proven.path.abort()
         return proven.round_trip

@@ -21,16 +21,16 @@ from peers.dialing import Dialer
 from peers.direct import DirectServer
 from peers.listener import Listener
 from peers.location import Located, located
-from peers.network import Network
 from peers.opening import Opening
-from peers.own_location import OwnLocation
 from peers.paths import Paths
 from peers.policy import Policy
 from peers.registration import Registration
 from peers.roaming import Roaming
 from peers.session import Session
+from peers.survey import Surveyed, survey
 from peers.watching import Presence, Watching
-from protocol.endpoint import Endpoint
+from peers.whereabouts import Whereabouts
+from protocol.endpoint import Phase, Provenance
 from protocol.errors import (
     ConnectionClosed,
     PeerOffline,
@@ -40,7 +40,7 @@ from protocol.errors import (
     UnknownService,
 )
 from protocol.identity import Identity, public_key_of
-from protocol.messages import LocationRecord, Mode, PeerState, Service
+from protocol.messages import Mode, PeerState, Service
 
 __all__ = ["Peer"]
 
@@ -80,14 +80,9 @@ class Peer:
         self._background: set[asyncio.Task[None]] = set()
         self._listeners: dict[str, Listener] = {}
         self._direct = DirectServer()
-        self._network = Network(self.config)
+        self._whereabouts = Whereabouts(identity, self.config, port=lambda: self._direct.port)
+        self._own = self._whereabouts.own
         self._round_trips = RoundTrips()
-        self._own = OwnLocation(
-            identity,
-            port=lambda: self._direct.port,
-            configured=self.config.advertise,
-            lifetime=self.config.lifetime,
-        )
         self._watching = Watching(lambda watch: self._registration.watch(watch))
         self._publishing = asyncio.Lock()
         self._closed = False
@@ -98,7 +93,9 @@ class Peer:
         self._registration = Registration(
             self.identity,
             config,
-            make_record=self._record,
+            make_record=lambda local_host: self._whereabouts.record(
+                local_host, self._listeners.values()
+            ),
             on_request=lambda connection, request: self._answering.on_request(connection, request),
             on_peer_event=self._watching.receive,
             on_primary=self._registered,
@@ -106,7 +103,7 @@ class Peer:
             is_urgent=lambda: self._roaming.pathless,
             spawn=self._spawn,
         )
-        finder = CandidateFinder(config, self._network, self._round_trips)
+        finder = CandidateFinder(config, self._whereabouts.network, self._round_trips)
         dialer = Dialer(
             self.identity,
             config,
@@ -130,18 +127,17 @@ class Peer:
             listeners=self._listeners,
             spawn=self._spawn,
         )
+        self._whereabouts.attach(
+            self._registration, self._roaming, lambda: self._spawn(self._publish_quietly())
+        )
         await self._tasks.__aenter__()
         try:
             source = self._addresses or system_addresses()
-            if config.sources:
-                # Else the routes choose, and reading what else there is can be waited for.
-                with contextlib.suppress(OSError):
-                    self._network.update(await source.read())
             await self._direct.start(
                 config.listen_hosts, config.listen_port, self._answering.serve, self._spawn
             )
-            self._set_sources()
-            self._spawn(self._follow(source))
+            await self._whereabouts.begin(source)
+            self._spawn(self._whereabouts.follow(source))
             await self._registration.connection(config.connect_timeout)
         except BaseException:
             await self.__aexit__(None, None, None)
@@ -306,10 +302,7 @@ class Peer:
         Raises:
             ProtocolViolation: not an address.
         """
-        self._network.mark_leaving(Endpoint.parse(address, 1).host, leaving)
-        if self._tell_own():
-            self._roaming.tell_locations()
-            self._spawn(self._publish_quietly())
+        self._whereabouts.leaving(address, leaving)
 
     def watch(self, guid: str) -> AsyncGenerator[Presence, None]:
         """Iterate over how another peer stands: first as it is now, then at every change.
@@ -338,61 +331,28 @@ class Peer:
         )
         return located(guid, service, response)
 
-    # -- this host's addresses ------------------------------------------------------------------
-
-    async def _follow(self, source: AddressSource) -> None:
-        first = not self.config.sources
-        async for snapshot in source.changes():
-            gone, new = self._network.update(snapshot)
-            if not gone and not new:
-                continue
-            if not first:
-                self._registration.network_changed(gone)
-            told = self._tell_own()
-            self._set_sources()
-            if not first:
-                self._roaming.network_changed(gone, new)
-            first = False
-            if told:
-                self._spawn(self._publish_quietly())
-
-    def _set_sources(self) -> None:
-        relay = self._registration.address.host
-        current = self._registration.current
-        default = current.local_host if current is not None else None
-        version = 6 if ":" in (default or relay) else 4
-        self._registration.set_sources(self._network.flow_sources(version, default=default))
-
-    def _hosts(self, *first: str) -> tuple[str, ...]:
-        """Return the addresses to tell: those that flows come from are sure to work."""
-        live = (connection.local_host for connection in self._registration.connections)
-        return (*first, *live, *self._network.hosts)
-
-    def _tell_own(self, *first: str) -> bool:
-        """Say anew where this peer is; return whether anything is different."""
-        live = {connection.local_host for connection in self._registration.connections}
-        hosts = self._hosts(*first)
-        return self._own.set_hosts(
-            hosts,
-            live=live | set(first),
-            leaving=self._network.leaving,
-            observed=self._registration.observed,
+    async def survey(self, located: Located, *, timeout: float = 3.0) -> tuple[Surveyed, ...]:
+        """Try every endpoint that `locate` has found, without a word to the application there:
+        its round trip, and which one a session would take."""
+        return await survey(
+            located, lambda candidate: self._dialer.prove(located.guid, candidate), timeout
         )
 
-    def _record(self, local_host: str) -> LocationRecord:
-        self._tell_own(local_host)
-        return self._own.record(self._listeners.values())
+    @property
+    def places(self) -> dict[str, tuple[Provenance, Phase]]:
+        """This peer's own addresses as it tells them, the newest first."""
+        return self._own.places
+
+    # -- inside ---------------------------------------------------------------------------------
 
     def _registered(self) -> None:
-        self._set_sources()
+        self._whereabouts.registered()
         self._roaming.relay_found()
         self._watching.restore()
 
     def _registration_ended(self) -> None:
         for listener in list(self._listeners.values()):
             listener.close(self._registration.failure)
-
-    # -- inside ---------------------------------------------------------------------------------
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         if self._gone:

@@ -262,8 +262,7 @@ class Session:
         elif old is not None:
             # The other side reads our welcome on another stream, and must not lose this one first.
             self._loop.call_later(_RETIRE, old.finish)
-        why = "a better path" if old is not None else "a new path"
-        self.trace.path_taken(path, why, dialed_here=dialed_here)
+        why = self.trace.path_taken(path, old, dialed_here=dialed_here)
         self._events.put(PathChanged(path, why))
         path.carry(self)
         self._flush_soon()

@@ -81,11 +81,13 @@ class Trace:
         if what == "chosen":
             self.rule = reason
 
-    def path_taken(self, path: "Path", why: str, *, dialed_here: bool) -> None:
-        """The session goes on over a path."""
+    def path_taken(self, path: "Path", old: "Path | None", *, dialed_here: bool) -> str:
+        """The session goes on over a path; return why in words."""
+        why = "a better path" if old is not None else "a new path"
         if not dialed_here:
             self.note("chosen", path.remote, reason="the other side has dialed")
         self.note("path", f"{path.kind.value}, {path.remote}", reason=why)
+        return why
 
     def explain(self, session: "Session") -> Explanation:
         """Return what a program may see of all this."""

@@ -58,7 +58,7 @@ async def far(
             await stack.enter_async_context(DelayProxy(fixed(3600.0)).run(host, target))
         # Only the proxies are told, and the relay believes all of them.
         peer._own.set_hosts(())
-        peer._tell_own = lambda *first: False  # type: ignore[method-assign]
+        peer._whereabouts._tell = lambda *first: False  # type: ignore[method-assign]
         relay.proofs.consider = lambda guid: None  # type: ignore[method-assign]
         peer.listen("chat")
         await peer.published()
