@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import bulk, gap, messages, signaling
+from benchmarks import bulk, gap, messages, setup, signaling
 from benchmarks.measure import Row, median_rows, nats_server, relay_server, websocket_server
 
-_PARTS = ("signaling", "bulk", "messages", "gap")
+_PARTS = ("signaling", "bulk", "messages", "gap", "setup")
 
 
 def _run(work: Callable[[], Awaitable[list[Row]]]) -> list[Row]:
@@ -73,6 +73,10 @@ def _gap(moves: int) -> list[Row]:
     )
 
 
+def _setup(count: int) -> list[Row]:
+    return _run(lambda: setup.measure_setup(count)) + _run(lambda: setup.measure_proofs(count))
+
+
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
@@ -88,6 +92,7 @@ def _gap(moves: int) -> list[Row]:
 @click.option("--mebibytes", default=4096, show_default=True, help="Bulk data of each contender.")
 @click.option("--count", default=300_000, show_default=True, help="Messages of each contender.")
 @click.option("--moves", default=40, show_default=True, help="Moves of each mode.")
+@click.option("--sessions", default=30, show_default=True, help="Of each kind of setup.")
 def main(
     as_json: bool,
     parts: tuple[str, ...],
@@ -96,6 +101,7 @@ def main(
     mebibytes: int,
     count: int,
     moves: int,
+    sessions: int,
 ) -> None:
     """Measure beside nats-server, aiohttp and plain loopback, in the same run on this machine."""
     measures: dict[str, Callable[[], list[Row]]] = {
@@ -103,6 +109,7 @@ def main(
         "bulk": lambda: _bulk(mebibytes << 20),
         "messages": lambda: _messages(count),
         "gap": lambda: _gap(moves),
+        "setup": lambda: _setup(sessions),
     }
     results = [
         [row for part in parts for row in measures[part]()]

@@ -1,13 +1,17 @@
 """The peer library: `async with Peer(identity, relay=...) as peer`, then listen and connect."""
 
+from peers.candidate import Candidate
 from peers.config import ConfigError, PeerConfig
 from peers.identity import Identity
 from peers.listener import Listener
 from peers.location import Located
 from peers.path import PathKind
 from peers.peer import Peer
+from peers.policy import PolicyError
 from peers.session import Session
 from peers.session_events import PathChanged
+from peers.survey import Surveyed
+from peers.trace import Explanation, TraceEvent
 from peers.upgrade import Carrier
 from peers.watching import Presence
 from protocol.endpoint import Endpoint, Phase, Provenance
@@ -33,11 +37,13 @@ from protocol.messages import Mode, PeerState
 from protocol.session_settings import SessionSettings
 
 __all__ = [
+    "Candidate",
     "Carrier",
     "Code",
     "ConfigError",
     "ConnectionClosed",
     "Endpoint",
+    "Explanation",
     "Identity",
     "IdentityError",
     "LimitExceeded",
@@ -52,6 +58,7 @@ __all__ = [
     "PeerOffline",
     "PeerState",
     "Phase",
+    "PolicyError",
     "Presence",
     "ProtocolViolation",
     "Provenance",
@@ -63,6 +70,8 @@ __all__ = [
     "SessionClosed",
     "SessionLost",
     "SessionSettings",
+    "Surveyed",
+    "TraceEvent",
     "UnknownPeer",
     "UnknownService",
     "WrongIdentity",

@@ -17,6 +17,7 @@ import msgspec
 from peers import commands, locate_commands
 from peers.config import ConfigError, PeerConfig
 from peers.identity import Identity
+from peers.policy import PolicyError
 from peers.upgrade import Carrier
 from protocol.errors import (
     IdentityError,
@@ -51,6 +52,7 @@ _EXIT_CODES: list[tuple[type[RoamRelayError], int]] = [
     (SessionClosed, 11),
     (ConfigError, 2),
     (IdentityError, 2),
+    (PolicyError, 2),
 ]
 
 _EPILOG = """\b

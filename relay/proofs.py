@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from protocol.endpoint import Endpoint
 from protocol.identity import guid_of
+from relay.admission import Rates
 from relay.log import short
 from relay.metrics import Metrics
 from relay.registry import Registration, Registry
@@ -30,6 +31,10 @@ _log = structlog.get_logger("relay")
 
 _AT_ONCE = 16
 """Probes under way in all."""
+_PEER_RATE, _PEER_BURST = 1.0, 32
+"""Probes of one peer: sustained, a second; and at once."""
+_SPACING = 0.01
+"""Seconds between the starts of two probes, whoever they are for: 100 a second in all."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0
 """Seconds between two probes of an endpoint that was not proven; doubled each time."""
 
@@ -87,6 +92,8 @@ class Proofs:
         self._timeout = timeout
         self._lifetime = lifetime
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._rates = Rates(_PEER_RATE, _PEER_BURST)
+        self._next = 0.0
         self._working: dict[str, asyncio.Event] = {}
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._context.check_hostname = False
@@ -135,6 +142,9 @@ class Proofs:
                         async with asyncio.timeout(due[endpoint] - now):
                             await changed.wait()
                     continue
+                if wait := self._rates.take(guid, now):
+                    await asyncio.sleep(wait)
+                    continue
                 registration = self._registry.get(guid)
                 proven = await self._probe(guid, endpoint)
                 if registration is None or registration is not self._registry.get(guid):
@@ -161,6 +171,9 @@ class Proofs:
     async def _probe(self, guid: str, endpoint: Endpoint) -> bool:
         """Whether a TLS handshake at an endpoint ends at the peer's key."""
         async with self._slots:
+            now = self._clock()
+            self._next = max(now, self._next) + _SPACING
+            await asyncio.sleep(self._next - _SPACING - now)
             try:
                 async with asyncio.timeout(self._timeout):
                     _, writer = await asyncio.open_connection(

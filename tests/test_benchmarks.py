@@ -18,6 +18,7 @@ from tests.integration.processes import environment
         ("bulk", ("--mebibytes", "8"), {"roam-relay, plane", "loopback, no server"}),
         ("messages", ("--count", "2000"), {"roam-relay, direct path", "nats-py"}),
         ("gap", ("--moves", "2"), {"roam-relay, central", "roam-relay, auto"}),
+        ("setup", ("--sessions", "2"), {"roam-relay, p2p", "roam-relay"}),
     ],
 )
 def test_each_part_gives_its_figures(

@@ -11,6 +11,8 @@ from protocol.codec import encode_location
 from protocol.messages import (
     LocationRecord,
     Mode,
+    Ping,
+    Pong,
     Registered,
     ServiceRecord,
     ServiceRequestTo,
@@ -167,6 +169,32 @@ async def test_one_probe_at_a_time_for_each_peer() -> None:
             while relay.metrics.proofs["failed"] < 3:
                 assert sum(map(len, seen)) <= relay.metrics.proofs["failed"] + 1
                 await asyncio.sleep(0.01)
+
+
+async def test_a_peer_that_tells_ever_new_endpoints_scans_no_ports(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_PEER_BURST", 4)
+    async with (
+        victim("127.0.56.1") as (port, counts),
+        fast_relay() as relay,
+        client(relay.url) as attacker,
+    ):
+        await attacker.hello()
+        for seq in range(1, 40):
+            entry = attacker.entry("chat", seq, "127.0.56.1", port if seq % 2 else port + seq)
+            record = LocationRecord(seq, (ServiceRecord("chat", (entry,)),))
+            if seq == 1:
+                attacker.send(attacker.signed_register(encode_location(record)))
+            else:
+                attacker.send(Update(encode_location(record)))
+            await attacker.expect(Registered)
+        async with asyncio.timeout(10):
+            while relay.metrics.proofs["failed"] < 4:
+                attacker.send(Ping(1))
+                await attacker.expect(Pong)
+        assert relay.metrics.proofs["failed"] <= 6
+        assert len(counts) <= 6
 
 
 async def test_a_relay_on_loopback_does_not_dial_private_networks() -> None:
