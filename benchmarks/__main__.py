@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import bulk, gap, messages, setup, signaling
+from benchmarks import bulk, choice, gap, messages, setup, signaling
 from benchmarks.measure import Row, median_rows, nats_server, relay_server, websocket_server
 
 _PARTS = ("signaling", "bulk", "messages", "gap", "setup")
@@ -74,7 +74,8 @@ def _gap(moves: int) -> list[Row]:
 
 
 def _setup(count: int) -> list[Row]:
-    return _run(lambda: setup.measure_setup(count)) + _run(lambda: setup.measure_proofs(count))
+    rows = _run(lambda: setup.measure_setup(count)) + _run(lambda: setup.measure_proofs(count))
+    return rows + _run(lambda: choice.measure_choice(count))
 
 
 @click.command()

@@ -252,7 +252,7 @@ class Answering:
             settings=self._config.session,
             owner=self._roaming,
             policy=self._config.policy_for(guid, service),
-            select=self._config.select,
+            select=self._config.select_for(guid, service),
         )
 
     def _forget(self, session: Session) -> None:

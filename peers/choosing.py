@@ -18,6 +18,9 @@ from protocol.errors import PathFailed, RoamRelayError, WrongIdentity
 
 __all__ = ["Choice", "Proven", "choose"]
 
+_SPREAD = 0.004
+"""Seconds between the starts of attempts whose round trips are compared: a handshake takes some
+2 ms of computing, and one that waits for another's would look slower than it is."""
 MAX_TRIED = 16
 """Candidates of one race."""
 
@@ -134,19 +137,24 @@ async def _wait_for_better(
 ) -> None:
     """Let the others show that they are better, as long as they still can."""
     loop = asyncio.get_running_loop()
-    began = loop.time()
+    end = loop.time() + patience
+    last_start = loop.time()
+
+    def needed() -> float:
+        # What is clearly better has a round trip below this, and needs two: for TCP and for TLS.
+        best = min(proven.round_trip for proven in race.proven)
+        return 2 * (best - max(MARGIN_SECONDS, MARGIN_SHARE * best))
+
     for candidate in candidates[race.started :]:
         known = candidate.round_trip
         best = min(proven.round_trip for proven in race.proven)
+        if needed() <= 0 or loop.time() >= end:
+            break
         if known is None or clearly_better(known, best):
             race.start(tasks, candidate)
-    while race.running:
-        best = min(proven.round_trip for proven in race.proven)
-        # What is clearly better has a round trip below this, and needs two: for TCP and for TLS.
-        needed = 2 * (best - max(MARGIN_SECONDS, MARGIN_SHARE * best))
-        left = began + min(patience, needed) - loop.time()
-        if left <= 0:
-            return
+            last_start = loop.time()
+            await asyncio.sleep(_SPREAD)
+    while race.running and (left := min(end, last_start + needed()) - loop.time()) > 0:
         await race.wait(left)
 
 

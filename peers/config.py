@@ -48,6 +48,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     select: Literal["fastest", "latest"] = "fastest"
     """Which endpoint is dialed: the one with the least delay, or the callee's latest (the draft's
     order)."""
+    selects: dict[str, Literal["fastest", "latest"]] = {}
+    """The same for a service or for a peer's GUID."""
     probe_interval: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
     """Between probes for a better direct path while a session lives; 0 does not look."""
     fallback: bool = True
@@ -96,6 +98,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def mode_for(self, guid: str, service: str) -> Mode:
         """Return the configured mode of a session: the peer's, else the service's, else `mode`."""
         return self.guids.get(guid) or self.services.get(service) or self.mode
+
+    def select_for(self, guid: str, service: str) -> str:
+        """Return the configured selector of a session."""
+        return self.selects.get(guid) or self.selects.get(service) or self.select
 
     def policy_for(self, guid: str, service: str) -> Policy:
         """Return the configured policy of a session: the peer's, else the service's, else

@@ -90,6 +90,7 @@ class Path:
         self._head: asyncio.Future[Message] = self._loop.create_future()
         self._lost = ""
         self._early = bytearray()
+        self._answered = 0.0
         self._user: PathUser | None = None
         self._finish_timer: asyncio.TimerHandle | None = None
         self.kind = kind
@@ -123,7 +124,8 @@ class Path:
                 await self._start()
                 if self.remote_guid != guid:
                     raise WrongIdentity(guid, self.remote_guid, self.remote)
-                self.round_trip = time.perf_counter() - began
+                # To the first byte of the answer: what the handshake computes is no delay.
+                self.round_trip = self._answered - began
                 return self.round_trip
 
     async def ask(self, make_hello: Callable[["Path"], PathHello], timeout: float) -> PathWelcome:
@@ -216,6 +218,8 @@ class Path:
         if self._stage is _Stage.GONE:
             return
         try:
+            if not self._answered:
+                self._answered = time.perf_counter()
             plain = self._tls.receive(data)
             if self._stage is not _Stage.CARRYING:
                 self._stream.write(self._tls.to_send())

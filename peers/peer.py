@@ -270,7 +270,12 @@ class Peer:
 
         def connect() -> Coroutine[Any, Any, Session]:
             return self._opening.open(
-                guid, service, chosen, timeout, rules, select or self.config.select
+                guid,
+                service,
+                chosen,
+                timeout,
+                rules,
+                select or self.config.select_for(guid, service),
             )
 
         if not wait:

@@ -88,6 +88,27 @@ async def test_the_best_is_chosen_whatever_its_place(
             session.abort()
 
 
+async def test_the_best_is_seen_among_many(relay: RelayServer, bob: Peer) -> None:
+    """Ten milliseconds are seen too (benchmarks/choice.py); asyncio's debug mode blurs that."""
+    for best in (1, 4, 7):
+        delays = [0.035] * 8
+        delays[best] = 0.015
+        async with far(relay, *delays) as there:
+            session = await bob.connect(there.peer.guid, "chat", mode="p2p")
+            assert await host_of(session) == HOSTS[best], str(session.explain())
+            session.abort()
+
+
+async def test_where_another_peer_answers_the_next_is_taken(relay: RelayServer, bob: Peer) -> None:
+    async with far(relay, 0.0, 0.0) as there, Peer(Identity.generate(), relay.url) as other:
+        there.proxies[HOSTS[0]].target = ("127.0.0.1", other._direct.port)
+        session = await bob.connect(there.peer.guid, "chat", mode="p2p")
+        assert await host_of(session) == HOSTS[1]
+        failed = [event for event in session.explain().events if event.what == "failed"]
+        assert other.guid in failed[0].reason
+        session.abort()
+
+
 async def test_known_round_trips_are_used_the_next_time(relay: RelayServer, bob: Peer) -> None:
     async with far(relay, 0.04, 0.0) as there:
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")

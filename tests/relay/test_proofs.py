@@ -8,7 +8,9 @@ import pytest
 
 from peers import Identity, Peer, PeerConfig
 from protocol.codec import encode_location
+from protocol.errors import Code
 from protocol.messages import (
+    Error,
     LocationRecord,
     Mode,
     Ping,
@@ -115,6 +117,55 @@ async def test_a_victim_is_never_disclosed_and_hardly_notices(
         assert await endpoints(relay, asker, attacker.identity.guid, "chat") == 0
         assert len(counts) <= 3
         assert all(size <= 600 for size in counts), counts
+
+
+@pytest.mark.parametrize(
+    ("hosts", "port"),
+    [
+        (("224.0.0.1",), 9),
+        (("ff02::1",), 9),
+        (("0.0.0.0",), 9),
+        (("::",), 9),
+        (("255.255.255.255",), 9),
+        (("localhost",), 9),
+        (("example.org",), 9),
+        (("::ffff:192.0.2.1",), 9),
+        (("2001:DB8::1",), 9),
+        (("fe80::1%eth0",), 9),
+        (("127.0.0.1",), 0),
+        (("127.0.0.1",), 65536),
+        (tuple(f"192.0.2.{last}" for last in range(17)), 9),
+        (tuple(f"10.0.{n // 250}.{n % 250 + 1}" for n in range(1000)), 9),
+    ],
+)
+async def test_endpoints_that_are_none_end_the_registration(
+    hosts: tuple[str, ...], port: int
+) -> None:
+    async with fast_relay() as relay, client(relay.url) as one, registered(relay.url) as other:
+        await one.hello()
+        entries = tuple(one.entry("chat", 1, host, port) for host in hosts)
+        location = encode_location(LocationRecord(1, (ServiceRecord("chat", entries),)))
+        one.send(one.signed_register(location))
+        error = await one.expect(Error)
+        assert error.code in (Code.BAD_MESSAGE, Code.MESSAGE_TOO_LARGE)
+        assert await one.closed()
+        other.send(Ping(7))
+        assert (await other.expect(Pong)).ping == 7, "nobody else notices"
+        assert relay.proofs._working == {}
+
+
+async def test_duplicates_are_proven_once() -> None:
+    async with victim("127.0.57.1") as (port, counts), fast_relay() as relay:
+        async with client(relay.url) as one:
+            await one.hello()
+            entries = (one.entry("chat", 1, "127.0.57.1", port),) * 16
+            record = LocationRecord(1, (ServiceRecord("chat", entries),))
+            one.send(one.signed_register(encode_location(record)))
+            await one.expect(Registered)
+            async with asyncio.timeout(10):
+                while not relay.metrics.proofs["failed"]:
+                    await asyncio.sleep(0.01)
+            assert len(counts) == 1
 
 
 async def test_another_peer_s_endpoint_is_no_proof() -> None:
