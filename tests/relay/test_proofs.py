@@ -155,17 +155,20 @@ async def test_endpoints_that_are_none_end_the_registration(
 
 
 async def test_duplicates_are_proven_once() -> None:
-    async with victim("127.0.57.1") as (port, counts), fast_relay() as relay:
-        async with client(relay.url) as one:
-            await one.hello()
-            entries = (one.entry("chat", 1, "127.0.57.1", port),) * 16
-            record = LocationRecord(1, (ServiceRecord("chat", entries),))
-            one.send(one.signed_register(encode_location(record)))
-            await one.expect(Registered)
-            async with asyncio.timeout(10):
-                while not relay.metrics.proofs["failed"]:
-                    await asyncio.sleep(0.01)
-            assert len(counts) == 1
+    async with (
+        victim("127.0.57.1") as (port, counts),
+        fast_relay() as relay,
+        client(relay.url) as one,
+    ):
+        await one.hello()
+        entries = (one.entry("chat", 1, "127.0.57.1", port),) * 16
+        record = LocationRecord(1, (ServiceRecord("chat", entries),))
+        one.send(one.signed_register(encode_location(record)))
+        await one.expect(Registered)
+        async with asyncio.timeout(10):
+            while not relay.metrics.proofs["failed"]:
+                await asyncio.sleep(0.01)
+        assert len(counts) == 1
 
 
 async def test_another_peer_s_endpoint_is_no_proof() -> None:
