@@ -5,8 +5,9 @@ ever buffered. Nesting is bounded by the MessagePack library (1,024). What leave
 here is validated; inside, types are trusted.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any, TypeVar, Union
 
 import msgpack
 import msgspec
@@ -116,13 +117,23 @@ class ValueReader:
 
 
 class MessageDecoder:
-    """Turns a byte stream into the messages of one table."""
+    """Turns a byte stream into the messages of one table.
+
+    Whole messages are found by skipping, which builds nothing, and decoded straight into their
+    types, which bound what is built. What is in pieces, not known, or at fault goes the slower way
+    through `ValueReader`, which says what is wrong with it.
+    """
 
     def __init__(
         self, table: Mapping[str, type[Message]], max_bytes: int = MAX_MESSAGE_BYTES
     ) -> None:
         self._table = table
+        self._max_bytes = max_bytes
+        self._decode = _decoder(tuple(table.values()))
         self._reader = ValueReader(max_bytes)
+        self._skipper = msgpack.Unpacker()
+        self._whole = b""
+        self._at = 0
 
     def receive(self, data: bytes) -> Iterator[Message | UnknownType]:
         """Feed bytes and yield each message that is whole.
@@ -130,6 +141,28 @@ class MessageDecoder:
         Raises:
             ProtocolViolation: from the iterator, after the messages that came before the fault.
         """
+        if not self._reader.pending and len(data) <= self._max_bytes:
+            skipper, decode = self._skipper, self._decode
+            skip, tell = skipper.skip, skipper.tell
+            skipper.feed(data)
+            base = tell()
+            self._whole, self._at = data, 0
+            view = memoryview(data)
+            while self._at < len(data):
+                begin = self._at
+                try:
+                    skip()
+                    self._at = tell() - base
+                    message = decode(view[begin : self._at])
+                except (msgpack.OutOfData, ValueError, RecursionError):
+                    self._skipper = msgpack.Unpacker()
+                    self._at = begin
+                    break
+                yield message
+            data = self._whole[self._at :]
+            self._whole, self._at = b"", 0
+            if not data:
+                return
         self._reader.feed(data)
         table = self._table
         for value in self._reader:
@@ -140,7 +173,15 @@ class MessageDecoder:
 
         Call it before the iteration of `receive` goes on.
         """
-        return self._reader.rest()
+        if not self._whole:
+            return self._reader.rest()
+        rest, self._at = self._whole[self._at :], len(self._whole)
+        return rest
+
+
+@cache
+def _decoder(classes: tuple[type[Message], ...]) -> Callable[[memoryview], Message]:
+    return msgspec.msgpack.Decoder(Union[classes]).decode  # noqa: UP007
 
 
 def to_message(value: object, table: Mapping[str, type[Message]]) -> Message | UnknownType:

@@ -183,7 +183,7 @@ REFUSALS: list[tuple[str, bytes, Code]] = [
     ("a type that is no string", msgpack.packb({"type": 1}), Code.BAD_MESSAGE),
     ("a key that is no string", b"\x81\x01\x02", Code.BAD_MESSAGE),
     ("a string that is no UTF-8", b"\x81\xa4type\xa1\xff", Code.BAD_MESSAGE),
-    ("an extension type", b"\x82\xa4type\xa4ping\xa1x\xd4\x05\x00", Code.BAD_MESSAGE),
+    ("an extension type", b"\x82\xa4type\xa4ping\xa4ping\xd4\x05\x00", Code.BAD_MESSAGE),
     ("a declared array of 2^32-1", b"\xdd\xff\xff\xff\xff", Code.BAD_MESSAGE),
     ("a declared map of 2^32-1", b"\xdf\xff\xff\xff\xff", Code.BAD_MESSAGE),
     ("2000 nested arrays", b"\x91" * 2000, Code.BAD_MESSAGE),

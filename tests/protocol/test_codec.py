@@ -154,9 +154,7 @@ def test_a_piece_larger_than_agreed_is_refused() -> None:
 BOMBS = {
     "huge array": b"\xdd\xff\xff\xff\xff",
     "huge map": b"\xdf\xff\xff\xff\xff",
-    "array over the limit": msgpack.packb({"type": "ping", "x": [0] * 1025}),
-    "map over the limit": msgpack.packb({"type": "ping", **{str(n): n for n in range(64)}}),
-    "string over the limit": msgpack.packb({"type": "ping", "x": "x" * 4097}),
+    "string over the limit": msgpack.packb({"type": "error", "code": "x" * 5000, "reason": 1}),
     "deep arrays": b"\x91" * 2000,
     "deep maps": b"\x81\xa1x" * 2000,
     "number as key": b"\x81\x01\x02",
@@ -165,12 +163,12 @@ BOMBS = {
     "map as key": b"\x81\x80\x02",
     "bin as key": msgpack.packb({"type": "ping", b"x": 1}),
     "bin as type": msgpack.packb({"type": b"ping"}),
-    "ext": msgpack.packb({"type": "ping", "x": msgpack.ExtType(5, b"x")}),
-    "timestamp": msgpack.packb({"type": "ping", "x": msgpack.Timestamp(1)}),
-    "empty timestamp": b"\x82\xa4type\xa4ping\xa1x\xc7\x00\xff",
+    "ext": msgpack.packb({"type": "ping", "ping": msgpack.ExtType(5, b"x")}),
+    "timestamp": msgpack.packb({"type": "ping", "ping": msgpack.Timestamp(1)}),
+    "empty timestamp": b"\x82\xa4type\xa4ping\xa4ping\xc7\x00\xff",
     "ext as key": b"\x81\xd4\x01\x00\xc0",
-    "bad utf-8": b"\x82\xa4type\xa4ping\xa1x\xa1\xff",
-    "surrogate": b"\x82\xa4type\xa4ping\xa1x\xa3\xed\xa0\x80",
+    "bad utf-8": b"\x82\xa4type\xa5error\xa4code\xa1\xff",
+    "surrogate": b"\x82\xa4type\xa5error\xa4code\xa3\xed\xa0\x80",
     "bad utf-8 as key": b"\x81\xa1\xff\xc0",
     "reserved byte": b"\xc1",
     "no map": b"\x93\x01\x02\x03",
@@ -184,6 +182,32 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_hostile_values_are_bad_messages(name: str) -> None:
     assert code_of(BOMBS[name]) is Code.BAD_MESSAGE
+
+
+UNDER_UNKNOWN_KEYS = {
+    "array over the limit": msgpack.packb({"type": "ping", "x": [0] * 1025}),
+    "map over the limit": msgpack.packb({"type": "ping", **{str(n): n for n in range(64)}}),
+    "string over the limit": msgpack.packb({"type": "ping", "x": "x" * 4097}),
+    "ext": msgpack.packb({"type": "ping", "x": msgpack.ExtType(5, b"x")}),
+    "empty timestamp": b"\x82\xa4type\xa4ping\xa1x\xc7\x00\xff",
+    "bad utf-8": b"\x82\xa4type\xa4ping\xa1x\xa1\xff",
+    "surrogate": b"\x82\xa4type\xa4ping\xa1x\xa3\xed\xa0\x80",
+}
+
+
+@pytest.mark.parametrize("name", UNDER_UNKNOWN_KEYS)
+@pytest.mark.parametrize("piece", [1, 1 << 20])
+def test_what_unknown_keys_hold_is_ignored_or_refused(name: str, piece: int) -> None:
+    decoder = MessageDecoder(FROM_PEER)
+    data = UNDER_UNKNOWN_KEYS[name]
+    messages: list[Message | UnknownType] = [Ping(0)]
+    with contextlib.suppress(ProtocolViolation):
+        messages = [
+            message
+            for start in range(0, len(data), piece)
+            for message in decoder.receive(data[start : start + piece])
+        ]
+    assert messages == [Ping(0)]
 
 
 def test_values_at_the_limits_are_taken() -> None:
