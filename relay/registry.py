@@ -50,6 +50,8 @@ class Registration:
     """When the record came in force."""
     flows: dict[int, Flow] = field(default_factory=dict)
     """Live control connections by flow number; the newest is last."""
+    observed_hosts: frozenset[str] = frozenset()
+    """Where the live flows come from."""
     lost: float | None = None
     """When the last flow was lost; None while there is one."""
     proofs: dict[Endpoint, None] = field(default_factory=dict)
@@ -57,6 +59,10 @@ class Registration:
     closed: bool = False
     """Whether the peer itself closed the last one: then it is offline at once."""
     last_heard: float = 0.0
+
+    def flows_changed(self) -> None:
+        """Call it after every change of `flows`."""
+        self.observed_hosts = frozenset(flow.observed_host for flow in self.flows.values())
 
     @property
     def primary(self) -> Flow | None:
@@ -91,7 +97,7 @@ class Registration:
 
     def observed(self, host: str) -> bool:
         """Whether the peer's own packets come from an address."""
-        return any(flow.observed_host == host for flow in self.flows.values())
+        return host in self.observed_hosts
 
     def proven(self, entry: Entry) -> bool:
         """Whether an endpoint is at an address that the peer's own packets come from, or where the
@@ -115,9 +121,14 @@ class Registration:
             ProtocolViolation: an entry is malformed.
         """
         kept = []
+        hosts = self.observed_hosts
         for signed in entries:
             entry = read_entry(signed)
-            if entry.service == service and entry.phase is not Phase.LEAVING and self.proven(entry):
+            if (
+                entry.service == service
+                and entry.phase is not Phase.LEAVING
+                and (entry.host in hosts or self.proven(entry))
+            ):
                 kept.append(signed)
         return tuple(kept)
 
@@ -187,6 +198,7 @@ class Registry:
                 superseded = [] if old is None else [old]
             known.record, known.services, known.updated = record, services, now
         known.flows[flow.flow] = flow
+        known.flows_changed()
         known.lost = None
         known.closed = False
         return superseded
@@ -211,6 +223,7 @@ class Registry:
         if known is None or known.flows.get(flow.flow) is not flow:
             return None
         del known.flows[flow.flow]
+        known.flows_changed()
         if not known.flows:
             known.lost = now
             known.closed = closed
