@@ -1,5 +1,5 @@
 # make demo   see every mode work      make test   the one gate
-.PHONY: demo test chaos format clean
+.PHONY: demo test lab chaos format clean
 
 PYTHON ?= python3
 BIN = .venv/bin
@@ -22,6 +22,10 @@ test: .venv/.installed
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# The draft's figures between network namespaces; needs root, or a user namespace.
+lab: .venv/.installed
+	$(BIN)/python -m pytest tests/lab -s
 
 # A longer chaos run: SECONDS=600 SEED=… replays one.
 chaos: .venv/.installed

@@ -72,11 +72,14 @@ class Network:
         leaving = self.leaving
         return tuple(sorted(hosts, key=lambda host: host in leaving))
 
-    def flow_sources(self, version: int, *, default: str | None) -> Sequence[str | None]:
+    def flow_sources(
+        self, version: int, *, default: str | None, spread: bool
+    ) -> Sequence[str | None]:
         """Return the addresses to register from, each by a flow of its own.
 
         By default that is the route's own choice (`default` is the address it has led to, where it
-        is known), and one address of every other interface; the configuration may name them.
+        is known), and one address of every other interface; the configuration may name them. With
+        `spread` the others are there even where the routes lead nowhere just now.
         """
         if self._config.sources:
             return self.dial_sources(version)
@@ -87,4 +90,4 @@ class Network:
         }
         by_default = {a.interface for a in self._addresses if a.host == default}
         others = [host for name, host in interfaces.items() if name not in by_default]
-        return [None, *(others if by_default else ())]
+        return [None, *(others if by_default or spread else ())]

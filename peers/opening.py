@@ -10,7 +10,7 @@ from peers.path import PathKind
 from peers.policy import PathFacts, Policy
 from peers.roaming import Roaming
 from peers.session import Session
-from protocol.errors import PathFailed
+from protocol.errors import Code, PathFailed, Refused
 from protocol.messages import Mode
 
 __all__ = ["Opening"]
@@ -49,7 +49,9 @@ class Opening:
                 try:
                     async with asyncio.timeout(_DIRECT):
                         return await self._open(guid, service, mode, timeout, policy, select)
-                except (PathFailed, TimeoutError) as error:
+                except (PathFailed, Refused, TimeoutError) as error:
+                    if isinstance(error, Refused) and error.code is not Code.NO_ENDPOINT:
+                        raise
                     reason = str(error) or f"none within {_DIRECT:g} s"
                     log.info("no direct path, mode auto instead", peer=guid[:8], reason=reason)
                 return await self._open(guid, service, Mode.AUTO, timeout, policy, select)

@@ -99,6 +99,14 @@ class Registration:
             if flow.connection is not None and flow.is_live
         ]
 
+    @property
+    def routed_host(self) -> str | None:
+        """The address that the routes have chosen for us; None where they lead nowhere now."""
+        for flow in self._flows:
+            if flow.source is None and flow.connection is not None and flow.is_live:
+                return flow.connection.local_host
+        return None
+
     def set_sources(self, sources: Sequence[str | None]) -> None:
         """Keep one flow for each of these local addresses, up to `MAX_FLOWS`, and no other."""
         wanted = list(dict.fromkeys(sources))[:MAX_FLOWS]

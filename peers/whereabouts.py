@@ -57,6 +57,9 @@ class Whereabouts:
         async for snapshot in source.changes():
             gone, new = self.network.update(snapshot)
             if not gone and not new:
+                if self._tell():  # A flag has changed: an address is deprecated now.
+                    self._roaming.tell_locations()
+                    self._publish()
                 continue
             if not first:
                 self._registration.network_changed(gone)
@@ -105,7 +108,11 @@ class Whereabouts:
 
     def _set_sources(self) -> None:
         relay = self._registration.address.host
-        current = self._registration.current
-        default = current.local_host if current is not None else None
+        # Only the flow that the routes have chosen says where they lead: a standby that has just
+        # come must not count, or the two would take turns.
+        default = self._registration.routed_host
         version = 6 if ":" in (default or relay) else 4
-        self._registration.set_sources(self.network.flow_sources(version, default=default))
+        sources = self.network.flow_sources(
+            version, default=default, spread=bool(self._registration.connections)
+        )
+        self._registration.set_sources(sources)

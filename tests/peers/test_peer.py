@@ -15,6 +15,7 @@ from peers import (
     IdentityError,
     Mode,
     PathFailed,
+    PathKind,
     Peer,
     PeerConfig,
     PeerOffline,
@@ -79,12 +80,20 @@ async def test_who_is_not_allowed_is_refused_with_the_reason(
         await bob.connect(alice.guid, "chat", mode=mode)
 
 
-async def test_who_discloses_to_nobody_is_reached_in_central_only(alice: Peer, bob: Peer) -> None:
+async def test_who_discloses_to_nobody_is_reached_through_the_relay_only(
+    alice: Peer, bob: Peer
+) -> None:
     listener = alice.listen("chat", disclose="nobody")
     await alice.published()
-    for mode in (Mode.P2P, Mode.COMBINED):
+    for mode, policy in ((Mode.P2P, ""), (Mode.COMBINED, "only direct")):
         with pytest.raises(Refused, match="central"):
-            await bob.connect(alice.guid, "chat", mode=mode)
+            await bob.connect(alice.guid, "chat", mode=mode, policy=policy)
+    session = await bob.connect(alice.guid, "chat", mode=Mode.COMBINED)
+    assert session.mode is Mode.AUTO
+    assert session.path is not None
+    assert session.path.kind is PathKind.RELAYED
+    await anext(listener)
+    session.abort()
     session = await bob.connect(alice.guid, "chat", mode=Mode.CENTRAL)
     await session.send(b"hello")
     assert await (await anext(listener)).receive() == b"hello"
