@@ -90,4 +90,4 @@ class Network:
         }
         by_default = {a.interface for a in self._addresses if a.host == default}
         others = [host for name, host in interfaces.items() if name not in by_default]
-        return [None, *(others if by_default or spread else ())]
+        return [None, *(others if by_default or (spread and default is None) else ())]

@@ -195,3 +195,17 @@ def test_a_config_names_the_word_of_a_policy(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "peer.toml" in done.stderr
     assert "'dirct'" in done.stderr
+
+
+def test_flows_are_one_for_each_way_into_the_network() -> None:
+    network = Network(PeerConfig())
+    wifi = LocalAddress("192.0.2.1", "wlan0", 2, 4, 24)
+    cellular = LocalAddress("198.51.100.1", "wwan0", 3, 4, 24)
+    six = LocalAddress("2001:db8::1", "wlan0", 2, 6, 64)
+    network.update([wifi, cellular, six])
+    assert network.flow_sources(4, default=wifi.host, spread=True) == [None, cellular.host]
+    assert network.flow_sources(4, default=cellular.host, spread=True) == [None, wifi.host]
+    assert network.flow_sources(4, default=None, spread=False) == [None], "nothing is known yet"
+    spread = network.flow_sources(4, default=None, spread=True)
+    assert set(spread) == {None, wifi.host, cellular.host}, "the routes lead nowhere just now"
+    assert network.flow_sources(4, default="127.0.0.1", spread=True) == [None], "a relay right here"
