@@ -13,9 +13,10 @@ from collections.abc import Iterator
 
 from tests.lab.network import Network, network
 
-__all__ = ["IP1", "IP2", "SERVER", "Draft", "draft"]
+__all__ = ["CN3_AT_MR3", "IP1", "IP2", "SERVER", "Draft", "draft"]
 
 IP1, IP2, SERVER = "10.1.0.10", "10.2.0.10", "10.9.0.2"
+CN3_AT_MR3 = "10.5.0.10"
 
 
 class Draft:
@@ -39,6 +40,17 @@ class Draft:
         core.ip("route", "add", "10.2.0.0/24", "via", "10.102.0.2")
         mr1.ip("route", "add", "default", "via", "10.101.0.1")
         mr2.ip("route", "add", "default", "via", "10.102.0.1")
+        # CN3 can move too, to MR3.
+        made.host("mr3")
+        made.link("core", "10.103.0.1/24", "mr3", "10.103.0.2/24")
+        made["mr3"].forward()
+        made["mr3"].ip("route", "add", "default", "via", "10.103.0.1")
+        core.ip("route", "add", "10.5.0.0/24", "via", "10.103.0.2")
+        made.link("mr3", "10.5.0.1/24", "cn3", "")
+        made["cn3"].ip("link", "set", "mr3", "down")
+        # What comes from an address of MN1 leaves over the network of that address.
+        for table, address in (("1", IP1), ("2", IP2)):
+            made["mn1"].ip("rule", "add", "from", address, "table", table)
         made["mn1"].ip("link", "set", "mr1", "down")
         made["mn1"].ip("link", "set", "mr2", "down")
 
@@ -49,6 +61,8 @@ class Draft:
         mn1.ip("link", "set", router, "up")
         mn1.ip("address", "replace", f"{address}/24", "dev", router)
         mn1.ip("route", "replace", "default", "via", gateway, "dev", router)
+        table = {"mr1": "1", "mr2": "2"}[router]
+        mn1.ip("route", "replace", "default", "via", gateway, "dev", router, "table", table)
 
     def detach(self, router: str) -> None:
         """MN1 leaves a router: the link is gone, and its address with it."""
@@ -62,9 +76,35 @@ class Draft:
         mn1, mr1, mr2 = net["mn1"], net["mr1"], net["mr2"]
         mn1.ip("address", "add", f"{IP1}/32", "dev", "lo", "preferred_lft", "0")
         self.attach("mr2")
+        mn1.ip("route", "replace", "default", "via", "10.2.0.1", "dev", "mr2", "table", "1")
         mr2.ip("route", "replace", f"{IP1}/32", "via", IP2)
         mr1.ip("route", "replace", f"{IP1}/32", "via", "10.12.0.2")
         self.detach("mr1")
+
+    def also(self, router: str) -> None:
+        """MN1 comes to a second router; its default route stays where it is."""
+        routes = self.net["mn1"].ip("route", "show", "default").split()
+        self.attach(router)
+        old = routes[routes.index("via") + 1]
+        self.net["mn1"].ip("route", "replace", "default", "via", old)
+
+    def silence(self, router: str) -> None:
+        """A router drops everything, and tells nobody."""
+        self.net[router].run("sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward")
+
+    def move_caller(self) -> None:
+        """CN3 leaves its network for MR3."""
+        cn3 = self.net["cn3"]
+        cn3.ip("address", "flush", "dev", "core")
+        cn3.ip("link", "set", "core", "down")
+        cn3.ip("link", "set", "mr3", "up")
+        cn3.ip("address", "add", f"{CN3_AT_MR3}/24", "dev", "mr3")
+        cn3.ip("route", "replace", "default", "via", "10.5.0.1")
+
+    def filter(self, subnet: str) -> None:
+        """Nothing passes between a correspondent's subnet and MN1's networks."""
+        for there in ("10.1.0.0/24", "10.2.0.0/24"):
+            self.net["core"].ip("rule", "add", "from", subnet, "to", there, "blackhole")
 
     def end_anchor(self) -> None:
         """IP1 is not routed to MN1 any more."""

@@ -129,6 +129,80 @@ def test_bouncing_between_two_routers(lab: Draft, tmp_path: Path) -> None:
         print(f"bouncing: {cn1.sent} messages, longest gap {gap * 1e3:.0f} ms")
 
 
+@pytest.mark.parametrize("mode", ["p2p", "central", "auto"])
+def test_the_caller_moves_and_then_both_at_once(lab: Draft, tmp_path: Path, mode: str) -> None:
+    net = lab.net
+    with (
+        relay(net["server"], tmp_path),
+        echo(net["mn1"], tmp_path) as guid,
+        talk(lab, "cn3", tmp_path, guid, mode) as cn3,
+    ):
+        lab.move_caller()
+        cn3.more(200)
+        lab.detach("mr1")
+        net["cn3"].ip("address", "flush", "dev", "mr3")
+        lab.attach("mr2")
+        net["cn3"].ip("address", "add", "10.5.0.11/24", "dev", "mr3")
+        net["cn3"].ip("route", "replace", "default", "via", "10.5.0.1")
+        cn3.more(200)
+        if mode != "central":
+            cn3.moves_to(IP2)
+        gap = cn3.finish()
+        print(f"both move, {mode}: {cn3.sent} messages, longest gap {gap * 1e3:.0f} ms")
+
+
+def test_one_of_two_networks_goes_silent_without_a_word(lab: Draft, tmp_path: Path) -> None:
+    net = lab.net
+    lab.also("mr2")
+    with (
+        relay(net["server"], tmp_path),
+        echo(net["mn1"], tmp_path) as guid,
+        talk(lab, "cn1", tmp_path, guid, "p2p") as cn1,
+    ):
+        used = next(host for host in (IP1, IP2) if host in net["cn1"].remote_hosts())
+        lab.silence("mr1" if used == IP1 else "mr2")
+        cn1.moves_to(IP2 if used == IP1 else IP1)
+        # A new caller is not hindered by the flow that leads nowhere.
+        with talk(lab, "cn3", tmp_path, guid, "combined") as cn3:
+            cn3.finish()
+        gap = cn1.finish()
+        print(f"silent network: {cn1.sent} messages, longest gap {gap * 1e3:.0f} ms")
+
+
+def test_direct_sessions_do_not_miss_the_server(lab: Draft, tmp_path: Path) -> None:
+    net = lab.net
+    with (
+        relay(net["server"], tmp_path),
+        echo(net["mn1"], tmp_path) as guid,
+        talk(lab, "cn1", tmp_path, guid, "auto") as cn1,
+    ):
+        cn1.moves_to(IP1)
+        net["core"].ip("link", "set", "server", "down")
+        cn1.more(500)
+        lab.detach("mr1")
+        lab.attach("mr2")
+        # Nobody can tell CN1 where MN1 is now, but MN1 itself: it dials.
+        cn1.more(200)
+        gap = cn1.finish()
+        print(f"without the server: {cn1.sent} messages, longest gap {gap * 1e3:.0f} ms")
+
+
+@pytest.mark.parametrize("mode", ["auto", "combined"])
+def test_only_the_relay_serves_where_the_direct_path_is_filtered(
+    lab: Draft, tmp_path: Path, mode: str
+) -> None:
+    net = lab.net
+    lab.filter("10.4.0.0/24")
+    with (
+        relay(net["server"], tmp_path),
+        echo(net["mn1"], tmp_path) as guid,
+        talk(lab, "cn3", tmp_path, guid, mode) as cn3,
+    ):
+        cn3.more(200)
+        assert net["cn3"].remote_hosts() == {SERVER}
+        cn3.finish()
+
+
 def test_without_any_network_for_a_while(lab: Draft, tmp_path: Path) -> None:
     net = lab.net
     with (
