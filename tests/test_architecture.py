@@ -30,6 +30,7 @@ PURE = {
     "msgpack",
     "msgspec",
     "protocol",
+    "re",
     "typing",
 }
 """All that protocol may import: a list of what is allowed notices what nobody thought to forbid."""
