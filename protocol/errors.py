@@ -11,6 +11,7 @@ __all__ = [
     "ConnectionClosed",
     "IdentityError",
     "LimitExceeded",
+    "NameServerUnavailable",
     "PathFailed",
     "PeerOffline",
     "ProtocolViolation",
@@ -22,6 +23,7 @@ __all__ = [
     "SessionLost",
     "UnknownPeer",
     "UnknownService",
+    "UpdateRefused",
     "WrongIdentity",
     "error_for",
 ]
@@ -133,6 +135,15 @@ class WrongIdentity(RoamRelayError):
 
 class RelayUnavailable(RoamRelayError):
     """The relay cannot be reached, or refuses this peer for good (`code` says why)."""
+
+
+class NameServerUnavailable(RoamRelayError):
+    """No name server gave an answer that can be used: silence, or an error of its own."""
+
+
+class UpdateRefused(RoamRelayError):
+    """A name server refused a registration by dynamic DNS. Says which of its codes, and the next
+    step."""
 
 
 class UnknownPeer(RoamRelayError):

@@ -103,7 +103,7 @@ async def test_where_another_peer_answers_the_next_is_taken(relay: RelayServer, 
 
 
 async def test_known_round_trips_are_used_the_next_time(relay: RelayServer, bob: Peer) -> None:
-    async with far(relay, 0.4, 0.0) as there:
+    async with far(relay, 0.06, 0.0) as there:
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")
         assert await host_of(session) == HOSTS[1]
         session.abort()

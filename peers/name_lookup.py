@@ -1,0 +1,221 @@
+"""Where a peer is, as the DNS has it: asked, checked for its form, and kept for a while.
+
+The DNS is a hint: resolvers keep answers too long, and anybody may forge them. Entries that a peer
+has signed are passed on to be checked where they are used; addresses without any are tried and
+must prove themselves like all others. Source: the draft §4.1; RFC 2782; RFC 8767 for answers that
+are too old.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import dns.message
+import dns.rcode
+import dns.rdatatype
+
+from peers import name_server
+from peers.ddns_config import DdnsConfig
+from peers.name_server import NameServer
+from protocol.dns_records import (
+    ZoneRecord,
+    parse_zone,
+    peer_name,
+    read_entry_text,
+    read_zone_record,
+    service_name,
+)
+from protocol.endpoint import Endpoint, SignedEntry
+from protocol.errors import (
+    NameServerUnavailable,
+    ProtocolViolation,
+    UnknownPeer,
+    UnknownService,
+)
+
+__all__ = ["Found", "NameLookup", "find_primary", "read_published"]
+
+_MAX_KEPT = 1024
+"""Answers that are kept; beyond it the one used longest ago goes."""
+_STALE_AFTER = 1.8
+"""Seconds after which an old answer is used while the servers are silent (RFC 8767 §5)."""
+_MAX_TTL = 300
+"""Seconds: nobody who moves is where he was for longer."""
+_MAX_HINTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a service is, as the DNS has it."""
+
+    signed: tuple[SignedEntry, ...]
+    """Unchecked. Where there are any, nothing else counts."""
+    hints: tuple[Endpoint, ...]
+    """What other tools have registered: the endpoints of SRV records without signed entries."""
+    lifetime: float
+    """Seconds for which this may be used."""
+    stale: bool = False
+    """No server has answered: this is older than its lifetime."""
+
+    @property
+    def known(self) -> tuple[SignedEntry | Endpoint, ...]:
+        """What can be dialed, the first choice first."""
+        return self.signed or self.hints
+
+
+class NameLookup:
+    """Looks peers up for one peer, and keeps what it has found."""
+
+    def __init__(self, config: DdnsConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._config = config
+        self._zone = parse_zone(config.zone)
+        self._clock = clock
+        self._kept: OrderedDict[tuple[str, str], tuple[Found, float]] = OrderedDict()
+        """An answer, and when it came."""
+
+    async def find(self, guid: str, service: str, *, fresh: bool = False) -> Found:
+        """Return where a service of a peer is. `fresh` asks the zone's own server, whatever is
+        kept: for a session that has lost its path, and where what was kept has led nowhere.
+
+        Raises:
+            UnknownPeer, UnknownService: the zone has no such name.
+            NameServerUnavailable: no server answers, and nothing is kept.
+        """
+        key = guid, service
+        kept = self._kept.get(key)
+        age = self._clock() - kept[1] if kept else 0.0
+        if kept and not fresh and age < kept[0].lifetime:
+            self._kept.move_to_end(key)
+            return kept[0]
+        usable = kept is not None and age < kept[0].lifetime + self._config.stale
+        try:
+            found = await self._ask(
+                guid,
+                service,
+                await self._servers(fresh),
+                min(self._config.timeout, _STALE_AFTER) if usable else self._config.timeout,
+            )
+        except (UnknownPeer, UnknownService):
+            self._kept.pop(key, None)
+            raise
+        except NameServerUnavailable:
+            if kept is None or not usable:
+                raise
+            return Found(kept[0].signed, kept[0].hints, 0.0, stale=True)
+        self._kept[key] = found, self._clock()
+        self._kept.move_to_end(key)
+        if len(self._kept) > _MAX_KEPT:
+            self._kept.popitem(last=False)
+        return found
+
+    def distrust(self, guid: str, service: str) -> None:
+        """Something in a kept answer has failed: ask again the next time. It stays at hand for the
+        case that no server answers."""
+        if kept := self._kept.get((guid, service)):
+            found = kept[0]
+            self._kept[guid, service] = Found(found.signed, found.hints, 0.0), kept[1]
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    async def _servers(self, fresh: bool) -> tuple[NameServer, ...]:
+        config = self._config
+        own = (NameServer.parse(config.server),) if config.server else ()
+        named = tuple(map(NameServer.parse, config.nameservers))
+        if fresh and own:
+            return (*own, *named)
+        return named or own or await name_server.system_servers()
+
+    async def _ask(
+        self, guid: str, service: str, servers: Sequence[NameServer], timeout: float
+    ) -> Found:
+        name = service_name(service, guid, self._zone)
+
+        async def ask(name: str, kind: str) -> dns.message.Message:
+            return await name_server.ask(servers, name, kind, timeout)
+
+        texts, services = await _all(ask(name, "TXT"), ask(name, "SRV"))
+        signed = tuple(
+            one
+            for data in _data(texts, "TXT")
+            if (one := read_entry_text(data.strings)) is not None
+        )
+        lifetime = float(min((_ttl(texts), _ttl(services), _MAX_TTL)))
+        if signed:
+            return Found(signed, (), lifetime)
+        records = sorted(_data(services, "SRV"), key=lambda one: (one.priority, -one.weight))
+        hints: list[Endpoint] = []
+        for record in records[:_MAX_HINTS]:
+            if record.target.to_text() == ".":
+                continue
+            target = record.target.to_text(omit_final_dot=True)
+            for kind, answer in zip(
+                ("AAAA", "A"), await _all(ask(target, "AAAA"), ask(target, "A")), strict=True
+            ):
+                for data in _data(answer, kind):
+                    try:
+                        hints.append(Endpoint.parse(data.address, record.port))
+                    except ProtocolViolation:
+                        continue
+        if hints:
+            return Found((), tuple(dict.fromkeys(hints))[:_MAX_HINTS], lifetime)
+        if (await ask(peer_name(guid, self._zone), "TXT")).rcode() == dns.rcode.NXDOMAIN:
+            raise UnknownPeer(f"{self._zone} has nobody with this GUID")
+        raise UnknownService(f"{self._zone} has no {service} of this peer")
+
+
+async def read_published(
+    server: NameServer, guid: str, zone: str, timeout: float
+) -> tuple[ZoneRecord, str] | None:
+    """Return what a peer's own TXT record says at the zone's server, and its text as an update
+    must name it; None where there is none.
+
+    Raises:
+        NameServerUnavailable: the server does not answer.
+    """
+    answer = await name_server.ask((server,), peer_name(guid, zone), "TXT", timeout)
+    for data in _data(answer, "TXT"):
+        record = read_zone_record(data.strings)
+        if record is not None:
+            return record, data.to_text()
+    return None
+
+
+async def find_primary(config: DdnsConfig) -> NameServer:
+    """Return the server that takes a zone's updates: the configured one, or the one that its SOA
+    record names (RFC 2136 §4).
+
+    Raises:
+        NameServerUnavailable: nobody knows.
+    """
+    if config.server:
+        return NameServer.parse(config.server)
+    servers = tuple(map(NameServer.parse, config.nameservers))
+    servers = servers or await name_server.system_servers()
+    zone = parse_zone(config.zone)
+    answer = await name_server.ask(servers, zone, "SOA", config.timeout)
+    for data in _data(answer, "SOA"):
+        return NameServer(data.mname.to_text(omit_final_dot=True))
+    raise NameServerUnavailable(f"{zone} is no zone: it has no SOA record")
+
+
+async def _all(*questions: Any) -> list[dns.message.Message]:
+    """Ask at once; the first fault cancels the others, and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(question) for question in questions]
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+    return [task.result() for task in running]
+
+
+def _data(answer: dns.message.Message, kind: str) -> list[Any]:
+    """Return the data of one type in an answer: aliases (CNAME) were followed by the server."""
+    wanted = dns.rdatatype.from_text(kind)
+    return [cast(Any, one) for rrset in answer.answer if rrset.rdtype == wanted for one in rrset]
+
+
+def _ttl(answer: dns.message.Message) -> int:
+    return min((int(rrset.ttl) for rrset in answer.answer), default=_MAX_TTL)

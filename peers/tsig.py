@@ -1,0 +1,147 @@
+"""Transaction signatures (RFC 8945) on a clock that can be corrected.
+
+dnspython signs and checks by the system's clock alone. A host whose clock is wrong, and there are
+many without a battery, must be able to learn the server's time and sign by it.
+"""
+
+import hmac
+import struct
+from dataclasses import dataclass
+from typing import Any, cast
+
+import dns.exception
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+import dns.rdtypes.ANY.TSIG
+import dns.tsig
+import dns.wire
+
+from protocol.errors import NameServerUnavailable, UpdateRefused
+
+__all__ = ["ClockIsWrong", "Signed", "open_answer", "sign"]
+
+_FUDGE = 300
+_HASHES = {
+    dns.tsig.HMAC_SHA256: "sha256",
+    dns.tsig.HMAC_SHA384: "sha384",
+    dns.tsig.HMAC_SHA512: "sha512",
+}
+_HINTS = {
+    dns.rcode.BADKEY: "the server does not know this key: is it for this zone and server?",
+    dns.rcode.BADSIG: "the secret differs from the server's: get the key anew",
+    dns.rcode.BADTRUNC: "the server cuts signatures shorter",
+}
+
+
+class ClockIsWrong(NameServerUnavailable):
+    """The server's clock differs from ours by too much; `server_time` is its own, in seconds."""
+
+    def __init__(self, server_time: int) -> None:
+        super().__init__("this host's clock differs from the name server's by over 5 minutes")
+        self.server_time = server_time
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A message with its signature, as it travels."""
+
+    wire: bytes
+    mac: bytes
+
+
+def sign(message: dns.message.Message, key: dns.tsig.Key, now: float) -> Signed:
+    """Sign a message as of `now`, in seconds since 1970."""
+    wire = message.to_wire(max_size=65_535 - 512)
+    blank = cast(Any, dns.rdtypes.ANY.TSIG.TSIG)(
+        dns.rdataclass.ANY,
+        dns.rdatatype.TSIG,
+        key.algorithm,
+        int(now),
+        _FUDGE,
+        b"",
+        message.id,
+        dns.rcode.NOERROR,
+        b"",
+    )
+    rdata, _ = cast(Any, dns.tsig.sign)(wire, key, blank, int(now))
+    data: bytes = rdata.to_wire()
+    record: bytes = (key.name.to_wire() or b"") + struct.pack(
+        "!HHIH", dns.rdatatype.TSIG, dns.rdataclass.ANY, 0, len(data)
+    )
+    (additional,) = struct.unpack("!H", wire[10:12])
+    wire = wire[:10] + struct.pack("!H", additional + 1) + wire[12:] + record + data
+    return Signed(wire, rdata.mac)
+
+
+def open_answer(
+    wire: bytes, query: dns.message.Message, signed: Signed, key: dns.tsig.Key, now: float
+) -> dns.message.Message:
+    """Read the answer to a signed message; `now` is the time by which that was signed.
+
+    Raises:
+        ClockIsWrong: the server says so, and has signed it.
+        UpdateRefused: the server does not take the key or the signature.
+        NameServerUnavailable: malformed, not the answer, or not signed by the server.
+    """
+    try:
+        answer = dns.message.from_wire(wire, keyring=False)
+        if not query.is_response(answer):
+            raise NameServerUnavailable("the name server answered something else")
+        if answer.tsig is None:
+            raise NameServerUnavailable(
+                f"the name server's answer ({dns.rcode.to_text(answer.rcode())}) is not signed"
+            )
+        rdata = cast(dns.rdtypes.ANY.TSIG.TSIG, answer.tsig[0])
+        start = _start_of_last(wire)
+        if rdata.error in _HINTS:
+            # Neither can be signed: the server has no key to do it with.
+            code = dns.rcode.Rcode(rdata.error)
+            raise UpdateRefused(f"{dns.rcode.to_text(code, tsig=True)}: {_HINTS[code]}")
+        if rdata.error == dns.rcode.BADTIME:
+            _check_bad_time(wire, start, rdata, signed, key)
+            raise ClockIsWrong(int.from_bytes(rdata.other[:6], "big"))
+        cast(Any, dns.tsig.validate)(
+            wire, key, answer.tsig.name, rdata, int(now), signed.mac, start
+        )
+    except dns.exception.DNSException as error:
+        raise NameServerUnavailable(
+            f"the name server's answer cannot be used: {error or type(error).__name__}"
+        ) from None
+    return answer
+
+
+def _start_of_last(wire: bytes) -> int:
+    """Return where the last record begins: the TSIG record, or the message is malformed."""
+    parser = dns.wire.Parser(wire)
+    _, _, questions, *records = parser.get_struct("!HHHHHH")
+    for _ in range(questions):
+        parser.get_name()
+        parser.get_bytes(4)
+    start = parser.current
+    for _ in range(sum(records)):
+        start = parser.current
+        parser.get_name()
+        *_, length = parser.get_struct("!HHIH")
+        parser.get_bytes(length)
+    return start
+
+
+def _check_bad_time(wire: bytes, start: int, rdata: Any, signed: Signed, key: dns.tsig.Key) -> None:
+    """Check the signature of an answer with BADTIME, which dnspython does not do: whoever could
+    forge it would get a message that is signed for a time to come (RFC 8945 §5.2.3)."""
+    (additional,) = struct.unpack("!H", wire[10:12])
+    time = struct.pack("!HIH", rdata.time_signed >> 32, rdata.time_signed & 0xFFFFFFFF, rdata.fudge)
+    parts = (
+        struct.pack("!H", len(signed.mac)) + signed.mac,
+        struct.pack("!H", rdata.original_id) + wire[2:10] + struct.pack("!H", additional - 1),
+        wire[12:start],
+        key.name.to_digestable() + struct.pack("!HI", dns.rdataclass.ANY, 0),
+        key.algorithm.to_digestable() + time,
+        struct.pack("!HH", rdata.error, len(rdata.other)) + rdata.other,
+    )
+    ours = hmac.digest(key.secret, b"".join(parts), _HASHES[key.algorithm])
+    if len(rdata.other) != 6 or not hmac.compare_digest(ours, rdata.mac):
+        raise NameServerUnavailable("an answer about our clock that the name server has not signed")
