@@ -2,6 +2,7 @@
 
 from peers.candidate import Candidate
 from peers.config import ConfigError, PeerConfig
+from peers.ddns_config import DdnsConfig, DdnsConfigError
 from peers.identity import Identity
 from peers.listener import Listener
 from peers.location import Located
@@ -20,6 +21,7 @@ from protocol.errors import (
     ConnectionClosed,
     IdentityError,
     LimitExceeded,
+    NameServerUnavailable,
     PathFailed,
     PeerOffline,
     ProtocolViolation,
@@ -31,6 +33,7 @@ from protocol.errors import (
     SessionLost,
     UnknownPeer,
     UnknownService,
+    UpdateRefused,
     WrongIdentity,
 )
 from protocol.messages import Mode, PeerState
@@ -42,6 +45,8 @@ __all__ = [
     "Code",
     "ConfigError",
     "ConnectionClosed",
+    "DdnsConfig",
+    "DdnsConfigError",
     "Endpoint",
     "Explanation",
     "Identity",
@@ -50,6 +55,7 @@ __all__ = [
     "Listener",
     "Located",
     "Mode",
+    "NameServerUnavailable",
     "PathChanged",
     "PathFailed",
     "PathKind",
@@ -74,5 +80,6 @@ __all__ = [
     "TraceEvent",
     "UnknownPeer",
     "UnknownService",
+    "UpdateRefused",
     "WrongIdentity",
 ]

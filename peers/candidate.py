@@ -28,7 +28,8 @@ class Candidate:
     source: str | None = None
     """The local address to dial from; None leaves it to the routes."""
     phase: Phase = Phase.PREFERRED
-    provenance: Provenance = Provenance.INTERFACE
+    provenance: Provenance | None = Provenance.INTERFACE
+    """None: nobody has signed it; it is a hint, and proves itself or not."""
     seq: int = 0
     """Of the location record: milliseconds since 1970 where the peer's clock is right."""
     round_trip: float | None = None
@@ -86,15 +87,18 @@ class RoundTrips:
 
 
 def open_candidates(
-    guid: str, service: str, signed: Iterable[SignedEntry], *, established: bool
+    guid: str, service: str, known: Iterable[SignedEntry | Endpoint], *, established: bool
 ) -> tuple[list[Candidate], list[str]]:
-    """Check signed entries; return the candidates by phase and recency, and what was dropped.
+    """Check what is known; return the candidates by phase and recency, and what was dropped.
 
     Endpoints that are `leaving` are for established sessions only (the draft's IP1 after the move).
     """
     kept: dict[Endpoint, Candidate] = {}
     dropped = []
-    for one in signed:
+    for one in known:
+        if isinstance(one, Endpoint):
+            kept.setdefault(one, Candidate(one, None, Phase.NEW, None))
+            continue
         try:
             entry = open_entry(guid, one)
         except ProtocolViolation as error:

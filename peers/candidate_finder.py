@@ -48,7 +48,7 @@ class CandidateFinder:
                     session.trace.note("dropped", candidate, reason=f"policy '{rule}'")
         candidates = self._ordered(session, candidates)
         for candidate in candidates:
-            facts = f"{candidate.phase}, {candidate.provenance}"
+            facts = f"{candidate.phase}, {candidate.provenance or 'not signed'}"
             session.trace.note(
                 "candidate", candidate, round_trip=candidate.round_trip, reason=facts
             )

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from peers.ddns_config import DdnsConfig
 from peers.policy import Policy
 from peers.upgrade import Carrier
 from protocol.errors import RoamRelayError
@@ -25,7 +26,11 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """All that can be configured. Times are seconds."""
 
     relay: str | None = None
-    """`http://HOST:PORT` or `https://HOST:PORT`."""
+    """`http://HOST:PORT` or `https://HOST:PORT`; or `dns:DOMAIN`, whose SRV records name it."""
+    ddns: DdnsConfig | None = None
+    """Registration and lookup by dynamic DNS, beside the relay or in its place (docs/ddns.md)."""
+    lookup: Literal["relay", "dns"] = "relay"
+    """Who is asked first in mode `p2p`; the other one is the fallback."""
     relay_guid: Guid | None = None
     """The relay's GUID where only that relay will do: else any relay at the URL is believed."""
     relay_ca: str | None = None

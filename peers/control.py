@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, assert_never
 
 from peers.streams import Stream, host_of
+from peers.upgrade import RelayAddress
 from protocol.codec import MessageDecoder, UnknownType, encode, encode_location
 from protocol.errors import (
     Code,
@@ -65,6 +66,7 @@ class ControlConnection:
         agent: str,
         on_request: Callable[["ControlConnection", ServiceRequestFrom], None],
         on_peer_event: Callable[[PeerEvent], None],
+        address: RelayAddress,
         relay_guid: str | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -76,6 +78,8 @@ class ControlConnection:
         self._agent = agent
         self._on_request = on_request
         self._on_peer_event = on_peer_event
+        self.address = address
+        """Where this relay is."""
         self._expected_relay = relay_guid
         self._nonce = os.urandom(32)
         self._decoder = MessageDecoder(FROM_RELAY)

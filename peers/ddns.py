@@ -186,7 +186,7 @@ class DdnsRegistration:
             sets = location_record_sets(self._guid, self._zone, seq, services)
             message = self._update(self._followed, sets)
             # Until there is an answer, the zone may hold either.
-            self._known, self._highest = False, seq
+            highest, self._known, self._highest = self._highest, False, seq
             answer = await name_server.update(
                 server, message, self._key, self._clock, self._config.timeout
             )
@@ -196,6 +196,7 @@ class DdnsRegistration:
                 self._followed, self._known = (record, zone_record_text(record)), True
                 log.info("registered", zone=self._zone, seq=seq, server=str(server))
                 return
+            self._highest = highest
             if code not in _CONFLICTS:
                 hint = _NEXT_STEP.get(code, "")
                 raise UpdateRefused(

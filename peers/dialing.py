@@ -34,6 +34,8 @@ __all__ = ["Attempt", "Dialer", "Made", "discard"]
 
 _PATIENCE = 0.2
 """Seconds for which a better candidate may come after the first one (design §6)."""
+_OTHER_WAY = 2.0
+"""Seconds to wait for a relay that is not there, where the DNS can be asked too."""
 _SILENT = 2.0
 """Seconds for a proven candidate to answer the hello, where there is another one to ask."""
 
@@ -115,7 +117,7 @@ class Dialer:
             lambda number: ServiceRequestTo(
                 number, guid, service, mode, session_id, entries, timeout, resume
             ),
-            timeout,
+            min(timeout, _OTHER_WAY) if self._config.ddns is not None else timeout,
         )
         if response.code is not None:
             raise error_for(
@@ -239,7 +241,7 @@ class Dialer:
         proof = self._identity.sign(CONTEXT_PLANE, relay_key, ticket.encode())
         signature = base64.urlsafe_b64encode(proof).decode().rstrip("=")
         return await open_upgraded(
-            self._registration.address,
+            connection.address,
             f"/v1/plane/{ticket}?guid={self._identity.guid}&signature={signature}",
             self._config.carrier,
             spawn=self._spawn,

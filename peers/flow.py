@@ -17,6 +17,7 @@ from peers.backoff import backoff
 from peers.config import PeerConfig
 from peers.control import ControlConnection
 from peers.log import log
+from peers.relay_location import RelayLocation
 from peers.upgrade import RelayAddress, Spawn, open_upgraded
 from protocol.errors import Code, RelayUnavailable, RoamRelayError, WrongIdentity
 from protocol.identity import Identity
@@ -70,7 +71,7 @@ class Flow:
         *,
         identity: Identity,
         instance: bytes,
-        address: RelayAddress,
+        where: RelayLocation,
         config: PeerConfig,
         owner: FlowOwner,
         spawn: Spawn,
@@ -80,7 +81,7 @@ class Flow:
         self.source = source
         self._identity = identity
         self._instance = instance
-        self._address = address
+        self._where = where
         self._config = config
         self._owner = owner
         self._spawn = spawn
@@ -201,9 +202,19 @@ class Flow:
             raise
 
     async def _attempt_from(self, source: str | None) -> ControlConnection:
+        addresses = await self._where.addresses()
+        for address in addresses:
+            try:
+                return await self._register_at(address, source)
+            except RelayUnavailable as error:
+                if error.code not in (None, Code.RESTARTING) or address is addresses[-1]:
+                    raise
+        raise AssertionError("there is always an address")
+
+    async def _register_at(self, address: RelayAddress, source: str | None) -> ControlConnection:
         config = self._config
         stream = await open_upgraded(
-            self._address,
+            address,
             "/v1/control",
             config.carrier,
             spawn=self._spawn,
@@ -219,6 +230,7 @@ class Flow:
             agent=AGENT,
             on_request=self._owner.on_request,
             on_peer_event=self._owner.on_peer_event,
+            address=address,
             relay_guid=config.relay_guid,
         )
         try:
@@ -231,7 +243,7 @@ class Flow:
             connection.close()
             raise RelayUnavailable("closed")
         self.connection = connection
-        log.info("registered", relay=str(self._address), source=connection.local_host)
+        log.info("registered", relay=str(address), source=connection.local_host)
         self._owner.flow_up(self)
         return connection
 
@@ -239,7 +251,7 @@ class Flow:
         """Return this host's addresses of the relay's family, but those that lead nowhere."""
         family: int | None = None
         try:
-            relay = ipaddress.ip_address(self._address.host)
+            relay = ipaddress.ip_address(self._where.host)
             if relay.is_loopback:
                 return []
             family = relay.version

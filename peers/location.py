@@ -1,12 +1,15 @@
-"""What the relay says of where a peer is, checked: entries whose signature fails are left out."""
+"""What the relay or the DNS says of where a peer is, checked: entries whose signature fails are
+left out."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from protocol.endpoint import Entry, open_entry
+from peers.name_lookup import Found
+from protocol.endpoint import Entry, Phase, Provenance, SignedEntry, open_entry
 from protocol.errors import RoamRelayError
 from protocol.messages import PeerState, ServiceResponse
 
-__all__ = ["Located", "located"]
+__all__ = ["Located", "found_by_name", "located"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +24,37 @@ class Located:
     entries: tuple[Entry, ...]
     dropped: tuple[str, ...]
     """Why entries were left out."""
+    source: str = "relay"
+    """Who has said so: `relay`, `dns`, `dns, too old`, or `dns, not signed`."""
 
 
 def located(guid: str, service: str, response: ServiceResponse) -> Located:
     """Check the entries of a response: each must be signed by `guid`, and be for the service."""
+    entries, dropped = _opened(guid, service, response.entries)
+    return Located(guid, service, response.state, response.last_seen, entries, dropped)
+
+
+def found_by_name(guid: str, service: str, found: Found) -> Located:
+    """Check what the DNS says. Endpoints that nobody has signed are told as such."""
+    if found.signed:
+        entries, dropped = _opened(guid, service, found.signed)
+        source = "dns, too old" if found.stale else "dns"
+        return Located(guid, service, None, None, entries, dropped, source)
+    hints = tuple(
+        Entry(0, service, one.host, one.port, Phase.NEW, 0, Provenance.CONFIGURED)
+        for one in found.hints
+    )
+    return Located(guid, service, None, None, hints, (), "dns, not signed")
+
+
+def _opened(
+    guid: str, service: str, signed: Iterable[SignedEntry]
+) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     entries = []
     dropped = []
-    for signed in response.entries:
+    for one in signed:
         try:
-            entry = open_entry(guid, signed)
+            entry = open_entry(guid, one)
         except RoamRelayError as error:
             dropped.append(error.reason)
             continue
@@ -37,6 +62,4 @@ def located(guid: str, service: str, response: ServiceResponse) -> Located:
             entries.append(entry)
         else:
             dropped.append(f"{entry.endpoint} is for {entry.service}, not {service}")
-    return Located(
-        guid, service, response.state, response.last_seen, tuple(entries), tuple(dropped)
-    )
+    return tuple(entries), tuple(dropped)

@@ -36,7 +36,14 @@ from protocol.errors import (
     UnknownService,
 )
 
-__all__ = ["Found", "NameLookup", "find_primary", "read_published"]
+__all__ = [
+    "Found",
+    "NameLookup",
+    "answer_data",
+    "ask_all",
+    "find_primary",
+    "read_published",
+]
 
 _MAX_KEPT = 1024
 """Answers that are kept; beyond it the one used longest ago goes."""
@@ -136,25 +143,25 @@ class NameLookup:
         async def ask(name: str, kind: str) -> dns.message.Message:
             return await name_server.ask(servers, name, kind, timeout)
 
-        texts, services = await _all(ask(name, "TXT"), ask(name, "SRV"))
+        texts, services = await ask_all(ask(name, "TXT"), ask(name, "SRV"))
         signed = tuple(
             one
-            for data in _data(texts, "TXT")
+            for data in answer_data(texts, "TXT")
             if (one := read_entry_text(data.strings)) is not None
         )
         lifetime = float(min((_ttl(texts), _ttl(services), _MAX_TTL)))
         if signed:
             return Found(signed, (), lifetime)
-        records = sorted(_data(services, "SRV"), key=lambda one: (one.priority, -one.weight))
+        records = sorted(answer_data(services, "SRV"), key=lambda one: (one.priority, -one.weight))
         hints: list[Endpoint] = []
         for record in records[:_MAX_HINTS]:
             if record.target.to_text() == ".":
                 continue
             target = record.target.to_text(omit_final_dot=True)
             for kind, answer in zip(
-                ("AAAA", "A"), await _all(ask(target, "AAAA"), ask(target, "A")), strict=True
+                ("AAAA", "A"), await ask_all(ask(target, "AAAA"), ask(target, "A")), strict=True
             ):
-                for data in _data(answer, kind):
+                for data in answer_data(answer, kind):
                     try:
                         hints.append(Endpoint.parse(data.address, record.port))
                     except ProtocolViolation:
@@ -176,7 +183,7 @@ async def read_published(
         NameServerUnavailable: the server does not answer.
     """
     answer = await name_server.ask((server,), peer_name(guid, zone), "TXT", timeout)
-    for data in _data(answer, "TXT"):
+    for data in answer_data(answer, "TXT"):
         record = read_zone_record(data.strings)
         if record is not None:
             return record, data.to_text()
@@ -196,12 +203,12 @@ async def find_primary(config: DdnsConfig) -> NameServer:
     servers = servers or await name_server.system_servers()
     zone = parse_zone(config.zone)
     answer = await name_server.ask(servers, zone, "SOA", config.timeout)
-    for data in _data(answer, "SOA"):
+    for data in answer_data(answer, "SOA"):
         return NameServer(data.mname.to_text(omit_final_dot=True))
     raise NameServerUnavailable(f"{zone} is no zone: it has no SOA record")
 
 
-async def _all(*questions: Any) -> list[dns.message.Message]:
+async def ask_all(*questions: Any) -> list[dns.message.Message]:
     """Ask at once; the first fault cancels the others, and is raised as it is."""
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -211,7 +218,7 @@ async def _all(*questions: Any) -> list[dns.message.Message]:
     return [task.result() for task in running]
 
 
-def _data(answer: dns.message.Message, kind: str) -> list[Any]:
+def answer_data(answer: dns.message.Message, kind: str) -> list[Any]:
     """Return the data of one type in an answer: aliases (CNAME) were followed by the server."""
     wanted = dns.rdatatype.from_text(kind)
     return [cast(Any, one) for rrset in answer.answer if rrset.rdtype == wanted for one in rrset]

@@ -80,6 +80,10 @@ class OwnLocation:
         self._signed.clear()
         return True
 
+    def advance(self, seq: int) -> None:
+        """Give the next record a number above this one."""
+        self._seq = max(self._seq, seq)
+
     def record(self, listeners: Iterable[Listener]) -> LocationRecord:
         """Return the record of now, under a higher number than any before.
 

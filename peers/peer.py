@@ -5,7 +5,6 @@ This is the front door of the package. What it does is done in the modules that 
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncGenerator, Collection, Coroutine
 from types import TracebackType
 from typing import Any, Self
@@ -14,14 +13,17 @@ import msgspec
 
 from peers.addresses import AddressSource, system_addresses
 from peers.answering import Answering
+from peers.asking import Asking
 from peers.candidate import RoundTrips, Select
 from peers.candidate_finder import CandidateFinder
 from peers.config import PeerConfig
+from peers.ddns_config import DdnsConfig
 from peers.dialing import Dialer
 from peers.direct import DirectServer
 from peers.listener import Listener
-from peers.location import Located, located
-from peers.opening import Opening
+from peers.location import Located
+from peers.names import Names
+from peers.opening import Opening, Wanted
 from peers.paths import Paths
 from peers.policy import Policy
 from peers.registration import Registration
@@ -33,19 +35,14 @@ from peers.whereabouts import Whereabouts
 from protocol.endpoint import Phase, Provenance
 from protocol.errors import (
     ConnectionClosed,
-    PeerOffline,
     RelayUnavailable,
     RoamRelayError,
-    UnknownPeer,
-    UnknownService,
 )
 from protocol.identity import Identity, public_key_of
-from protocol.messages import Mode, PeerState, Service
+from protocol.messages import Mode, Service
 
 __all__ = ["Peer"]
 
-_CLOSE_GRACE = 5.0
-"""Seconds that open sessions get to close cleanly when their peer goes away."""
 _SERVICE = msgspec.json.Decoder(Service)
 
 
@@ -63,15 +60,24 @@ class Peer:
         identity: Identity,
         relay: str | None = None,
         *,
+        ddns: DdnsConfig | None = None,
         config: PeerConfig | None = None,
         addresses: AddressSource | None = None,
     ) -> None:
-        """Prepare a peer; `relay` goes before `config.relay`. `addresses` tells of this host's own
-        addresses; by default the system does."""
+        """Prepare a peer; `relay` and `ddns` go before those of `config`. One of them is enough.
+        `addresses` tells of this host's own addresses; by default the system does.
+
+        Raises:
+            RelayUnavailable: neither is configured.
+            DdnsConfigError: the key for dynamic DNS cannot be used.
+        """
         config = config or PeerConfig()
-        self.config = msgspec.structs.replace(config, relay=relay) if relay else config
-        if self.config.relay is None:
-            raise RelayUnavailable("no relay is configured: give relay='http://HOST:PORT'")
+        config = msgspec.structs.replace(config, relay=relay) if relay else config
+        self.config = msgspec.structs.replace(config, ddns=ddns) if ddns else config
+        if self.config.relay is None and self.config.ddns is None:
+            raise RelayUnavailable(
+                "no relay is configured: give relay='http://HOST:PORT', or a zone with ddns="
+            )
         self.identity = identity
         self.guid = identity.guid
         self._addresses = addresses
@@ -82,6 +88,11 @@ class Peer:
         self._direct = DirectServer()
         self._whereabouts = Whereabouts(identity, self.config, port=lambda: self._direct.port)
         self._own = self._whereabouts.own
+        self._names = (
+            Names(identity.guid, self.config.ddns, self._own, self._listeners.values)
+            if self.config.ddns is not None
+            else None
+        )
         self._round_trips = RoundTrips()
         self._watching = Watching(lambda watch: self._registration.watch(watch))
         self._publishing = asyncio.Lock()
@@ -115,8 +126,10 @@ class Peer:
             spawn=self._spawn,
         )
         self._dialer = dialer
-        self._roaming = Roaming(config, dialer, finder, self._own, spawn=self._spawn)
-        self._opening = Opening(config, self._roaming)
+        lookup = self._names.lookup if self._names is not None else None
+        asking = self._asking = Asking(config, dialer, self._own, lookup)
+        self._roaming = Roaming(config, dialer, asking, finder, self._own, spawn=self._spawn)
+        self._opening = Opening(config, self._roaming, self.watch)
         self._answering = Answering(
             config,
             self._paths,
@@ -127,9 +140,7 @@ class Peer:
             listeners=self._listeners,
             spawn=self._spawn,
         )
-        self._whereabouts.attach(
-            self._registration, self._roaming, lambda: self._spawn(self._publish_quietly())
-        )
+        self._whereabouts.attach(self._registration, self._roaming, self._publish)
         await self._tasks.__aenter__()
         try:
             source = self._addresses or system_addresses()
@@ -138,7 +149,7 @@ class Peer:
             )
             await self._whereabouts.begin(source)
             self._spawn(self._whereabouts.follow(source))
-            await self._registration.connection(config.connect_timeout)
+            await self._begin()
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -156,9 +167,11 @@ class Peer:
             listener.close(ConnectionClosed("the peer is closed"))
         self._watching.close()
         # A session that has no path just now may still find one, to be closed cleanly on it.
-        await self._close_sessions()
+        await self._roaming.close_sessions()
         self._gone = True
         self._registration.close()
+        if self._names is not None:
+            await self._names.withdraw()
         for task in self._background:
             task.cancel()
         await self._paths.close()
@@ -211,15 +224,20 @@ class Peer:
             service, allow=allow, disclose=disclose, on_close=self._listener_closed, port=port
         )
         self._listeners[service] = listener
-        self._spawn(self._publish_quietly())
+        self._publish()
         return listener
 
     async def published(self) -> None:
-        """Wait until the relay has confirmed what is offered now.
+        """Wait until what is offered now can be found: at the relay and in the zone, as far as
+        they are configured.
 
         Raises:
-            RoamRelayError: the relay refused it, or cannot be reached in time.
+            RoamRelayError: one of them refused it, or cannot be reached in time.
         """
+        if self._names is not None:
+            await self._names.published()
+        if self.config.relay is None:
+            return
         await self._registration.connection(self.config.connect_timeout)
         try:
             async with self._publishing:
@@ -256,7 +274,7 @@ class Peer:
                 not let this one watch it.
             WrongIdentity: another peer answers at the address.
             PathFailed: no endpoint could be reached.
-            RelayUnavailable: there is no relay to ask.
+            RelayUnavailable, NameServerUnavailable: there is nobody to ask.
             ValueError, IdentityError: not a mode, a policy or a selector, or not a GUID.
         """
         public_key_of(guid)
@@ -266,26 +284,15 @@ class Peer:
             Policy.parse(policy) if policy is not None else self.config.policy_for(guid, service)
         )
         chosen = Mode(mode) if mode is not None else self.config.mode_for(guid, service)
-        timeout = timeout or self.config.request_timeout
-
-        def connect() -> Coroutine[Any, Any, Session]:
-            return self._opening.open(
-                guid,
-                service,
-                chosen,
-                timeout,
-                rules,
-                select or self.config.select_for(guid, service),
-            )
-
-        if not wait:
-            return await connect()
-        async with contextlib.aclosing(self.watch(guid)) as presences:
-            async for presence in presences:
-                if presence.state is PeerState.ONLINE:
-                    with contextlib.suppress(PeerOffline, UnknownPeer, UnknownService):
-                        return await connect()
-        raise ConnectionClosed("the peer is closed")
+        wanted = Wanted(
+            guid,
+            service,
+            chosen,
+            timeout or self.config.request_timeout,
+            rules,
+            select or self.config.select_for(guid, service),
+        )
+        return await (self._opening.wait_and_open(wanted) if wait else self._opening.open(wanted))
 
     def expose(
         self, service: str, port: int, *, disclose: str | Collection[str] = "anyone"
@@ -321,20 +328,13 @@ class Peer:
         return self._watching.watch(guid)
 
     async def locate(self, guid: str, service: str, *, timeout: float | None = None) -> Located:
-        """Ask the relay where a peer's service is: what mode `p2p` would dial.
+        """Ask where a peer's service is: what mode `p2p` would dial.
 
         Raises:
             as `connect` in mode `p2p`.
         """
         public_key_of(guid)
-        _, response = await self._dialer.ask(
-            guid,
-            service,
-            Mode.P2P,
-            os.urandom(16),
-            timeout=timeout or self.config.request_timeout,
-        )
-        return located(guid, service, response)
+        return await self._asking.locate(guid, service, timeout or self.config.request_timeout)
 
     async def survey(self, located: Located, *, timeout: float = 3.0) -> tuple[Surveyed, ...]:
         """Try every endpoint that `locate` has found, without a word to the application there:
@@ -374,19 +374,24 @@ class Peer:
             async with self._publishing:
                 await self._registration.publish()
 
+    def _publish(self) -> None:
+        if self._names is not None:
+            self._names.changed()
+        self._spawn(self._publish_quietly())
+
+    async def _begin(self) -> None:
+        """Wait for the relay; with a zone, nothing that it brings is waited for."""
+        if self._names is not None:
+            self._names.start(self._spawn)
+        if self.config.relay is not None:
+            try:
+                patience = 2.0 if self._names is not None else self.config.connect_timeout
+                await self._registration.connection(patience)
+            except RelayUnavailable as error:
+                if self._names is None or error.code is not None:
+                    raise
+
     def _listener_closed(self, listener: Listener) -> None:
         if self._listeners.get(listener.service) is listener:
             del self._listeners[listener.service]
-            self._spawn(self._publish_quietly())
-
-    async def _close_sessions(self) -> None:
-        async def close(session: Session) -> None:
-            with contextlib.suppress(RoamRelayError, TimeoutError):
-                async with asyncio.timeout(_CLOSE_GRACE):
-                    await session.close()
-
-        async with asyncio.TaskGroup() as closing:
-            for session in self._roaming.sessions:
-                closing.create_task(close(session))
-        for session in self._roaming.sessions:
-            session.abort("the peer is closed")
+            self._publish()

@@ -15,7 +15,8 @@ from peers.control import ControlConnection
 from peers.direct import race
 from peers.flow import Flow
 from peers.log import log
-from peers.upgrade import RelayAddress
+from peers.name_server import NameServer
+from peers.relay_location import RelayLocation
 from protocol.errors import Code, PathFailed, RelayUnavailable, RoamRelayError
 from protocol.identity import Identity
 from protocol.messages import (
@@ -59,14 +60,23 @@ class Registration:
         is_urgent: Callable[[], bool],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
-        assert config.relay is not None
         context = None
         if config.relay_ca is not None:
             try:
                 context = ssl.create_default_context(cafile=config.relay_ca)
             except OSError as error:
                 raise RelayUnavailable(f"cannot use {config.relay_ca}: {error}") from None
-        self.address = RelayAddress(config.relay, ssl_context=context)
+        nameservers = config.ddns.nameservers if config.ddns else ()
+        self.where = (
+            RelayLocation(
+                config.relay,
+                ssl_context=context,
+                nameservers=[NameServer.parse(text) for text in nameservers],
+                timeout=config.connect_timeout,
+            )
+            if config.relay is not None
+            else None
+        )
         self.instance = os.urandom(16)
         self._identity = identity
         self._config = config
@@ -82,7 +92,9 @@ class Registration:
         self._changed = asyncio.Event()
         self.failure: RoamRelayError | None = None
         """Why nothing is registered now."""
-        self._final = False
+        self._final = self.where is None
+        if self._final:
+            self.failure = RelayUnavailable("no relay is configured: give relay='http://HOST:PORT'")
 
     @property
     def current(self) -> ControlConnection | None:
@@ -114,7 +126,11 @@ class Registration:
             self._flows.remove(flow)
             flow.stop()
         for source in wanted:
-            if self._final or any(flow.source == source for flow in self._flows):
+            if (
+                self._final
+                or self.where is None
+                or any(flow.source == source for flow in self._flows)
+            ):
                 continue
             taken = {flow.number for flow in self._flows}
             number = next(number for number in range(MAX_FLOWS) if number not in taken)
@@ -123,7 +139,7 @@ class Registration:
                 source,
                 identity=self._identity,
                 instance=self.instance,
-                address=self.address,
+                where=self.where,
                 config=self._config,
                 owner=self,
                 spawn=self._spawn,
@@ -154,7 +170,7 @@ class Registration:
         except TimeoutError:
             reason = f": {self.failure}" if self.failure else ""
             raise RelayUnavailable(
-                f"not registered with {self.address} within {timeout:g} s{reason}",
+                f"not registered with {self.where} within {timeout:g} s{reason}",
                 code=self.failure.code if self.failure else None,
             ) from None
         if current is None:
@@ -245,11 +261,11 @@ class Registration:
         if self.current is None or final:
             self.failure = error
         if final:
-            log.error("registration ended", relay=str(self.address), reason=error.reason)
+            log.error("registration ended", relay=str(self.where), reason=error.reason)
             self.close()
             self._on_final()
         else:
-            log.warning("not registered", relay=str(self.address), reason=error.reason)
+            log.warning("not registered", relay=str(self.where), reason=error.reason)
             if self.current is not None:
                 self._on_primary()
         self._changed.set()

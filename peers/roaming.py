@@ -12,8 +12,10 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from peers.asking import Asking
 from peers.backoff import backoff
 from peers.candidate_finder import CandidateFinder
 from peers.config import PeerConfig
@@ -22,17 +24,16 @@ from peers.direct import race
 from peers.improving import Improving
 from peers.log import log
 from peers.own_location import OwnLocation
-from peers.path import PathKind
-from peers.policy import PathFacts
 from peers.session import Session
 from protocol.errors import Code, ConnectionClosed, PathFailed, ProtocolViolation, RoamRelayError
-from protocol.messages import Mode
 
 __all__ = ["Roaming"]
 
 _MAX_LINGERING = 4096
 """Closed sessions that still answer a resume; beyond it the oldest is forgotten, and answers
 `session_unknown` like one that has lingered long enough."""
+_CLOSE_GRACE = 5.0
+"""Seconds that open sessions get to close cleanly when their peer goes away."""
 _PROBE_SHORTEST, _PROBE_LONGEST = 0.5, 5.0
 """Bounds, in seconds, on what a path may take to answer after the network changed."""
 
@@ -58,6 +59,7 @@ class Roaming:
         self,
         config: PeerConfig,
         dialer: Dialer,
+        asking: Asking,
         finder: CandidateFinder,
         own: OwnLocation,
         *,
@@ -65,6 +67,7 @@ class Roaming:
     ) -> None:
         self._config = config
         self._dialer = dialer
+        self._asking = asking
         self._own = own
         self._spawn = spawn
         self._live: dict[bytes, Session] = {}
@@ -173,6 +176,20 @@ class Roaming:
         for session in self.sessions:
             self._hurry(session)
 
+    async def close_sessions(self) -> None:
+        """Close every session cleanly, as far as it is possible in time; none is left then."""
+
+        async def close(session: Session) -> None:
+            with contextlib.suppress(RoamRelayError, TimeoutError):
+                async with asyncio.timeout(_CLOSE_GRACE):
+                    await session.close()
+
+        async with asyncio.TaskGroup() as closing:
+            for session in self.sessions:
+                closing.create_task(close(session))
+        for session in self.sessions:
+            session.abort("the peer is closed")
+
     # -- for the sessions -----------------------------------------------------------------------
 
     def session_pathless(self, session: Session, reason: str) -> None:
@@ -237,7 +254,7 @@ class Roaming:
     ) -> "Callable[[_Search], Coroutine[Any, Any, None]]":
         async def work(search: _Search) -> None:
             attempt = search.attempt = self._attempt(session)
-            self._take(attempt, await self._ask_and_dial(attempt, timeout))
+            self._take(attempt, await self._asking.ask_and_dial(attempt, timeout))
 
         return work
 
@@ -284,45 +301,27 @@ class Roaming:
         self._improving.path_taken(session)
 
     async def _round(self, attempt: Attempt) -> Made:
-        """Try everything that the mode allows: the endpoints that are known, and the relay."""
+        """Try everything that the mode allows: known endpoints, and who can be asked."""
         session = attempt.session
         ways: list[Callable[[], Coroutine[Any, Any, Made]]] = []
         if session.discloses and session.entries_there:
-            ways.append(
-                lambda: self._unless_given_up(attempt, self._dialer.direct(attempt, quick=True))
-            )
-        timeout = self._config.request_timeout
-        ways.append(lambda: self._unless_given_up(attempt, self._ask_and_dial(attempt, timeout)))
-        return await race(ways, stagger=0, discard=discard)
-
-    async def _ask_and_dial(self, attempt: Attempt, timeout: float) -> Made:
-        session = attempt.session
-        resume = session.has_had_path
-        connection, response = await self._dialer.ask(
-            session.remote,
-            session.service,
-            session.mode,
-            session.id,
-            timeout=timeout,
-            resume=resume,
-            entries=self._own.told_to(session),
+            ways.append(partial(self._dialer.direct, attempt, quick=True))
+        for way in self._asking.ways(session):
+            ways.append(partial(way, attempt, self._config.request_timeout))
+        return await race(
+            [partial(self._unless_given_up, session, way) for way in ways],
+            stagger=0,
+            discard=discard,
         )
-        if response.entries:
-            session.entries_there = response.entries
-        if session.mode in (Mode.CENTRAL, Mode.AUTO):
-            rule = session.policy.refusal(PathFacts(PathKind.RELAYED))
-            if rule is None:
-                return await self._dialer.relayed(attempt, connection, response)
-            if session.mode is Mode.CENTRAL:
-                raise PathFailed(f"mode central goes through the relay: the policy says '{rule}'")
-        return await self._dialer.direct(attempt, quick=resume)
 
-    async def _unless_given_up(self, attempt: Attempt, work: Coroutine[Any, Any, Made]) -> Made:
+    async def _unless_given_up(
+        self, session: Session, way: Callable[[], Coroutine[Any, Any, Made]]
+    ) -> Made:
         try:
-            return await work
+            return await way()
         except RoamRelayError as error:
             if error.code is Code.SESSION_UNKNOWN:
-                attempt.session.lose("the other side has given the session up")
+                session.lose("the other side has given the session up")
             raise
 
     def _hurry(self, session: Session) -> None:

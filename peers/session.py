@@ -18,7 +18,7 @@ from peers.session_events import EventQueue, PathChanged
 from peers.session_owner import SessionOwner
 from peers.trace import Explanation, Trace
 from peers.waiters import Waiters
-from protocol.endpoint import SignedEntry
+from protocol.endpoint import Endpoint, SignedEntry
 from protocol.errors import Code, ProtocolViolation, SessionClosed, SessionLost
 from protocol.messages import Mode, PathHello, PathWelcome
 from protocol.session import SessionMachine
@@ -82,7 +82,7 @@ class Session:
         self.trace = Trace(self._loop.time)
         self.last_path = 0
         """The highest number of a path that was tried or taken, by either side."""
-        self.entries_there: tuple[SignedEntry, ...] = ()
+        self.entries_there: tuple[SignedEntry | Endpoint, ...] = ()
         """Where the other side says that it can be dialed. Not checked yet."""
 
     def __repr__(self) -> str:

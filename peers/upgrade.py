@@ -43,7 +43,13 @@ class RelayAddress:
         RelayUnavailable: the text is no such URL.
     """
 
-    def __init__(self, url: str, *, ssl_context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        certificate_name: str | None = None,
+    ) -> None:
         try:
             parsed = URL(url)
         except ValueError:
@@ -58,6 +64,8 @@ class RelayAddress:
         self.ssl: ssl.SSLContext | None = None
         if parsed.scheme == "https":
             self.ssl = ssl_context or ssl.create_default_context()
+        self.certificate_name = certificate_name if self.ssl else None
+        """The name that the certificate must be for, where it is not the host."""
 
     def __str__(self) -> str:
         return str(self.url.origin())
@@ -165,6 +173,7 @@ async def _open_raw(relay: RelayAddress, path: str, local_address: str | None) -
         relay.host,
         relay.port,
         ssl=relay.ssl,
+        server_hostname=relay.certificate_name,
         local_addr=(local_address, 0) if local_address else None,
     )
     exchange = _UpgradeExchange(stream, relay.url.authority, path)
@@ -196,6 +205,7 @@ async def _open_websocket(
             protocols=(WEBSOCKET_PROTOCOL,),
             compress=0,
             max_msg_size=1 << 22,
+            server_hostname=relay.certificate_name,
             timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
         )
     except aiohttp.WSServerHandshakeError as error:

@@ -107,7 +107,8 @@ class Whereabouts:
         )
 
     def _set_sources(self) -> None:
-        relay = self._registration.address.host
+        where = self._registration.where
+        relay = where.host if where is not None else ""
         # Only the flow that the routes have chosen says where they lead: a standby that has just
         # come must not count, or the two would take turns.
         default = self._registration.routed_host

@@ -1,0 +1,397 @@
+"""Peers and BIND 9, with the configuration that docs/ddns.md shows."""
+
+import asyncio
+import contextlib
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import dns.message
+import dns.query
+import dns.tsig
+import pytest
+
+from peers import (
+    DdnsConfig,
+    Identity,
+    Mode,
+    NameServerUnavailable,
+    PathFailed,
+    PathKind,
+    Peer,
+    PeerConfig,
+    UnknownPeer,
+    UnknownService,
+    UpdateRefused,
+)
+from peers import tsig as peers_tsig
+from protocol.dns_records import peer_name, read_zone_record
+from relay.config import RelayConfig
+from relay.server import RelayServer
+from tests.chaos.world import Addresses
+from tests.ddns.named import ZONE, Named, named, need
+
+SECRET = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+ALICE = Identity.generate()
+ALICES = peer_name(ALICE.guid, ZONE)
+KEY = dns.tsig.Key(ALICES, SECRET, "hmac-sha256")
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Named]:
+    async with named(tmp_path, [KEY]) as running:
+        yield running
+
+
+def ddns(server: Named, *, key: str | None = SECRET, **more: object) -> DdnsConfig:
+    return DdnsConfig(zone=ZONE, server=server.server, key=key, **more)  # type: ignore[arg-type]
+
+
+def peer(
+    server: Named,
+    identity: Identity,
+    *,
+    key: str | None = SECRET,
+    host: str = "127.0.0.1",
+    addresses: Addresses | None = None,
+    **more: object,
+) -> Peer:
+    config = PeerConfig(
+        ddns=ddns(server, key=key, timeout=2.0),
+        listen_hosts=("127.0.0.1", "127.0.51.1", "127.0.51.2"),
+        sources=(host,) if addresses is None else ("127.0.51.1", "127.0.51.2"),
+        **more,  # type: ignore[arg-type]
+    )
+    return Peer(identity, config=config, addresses=addresses)
+
+
+def caller(server: Named, **more: object) -> Peer:
+    return peer(server, Identity.generate(), key=None, **more)
+
+
+def dig(server: Named, name: str, kind: str) -> list[str]:
+    done = subprocess.run(
+        [need("dig"), "+short", "-p", str(server.port), "@127.0.0.1", name, kind],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+async def test_a_session_without_any_relay(server: Named) -> None:
+    async with peer(server, ALICE) as alice, caller(server) as bob:
+        listener = alice.listen("chat")
+        await alice.published()
+        session = await bob.connect(ALICE.guid, "chat")
+        assert session.mode is Mode.P2P
+        assert session.path is not None
+        assert session.path.kind is PathKind.DIRECT
+        callee = await asyncio.wait_for(anext(listener), 5)
+        await session.send(b"by name alone")
+        assert await callee.receive() == b"by name alone"
+        assert "by the DNS" in str(session.explain())
+        port = alice._direct.port
+        assert dig(server, ALICES, "A") == ["127.0.0.1"]
+        assert dig(server, f"_chat._tcp.{ALICES}", "SRV") == [f"0 0 {port} e0.{ALICES}."]
+        assert dig(server, f"e0.{ALICES}", "A") == ["127.0.0.1"]
+        assert len(dig(server, f"_chat._tcp.{ALICES}", "TXT")) == 1
+        located = await bob.locate(ALICE.guid, "chat")
+        assert located.source == "dns"
+        assert [str(entry.endpoint) for entry in located.entries] == [f"127.0.0.1:{port}"]
+        await session.close()
+    for name, kind in ((ALICES, "A"), (ALICES, "TXT"), (f"_chat._tcp.{ALICES}", "SRV")):
+        assert dig(server, name, kind) == [], "withdrawn"
+
+
+async def test_services_come_and_go_as_whole_sets(server: Named) -> None:
+    async with peer(server, ALICE) as alice, caller(server) as bob:
+        first = alice.listen("chat")
+        alice.listen("hidden", disclose="nobody")
+        await alice.published()
+        with pytest.raises(UnknownService):
+            await bob.locate(ALICE.guid, "hidden")
+        with pytest.raises(UnknownPeer):
+            await bob.locate(bob.guid, "chat")
+        first.close()
+        alice.listen("mail")
+        await alice.published()
+        assert dig(server, f"_chat._tcp.{ALICES}", "SRV") == []
+        assert dig(server, f"_chat._tcp.{ALICES}", "TXT") == []
+        assert len(dig(server, f"_mail._tcp.{ALICES}", "SRV")) == 1
+
+
+async def test_after_a_crash_the_next_start_replaces_everything(server: Named) -> None:
+    for service in ("one", "two"):
+        async with peer(server, ALICE) as alice:
+            alice.listen(service)
+            await alice.published()
+            assert alice._names is not None
+            alice._names._registration._final = True  # type: ignore[union-attr]
+    assert dig(server, f"_one._tcp.{ALICES}", "SRV") == []
+    assert len(dig(server, f"_two._tcp.{ALICES}", "SRV")) == 1
+
+
+async def test_a_late_update_from_the_old_place_changes_nothing(
+    server: Named, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes] = []
+    sign = peers_tsig.sign
+
+    def keep(message: dns.message.Message, key: dns.tsig.Key, now: float) -> peers_tsig.Signed:
+        signed = sign(message, key, now)
+        sent.append(signed.wire)
+        return signed
+
+    monkeypatch.setattr(peers_tsig, "sign", keep)
+    async with peer(server, ALICE) as alice:
+        alice.listen("chat")
+        await alice.published()
+        alice.listen("mail")
+        await alice.published()
+        before = dig(server, ALICES, "TXT")
+        for late in sent:
+            wire = await asyncio.to_thread(_send, server.port, late)
+            assert wire[3] & 0x0F in (7, 8), "YXRRSET or NXRRSET"
+        assert dig(server, ALICES, "TXT") == before
+
+
+def _send(port: int, wire: bytes) -> bytes:
+    import socket
+    import struct
+
+    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+        connection.sendall(struct.pack("!H", len(wire)) + wire)
+        (length,) = struct.unpack("!H", connection.recv(2, socket.MSG_WAITALL))
+        return connection.recv(length, socket.MSG_WAITALL)
+
+
+@pytest.mark.parametrize("offset", [-600, 600, -1_700_000_000])
+async def test_a_wrong_clock_is_corrected_by_the_servers(server: Named, offset: int) -> None:
+    async with peer(server, ALICE) as alice:
+        assert alice._names is not None
+        registration = alice._names._registration
+        assert registration is not None
+        registration._clock.offset = offset
+        alice.listen("chat")
+        await alice.published()
+        assert abs(registration._clock.offset) < 60
+    assert dig(server, ALICES, "TXT") == []
+
+
+@pytest.mark.parametrize(
+    ("config", "match"),
+    [
+        ({"key": "d3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmcgd3I="}, "BADSIG.*anew"),
+        ({"key": SECRET, "key_name": f"other.{ZONE}"}, "BADKEY.*does not know"),
+        ({"key": SECRET, "zone": "elsewhere.example"}, "NOTAUTH|REFUSED"),
+    ],
+)
+async def test_a_refusal_says_what_to_do(server: Named, config: dict[str, str], match: str) -> None:
+    settings = {"zone": ZONE, "server": server.server, "timeout": 2.0} | config
+    async with Peer(ALICE, ddns=DdnsConfig(**settings)) as alice:  # type: ignore[arg-type]
+        alice.listen("chat")
+        with pytest.raises((UpdateRefused, NameServerUnavailable), match=match):
+            await alice.published()
+
+
+async def test_a_key_cannot_change_another_name(server: Named) -> None:
+    config = DdnsConfig(zone=ZONE, server=server.server, key=SECRET, key_name=ALICES)
+    async with Peer(Identity.generate(), ddns=config) as mallory:
+        mallory.listen("chat")
+        with pytest.raises(UpdateRefused, match=r"REFUSED.*own name"):
+            await mallory.published()
+    assert dig(server, peer_name(mallory.guid, ZONE), "TXT") == []
+
+
+async def test_another_instance_takes_over_and_the_first_stops(server: Named) -> None:
+    async with peer(server, ALICE) as first:
+        first.listen("chat")
+        await first.published()
+        async with peer(server, ALICE) as second:
+            second.listen("chat")
+            await second.published()
+            port = second._direct.port
+            first.listen("mail")
+            with pytest.raises(UpdateRefused, match="another instance"):
+                await first.published()
+            assert dig(server, f"_chat._tcp.{ALICES}", "SRV") == [f"0 0 {port} e0.{ALICES}."]
+
+
+async def test_records_of_other_tools_are_hints(server: Named, tmp_path: Path) -> None:
+    async with peer(server, ALICE, key=None) as alice, caller(server) as bob:
+        listener = alice.listen("chat")
+        await _nsupdate(
+            server,
+            tmp_path,
+            f"update add where.{ALICES} 30 A 127.0.0.1",
+            f"update add _chat._tcp.{ALICES} 30 SRV 0 0 {alice._direct.port} where.{ALICES}",
+        )
+        located = await bob.locate(ALICE.guid, "chat")
+        assert located.source == "dns, not signed"
+        session = await bob.connect(ALICE.guid, "chat")
+        await asyncio.wait_for(anext(listener), 5)
+        assert "not signed" in str(session.explain())
+        await session.close()
+
+
+async def test_entries_that_others_signed_are_not_dialed(server: Named, tmp_path: Path) -> None:
+    other = Identity.generate()
+    from protocol.dns_records import entry_text
+    from protocol.endpoint import Entry, Phase, Provenance, sign_entry
+
+    entry = Entry(1, "chat", "127.0.0.1", 9, Phase.PREFERRED, 120, Provenance.INTERFACE)
+    async with caller(server) as bob:
+        await _nsupdate(
+            server,
+            tmp_path,
+            f"update add _chat._tcp.{ALICES} 30 TXT {entry_text(sign_entry(other, entry))}",
+        )
+        with pytest.raises(PathFailed, match="the signature is not that of"):
+            await bob.connect(ALICE.guid, "chat")
+
+
+async def _nsupdate(server: Named, folder: Path, *lines: str) -> None:
+    (folder / "update.key").write_text(
+        f'key "{ALICES}" {{ algorithm hmac-sha256; secret "{SECRET}"; }};\n'
+    )
+    script = "\n".join([f"server 127.0.0.1 {server.port}", f"zone {ZONE}", *lines, "send", ""])
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [need("nsupdate"), "-v", "-k", str(folder / "update.key")],
+        input=script,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+async def test_what_is_kept_serves_while_the_server_is_silent(server: Named) -> None:
+    async with peer(server, ALICE) as alice, caller(server) as bob:
+        listener = alice.listen("chat")
+        await alice.published()
+        session = await bob.connect(ALICE.guid, "chat")
+        await session.close()
+        assert bob._names is not None
+        bob._names.lookup.distrust(ALICE.guid, "chat")  # As if its lifetime were over.
+        server.pause()
+        try:
+            session = await bob.connect(ALICE.guid, "chat")
+            assert "too old" in str(session.explain())
+            async with asyncio.timeout(5):
+                while (await anext(listener)).id != session.id:
+                    pass
+            with pytest.raises(NameServerUnavailable):
+                await bob.connect(bob.guid, "chat")
+        finally:
+            server.resume()
+        await session.close()
+
+
+async def test_what_is_kept_and_leads_nowhere_is_asked_anew(server: Named) -> None:
+    async with caller(server) as bob:
+        async with peer(server, ALICE) as alice:
+            alice.listen("chat")
+            await alice.published()
+            session = await bob.connect(ALICE.guid, "chat")
+            await session.close()
+        async with peer(server, ALICE) as alice:
+            listener = alice.listen("chat")
+            await alice.published()
+            session = await bob.connect(ALICE.guid, "chat")
+            assert (await asyncio.wait_for(anext(listener), 5)).id == session.id
+            assert "what was known led nowhere" in str(session.explain())
+            await session.close()
+
+
+async def test_a_session_finds_its_next_path_by_the_dns(server: Named) -> None:
+    """The callee has moved, and nothing but the zone tells the caller where to."""
+    addresses = Addresses(["127.0.51.1", "127.0.51.2"])
+    async with peer(server, ALICE, addresses=addresses) as alice, caller(server) as bob:
+        listener = alice.listen("chat")
+        await alice.published()
+        session = await bob.connect(ALICE.guid, "chat")
+        callee = await asyncio.wait_for(anext(listener), 5)
+        assert session.path is not None
+        assert session.path.remote.startswith("127.0.51.1")
+        alice._roaming.network_changed = lambda gone, new: None  # type: ignore[method-assign]
+        addresses.set("127.0.51.2")
+        async with asyncio.timeout(10):
+            while dig(server, ALICES, "A") != ["127.0.51.2"]:
+                await asyncio.sleep(0.02)
+        # Neither what was told on the path, nor the callee's own search.
+        session.entries_there = ()
+        callee.entries_there = ()
+        callee._owner.session_pathless = lambda session, reason: None  # type: ignore[method-assign]
+        for number in range(100):
+            await session.send(b"%d" % number)
+        session.drop_path("the test has cut it")
+        for number in range(100):
+            assert await asyncio.wait_for(callee.receive(), 10) == b"%d" % number
+        assert session.path is not None
+        assert session.path.remote.startswith("127.0.51.2")
+        assert "by the DNS" in str(session.explain())
+        await session.close()
+
+
+@pytest.mark.parametrize("lookup", ["relay", "dns"])
+async def test_relay_and_dns_stand_in_for_each_other(server: Named, lookup: str) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayServer(RelayConfig(port=0)))
+        more = {"relay": relay.url, "lookup": lookup}
+        alice = await stack.enter_async_context(peer(server, ALICE, **more))
+        bob = await stack.enter_async_context(caller(server, **more))
+        alice.listen("chat")
+        await alice.published()
+        asked: list[str] = []
+        _spy(bob, asked)
+        session = await bob.connect(ALICE.guid, "chat", mode="p2p")
+        assert asked == [lookup]
+        await session.close()
+        server.pause()
+        try:
+            bob._names.lookup._kept.clear()  # type: ignore[union-attr]
+            session = await bob.connect(ALICE.guid, "chat", mode="p2p")
+            assert asked[-1] == "relay"
+            await session.close()
+        finally:
+            server.resume()
+        await relay.__aexit__(None, None, None)
+        for mode in ("p2p", "combined", "auto"):
+            session = await bob.connect(ALICE.guid, "chat", mode=mode)
+            assert session.mode is Mode.P2P
+            assert asked[-1] == "dns"
+            await session.close()
+        from peers import RelayUnavailable
+
+        with pytest.raises(RelayUnavailable):
+            await bob.connect(ALICE.guid, "chat", mode="central", timeout=1)
+
+
+def _spy(peer: Peer, asked: list[str]) -> None:
+    def spied(name: str, call: Callable[..., object]) -> Callable[..., object]:
+        def wrapped(*arguments: object, **more: object) -> object:
+            asked.append(name)
+            return call(*arguments, **more)
+
+        return wrapped
+
+    peer._dialer.ask = spied("relay", peer._dialer.ask)  # type: ignore[method-assign,assignment]
+    lookup = peer._names.lookup  # type: ignore[union-attr]
+    lookup.find = spied("dns", lookup.find)  # type: ignore[method-assign,assignment]
+
+
+async def test_waiting_for_a_peer_that_is_not_there_yet(server: Named) -> None:
+    async with caller(server) as bob:
+        waiting = asyncio.ensure_future(bob.connect(ALICE.guid, "chat", wait=True))
+        async with peer(server, ALICE) as alice:
+            alice.listen("chat")
+            session = await asyncio.wait_for(waiting, 15)
+            await session.close()
+
+
+def test_the_documented_number_is_readable() -> None:
+    assert read_zone_record([b"roam-relay/1", b"seq=12", b"service=chat"]) is not None
