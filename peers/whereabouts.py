@@ -44,16 +44,17 @@ class Whereabouts:
         self._publish = publish
 
     async def begin(self, source: AddressSource) -> None:
-        """Look once where the configuration names addresses; else the routes choose, and reading
-        what else there is can be waited for."""
-        if self._config.sources:
+        """Look once where the configuration names addresses, or no relay's route shows one; else the
+        routes choose, and reading what else there is can be waited for."""
+        if self._looks_first:
             with contextlib.suppress(OSError):
                 self.network.update(await source.read())
+            self._tell()
         self._set_sources()
 
     async def follow(self, source: AddressSource) -> None:
         """Act on every change, until cancelled."""
-        first = not self._config.sources
+        first = not self._looks_first
         async for snapshot in source.changes():
             gone, new = self.network.update(snapshot)
             if not gone and not new:
@@ -92,6 +93,10 @@ class Whereabouts:
         if self._tell():
             self._roaming.tell_locations()
             self._publish()
+
+    @property
+    def _looks_first(self) -> bool:
+        return bool(self._config.sources) or self._config.relay is None
 
     def _tell(self, *first: str) -> bool:
         """Say anew where this peer is; return whether anything is different.
