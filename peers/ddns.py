@@ -61,9 +61,15 @@ class DdnsRegistration:
     may be different."""
 
     def __init__(
-        self, guid: str, config: DdnsConfig, key: dns.tsig.Key, location: LocationNow
+        self,
+        guid: str,
+        instance: bytes,
+        config: DdnsConfig,
+        key: dns.tsig.Key,
+        location: LocationNow,
     ) -> None:
         self._guid = guid
+        self._instance = instance
         self._zone = parse_zone(config.zone)
         self._config = config
         self._key = key
@@ -129,8 +135,8 @@ class DdnsRegistration:
                 server = await self._primary()
                 if not self._known:
                     await self._look(server)
-                if self._followed is None or self._followed[0].seq > self._highest:
-                    return  # Another instance's.
+                if self._followed is None or self._is_anothers(self._followed[0]):
+                    return
                 message = self._update(self._followed, {})
                 answer = await name_server.update(
                     server, message, self._key, self._clock, _WITHDRAWAL
@@ -178,12 +184,12 @@ class DdnsRegistration:
             if not self._known:
                 await self._look(server)
             before = self._followed[0].seq if self._followed else 0
-            if self._highest and before > self._highest:
+            if self._followed is not None and self._is_anothers(self._followed[0]):
                 raise UpdateRefused(
                     "another instance with this key has registered", code=Code.SUPERSEDED
                 )
             seq, services = self._location(before)
-            sets = location_record_sets(self._guid, self._zone, seq, services)
+            sets = location_record_sets(self._guid, self._zone, seq, services, self._instance)
             message = self._update(self._followed, sets)
             # Until there is an answer, the zone may hold either.
             highest, self._known, self._highest = self._highest, False, seq
@@ -192,7 +198,7 @@ class DdnsRegistration:
             )
             code = answer.rcode()
             if code == dns.rcode.NOERROR:
-                record = ZoneRecord(seq, tuple(services))
+                record = ZoneRecord(seq, tuple(services), self._instance.hex())
                 self._followed, self._known = (record, zone_record_text(record)), True
                 log.info("registered", zone=self._zone, seq=seq, server=str(server))
                 return
@@ -204,6 +210,14 @@ class DdnsRegistration:
                     + (f" ({hint})" if hint else "")
                 )
         raise NameServerUnavailable(f"{server} said {dns.rcode.to_text(code)} {_TRIES} times")
+
+    def _is_anothers(self, record: ZoneRecord) -> bool:
+        """Whether another instance has registered after this one."""
+        return (
+            bool(self._highest)
+            and record.seq > self._highest
+            and record.instance != self._instance.hex()
+        )
 
     async def _primary(self) -> NameServer:
         if self._server is None:

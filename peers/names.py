@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import dns.tsig
-
 from peers.ddns import DdnsRegistration
 from peers.ddns_config import DdnsConfig
 from peers.listener import Listener
@@ -35,7 +33,11 @@ class Names:
         self._timeout = config.timeout
         self.lookup = NameLookup(config)
         key = config.read_key(guid)
-        self._registration = self._make(guid, config, key) if key is not None else None
+        self._registration = (
+            DdnsRegistration(guid, own.instance, config, key, self._location)
+            if key is not None
+            else None
+        )
 
     def start(self, spawn: Spawn) -> None:
         """Keep this peer registered from now on, if there is a key for it."""
@@ -63,9 +65,6 @@ class Names:
             await self._registration.withdraw()
 
     # -- inside ---------------------------------------------------------------------------------
-
-    def _make(self, guid: str, config: DdnsConfig, key: dns.tsig.Key) -> DdnsRegistration:
-        return DdnsRegistration(guid, config, key, self._location)
 
     def _location(self, above: int) -> tuple[int, Mapping[str, Sequence[SignedEntry]]]:
         """Everybody may read the DNS: only what is disclosed to anyone is told there."""

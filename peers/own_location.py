@@ -4,6 +4,7 @@ It is told the addresses; it looks for none. The same entries go to the relay (i
 record), to a callee or caller (in requests and answers) and to the other side of a session.
 """
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
@@ -36,6 +37,8 @@ class OwnLocation:
         self._port = port
         self._configured = tuple(configured)
         self._lifetime = lifetime
+        self.instance = os.urandom(16)
+        """Tells this process from another one with the same key."""
         self._seq = 0
         self._signed: dict[tuple[str, str, int], SignedEntry] = {}
         self._places: dict[str, tuple[Provenance, Phase]] = {}

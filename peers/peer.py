@@ -103,6 +103,7 @@ class Peer:
         config = self.config
         self._registration = Registration(
             self.identity,
+            self._own.instance,
             config,
             make_record=lambda local_host: self._whereabouts.record(
                 local_host, self._listeners.values()

@@ -5,7 +5,6 @@ asked over the next one too. The flows themselves are in peers/flow.py.
 """
 
 import asyncio
-import os
 import ssl
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
@@ -50,6 +49,7 @@ class Registration:
     def __init__(
         self,
         identity: Identity,
+        instance: bytes,
         config: PeerConfig,
         *,
         make_record: Callable[[str], LocationRecord],
@@ -77,7 +77,7 @@ class Registration:
             if config.relay is not None
             else None
         )
-        self.instance = os.urandom(16)
+        self.instance = instance
         self._identity = identity
         self._config = config
         self.make_record = make_record

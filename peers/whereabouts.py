@@ -44,8 +44,8 @@ class Whereabouts:
         self._publish = publish
 
     async def begin(self, source: AddressSource) -> None:
-        """Look once where the configuration names addresses, or no relay's route shows one; else the
-        routes choose, and reading what else there is can be waited for."""
+        """Look once where the configuration names addresses, or no relay's route shows one; else
+        the routes choose, and reading what else there is can be waited for."""
         if self._looks_first:
             with contextlib.suppress(OSError):
                 self.network.update(await source.read())

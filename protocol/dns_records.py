@@ -59,6 +59,8 @@ class ZoneRecord:
     """The number of the location record that is published."""
     services: tuple[str, ...]
     """Those that have records: what the next update must clear."""
+    instance: str = ""
+    """The instance of the peer that has said so, in hexadecimal: one knows its own record."""
 
 
 def parse_zone(text: str) -> str:
@@ -91,6 +93,8 @@ def service_name(service: str, guid: str, zone: str) -> str:
 def zone_record_text(record: ZoneRecord) -> str:
     """Return the data of the TXT record at a peer's own name."""
     strings = [_VERSION, f"seq={record.seq}", *(f"service={name}" for name in record.services)]
+    if record.instance:
+        strings.insert(2, f"instance={record.instance}")
     return " ".join(f'"{string}"' for string in strings)
 
 
@@ -98,15 +102,17 @@ def read_zone_record(strings: Sequence[bytes]) -> ZoneRecord | None:
     """Return what a TXT record says, or None where it is something else's."""
     if not strings or strings[0] != _VERSION.encode():
         return None
-    seq = 0
+    seq, instance = 0, ""
     services = []
     for string in strings[1:]:
         key, _, value = string.decode("ascii", "replace").partition("=")
         if key == "seq" and value.isascii() and value.isdigit() and len(value) <= 19:
             seq = int(value)
+        elif key == "instance" and len(value) <= 32:
+            instance = value
         elif key == "service" and 0 < len(value) <= 63:
             services.append(value)
-    return ZoneRecord(seq, tuple(services))
+    return ZoneRecord(seq, tuple(services), instance)
 
 
 def entry_text(signed: SignedEntry) -> str:
@@ -129,9 +135,13 @@ def read_entry_text(strings: Sequence[bytes]) -> SignedEntry | None:
 
 
 def location_record_sets(
-    guid: str, zone: str, seq: int, services: Mapping[str, Sequence[SignedEntry]]
+    guid: str,
+    zone: str,
+    seq: int,
+    services: Mapping[str, Sequence[SignedEntry]],
+    instance: bytes = b"",
 ) -> RecordSets:
-    """Return all records of a location record.
+    """Return all records of a location record, as an instance of its peer says it.
 
     Raises:
         ProtocolViolation: an entry is malformed.
@@ -159,7 +169,7 @@ def location_record_sets(
     for kind in ("A", "AAAA"):
         if hosts := tuple(host for host in numbers if _type_of(host) == kind):
             sets[own, kind] = hosts
-    sets[own, "TXT"] = (zone_record_text(ZoneRecord(seq, tuple(services))),)
+    sets[own, "TXT"] = (zone_record_text(ZoneRecord(seq, tuple(services), instance.hex())),)
     return sets
 
 
