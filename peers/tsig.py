@@ -17,7 +17,6 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rdtypes.ANY.TSIG
 import dns.tsig
-import dns.wire
 
 from protocol.errors import NameServerUnavailable, UpdateRefused
 
@@ -106,7 +105,7 @@ def open_answer(
         cast(Any, dns.tsig.validate)(
             wire, key, answer.tsig.name, rdata, int(now), signed.mac, start
         )
-    except dns.exception.DNSException as error:
+    except (dns.exception.DNSException, struct.error, ValueError) as error:
         raise NameServerUnavailable(
             f"the name server's answer cannot be used: {error or type(error).__name__}"
         ) from None
@@ -115,17 +114,15 @@ def open_answer(
 
 def _start_of_last(wire: bytes) -> int:
     """Return where the last record begins: the TSIG record, or the message is malformed."""
-    parser = dns.wire.Parser(wire)
-    _, _, questions, *records = parser.get_struct("!HHHHHH")
-    for _ in range(questions):
-        parser.get_name()
-        parser.get_bytes(4)
-    start = parser.current
-    for _ in range(sum(records)):
-        start = parser.current
-        parser.get_name()
-        *_, length = parser.get_struct("!HHIH")
-        parser.get_bytes(length)
+    questions, *records = struct.unpack("!HHHH", wire[4:12])
+    place = start = 12
+    for number in range(questions + sum(records)):
+        start = place
+        _, length = dns.name.from_wire(wire, place)
+        place += length + 4
+        if number >= questions:
+            (data,) = struct.unpack_from("!H", wire, place + 4)
+            place += 6 + data
     return start
 
 

@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from protocol.errors import RoamRelayError
+from protocol.dns_records import parse_zone
+from protocol.endpoint import Endpoint
+from protocol.errors import ProtocolViolation, RoamRelayError
 
-__all__ = ["ConfigError", "RelayConfig", "load"]
+__all__ = ["ConfigError", "DnsConfig", "RelayConfig", "load"]
 
 ENVIRONMENT_PREFIX = "ROAM_RELAY_"
 
@@ -22,6 +24,44 @@ _Count = Annotated[int, msgspec.Meta(ge=1)]
 
 class ConfigError(RoamRelayError):
     """The configuration cannot be used. The message names the source, the key and the fault."""
+
+
+class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The relay's own DNS zone: the table `[dns]`, or variables `ROAM_RELAY_DNS_` and a name."""
+
+    zone: str
+    """The zone that is served: peers are `<guid>.<zone>`."""
+    host: str | None = None
+    """The address to listen on; the relay's where there is none."""
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8453
+    """UDP and TCP; 0 takes any free port. Resolvers find only 53."""
+    nameserver: str | None = None
+    """This server's name in the NS and SOA records; `ns.<zone>` where there is none."""
+    addresses: str = ""
+    """The addresses (comma-separated) that resolvers reach this server and the relay at: A and AAAA
+    of the nameserver where its name is in the zone, and the relay of `dns:<zone>`."""
+    store: str | None = None
+    """The SQLite file for what peers have registered by updates. None forgets it at the end."""
+    remember: _Seconds = 86_400.0
+    """What no update has renewed for so long is dropped: peers renew theirs every 15 minutes."""
+    max_peers: _Count = 100_000
+    """Peers that updates may register."""
+    max_records: _Count = 256
+    """Records of one peer."""
+    max_bytes: _Count = 32_768
+    """Bytes of one peer's records, as text."""
+    answers_per_second: Annotated[float, msgspec.Meta(gt=0)] = 50.0
+    """Over UDP, to one source network (/24 or /56): what is above it is dropped, or told to come by
+    TCP."""
+    answers_burst: _Count = 200
+    max_connections: _Count = 256
+    """TCP connections in all."""
+    max_connections_per_address: _Count = 32
+
+    @property
+    def own_addresses(self) -> tuple[str, ...]:
+        """`addresses` as single ones."""
+        return tuple(text for part in self.addresses.split(",") if (text := part.strip()))
 
 
 class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,6 +119,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """For one such probe."""
     proof_lifetime: _Seconds = 600.0
     """After this a proven endpoint is probed again."""
+    dns: DnsConfig | None = None
+    """The embedded zone (docs/ddns.md); off where there is no such table."""
     drain_timeout: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
     """How long planes may go on after SIGTERM or SIGINT."""
     log_format: Literal["auto", "console", "json"] = "auto"
@@ -106,11 +148,14 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{file}: {error}") from None
         _convert(values, file)
-    variables = {
+    variables: dict[str, Any] = {
         name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
         for name, value in environment.items()
         if name.startswith(ENVIRONMENT_PREFIX)
     }
+    dns = {name[4:]: variables.pop(name) for name in list(variables) if name.startswith("dns_")}
+    if dns:
+        variables["dns"] = {**values.get("dns", {}), **dns}
     _convert(variables, "the environment", strict=False)
     values |= variables
     values |= {name: value for name, value in flags.items() if value is not None}
@@ -122,7 +167,20 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
             ipaddress.ip_network(text)
         except ValueError as error:
             raise ConfigError(f"proof_networks: {error}") from None
+    if config.dns is not None:
+        _check_dns(config.dns)
     return config
+
+
+def _check_dns(dns: DnsConfig) -> None:
+    try:
+        parse_zone(dns.zone)
+        if dns.nameserver is not None:
+            parse_zone(dns.nameserver)
+        for text in dns.own_addresses:
+            Endpoint.parse(text, 1)
+    except ProtocolViolation as error:
+        raise ConfigError(f"dns: {error}") from None
 
 
 def _convert(values: Mapping[str, Any], source: str, *, strict: bool = True) -> RelayConfig:

@@ -30,6 +30,8 @@ class Metrics:
         """Probes of endpoints, by outcome: `proven` or `failed`."""
         self.planes_closed: Counter[str] = Counter()
         """Planes ended, by reason."""
+        self.dns: Counter[tuple[str, str]] = Counter()
+        """DNS messages, by transport and answer."""
         self.plane_bytes_by_way: Counter[str] = Counter()
         """Bytes through planes, both directions, by how they were moved: `splice` or `copy`."""
         self.gauges: dict[str, Callable[[], dict[str, int]]] = {}
@@ -52,6 +54,12 @@ class Metrics:
         for (mode, outcome), value in self.requests.items():
             requests.add_metric([mode, outcome], value)
         yield requests
+        answers = CounterMetricFamily(
+            "roam_relay_dns", "DNS messages answered or dropped", labels=["transport", "answer"]
+        )
+        for (transport, answer), value in self.dns.items():
+            answers.add_metric([transport, answer], value)
+        yield answers
         yield _counter("planes_opened", "Planes joined", {"": self.planes_opened})
         yield _counter("proofs", "Probes of endpoints", self.proofs, "outcome")
         yield _counter("planes_closed", "Planes ended", self.planes_closed, "reason")

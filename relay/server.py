@@ -26,6 +26,7 @@ from relay.broker import Broker
 from relay.carriers import RawCarrier, WebSocketCarrier, host_of
 from relay.config import ConfigError, RelayConfig
 from relay.control import ControlConnection, Node
+from relay.dns_server import DnsServer
 from relay.legs import SocketLeg, TlsLeg, WebSocketLeg
 from relay.metrics import Metrics
 from relay.plane import Planes, TicketRefused
@@ -148,8 +149,29 @@ class RelayServer:
         port = self._runner.addresses[0][1]
         host = f"[{config.host}]" if ":" in config.host else config.host
         self.url = f"{scheme}://{host}:{port}"
+        self.dns = await self._start_dns(port)
         self._spawn(self._keep_time())
         return self
+
+    async def _start_dns(self, relay_port: int) -> DnsServer | None:
+        if self.config.dns is None:
+            return None
+        server = DnsServer(
+            self.config.dns,
+            self.config.host,
+            self.identity,
+            self.registry,
+            self.metrics,
+            relay_port=relay_port,
+            clock=asyncio.get_running_loop().time,
+            spawn=self._spawn,
+        )
+        try:
+            await server.start()
+        except ConfigError:
+            await self._runner.cleanup()
+            raise
+        return server
 
     async def __aexit__(
         self,
@@ -163,6 +185,8 @@ class RelayServer:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.dns is not None:
+            await self.dns.close()
         await self._runner.cleanup()
 
     async def drain(self) -> None:

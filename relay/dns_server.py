@@ -1,0 +1,195 @@
+"""The embedded zone's sockets: UDP and TCP on one port, with bounds on what each may cost.
+
+What a message means is decided in relay/dns_messages.py.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import struct
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+import structlog
+from dns.update import UpdateMessage
+
+from protocol.identity import Identity
+from relay.admission import Counts, Rates
+from relay.config import ConfigError, DnsConfig
+from relay.dns_keys import DnsKeys
+from relay.dns_messages import DnsMessages
+from relay.dns_store import DnsStore, StoreFailed
+from relay.dns_zone import Zone
+from relay.metrics import Metrics
+from relay.registry import Registry
+
+__all__ = ["DnsServer"]
+
+_log = structlog.get_logger("relay")
+
+_IDLE = 10.0
+"""Seconds for which a TCP connection may be silent, or leave an answer unread."""
+_MAX_UPDATES = 64
+"""Datagrams that may wait for the store at once; further ones are dropped."""
+_HOUSEKEEPING = 30.0
+
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+
+
+class DnsServer:
+    """Serves one zone: `start`, then `close`."""
+
+    def __init__(
+        self,
+        config: DnsConfig,
+        host: str,
+        identity: Identity,
+        registry: Registry,
+        metrics: Metrics,
+        *,
+        relay_port: int,
+        clock: Callable[[], float],
+        spawn: Spawn,
+    ) -> None:
+        self._config = config
+        self._host = config.host or host
+        self._spawn = spawn
+        self._clock = clock
+        self._metrics = metrics
+        self.zone = Zone(config, registry, relay_port=relay_port, clock=clock)
+        self.keys = DnsKeys(identity, self.zone.name)
+        self._store = DnsStore(config.store)
+        self._messages = DnsMessages(config, self.zone, self.keys, self._store, metrics)
+        self._rates = Rates(config.answers_per_second, config.answers_burst)
+        self._counts = Counts(config.max_connections_per_address, config.max_connections)
+        self._connections: set[asyncio.Task[None]] = set()
+        self._updates: set[asyncio.Task[None]] = set()
+        self._slips = 0
+        self._udp: asyncio.DatagramTransport | None = None
+        self._tcp: asyncio.Server | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Load what is stored, and listen.
+
+        Raises:
+            ConfigError: the store or the address cannot be used.
+        """
+        config = self._config
+        if config.store is None:
+            _log.warning("no [dns] store: DNS updates are forgotten at the end")
+        loop = asyncio.get_running_loop()
+        self.zone.load(await self._store.open(config.remember))
+        try:
+            self._tcp = await asyncio.start_server(
+                self._serve_tcp, self._host, config.port, limit=65_536, backlog=128
+            )
+            self.port = self._tcp.sockets[0].getsockname()[1]
+            self._udp, _ = cast(
+                Any,
+                await loop.create_datagram_endpoint(
+                    lambda: _Datagrams(self), local_addr=(self._host, self.port)
+                ),
+            )
+        except OSError as error:
+            await self.close()
+            raise ConfigError(
+                f"dns: cannot listen on {self._host} port {config.port}: {error}"
+            ) from None
+        self._spawn(self._keep_house())
+        _log.info("serving DNS", zone=self.zone.name, host=self._host, port=self.port)
+
+    async def close(self) -> None:
+        """Stop serving; what was accepted is stored."""
+        if self._udp is not None:
+            self._udp.close()
+        if self._tcp is not None:
+            self._tcp.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, *self._updates, return_exceptions=True)
+        await self._store.close()
+
+    # -- UDP ------------------------------------------------------------------------------------
+
+    def datagram(self, wire: bytes, source: tuple[Any, ...]) -> None:
+        """Answer one datagram, unless its source network has had enough: who asks under another's
+        address makes us send little there."""
+        assert self._udp is not None
+        if self._rates.take(_network(source[0]), self._clock()):
+            self._metrics.dns["udp", "limited"] += 1
+            self._slips += 1
+            # Every second one may be somebody honest behind the same addresses: he comes by TCP.
+            if self._slips % 2 == 0 and (slip := self._messages.truncated(wire)) is not None:
+                self._udp.sendto(slip, source)
+            return
+        response = self._messages.respond(wire, udp=True)
+        if isinstance(response, bytes):
+            self._udp.sendto(response, source)
+        elif response is not None and len(self._updates) < _MAX_UPDATES:
+            task = asyncio.get_running_loop().create_task(self._update(response, source))
+            self._updates.add(task)
+            task.add_done_callback(self._updates.discard)
+
+    async def _update(self, message: UpdateMessage, source: tuple[Any, ...]) -> None:
+        response = await self._messages.update(message, udp=True)
+        if self._udp is not None and not self._udp.is_closing():
+            self._udp.sendto(response, source)
+
+    # -- TCP ------------------------------------------------------------------------------------
+
+    async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        host = str(writer.get_extra_info("peername")[0])
+        if not self._counts.add(host):
+            writer.transport.abort()
+            return
+        self._connections.add(task)
+        try:
+            while True:
+                async with asyncio.timeout(_IDLE):
+                    (length,) = struct.unpack("!H", await reader.readexactly(2))
+                    wire = await reader.readexactly(length)
+                response = self._messages.respond(wire, udp=False)
+                if response is None:
+                    return
+                if not isinstance(response, bytes):
+                    response = await self._messages.update(response, udp=False)
+                writer.write(struct.pack("!H", len(response)) + response)
+                async with asyncio.timeout(_IDLE):
+                    await writer.drain()
+        except (TimeoutError, OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._connections.discard(task)
+            self._counts.remove(host)
+            writer.transport.abort()
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING)
+            self.zone.forget()
+            with contextlib.suppress(StoreFailed):
+                for guid in await self._store.drop_old(self._config.remember):
+                    self.zone.replace(guid, {})
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, server: DnsServer) -> None:
+        self._server = server
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        self._server.datagram(data, addr)
+
+    def error_received(self, exc: Exception) -> None:
+        return  # An ICMP error about an answer: whoever asked has gone.
+
+
+def _network(host: str) -> str:
+    """Return the network that answers are counted for: /24, or /56 of IPv6."""
+    if ":" not in host:
+        return host.rpartition(".")[0]
+    address = ipaddress.IPv6Address(host.partition("%")[0])
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped).rpartition(".")[0]
+    return address.packed[:7].hex()

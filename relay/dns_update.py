@@ -1,0 +1,152 @@
+"""Updates of the embedded zone: RFC 2136 §3, for names of the key's own peer alone.
+
+Pure: a message in, the peer's new record sets out, or a code that says why not. All of it holds or
+nothing does.
+"""
+
+from collections.abc import Iterable
+
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdata
+import dns.rdataclass
+import dns.rdataset
+import dns.rdatatype
+import dns.rrset
+from dns.update import UpdateMessage
+
+from relay.config import DnsConfig
+from relay.dns_zone import Sets, Zone
+
+__all__ = ["UpdateFailed", "updated"]
+
+_TYPES = frozenset({dns.rdatatype.A, dns.rdatatype.AAAA, dns.rdatatype.SRV, dns.rdatatype.TXT})
+"""What a peer may register: a zone that took more could be made to delegate or to alias."""
+_SHORTEST_TTL, _LONGEST_TTL = 1, 3600
+_ANY, _NONE = dns.rdataclass.ANY, dns.rdataclass.NONE
+
+
+class UpdateFailed(Exception):
+    """The update is not made; `code` is the answer."""
+
+    def __init__(self, code: dns.rcode.Rcode) -> None:
+        super().__init__(dns.rcode.to_text(code))
+        self.code = code
+
+
+def updated(zone: Zone, config: DnsConfig, guid: str, message: UpdateMessage) -> Sets:
+    """Return the record sets of the peer `guid` as they are after its update.
+
+    Raises:
+        UpdateFailed: nothing is changed.
+    """
+    _check_zone(zone, message)
+    _check_prerequisites(zone, message.prerequisite)
+    _scan(zone, guid, message.update)
+    sets = {name: dict(node) for name, node in zone.sets_of(guid).items()}
+    for rrset in message.update:
+        _apply(sets, rrset)
+    sets = {name: node for name, node in sets.items() if node}
+    _check_size(config, sets)
+    if sets and not zone.holds(guid) and zone.stored_peers >= config.max_peers:
+        raise UpdateFailed(dns.rcode.REFUSED)
+    return sets
+
+
+def _check_zone(zone: Zone, message: UpdateMessage) -> None:
+    """RFC 2136 §3.1."""
+    if len(message.zone) != 1 or message.zone[0].rdtype != dns.rdatatype.SOA:
+        raise UpdateFailed(dns.rcode.FORMERR)
+    if message.zone[0].name != zone.origin or message.zone[0].rdclass != dns.rdataclass.IN:
+        raise UpdateFailed(dns.rcode.NOTAUTH)
+
+
+def _check_prerequisites(zone: Zone, prerequisites: Iterable[dns.rrset.RRset]) -> None:
+    """RFC 2136 §3.2."""
+    wanted: dict[tuple[dns.name.Name, dns.rdatatype.RdataType], set[dns.rdata.Rdata]] = {}
+    for rrset in prerequisites:
+        if rrset.ttl != 0:
+            raise UpdateFailed(dns.rcode.FORMERR)
+        if not rrset.name.is_subdomain(zone.origin):
+            raise UpdateFailed(dns.rcode.NOTZONE)
+        node = _node(zone, rrset.name)
+        if rrset.deleting is None:
+            if _is_meta(rrset.rdtype):
+                raise UpdateFailed(dns.rcode.FORMERR)
+            wanted.setdefault((rrset.name, rrset.rdtype), set()).update(rrset)
+        elif rrset.deleting == _ANY:
+            if rrset.rdtype == dns.rdatatype.ANY and not node:
+                raise UpdateFailed(dns.rcode.NXDOMAIN)
+            if rrset.rdtype != dns.rdatatype.ANY and rrset.rdtype not in node:
+                raise UpdateFailed(dns.rcode.NXRRSET)
+        elif rrset.rdtype == dns.rdatatype.ANY:
+            if node:
+                raise UpdateFailed(dns.rcode.YXDOMAIN)
+        elif rrset.rdtype in node:
+            raise UpdateFailed(dns.rcode.YXRRSET)
+    for (name, kind), data in wanted.items():
+        if set(_node(zone, name).get(kind, ())) != data:
+            raise UpdateFailed(dns.rcode.NXRRSET)
+
+
+def _node(zone: Zone, name: dns.name.Name) -> dict[dns.rdatatype.RdataType, dns.rdataset.Rdataset]:
+    node = dict(zone.find(name) or {})
+    if name == zone.origin:
+        node[dns.rdatatype.SOA] = zone.soa
+    return node
+
+
+def _scan(zone: Zone, guid: str, updates: Iterable[dns.rrset.RRset]) -> None:
+    """RFC 2136 §3.4.1, and what the key may do: §3.3."""
+    for rrset in updates:
+        if not rrset.name.is_subdomain(zone.origin):
+            raise UpdateFailed(dns.rcode.NOTZONE)
+        if rrset.deleting is None or rrset.deleting == _NONE:
+            if _is_meta(rrset.rdtype):
+                raise UpdateFailed(dns.rcode.FORMERR)
+        elif _is_meta(rrset.rdtype) and rrset.rdtype != dns.rdatatype.ANY:
+            raise UpdateFailed(dns.rcode.FORMERR)
+        if rrset.deleting is not None and rrset.ttl != 0:
+            raise UpdateFailed(dns.rcode.FORMERR)
+    for rrset in updates:
+        if zone.peer_of(rrset.name) != guid:
+            raise UpdateFailed(dns.rcode.REFUSED)
+        if rrset.rdtype not in _TYPES and rrset.rdtype != dns.rdatatype.ANY:
+            raise UpdateFailed(dns.rcode.REFUSED)
+
+
+def _apply(sets: Sets, rrset: dns.rrset.RRset) -> None:
+    """RFC 2136 §3.4.2: every message has one record in each of its sets here."""
+    node = sets.setdefault(rrset.name, {})
+    known = node.get(rrset.rdtype)
+    if rrset.deleting is None:
+        ttl = min(max(int(rrset.ttl), _SHORTEST_TTL), _LONGEST_TTL)
+        data = [*(known or ()), *rrset]
+        node[rrset.rdtype] = dns.rdataset.from_rdata_list(ttl, list(dict.fromkeys(data)))
+    elif rrset.deleting == _ANY:
+        if rrset.rdtype == dns.rdatatype.ANY:
+            node.clear()
+        else:
+            node.pop(rrset.rdtype, None)
+    elif known is not None:
+        left = [rdata for rdata in known if rdata not in set(rrset)]
+        if left:
+            node[rrset.rdtype] = dns.rdataset.from_rdata_list(int(known.ttl), left)
+        else:
+            del node[rrset.rdtype]
+
+
+def _check_size(config: DnsConfig, sets: Sets) -> None:
+    texts = [
+        rdata.to_text()
+        for node in sets.values()
+        for rdataset in node.values()
+        for rdata in rdataset
+    ]
+    if len(texts) > config.max_records or sum(map(len, texts)) > config.max_bytes:
+        raise UpdateFailed(dns.rcode.REFUSED)
+
+
+def _is_meta(kind: dns.rdatatype.RdataType) -> bool:
+    return dns.rdatatype.is_metatype(kind)

@@ -1,0 +1,230 @@
+"""What the embedded zone holds: peers with a control connection, and what updates have stored.
+
+Of one peer the location record with the higher number counts, wherever it comes from. No I/O; what
+a query or an update means is decided in relay/dns_answer.py and relay/dns_update.py.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import dns.name
+import dns.rdataclass
+import dns.rdataset
+import dns.rdatatype
+
+from protocol.dns_records import (
+    RecordSets,
+    location_record_sets,
+    parse_zone,
+    peer_name,
+    read_zone_record,
+)
+from protocol.endpoint import SignedEntry
+from protocol.messages import PeerState
+from relay.config import DnsConfig
+from relay.dns_store import Stored
+from relay.registry import Registration, Registry
+
+__all__ = ["Node", "Sets", "Zone"]
+
+_APEX_TTL = 3600
+_NEGATIVE_TTL = 5
+"""Seconds for which "there is none" may be kept: a peer that has just come must be found."""
+_TTL = 30
+
+Node = dict[dns.rdatatype.RdataType, dns.rdataset.Rdataset]
+Sets = dict[dns.name.Name, Node]
+"""Names in full, in lower case."""
+
+
+class Zone:
+    """One zone. `stored` is what the store has found."""
+
+    def __init__(
+        self,
+        config: DnsConfig,
+        registry: Registry,
+        *,
+        relay_port: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self.name = parse_zone(config.zone)
+        self.origin = dns.name.from_text(self.name)
+        self._registry = registry
+        self._clock = clock
+        self._stored: dict[str, tuple[int, Sets]] = {}
+        self._shown: dict[str, tuple[tuple[object, ...], Sets]] = {}
+        self._serial = int(time.time())
+        self._static = self._apex(config, relay_port)
+
+    # -- what there is --------------------------------------------------------------------------
+
+    def peer_of(self, name: dns.name.Name) -> str | None:
+        """Return the GUID that a name belongs to; None where it is no peer's."""
+        if not name.is_subdomain(self.origin) or len(name) == len(self.origin):
+            return None
+        label: bytes = name[-len(self.origin) - 1]
+        return label.decode("ascii", "replace").lower()
+
+    def sets_of(self, guid: str) -> Sets:
+        """Return all records of a peer, by name; empty where there are none."""
+        stored_seq, stored = self._stored.get(guid, (-1, {}))
+        registration = self._registry.get(guid)
+        if registration is None or registration.record.seq <= stored_seq:
+            return stored
+        return self._registered(registration) or stored
+
+    def find(self, name: dns.name.Name) -> Node | None:
+        """Return the record sets at a name: none at a name that only has others below it; None
+        where there is no such name."""
+        guid = self.peer_of(name)
+        sets = self._static
+        if guid is not None and name not in sets:
+            sets = self.sets_of(guid)
+        found = sets.get(name)
+        if found is not None:
+            return found
+        return {} if any(one.is_subdomain(name) for one in sets) else None
+
+    @property
+    def soa(self) -> dns.rdataset.Rdataset:
+        """The SOA record of now."""
+        return dns.rdataset.from_text(
+            "IN",
+            "SOA",
+            _NEGATIVE_TTL,
+            f"{self._nameserver}. hostmaster.{self.name}. {self._serial} 3600 600 86400 "
+            f"{_NEGATIVE_TTL}",
+        )
+
+    # -- what changes ---------------------------------------------------------------------------
+
+    def load(self, stored: Mapping[str, Stored]) -> None:
+        """Take what the store has found."""
+        for guid, records in stored.items():
+            self.replace(guid, self.from_stored(records))
+
+    def replace(self, guid: str, sets: Sets) -> None:
+        """Replace what updates have registered for a peer."""
+        if sets:
+            self._stored[guid] = self._number(guid, sets), sets
+        else:
+            self._stored.pop(guid, None)
+        self._changed()
+
+    @property
+    def stored_peers(self) -> int:
+        """How many peers updates have registered."""
+        return len(self._stored)
+
+    def holds(self, guid: str) -> bool:
+        """Whether updates have registered a peer."""
+        return guid in self._stored
+
+    def to_stored(self, sets: Sets) -> Stored:
+        """Return record sets as the store keeps them."""
+        return {
+            (name.relativize(self.origin).to_text(), dns.rdatatype.to_text(kind)): (
+                int(rdataset.ttl),
+                tuple(rdata.to_text() for rdata in rdataset),
+            )
+            for name, node in sets.items()
+            for kind, rdataset in node.items()
+        }
+
+    def from_stored(self, records: Stored) -> Sets:
+        """Return what the store keeps as record sets."""
+        sets: Sets = {}
+        for (name, kind), (ttl, data) in records.items():
+            owner = dns.name.from_text(name, self.origin)
+            rdataset = dns.rdataset.from_text_list("IN", kind, ttl, data)
+            sets.setdefault(owner, {})[rdataset.rdtype] = rdataset
+        return sets
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _changed(self) -> None:
+        self._serial = max(self._serial + 1, int(time.time()))
+
+    def _number(self, guid: str, sets: Sets) -> int:
+        own = sets.get(dns.name.from_text(peer_name(guid, self.name)), {})
+        for rdata in own.get(dns.rdatatype.TXT, ()):
+            record = read_zone_record(rdata.strings)
+            if record is not None:
+                return record.seq
+        return 0
+
+    def _registered(self, registration: Registration) -> Sets:
+        """Return the records of a peer that is here: what anybody may know, made once."""
+        if self._registry.state(registration, self._clock()) is not PeerState.ONLINE:
+            self._shown.pop(registration.guid, None)
+            return {}
+        made_from = (
+            registration.record.seq,
+            registration.observed_hosts,
+            tuple(registration.proofs),
+        )
+        known = self._shown.get(registration.guid)
+        if known is not None and known[0] == made_from:
+            return known[1]
+        services: dict[str, tuple[SignedEntry, ...]] = {
+            service: registration.disclosable(service)
+            for service in registration.services
+            if registration.may_learn(service, None)
+        }
+        sets: Sets = {}
+        if services:
+            sets = _from_text(
+                location_record_sets(
+                    registration.guid,
+                    self.name,
+                    registration.record.seq,
+                    services,
+                    registration.instance,
+                )
+            )
+        self._shown[registration.guid] = made_from, sets
+        self._changed()
+        return sets
+
+    def forget(self) -> None:
+        """Drop what was made for peers that have gone: call it every now and then."""
+        now = self._clock()
+        for guid in list(self._shown):
+            registration = self._registry.get(guid)
+            if (
+                registration is None
+                or self._registry.state(registration, now) is not PeerState.ONLINE
+            ):
+                del self._shown[guid]
+                self._changed()
+
+    def _apex(self, config: DnsConfig, relay_port: int) -> Sets:
+        self._nameserver = parse_zone(config.nameserver or f"ns.{self.name}")
+        records: RecordSets = {(self.name, "NS"): (f"{self._nameserver}.",)}
+        if self._nameserver.endswith(f".{self.name}"):
+            records |= _addresses(self._nameserver, config.own_addresses)
+        if config.own_addresses:
+            relay = f"relay.{self.name}"
+            records |= _addresses(relay, config.own_addresses)
+            records[f"_roam-relay._tcp.{self.name}", "SRV"] = (f"0 0 {relay_port} {relay}.",)
+        sets = _from_text(records, _APEX_TTL)
+        sets.setdefault(self.origin, {})
+        return sets
+
+
+def _addresses(name: str, hosts: Iterable[str]) -> RecordSets:
+    hosts = tuple(hosts)
+    sets = {
+        (name, "AAAA"): tuple(host for host in hosts if ":" in host),
+        (name, "A"): tuple(host for host in hosts if ":" not in host),
+    }
+    return {key: data for key, data in sets.items() if data}
+
+
+def _from_text(records: RecordSets, ttl: int = _TTL) -> Sets:
+    sets: Sets = {}
+    for (name, kind), data in records.items():
+        rdataset = dns.rdataset.from_text_list("IN", kind, ttl, data)
+        sets.setdefault(dns.name.from_text(name), {})[rdataset.rdtype] = rdataset
+    return sets
