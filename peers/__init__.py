@@ -3,6 +3,7 @@
 from peers.candidate import Candidate
 from peers.config import ConfigError, PeerConfig
 from peers.ddns_config import DdnsConfig, DdnsConfigError
+from peers.ddns_key import DdnsKey
 from peers.identity import Identity
 from peers.listener import Listener
 from peers.location import Located
@@ -47,6 +48,7 @@ __all__ = [
     "ConnectionClosed",
     "DdnsConfig",
     "DdnsConfigError",
+    "DdnsKey",
     "Endpoint",
     "Explanation",
     "Identity",

@@ -16,12 +16,14 @@ import msgspec
 
 from peers import commands, locate_commands
 from peers.config import ConfigError, PeerConfig
+from peers.ddns_config import DdnsConfig, DdnsConfigError
 from peers.identity import Identity
 from peers.policy import PolicyError
 from peers.upgrade import Carrier
 from protocol.errors import (
     IdentityError,
     LimitExceeded,
+    NameServerUnavailable,
     PathFailed,
     PeerOffline,
     Refused,
@@ -32,6 +34,7 @@ from protocol.errors import (
     SessionLost,
     UnknownPeer,
     UnknownService,
+    UpdateRefused,
     WrongIdentity,
 )
 from protocol.messages import Mode
@@ -40,6 +43,9 @@ __all__ = ["main"]
 
 _EXIT_CODES: list[tuple[type[RoamRelayError], int]] = [
     (RelayUnavailable, 3),
+    (NameServerUnavailable, 3),
+    (UpdateRefused, 6),
+    (DdnsConfigError, 2),
     (UnknownPeer, 4),
     (UnknownService, 4),
     (PeerOffline, 5),
@@ -58,7 +64,7 @@ _EXIT_CODES: list[tuple[type[RoamRelayError], int]] = [
 _EPILOG = """\b
 Exit codes:
   0 done               1 failed                  2 wrong use, config or key
-  3 no relay           4 unknown peer, service   5 peer offline
+  3 no relay, no DNS   4 unknown peer, service   5 peer offline
   6 refused            7 limit reached           8 no answer in time
   9 no path           10 wrong identity         11 session ended early
   130 interrupted (Ctrl-C)
@@ -88,6 +94,9 @@ class _Settings(msgspec.Struct, frozen=True):
 )
 @click.option("--config", "file", metavar="FILE", envvar="PEER_CONFIG", help="A TOML file.")
 @click.option("--carrier", type=click.Choice([c.value for c in Carrier]), help="[raw]")
+@click.option("--zone", envvar="PEER_ZONE", help="A DNS zone of peers, beside the relay or alone.")
+@click.option("--name-server", metavar="HOST[:PORT]", help="The zone's primary server.")
+@click.option("--dns-key", metavar="FILE", help="The key with which this peer registers there.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens to standard error.")
 @click.pass_context
 def main(
@@ -96,9 +105,12 @@ def main(
     key: str | None,
     file: str | None,
     carrier: str | None,
+    zone: str | None,
+    name_server: str | None,
+    dns_key: str | None,
     verbose: bool,
 ) -> None:
-    """Talk with mobile peers through a Roam Relay.
+    """Talk with mobile peers through a Roam Relay, or by dynamic DNS alone.
 
     \b
     A first conversation, in two terminals:
@@ -113,6 +125,13 @@ def main(
             changes["relay"] = relay
         if carrier:
             changes["carrier"] = Carrier(carrier)
+        names = {"zone": zone, "server": name_server, "key_file": dns_key}
+        names = {name: value for name, value in names.items() if value}
+        if names:
+            known = msgspec.structs.asdict(config.ddns) if config.ddns is not None else {}
+            if not zone and not known:
+                raise ConfigError("--name-server and --dns-key are for a zone: give --zone too")
+            changes["ddns"] = DdnsConfig(**(known | names))
         path = key or config.identity
         if path is None:
             default = Path.home() / ".config" / "roam-relay" / "peer.key"
@@ -233,6 +252,15 @@ def locate(
 def expose(settings: _Settings, service: str, port: int, as_json: bool) -> None:
     """Register SERVICE of another program on this host, so that 'peer locate' finds it."""
     _run(locate_commands.expose(settings.config, settings.identity, service, port, as_json))
+
+
+@main.command("ddns-key")
+@click.option("--out", metavar="FILE", default="peer.tsig", show_default=True, help="Where to.")
+@_json
+@click.pass_obj
+def ddns_key(settings: _Settings, out: str, as_json: bool) -> None:
+    """Get the key with which this peer registers in its relay's DNS zone; write it to a file."""
+    _run(locate_commands.ddns_key(settings.config, settings.identity, out, as_json))
 
 
 @main.command()

@@ -20,10 +20,18 @@ from protocol.errors import (
     RoamRelayError,
     WrongIdentity,
 )
-from protocol.identity import CONTEXT_CHALLENGE, CONTEXT_REGISTER, Identity, public_key_of, verify
+from protocol.identity import (
+    CONTEXT_CHALLENGE,
+    CONTEXT_REGISTER,
+    Identity,
+    public_key_of,
+    verify,
+)
 from protocol.messages import (
     FROM_RELAY,
     Challenge,
+    DnsKeyRequest,
+    DnsKeyResponse,
     Error,
     Hello,
     LocationRecord,
@@ -85,7 +93,7 @@ class ControlConnection:
         self._decoder = MessageDecoder(FROM_RELAY)
         self._out: list[bytes] = []
         self._out_bytes = 0
-        self._pending: dict[int, asyncio.Future[ServiceResponse]] = {}
+        self._pending: dict[int, asyncio.Future[Any]] = {}
         self._next_request = 0
         self._heard = loop.time()
         self._error: RoamRelayError | None = None
@@ -172,20 +180,33 @@ class ControlConnection:
             RequestTimeout: not even the relay answered within the request's timeout plus 1 s.
             RoamRelayError: the connection ended first.
         """
+        message = make(self._next_request)
+        response: ServiceResponse = await self._response(message, message.timeout + 1.0)
+        return response
+
+    async def dns_key(self, make: Callable[[int], DnsKeyRequest], timeout: float) -> DnsKeyResponse:
+        """Ask for the key of this peer's name in the relay's DNS zone.
+
+        Raises:
+            RequestTimeout: the relay did not answer in time.
+            RoamRelayError: the connection ended first.
+        """
+        response: DnsKeyResponse = await self._response(make(self._next_request), timeout)
+        return response
+
+    async def _response(self, message: ServiceRequestTo | DnsKeyRequest, timeout: float) -> Any:
         self._check_open()
-        number = self._next_request
-        self._next_request = (number + 1) % 2**32
-        message = make(number)
-        future: asyncio.Future[ServiceResponse] = self._loop.create_future()
-        self._pending[number] = future
+        self._next_request = (message.request + 1) % 2**32
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._pending[message.request] = future
         self._send(message)
         try:
-            async with asyncio.timeout(message.timeout + 1.0):
+            async with asyncio.timeout(timeout):
                 return await future
         except TimeoutError:
             raise RequestTimeout("the relay did not answer the request") from None
         finally:
-            del self._pending[number]
+            del self._pending[message.request]
 
     def answer(self, answer: ServiceAnswer) -> None:
         """Answer a request from another peer. Does nothing on a connection that ended."""
@@ -273,7 +294,7 @@ class ControlConnection:
 
     def _dispatch(self, message: Message | UnknownType) -> None:
         match message:
-            case ServiceResponse():
+            case ServiceResponse() | DnsKeyResponse():
                 future = self._pending.get(message.request)
                 if future is not None and not future.done():
                     future.set_result(message)

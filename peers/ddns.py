@@ -88,6 +88,7 @@ class DdnsRegistration:
         self.failure: RoamRelayError | None = None
         """Why the zone does not hold what it should."""
         self._final = False
+        self._running: asyncio.Task[None] | None = None
 
     def changed(self) -> None:
         """Publish anew as soon as possible; an update that is under way is given up, as it may
@@ -114,6 +115,7 @@ class DdnsRegistration:
     async def run(self) -> None:
         """Publish, and again on every change, after every failure, and from time to time. Ends on
         cancellation, or where another instance has taken the name over."""
+        self._running = asyncio.current_task()
         waits = backoff(random.random)
         while not self._final:
             self._wanted.clear()
@@ -132,6 +134,9 @@ class DdnsRegistration:
         self._final = True
         with contextlib.suppress(RoamRelayError, TimeoutError):
             async with asyncio.timeout(_WITHDRAWAL):
+                if self._running is not None:
+                    self._running.cancel()
+                    await asyncio.wait({self._running})
                 server = await self._primary()
                 if not self._known:
                     await self._look(server)

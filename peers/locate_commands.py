@@ -1,4 +1,4 @@
-"""What `peer locate`, `peer locate --mine` and `peer expose` do."""
+"""What `peer locate`, `peer locate --mine`, `peer expose` and `peer ddns-key` do."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from peers.peer import Peer
 from peers.survey import age_of
 from protocol.errors import RoamRelayError
 
-__all__ = ["expose", "locate", "locate_mine"]
+__all__ = ["ddns_key", "expose", "locate", "locate_mine"]
 
 _PROOF_WAIT = 6.0
 """Seconds for the relay's proofs: one probe takes 5 at most."""
@@ -62,11 +62,11 @@ async def locate(
             }
             for one in surveyed
         ]
-        facts = {"guid": guid, "service": service, "state": found.state}
+        facts = {"guid": guid, "service": service, "state": found.state, "source": found.source}
         _print({**facts, "last_seen": found.last_seen, "endpoints": endpoints})
         return
     _table(
-        f"{service} of {guid[:8]}…: {found.state}",
+        f"{service} of {guid[:8]}…: {found.state or found.source}",
         ("endpoint", "phase", "provenance", "age", "round trip", "", "why"),
         [
             (
@@ -129,6 +129,20 @@ async def expose(
                 f"{service} on port {port} can be located as {peer.guid}", highlight=False
             )
         await asyncio.get_running_loop().create_future()  # Until Ctrl-C.
+
+
+async def ddns_key(config: PeerConfig, identity: MakeIdentity, out: str, as_json: bool) -> None:
+    """Fetch the key for the relay's zone, and say how to use it."""
+    async with Peer(identity(), config=config) as peer:
+        key = await peer.ddns_key()
+    key.write(out)
+    if as_json:
+        _print({"zone": key.zone, "name": key.name, "server": key.server, "file": out})
+    else:
+        sys.stdout.write(
+            f'# the key is in {out}; in the configuration:\n[ddns]\nzone = "{key.zone}"\n'
+            f'server = "{key.server}"\nkey_file = "{out}"\n'
+        )
 
 
 def _seconds(age: float | None) -> str:

@@ -18,6 +18,7 @@ from peers.candidate import RoundTrips, Select
 from peers.candidate_finder import CandidateFinder
 from peers.config import PeerConfig
 from peers.ddns_config import DdnsConfig
+from peers.ddns_key import DdnsKey, fetch_key
 from peers.dialing import Dialer
 from peers.direct import DirectServer
 from peers.listener import Listener
@@ -28,22 +29,20 @@ from peers.paths import Paths
 from peers.policy import Policy
 from peers.registration import Registration
 from peers.roaming import Roaming
+from peers.services import Services
 from peers.session import Session
 from peers.survey import Surveyed, survey
 from peers.watching import Presence, Watching
 from peers.whereabouts import Whereabouts
 from protocol.endpoint import Phase, Provenance
 from protocol.errors import (
-    ConnectionClosed,
     RelayUnavailable,
     RoamRelayError,
 )
 from protocol.identity import Identity, public_key_of
-from protocol.messages import Mode, Service
+from protocol.messages import Mode
 
 __all__ = ["Peer"]
-
-_SERVICE = msgspec.json.Decoder(Service)
 
 
 class Peer:
@@ -84,7 +83,8 @@ class Peer:
         self._paths = Paths(identity)
         self._tasks = asyncio.TaskGroup()
         self._background: set[asyncio.Task[None]] = set()
-        self._listeners: dict[str, Listener] = {}
+        self._services = Services(self._publish)
+        self._listeners = self._services.listeners
         self._direct = DirectServer()
         self._whereabouts = Whereabouts(identity, self.config, port=lambda: self._direct.port)
         self._own = self._whereabouts.own
@@ -96,7 +96,6 @@ class Peer:
         self._round_trips = RoundTrips()
         self._watching = Watching(lambda watch: self._registration.watch(watch))
         self._publishing = asyncio.Lock()
-        self._closed = False
         self._gone = False
 
     async def __aenter__(self) -> Self:
@@ -162,10 +161,8 @@ class Peer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._closed = True
         self._direct.close()
-        for listener in list(self._listeners.values()):
-            listener.close(ConnectionClosed("the peer is closed"))
+        self._services.close()
         self._watching.close()
         # A session that has no path just now may still find one, to be closed cleanly on it.
         await self._roaming.close_sessions()
@@ -202,31 +199,7 @@ class Peer:
             ValueError: not a service name, already offered, or `disclose` is none of these.
             ConnectionClosed: the peer is closed.
         """
-        return self._offer(service, allow, disclose, None)
-
-    def _offer(
-        self,
-        service: str,
-        allow: Collection[str] | None,
-        disclose: str | Collection[str],
-        port: int | None,
-    ) -> Listener:
-        if self._closed:
-            raise ConnectionClosed("the peer is closed")
-        try:
-            _SERVICE.decode(msgspec.json.encode(service))
-        except msgspec.ValidationError:
-            raise ValueError(
-                f"not a service name: {service!r} (1 to 63 of a-z, 0-9 and inner hyphens)"
-            ) from None
-        if service in self._listeners:
-            raise ValueError(f"{service} is offered already")
-        listener = Listener(
-            service, allow=allow, disclose=disclose, on_close=self._listener_closed, port=port
-        )
-        self._listeners[service] = listener
-        self._publish()
-        return listener
+        return self._services.offer(service, allow, disclose, None)
 
     async def published(self) -> None:
         """Wait until what is offered now can be found: at the relay and in the zone, as far as
@@ -306,7 +279,7 @@ class Peer:
         """
         if not 0 < port < 65536:
             raise ValueError(f"not a TCP port: {port}")
-        return self._offer(service, None, disclose, port)
+        return self._services.offer(service, None, disclose, port)
 
     def leaving(self, address: str, leaving: bool = True) -> None:
         """Say that an address of this host will go away soon: sessions that use it go on, nobody
@@ -316,6 +289,17 @@ class Peer:
             ProtocolViolation: not an address.
         """
         self._whereabouts.leaving(address, leaving)
+
+    async def ddns_key(self) -> DdnsKey:
+        """Get the key of this peer's own name in the relay's DNS zone (docs/ddns.md).
+
+        Raises:
+            Refused: the relay serves no zone.
+            RoamRelayError: it cannot be reached, or does not answer.
+        """
+        timeout = self.config.connect_timeout
+        connection = await self._registration.connection(timeout)
+        return await fetch_key(self.identity, connection, timeout)
 
     def watch(self, guid: str) -> AsyncGenerator[Presence, None]:
         """Iterate over how another peer stands: first as it is now, then at every change.
@@ -357,8 +341,7 @@ class Peer:
         self._watching.restore()
 
     def _registration_ended(self) -> None:
-        for listener in list(self._listeners.values()):
-            listener.close(self._registration.failure)
+        self._services.end(self._registration.failure)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         if self._gone:
@@ -391,8 +374,3 @@ class Peer:
             except RelayUnavailable as error:
                 if self._names is None or error.code is not None:
                     raise
-
-    def _listener_closed(self, listener: Listener) -> None:
-        if self._listeners.get(listener.service) is listener:
-            del self._listeners[listener.service]
-            self._publish()

@@ -27,6 +27,7 @@ __all__ = [
     "ZoneRecord",
     "address_name",
     "entry_text",
+    "key_file_text",
     "location_record_sets",
     "parse_zone",
     "peer_name",
@@ -175,3 +176,9 @@ def location_record_sets(
 
 def _type_of(host: str) -> str:
     return "AAAA" if ":" in host else "A"
+
+
+def key_file_text(name: str, secret: bytes) -> str:
+    """Return a key as BIND's tools and our peers read it."""
+    text = base64.b64encode(secret).decode()
+    return f'key "{name}" {{\n    algorithm hmac-sha256;\n    secret "{text}";\n}};\n'

@@ -19,6 +19,7 @@ from protocol.errors import Code, IdentityError, ProtocolViolation
 
 __all__ = [
     "CONTEXT_CHALLENGE",
+    "CONTEXT_DNS_KEY",
     "CONTEXT_ENDPOINT",
     "CONTEXT_PLANE",
     "CONTEXT_REGISTER",
@@ -36,6 +37,7 @@ CONTEXT_CHALLENGE = b"roam-relay/1 challenge\0"
 CONTEXT_REGISTER = b"roam-relay/1 register\0"
 CONTEXT_ENDPOINT = b"roam-relay/1 endpoint\0"
 CONTEXT_PLANE = b"roam-relay/1 plane\0"
+CONTEXT_DNS_KEY = b"roam-relay/1 dns key\0"
 
 # A certificate carries a key and nothing else; dates that never matter need no clock.
 _NOT_BEFORE = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)

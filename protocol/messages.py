@@ -57,6 +57,7 @@ Service = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 """1–63 of a–z, 0–9 and inner hyphens: it is a DNS label too."""
 ServiceName = Annotated[str, Meta(min_length=1, max_length=63)]
 """A service that is asked for: one that breaks the pattern is simply registered nowhere."""
+PublicKey = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Nonce = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 SessionId = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -267,6 +268,30 @@ class ServiceResponse(Message, frozen=True, tag="service_response"):
     """In `central` and `auto`: the caller's leg of the plane."""
 
 
+class DnsKeyRequest(Message, frozen=True, tag="dns_key_request"):
+    """Ask for the TSIG key of this peer's own name in the relay's zone."""
+
+    request: RequestId
+    public: PublicKey
+    """X25519, made for this request: what the key is sealed for (protocol/sealing.py)."""
+    signature: Signature
+    """Over the DNS key context, the relay's key and `public`."""
+
+
+class DnsKeyResponse(Message, frozen=True, tag="dns_key_response"):
+    """The key, or why there is none."""
+
+    request: RequestId
+    code: Code | None = None
+    reason: Reason = ""
+    zone: Annotated[str, Meta(max_length=253)] = ""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """Where the relay's own name server takes updates."""
+    sealed: Annotated[bytes, Meta(max_length=128)] = b""
+    """The secret (hmac-sha256), sealed under the DNS key context, the relay's key and the peer's.
+    The key's name is that of the peer: `<guid>.<zone>`."""
+
+
 class Restarting(Message, frozen=True, tag="restarting"):
     """The relay goes down. Come back after `delay` seconds and a random part of `spread` more."""
 
@@ -336,7 +361,16 @@ def _table(*classes: type[Message]) -> dict[str, type[Message]]:
 
 
 FROM_PEER = _table(
-    Hello, Register, Update, ServiceRequestTo, ServiceAnswer, Watch, Ping, Pong, Error
+    Hello,
+    Register,
+    Update,
+    ServiceRequestTo,
+    ServiceAnswer,
+    Watch,
+    DnsKeyRequest,
+    Ping,
+    Pong,
+    Error,
 )
 """What a relay understands, by `type`."""
 FROM_RELAY = _table(
@@ -345,6 +379,7 @@ FROM_RELAY = _table(
     ServiceRequestFrom,
     ServiceResponse,
     PeerEvent,
+    DnsKeyResponse,
     Restarting,
     Ping,
     Pong,

@@ -10,11 +10,13 @@ from typing import Any
 import click
 import structlog
 
-from protocol.errors import IdentityError
+from protocol.dns_records import key_file_text, parse_zone, peer_name
+from protocol.errors import IdentityError, RoamRelayError
 from protocol.identity import Identity
 from relay import config as configuration
 from relay import log
 from relay.config import ConfigError, RelayConfig
+from relay.dns_keys import DnsKeys
 from relay.server import RelayServer
 
 __all__ = ["main"]
@@ -72,6 +74,38 @@ def key(file: str) -> None:
                 out.write(Identity.generate().to_pem())
         click.echo(read_key(file).guid)
     except (OSError, IdentityError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command("dns-key")
+@click.argument("guid")
+@click.option("--config", "file", metavar="FILE", help="The relay's TOML file.")
+@click.option("--identity", metavar="FILE", help="The relay's key file, if not in the TOML file.")
+@click.option("--zone", help="The zone, if not in the TOML file.")
+def dns_key(guid: str, file: str | None, identity: str | None, zone: str | None) -> None:
+    """Print the TSIG key with which the peer GUID registers in this relay's DNS zone.
+
+    It is what nsupdate -k and a peer's 'key_file' read; whoever has it can say where GUID is, so
+    hand it over in secret. A peer can also fetch it itself: 'peer ddns-key'.
+
+    \b
+    Example:
+      relay dns-key --config relay.toml $GUID > alice.tsig
+    """
+    try:
+        config = configuration.load(file, os.environ, {"identity": identity})
+        if config.identity is None:
+            raise ConfigError(
+                "the keys of the zone come from the relay's key: name its file with --identity, "
+                "or as 'identity' in the configuration"
+            )
+        name = zone or (config.dns.zone if config.dns is not None else None)
+        if name is None:
+            raise ConfigError("no zone: give --zone, or [dns] in the configuration")
+        name = parse_zone(name)
+        secret = DnsKeys(read_key(config.identity), name).secret(guid)
+        click.echo(key_file_text(peer_name(guid, name), secret), nl=False)
+    except RoamRelayError as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -11,9 +11,11 @@ from typing import Any
 import structlog
 
 from protocol.codec import MessageDecoder, UnknownType, decode_location, encode
+from protocol.dns_records import peer_name
 from protocol.errors import Code, IdentityError, ProtocolViolation
 from protocol.identity import (
     CONTEXT_CHALLENGE,
+    CONTEXT_DNS_KEY,
     CONTEXT_REGISTER,
     Identity,
     public_key_of,
@@ -23,6 +25,8 @@ from protocol.messages import (
     FROM_PEER,
     VERSION,
     Challenge,
+    DnsKeyRequest,
+    DnsKeyResponse,
     Error,
     Hello,
     Limits,
@@ -39,10 +43,12 @@ from protocol.messages import (
     Update,
     Watch,
 )
+from protocol.sealing import seal
 from relay.admission import Rates
 from relay.broker import Broker
 from relay.carriers import Carrier
 from relay.config import RelayConfig
+from relay.dns_server import DnsServer
 from relay.log import short
 from relay.metrics import Metrics
 from relay.proofs import Proofs
@@ -75,6 +81,7 @@ class Node:
         broker: Broker,
         watches: Watches,
         proofs: Proofs,
+        dns: DnsServer | None,
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
@@ -84,6 +91,7 @@ class Node:
         self.broker = broker
         self.watches = watches
         self.proofs = proofs
+        self.dns = dns
         self.metrics = metrics
         self.clock = clock
         self.requests = Rates(config.requests_per_second, config.requests_burst)
@@ -281,6 +289,22 @@ class ControlConnection:
         else:
             watches.watch(self, watch.guid, now)
 
+    def _dns_key(self, request: DnsKeyRequest, now: float) -> None:
+        node = self._node
+        relay_key = node.identity.public_key
+        verify(self.guid, request.signature, CONTEXT_DNS_KEY, relay_key, request.public)
+        if wait := node.requests.take(self.guid, now):
+            reason = f"too many requests: come back in {wait:.1f} s"
+            self.send(DnsKeyResponse(request.request, Code.LIMIT_EXCEEDED, reason))
+        elif node.dns is None:
+            reason = "this relay serves no DNS zone"
+            self.send(DnsKeyResponse(request.request, Code.REFUSED, reason))
+        else:
+            context = CONTEXT_DNS_KEY + relay_key + self._peer_key
+            sealed = seal(request.public, node.dns.keys.secret(self.guid), context)
+            zone = node.dns.zone.name
+            self.send(DnsKeyResponse(request.request, zone=zone, port=node.dns.port, sealed=sealed))
+
     def _ping(self, ping: Ping, now: float) -> None:
         self.send(Pong(ping.ping))
 
@@ -288,9 +312,16 @@ class ControlConnection:
         return
 
     def _confirm(self, seq: int) -> None:
-        config = self._node.config
+        config, dns = self._node.config, self._node.dns
         self.send(
-            Registered(seq, self.observed_host, self.observed_port, config.heartbeat, config.lease)
+            Registered(
+                seq,
+                self.observed_host,
+                self.observed_port,
+                config.heartbeat,
+                config.lease,
+                fqdn=peer_name(self.guid, dns.zone.name) if dns is not None else "",
+            )
         )
 
     def _unexpected(self, message: Message | UnknownType) -> None:
@@ -341,6 +372,7 @@ _HANDLERS: dict[State, dict[type, _Handler]] = {
         ServiceRequestTo: ControlConnection._request,
         ServiceAnswer: ControlConnection._answer,
         Watch: ControlConnection._watch,
+        DnsKeyRequest: ControlConnection._dns_key,
         **_ALWAYS,
     },
     State.CLOSED: {},

@@ -3,8 +3,6 @@
 Whoever has the relay's identity can derive them all; a relay with a new identity has new ones.
 """
 
-import base64
-
 import dns.name
 import dns.tsig
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -14,9 +12,9 @@ from protocol.dns_records import peer_name
 from protocol.errors import IdentityError
 from protocol.identity import Identity, public_key_of
 
-__all__ = ["DnsKeys", "key_file_text"]
+__all__ = ["DnsKeys"]
 
-_CONTEXT = b"roam-relay/1 dns key\0"
+_CONTEXT = b"roam-relay/1 zone key\0"
 
 
 class DnsKeys:
@@ -53,9 +51,3 @@ class DnsKeys:
             return self.key(guid)
         except IdentityError:
             return None
-
-
-def key_file_text(name: str, secret: bytes) -> str:
-    """Return a key as BIND's tools and our peers read it."""
-    text = base64.b64encode(secret).decode()
-    return f'key "{name}" {{\n    algorithm hmac-sha256;\n    secret "{text}";\n}};\n'

@@ -47,7 +47,6 @@ class DnsServer:
         registry: Registry,
         metrics: Metrics,
         *,
-        relay_port: int,
         clock: Callable[[], float],
         spawn: Spawn,
     ) -> None:
@@ -56,7 +55,7 @@ class DnsServer:
         self._spawn = spawn
         self._clock = clock
         self._metrics = metrics
-        self.zone = Zone(config, registry, relay_port=relay_port, clock=clock)
+        self.zone = Zone(config, registry, clock=clock)
         self.keys = DnsKeys(identity, self.zone.name)
         self._store = DnsStore(config.store)
         self._messages = DnsMessages(config, self.zone, self.keys, self._store, metrics)
@@ -69,8 +68,8 @@ class DnsServer:
         self._tcp: asyncio.Server | None = None
         self.port = 0
 
-    async def start(self) -> None:
-        """Load what is stored, and listen.
+    async def start(self, relay_port: int) -> None:
+        """Load what is stored, and listen; the zone names the relay at `relay_port`.
 
         Raises:
             ConfigError: the store or the address cannot be used.
@@ -79,6 +78,7 @@ class DnsServer:
         if config.store is None:
             _log.warning("no [dns] store: DNS updates are forgotten at the end")
         loop = asyncio.get_running_loop()
+        self.zone.show_relay(relay_port)
         self.zone.load(await self._store.open(config.remember))
         try:
             self._tcp = await asyncio.start_server(
@@ -92,7 +92,6 @@ class DnsServer:
                 ),
             )
         except OSError as error:
-            await self.close()
             raise ConfigError(
                 f"dns: cannot listen on {self._host} port {config.port}: {error}"
             ) from None

@@ -45,7 +45,6 @@ class Zone:
         config: DnsConfig,
         registry: Registry,
         *,
-        relay_port: int,
         clock: Callable[[], float],
     ) -> None:
         self.name = parse_zone(config.zone)
@@ -55,7 +54,10 @@ class Zone:
         self._stored: dict[str, tuple[int, Sets]] = {}
         self._shown: dict[str, tuple[tuple[object, ...], Sets]] = {}
         self._serial = int(time.time())
-        self._static = self._apex(config, relay_port)
+        self._config = config
+        self._nameserver = parse_zone(config.nameserver or f"ns.{self.name}")
+        self._static: Sets = {}
+        self.show_relay(0)
 
     # -- what there is --------------------------------------------------------------------------
 
@@ -103,6 +105,10 @@ class Zone:
         """Take what the store has found."""
         for guid, records in stored.items():
             self.replace(guid, self.from_stored(records))
+
+    def show_relay(self, port: int) -> None:
+        """Name the relay itself at this port: what `dns:<zone>` finds."""
+        self._static = self._apex(self._config, port)
 
     def replace(self, guid: str, sets: Sets) -> None:
         """Replace what updates have registered for a peer."""
@@ -200,11 +206,10 @@ class Zone:
                 self._changed()
 
     def _apex(self, config: DnsConfig, relay_port: int) -> Sets:
-        self._nameserver = parse_zone(config.nameserver or f"ns.{self.name}")
         records: RecordSets = {(self.name, "NS"): (f"{self._nameserver}.",)}
         if self._nameserver.endswith(f".{self.name}"):
             records |= _addresses(self._nameserver, config.own_addresses)
-        if config.own_addresses:
+        if config.own_addresses and relay_port:
             relay = f"relay.{self.name}"
             records |= _addresses(relay, config.own_addresses)
             records[f"_roam-relay._tcp.{self.name}", "SRV"] = (f"0 0 {relay_port} {relay}.",)

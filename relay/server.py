@@ -7,7 +7,6 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
 import structlog
 from aiohttp import web
 
@@ -15,15 +14,14 @@ from protocol.endpoint import read_entry
 from protocol.errors import Code
 from protocol.identity import Identity
 from protocol.messages import (
-    CODE_HEADER,
     MAX_MESSAGE_BYTES,
-    UPGRADE_TOKEN,
     WEBSOCKET_PROTOCOL,
     PeerState,
 )
+from relay import http_answers
 from relay.admission import Counts, Rates
 from relay.broker import Broker
-from relay.carriers import RawCarrier, WebSocketCarrier, host_of
+from relay.carriers import RawCarrier, WebSocketCarrier
 from relay.config import ConfigError, RelayConfig
 from relay.control import ControlConnection, Node
 from relay.dns_server import DnsServer
@@ -43,17 +41,6 @@ _ABOUT = (
     "This is a Roam Relay: it tells peers where other peers are, and joins those that cannot reach "
     "one another. Peers connect to /v1/control; see the project's docs/protocol.md.\n"
 )
-_STATUS = {
-    Code.TICKET_UNKNOWN: 404,
-    Code.TICKET_USED: 409,
-    Code.TICKET_EXPIRED: 410,
-    Code.TICKET_FOREIGN: 403,
-    Code.BAD_MESSAGE: 400,
-    Code.LIMIT_EXCEEDED: 429,
-    Code.RESTARTING: 503,
-    Code.UNKNOWN_PEER: 404,
-    Code.UNKNOWN_SERVICE: 404,
-}
 
 
 class RelayServer:
@@ -101,6 +88,19 @@ class RelayServer:
             timeout=config.proof_timeout,
             lifetime=config.proof_lifetime,
         )
+        self.dns = (
+            DnsServer(
+                config.dns,
+                config.host,
+                self.identity,
+                self.registry,
+                self.metrics,
+                clock=loop.time,
+                spawn=self._spawn,
+            )
+            if config.dns is not None
+            else None
+        )
         self.node = Node(
             config=config,
             identity=self.identity,
@@ -108,6 +108,7 @@ class RelayServer:
             broker=self.broker,
             watches=self.watches,
             proofs=self.proofs,
+            dns=self.dns,
             metrics=self.metrics,
             clock=loop.time,
         )
@@ -149,29 +150,14 @@ class RelayServer:
         port = self._runner.addresses[0][1]
         host = f"[{config.host}]" if ":" in config.host else config.host
         self.url = f"{scheme}://{host}:{port}"
-        self.dns = await self._start_dns(port)
         self._spawn(self._keep_time())
-        return self
-
-    async def _start_dns(self, relay_port: int) -> DnsServer | None:
-        if self.config.dns is None:
-            return None
-        server = DnsServer(
-            self.config.dns,
-            self.config.host,
-            self.identity,
-            self.registry,
-            self.metrics,
-            relay_port=relay_port,
-            clock=asyncio.get_running_loop().time,
-            spawn=self._spawn,
-        )
         try:
-            await server.start()
+            if self.dns is not None:
+                await self.dns.start(port)
         except ConfigError:
-            await self._runner.cleanup()
+            await self.__aexit__(None, None, None)
             raise
-        return server
+        return self
 
     async def __aexit__(
         self,
@@ -207,15 +193,15 @@ class RelayServer:
     # -- routes ---------------------------------------------------------------------------------
 
     async def _control(self, request: web.Request) -> web.StreamResponse:
-        host, port = _source(request)
+        host, port = http_answers.source(request)
         raw = is_raw_upgrade(request)
         if not raw and not web.WebSocketResponse().can_prepare(request).ok:
-            return _not_an_upgrade()
+            return http_answers.not_an_upgrade()
         if self.draining:
-            return _refusal(Code.RESTARTING, "the relay goes down")
+            return http_answers.refusal(Code.RESTARTING, "the relay goes down")
         wait = self._connects.take(host, asyncio.get_running_loop().time())
         if wait or not self._counts.add(host):
-            return _refusal(Code.LIMIT_EXCEEDED, "too many connections", wait or 1.0)
+            return http_answers.refusal(Code.LIMIT_EXCEEDED, "too many connections", wait or 1.0)
         if raw:
             return await self._control_raw(request, host, port)
         try:
@@ -269,12 +255,12 @@ class RelayServer:
     async def _plane(self, request: web.Request) -> web.StreamResponse:
         raw = is_raw_upgrade(request)
         if not raw and not web.WebSocketResponse().can_prepare(request).ok:
-            return _not_an_upgrade()
+            return http_answers.not_an_upgrade()
         guid, signature = request.query.get("guid", ""), request.query.get("signature", "")
         try:
             plane = self.planes.admit(request.match_info["ticket"], guid, signature)
         except TicketRefused as refused:
-            return _refusal(refused.code or Code.INTERNAL, refused.reason)
+            return http_answers.refusal(refused.code or Code.INTERNAL, refused.reason)
         if not raw:
             websocket = web.WebSocketResponse(
                 protocols=(WEBSOCKET_PROTOCOL,), compress=False, max_msg_size=1 << 22
@@ -306,16 +292,18 @@ class RelayServer:
         registration = self.registry.get(request.match_info["guid"])
         service = request.match_info["service"]
         if registration is None:
-            return _refusal(Code.UNKNOWN_PEER, "nobody with this GUID has registered")
+            return http_answers.refusal(Code.UNKNOWN_PEER, "nobody with this GUID has registered")
         if service not in registration.services or not registration.may_learn(service, None):
-            return _refusal(Code.UNKNOWN_SERVICE, "the peer offers no such service to anyone")
+            return http_answers.refusal(
+                Code.UNKNOWN_SERVICE, "the peer offers no such service to anyone"
+            )
         state = self.registry.state(registration, now)
         entries = registration.disclosable(service) if state is PeerState.ONLINE else ()
         endpoints = [
             {"host": entry.host, "port": entry.port, "phase": entry.phase, "seq": entry.seq}
             for entry in map(read_entry, entries)
         ]
-        return _json(
+        return http_answers.json(
             {
                 "guid": registration.guid,
                 "service": service,
@@ -367,33 +355,3 @@ class RelayServer:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.error("a task failed", exc_info=task.exception())
-
-
-def _source(request: web.Request) -> tuple[str, int]:
-    peername = request.transport.get_extra_info("peername") if request.transport else None
-    return host_of(peername), peername[1] if isinstance(peername, tuple) else 0
-
-
-def _json(body: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(body),
-        status=status,
-        content_type="application/json",
-        headers=headers,
-    )
-
-
-def _refusal(code: Code, reason: str, retry_after: float | None = None) -> web.Response:
-    headers = {CODE_HEADER: code.value}
-    if retry_after is not None:
-        headers["Retry-After"] = str(int(retry_after + 1))
-    body = {"code": code, "reason": reason}
-    return _json(body, _STATUS.get(code, 500), headers)
-
-
-def _not_an_upgrade() -> web.Response:
-    return _json(
-        {"code": Code.BAD_MESSAGE, "reason": f"ask for an upgrade to {UPGRADE_TOKEN} or websocket"},
-        426,
-        {"Upgrade": f"{UPGRADE_TOKEN}, websocket", "Connection": "Upgrade"},
-    )

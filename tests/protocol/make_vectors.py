@@ -12,12 +12,14 @@ from typing import Any
 
 import msgpack
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from protocol.codec import encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code
 from protocol.identity import (
     CONTEXT_CHALLENGE,
+    CONTEXT_DNS_KEY,
     CONTEXT_ENDPOINT,
     CONTEXT_PLANE,
     CONTEXT_REGISTER,
@@ -27,6 +29,8 @@ from protocol.messages import (
     MAX_MESSAGE_BYTES,
     Challenge,
     Disclosure,
+    DnsKeyRequest,
+    DnsKeyResponse,
     Error,
     Hello,
     Limits,
@@ -52,6 +56,7 @@ from protocol.messages import (
     Verdict,
     Watch,
 )
+from protocol.sealing import Receiver, seal
 from protocol.session_frames import Frame
 
 PATH = Path(__file__).parents[2] / "docs" / "protocol-vectors.json"
@@ -87,7 +92,18 @@ RECORD = LocationRecord(
     ),
 )
 LOCATION = encode_location(RECORD)
+RECEIVER_KEY = X25519PrivateKey.from_private_bytes(bytes(range(64, 96)))
+RECEIVER = Receiver(RECEIVER_KEY)
+SECRET = bytes(range(128, 160))
+SEALING_CONTEXT = CONTEXT_DNS_KEY + RELAY.public_key + ALICE.public_key
+SEALED = seal(
+    RECEIVER.public,
+    SECRET,
+    SEALING_CONTEXT,
+    X25519PrivateKey.from_private_bytes(bytes(range(96, 128))),
+)
 CHALLENGE_PARTS = (ALICE.public_key, PEER_NONCE, RELAY_NONCE)
+DNS_KEY_PARTS = (RELAY.public_key, RECEIVER.public)
 REGISTER_PARTS = (RELAY.public_key, RELAY_NONCE, ALICE.public_key, INSTANCE, LOCATION)
 
 
@@ -138,6 +154,9 @@ def messages() -> list[Message]:
         PeerEvent(ALICE.guid),
         PeerEvent(ALICE.guid, PeerState.ONLINE, 0.5, 7),
         PeerEvent(ALICE.guid, code=Code.REFUSED),
+        DnsKeyRequest(5, RECEIVER.public, ALICE.sign(CONTEXT_DNS_KEY, *DNS_KEY_PARTS)),
+        DnsKeyResponse(5, zone="peers.test", port=8453, sealed=SEALED),
+        DnsKeyResponse(5, Code.REFUSED, "this relay serves no DNS zone"),
         Restarting(2.0, 8.0),
         Ping(),
         Ping(42),
@@ -284,6 +303,18 @@ def vectors() -> dict[str, Any]:
                 relay_key=RELAY.public_key,
                 ticket=CALLER_TICKET.encode(),
             ),
+            "dns key": signature(
+                ALICE,
+                CONTEXT_DNS_KEY,
+                relay_key=RELAY.public_key,
+                public=RECEIVER.public,
+            ),
+        },
+        "sealed": {
+            "receiver_private_key": RECEIVER_KEY.private_bytes_raw().hex(),
+            "context": SEALING_CONTEXT.hex(),
+            "sealed": SEALED.hex(),
+            "secret": SECRET.hex(),
         },
         "messages": [
             {

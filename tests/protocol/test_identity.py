@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from protocol.errors import Code, IdentityError, ProtocolViolation
 from protocol.identity import (
     CONTEXT_CHALLENGE,
+    CONTEXT_DNS_KEY,
     CONTEXT_ENDPOINT,
     CONTEXT_PLANE,
     CONTEXT_REGISTER,
@@ -24,7 +25,13 @@ from protocol.identity import (
     verify,
 )
 
-CONTEXTS = (CONTEXT_CHALLENGE, CONTEXT_ENDPOINT, CONTEXT_PLANE, CONTEXT_REGISTER)
+CONTEXTS = (
+    CONTEXT_CHALLENGE,
+    CONTEXT_DNS_KEY,
+    CONTEXT_ENDPOINT,
+    CONTEXT_PLANE,
+    CONTEXT_REGISTER,
+)
 ALICE = Identity.from_seed(b"a" * 32)
 
 

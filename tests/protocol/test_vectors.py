@@ -10,12 +10,14 @@ from typing import Any
 import msgpack
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from protocol.codec import MessageDecoder, decode_location, encode, encode_location
 from protocol.endpoint import Entry, SignedEntry, open_entry, sign_entry
 from protocol.errors import ProtocolViolation
 from protocol.identity import Identity, guid_of, public_key_of, verify
 from protocol.messages import FROM_PEER, FROM_RELAY, ON_PATH
+from protocol.sealing import Receiver, seal
 from protocol.session import SessionMachine
 from protocol.session_frames import Frame
 from protocol.session_settings import SessionSettings
@@ -81,6 +83,22 @@ def test_signatures(name: str) -> None:
     assert vector["signed"] == (context + b"".join(parts)).hex()
     assert identity_of(vector["signer"]).sign(context, *parts).hex() == vector["signature"]
     verify(vector["signer"], bytes.fromhex(vector["signature"]), context, *parts)
+
+
+def test_the_sealed_secret_opens() -> None:
+    vector = FILE["sealed"]
+    key = X25519PrivateKey.from_private_bytes(bytes.fromhex(vector["receiver_private_key"]))
+    sealed, context = bytes.fromhex(vector["sealed"]), bytes.fromhex(vector["context"])
+    assert Receiver(key).open(sealed, context).hex() == vector["secret"]
+    for wrong in (sealed[:-1], sealed[:31], b"", sealed[:-1] + bytes([sealed[-1] ^ 1])):
+        with pytest.raises(ProtocolViolation):
+            Receiver(key).open(wrong, context)
+    with pytest.raises(ProtocolViolation):
+        Receiver(key).open(sealed, context + b"x")
+    with pytest.raises(ProtocolViolation):
+        Receiver().open(sealed, context)
+    with pytest.raises(ProtocolViolation):
+        seal(bytes(32), b"a key that makes every shared secret zero", context)
 
 
 def test_the_signatures_are_those_in_the_messages() -> None:

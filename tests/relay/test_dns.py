@@ -24,9 +24,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from peers import Identity, Peer, PeerConfig
-from protocol.dns_records import peer_name
+from protocol.dns_records import key_file_text, peer_name
 from relay.config import ConfigError, DnsConfig, RelayConfig
-from relay.dns_keys import key_file_text
 from relay.dns_store import DnsStore
 from relay.server import RelayServer
 from tests.ddns.named import need

@@ -1,0 +1,52 @@
+"""What the relay's HTTP routes answer where there is no upgrade: JSON, and codes with a status."""
+
+import msgspec
+from aiohttp import web
+
+from protocol.errors import Code
+from protocol.messages import CODE_HEADER, UPGRADE_TOKEN
+from relay.carriers import host_of
+
+__all__ = ["json", "not_an_upgrade", "refusal", "source"]
+
+_STATUS = {
+    Code.TICKET_UNKNOWN: 404,
+    Code.TICKET_USED: 409,
+    Code.TICKET_EXPIRED: 410,
+    Code.TICKET_FOREIGN: 403,
+    Code.BAD_MESSAGE: 400,
+    Code.LIMIT_EXCEEDED: 429,
+    Code.RESTARTING: 503,
+    Code.UNKNOWN_PEER: 404,
+    Code.UNKNOWN_SERVICE: 404,
+}
+
+
+def source(request: web.Request) -> tuple[str, int]:
+    peername = request.transport.get_extra_info("peername") if request.transport else None
+    return host_of(peername), peername[1] if isinstance(peername, tuple) else 0
+
+
+def json(body: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(body),
+        status=status,
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+def refusal(code: Code, reason: str, retry_after: float | None = None) -> web.Response:
+    headers = {CODE_HEADER: code.value}
+    if retry_after is not None:
+        headers["Retry-After"] = str(int(retry_after + 1))
+    body = {"code": code, "reason": reason}
+    return json(body, _STATUS.get(code, 500), headers)
+
+
+def not_an_upgrade() -> web.Response:
+    return json(
+        {"code": Code.BAD_MESSAGE, "reason": f"ask for an upgrade to {UPGRADE_TOKEN} or websocket"},
+        426,
+        {"Upgrade": f"{UPGRADE_TOKEN}, websocket", "Connection": "Upgrade"},
+    )
