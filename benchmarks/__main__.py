@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import bulk, choice, gap, messages, setup, signaling
+from benchmarks import bulk, choice, gap, messages, names, setup, signaling
 from benchmarks.measure import Row, median_rows, nats_server, relay_server, websocket_server
 
-_PARTS = ("signaling", "bulk", "messages", "gap", "setup")
+_PARTS = ("signaling", "bulk", "messages", "gap", "setup", "names")
 
 
 def _run(work: Callable[[], Awaitable[list[Row]]]) -> list[Row]:
@@ -93,6 +93,7 @@ def _setup(count: int) -> list[Row]:
 @click.option("--mebibytes", default=4096, show_default=True, help="Bulk data of each contender.")
 @click.option("--count", default=300_000, show_default=True, help="Messages of each contender.")
 @click.option("--moves", default=40, show_default=True, help="Moves of each mode.")
+@click.option("--queries", default=20_000, show_default=True, help="DNS queries of each kind.")
 @click.option("--sessions", default=30, show_default=True, help="Of each kind of setup.")
 def main(
     as_json: bool,
@@ -102,6 +103,7 @@ def main(
     mebibytes: int,
     count: int,
     moves: int,
+    queries: int,
     sessions: int,
 ) -> None:
     """Measure beside nats-server, aiohttp and plain loopback, in the same run on this machine."""
@@ -111,6 +113,7 @@ def main(
         "messages": lambda: _messages(count),
         "gap": lambda: _gap(moves),
         "setup": lambda: _setup(sessions),
+        "names": lambda: _run(lambda: names.measure_names(queries, moves)),
     }
     results = [
         [row for part in parts for row in measures[part]()]

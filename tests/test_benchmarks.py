@@ -19,6 +19,7 @@ from tests.integration.processes import environment
         ("messages", ("--count", "2000"), {"roam-relay, direct path", "nats-py"}),
         ("gap", ("--moves", "2"), {"roam-relay, central", "roam-relay, auto"}),
         ("setup", ("--sessions", "2"), {"roam-relay, p2p", "roam-relay"}),
+        ("names", ("--queries", "200", "--moves", "2"), {"roam-relay, its own zone"}),
     ],
 )
 def test_each_part_gives_its_figures(
