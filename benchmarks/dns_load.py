@@ -1,7 +1,8 @@
 """A load of DNS queries: a process of its own, so that what it costs is not the server's.
 
-`python -m benchmarks.dns_load HOST PORT NAME KIND COUNT` keeps 64 questions under way over one UDP
-socket and prints the seconds that it took, and how many were answered with a record.
+`python -m benchmarks.dns_load HOST PORT NAME KIND COUNT WAY` keeps 64 questions under way over one
+UDP socket and prints the seconds that it took, and how many were answered with a record. WAY is
+`same`, or `mixed`: then no two questions have the same upper and lower case, as some resolvers ask.
 """
 
 import asyncio
@@ -16,8 +17,10 @@ _LOST_AFTER = 2.0
 
 
 class _Load(asyncio.DatagramProtocol):
-    def __init__(self, wire: bytes, count: int) -> None:
+    def __init__(self, wire: bytes, count: int, mixed: bool) -> None:
         self._wire = wire
+        self._mixed = mixed
+        self._letters = [place for place in range(13, 60) if chr(wire[place]).islower()]
         self._left = count
         self._waiting = 0
         self.answered = 0
@@ -37,19 +40,23 @@ class _Load(asyncio.DatagramProtocol):
         if self._left:
             self._left -= 1
             self._waiting += 1
-            identity = (self._left & 0xFFFF).to_bytes(2, "big")
-            self._transport.sendto(identity + self._wire[2:])  # type: ignore[attr-defined]
+            wire = bytearray((self._left & 0xFFFF).to_bytes(2, "big") + self._wire[2:])
+            if self._mixed:
+                for bit, place in enumerate(self._letters):
+                    if self._left >> bit & 1:
+                        wire[place] -= 32
+            self._transport.sendto(wire)  # type: ignore[attr-defined]
         elif not self._waiting and not self.done.done():
             self.done.set_result(None)
 
 
 async def main() -> None:
-    host, port, name, kind, count = sys.argv[1:6]
+    host, port, name, kind, count, way = sys.argv[1:7]
     wire = dns.message.make_query(name, kind, use_edns=0, payload=1232).to_wire()
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
     transport, load = await loop.create_datagram_endpoint(
-        lambda: _Load(wire, int(count)), remote_addr=(host, int(port))
+        lambda: _Load(wire, int(count), way == "mixed"), remote_addr=(host, int(port))
     )
     try:
         async with asyncio.timeout(_LOST_AFTER + int(count) / 500):

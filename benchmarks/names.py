@@ -121,9 +121,10 @@ async def _reached(caller: Peer, guid: str, host: str) -> bool:
 async def _load(contender: str, pid: int, port: int, guid: str, queries: int) -> list[Row]:
     rows = []
     process = psutil.Process(pid)
-    for kind, name in (
-        ("A", peer_name(guid, ZONE)),
-        ("TXT", f"_chat._tcp.{peer_name(guid, ZONE)}"),
+    for kind, name, way in (
+        ("A", peer_name(guid, ZONE), "same"),
+        ("A", peer_name(guid, ZONE), "mixed"),
+        ("TXT", f"_chat._tcp.{peer_name(guid, ZONE)}", "same"),
     ):
         before = sum(process.cpu_times()[:2])
         done = await asyncio.to_thread(
@@ -132,7 +133,7 @@ async def _load(contender: str, pid: int, port: int, guid: str, queries: int) ->
                 sys.executable,
                 "-m",
                 "benchmarks.dns_load",
-                *("127.0.0.1", str(port), name, kind, str(queries)),
+                *("127.0.0.1", str(port), name, kind, str(queries), way),
             ],
             capture_output=True,
             text=True,
@@ -142,7 +143,7 @@ async def _load(contender: str, pid: int, port: int, guid: str, queries: int) ->
         seconds, answered = done.stdout.split()
         assert int(answered) > 0.99 * queries, f"{contender}: {answered} of {queries} answered"
         rows += [
-            Row(contender, f"{kind} queries a second", int(answered) / float(seconds), ""),
-            Row(contender, f"CPU of one {kind} query", cpu / int(answered) * 1e6, "µs"),
+            Row(contender, f"{kind}, {way}: queries a second", int(answered) / float(seconds), ""),
+            Row(contender, f"{kind}, {way}: CPU of one query", cpu / int(answered) * 1e6, "µs"),
         ]
     return rows

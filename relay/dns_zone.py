@@ -36,6 +36,8 @@ Node = dict[dns.rdatatype.RdataType, dns.rdataset.Rdataset]
 Sets = dict[dns.name.Name, Node]
 """Names in full, in lower case."""
 
+_NOTHING: tuple[int, Sets, int] = (-1, {}, 0)
+
 
 class Zone:
     """One zone. `stored` is what the store has found."""
@@ -51,7 +53,9 @@ class Zone:
         self.origin = dns.name.from_text(self.name)
         self._registry = registry
         self._clock = clock
-        self._stored: dict[str, tuple[int, Sets]] = {}
+        self._stored: dict[str, tuple[int, Sets, int]] = {}
+        """The number of the record, its sets, and the number of the change that has put it here."""
+        self._changes = 0
         self._shown: dict[str, tuple[tuple[object, ...], Sets]] = {}
         self._serial = int(time.time())
         self._config = config
@@ -68,9 +72,17 @@ class Zone:
         label: bytes = name[-len(self.origin) - 1]
         return label.decode("ascii", "replace").lower()
 
+    def version_of(self, guid: str) -> tuple[object, ...]:
+        """Return what is another one as soon as anything of a peer is."""
+        registration = self._registry.get(guid)
+        return (
+            self._stored.get(guid, _NOTHING)[2],
+            self._made_from(registration) if registration is not None else None,
+        )
+
     def sets_of(self, guid: str) -> Sets:
         """Return all records of a peer, by name; empty where there are none."""
-        stored_seq, stored = self._stored.get(guid, (-1, {}))
+        stored_seq, stored, _ = self._stored.get(guid, _NOTHING)
         registration = self._registry.get(guid)
         if registration is None or registration.record.seq <= stored_seq:
             return stored
@@ -112,8 +124,9 @@ class Zone:
 
     def replace(self, guid: str, sets: Sets) -> None:
         """Replace what updates have registered for a peer."""
+        self._changes += 1
         if sets:
-            self._stored[guid] = self._number(guid, sets), sets
+            self._stored[guid] = self._number(guid, sets), sets, self._changes
         else:
             self._stored.pop(guid, None)
         self._changed()
@@ -162,14 +175,10 @@ class Zone:
 
     def _registered(self, registration: Registration) -> Sets:
         """Return the records of a peer that is here: what anybody may know, made once."""
-        if self._registry.state(registration, self._clock()) is not PeerState.ONLINE:
+        made_from = self._made_from(registration)
+        if made_from is None:
             self._shown.pop(registration.guid, None)
             return {}
-        made_from = (
-            registration.record.seq,
-            registration.observed_hosts,
-            tuple(registration.proofs),
-        )
         known = self._shown.get(registration.guid)
         if known is not None and known[0] == made_from:
             return known[1]
@@ -193,15 +202,17 @@ class Zone:
         self._changed()
         return sets
 
+    def _made_from(self, registration: Registration) -> tuple[object, ...] | None:
+        """Return what a registered peer's records depend on; None while it is not online."""
+        if self._registry.state(registration, self._clock()) is not PeerState.ONLINE:
+            return None
+        return registration.record.seq, registration.observed_hosts, tuple(registration.proofs)
+
     def forget(self) -> None:
         """Drop what was made for peers that have gone: call it every now and then."""
-        now = self._clock()
         for guid in list(self._shown):
             registration = self._registry.get(guid)
-            if (
-                registration is None
-                or self._registry.state(registration, now) is not PeerState.ONLINE
-            ):
+            if registration is None or self._made_from(registration) is None:
                 del self._shown[guid]
                 self._changed()
 
