@@ -60,7 +60,7 @@ async def _zone(folder: Path, queries: int, moves: int) -> list[Row]:
 async def _bind(folder: Path, queries: int, moves: int) -> list[Row]:
     alice = Identity.generate()
     key = dns.tsig.Key(peer_name(alice.guid, ZONE), _SECRET, "hmac-sha256")
-    async with named(folder, [key]) as server:
+    with named(folder, [key]) as server:
         return await _measure(
             "BIND 9", server.process.pid, server.port, lambda guid: _SECRET, queries, moves, alice
         )

@@ -1,6 +1,5 @@
 """A real BIND 9 for tests: on loopback, a high port, and a folder of its own."""
 
-import asyncio
 import base64
 import contextlib
 import os
@@ -10,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import dns.tsig
@@ -66,14 +65,14 @@ def free_port() -> int:
 class Named:
     """A running name server."""
 
-    def __init__(self, folder: Path, port: int, process: subprocess.Popen[bytes]) -> None:
-        self.folder = folder
+    def __init__(self, host: str, port: int, process: subprocess.Popen[bytes]) -> None:
+        self.host = host
         self.port = port
         self.process = process
 
     @property
     def server(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def pause(self) -> None:
         """It is silent from now on."""
@@ -84,19 +83,24 @@ class Named:
         self.process.send_signal(signal.SIGCONT)
 
 
-@contextlib.asynccontextmanager
-async def named(
-    folder: Path, keys: Sequence[dns.tsig.Key], *, wrapper: Sequence[str] = ()
-) -> AsyncIterator[Named]:
-    """Run BIND with the documented configuration."""
+@contextlib.contextmanager
+def named(
+    folder: Path,
+    keys: Sequence[dns.tsig.Key],
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    command: Callable[..., list[str]] = lambda *words: list(words),
+) -> Iterator[Named]:
+    """Run BIND with the documented configuration; `command` may put it into a namespace."""
     program = need("named")
-    port = free_port()
+    port = port or free_port()
     (folder / f"{ZONE}.zone").write_text(_ZONE_FILE)
     (folder / "named.conf").write_text(
         f"""\
 options {{
     directory "{folder}";
-    listen-on port {port} {{ 127.0.0.1; }};
+    listen-on port {port} {{ {host}; }};
     listen-on-v6 {{ none; }};
     recursion no;
     dnssec-validation no;
@@ -108,26 +112,25 @@ controls {{ }};
 """
         + documented_configuration(keys)
     )
-    log = (folder / "named.log").open("wb")
-    process = subprocess.Popen(  # noqa: ASYNC220 - it starts at once, and waits for nothing.
-        [*wrapper, program, "-g", "-n", "1", "-c", str(folder / "named.conf")],
-        stdout=log,
-        stderr=log,
-        cwd=folder,
-    )
-    try:
-        end = time.monotonic() + 20
-        while b"running" not in (folder / "named.log").read_bytes():
-            assert process.poll() is None, (folder / "named.log").read_text()
-            assert time.monotonic() < end, (folder / "named.log").read_text()
-            await asyncio.sleep(0.02)
-        yield Named(folder, port, process)
-    finally:
-        process.send_signal(signal.SIGCONT)
-        process.terminate()
+    with (folder / "named.log").open("wb") as log:
+        process = subprocess.Popen(
+            command(program, "-g", "-n", "1", "-c", str(folder / "named.conf")),
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+        )
         try:
-            await asyncio.to_thread(process.wait, 10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            await asyncio.to_thread(process.wait)
-        log.close()
+            end = time.monotonic() + 20
+            while b"running" not in (folder / "named.log").read_bytes():
+                assert process.poll() is None, (folder / "named.log").read_text()
+                assert time.monotonic() < end, (folder / "named.log").read_text()
+                time.sleep(0.02)
+            yield Named(host, port, process)
+        finally:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

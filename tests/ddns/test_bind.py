@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dns.message
@@ -38,8 +38,8 @@ KEY = dns.tsig.Key(ALICES, SECRET, "hmac-sha256")
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Named]:
-    async with named(tmp_path, [KEY]) as running:
+def server(tmp_path: Path) -> Iterator[Named]:
+    with named(tmp_path, [KEY]) as running:
         yield running
 
 
