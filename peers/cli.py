@@ -84,7 +84,10 @@ class _Settings(msgspec.Struct, frozen=True):
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.version_option(package_name="roam-relay")
 @click.option(
-    "--relay", metavar="URL", envvar="PEER_RELAY", help="http(s)://HOST:PORT of the relay."
+    "--relay",
+    metavar="URL",
+    envvar="PEER_RELAY",
+    help="http(s)://HOST:PORT of the relay, or dns:DOMAIN.",
 )
 @click.option(
     "--key",

@@ -7,6 +7,7 @@ are too old.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -51,7 +52,8 @@ _STALE_AFTER = 1.8
 """Seconds after which an old answer is used while the servers are silent (RFC 8767 §5)."""
 _MAX_TTL = 300
 """Seconds: nobody who moves is where he was for longer."""
-_MAX_HINTS = 16
+_MAX_SIGNED, _MAX_HINTS = 64, 16
+"""Records of one answer that are looked at: each costs a signature to check, or a question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class NameLookup:
         self._clock = clock
         self._kept: OrderedDict[tuple[str, str], tuple[Found, float]] = OrderedDict()
         """An answer, and when it came."""
+        self._primary: NameServer | None = None
+        """Where the configuration does not name it."""
 
     async def find(self, guid: str, service: str, *, fresh: bool = False) -> Found:
         """Return where a service of a peer is. `fresh` asks the zone's own server, whatever is
@@ -131,6 +135,10 @@ class NameLookup:
         config = self._config
         own = (NameServer.parse(config.server),) if config.server else ()
         named = tuple(map(NameServer.parse, config.nameservers))
+        if fresh and not own:
+            with contextlib.suppress(NameServerUnavailable):
+                self._primary = self._primary or await find_primary(config)
+                own = (self._primary,)
         if fresh and own:
             return (*own, *named)
         return named or own or await name_server.system_servers()
@@ -146,7 +154,7 @@ class NameLookup:
         texts, services = await ask_all(ask(name, "TXT"), ask(name, "SRV"))
         signed = tuple(
             one
-            for data in answer_data(texts, "TXT")
+            for data in answer_data(texts, "TXT")[:_MAX_SIGNED]
             if (one := read_entry_text(data.strings)) is not None
         )
         lifetime = float(min((_ttl(texts), _ttl(services), _MAX_TTL)))

@@ -306,10 +306,13 @@ class Peer:
 
         Raises:
             IdentityError: not a GUID.
+            RelayUnavailable: no relay is configured.
             Refused: from the iteration: the peer offers no service to this one.
             LimitExceeded: from the iteration: too many watches at the relay.
         """
         public_key_of(guid)
+        if self.config.relay is None:
+            raise RelayUnavailable("only a relay tells how a peer stands: none is configured")
         return self._watching.watch(guid)
 
     async def locate(self, guid: str, service: str, *, timeout: float | None = None) -> Located:

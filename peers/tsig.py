@@ -52,8 +52,15 @@ class Signed:
 
 
 def sign(message: dns.message.Message, key: dns.tsig.Key, now: float) -> Signed:
-    """Sign a message as of `now`, in seconds since 1970."""
-    wire = message.to_wire(max_size=65_535 - 512)
+    """Sign a message as of `now`, in seconds since 1970.
+
+    Raises:
+        UpdateRefused: it does not fit in one message.
+    """
+    try:
+        wire = message.to_wire(max_size=65_535 - 512)
+    except dns.exception.TooBig:
+        raise UpdateRefused("too many services and addresses for one DNS message") from None
     blank = cast(Any, dns.rdtypes.ANY.TSIG.TSIG)(
         dns.rdataclass.ANY,
         dns.rdatatype.TSIG,

@@ -4,6 +4,7 @@ Source: RFC 1035 §4.1.1, RFC 2136 §3, RFC 8945 §5.2 for signatures that do no
 """
 
 import asyncio
+import contextlib
 import struct
 import time
 from collections import OrderedDict
@@ -90,7 +91,7 @@ class DnsMessages:
         self._waiting = 0
         self._answers: dict[tuple[bytes, bool], _Kept] = {}
         """By the question's bytes behind its number."""
-        self._seen: OrderedDict[bytes, float] = OrderedDict()
+        self._seen: OrderedDict[bytes, tuple[float, dns.rcode.Rcode]] = OrderedDict()
 
     def respond(self, wire: bytes, *, udp: bool) -> bytes | UpdateMessage | None:
         """Return the response to a message, or the update that `update` must answer; None where
@@ -193,10 +194,25 @@ class DnsMessages:
         if not message.had_tsig or message.keyname is None:
             return dns.rcode.REFUSED
         guid = self._zone.peer_of(message.keyname)
-        if guid is None or self._is_replay(message.mac or b""):
+        if guid is None:
             return dns.rcode.REFUSED
-        if self._waiting >= _MAX_WAITING:
-            return dns.rcode.SERVFAIL
+        seen = self._seen_before(message.mac or b"")
+        if seen is not None:
+            return seen
+        code = dns.rcode.SERVFAIL
+        if self._waiting < _MAX_WAITING:
+            code = await self._make(guid, message)
+        self._seen[message.mac or b""] = self._clock(), code
+        return code
+
+    async def drop_old(self) -> None:
+        """Drop what no update has renewed for long."""
+        async with self._updating:
+            with contextlib.suppress(StoreFailed):
+                for guid in await self._store.drop_old(self._config.remember):
+                    self._zone.replace(guid, {})
+
+    async def _make(self, guid: str, message: UpdateMessage) -> dns.rcode.Rcode:
         self._waiting += 1
         try:
             async with self._updating:
@@ -213,18 +229,21 @@ class DnsMessages:
         _log.info("DNS update", peer=short(guid), names=len(sets))
         return dns.rcode.NOERROR
 
-    def _is_replay(self, mac: bytes) -> bool:
-        """Whether this very message has come before. What is older than the time for which a
-        signature holds needs no memory."""
+    def _seen_before(self, mac: bytes) -> dns.rcode.Rcode | None:
+        """Return what this very message was answered with when it came before: it may be sent again
+        because the answer was lost, or by somebody who has read it. It is never made twice.
+
+        What is older than the time for which a signature holds needs no memory.
+        """
         now = self._clock()
         while self._seen and (
-            len(self._seen) >= _MAX_SEEN or next(iter(self._seen.values())) < now - 2 * _FUDGE
+            len(self._seen) >= _MAX_SEEN or next(iter(self._seen.values()))[0] < now - 2 * _FUDGE
         ):
             self._seen.popitem(last=False)
         if mac in self._seen:
-            return True
-        self._seen[mac] = now
-        return False
+            return self._seen[mac][1]
+        self._seen[mac] = now, dns.rcode.SERVFAIL  # While it waits for the store.
+        return None
 
     # -- answers that are no zone's -------------------------------------------------------------
 

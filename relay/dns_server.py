@@ -18,7 +18,7 @@ from relay.admission import Counts, Rates
 from relay.config import ConfigError, DnsConfig
 from relay.dns_keys import DnsKeys
 from relay.dns_messages import DnsMessages
-from relay.dns_store import DnsStore, StoreFailed
+from relay.dns_store import DnsStore
 from relay.dns_zone import Zone
 from relay.metrics import Metrics
 from relay.registry import Registry
@@ -120,11 +120,13 @@ class DnsServer:
             self._slips += 1
             # Every second one may be somebody honest behind the same addresses: he comes by TCP.
             if self._slips % 2 == 0 and (slip := self._messages.truncated(wire)) is not None:
-                self._udp.sendto(slip, source)
+                with contextlib.suppress(OSError):
+                    self._udp.sendto(slip, source)
             return
         response = self._messages.respond(wire, udp=True)
         if isinstance(response, bytes):
-            self._udp.sendto(response, source)
+            with contextlib.suppress(OSError):  # A source that was made up, like port 0.
+                self._udp.sendto(response, source)
         elif response is not None and len(self._updates) < _MAX_UPDATES:
             task = asyncio.get_running_loop().create_task(self._update(response, source))
             self._updates.add(task)
@@ -133,7 +135,8 @@ class DnsServer:
     async def _update(self, message: UpdateMessage, source: tuple[Any, ...]) -> None:
         response = await self._messages.update(message, udp=True)
         if self._udp is not None and not self._udp.is_closing():
-            self._udp.sendto(response, source)
+            with contextlib.suppress(OSError):
+                self._udp.sendto(response, source)
 
     # -- TCP ------------------------------------------------------------------------------------
 
@@ -168,9 +171,7 @@ class DnsServer:
         while True:
             await asyncio.sleep(_HOUSEKEEPING)
             self.zone.forget()
-            with contextlib.suppress(StoreFailed):
-                for guid in await self._store.drop_old(self._config.remember):
-                    self.zone.replace(guid, {})
+            await self._messages.drop_old()
 
 
 class _Datagrams(asyncio.DatagramProtocol):

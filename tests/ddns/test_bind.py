@@ -20,6 +20,7 @@ from peers import (
     PathKind,
     Peer,
     PeerConfig,
+    RelayUnavailable,
     UnknownPeer,
     UnknownService,
     UpdateRefused,
@@ -365,8 +366,6 @@ async def test_relay_and_dns_stand_in_for_each_other(server: Named, lookup: str)
             assert session.mode is Mode.P2P
             assert asked[-1] == "dns"
             await session.close()
-        from peers import RelayUnavailable
-
         with pytest.raises(RelayUnavailable):
             await bob.connect(ALICE.guid, "chat", mode="central", timeout=1)
 
@@ -395,3 +394,19 @@ async def test_waiting_for_a_peer_that_is_not_there_yet(server: Named) -> None:
 
 def test_the_documented_number_is_readable() -> None:
     assert read_zone_record([b"roam-relay/1", b"seq=12", b"service=chat"]) is not None
+
+
+async def test_more_services_than_one_message_holds_are_a_clear_error(server: Named) -> None:
+    async with peer(server, ALICE) as alice:
+        alice._own._configured = tuple(f"192.0.2.{last}" for last in range(1, 15))
+        alice._own.set_hosts(())
+        for number in range(40):
+            alice.listen(f"service-{number}")
+        with pytest.raises(UpdateRefused, match="too many services"):
+            await alice.published()
+
+
+async def test_watching_needs_a_relay(server: Named) -> None:
+    async with caller(server) as bob:
+        with pytest.raises(RelayUnavailable, match="none is configured"):
+            bob.watch(ALICE.guid)
