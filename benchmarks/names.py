@@ -47,7 +47,8 @@ async def _zone(folder: Path, queries: int, moves: int) -> list[Row]:
     port = free_port()
     (folder / "relay.toml").write_text(
         f'identity = "{folder}/relay.key"\n[dns]\nzone = "{ZONE}"\nport = {port}\n'
-        f'store = "{folder}/dns.sqlite"\nanswers_per_second = 1e9\nanswers_burst = 1000000000\n'
+        f'store = "{folder}/dns.sqlite"\nanswers_per_second = 1e9\n'
+        "answers_burst = 1000000000\nmade_per_second = 1e9\n"
     )
 
     def secret(guid: str) -> str:

@@ -54,6 +54,9 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Over UDP, to one source network (/24 or /56): what is above it is dropped, or told to come by
     TCP."""
     answers_burst: _Count = 200
+    made_per_second: Annotated[float, msgspec.Meta(gt=0)] = 500.0
+    """Answers over UDP that are not at hand and have to be made, for everybody: one takes some
+    0.3 ms of the relay's time. What is above it is told to come by TCP."""
     max_connections: _Count = 256
     """TCP connections in all."""
     max_connections_per_address: _Count = 32

@@ -26,6 +26,7 @@ import dns.tsig
 import structlog
 from dns.update import UpdateMessage
 
+from relay.admission import Rates
 from relay.config import DnsConfig
 from relay.dns_answer import PAYLOAD, answer_query, skeleton
 from relay.dns_keys import DnsKeys
@@ -89,6 +90,7 @@ class DnsMessages:
         self._clock = clock
         self._updating = asyncio.Lock()
         self._waiting = 0
+        self._made = Rates(config.made_per_second, max(1, int(config.made_per_second)))
         self._answers: dict[tuple[bytes, bool], _Kept] = {}
         """By the question's bytes behind its number."""
         self._seen: OrderedDict[bytes, tuple[float, dns.rcode.Rcode]] = OrderedDict()
@@ -103,6 +105,9 @@ class DnsMessages:
         known = self._known(wire, udp)
         if known is not None:
             return known
+        if udp and self._made.take("", self._clock()):
+            self._count(udp, "limited")
+            return self.truncated(wire)
         opcode = (wire[2] >> 3) & 0x0F
         if opcode not in (dns.opcode.QUERY, dns.opcode.UPDATE):
             return self._bare(wire, dns.rcode.NOTIMP, udp)

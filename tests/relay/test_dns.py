@@ -38,7 +38,8 @@ NAME = f"{peer_name(ALICE.guid, ZONE)}."
 
 @contextlib.asynccontextmanager
 async def serving(**more: object) -> AsyncIterator[RelayServer]:
-    config = DnsConfig(zone=ZONE, port=0, addresses="127.0.0.1", **more)  # type: ignore[arg-type]
+    settings = {"made_per_second": 1e6} | more
+    config = DnsConfig(zone=ZONE, port=0, addresses="127.0.0.1", **settings)  # type: ignore[arg-type]
     async with RelayServer(RelayConfig(port=0, dns=config)) as server:
         yield server
 
@@ -394,6 +395,16 @@ async def test_answers_are_limited_for_each_network() -> None:
         assert None in answers
         assert (await ask(server, ZONE, "SOA", tcp=True)).answer
         assert server.metrics.dns["udp", "limited"] >= 6
+
+
+async def test_answers_that_must_be_made_are_limited_for_everybody() -> None:
+    async with serving(made_per_second=3.0) as server:
+        cut = 0
+        for number in range(8):
+            response = await ask(server, f"n{number}.{ZONE}")
+            cut += bool(response.flags & dns.flags.TC)
+        assert cut >= 3
+        assert (await ask(server, f"n9.{ZONE}", tcp=True)).rcode() == dns.rcode.NXDOMAIN
 
 
 async def test_a_response_and_a_scrap_are_never_answered(server: RelayServer) -> None:
