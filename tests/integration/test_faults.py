@@ -62,6 +62,8 @@ def test_a_file_goes_on_through_a_relay_that_was_killed(tmp_path: Path) -> None:
                     assert found["event"] == "path"
                     assert found["path"].startswith("relayed")
                     sent = fact(sending)
+                    while sent["event"] == "path":  # A busy machine may take one path for dead.
+                        sent = fact(sending)
                     received = fact(receiving)
                     assert sending.wait(DEADLINE) == 0
                     assert receiving.wait(DEADLINE) == 0
