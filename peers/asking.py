@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from peers.candidate import newest
 from peers.config import PeerConfig
 from peers.dialing import Attempt, Dialer, Made
 from peers.location import Located, found_by_name, located
@@ -131,7 +132,9 @@ class Asking:
         session = attempt.session
         resume = session.has_had_path
         found = await self._lookup.find(session.remote, session.service, fresh=resume)
-        session.entries_there = found.known
+        # The other side itself may have told more on the path than the zone knows yet.
+        if not resume or newest(found.known) >= newest(session.entries_there):
+            session.entries_there = found.known
         note = "too old, but no name server answers" if found.stale else "by the DNS"
         session.trace.note("asked", reason=note)
         try:

@@ -4,15 +4,24 @@ addresses, and what is known of them.
 Nothing is dialed here. The order is that of docs/addresses.md.
 """
 
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from protocol.endpoint import Endpoint, Phase, Provenance, SignedEntry, open_entry
+from protocol.endpoint import Endpoint, Phase, Provenance, SignedEntry, open_entry, read_entry
 from protocol.errors import ProtocolViolation
 
-__all__ = ["Candidate", "RoundTrips", "Select", "clearly_better", "in_order", "open_candidates"]
+__all__ = [
+    "Candidate",
+    "RoundTrips",
+    "Select",
+    "clearly_better",
+    "in_order",
+    "newest",
+    "open_candidates",
+]
 
 MARGIN_SHARE, MARGIN_SECONDS = 0.10, 0.005
 """One round trip is better than another when it is shorter by both: less is noise."""
@@ -113,6 +122,16 @@ def open_candidates(
             kept.setdefault(entry.endpoint, candidate)
     # Stable: within a phase and a record, the peer's own order holds.
     return sorted(kept.values(), key=lambda c: (_PHASES[c.phase], -c.seq)), dropped
+
+
+def newest(known: Iterable[SignedEntry | Endpoint]) -> int:
+    """Return the highest number of a record among entries that may be unchecked; 0 for none."""
+    numbers = [0]
+    for one in known:
+        if isinstance(one, SignedEntry):
+            with contextlib.suppress(ProtocolViolation):
+                numbers.append(read_entry(one).seq)
+    return max(numbers)
 
 
 def in_order(

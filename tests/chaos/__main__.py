@@ -10,9 +10,9 @@ from pathlib import Path
 from tests.chaos.run import Chaos, Report
 
 
-async def _run(seed: int, seconds: float) -> Report:
+async def _run(seed: int, seconds: float, by_name: bool) -> Report:
     with tempfile.TemporaryDirectory() as folder:
-        return await Chaos(seed, Path(folder)).run(seconds)
+        return await Chaos(seed, Path(folder), by_name=by_name).run(seconds)
 
 
 def main() -> int:
@@ -20,10 +20,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=None, help="replay the run with this seed")
     parser.add_argument("--seconds", type=float, default=600.0, help="how long [600]")
+    parser.add_argument("--by-name", action="store_true", help="by dynamic DNS alone, no relay")
     arguments = parser.parse_args()
     seed = random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed
-    print(f"seed {seed}: replay with --seed {seed} --seconds {arguments.seconds:g}", flush=True)
-    report = asyncio.run(_run(seed, arguments.seconds), debug=False)
+    print(
+        f"seed {seed}: replay with --seed {seed} --seconds {arguments.seconds:g}"
+        + " --by-name" * arguments.by_name,
+        flush=True,
+    )
+    report = asyncio.run(_run(seed, arguments.seconds, arguments.by_name), debug=False)
     print(report)
     return 1 if report.faults else 0
 

@@ -89,7 +89,7 @@ class _Talk:
                 )
             self.ends = []
             if not run.over.is_set():
-                self.mode = run.random.choice(list(Mode))
+                self.mode = run.random.choice(run.modes)
 
     async def _open(self) -> Session:
         run = self.run
@@ -132,12 +132,14 @@ class _Talk:
 class Chaos:
     """One run."""
 
-    def __init__(self, seed: int, folder: Path) -> None:
+    def __init__(self, seed: int, folder: Path, *, by_name: bool = False) -> None:
+        """`by_name` lets the peers find each other by dynamic DNS alone."""
+        self.modes = [Mode.P2P] * 4 if by_name else list(Mode)
         self.random = random.Random(seed)
         self.report = Report(seed)
         self.relay = Relay(folder)
-        self.alice = Host(self.relay.url, 11)
-        self.bob = Host(self.relay.url, 12)
+        self.alice = Host(self.relay, 11, by_name=by_name)
+        self.bob = Host(self.relay, 12, by_name=by_name)
         self.over = asyncio.Event()
         self._talks: list[_Talk] = []
 
@@ -154,7 +156,7 @@ class Chaos:
             stack.push_async_callback(self.relay.kill)
             await stack.enter_async_context(self.alice.peer)
             await stack.enter_async_context(self.bob.peer)
-            self._talks = [_Talk(self, mode) for mode in Mode]
+            self._talks = [_Talk(self, mode) for mode in self.modes]
             listeners = [self.alice.peer.listen(self.service(talk)) for talk in self._talks]
             await self.alice.peer.published()
             async with asyncio.timeout(seconds + 90), asyncio.TaskGroup() as tasks:

@@ -18,3 +18,13 @@ async def test_a_minute_of_chaos(tmp_path: Path) -> None:
     assert report.sent > 1000
     assert report.paths > 2 * report.sessions, "paths were cut and replaced"
     assert report.troubles["kill relay"] + report.troubles["move"] > 0
+
+
+async def test_some_chaos_by_names_alone(tmp_path: Path) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"replay with: python -m tests.chaos --seed {seed} --seconds 25 --by-name")
+    report = await Chaos(seed, tmp_path, by_name=True).run(25.0)
+    print(report)
+    assert not report.faults, str(report)
+    assert report.received == report.sent
+    assert report.sent > 400

@@ -6,17 +6,19 @@ are dropped without a word.
 """
 
 import asyncio
+import base64
 import contextlib
-import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import cast
 
-from peers import Identity, Peer, PeerConfig, Session, SessionSettings
+from peers import DdnsConfig, Identity, Peer, PeerConfig, Session, SessionSettings
 from peers.direct import _Incoming
 from peers.local_address import LocalAddress
 from peers.streams import RawStream
+from relay.dns_keys import DnsKeys
+from tests.ddns.named import ZONE, free_port
 from tests.integration.processes import environment
 
 SETTINGS = SessionSettings(
@@ -63,13 +65,15 @@ class Addresses:
 
 
 class Host:
-    """A peer and the addresses that it may have."""
+    """A peer and the addresses that it may have; `by_name` it knows the zone and no relay."""
 
-    def __init__(self, relay: str, number: int) -> None:
+    def __init__(self, relay: "Relay", number: int, *, by_name: bool = False) -> None:
         self.all = tuple(f"127.0.{number}.{last}" for last in (1, 2, 3))
         self.addresses = Addresses(self.all)
+        identity = Identity.generate()
         config = PeerConfig(
-            relay=relay,
+            relay=None if by_name else relay.url,
+            ddns=relay.ddns(identity.guid) if by_name else None,
             sources=self.all,
             listen_hosts=("0.0.0.0",),
             stagger=0.05,
@@ -78,7 +82,7 @@ class Host:
             request_timeout=3.0,
             session=SETTINGS,
         )
-        self.peer = Peer(Identity.generate(), config=config, addresses=self.addresses)
+        self.peer = Peer(identity, config=config, addresses=self.addresses)
 
 
 @contextlib.contextmanager
@@ -113,22 +117,34 @@ class Relay:
     def __init__(self, folder: FilePath) -> None:
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
+        self._dns_port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
+        self._identity = Identity.load_or_create(folder / "relay.key")
+        (folder / "relay.toml").write_text(
+            f'identity = "{folder}/relay.key"\nport = {self._port}\n'
+            f'[dns]\nzone = "{ZONE}"\nport = {self._dns_port}\nstore = "{folder}/dns.sqlite"\n'
+            "answers_per_second = 1e6\nanswers_burst = 1000000\nmade_per_second = 1e6\n"
+        )
+
+    def ddns(self, guid: str) -> DdnsConfig:
+        """Return what a peer needs to be in the relay's zone."""
+        secret = DnsKeys(self._identity, ZONE).secret(guid)
+        return DdnsConfig(
+            zone=ZONE,
+            server=f"127.0.0.1:{self._dns_port}",
+            key=base64.b64encode(secret).decode(),
+            timeout=3.0,
+        )
 
     async def start(self) -> None:
         """Start the process; return when it serves."""
         ready = self._folder / "ready"
         ready.unlink(missing_ok=True)
-        key = self._folder / "relay.key"
-        if not key.exists():
-            Identity.load_or_create(key)
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "relay", "serve", "--port", str(self._port)),
-            *("--identity", str(key), "--ready-file", str(ready)),
+            *("-m", "relay", "serve", "--config", str(self._folder / "relay.toml")),
+            *("--ready-file", str(ready)),
             stderr=asyncio.subprocess.DEVNULL,
             env=environment(),
         )

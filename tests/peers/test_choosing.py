@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from peers import Identity, Mode, PathFailed, PathKind, Peer, PeerConfig, Phase, Refused, Session
-from peers.candidate import Candidate, RoundTrips, clearly_better, in_order, open_candidates
+from peers.candidate import Candidate, RoundTrips, clearly_better, in_order, newest, open_candidates
 from protocol.endpoint import Endpoint, Entry, Provenance, sign_entry
 from relay.server import RelayServer
 from tests.peers.delay_proxy import DelayProxy
@@ -352,3 +352,11 @@ def test_round_trips_age_out_and_have_a_bound() -> None:
     known.put("a", one, 0.1)
     now = 11.0
     assert known.get("a", one.endpoint, "10.0.0.1") is None
+
+
+def test_the_newest_of_what_is_known() -> None:
+    signed = [entry("192.0.2.1", Phase.NEW, 9), entry("192.0.2.2", Phase.NEW, 12)]
+    assert newest(signed) == 12
+    assert newest([*signed, Endpoint("192.0.2.3", 9)]) == 12
+    assert newest([Endpoint("192.0.2.3", 9)]) == newest([]) == 0
+    assert newest([SignedEntry(b"garbage", bytes(64))]) == 0
