@@ -15,7 +15,7 @@ import pytest
 
 from peers import Identity, Mode, PathFailed, PathKind, Peer, PeerConfig, Phase, Refused, Session
 from peers.candidate import Candidate, RoundTrips, clearly_better, in_order, newest, open_candidates
-from protocol.endpoint import Endpoint, Entry, Phase, Provenance, SignedEntry, sign_entry
+from protocol.endpoint import Endpoint, Entry, Provenance, SignedEntry, sign_entry
 from relay.server import RelayServer
 from tests.peers.delay_proxy import DelayProxy
 
