@@ -1,81 +1,145 @@
-"""Hosts as network namespaces, links as veth pairs; nothing is left when their process ends.
+"""Hosts as network namespaces, and links between them; nothing is left when their process ends.
 
-A namespace has no name: it lives as long as the process that holds it, which the kernel kills with
-this one. So a crash or Ctrl-C leaves nothing behind. Needs root, or a user namespace with it
-(`unshare -Ur`), and iproute2, util-linux.
+A namespace has no name: it lives as long as the process that holds it, and that one ends with its
+standard input, which the kernel closes however this process ends. Links are veth pairs, or, where
+they have a delay, TUN devices joined by the forwarder (tests/lab/links.py).
+
+Needs iproute2 and util-linux, and root. Without root everything is inside a user namespace, where
+the kernel allows that.
 """
 
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from tests.lab.links import Forwarder, ForwarderFailed, Link
 
 __all__ = ["Host", "LabUnavailable", "Network", "network"]
 
 _TOOLS = ("ip", "ss", "nsenter", "unshare", "setpriv")
+_TIMEOUT = 30.0
+_FIRST_INDEX = 1000
+
+_SET_UP = """
+ip link set lo up
+for name in all default; do
+    # No filter by source: an address may be routed here over another link than its own.
+    echo 0 > /proc/sys/net/ipv4/conf/$name/rp_filter
+    # No router advertisements, and an address can be used at once: nobody else has it here.
+    echo 0 > /proc/sys/net/ipv6/conf/$name/accept_ra
+    echo 0 > /proc/sys/net/ipv6/conf/$name/accept_dad
+done 2>/dev/null
+"""
+_HOLD = "echo; exec cat >/dev/null"
 
 
 class LabUnavailable(Exception):
     """This machine cannot make the lab. Says why, and what would help."""
 
 
-class Host:
-    """One network namespace."""
+class _Holder:
+    """A process that holds namespaces until it is closed, or this process ends."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._holder = subprocess.Popen(
-            # Told to die with its parent before it leaves the namespace that the parent is in.
-            ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "sh", "-c", "echo; sleep 3600"],
+    def __init__(self, prefix: Sequence[str], script: str) -> None:
+        self._process = subprocess.Popen(
+            [*prefix, "sh", "-c", script + _HOLD],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        assert self._holder.stdout is not None
-        if not self._holder.stdout.readline():
-            _, error = self._holder.communicate()
-            raise LabUnavailable(f"no network namespace can be made: {error.decode().strip()}")
+        self.pid = self._process.pid
+        assert self._process.stdout is not None
+        if not self._process.stdout.readline():
+            _, error = self._process.communicate(timeout=_TIMEOUT)
+            raise LabUnavailable(
+                f"no namespace can be made: {error.decode().strip()} (root, or"
+                " kernel.unprivileged_userns_clone and user.max_user_namespaces, would help)"
+            )
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait(_TIMEOUT)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+class Host:
+    """One network namespace. `enter_user` is what enters the user namespace that it belongs to."""
+
+    def __init__(self, name: str, enter_user: Sequence[str]) -> None:
+        self.name = name
+        self._holder = _Holder([*enter_user, "unshare", "--net"], _SET_UP)
         self.pid = self._holder.pid
-        self.ip("link", "set", "lo", "up")
-        # No filter by source: an address may be routed here over another link than its own.
-        for name in ("all", "default"):
-            self.run("sh", "-c", f"echo 0 > /proc/sys/net/ipv4/conf/{name}/rp_filter")
+        self._enter = ["nsenter", "--target", str(self.pid), "--net"]
+        if enter_user:
+            self._enter += ["--user", "--preserve-credentials"]
 
     def command(self, *command: str) -> list[str]:
         """Return a command that runs inside."""
-        return ["nsenter", "--target", str(self.pid), "--net", *command]
+        return [*self._enter, *command]
 
-    def run(self, *command: str) -> str:
+    def lasting(self, *command: str) -> list[str]:
+        """Return a command that runs inside, and is killed when the thread that started it ends."""
+        # Only now, as the kernel forgets this wish when a process enters a user namespace.
+        return self.command("setpriv", "--pdeathsig", "KILL", *command)
+
+    def run(self, *command: str, given: str = "") -> str:
         """Run a command inside; return what it prints."""
         done = subprocess.run(
-            self.command(*command), capture_output=True, text=True, timeout=30, check=False
+            self.command(*command),
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
         )
         if done.returncode:
-            raise RuntimeError(f"{self.name}: {' '.join(command)}: {done.stderr.strip()}")
+            raise RuntimeError(f"{self.name}: {' '.join(command)}: {done.stderr.strip()}\n{given}")
         return done.stdout
 
-    def ip(self, *words: str) -> str:
-        """Run `ip` inside."""
+    def ip(self, *lines: str, version: int | None = None) -> None:
+        """Do what lines for `ip` say, one after the other, in one process: a move between two
+        networks takes as long as the kernel needs, and not as long as starting programs. `version`
+        is for rules, where `ip` does not see it in the addresses."""
+        family = [f"-{version}"] if version else []
+        self.run("ip", *family, "-batch", "-", given="\n".join(lines) + "\n")
+
+    def ask_ip(self, *words: str) -> str:
+        """Return what `ip` prints."""
         return self.run("ip", *words)
 
-    def forward(self) -> None:
-        """Be a router."""
-        self.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+    def forward(self, on: bool = True) -> None:
+        """Be a router, or be one no more."""
+        self.run(
+            "sh",
+            "-c",
+            f"echo {int(on)} > /proc/sys/net/ipv4/ip_forward;"
+            f"echo {int(on)} > /proc/sys/net/ipv6/conf/all/forwarding",
+        )
 
     def remote_hosts(self) -> set[str]:
         """Return the other ends of the TCP connections that are established here now: the
         kernel's word, not ours."""
         lines = self.run("ss", "--tcp", "--numeric", "--no-header", "state", "established")
-        return {line.split()[-1].rpartition(":")[0].strip("[]") for line in lines.splitlines()}
+        hosts = (line.split()[-1].rpartition(":")[0].strip("[]") for line in lines.splitlines())
+        # IPv4 over a socket of both families is written ::ffff:192.0.2.1.
+        return {host.removeprefix("::ffff:") for host in hosts}
+
+    def packets(self, interface: str) -> int:
+        """Return how many packets an interface has received and sent: the kernel's counters."""
+        for line in self.run("cat", "/proc/net/dev").splitlines():
+            name, _, counts = line.partition(":")
+            if name.strip() == interface:
+                fields = counts.split()
+                return int(fields[1]) + int(fields[9])
+        raise RuntimeError(f"{self.name} has no interface {interface}")
 
     def close(self) -> None:
         """End the namespace, and every link to it."""
-        self._holder.send_signal(signal.SIGKILL)
-        self._holder.wait()
-        for pipe in (self._holder.stdout, self._holder.stderr):
-            if pipe is not None:
-                pipe.close()
+        self._holder.close()
 
 
 class Network:
@@ -83,35 +147,80 @@ class Network:
 
     def __init__(self) -> None:
         self._hosts: dict[str, Host] = {}
+        self._links: dict[frozenset[str], int] = {}
+        self._made = 0
+        self._forwarder: Forwarder | None = None
+        self._user: _Holder | None = None
+        self._enter_user: list[str] = []
+        if os.geteuid() != 0:
+            self._user = _Holder(["unshare", "--user", "--map-root-user"], "")
+            self._enter_user = ["nsenter", "--target", str(self._user.pid)]
+            self._enter_user += ["--user", "--preserve-credentials"]
 
     def __getitem__(self, name: str) -> Host:
         return self._hosts[name]
 
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """All hosts, in the order in which they were made."""
+        return tuple(self._hosts.values())
+
     def host(self, *names: str) -> None:
         """Make hosts."""
         for name in names:
-            self._hosts[name] = Host(name)
+            self._hosts[name] = Host(name, self._enter_user)
 
-    def link(self, one: str, address: str, other: str, other_address: str) -> None:
+    def link(
+        self,
+        one: str,
+        addresses: Sequence[str],
+        other: str,
+        other_addresses: Sequence[str],
+        link: Link | None = None,
+    ) -> None:
         """Join two hosts; the interface at each is named after the other. Addresses have a prefix
-        length, and may be empty."""
+        length. Without a `link` it is a veth pair, and takes no time at all.
+
+        Raises:
+            LabUnavailable: it is to have a delay, and the kernel gives no TUN device.
+        """
         here, there = self[one], self[other]
-        subprocess.run(
-            ["ip", "link", "add", other, "netns", str(here.pid), "type", "veth"]
-            + ["peer", "name", one, "netns", str(there.pid)],
-            check=True,
-            capture_output=True,
-            timeout=30,
-        )
-        for host, name, own in ((here, other, address), (there, one, other_address)):
-            if own:
-                host.ip("address", "add", own, "dev", name)
-            host.ip("link", "set", name, "up")
+        if link is None:
+            # The kernel tells of a carrier at once where the ends have different numbers, and up to
+            # a second later where they happen to have the same one.
+            self._made += 1
+            number = _FIRST_INDEX + self._made
+            here.ip(f"link add {other} index {number} type veth peer name {one} netns {there.pid}")
+        else:
+            try:
+                self._forwarder = self._forwarder or Forwarder(self._enter_user)
+                number = self._forwarder.join((here.pid, other), (there.pid, one), link)
+            except ForwarderFailed as error:
+                raise LabUnavailable(f"no link with a delay can be made: {error}") from None
+            self._links[frozenset((one, other))] = number
+        for host, name, own in ((here, other, addresses), (there, one, other_addresses)):
+            host.ip(
+                f"link set {name} up", *(f"address add {address} dev {name}" for address in own)
+            )
+
+    def change(self, one: str, other: str, link: Link) -> None:
+        """Let a delayed link be another one from now on."""
+        assert self._forwarder is not None
+        self._forwarder.change(self._links[frozenset((one, other))], link)
+
+    def counts(self, one: str, other: str) -> dict[str, int]:
+        """Return what became of the packets on a delayed link (`Forwarder.counts`)."""
+        assert self._forwarder is not None
+        return self._forwarder.counts(self._links[frozenset((one, other))])
 
     def close(self) -> None:
         """End all of it."""
         for host in self._hosts.values():
             host.close()
+        if self._forwarder is not None:
+            self._forwarder.close()
+        if self._user is not None:
+            self._user.close()
 
 
 @contextlib.contextmanager
@@ -124,8 +233,6 @@ def network() -> Iterator[Network]:
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if missing:
         raise LabUnavailable(f"not installed: {', '.join(missing)} (iproute2 and util-linux)")
-    if os.geteuid() != 0:
-        raise LabUnavailable("namespaces need root: run it in `unshare --user --map-root-user`")
     made = Network()
     try:
         yield made

@@ -1,4 +1,5 @@
-"""The real commands inside the lab's hosts, and numbered traffic through them."""
+"""The real commands inside the lab's hosts, as processes. What they are told and made to say is in
+tests/lab/traffic.py."""
 
 import contextlib
 import json
@@ -9,34 +10,43 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.integration.processes import environment
-from tests.lab.draft import SERVER
+from tests.lab.links import ROOT
 from tests.lab.network import Host
 
-__all__ = ["DEADLINE", "Conversation", "Program", "locate", "relay"]
+__all__ = ["DEADLINE", "Commands", "Line", "Lines", "Program"]
 
 DEADLINE = 40.0
+"""Seconds for anything to happen; what takes longer is taken not to happen at all."""
+
+PORT = 8440
+
+Line = tuple[float, str]
+"""A line of output, and the time of `time.monotonic` at which it came."""
+Lines = queue.Queue[Line]
 
 
 class Program:
-    """A process in a host; its lines of output and of errors come through one queue each."""
+    """A Python process in a host; its lines of output and of errors come through one queue each."""
 
     def __init__(self, host: Host, *arguments: str) -> None:
+        self.host = host
         self.process = subprocess.Popen(
-            host.command(sys.executable, "-m", *arguments),
+            host.lasting(sys.executable, "-m", *arguments),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env=environment() | {"PYTHONUNBUFFERED": "1"},
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
         )
-        self.out: queue.Queue[str] = queue.Queue()
-        self.errors: queue.Queue[str] = queue.Queue()
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.out: Lines = queue.Queue()
+        self.errors: Lines = queue.Queue()
         self._threads = [
             threading.Thread(target=self._read, args=(pipe, lines), daemon=True)
             for pipe, lines in ((self.process.stdout, self.out), (self.process.stderr, self.errors))
@@ -45,17 +55,17 @@ class Program:
             thread.start()
 
     @staticmethod
-    def _read(pipe: Any, lines: "queue.Queue[str]") -> None:
+    def _read(pipe: IO[str], lines: Lines) -> None:
         for line in pipe:
-            lines.put(line.rstrip("\n"))
+            lines.put((time.monotonic(), line.rstrip("\n")))
 
-    def until(self, word: str, lines: "queue.Queue[str]") -> str:
+    def until(self, word: str, lines: Lines) -> str:
         """Return the next line that holds a word."""
         end = time.monotonic() + DEADLINE
         seen = []
         while time.monotonic() < end:
             with contextlib.suppress(queue.Empty):
-                line = lines.get(timeout=0.2)
+                _, line = lines.get(timeout=0.2)
                 seen.append(line)
                 if word in line:
                     return line
@@ -63,6 +73,7 @@ class Program:
         raise AssertionError(f"{word!r} never came: {seen}")
 
     def write(self, line: str) -> None:
+        """Give it a line of input."""
         assert self.process.stdin is not None
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
@@ -72,13 +83,13 @@ class Program:
         lines = []
         with contextlib.suppress(queue.Empty):
             while True:
-                lines.append(self.errors.get_nowait())
+                lines.append(self.errors.get_nowait()[1])
         return sum(f'"{guid[:8]}"' in line and '"registered"' in line for line in lines)
 
     def close(self) -> None:
         """Kill it, and wait."""
         self.process.kill()
-        self.process.wait()
+        self.process.wait(DEADLINE)
         for thread in self._threads:
             thread.join(10)
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
@@ -87,119 +98,63 @@ class Program:
                     pipe.close()
 
 
-@contextlib.contextmanager
-def relay(host: Host, folder: Path) -> Iterator[Program]:
-    """Run the relay on the server."""
-    ready = folder / "ready"
-    program = Program(
-        host, "relay", "serve", "--host", SERVER, "--port", "8440", "--ready-file", str(ready)
-    )
-    try:
-        end = time.monotonic() + DEADLINE
-        while not ready.exists():
-            assert time.monotonic() < end
-            assert program.process.poll() is None
-            time.sleep(0.02)
-        yield program
-    finally:
-        program.close()
+class Commands:
+    """`relay` and `peer` in the hosts of one lab, which all use the relay at one address."""
 
-
-def _common(folder: Path, name: str) -> tuple[str, ...]:
-    config = folder / "peer.toml"
-    config.write_text(
-        f'relay = "http://{SERVER}:8440"\n[session]\nping_interval = 0.5\nsilence_limit = 2.0\n'
-    )
-    return ("peers", "--config", str(config), "--key", str(folder / f"{name}.key"))
-
-
-@contextlib.contextmanager
-def echo(host: Host, folder: Path) -> Iterator[str]:
-    """Run a peer that echoes; yield its GUID."""
-    program = Program(host, *_common(folder, host.name), "listen", "chat", "--echo", "--json")
-    try:
-        yield str(json.loads(program.until("listening", program.out))["guid"])
-    finally:
-        program.close()
-
-
-class Conversation:
-    """A caller that sends numbered lines, and takes note of every one that comes back."""
-
-    def __init__(self, host: Host, folder: Path, guid: str, mode: str) -> None:
-        self.host = host
-        self.program = Program(
-            host, *_common(folder, host.name), "connect", guid, "chat", "--mode", mode
+    def __init__(self, folder: Path, server: str) -> None:
+        self._folder = folder
+        self._server = server
+        self._config = folder / "peer.toml"
+        host = f"[{server}]" if ":" in server else server
+        self._config.write_text(
+            f'relay = "http://{host}:{PORT}"\n[session]\nping_interval = 0.5\nsilence_limit = 2.0\n'
         )
-        self.sent = 0
-        self.arrived: list[tuple[float, int]] = []
-        self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
 
-    def begin(self) -> str:
-        """Wait until it is connected; return the line that says how."""
-        told = self.program.until("connected", self.program.errors)
-        self._threads = [
-            threading.Thread(target=work, daemon=True) for work in (self._send, self._take)
-        ]
-        for thread in self._threads:
-            thread.start()
-        return told
+    def peer(self, name: str, *arguments: str) -> tuple[str, ...]:
+        """Return the words of a `peer` command with a key of this name."""
+        key = str(self._folder / f"{name}.key")
+        return ("peers", "--config", str(self._config), "--key", key, *arguments)
 
-    def _send(self) -> None:
-        while not self._stop.wait(0.005):
-            self.program.write(str(self.sent))
-            self.sent += 1
+    @contextlib.contextmanager
+    def relay(self, host: Host) -> Iterator[Program]:
+        """Run the relay."""
+        ready = self._folder / "ready"
+        where = ("--host", self._server, "--port", str(PORT))
+        program = Program(host, "relay", "serve", *where, "--ready-file", str(ready))
+        try:
+            end = time.monotonic() + DEADLINE
+            while not ready.exists():
+                assert time.monotonic() < end
+                assert program.process.poll() is None, program.errors.queue
+                time.sleep(0.02)
+            yield program
+        finally:
+            program.close()
 
-    def _take(self) -> None:
-        while not self._stop.is_set() or self.arrived[-1][1] < self.sent - 1:
-            with contextlib.suppress(queue.Empty):
-                line = self.program.out.get(timeout=0.2)
-                self.arrived.append((time.monotonic(), int(line)))
-            if self.program.process.poll() is not None and self.program.out.empty():
-                return
+    @contextlib.contextmanager
+    def listen(self, host: Host, *flags: str) -> Iterator[tuple[str, Program]]:
+        """Run a peer that listens for `chat`; yield its GUID and the process."""
+        words = self.peer(host.name, "listen", "chat", "--json", *flags)
+        program = Program(host, *words)
+        try:
+            yield str(json.loads(program.until("listening", program.out))["guid"]), program
+        finally:
+            program.close()
 
-    def more(self, count: int = 50) -> None:
-        """Wait for so many more to come back."""
-        wanted = len(self.arrived) + count
-        end = time.monotonic() + DEADLINE
-        while len(self.arrived) < wanted:
-            assert time.monotonic() < end, f"nothing after {len(self.arrived)}"
-            time.sleep(0.01)
+    def connect(self, host: Host, guid: str, mode: str) -> Program:
+        """Run a peer that calls, and comes to an end by `close`."""
+        return Program(host, *self.peer(host.name, "connect", guid, "chat", "--mode", mode))
 
-    def moves_to(self, address: str) -> None:
-        """Wait until the kernel has a connection to an address, and traffic flows."""
-        end = time.monotonic() + DEADLINE
-        while address not in self.host.remote_hosts():
-            assert time.monotonic() < end, self.host.remote_hosts()
-            time.sleep(0.02)
-        self.more()
-
-    def finish(self) -> float:
-        """Stop sending; check that each came back once and in order; return the longest gap."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(DEADLINE)
-        assert [number for _, number in self.arrived] == list(range(self.sent))
-        times = [when for when, _ in self.arrived]
-        return max(later - earlier for earlier, later in pairwise(times))
-
-    def close(self) -> None:
-        self._stop.set()
-        self.program.close()
-
-
-def locate(host: Host, folder: Path, guid: str) -> dict[str, Any]:
-    """Run `peer locate` in a host."""
-    done = subprocess.run(
-        host.command(
-            sys.executable, "-m", *_common(folder, f"{host.name}-locate"), "locate", guid, "chat"
+    def locate(self, host: Host, guid: str) -> dict[str, Any]:
+        """Return what `peer locate` says in a host."""
+        words = self.peer(f"{host.name}-locate", "locate", guid, "chat", "--json")
+        done = subprocess.run(
+            host.lasting(sys.executable, "-m", *words),
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            env=environment() | {"HOME": os.fspath(self._folder)},
+            cwd=ROOT,
+            check=True,
         )
-        + ["--json"],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        env=environment() | {"HOME": os.fspath(folder)},
-        check=True,
-    )
-    return dict(json.loads(done.stdout))
+        return dict(json.loads(done.stdout))

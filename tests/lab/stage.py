@@ -1,0 +1,129 @@
+"""The draft's network with its programs running: what every scene is played on.
+
+The scenes are in tests/lab/scenes.py; here is what they have in common, and the results they leave.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tests.lab.draft import SERVER, Draft, Links, draft, six
+from tests.lab.programs import Commands, Program
+from tests.lab.traffic import Result, Traffic
+
+__all__ = ["FULL", "RESULTS", "Audience", "Row", "Stage", "Talk", "stage"]
+
+FULL = bool(os.environ.get("LAB_FULL"))
+"""Whether scenes take the time that the project's goals name, and not a short one."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A result with its name, for a table."""
+
+    scene: str
+    mode: str
+    result: Result
+    round_trip: float | None = None
+    """Seconds between the two peers; None where no link has a delay."""
+
+
+RESULTS: list[Row] = []
+"""All that was measured in this process."""
+
+
+class Audience(Protocol):
+    """Who is told what happens."""
+
+    def begins(self, lab: Draft) -> None:
+        """The network is there."""
+
+    def say(self, text: str) -> None:
+        """Something happens now."""
+
+
+class _Nobody:
+    def begins(self, lab: Draft) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+
+class Talk(Traffic):
+    """A caller whose numbered lines a peer echoes."""
+
+    def __init__(self, program: Program, mode: str, interval: float) -> None:
+        super().__init__(program, program, program.host, interval)
+        self.program = program
+        self.mode = mode
+
+
+class Stage:
+    """A lab with a relay on the server and a peer on MN1 that echoes."""
+
+    def __init__(
+        self,
+        lab: Draft,
+        commands: Commands,
+        relay: Program,
+        guid: str,
+        *,
+        server: str,
+        audience: Audience,
+    ) -> None:
+        self.lab = lab
+        self.net = lab.net
+        self.relay = relay
+        self.guid = guid
+        self.server = server
+        self.say = audience.say
+        self._commands = commands
+
+    @contextlib.contextmanager
+    def talk(self, name: str, mode: str, interval: float = 0.005) -> Iterator[Talk]:
+        """Let a host call MN1; yield the conversation once it flows."""
+        program = self._commands.connect(self.net[name], self.guid, mode)
+        talk = Talk(program, mode, interval)
+        try:
+            program.until("connected", program.errors)
+            talk.begin()
+            yield talk
+        finally:
+            talk.close()
+            program.close()
+
+    def locate(self, name: str) -> list[dict[str, Any]]:
+        """Return the endpoints of MN1 as `peer locate` shows them in a host."""
+        return list(self._commands.locate(self.net[name], self.guid)["endpoints"])
+
+    def finish(self, talk: Talk, scene: str, round_trip: float | None = None) -> Result:
+        """End a conversation, keep its result, and see that nothing was lost, doubled or
+        reordered."""
+        result = talk.finish()
+        RESULTS.append(Row(scene, talk.mode, result, round_trip))
+        assert result.whole, f"{scene}, {talk.mode}: {result}"
+        return result
+
+
+@contextlib.contextmanager
+def stage(
+    *, links: Links | None = None, versions: Sequence[int] = (4,), audience: Audience | None = None
+) -> Iterator[Stage]:
+    """Build the network and start the programs; nothing of it is left afterwards.
+
+    Raises:
+        LabUnavailable: this machine cannot.
+    """
+    audience = audience or _Nobody()
+    server = SERVER if 4 in versions else six(SERVER)
+    with draft(links, versions) as lab, tempfile.TemporaryDirectory(prefix="lab-") as folder:
+        audience.begins(lab)
+        commands = Commands(Path(folder), server)
+        with (
+            commands.relay(lab.net["server"]) as relay,
+            commands.listen(lab.net["mn1"], "--echo") as (guid, _),
+        ):
+            yield Stage(lab, commands, relay, guid, server=server, audience=audience)
