@@ -27,9 +27,10 @@ __all__ = ["Clock", "NameServer", "ask", "system_servers", "update"]
 
 _PAYLOAD = 1232
 """Bytes of an answer over UDP: what passes everywhere without fragments."""
-_FIRST_TRY = 1.0
-"""Seconds for the first datagram to be answered; doubled for each further one."""
-_ROUNDS = 3
+_FIRST_TRY = 0.4
+"""Seconds for the first datagram to be answered; doubled for each further one. Who has just come to
+another network often loses the first one."""
+_ROUNDS = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ async def test_a_server_that_is_slow_is_waited_for() -> None:
         protocol.answer = late
         began = loop.time()
         await lookup(server, timeout=8.0).find(ALICE.guid, "chat")
-        assert loop.time() - began >= 1.0
+        assert loop.time() - began >= 0.3
 
 
 async def test_an_answer_is_kept_for_its_lifetime_and_longer_while_nobody_answers() -> None:

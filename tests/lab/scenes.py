@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.lab.draft import IP1, IP2
+from tests.lab.names import figure_2
 from tests.lab.programs import DEADLINE
 from tests.lab.stage import Stage
 
@@ -101,7 +102,7 @@ class Scene:
 
 SCENES = (
     Scene("figure-1", "Old sessions keep IP1, new ones use IP2", figure_1),
-    # figure-2 belongs here: dynamic DNS.
+    Scene("figure-2", "Dynamic DNS: the latest address by name", figure_2),
     Scene("figure-3", "P2P: the latest address from the server", figure_3),
     Scene("figure-4", "Central: everything through the server", figure_4),
     Scene("figure-5", "Combined: signaling through the server, data direct", figure_5),
