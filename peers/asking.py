@@ -3,6 +3,7 @@
 Which is asked first is configured; for a session that has lost its path both are, at once.
 """
 
+import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -10,14 +11,16 @@ from typing import Any, TypeVar
 
 from peers.candidate import newest
 from peers.config import PeerConfig
-from peers.dialing import Attempt, Dialer, Made
+from peers.dialing import Attempt, Dialer, Made, discard
+from peers.direct import race
 from peers.location import Located, found_by_name, located
 from peers.log import log
-from peers.name_lookup import NameLookup
+from peers.name_lookup import Found, NameLookup
 from peers.own_location import OwnLocation
 from peers.path import PathKind
 from peers.policy import PathFacts
 from peers.session import Session
+from protocol.endpoint import Endpoint, SignedEntry
 from protocol.errors import (
     Code,
     NameServerUnavailable,
@@ -30,6 +33,9 @@ from protocol.errors import (
 from protocol.messages import Mode
 
 __all__ = ["Asking"]
+
+_AGAIN = (0.0, 0.25, 0.75, 1.5, 3.0, 6.0)
+"""Seconds after which the DNS is asked within one search for a session's next path."""
 
 _T = TypeVar("_T")
 _W = TypeVar("_W")
@@ -128,23 +134,39 @@ class Asking:
         return await self._dialer.direct(attempt, quick=resume)
 
     async def _by_names(self, attempt: Attempt, timeout: float) -> Made:
+        if attempt.session.has_had_path:
+            return await self._next_by_names(attempt)
+        return await self._first_by_names(attempt)
+
+    async def _next_by_names(self, attempt: Attempt) -> Made:
+        """Ask again and again while what is known does not answer: whoever has moved registers a
+        little later, and nobody tells of it."""
+        dialed: list[tuple[SignedEntry | Endpoint, ...]] = []
+
+        async def ask(delay: float) -> Made:
+            await asyncio.sleep(delay)
+            session = attempt.session
+            known = (await self._find(session, fresh=True)).known
+            # The other side itself may have told more on the path than the zone knows yet.
+            if known in dialed or newest(known) < newest(session.entries_there):
+                raise PathFailed("the DNS knows nothing new")
+            dialed.append(known)
+            session.entries_there = known
+            return await self._dialer.direct(attempt, quick=True)
+
+        return await race([partial(ask, delay) for delay in _AGAIN], stagger=0, discard=discard)
+
+    async def _first_by_names(self, attempt: Attempt) -> Made:
         assert self._lookup is not None
         session = attempt.session
-        resume = session.has_had_path
-        found = await self._lookup.find(session.remote, session.service, fresh=resume)
-        # The other side itself may have told more on the path than the zone knows yet.
-        if not resume or newest(found.known) >= newest(session.entries_there):
-            session.entries_there = found.known
-        note = "too old, but no name server answers" if found.stale else "by the DNS"
-        session.trace.note("asked", reason=note)
+        found = await self._find(session)
+        session.entries_there = found.known
         try:
-            made = await self._dialer.direct(attempt, quick=resume)
+            made = await self._dialer.direct(attempt)
         except (PathFailed, WrongIdentity) as failed:
             self._lookup.distrust(session.remote, session.service)
-            if resume:
-                raise
             try:
-                again = await self._lookup.find(session.remote, session.service, fresh=True)
+                again = await self._find(session, fresh=True)
             except NameServerUnavailable:
                 raise failed from None
             if again.known == found.known:
@@ -155,6 +177,13 @@ class Asking:
         if any(event.what == "failed" for event in session.trace.events):
             self._lookup.distrust(session.remote, session.service)
         return made
+
+    async def _find(self, session: Session, *, fresh: bool = False) -> Found:
+        assert self._lookup is not None
+        found = await self._lookup.find(session.remote, session.service, fresh=fresh)
+        note = "too old, but no name server answers" if found.stale else "by the DNS"
+        session.trace.note("asked", reason=note)
+        return found
 
 
 def _is_final(error: RoamRelayError) -> bool:
