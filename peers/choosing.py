@@ -165,6 +165,8 @@ def _decide(candidates: Sequence[Candidate], race: _Race, patience: float) -> Ch
     best = ordered[0]
     rule = "the first in order that answered" if len(ordered) > 1 else "the only one that answered"
     if patience:
+        if len(candidates) > len(race.failed) + 1:
+            rule = "the least delay: no other showed itself clearly better in time"
         for other in ordered[1:]:
             if clearly_better(other.round_trip, best.round_trip):
                 gain = (best.round_trip - other.round_trip) * 1e3

@@ -10,7 +10,7 @@ MR3. Where IPv6 is on, 10.1.0.10 is 2001:db8:1::10 as well, and so each of them.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tests.lab.links import Link
 from tests.lab.network import Network, network
@@ -34,7 +34,7 @@ CN3_AT_MR3 = "10.5.0.10"
 _NUMBER = {"mr1": 1, "mr2": 2}
 """The network of each mobile router, and the routing table of MN1 for what comes from there."""
 
-Links = Mapping[tuple[str, str], Link]
+Links = dict[tuple[str, str], Link]
 """The links that are not a veth pair, by the hosts that they join."""
 
 

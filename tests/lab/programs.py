@@ -148,6 +148,13 @@ class Commands:
     def locate(self, host: Host, guid: str) -> dict[str, Any]:
         """Return what `peer locate` says in a host."""
         words = self.peer(f"{host.name}-locate", "locate", guid, "chat", "--json")
+        return dict(json.loads(self._output(host, *words)))
+
+    def explain(self, host: Host, guid: str, mode: str) -> str:
+        """Return what a session that is opened in a host says of its path."""
+        return self._output(host, "tests.lab.explain", str(self._config), guid, mode)
+
+    def _output(self, host: Host, *words: str) -> str:
         done = subprocess.run(
             host.lasting(sys.executable, "-m", *words),
             capture_output=True,
@@ -157,4 +164,4 @@ class Commands:
             cwd=ROOT,
             check=True,
         )
-        return dict(json.loads(done.stdout))
+        return done.stdout

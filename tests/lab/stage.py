@@ -99,6 +99,10 @@ class Stage:
         """Return the endpoints of MN1 as `peer locate` shows them in a host."""
         return list(self._commands.locate(self.net[name], self.guid)["endpoints"])
 
+    def explain(self, name: str, mode: str) -> str:
+        """Return what a session that a host opens now says of its path."""
+        return self._commands.explain(self.net[name], self.guid, mode)
+
     def finish(self, talk: Talk, scene: str, round_trip: float | None = None) -> Result:
         """End a conversation, keep its result, and see that nothing was lost, doubled or
         reordered."""

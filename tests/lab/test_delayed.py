@@ -1,0 +1,85 @@
+"""Moves where packets take their time, and links that lose some.
+
+How long a gap lasts is told in the table, with whether it meets the goal; what a test insists on is
+that nothing is lost, doubled or reordered, and that the gap ends.
+"""
+
+import pytest
+
+from tests.lab.conftest import SetStage
+from tests.lab.draft import IP1, IP2, access
+from tests.lab.links import Link
+from tests.lab.stage import FULL, Stage
+
+MOVES = 20 if FULL else 3
+LONGEST = 2.0
+"""Seconds: what no move may take, however slow the machine is just now."""
+
+
+def moves(stage: Stage, mode: str, scene: str, round_trip: float) -> None:
+    """Move MN1 to and fro under the traffic of CN3."""
+    with stage.talk("cn3", mode) as cn3:
+        if mode != "central":
+            cn3.moves_to(IP1)
+        here, there = "mr1", "mr2"
+        for _ in range(MOVES):
+            cn3.more(60)
+            cn3.moving()
+            stage.lab.move(here, there)
+            here, there = there, here
+            if mode == "central":
+                cn3.more(75)
+            else:
+                cn3.moves_to(IP1 if here == "mr1" else IP2)
+        assert mode != "central" or cn3.note_addresses() == {stage.server}
+        result = stage.finish(cn3, scene, round_trip)
+        assert result.longest < LONGEST
+
+
+@pytest.mark.parametrize("round_trip_ms", [10, 50, 150])
+def test_a_hard_move_over_a_distance(set_stage: SetStage, round_trip_ms: int) -> None:
+    stage = set_stage(links=access(round_trip_ms / 2))
+    for mode in ("p2p", "combined", "auto", "central"):
+        if "mr1" not in stage.lab.at:
+            stage.lab.move("mr2", "mr1")
+        moves(stage, mode, f"hard move, RTT {round_trip_ms} ms", round_trip_ms / 1e3)
+
+
+def test_figure_1_a_new_session_uses_ip2_because_it_is_faster(set_stage: SetStage) -> None:
+    """IP1 is as good as IP2 but for its way, which is longer by the way between the routers."""
+    stage = set_stage(links=access(10) | {("mr1", "mr2"): Link(delay_ms=40)})
+    net = stage.net
+    with stage.talk("cn1", "p2p") as cn1:
+        cn1.moving()
+        stage.lab.anchor(preferred=True)
+        cn1.more(200)
+        assert IP1 in cn1.note_addresses(), "the move alone disturbs no session"
+        found = {one["host"]: one for one in stage.locate("cn3")}
+        assert found.keys() == {IP1, IP2}
+        assert found[IP2]["chosen"]
+        assert "least delay" in found[IP2]["reason"]
+        assert found[IP1]["round_trip"] > found[IP2]["round_trip"] + 0.03
+        told = stage.explain("cn3", "p2p")
+        assert "because   the least delay" in told, told
+        assert f"direct, {IP2}:" in told, told
+        with stage.talk("cn3", "p2p") as cn3:
+            assert IP2 in net["cn3"].remote_hosts()
+            assert IP1 not in net["cn3"].remote_hosts()
+            stage.finish(cn3, "figure 1 with a slow anchor, new session")
+        stage.finish(cn1, "figure 1 with a slow anchor, old session")
+
+
+@pytest.mark.parametrize("mode", ["p2p", "central"])
+def test_a_link_that_loses_five_in_a_hundred(set_stage: SetStage, mode: str) -> None:
+    link = Link(delay_ms=10, jitter_ms=5, loss=0.05)
+    stage = set_stage(links={("mr1", "mn1"): link, ("mr2", "mn1"): link})
+    with stage.talk("cn3", mode) as cn3:
+        cn3.more(400)
+        cn3.moving()
+        stage.lab.move("mr1", "mr2")
+        cn3.more(400)
+        cn3.note_addresses()
+        stage.finish(cn3, "5 % lost")
+    counts = [stage.net.counts(router, "mn1") for router in ("mr1", "mr2")]
+    lost, passed = (sum(count[name] for count in counts) for name in ("lost", "passed"))
+    assert 0.03 < lost / (lost + passed) < 0.08
