@@ -8,8 +8,7 @@ Source: the draft §4.1; RFC 2136 §2.4, §3; RFC 8945.
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import dns.message
 import dns.rcode
@@ -21,6 +20,7 @@ from peers.backoff import backoff
 from peers.ddns_config import DdnsConfig
 from peers.log import log
 from peers.name_server import Clock, NameServer
+from peers.waiters import unless
 from protocol.dns_records import (
     MAX_ADDRESSES,
     TTL,
@@ -119,7 +119,9 @@ class DdnsRegistration:
         waits = backoff(random.random)
         while not self._final:
             self._wanted.clear()
-            if await self._unless_changed(self._publish_once):
+            if await unless(self._wanted, self._publish_once) is None:
+                self._known = False  # An update may have been cut short.
+            else:
                 wait = self._config.refresh if self.failure is None else next(waits)
                 if self.failure is None:
                     waits = backoff(random.random)
@@ -150,25 +152,8 @@ class DdnsRegistration:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    async def _unless_changed(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """Return True when it is done, False where something has changed before."""
-        doing = asyncio.ensure_future(work())
-        changed = asyncio.ensure_future(self._wanted.wait())
-        try:
-            # Each update has a timeout of its own.
-            await asyncio.wait({doing, changed}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            changed.cancel()
-            if not doing.done():
-                doing.cancel()
-            await asyncio.gather(doing, changed, return_exceptions=True)
-        if doing.cancelled():
-            self._known = False
-            return False
-        doing.result()
-        return True
-
-    async def _publish_once(self) -> None:
+    async def _publish_once(self) -> bool:
+        """Publish; return whether the zone holds it."""
         try:
             await self._publish()
         except RoamRelayError as error:
@@ -181,6 +166,7 @@ class DdnsRegistration:
             self.failure = None
         if not self._wanted.is_set():
             self._settled.set()
+        return self.failure is None
 
     async def _publish(self) -> None:
         server = await self._primary()

@@ -25,6 +25,7 @@ from peers.improving import Improving
 from peers.log import log
 from peers.own_location import OwnLocation
 from peers.session import Session
+from peers.waiters import unless
 from protocol.errors import Code, ConnectionClosed, PathFailed, ProtocolViolation, RoamRelayError
 
 __all__ = ["Roaming"]
@@ -43,11 +44,13 @@ Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None] | None"]
 
 @dataclass(eq=False)
 class _Search:
-    """A search for a session's next path. Its `hurry` ends the wait between two rounds."""
+    """A search for a session's next path. Its `hurry` ends the wait between two rounds; `anew` ends
+    a round too: what is tried in it began in another network."""
 
     session: Session
     done: asyncio.Future[None]
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    anew: asyncio.Event = field(default_factory=asyncio.Event)
     attempt: Attempt | None = None
     task: "asyncio.Task[None] | None" = None
 
@@ -162,6 +165,8 @@ class Roaming:
                     if session.discloses:
                         session.tell_location(self._own.told_to(session))
                 self._hurry(session)
+                if session.id in self._searches:
+                    self._searches[session.id].anew.set()
         finally:
             self._moving = False
 
@@ -268,11 +273,21 @@ class Roaming:
                 if await _within(wait, search.hurry):
                     waits = backoff(random.random)
                 search.hurry.clear()
+                search.anew.clear()
                 if session.path is not None or session.is_over:
                     return
                 attempt = search.attempt = self._attempt(session)
                 try:
-                    self._take(attempt, await self._round(attempt))
+                    made = await unless(
+                        search.anew,
+                        partial(self._round, attempt),
+                        # A hello that has left may be accepted over there.
+                        keep=partial(getattr, attempt, "said_hello"),
+                    )
+                    if made is None:
+                        wait = 0.0
+                        continue
+                    self._take(attempt, made)
                 except RoamRelayError as error:
                     log.debug("no path yet", peer=session.remote[:8], reason=error.reason)
                 if self._searches.get(session.id) is not search:

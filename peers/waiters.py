@@ -1,8 +1,33 @@
-"""Tasks that wait for one thing to become possible."""
+"""Waiting for one thing to become possible, or for work unless something else comes first."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
-__all__ = ["Waiters"]
+__all__ = ["Waiters", "unless"]
+
+_T = TypeVar("_T")
+
+
+async def unless(
+    event: asyncio.Event,
+    make: Callable[[], Coroutine[Any, Any, _T]],
+    *,
+    keep: Callable[[], bool] = lambda: False,
+) -> _T | None:
+    """Do the work and return its result; where the event is set before that, cancel it and return
+    None, unless it says then that it must go on (`keep`). Each work has timeouts of its own."""
+    loop = asyncio.get_running_loop()
+    doing, changed = loop.create_task(make()), loop.create_task(event.wait())
+    try:
+        await asyncio.wait({doing, changed}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done() and keep():
+            await asyncio.wait({doing})
+    finally:
+        for task in (doing, changed):
+            task.cancel()
+        await asyncio.gather(doing, changed, return_exceptions=True)
+    return None if doing.cancelled() else doing.result()
 
 
 class Waiters:
