@@ -64,6 +64,18 @@ class CandidateFinder:
         other = path.remote.rpartition(":")[0].strip("[]")
         return session.policy.refusal(self._direct(other, path.local_host))
 
+    def source_towards(self, host: str) -> str | None:
+        """Return the local address from which a relay at this host is reached; None leaves it to
+        the routes.
+
+        Raises:
+            PathFailed: there is none just now.
+        """
+        sources = self._network.dial_sources(6 if ":" in host else 4)
+        if not sources:
+            raise PathFailed(f"no local address leads to {host}")
+        return sources[0]
+
     # -- inside ---------------------------------------------------------------------------------
 
     def _sources(self, session: Session, endpoint: Endpoint) -> tuple[str | None, ...]:

@@ -18,9 +18,9 @@ from peers.paths import Paths
 from peers.registration import Registration
 from peers.session import Session
 from peers.streams import Stream
-from peers.upgrade import Spawn, open_upgraded
+from peers.upgrade import RelayAddress, Spawn, open_upgraded
 from protocol.endpoint import SignedEntry
-from protocol.errors import Code, PathFailed, RoamRelayError, error_for
+from protocol.errors import Code, PathFailed, RelayUnavailable, RoamRelayError, error_for
 from protocol.identity import CONTEXT_PLANE, Identity, public_key_of
 from protocol.messages import (
     Mode,
@@ -217,9 +217,34 @@ class Dialer:
         """
         if response.ticket is None:
             raise RoamRelayError("the relay gave no ticket", code=Code.INTERNAL)
+        relay = connection.address, connection.relay_guid
+        return await self._over_plane(attempt, relay, response.ticket, connection.source)
+
+    async def next_plane(self, attempt: Attempt, ticket: str) -> Made:
+        """Come back with the ticket of the session's last plane: the relay asks the other side, and
+        no control connection is needed.
+
+        Raises:
+            RelayUnavailable: the relay does not know the ticket, or cannot be reached.
+            RoamRelayError: as `relayed`.
+        """
+        relay = self._registration.last_relay
+        if relay is None:
+            raise RelayUnavailable("there was no relay")
+        source = self._finder.source_towards(relay[0].host)
+        return await self._over_plane(attempt, relay, ticket, source)
+
+    async def _over_plane(
+        self,
+        attempt: Attempt,
+        relay: tuple[RelayAddress, str],
+        ticket: str,
+        source: str | None,
+    ) -> Made:
         session = attempt.session
-        stream = await self.open_plane(connection, response.ticket)
-        path = self._paths.make(stream, PathKind.RELAYED, server=False)
+        begun = self._paths.begin()
+        stream = await self._open_leg(relay, ticket, source, begun.flight)
+        path = self._paths.make(stream, PathKind.RELAYED, server=False, begun=begun)
 
         def hello(path: Path) -> PathHello:
             return attempt.hello(self._own.told_to(session))
@@ -237,16 +262,28 @@ class Dialer:
         Raises:
             RelayUnavailable: the relay refused it, or cannot be reached.
         """
-        relay_key = public_key_of(connection.relay_guid)
+        relay = connection.address, connection.relay_guid
+        return await self._open_leg(relay, ticket, connection.source)
+
+    async def _open_leg(
+        self,
+        relay: tuple[RelayAddress, str],
+        ticket: str,
+        source: str | None,
+        early: bytes = b"",
+    ) -> Stream:
+        address, relay_guid = relay
+        relay_key = public_key_of(relay_guid)
         proof = self._identity.sign(CONTEXT_PLANE, relay_key, ticket.encode())
         signature = base64.urlsafe_b64encode(proof).decode().rstrip("=")
         return await open_upgraded(
-            connection.address,
+            address,
             f"/v1/plane/{ticket}?guid={self._identity.guid}&signature={signature}",
             self._config.carrier,
             spawn=self._spawn,
             timeout=self._config.path_timeout,
-            local_address=connection.source,
+            local_address=source,
+            early=early,
         )
 
 

@@ -77,6 +77,7 @@ class Path:
         kind: PathKind,
         *,
         server: bool,
+        began: float | None = None,
         on_closed: Callable[["Path"], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -84,6 +85,8 @@ class Path:
         self._tls = tls
         self._on_closed = on_closed
         self._server = server
+        self._began = began
+        """When the first flight left, where that was before the stream was there."""
         self._stage = _Stage.HANDSHAKE
         self._decoder = MessageDecoder(ON_PATH)
         self._proven: asyncio.Future[None] = self._loop.create_future()
@@ -94,6 +97,7 @@ class Path:
         self._user: PathUser | None = None
         self._finish_timer: asyncio.TimerHandle | None = None
         self.kind = kind
+        self.resume_ticket = stream.resume_ticket
         self.local = stream.local
         self.remote = stream.remote
         self.local_host = host_of(stream.local)
@@ -120,7 +124,7 @@ class Path:
         """
         with self._ending(f"{self.remote}: no answer within {timeout:g} s"):
             async with asyncio.timeout(timeout):
-                began = time.perf_counter()
+                began = self._began or time.perf_counter()
                 await self._start()
                 if self.remote_guid != guid:
                     raise WrongIdentity(guid, self.remote_guid, self.remote)
@@ -265,7 +269,7 @@ class Path:
 
     async def _start(self) -> None:
         self._stream.set_owner(self)
-        if not self._server and self._stage is _Stage.HANDSHAKE:
+        if not self._server and self._began is None and self._stage is _Stage.HANDSHAKE:
             self._tls.start()
             self._stream.write(self._tls.to_send())
         await self._proven

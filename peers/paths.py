@@ -1,13 +1,26 @@
 """The paths of one identity: where they are made, and that none is left when their peer goes."""
 
 import asyncio
+import time
+from dataclasses import dataclass
 
 from peers.path import FINISH_TIMEOUT, Path, PathKind
 from peers.streams import Stream
-from peers.tls import TlsContext
+from peers.tls import TlsChannel, TlsContext
 from protocol.identity import Identity
 
 __all__ = ["Paths"]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """TLS that has begun before its stream."""
+
+    channel: TlsChannel
+    flight: bytes
+    """What the other end must get first."""
+    when: float
+    """By `time.perf_counter`."""
 
 
 class Paths:
@@ -18,10 +31,26 @@ class Paths:
         self._open: set[Path] = set()
         self._none_open = asyncio.Event()
 
-    def make(self, stream: Stream, kind: PathKind, *, server: bool) -> Path:
-        """Return a path over a stream, as TLS server or as TLS client."""
-        channel = self._tls.channel(server=server)
-        path = Path(stream, channel, kind, server=server, on_closed=self._closed)
+    def begin(self) -> "Begun":
+        """Begin TLS as a client before there is a stream."""
+        channel = self._tls.channel(server=False)
+        channel.start()
+        return Begun(channel, channel.to_send(), time.perf_counter())
+
+    def make(
+        self, stream: Stream, kind: PathKind, *, server: bool, begun: "Begun | None" = None
+    ) -> Path:
+        """Return a path over a stream, as TLS server or as TLS client; or one that has `begun`,
+        whose first flight is on its way already."""
+        channel = begun.channel if begun is not None else self._tls.channel(server=server)
+        path = Path(
+            stream,
+            channel,
+            kind,
+            server=server,
+            began=begun.when if begun is not None else None,
+            on_closed=self._closed,
+        )
         self._open.add(path)
         return path
 

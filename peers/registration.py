@@ -16,6 +16,7 @@ from peers.flow import Flow
 from peers.log import log
 from peers.name_server import NameServer
 from peers.relay_location import RelayLocation
+from peers.upgrade import RelayAddress
 from protocol.errors import Code, PathFailed, RelayUnavailable, RoamRelayError
 from protocol.identity import Identity
 from protocol.messages import (
@@ -89,6 +90,8 @@ class Registration:
         self._spawn = spawn
         self._flows: list[Flow] = []
         """Newest registered last."""
+        self.last_relay: tuple[RelayAddress, str] | None = None
+        """Where this peer was registered last, and the GUID of that relay."""
         self._changed = asyncio.Event()
         self.failure: RoamRelayError | None = None
         """Why nothing is registered now."""
@@ -252,6 +255,8 @@ class Registration:
             self._flows.remove(flow)
             self._flows.append(flow)
             self.failure = None
+            if flow.connection is not None:
+                self.last_relay = flow.connection.address, flow.connection.relay_guid
             self._changed.set()
             self._on_primary()
 

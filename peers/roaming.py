@@ -24,9 +24,18 @@ from peers.direct import race
 from peers.improving import Improving
 from peers.log import log
 from peers.own_location import OwnLocation
+from peers.path import PathKind
+from peers.policy import PathFacts
 from peers.session import Session
 from peers.waiters import unless
-from protocol.errors import Code, ConnectionClosed, PathFailed, ProtocolViolation, RoamRelayError
+from protocol.errors import (
+    Code,
+    ConnectionClosed,
+    PathFailed,
+    ProtocolViolation,
+    RelayUnavailable,
+    RoamRelayError,
+)
 
 __all__ = ["Roaming"]
 
@@ -76,6 +85,8 @@ class Roaming:
         self._live: dict[bytes, Session] = {}
         self._lingering: OrderedDict[bytes, Session] = OrderedDict()
         self._searches: dict[bytes, _Search] = {}
+        self._tickets: dict[bytes, str] = {}
+        """Of sessions that are on a plane: what their next one is asked for with."""
         self._improving = Improving(
             config,
             dialer,
@@ -140,7 +151,7 @@ class Roaming:
                 search.task.cancel()
             if not search.done.done():
                 search.done.set_result(None)
-        self._improving.path_taken(session)
+        self._taken(session)
 
     def resume_asked(self, session: Session) -> None:
         """The other side has asked the relay for the session's next path."""
@@ -221,6 +232,7 @@ class Roaming:
                 asyncio.get_running_loop().call_later(
                     self._config.session.linger, self._lingering.pop, session.id, None
                 )
+        self._tickets.pop(session.id, None)
         search = self._searches.pop(session.id, None)
         if search is not None and search.task is not None:
             search.task.cancel()
@@ -313,6 +325,14 @@ class Roaming:
         except ProtocolViolation as violation:
             path.abort()
             raise PathFailed(f"{session.remote[:8]} broke the protocol: {violation}") from None
+        self._taken(session)
+
+    def _taken(self, session: Session) -> None:
+        path = session.path
+        if path is not None and path.resume_ticket:
+            self._tickets[session.id] = path.resume_ticket
+        else:
+            self._tickets.pop(session.id, None)
         self._improving.path_taken(session)
 
     async def _round(self, attempt: Attempt) -> Made:
@@ -321,6 +341,9 @@ class Roaming:
         ways: list[Callable[[], Coroutine[Any, Any, Made]]] = []
         if session.discloses and session.entries_there:
             ways.append(partial(self._dialer.direct, attempt, quick=True))
+        ticket = self._tickets.get(session.id)
+        if ticket is not None and not session.policy.refusal(PathFacts(PathKind.RELAYED)):
+            ways.append(partial(self._next_plane, attempt, ticket))
         for way in self._asking.ways(session):
             ways.append(partial(way, attempt, self._config.request_timeout))
         return await race(
@@ -328,6 +351,15 @@ class Roaming:
             stagger=0,
             discard=discard,
         )
+
+    async def _next_plane(self, attempt: Attempt, ticket: str) -> Made:
+        try:
+            return await self._dialer.next_plane(attempt, ticket)
+        except RelayUnavailable as error:
+            # Else it was not the relay that said no, or the ticket is good for another time.
+            if error.code not in (None, Code.PEER_OFFLINE, Code.LIMIT_EXCEEDED):
+                self._tickets.pop(attempt.session.id, None)
+            raise
 
     async def _unless_given_up(
         self, session: Session, way: Callable[[], Coroutine[Any, Any, Made]]

@@ -36,6 +36,8 @@ class Stream(Protocol):
 
     local: str
     remote: str
+    resume_ticket: str
+    """Of a plane's leg: the ticket for the session's next plane; empty where there is none."""
 
     @property
     def paused(self) -> bool:
@@ -76,7 +78,7 @@ class RawStream(asyncio.Protocol):
         self._lost: str | None = None
         self._paused = False
         self.transport: asyncio.Transport | None = None
-        self.local = self.remote = ""
+        self.local = self.remote = self.resume_ticket = ""
 
     @property
     def paused(self) -> bool:
@@ -174,6 +176,7 @@ class WebSocketStream:
         self._aborted = asyncio.Event()
         self._closing = False
         self._paused = False
+        self.resume_ticket = ""
         self.local = describe(websocket.get_extra_info("sockname"))
         self.remote = describe(websocket.get_extra_info("peername"))
 

@@ -5,10 +5,11 @@ is aiohttp's client. Errors leave here as `RelayUnavailable` or as the relay's o
 """
 
 import asyncio
+import base64
 import json
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -18,7 +19,13 @@ from yarl import URL
 
 from peers.streams import RawStream, Stream, WebSocketStream
 from protocol.errors import Code, RelayUnavailable, RoamRelayError
-from protocol.messages import CODE_HEADER, UPGRADE_TOKEN, WEBSOCKET_PROTOCOL
+from protocol.messages import (
+    CODE_HEADER,
+    EARLY_HEADER,
+    RESUME_HEADER,
+    UPGRADE_TOKEN,
+    WEBSOCKET_PROTOCOL,
+)
 
 __all__ = ["Carrier", "RelayAddress", "open_upgraded"]
 
@@ -74,13 +81,20 @@ class RelayAddress:
 class _UpgradeExchange:
     """One HTTP request for an upgrade and its answer: the first owner of a raw stream."""
 
-    def __init__(self, stream: RawStream, host: str, target: str) -> None:
+    def __init__(
+        self, stream: RawStream, host: str, target: str, more: Sequence[tuple[str, str]]
+    ) -> None:
         self._stream = stream
         self._http = h11.Connection(h11.CLIENT)
         self._request = h11.Request(
             method="GET",
             target=target,
-            headers=[("Host", host), ("Connection", "Upgrade"), ("Upgrade", UPGRADE_TOKEN)],
+            headers=[
+                ("Host", host),
+                ("Connection", "Upgrade"),
+                ("Upgrade", UPGRADE_TOKEN),
+                *more,
+            ],
         )
         self._body = b""
         self._status = 0
@@ -112,6 +126,7 @@ class _UpgradeExchange:
             event = self._http.next_event()
             match event:
                 case h11.InformationalResponse(status_code=101):
+                    self._stream.resume_ticket = _resume_ticket(event.headers)
                     self.done.set_result(bytes(self._http.trailing_data[0]))
                     return
                 case h11.Response():
@@ -127,6 +142,11 @@ class _UpgradeExchange:
     def _fail(self, error: RoamRelayError) -> None:
         if not self.done.done():
             self.done.set_exception(error)
+
+
+def _resume_ticket(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    wanted = RESUME_HEADER.lower().encode()
+    return next((value.decode("ascii", "replace") for name, value in headers if name == wanted), "")
 
 
 def _http_error(status: int, body: bytes) -> RoamRelayError:
@@ -145,28 +165,36 @@ async def open_upgraded(
     spawn: Spawn,
     timeout: float,
     local_address: str | None = None,
+    early: bytes = b"",
 ) -> Stream:
     """Open a byte stream to `path` at the relay.
 
     The stream waits for `set_owner`. `local_address` is the source address to use; None leaves it
-    to the routes. `spawn` owns the task that a WebSocket needs.
+    to the routes. `spawn` owns the task that a WebSocket needs. `early` are the first bytes for the
+    other leg of a plane: they travel with the request, and save a round trip.
 
     Raises:
         RelayUnavailable: no connection, no answer within `timeout` seconds, or a refusal, whose
             `code` is the relay's.
     """
+    more = [(EARLY_HEADER, base64.b64encode(early).decode())] if early else []
     try:
         async with asyncio.timeout(timeout):
             if carrier is Carrier.RAW:
-                return await _open_raw(relay, path, local_address)
-            return await _open_websocket(relay, path, local_address, spawn)
+                return await _open_raw(relay, path, local_address, more)
+            return await _open_websocket(relay, path, local_address, more, spawn)
     except TimeoutError:
         raise RelayUnavailable(f"no answer from {relay} within {timeout:g} s") from None
     except (OSError, aiohttp.ClientError) as error:
         raise RelayUnavailable(f"cannot connect to {relay}: {error}") from None
 
 
-async def _open_raw(relay: RelayAddress, path: str, local_address: str | None) -> Stream:
+async def _open_raw(
+    relay: RelayAddress,
+    path: str,
+    local_address: str | None,
+    more: Sequence[tuple[str, str]],
+) -> Stream:
     loop = asyncio.get_running_loop()
     _, stream = await loop.create_connection(
         RawStream,
@@ -176,7 +204,7 @@ async def _open_raw(relay: RelayAddress, path: str, local_address: str | None) -
         server_hostname=relay.certificate_name,
         local_addr=(local_address, 0) if local_address else None,
     )
-    exchange = _UpgradeExchange(stream, relay.url.authority, path)
+    exchange = _UpgradeExchange(stream, relay.url.authority, path, more)
     try:
         stream.set_owner(exchange)
         exchange.start()
@@ -189,7 +217,11 @@ async def _open_raw(relay: RelayAddress, path: str, local_address: str | None) -
 
 
 async def _open_websocket(
-    relay: RelayAddress, path: str, local_address: str | None, spawn: Spawn
+    relay: RelayAddress,
+    path: str,
+    local_address: str | None,
+    more: Sequence[tuple[str, str]],
+    spawn: Spawn,
 ) -> Stream:
     connector = aiohttp.TCPConnector(
         local_addr=(local_address, 0) if local_address else None,
@@ -202,6 +234,7 @@ async def _open_websocket(
     try:
         websocket = await session.ws_connect(
             url,
+            headers=more,
             protocols=(WEBSOCKET_PROTOCOL,),
             compress=0,
             max_msg_size=1 << 22,
@@ -220,5 +253,7 @@ async def _open_websocket(
         await session.close()
         raise
     stream = WebSocketStream(websocket, session, _WRITE_DEADLINE)
+    # aiohttp keeps the headers of the 101 there and nowhere public.
+    stream.resume_ticket = websocket._response.headers.get(RESUME_HEADER, "")
     spawn(stream.run())
     return stream

@@ -40,6 +40,12 @@ UPGRADE_TOKEN = "roam-relay/1"
 WEBSOCKET_PROTOCOL = "roam-relay.1"
 """`Sec-WebSocket-Protocol` of the WebSocket carrier (a token may not hold a slash)."""
 
+RESUME_HEADER = "Roam-Relay-Resume"
+"""In the 101 of a plane's leg: the ticket for the next plane of the same session."""
+EARLY_HEADER = "Roam-Relay-Early"
+"""In the request for a leg, base64: the first bytes for the other leg."""
+MAX_EARLY = 4096
+"""Bytes in it."""
 CODE_HEADER = "Roam-Relay-Code"
 """The HTTP header of a refusal that holds its code: a WebSocket client never sees the body."""
 

@@ -14,6 +14,7 @@ from typing import Protocol, assert_never
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code
 from protocol.messages import (
+    Message,
     Mode,
     PeerState,
     ServiceAnswer,
@@ -24,6 +25,7 @@ from protocol.messages import (
 )
 from relay.metrics import Metrics
 from relay.registry import Flow, Registration, Registry
+from relay.resumes import Resume
 
 __all__ = ["Broker", "Connection", "Planes"]
 
@@ -38,7 +40,9 @@ class Connection(Flow, Protocol):
 class Planes(Protocol):
     """Where user planes are made."""
 
-    def create(self, session: bytes, caller: str, callee: str) -> tuple[str, str] | None:
+    def create(
+        self, session: bytes, caller: str, callee: str, service: str, mode: Mode
+    ) -> tuple[str, str] | None:
         """Return the tickets of the caller and the callee; None where there are too many."""
 
     def discard(self, ticket: str) -> None:
@@ -47,6 +51,8 @@ class Planes(Protocol):
 
 _RELAYED = (Mode.CENTRAL, Mode.AUTO)
 """The modes in which a plane is made."""
+_LEG_TIMEOUT = 10.0
+"""Seconds for a peer to answer for its leg of a session's next plane."""
 _PATIENCE = 1.0
 """Seconds after which a request goes over the callee's next flow too, when nothing was heard on the
 one before: a flow may be dead without anybody knowing yet."""
@@ -66,6 +72,21 @@ class _Pending:
     """When it was forwarded last."""
     tried: list[Flow] = field(default_factory=list)
     """The callee's flows that it was forwarded over."""
+
+
+class _Absent:
+    """Stands for a caller that has no control connection just now: nothing is sent to it."""
+
+    def __init__(self, guid: str) -> None:
+        self.guid = guid
+        self.instance = b""
+        self.flow = 0
+        self.observed_host = ""
+        self.heard = 0.0
+        self.waiting = 0
+
+    def send(self, message: Message) -> None:
+        return
 
 
 class Broker:
@@ -114,6 +135,18 @@ class Broker:
             self._fail(caller, message, Code.UNKNOWN_SERVICE, "the peer offers no such service")
         else:
             self._by_mode[message.mode](caller, message, callee, now)
+
+    def ask_for_leg(self, resume: Resume, own: str, other: str, now: float) -> bool:
+        """Ask the other peer of a session for its leg of the next plane, whose two tickets these
+        are; return False where that peer is not here."""
+        callee = self._registry.get(resume.other)
+        if callee is None or self._registry.state(callee, now) is not PeerState.ONLINE:
+            return False
+        message = ServiceRequestTo(
+            0, resume.other, resume.service, resume.mode, resume.session, (), _LEG_TIMEOUT, True
+        )
+        self._ask(_Absent(resume.guid), message, callee, (), own, other, now)
+        return True
 
     def answer(self, callee: Flow, answer: ServiceAnswer, now: float) -> bool:
         """Pass a callee's answer on. Return False where nothing of that peer waits for it."""
@@ -215,12 +248,12 @@ class Broker:
                 retry_after=1.0,
             )
             return
-        flow = callee.primary
-        assert flow is not None
         caller_ticket = callee_ticket = None
         entries: tuple[SignedEntry, ...] = ()
         if message.mode in _RELAYED:
-            tickets = self._planes.create(message.session, caller.guid, callee.guid)
+            tickets = self._planes.create(
+                message.session, caller.guid, callee.guid, message.service, message.mode
+            )
             if tickets is None:
                 self._fail(
                     caller,
@@ -235,6 +268,20 @@ class Broker:
             own = self._registry.get(caller.guid)
             assert own is not None
             entries = own.filter(message.service, message.entries)
+        self._ask(caller, message, callee, entries, caller_ticket, callee_ticket, now)
+
+    def _ask(
+        self,
+        caller: Connection,
+        message: ServiceRequestTo,
+        callee: Registration,
+        entries: tuple[SignedEntry, ...],
+        caller_ticket: str | None,
+        callee_ticket: str | None,
+        now: float,
+    ) -> None:
+        flow = callee.primary
+        assert flow is not None
         number = next(self._numbers) % 2**32
         forward = ServiceRequestFrom(
             number,

@@ -1,13 +1,16 @@
 """What the relay's HTTP routes answer where there is no upgrade: JSON, and codes with a status."""
 
+import base64
+import binascii
+
 import msgspec
 from aiohttp import web
 
 from protocol.errors import Code
-from protocol.messages import CODE_HEADER, UPGRADE_TOKEN
+from protocol.messages import CODE_HEADER, EARLY_HEADER, MAX_EARLY, UPGRADE_TOKEN
 from relay.carriers import host_of
 
-__all__ = ["json", "not_an_upgrade", "refusal", "source"]
+__all__ = ["early_bytes", "json", "not_an_upgrade", "refusal", "source"]
 
 _STATUS = {
     Code.TICKET_UNKNOWN: 404,
@@ -17,6 +20,7 @@ _STATUS = {
     Code.BAD_MESSAGE: 400,
     Code.LIMIT_EXCEEDED: 429,
     Code.RESTARTING: 503,
+    Code.PEER_OFFLINE: 404,
     Code.UNKNOWN_PEER: 404,
     Code.UNKNOWN_SERVICE: 404,
 }
@@ -50,3 +54,12 @@ def not_an_upgrade() -> web.Response:
         426,
         {"Upgrade": f"{UPGRADE_TOKEN}, websocket", "Connection": "Upgrade"},
     )
+
+
+def early_bytes(request: web.Request) -> bytes | None:
+    """Return the bytes that a request brings for the other leg; None where they are malformed."""
+    try:
+        data = base64.b64decode(request.headers.get(EARLY_HEADER, ""), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return data if len(data) <= MAX_EARLY else None

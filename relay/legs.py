@@ -40,6 +40,13 @@ class SocketLeg:
     def __init__(self, taken: socket.socket) -> None:
         self.socket = taken
 
+    def send_first(self, data: bytes) -> bool:
+        """Send a few bytes where nothing was sent before; return whether all of them left."""
+        try:
+            return self.socket.send(data) == len(data)
+        except OSError:
+            return False
+
     async def read(self) -> bytes:
         return await asyncio.get_running_loop().sock_recv(self.socket, _PIECE)
 

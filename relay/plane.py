@@ -18,9 +18,11 @@ import structlog
 
 from protocol.errors import Code, RoamRelayError
 from protocol.identity import CONTEXT_PLANE, verify
+from protocol.messages import Mode
 from relay.legs import Leg, SocketLeg, copy_between
 from relay.log import short
 from relay.metrics import Metrics
+from relay.resumes import Resume, Resumes
 from relay.splice import SocketPlane
 
 __all__ = ["Plane", "Planes", "TicketRefused"]
@@ -43,6 +45,10 @@ class Plane:
     guids: dict[str, str]
     """Whose leg each ticket is."""
     expires: float
+    resumes: dict[str, str]
+    """The ticket of each peer for the session's next plane."""
+    early: list[bytes] = field(default_factory=list)
+    """What each leg has brought with its request."""
     legs: list[Leg] = field(default_factory=list)
     attached: set[str] = field(default_factory=set)
     ended: asyncio.Future[str] = field(
@@ -76,6 +82,10 @@ class Planes:
         self._tickets: dict[str, Plane] = {}
         self._pending: OrderedDict[int, Plane] = OrderedDict()
         self._spent: OrderedDict[str, Code] = OrderedDict()
+        self._resumes = Resumes()
+        self.ask_other: Callable[[Resume, str, str], bool] = lambda resume, own, other: False
+        """Asks the other peer of a session for its leg, given both tickets; False where it is not
+        here."""
         self.live: set[Plane] = set()
         """Planes whose legs are joined."""
 
@@ -84,15 +94,22 @@ class Planes:
         """Planes that wait for a leg."""
         return len(self._pending)
 
-    def create(self, session: bytes, caller: str, callee: str) -> tuple[str, str] | None:
+    def create(
+        self, session: bytes, caller: str, callee: str, service: str, mode: Mode
+    ) -> tuple[str, str] | None:
         """Return the tickets of the caller and the callee; None where there are too many."""
         if len(self._pending) >= self._max_pending:
             return None
         tickets = os.urandom(16).hex(), os.urandom(16).hex()
+        resumes = {
+            guid: self._resumes.issue(Resume(guid, other, session, service, mode))
+            for guid, other in ((caller, callee), (callee, caller))
+        }
         plane = Plane(
             session,
             dict(zip(tickets, (caller, callee), strict=True)),
             self._clock() + self._lifetime,
+            resumes,
         )
         for ticket in tickets:
             self._tickets[ticket] = plane
@@ -115,31 +132,59 @@ class Planes:
             TicketRefused: unknown, used, expired, somebody else's (that one stays good), or
                 malformed.
         """
+        resume = self._resumes.find(ticket)
+        if resume is not None:
+            self._check_bearer(ticket, resume.guid, guid, signature)
+            return self._resume(ticket, resume)
         plane = self._tickets.get(ticket)
         if plane is None or ticket in plane.attached:
             code = self._spent.get(ticket, Code.TICKET_UNKNOWN)
             if plane is not None:
                 code = Code.TICKET_USED
             raise TicketRefused(code.value.replace("_", " "), code=code)
+        self._check_bearer(ticket, plane.guids[ticket], guid, signature)
+        plane.attached.add(ticket)
+        return plane
+
+    def is_resume(self, ticket: str) -> bool:
+        """Whether a ticket asks for a session's next plane."""
+        return self._resumes.find(ticket) is not None
+
+    def _resume(self, ticket: str, resume: Resume) -> Plane:
+        """Make the next plane of a session, whose other peer is asked for its leg."""
+        made = self.create(resume.session, resume.guid, resume.other, resume.service, resume.mode)
+        if made is None:
+            raise TicketRefused("too many planes are being joined", code=Code.LIMIT_EXCEEDED)
+        own, other = made
+        plane = self._tickets[own]
+        if not self.ask_other(resume, own, other):
+            self._end(plane, "discarded", Code.TICKET_EXPIRED)
+            # The ticket stays good: the other one may come back.
+            raise TicketRefused("the other peer is not here now", code=Code.PEER_OFFLINE)
+        self._resumes.spend(ticket)
+        plane.attached.add(own)
+        return plane
+
+    def _check_bearer(self, ticket: str, owner: str, guid: str, signature: str) -> None:
         try:
             proof = base64.b64decode(signature + "==", altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             raise TicketRefused("the signature is not base64url", code=Code.BAD_MESSAGE) from None
         try:
-            if guid != plane.guids[ticket]:
+            if guid != owner:
                 raise TicketRefused("the ticket is somebody else's", code=Code.TICKET_FOREIGN)
             verify(guid, proof, CONTEXT_PLANE, self._relay_key, ticket.encode())
         except RoamRelayError as error:
             raise TicketRefused(error.reason, code=Code.TICKET_FOREIGN) from None
-        plane.attached.add(ticket)
-        return plane
 
-    def attach(self, plane: Plane, leg: Leg) -> None:
-        """Give an admitted leg to its plane; the second one joins them."""
+    def attach(self, plane: Plane, leg: Leg, early: bytes = b"") -> None:
+        """Give an admitted leg to its plane; the second one joins them. `early` goes to the other
+        leg before anything else."""
         if plane.ended.done():
             leg.abort()
             return
         plane.legs.append(leg)
+        plane.early.append(early)
         if len(plane.legs) < 2:
             return
         self._spend(plane, Code.TICKET_USED)
@@ -149,6 +194,15 @@ class Planes:
         _log.info("plane joined", caller=short(caller), callee=short(callee))
         first, second = plane.legs
         if isinstance(first, SocketLeg) and isinstance(second, SocketLeg):
+            for target, data in ((second, plane.early[0]), (first, plane.early[1])):
+                if not data:
+                    continue
+                if not target.send_first(data):
+                    first.abort()
+                    second.abort()
+                    self._ended(plane, "reset")
+                    return
+                self._count("copy", len(data))
             plane.joined = SocketPlane(
                 _tuned(first.socket),
                 _tuned(second.socket),
@@ -161,6 +215,7 @@ class Planes:
 
     def sweep(self, now: float) -> None:
         """End planes whose second leg did not come, or that are idle: call it every second."""
+        self._resumes.sweep(now)
         while self._pending:
             plane = next(iter(self._pending.values()))
             if plane.expires > now:
@@ -184,6 +239,10 @@ class Planes:
     async def _copy(self, plane: Plane, first: Leg, second: Leg) -> None:
         reason = "aborted"
         try:
+            for target, data in ((second, plane.early[0]), (first, plane.early[1])):
+                if data:
+                    await target.write(data)
+                    self._count("copy", len(data))
             reason = await copy_between(
                 first, second, lambda size: self._count("copy", size), self._idle
             )
@@ -196,6 +255,7 @@ class Planes:
     def _end(self, plane: Plane, reason: str, code: Code) -> None:
         """End a plane that was not joined."""
         self._spend(plane, code)
+        self._release(plane)
         for leg in plane.legs:
             leg.abort()
         self._metrics.planes_closed[reason] += 1
@@ -204,11 +264,16 @@ class Planes:
 
     def _ended(self, plane: Plane, reason: str) -> None:
         self.live.discard(plane)
+        self._release(plane)
         self._metrics.planes_closed[reason] += 1
         caller, callee = plane.guids.values()
         _log.info("plane ended", caller=short(caller), callee=short(callee), reason=reason)
         if not plane.ended.done():
             plane.ended.set_result(reason)
+
+    def _release(self, plane: Plane) -> None:
+        for ticket in plane.resumes.values():
+            self._resumes.release(ticket, self._clock())
 
     def _spend(self, plane: Plane, code: Code) -> None:
         self._pending.pop(id(plane), None)

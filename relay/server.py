@@ -14,7 +14,9 @@ from protocol.endpoint import read_entry
 from protocol.errors import Code
 from protocol.identity import Identity
 from protocol.messages import (
+    EARLY_HEADER,
     MAX_MESSAGE_BYTES,
+    RESUME_HEADER,
     WEBSOCKET_PROTOCOL,
     PeerState,
 )
@@ -77,6 +79,9 @@ class RelayServer:
         )
         self.broker = Broker(
             self.registry, self.planes, self.metrics, pending_requests=config.pending_requests
+        )
+        self.planes.ask_other = lambda resume, own, other: self.broker.ask_for_leg(
+            resume, own, other, loop.time()
         )
         self.watches = Watches(self.registry, grace=config.suspect_grace)
         self.proofs = Proofs(
@@ -257,19 +262,26 @@ class RelayServer:
         if not raw and not web.WebSocketResponse().can_prepare(request).ok:
             return http_answers.not_an_upgrade()
         guid, signature = request.query.get("guid", ""), request.query.get("signature", "")
+        ticket, early = request.match_info["ticket"], http_answers.early_bytes(request)
+        if early is None:
+            return http_answers.refusal(Code.BAD_MESSAGE, f"{EARLY_HEADER} cannot be read")
+        now = asyncio.get_running_loop().time()
+        if self.planes.is_resume(ticket) and (wait := self.node.requests.take(guid, now)):
+            return http_answers.refusal(Code.LIMIT_EXCEEDED, "too many requests", wait)
         try:
-            plane = self.planes.admit(request.match_info["ticket"], guid, signature)
+            plane = self.planes.admit(ticket, guid, signature)
         except TicketRefused as refused:
             return http_answers.refusal(refused.code or Code.INTERNAL, refused.reason)
         if not raw:
             websocket = web.WebSocketResponse(
                 protocols=(WEBSOCKET_PROTOCOL,), compress=False, max_msg_size=1 << 22
             )
+            websocket.headers[RESUME_HEADER] = plane.resumes[guid]
             await websocket.prepare(request)
-            self.planes.attach(plane, WebSocketLeg(request, websocket))
+            self.planes.attach(plane, WebSocketLeg(request, websocket), early)
             await asyncio.shield(plane.ended)
             return websocket
-        response = await accept_upgrade(request)
+        response = await accept_upgrade(request, {RESUME_HEADER: plane.resumes[guid]})
         if is_tls(request):
             legs: list[TlsLeg] = []
 
@@ -278,12 +290,12 @@ class RelayServer:
                 return legs[0].protocol
 
             if take_transport(request, take):
-                self.planes.attach(plane, legs[0])
+                self.planes.attach(plane, legs[0], early)
                 await asyncio.shield(plane.ended)
         else:
             taken = take_socket(request)
             if taken is not None:
-                self.planes.attach(plane, SocketLeg(taken))
+                self.planes.attach(plane, SocketLeg(taken), early)
         return response
 
     async def _lookup(self, request: web.Request) -> web.Response:

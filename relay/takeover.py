@@ -8,7 +8,7 @@ protocol is replaced, and the request's handler waits until the connection ends.
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from aiohttp import web
@@ -32,7 +32,9 @@ def is_tls(request: web.Request) -> bool:
     return transport is not None and transport.get_extra_info("ssl_object") is not None
 
 
-async def accept_upgrade(request: web.Request) -> web.StreamResponse:
+async def accept_upgrade(
+    request: web.Request, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
     """Send the 101 for the raw carrier. Nothing is read from the connection from here on.
 
     A client waits for the 101 before it says more (docs/protocol.md): aiohttp reads what comes
@@ -41,7 +43,8 @@ async def accept_upgrade(request: web.Request) -> web.StreamResponse:
     if request.transport is not None:
         cast(asyncio.ReadTransport, request.transport).pause_reading()
     response = web.StreamResponse(
-        status=101, headers={"Upgrade": UPGRADE_TOKEN, "Connection": "Upgrade"}
+        status=101,
+        headers={"Upgrade": UPGRADE_TOKEN, "Connection": "Upgrade", **(headers or {})},
     )
     await response.prepare(request)
     await response.write_eof()
