@@ -50,6 +50,9 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Records of one peer."""
     max_bytes: _Count = 32_768
     """Bytes of one peer's records, as text."""
+    updates_per_second: Annotated[float, msgspec.Meta(gt=0)] = 5.0
+    """Of one key, sustained; above it an update is refused."""
+    updates_burst: _Count = 20
     answers_per_second: Annotated[float, msgspec.Meta(gt=0)] = 50.0
     """Over UDP, to one source network (/24 or /56): what is above it is dropped, or told to come by
     TCP."""

@@ -90,6 +90,7 @@ class DnsMessages:
         self._clock = clock
         self._updating = asyncio.Lock()
         self._waiting = 0
+        self._update_rates = Rates(config.updates_per_second, config.updates_burst)
         self._made = Rates(config.made_per_second, max(1, int(config.made_per_second)))
         self._answers: dict[tuple[bytes, bool], _Kept] = {}
         """By the question's bytes behind its number."""
@@ -204,6 +205,8 @@ class DnsMessages:
         seen = self._seen_before(message.mac or b"")
         if seen is not None:
             return seen
+        if self._update_rates.take(guid, self._clock()):
+            return dns.rcode.REFUSED
         code = dns.rcode.SERVFAIL
         if self._waiting < _MAX_WAITING:
             code = await self._make(guid, message)

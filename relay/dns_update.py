@@ -42,12 +42,12 @@ def updated(zone: Zone, config: DnsConfig, guid: str, message: UpdateMessage) ->
         UpdateFailed: nothing is changed.
     """
     _check_zone(zone, message)
+    # Each section is read record by record; a message of 64 KiB may have thousands.
+    if len(message.update) + len(message.prerequisite) > 4 * config.max_records:
+        raise UpdateFailed(dns.rcode.REFUSED)
     _check_prerequisites(zone, message.prerequisite)
     _scan(zone, guid, message.update)
-    sets = {name: dict(node) for name, node in zone.sets_of(guid).items()}
-    for rrset in message.update:
-        _apply(sets, rrset)
-    sets = {name: node for name, node in sets.items() if node}
+    sets = _applied(zone.sets_of(guid), message.update)
     _check_size(config, sets)
     if sets and not zone.holds(guid) and zone.stored_peers >= config.max_peers:
         raise UpdateFailed(dns.rcode.REFUSED)
@@ -116,25 +116,39 @@ def _scan(zone: Zone, guid: str, updates: Iterable[dns.rrset.RRset]) -> None:
             raise UpdateFailed(dns.rcode.REFUSED)
 
 
-def _apply(sets: Sets, rrset: dns.rrset.RRset) -> None:
-    """RFC 2136 §3.4.2: every message has one record in each of its sets here."""
-    node = sets.setdefault(rrset.name, {})
-    known = node.get(rrset.rdtype)
-    if rrset.deleting is None:
-        ttl = min(max(int(rrset.ttl), _SHORTEST_TTL), _LONGEST_TTL)
-        data = [*(known or ()), *rrset]
-        node[rrset.rdtype] = dns.rdataset.from_rdata_list(ttl, list(dict.fromkeys(data)))
-    elif rrset.deleting == _ANY:
-        if rrset.rdtype == dns.rdatatype.ANY:
+_Data = dict[dns.rdata.Rdata, None]
+
+
+def _applied(sets: Sets, updates: Iterable[dns.rrset.RRset]) -> Sets:
+    """RFC 2136 §3.4.2. The data of each set are looked up by value: a long update costs no more for
+    each of its records than a short one."""
+    made: dict[dns.name.Name, dict[dns.rdatatype.RdataType, tuple[int, _Data]]] = {
+        name: {kind: (int(one.ttl), dict.fromkeys(one)) for kind, one in node.items()}
+        for name, node in sets.items()
+    }
+    for rrset in updates:
+        node = made.setdefault(rrset.name, {})
+        known: _Data = node[rrset.rdtype][1] if rrset.rdtype in node else {}
+        if rrset.deleting is None:
+            known.update(dict.fromkeys(rrset))
+            ttl = min(max(int(rrset.ttl), _SHORTEST_TTL), _LONGEST_TTL)
+            node[rrset.rdtype] = ttl, known
+        elif rrset.deleting == _NONE:
+            for rdata in rrset:
+                known.pop(rdata, None)
+        elif rrset.rdtype == dns.rdatatype.ANY:
             node.clear()
         else:
             node.pop(rrset.rdtype, None)
-    elif known is not None:
-        left = [rdata for rdata in known if rdata not in set(rrset)]
-        if left:
-            node[rrset.rdtype] = dns.rdataset.from_rdata_list(int(known.ttl), left)
-        else:
-            del node[rrset.rdtype]
+    left = {
+        name: {
+            kind: dns.rdataset.from_rdata_list(ttl, list(data))
+            for kind, (ttl, data) in node.items()
+            if data
+        }
+        for name, node in made.items()
+    }
+    return {name: node for name, node in left.items() if node}
 
 
 def _check_size(config: DnsConfig, sets: Sets) -> None:

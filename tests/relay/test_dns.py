@@ -38,7 +38,7 @@ NAME = f"{peer_name(ALICE.guid, ZONE)}."
 
 @contextlib.asynccontextmanager
 async def serving(**more: object) -> AsyncIterator[RelayServer]:
-    settings = {"made_per_second": 1e6} | more
+    settings = {"made_per_second": 1e6, "updates_burst": 10_000} | more
     config = DnsConfig(zone=ZONE, port=0, addresses="127.0.0.1", **settings)  # type: ignore[arg-type]
     async with RelayServer(RelayConfig(port=0, dns=config)) as server:
         yield server
@@ -350,6 +350,32 @@ async def test_an_update_is_taken_once(server: RelayServer) -> None:
     assert await sent(server, message) == dns.rcode.NOERROR
     assert (await raw(server, wire))[3] & 0x0F == dns.rcode.NOERROR, "as it was answered before"
     assert (await ask(server, NAME)).rcode() == dns.rcode.NXDOMAIN
+
+
+async def test_updates_of_one_key_are_limited() -> None:
+    async with serving(updates_burst=3, updates_per_second=0.1) as server:
+        codes = []
+        for number in range(5):
+            message = update(server)
+            message.add(NAME, 30, "A", f"192.0.2.{number + 1}")
+            codes.append(await sent(server, message))
+        assert codes == [dns.rcode.NOERROR] * 3 + [dns.rcode.REFUSED] * 2
+        message = update(server, MALLORY)
+        message.add(f"{peer_name(MALLORY.guid, ZONE)}.", 30, "A", "192.0.2.9")
+        assert await sent(server, message) == dns.rcode.NOERROR
+
+
+async def test_deletions_and_additions_are_made_in_their_order(server: RelayServer) -> None:
+    message = update(server)
+    message.add(NAME, 30, "A", "192.0.2.1", "192.0.2.2", "192.0.2.3")
+    message.delete(NAME, "A", "192.0.2.2")
+    message.add(f"x.{NAME}", 30, "TXT", '"a"')
+    message.delete(f"x.{NAME}")
+    message.add(f"y.{NAME}", 99999, "TXT", '"b"')
+    assert await sent(server, message) == dns.rcode.NOERROR
+    assert sorted(texts(await ask(server, NAME))) == ["192.0.2.1", "192.0.2.3"]
+    assert (await ask(server, f"x.{NAME}")).rcode() == dns.rcode.NXDOMAIN
+    assert (await ask(server, f"y.{NAME}", "TXT")).answer[0].ttl == 3600
 
 
 async def test_an_update_over_udp(server: RelayServer) -> None:
