@@ -42,11 +42,13 @@ Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None] | None"]
 
 @dataclass(eq=False)
 class _Search:
-    """A search for a session's next path. Its `hurry` ends the wait between two rounds."""
+    """A search for a session's next path. Its `hurry` ends the wait between two rounds, `moved` has
+    the known endpoints dialed anew within one."""
 
     session: Session
     done: asyncio.Future[None]
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
     attempt: Attempt | None = None
     task: "asyncio.Task[None] | None" = None
 
@@ -255,7 +257,7 @@ class Roaming:
                     return
                 attempt = search.attempt = self._attempt(session)
                 try:
-                    self._take(attempt, await self._round(attempt))
+                    self._take(attempt, await self._round(search, attempt))
                 except RoamRelayError as error:
                     log.debug("no path yet", peer=session.remote[:8], reason=error.reason)
                 if self._searches.get(session.id) is not search:
@@ -283,17 +285,35 @@ class Roaming:
             raise PathFailed(f"{session.remote[:8]} broke the protocol: {violation}") from None
         self._improving.path_taken(session)
 
-    async def _round(self, attempt: Attempt) -> Made:
+    async def _round(self, search: _Search, attempt: Attempt) -> Made:
         """Try everything that the mode allows: the endpoints that are known, and the relay."""
         session = attempt.session
-        ways: list[Callable[[], Coroutine[Any, Any, Made]]] = []
-        if session.discloses and session.entries_there:
-            ways.append(
-                lambda: self._unless_given_up(attempt, self._dialer.direct(attempt, quick=True))
-            )
         timeout = self._config.request_timeout
-        ways.append(lambda: self._unless_given_up(attempt, self._ask_and_dial(attempt, timeout)))
+        asked = asyncio.Event()
+
+        async def ask() -> Made:
+            try:
+                return await self._unless_given_up(attempt, self._ask_and_dial(attempt, timeout))
+            finally:
+                asked.set()
+
+        ways: list[Callable[[], Coroutine[Any, Any, Made]]] = [ask]
+        if session.discloses and session.entries_there:
+            ways.insert(0, lambda: self._dial_known(search, attempt, asked))
         return await race(ways, stagger=0, discard=discard)
+
+    async def _dial_known(self, search: _Search, attempt: Attempt, asked: asyncio.Event) -> Made:
+        """Dial the endpoints that are known; when this host gets an address while the relay is
+        still being asked, do it again: that takes longer than dialing."""
+        while True:
+            search.moved.clear()
+            try:
+                return await self._unless_given_up(
+                    attempt, self._dialer.direct(attempt, quick=True)
+                )
+            except RoamRelayError:
+                if attempt.session.is_over or not await _before(search.moved, asked):
+                    raise
 
     async def _ask_and_dial(self, attempt: Attempt, timeout: float) -> Made:
         session = attempt.session
@@ -327,7 +347,10 @@ class Roaming:
 
     def _hurry(self, session: Session) -> None:
         if session.id in self._searches:
-            self._searches[session.id].hurry.set()
+            search = self._searches[session.id]
+            search.hurry.set()
+            if self._moving:
+                search.moved.set()
         self._improving.hurry(session)
 
 
@@ -338,3 +361,13 @@ async def _within(seconds: float, event: asyncio.Event) -> bool:
             await event.wait()
             return True
     return False
+
+
+async def _before(event: asyncio.Event, other: asyncio.Event) -> bool:
+    """Wait for either of two events; return whether the first one is set."""
+    async with asyncio.TaskGroup() as tasks:
+        waits = [tasks.create_task(one.wait()) for one in (event, other)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+    return event.is_set()
