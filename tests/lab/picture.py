@@ -110,8 +110,8 @@ def _table(runs: list[_Run]) -> str:
         )
     told = (
         f"{RATE} messages a second from MN1 to CN3, a round trip of {ROUND_TRIP_MS} ms, one move.\n"
-        f"The WebSocket (aiohttp) pings every {HEARTBEAT:g} s and dials anew after {RECONNECT:g} s; the"
-        " system does not\ngive up the TCP connection in this time.\n"
+        f"The WebSocket (aiohttp) pings every {HEARTBEAT:g} s and dials anew after {RECONNECT:g} s;"
+        " the system does not\ngive up the TCP connection in this time.\n"
     )
     return "\n".join([told, *lines, ""])
 

@@ -62,8 +62,8 @@ def chart(curves: Sequence[Curve], rate: float, until: float, close: float) -> s
     )  # fmt: skip
     before = 0.2
     near = _Panel(
-        _LEFT + _WIDTH + _BETWEEN, f"the first {close:g} seconds", -before, close, rate * (1 - before),
-        rate * (1 + close), [-0.2, 0, 0.2, 0.4, 0.6, 0.8, 1.0],
+        _LEFT + _WIDTH + _BETWEEN, f"the first {close:g} seconds", -before, close,
+        rate * (1 - before), rate * (1 + close), [-0.2, 0, 0.2, 0.4, 0.6, 0.8, 1.0],
     )  # fmt: skip
     width = _LEFT + 2 * _WIDTH + _BETWEEN + 24
     rows = (len(curves) + 3) // 3
