@@ -61,9 +61,11 @@ def running(*arguments: str, until: str) -> Iterator[subprocess.Popen[str]]:
         process.stdout.close()
 
 
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("playing", ["figure", "shell"])
-def test_nothing_is_left(ending: signal.Signals, playing: str) -> None:
+@pytest.mark.parametrize(
+    ("playing", "ending"),
+    [("figure", signal.SIGKILL), ("figure", signal.SIGINT), ("shell", signal.SIGTERM)],
+)
+def test_nothing_is_left(playing: str, ending: signal.Signals) -> None:
     arguments, until = {
         "shell": (("--shell",), UP),
         "figure": (("--no-pause", "--only", "figure-1"), "CN3 calls, and gets IP2"),
