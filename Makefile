@@ -1,4 +1,4 @@
-# make demo   see every mode work      make test   the one gate
+# make demo   see every mode work      make lab   see it move      make test   the one gate
 .PHONY: demo test lab lab-shell lab-tests lab-picture chaos format clean
 
 PYTHON ?= python3
