@@ -1,5 +1,5 @@
-# make demo   see every mode work      make test   the one gate
-.PHONY: demo test lab chaos format clean
+# make demo   see every mode work      make lab   see it move      make test   the one gate
+.PHONY: demo test lab lab-shell lab-tests lab-picture chaos format clean
 
 PYTHON ?= python3
 BIN = .venv/bin
@@ -23,9 +23,22 @@ test: .venv/.installed
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-# The draft's figures between network namespaces; needs root, or a user namespace.
+# The draft's figures between network namespaces, shown; needs root, or user namespaces.
+# docs/lab.md; ARGS='--no-pause --only figure-4'.
 lab: .venv/.installed
-	$(BIN)/python -m pytest tests/lab -s
+	$(BIN)/python -m tests.lab $(ARGS)
+
+# The same network, kept up for your own hands.
+lab-shell: .venv/.installed
+	$(BIN)/python -m tests.lab --shell
+
+# All scenes as tests, with the times that the goals name, and a table of what was measured.
+lab-tests: .venv/.installed
+	LAB_FULL=1 $(BIN)/python -m pytest tests/lab
+
+# Measure a move beside TCP and WebSocket; writes docs/pictures/move.svg and the table in docs/lab.md.
+lab-picture: .venv/.installed
+	$(BIN)/python -m tests.lab.picture
 
 # A longer chaos run: SECONDS=600 SEED=… replays one.
 chaos: .venv/.installed

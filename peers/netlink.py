@@ -16,9 +16,11 @@ from peers.local_address import Addresses, LocalAddress, snapshot
 
 __all__ = ["netlink_notices", "open_notices", "read_netlink"]
 
-COALESCE = 0.05
-"""Seconds between two reads. One change of network is many notices: a link, an address, the end of
-its duplicate detection. The first is answered at once, for a session may wait for it."""
+SOON, COALESCE = 0.005, 0.05
+"""Seconds between two reads: the second comes soon, each next one after twice as long, up to the
+latter. One change of network is many notices: a link, an address, the end of its duplicate
+detection. The first is answered at once, and what has gone is often followed by what is new within
+milliseconds: a session may wait for either."""
 
 
 def open_notices() -> socket.socket:
@@ -40,15 +42,18 @@ def netlink_notices() -> Iterator[Callable[[], Awaitable[None]]]:
     with open_notices() as notices:
         loop = asyncio.get_running_loop()
         told = loop.time() - COALESCE
+        pause = 0.0
 
         async def changed() -> None:
-            nonlocal told
+            nonlocal told, pause
             try:
                 await loop.sock_recv(notices, 1)
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-            await asyncio.sleep(max(0.0, told + COALESCE - loop.time()))
+            quiet = loop.time() - told >= COALESCE
+            pause = 0.0 if quiet else min(max(2 * pause, SOON), COALESCE)
+            await asyncio.sleep(max(0.0, told + pause - loop.time()))
             told = loop.time()
             # The kernel sends nothing to a socket that overflowed until it has been emptied.
             while True:

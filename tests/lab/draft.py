@@ -44,11 +44,8 @@ def six(address: str) -> str:
     return f"2001:db8:{network_number}::{host if host != '0' else ''}"
 
 
-NAMES = {
-    name: label
-    for address, label in ((IP1, "IP1"), (IP2, "IP2"), (SERVER, "server"), (CN3_AT_MR3, "CN3"))
-    for name in (address, six(address))
-}
+NAMES = {IP1: "IP1", IP2: "IP2", SERVER: "server", CN3_AT_MR3: "CN3"}
+NAMES |= {six(address): f"{label} (IPv6)" for address, label in NAMES.items()}
 """What the draft calls an address."""
 
 

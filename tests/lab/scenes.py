@@ -34,6 +34,7 @@ def figure_1(stage: Stage) -> None:
             cn1.moving()
             lab.end_anchor()
             cn1.moves_to(IP2)
+            stage.say("Both sessions are on IP2 now, and neither has lost anything.")
             stage.finish(cn3, "figure 1, new session")
         stage.finish(cn1, "figure 1, old session")
     registrations = stage.relay.registrations(stage.guid)

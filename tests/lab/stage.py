@@ -5,6 +5,8 @@ The scenes are in tests/lab/scenes.py; here is what they have in common, and the
 
 import contextlib
 import os
+import shlex
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -94,6 +96,11 @@ class Stage:
         finally:
             talk.close()
             program.close()
+
+    def command(self, name: str, *words: str) -> str:
+        """Return the shell command that runs `peer` with these words in a host."""
+        program = [sys.executable, "-m", *self._commands.peer(f"{name}-shell", *words)]
+        return shlex.join(self.net[name].command(*program))
 
     def locate(self, name: str) -> list[dict[str, Any]]:
         """Return the endpoints of MN1 as `peer locate` shows them in a host."""

@@ -4,6 +4,8 @@ How long a gap lasts is told in the table, with whether it meets the goal; what 
 that nothing is lost, doubled or reordered, and that the gap ends.
 """
 
+import time
+
 import pytest
 
 from tests.lab.conftest import SetStage
@@ -43,6 +45,21 @@ def test_a_hard_move_over_a_distance(set_stage: SetStage, round_trip_ms: int) ->
         if "mr1" not in stage.lab.at:
             stage.lab.move("mr2", "mr1")
         moves(stage, mode, f"hard move, RTT {round_trip_ms} ms", round_trip_ms / 1e3)
+
+
+def test_a_second_between_two_networks(set_stage: SetStage) -> None:
+    """The relay is still being asked, in vain, when there is a network again: that must not be
+    waited for. Nor must the control connection, which takes longer than a direct path."""
+    stage = set_stage(links=access(75))
+    with stage.talk("cn3", "p2p") as cn3:
+        cn3.moves_to(IP1)
+        cn3.moving(away=1.0)
+        stage.lab.detach("mr1")
+        time.sleep(1.0)  # What is tested is that time passes.
+        stage.lab.attach("mr2")
+        cn3.moves_to(IP2)
+        result = stage.finish(cn3, "1 s between two networks", 0.15)
+        assert result.longest < 6 * 0.15
 
 
 def test_figure_1_a_new_session_uses_ip2_because_it_is_faster(set_stage: SetStage) -> None:

@@ -62,7 +62,7 @@ class Traffic:
         self._sender, self._receiver = sender, receiver
         self._host = host
         self._interval = interval
-        self._moves: list[int] = []
+        self._moves: list[tuple[int, float]] = []
         self._addresses: list[str] = []
         self._stop = threading.Event()
         self._threads = [
@@ -108,9 +108,10 @@ class Traffic:
             assert time.monotonic() < end, f"nothing after {len(self.arrived)}"
             time.sleep(0.01)
 
-    def moving(self) -> None:
-        """Note that a move is made now: its gap is measured from here."""
-        self._moves.append(max(0, len(self.arrived) - 1))
+    def moving(self, away: float = 0.0) -> None:
+        """Note that a move is made now, whose gap is measured from here, less the seconds for which
+        the node is `away` from any network."""
+        self._moves.append((max(0, len(self.arrived) - 1), away))
 
     def note_addresses(self) -> set[str]:
         """Note and return where the kernel has connections to."""
@@ -150,11 +151,11 @@ class Traffic:
     def _gaps(self) -> tuple[float, ...]:
         times = [when for when, _ in self.arrived]
         between = [later - earlier for earlier, later in pairwise(times)]
-        starts = self._moves or [0]
-        ends = [*starts[1:], len(between)]
+        moves = self._moves or [(0, 0.0)]
+        ends = [*(start for start, _ in moves[1:]), len(between)]
         return tuple(
-            max(0.0, max(between[start:end], default=0.0) - self._interval)
-            for start, end in zip(starts, ends, strict=True)
+            max(0.0, max(between[start:end], default=0.0) - self._interval - away)
+            for (start, away), end in zip(moves, ends, strict=True)
         )
 
     def close(self) -> None:
