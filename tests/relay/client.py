@@ -36,19 +36,26 @@ async def upgrade(
     url: str, target: str
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, int, bytes]:
     """Ask for the raw carrier; return the streams, the status and the body of a refusal."""
+    reader, writer, head, body = await upgrade_with(url, target)
+    return reader, writer, int(head.split()[1]), body
+
+
+async def upgrade_with(
+    url: str, target: str, headers: str = ""
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes, bytes]:
+    """Do so with more headers; return the whole head of the answer in place of its status."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 22)
     writer.write(
         f"GET {target} HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\n"
-        f"Upgrade: roam-relay/1\r\n\r\n".encode()
+        f"Upgrade: roam-relay/1\r\n{headers}\r\n".encode()
     )
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), TIMEOUT)
-    status = int(head.split()[1])
     body = b""
-    if status != 101:
+    if int(head.split()[1]) != 101:
         length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
         body = await reader.readexactly(length)
-    return reader, writer, status, body
+    return reader, writer, head, body
 
 
 class Client:
