@@ -1,16 +1,14 @@
 """Figure 2 with both name servers, and what only it can show."""
 
-import pytest
-
 from tests.lab.draft import IP1, IP2
-from tests.lab.names import MN1, Kind, figure_2, names
+from tests.lab.names import MN1, figure_2, names
 from tests.lab.programs import Program
 from tests.lab.stage import Stage
 
 
-@pytest.mark.parametrize("kind", ["bind", "zone"])
-def test_figure_2_register_move_update_ask_connect(on_stage: Stage, kind: Kind) -> None:
-    figure_2(on_stage, kind)
+def test_figure_2_with_bind(on_stage: Stage) -> None:
+    """The tour has it with the relay's own zone (test_figures.py)."""
+    figure_2(on_stage, "bind")
 
 
 def test_a_hard_move_is_found_by_name(on_stage: Stage) -> None:
