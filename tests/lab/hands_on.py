@@ -28,8 +28,8 @@ quit"""
 
 
 def keep_up() -> None:
-    """Build the network with a relay and a peer on MN1 that echoes; end with Ctrl-C, or by `quit` or
-    the end of input at the prompt, which only a terminal has.
+    """Build the network with a relay and a peer on MN1 that echoes. It ends with Ctrl-C, or by
+    `quit` or the end of input at the prompt, which only a terminal has.
 
     Raises:
         LabUnavailable: this machine cannot.
