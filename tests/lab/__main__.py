@@ -65,7 +65,7 @@ def _show(console: Console) -> None:
     columns, *rows = table(RESULTS)
     shown = Table(title="what was measured", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in columns:
-        shown.add_column(column, no_wrap=column not in ("scene", "addresses"))
+        shown.add_column(column, no_wrap=column not in ("scene", "addresses"), overflow="fold")
     for row in rows:
         shown.add_row(*row)
     console.print(shown)
