@@ -9,6 +9,7 @@ import sys
 import time
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -16,7 +17,7 @@ from tests.lab.draft import Draft
 from tests.lab.drawing import drawing, in_use
 from tests.lab.hands_on import keep_up
 from tests.lab.network import LabUnavailable
-from tests.lab.results import COLUMNS, cells, lines
+from tests.lab.results import lines, table
 from tests.lab.scenes import SCENES, Scene
 from tests.lab.stage import RESULTS, stage
 
@@ -61,12 +62,13 @@ def _show(console: Console) -> None:
     if not console.is_terminal:
         print("\n" + "\n".join(lines(RESULTS)))
         return
-    table = Table(title="what was measured")
-    for column in COLUMNS:
-        table.add_column(column)
-    for row in RESULTS:
-        table.add_row(*cells(row))
-    console.print(table)
+    columns, *rows = table(RESULTS)
+    shown = Table(title="what was measured", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in columns:
+        shown.add_column(column, no_wrap=column not in ("scene", "addresses"), overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    console.print(shown)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

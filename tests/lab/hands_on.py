@@ -28,8 +28,8 @@ quit"""
 
 
 def keep_up() -> None:
-    """Build the network with a relay and a peer on MN1 that echoes; end with Ctrl-C, `quit`, or the
-    end of standard input.
+    """Build the network with a relay and a peer on MN1 that echoes. It ends with Ctrl-C, or by
+    `quit` or the end of input at the prompt, which only a terminal has.
 
     Raises:
         LabUnavailable: this machine cannot.
@@ -81,6 +81,10 @@ def _obey(on_stage: Stage, words: list[str]) -> list[str]:
     lab = on_stage.lab
 
     def move(there: str) -> None:
+        if there not in ("mr1", "mr2"):
+            raise ValueError(f"{there} is no router of MN1: mr1 or mr2")
+        if lab.anchored:
+            lab.end_anchor()
         for router in lab.at:
             if router != there:
                 lab.detach(router)

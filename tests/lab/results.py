@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from tests.lab.stage import Row
 
-__all__ = ["COLUMNS", "cells", "goal", "lines"]
+__all__ = ["goal", "lines", "table"]
 
-COLUMNS = (
+_COLUMNS = (
     "scene",
     "mode",
     "messages",
@@ -26,7 +26,7 @@ def goal(round_trip: float) -> float:
     return 3 * round_trip + 0.05
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row) -> tuple[str, ...]:
     """Return one row. Gaps are milliseconds; RTTs are those of the median gap."""
     result, trip = row.result, row.round_trip
     return (
@@ -44,11 +44,18 @@ def cells(row: Row) -> tuple[str, ...]:
     )
 
 
+def table(rows: Iterable[Row]) -> list[Sequence[str]]:
+    """Return the names of the columns, then the rows; without columns that are empty."""
+    told = [_cells(row) for row in rows]
+    shown = [number for number in range(len(_COLUMNS)) if any(row[number] for row in told)]
+    return [[row[number] for number in shown] for row in (_COLUMNS, *told)]
+
+
 def lines(rows: Iterable[Row]) -> list[str]:
     """Return a table of plain text."""
-    table: list[Sequence[str]] = [COLUMNS, *map(cells, rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(COLUMNS))]
+    told = table(rows)
+    widths = [max(map(len, column)) for column in zip(*told, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
+        for row in told
     ]

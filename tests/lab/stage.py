@@ -6,6 +6,7 @@ The scenes are in tests/lab/scenes.py; here is what they have in common, and the
 import contextlib
 import os
 import shlex
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -120,6 +121,19 @@ class Stage:
 
 
 @contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Make a folder for keys; a process of its own removes it, which outlives this one by that."""
+    folder = tempfile.mkdtemp(prefix="lab-")
+    remover = subprocess.Popen(
+        ["sh", "-c", 'trap "" INT; cat >/dev/null; rm -rf "$0"', folder], stdin=subprocess.PIPE
+    )
+    try:
+        yield Path(folder)
+    finally:
+        remover.communicate(timeout=30)
+
+
+@contextlib.contextmanager
 def stage(
     *, links: Links | None = None, versions: Sequence[int] = (4,), audience: Audience | None = None
 ) -> Iterator[Stage]:
@@ -130,9 +144,9 @@ def stage(
     """
     audience = audience or _Nobody()
     server = SERVER if 4 in versions else six(SERVER)
-    with draft(links, versions) as lab, tempfile.TemporaryDirectory(prefix="lab-") as folder:
+    with draft(links, versions) as lab, _folder() as folder:
         audience.begins(lab)
-        commands = Commands(Path(folder), server)
+        commands = Commands(folder, server)
         with (
             commands.relay(lab.net["server"]) as relay,
             commands.listen(lab.net["mn1"], "--echo") as (guid, _),

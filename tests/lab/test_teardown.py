@@ -31,6 +31,12 @@ def everybody() -> set[int]:
     return {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
 
 
+def made_by(pid: int) -> set[Path]:
+    """Return the folders that a lab has made: its children are told of them."""
+    words = {word for child in psutil.Process(pid).children() for word in child.cmdline()}
+    return {Path(word) for word in words if Path(word).name.startswith("lab-")}
+
+
 @contextmanager
 def running(*arguments: str, until: str) -> Iterator[subprocess.Popen[str]]:
     """Run the lab as a process of its own until it says something."""
@@ -71,6 +77,8 @@ def test_nothing_is_left(playing: str, ending: signal.Signals) -> None:
         "figure": (("--no-pause", "--only", "figure-1"), "CN3 calls, and gets IP2"),
     }[playing]
     with running(*arguments, until=until) as process:
+        folders = made_by(process.pid)
+        assert len(folders) == 1
         children = psutil.Process(process.pid).children(recursive=True)
         made = namespaces({child.pid for child in children}) - namespaces({os.getpid()})
         assert len(made) >= 8, "a namespace for each host"
@@ -79,6 +87,7 @@ def test_nothing_is_left(playing: str, ending: signal.Signals) -> None:
         assert code == (130 if ending is signal.SIGINT else -ending)
         _, alive = psutil.wait_procs(children, timeout=DEADLINE)
         assert not alive
+        assert not any(folder.exists() for folder in folders)
         end = time.monotonic() + DEADLINE
         while left := made & namespaces(everybody()):
             assert time.monotonic() < end, left
