@@ -1,10 +1,12 @@
 """The draft's figures, and what else can happen to the network: with links that take no time."""
 
+import sys
 import time
 
 import pytest
 
 from tests.lab.draft import IP1, IP2
+from tests.lab.network import Host
 from tests.lab.scenes import SCENES, Scene, figure_5
 from tests.lab.stage import FULL, Stage
 
@@ -17,6 +19,41 @@ def test_figure(on_stage: Stage, scene: Scene) -> None:
 @pytest.mark.parametrize("mode", ["p2p", "auto"])
 def test_a_hard_move_loses_nothing_in_the_other_modes(on_stage: Stage, mode: str) -> None:
     figure_5(on_stage, mode)
+
+
+def test_figure_4_the_user_plane_from_ip2_while_control_stays_on_ip1(on_stage: Stage) -> None:
+    lab, net, server = on_stage.lab, on_stage.net, on_stage.server
+    lab.anchor()
+    before = plane_bytes(on_stage)
+    with on_stage.talk("cn3", "central") as cn3:
+        cn3.more(200)
+        assert IP1 in net["server"].remote_hosts(), "the control connection has not moved"
+        local = {line.split()[2].rpartition(":")[0] for line in connections(net["mn1"])}
+        assert {IP1, IP2} == local
+        assert net["cn3"].remote_hosts() == {server}
+        told = on_stage.explain("cn3", "central")
+        assert server in told
+        assert IP1 not in told
+        assert IP2 not in told
+        result = on_stage.finish(cn3, "figure 4, anchored")
+    # Each number went there and came back, inside TLS.
+    assert plane_bytes(on_stage) - before > 2 * 5 * result.messages
+
+
+def connections(host: Host) -> list[str]:
+    """Return the TCP connections of a host, as the kernel lists them."""
+    return host.run("ss", "-tnH", "state", "established").splitlines()
+
+
+def plane_bytes(stage: Stage) -> float:
+    """Return what the server has counted of bytes through planes."""
+    code = (
+        "import sys, urllib.request as u; sys.stdout.write(u.urlopen(sys.argv[1]).read().decode())"
+    )
+    url = f"http://{stage.server}:8440/metrics"
+    text = stage.net["server"].run(sys.executable, "-c", code, url)
+    lines = [line for line in text.splitlines() if line.startswith("roam_relay_plane_bytes_total")]
+    return sum(float(line.split()[-1]) for line in lines)
 
 
 def test_bouncing_between_two_routers(on_stage: Stage) -> None:
