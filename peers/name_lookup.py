@@ -50,6 +50,8 @@ _MAX_KEPT = 1024
 """Answers that are kept; beyond it the one used longest ago goes."""
 _STALE_AFTER = 1.8
 """Seconds after which an old answer is used while the servers are silent (RFC 8767 §5)."""
+_GRACE = 0.5
+"""Seconds more than one question's time, so that its own error is told."""
 _MAX_TTL = 300
 """Seconds: nobody who moves is where he was for longer."""
 _MAX_SIGNED, _MAX_HINTS = 64, 16
@@ -102,13 +104,9 @@ class NameLookup:
             self._kept.move_to_end(key)
             return kept[0]
         usable = kept is not None and age < kept[0].lifetime + self._config.stale
+        timeout = min(self._config.timeout, _STALE_AFTER) if usable else self._config.timeout
         try:
-            found = await self._ask(
-                guid,
-                service,
-                await self._servers(fresh),
-                min(self._config.timeout, _STALE_AFTER) if usable else self._config.timeout,
-            )
+            found = await self._ask_within(guid, service, await self._servers(fresh), timeout)
         except (UnknownPeer, UnknownService):
             self._kept.pop(key, None)
             raise
@@ -142,6 +140,16 @@ class NameLookup:
         if fresh and own:
             return (*own, *named)
         return named or own or await name_server.system_servers()
+
+    async def _ask_within(
+        self, guid: str, service: str, servers: Sequence[NameServer], timeout: float
+    ) -> Found:
+        """All questions together have the time of one: other tools' records may need many."""
+        try:
+            async with asyncio.timeout(timeout + _GRACE):
+                return await self._ask(guid, service, servers, timeout)
+        except TimeoutError:
+            raise NameServerUnavailable(f"no whole answer within {timeout:g} s") from None
 
     async def _ask(
         self, guid: str, service: str, servers: Sequence[NameServer], timeout: float

@@ -5,6 +5,7 @@ HTTP, `dns+https:example.org` for the same and TLS, with a certificate for `exam
 DNS says of other names is not proven (RFC 6125 §1.8).
 """
 
+import asyncio
 import random
 import ssl
 from collections.abc import Callable, Sequence
@@ -76,8 +77,9 @@ class RelayLocation:
         if self._domain is None:
             return self._last
         try:
-            found = await self._ask(self._domain)
-        except NameServerUnavailable as error:
+            async with asyncio.timeout(self._timeout):
+                found = await self._ask(self._domain)
+        except (NameServerUnavailable, TimeoutError) as error:
             if self._last:
                 return self._last
             raise RelayUnavailable(f"cannot find the relay of {self._text}: {error}") from None
@@ -98,10 +100,13 @@ class RelayLocation:
             target = record.target.to_text(omit_final_dot=True)
             if target in ("", "."):
                 continue
-            both = await ask_all(
-                name_server.ask(servers, target, "AAAA", self._timeout),
-                name_server.ask(servers, target, "A", self._timeout),
-            )
+            try:
+                both = await ask_all(
+                    name_server.ask(servers, target, "AAAA", self._timeout),
+                    name_server.ask(servers, target, "A", self._timeout),
+                )
+            except NameServerUnavailable:
+                continue  # Another target may have an address.
             for kind, found in zip(("AAAA", "A"), both, strict=True):
                 for data in answer_data(found, kind):
                     host = f"[{data.address}]" if kind == "AAAA" else data.address

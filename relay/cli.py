@@ -58,6 +58,8 @@ def serve(file: str | None, ready_file: str | None, **flags: Any) -> None:
         config = configuration.load(file, os.environ, flags)
         identity = read_key(config.identity) if config.identity else Identity.generate()
         log.configure(config.log_format, config.log_level)
+        if config.dns is not None and config.identity is None:
+            _log.warning("the zone's keys change with each start: name a key file as 'identity'")
         _run(_serve(config, identity, ready_file))
     except (ConfigError, IdentityError) as error:
         raise click.ClickException(str(error)) from None

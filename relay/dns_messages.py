@@ -205,12 +205,20 @@ class DnsMessages:
         seen = self._seen_before(message.mac or b"")
         if seen is not None:
             return seen
-        if self._update_rates.take(guid, self._clock()):
-            return dns.rcode.REFUSED
         code = dns.rcode.SERVFAIL
-        if self._waiting < _MAX_WAITING:
-            code = await self._make(guid, message)
-        self._seen[message.mac or b""] = self._clock(), code
+        made = False
+        try:
+            if self._update_rates.take(guid, self._clock()):
+                code = dns.rcode.REFUSED
+            elif self._waiting < _MAX_WAITING:
+                code = await self._make(guid, message)
+                made = code != dns.rcode.SERVFAIL
+        finally:
+            # What was put off, and not judged, may be sent again as it is.
+            if made:
+                self._seen[message.mac or b""] = self._clock(), code
+            else:
+                self._seen.pop(message.mac or b"", None)
         return code
 
     async def drop_old(self) -> None:
@@ -268,7 +276,8 @@ class DnsMessages:
         """RFC 8945 §5.2: NOTAUTH, with the reason in a TSIG record. Only a wrong clock is answered
         with a signature: the key is right then, and the client must be able to believe the time."""
         query = read.query
-        theirs = cast(Any, query.tsig)[0]
+        assert query.tsig is not None
+        name, theirs = query.tsig.name, cast(Any, query.tsig)[0]
         query.tsig = None
         response = skeleton(query, dns.rcode.NOTAUTH)
         wire = response.to_wire()
@@ -285,9 +294,6 @@ class DnsMessages:
             read.error,
             other,
         )
-        name = dns.name.root
-        if read.key is not None:
-            name = read.key.name
         if bad_time:
             record, _ = cast(Any, dns.tsig.sign)(
                 wire, read.key, record, theirs.time_signed, theirs.mac

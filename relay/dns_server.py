@@ -32,6 +32,8 @@ _IDLE = 10.0
 _MAX_UPDATES = 64
 """Datagrams that may wait for the store at once; further ones are dropped."""
 _HOUSEKEEPING = 30.0
+_FREE_PORTS = 8
+"""Free TCP ports that are tried until one is free for UDP too, where any port will do."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
@@ -80,23 +82,32 @@ class DnsServer:
         loop = asyncio.get_running_loop()
         self.zone.show_relay(relay_port)
         self.zone.load(await self._store.open(config.remember))
-        try:
-            self._tcp = await asyncio.start_server(
-                self._serve_tcp, self._host, config.port, limit=65_536, backlog=128
-            )
-            self.port = self._tcp.sockets[0].getsockname()[1]
-            self._udp, _ = cast(
-                Any,
-                await loop.create_datagram_endpoint(
-                    lambda: _Datagrams(self), local_addr=(self._host, self.port)
-                ),
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"dns: cannot listen on {self._host} port {config.port}: {error}"
-            ) from None
+        for left in reversed(range(1 if config.port else _FREE_PORTS)):
+            try:
+                await self._listen(loop)
+                break
+            except OSError as error:
+                if not left:
+                    raise ConfigError(
+                        f"dns: cannot listen on {self._host} port {config.port}: {error}"
+                    ) from None
         self._spawn(self._keep_house())
         _log.info("serving DNS", zone=self.zone.name, host=self._host, port=self.port)
+
+    async def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Listen on one port by TCP and UDP; raise OSError where either is taken."""
+        tcp = await asyncio.start_server(
+            self._serve_tcp, self._host, self._config.port, limit=65_536, backlog=128
+        )
+        port = tcp.sockets[0].getsockname()[1]
+        try:
+            udp, _ = await loop.create_datagram_endpoint(
+                lambda: _Datagrams(self), local_addr=(self._host, port)
+            )
+        except OSError:
+            tcp.close()
+            raise
+        self._tcp, self._udp, self.port = tcp, cast(Any, udp), port
 
     async def close(self) -> None:
         """Stop serving; what was accepted is stored."""
@@ -130,13 +141,18 @@ class DnsServer:
         elif response is not None and len(self._updates) < _MAX_UPDATES:
             task = asyncio.get_running_loop().create_task(self._update(response, source))
             self._updates.add(task)
-            task.add_done_callback(self._updates.discard)
+            task.add_done_callback(self._updated)
 
     async def _update(self, message: UpdateMessage, source: tuple[Any, ...]) -> None:
         response = await self._messages.update(message, udp=True)
         if self._udp is not None and not self._udp.is_closing():
             with contextlib.suppress(OSError):
                 self._udp.sendto(response, source)
+
+    def _updated(self, task: asyncio.Task[None]) -> None:
+        self._updates.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a DNS update failed", exc_info=task.exception())
 
     # -- TCP ------------------------------------------------------------------------------------
 

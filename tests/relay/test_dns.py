@@ -25,7 +25,9 @@ from hypothesis import strategies as st
 
 from peers import Identity, Peer, PeerConfig
 from protocol.dns_records import key_file_text, peer_name
+from relay.admission import Rates
 from relay.config import ConfigError, DnsConfig, RelayConfig
+from relay.dns_server import DnsServer
 from relay.dns_store import DnsStore
 from relay.server import RelayServer
 from tests.ddns.named import need
@@ -376,6 +378,38 @@ async def test_deletions_and_additions_are_made_in_their_order(server: RelayServ
     assert sorted(texts(await ask(server, NAME))) == ["192.0.2.1", "192.0.2.3"]
     assert (await ask(server, f"x.{NAME}")).rcode() == dns.rcode.NXDOMAIN
     assert (await ask(server, f"y.{NAME}", "TXT")).answer[0].ttl == 3600
+
+
+async def test_what_was_put_off_may_be_sent_again_as_it_is(server: RelayServer) -> None:
+    assert server.dns is not None
+    message = update(server)
+    message.add(NAME, 30, "A", "192.0.2.1")
+    wire = message.to_wire()
+    messages = server.dns._messages
+    messages._update_rates, kept = Rates(0.001, 0), messages._update_rates
+    for _ in range(2):
+        assert (await raw(server, wire))[3] & 0x0F == dns.rcode.REFUSED
+    messages._update_rates = kept
+    assert (await raw(server, wire))[3] & 0x0F == dns.rcode.NOERROR
+    assert texts(await ask(server, NAME)) == ["192.0.2.1"]
+
+
+async def test_any_port_is_one_that_is_free_for_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = []
+    listen = DnsServer._listen
+
+    async def taken_once(self: DnsServer, loop: asyncio.AbstractEventLoop) -> None:
+        tried.append(1)
+        if len(tried) == 1:
+            raise OSError("taken")
+        await listen(self, loop)
+
+    monkeypatch.setattr(DnsServer, "_listen", taken_once)
+    async with serving() as server:
+        assert port_of(server)
+    assert len(tried) == 2
 
 
 async def test_an_update_over_udp(server: RelayServer) -> None:
