@@ -295,6 +295,7 @@ class Roaming:
                         partial(self._round, attempt),
                         # A hello that has left may be accepted over there.
                         keep=partial(getattr, attempt, "said_hello"),
+                        discard=discard,
                     )
                     if made is None:
                         wait = 0.0

@@ -14,15 +14,21 @@ async def unless(
     make: Callable[[], Coroutine[Any, Any, _T]],
     *,
     keep: Callable[[], bool] = lambda: False,
+    discard: Callable[[_T], None] = lambda result: None,
 ) -> _T | None:
     """Do the work and return its result; where the event is set before that, cancel it and return
-    None, unless it says then that it must go on (`keep`). Each work has timeouts of its own."""
+    None, unless it says then that it must go on (`keep`). Each work has timeouts of its own. What
+    cannot be returned, as the caller was cancelled in the same moment, is discarded."""
     loop = asyncio.get_running_loop()
     doing, changed = loop.create_task(make()), loop.create_task(event.wait())
     try:
         await asyncio.wait({doing, changed}, return_when=asyncio.FIRST_COMPLETED)
         if not doing.done() and keep():
             await asyncio.wait({doing})
+    except BaseException:
+        if doing.done() and not doing.cancelled() and doing.exception() is None:
+            discard(doing.result())
+        raise
     finally:
         for task in (doing, changed):
             task.cancel()

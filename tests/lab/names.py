@@ -20,7 +20,7 @@ from tests.ddns.named import ZONE, named
 from tests.lab.draft import IP1, IP2, SERVER
 from tests.lab.network import Host
 from tests.lab.programs import DEADLINE, Program
-from tests.lab.stage import Stage, Talk
+from tests.lab.stage import Stage, Talk, talking
 
 __all__ = ["Names", "figure_2", "names"]
 
@@ -69,15 +69,8 @@ class Names:
     @contextlib.contextmanager
     def talk(self, name: str) -> Iterator[Talk]:
         """Let a host call MN1; yield the conversation once it flows."""
-        program = self.peer(name, "connect", MN1.guid, "chat")
-        talk = Talk(program, "dns", 0.005)
-        try:
-            program.until("connected", program.errors)
-            talk.begin()
+        with talking(self.peer(name, "connect", MN1.guid, "chat"), "dns") as talk:
             yield talk
-        finally:
-            talk.close()
-            program.close()
 
     def found(self, name: str) -> list[str]:
         """Return the addresses that a host finds."""

@@ -18,7 +18,7 @@ from tests.lab.draft import SERVER, Draft, Links, draft, six
 from tests.lab.programs import Commands, Program
 from tests.lab.traffic import Result, Traffic
 
-__all__ = ["FULL", "RESULTS", "Audience", "Row", "Stage", "Talk", "stage"]
+__all__ = ["FULL", "RESULTS", "Audience", "Row", "Stage", "Talk", "stage", "talking"]
 
 FULL = bool(os.environ.get("LAB_FULL"))
 """Whether scenes take the time that the project's goals name, and not a short one."""
@@ -64,6 +64,19 @@ class Talk(Traffic):
         self.mode = mode
 
 
+@contextlib.contextmanager
+def talking(program: Program, mode: str, interval: float = 0.005) -> Iterator[Talk]:
+    """Converse over a calling program once it is connected; it is closed afterwards."""
+    talk = Talk(program, mode, interval)
+    try:
+        program.until("connected", program.errors)
+        talk.begin()
+        yield talk
+    finally:
+        talk.close()
+        program.close()
+
+
 class Stage:
     """A lab with a relay on the server and a peer on MN1 that echoes."""
 
@@ -89,14 +102,8 @@ class Stage:
     def talk(self, name: str, mode: str, interval: float = 0.005) -> Iterator[Talk]:
         """Let a host call MN1; yield the conversation once it flows."""
         program = self._commands.connect(self.net[name], self.guid, mode)
-        talk = Talk(program, mode, interval)
-        try:
-            program.until("connected", program.errors)
-            talk.begin()
+        with talking(program, mode, interval) as talk:
             yield talk
-        finally:
-            talk.close()
-            program.close()
 
     def command(self, name: str, *words: str) -> str:
         """Return the shell command that runs `peer` with these words in a host."""
