@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from peers import Identity, Mode, Peer
-from peers.transfer import send_file
+from peers.cli.file_transfer import send_file
 
 PINGS = 50
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from peers import Identity, Peer, Session
-from peers.transfer import receive_file
+from peers.cli.file_transfer import receive_file
 
 
 async def echo(session: Session) -> None:

@@ -1,21 +1,24 @@
 """The peer library: `async with Peer(identity, relay=...) as peer`, then listen and connect."""
 
-from peers.candidate import Candidate
-from peers.config import ConfigError, PeerConfig
-from peers.ddns_config import DdnsConfig, DdnsConfigError
-from peers.ddns_key import DdnsKey
-from peers.identity import Identity
-from peers.listener import Listener
+from peers.choice import Candidate
+from peers.config import (
+    CarrierKind as Carrier,
+)
+from peers.config import (
+    ConfigError,
+    DdnsConfig,
+    DdnsConfigError,
+    Identity,
+    PathKind,
+    PeerConfig,
+    PolicyError,
+)
+from peers.control import DdnsKey, Presence
 from peers.location import Located
-from peers.path import PathKind
 from peers.peer import Peer
-from peers.policy import PolicyError
-from peers.session import Session
-from peers.session_events import PathChanged
-from peers.survey import Surveyed
-from peers.trace import Explanation, TraceEvent
-from peers.upgrade import Carrier
-from peers.watching import Presence
+from peers.roaming import Surveyed
+from peers.services import Listener
+from peers.session import Explanation, PathChanged, Session, TraceEvent
 from protocol.endpoint import Endpoint, Phase, Provenance
 from protocol.errors import (
     Code,
@@ -38,7 +41,7 @@ from protocol.errors import (
     WrongIdentity,
 )
 from protocol.messages import Mode, PeerState
-from protocol.session_settings import SessionSettings
+from protocol.session import SessionSettings
 
 __all__ = [
     "Candidate",

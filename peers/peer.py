@@ -5,34 +5,34 @@ This is the front door of the package. What it does is done in the modules that 
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Collection, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
-from peers.addresses import AddressSource, system_addresses
-from peers.answering import Answering
-from peers.asking import Asking
-from peers.candidate import RoundTrips, Select
-from peers.candidate_finder import CandidateFinder
-from peers.config import PeerConfig
-from peers.ddns_config import DdnsConfig
-from peers.ddns_key import DdnsKey, fetch_key
-from peers.dialing import Dialer
-from peers.direct import DirectServer
-from peers.listener import Listener
+from peers.choice import RoundTrips, Select
+from peers.config import DdnsConfig, PeerConfig, Policy
+from peers.control import DdnsKey, Presence, Registration, Watching, fetch_key
+from peers.dns import Names
+from peers.host import AddressSource, system_addresses
 from peers.location import Located
-from peers.names import Names
-from peers.opening import Opening, Wanted
-from peers.paths import Paths
-from peers.policy import Policy
-from peers.registration import Registration
-from peers.roaming import Roaming
-from peers.services import Services
+from peers.path import Paths
+from peers.roaming import (
+    Answering,
+    Asking,
+    CandidateFinder,
+    Dialer,
+    Opening,
+    Roaming,
+    Surveyed,
+    Wanted,
+    survey,
+)
+from peers.services import Listener, Services
 from peers.session import Session
-from peers.survey import Surveyed, survey
-from peers.watching import Presence, Watching
+from peers.transport import DirectServer
 from peers.whereabouts import Whereabouts
 from protocol.endpoint import Phase, Provenance
 from protocol.errors import (
@@ -93,7 +93,7 @@ class Peer:
             if self.config.ddns is not None
             else None
         )
-        self._round_trips = RoundTrips()
+        self._round_trips = RoundTrips(time.monotonic)
         self._watching = Watching(lambda watch: self._registration.watch(watch))
         self._publishing = asyncio.Lock()
         self._gone = False
@@ -105,7 +105,7 @@ class Peer:
             self._own.instance,
             config,
             make_record=lambda local_host: self._whereabouts.record(
-                local_host, self._listeners.values()
+                local_host, (one.offered for one in self._listeners.values())
             ),
             on_request=lambda connection, request: self._answering.on_request(connection, request),
             on_peer_event=self._watching.receive,

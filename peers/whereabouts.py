@@ -8,12 +8,10 @@ peers/own_location.py.
 import contextlib
 from collections.abc import Callable, Iterable
 
-from peers.addresses import AddressSource
 from peers.config import PeerConfig
-from peers.listener import Listener
-from peers.network import Network
-from peers.own_location import OwnLocation
-from peers.registration import Registration
+from peers.control import Registration
+from peers.host import AddressSource, Network
+from peers.location import Offered, OwnLocation
 from peers.roaming import Roaming
 from protocol.endpoint import Endpoint
 from protocol.identity import Identity
@@ -78,10 +76,10 @@ class Whereabouts:
         if self._tell():
             self._publish()
 
-    def record(self, local_host: str, listeners: Iterable[Listener]) -> LocationRecord:
+    def record(self, local_host: str, services: Iterable[Offered]) -> LocationRecord:
         """Return the location record of now, for a connection from `local_host`."""
         self._tell(local_host)
-        return self.own.record(listeners)
+        return self.own.record(services)
 
     def leaving(self, address: str, leaving: bool) -> None:
         """Note that an address will go away.

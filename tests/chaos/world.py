@@ -14,9 +14,9 @@ from pathlib import Path as FilePath
 from typing import cast
 
 from peers import DdnsConfig, Identity, Peer, PeerConfig, Session, SessionSettings
-from peers.direct import _Incoming
-from peers.local_address import LocalAddress
-from peers.streams import RawStream
+from peers.host.address import LocalAddress
+from peers.transport.listening import _Incoming
+from peers.transport.tcp import RawStream
 from relay.dns_keys import DnsKeys
 from tests.ddns.named import ZONE, free_port
 from tests.integration.processes import environment

@@ -25,7 +25,7 @@ from peers import (
     UnknownService,
     UpdateRefused,
 )
-from peers import tsig as peers_tsig
+from peers.dns import tsig as peers_tsig
 from protocol.dns_records import peer_name, read_zone_record
 from relay.config import RelayConfig
 from relay.server import RelayServer

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peers import DdnsConfig, Identity, NameServerUnavailable, RelayUnavailable, UnknownPeer
-from peers.name_lookup import NameLookup, find_primary
-from peers.name_server import NameServer, ask
-from peers.relay_location import RelayLocation, in_srv_order
+from peers.config.host_port import HostPort
+from peers.control.relay_address import RelayLocation, in_srv_order
+from peers.dns.client import ask
+from peers.dns.lookup import NameLookup, find_primary
 from protocol.dns_records import entry_text, service_name
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance, sign_entry
 from protocol.errors import ProtocolViolation
@@ -48,13 +49,13 @@ class Fake(asyncio.DatagramProtocol):
 
 
 @contextlib.asynccontextmanager
-async def fake(answer: Answer) -> AsyncIterator[tuple[NameServer, Fake]]:
+async def fake(answer: Answer) -> AsyncIterator[tuple[HostPort, Fake]]:
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.create_datagram_endpoint(
         lambda: Fake(answer), local_addr=("127.0.0.1", 0)
     )
     try:
-        yield NameServer("127.0.0.1", transport.get_extra_info("sockname")[1]), protocol
+        yield HostPort("127.0.0.1", transport.get_extra_info("sockname")[1]), protocol
     finally:
         transport.close()
 
@@ -79,7 +80,7 @@ def good(query: dns.message.Message) -> list[bytes]:
     return [answered(query, f"TXT {ENTRY}")]
 
 
-def lookup(*servers: NameServer, timeout: float = 3.0, **more: object) -> NameLookup:
+def lookup(*servers: HostPort, timeout: float = 3.0, **more: object) -> NameLookup:
     config = DdnsConfig(zone=ZONE, nameservers=tuple(map(str, servers)), timeout=timeout)
     return NameLookup(config, **more)  # type: ignore[arg-type]
 
@@ -213,7 +214,7 @@ async def test_the_primary_is_the_one_that_the_soa_record_names() -> None:
 
     async with fake(soa) as (server, _):
         config = DdnsConfig(zone=ZONE, nameservers=(str(server),))
-        assert await find_primary(config) == NameServer(f"ns7.{ZONE}")
+        assert await find_primary(config) == HostPort(f"ns7.{ZONE}")
     async with fake(good) as (server, _):
         config = DdnsConfig(zone=ZONE, nameservers=(str(server),))
         with pytest.raises(NameServerUnavailable, match="is no zone"):
@@ -272,24 +273,24 @@ def test_srv_records_are_tried_by_priority_and_weight() -> None:
 @pytest.mark.parametrize(
     ("text", "server"),
     [
-        ("ns.example", NameServer("ns.example")),
-        ("192.0.2.1:5353", NameServer("192.0.2.1", 5353)),
-        ("2001:db8::1", NameServer("2001:db8::1")),
-        ("[2001:db8::1]:54", NameServer("2001:db8::1", 54)),
-        ("[2001:db8::1]", NameServer("2001:db8::1")),
+        ("ns.example", HostPort("ns.example")),
+        ("192.0.2.1:5353", HostPort("192.0.2.1", 5353)),
+        ("2001:db8::1", HostPort("2001:db8::1")),
+        ("[2001:db8::1]:54", HostPort("2001:db8::1", 54)),
+        ("[2001:db8::1]", HostPort("2001:db8::1")),
     ],
 )
-def test_name_servers_as_text(text: str, server: NameServer) -> None:
-    assert NameServer.parse(text) == server
-    assert NameServer.parse(str(server)) == server
+def test_name_servers_as_text(text: str, server: HostPort) -> None:
+    assert HostPort.parse(text) == server
+    assert HostPort.parse(str(server)) == server
 
 
 @given(st.text(max_size=30))
 def test_other_texts_are_an_error_or_a_server(text: str) -> None:
     with contextlib.suppress(ProtocolViolation):
-        assert NameServer.parse(text).host
+        assert HostPort.parse(text).host
 
 
 async def test_a_name_server_without_an_address_is_an_answer_too() -> None:
     with pytest.raises(NameServerUnavailable, match="no address for the name server"):
-        await ask([NameServer("does-not-exist.invalid")], NAME, "TXT", 2.0)
+        await ask([HostPort("does-not-exist.invalid")], NAME, "TXT", 2.0)

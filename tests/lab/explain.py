@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from peers import Identity, Peer
-from peers.config import PeerConfig
+from peers.config.peer import PeerConfig
 
 _TIMEOUT = 20.0
 

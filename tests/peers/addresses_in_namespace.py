@@ -17,8 +17,8 @@ from typing import Any
 import uvloop
 from pyroute2 import IPRoute
 
-from peers import netlink
-from peers.addresses import Addresses, LocalAddress, WatchedAddresses, system_addresses, usable
+from peers.host import netlink
+from peers.host.source import Addresses, LocalAddress, WatchedAddresses, system_addresses, usable
 
 Changes = AsyncGenerator[Addresses, None]
 

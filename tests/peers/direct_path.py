@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from peers.direct import open_direct
-from peers.path import Path
-from peers.paths import Paths
+from peers.path.open import open_direct
+from peers.path.open_paths import Paths
+from peers.path.path import Path
 from protocol.endpoint import Endpoint
 from protocol.messages import PathHello, PathWelcome
 

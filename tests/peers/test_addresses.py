@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from peers import addresses, netlink
-from peers.addresses import (
+from peers.host import netlink
+from peers.host import source as addresses
+from peers.host.address import MAX_USABLE, snapshot
+from peers.host.source import (
     Addresses,
     LocalAddress,
     WatchedAddresses,
@@ -21,7 +23,6 @@ from peers.addresses import (
     system_addresses,
     usable,
 )
-from peers.local_address import MAX_USABLE, snapshot
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from peers import Identity, Mode, PathFailed, PathKind, Peer, PeerConfig, Phase, Refused, Session
-from peers.candidate import Candidate, RoundTrips, clearly_better, in_order, newest, open_candidates
+from peers.choice.candidate import Candidate, clearly_better, in_order, newest, open_candidates
+from peers.choice.round_trips import RoundTrips
 from protocol.endpoint import Endpoint, Entry, Provenance, SignedEntry, sign_entry
 from relay.server import RelayServer
 from tests.peers.delay_proxy import DelayProxy
@@ -86,7 +87,7 @@ async def test_the_best_is_chosen_whatever_its_place(
     delays[best] = 0.0
     async with far(relay, *delays) as there:
         for mode in (Mode.P2P, Mode.COMBINED):
-            bob._round_trips = RoundTrips()
+            bob._round_trips = RoundTrips(time.monotonic)
             session = await bob.connect(there.peer.guid, "chat", mode=mode)
             assert await host_of(session) == HOSTS[best], str(session.explain())
             session.abort()
@@ -339,7 +340,7 @@ def test_better_is_both_a_tenth_and_five_milliseconds(
 
 def test_round_trips_age_out_and_have_a_bound() -> None:
     now = 0.0
-    known = RoundTrips(lifetime=10.0, limit=2, clock=lambda: now)
+    known = RoundTrips(lambda: now, lifetime=10.0, limit=2)
     one, two, three = (Candidate(Endpoint(f"192.0.2.{n}", 9), "10.0.0.1") for n in (1, 2, 3))
     for candidate in (one, two, three):
         known.put("a", candidate, 0.1)

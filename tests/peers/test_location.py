@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from peers import Identity, Mode, Peer, PeerConfig, Phase, Provenance, Refused
-from peers.local_address import LocalAddress
-from peers.network import Network
-from peers.own_location import OwnLocation
-from peers.session import Session
+from peers.host.address import LocalAddress
+from peers.host.interfaces import Network
+from peers.location.told import OwnLocation
+from peers.session.session import Session
 from protocol.endpoint import read_entry
 from protocol.errors import ProtocolViolation
 from relay.server import RelayServer

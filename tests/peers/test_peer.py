@@ -28,12 +28,12 @@ from peers import (
     UnknownService,
     WrongIdentity,
 )
-from peers.paths import Paths
-from peers.transfer import TransferFailed, receive_file, send_file
+from peers.cli.file_transfer import TransferFailed, receive_file, send_file
+from peers.path.open_paths import Paths
 from protocol.endpoint import Endpoint
 from protocol.errors import Code, RoamRelayError
 from protocol.messages import PathHello
-from protocol.session_settings import SessionSettings
+from protocol.session.settings import SessionSettings
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.peers.direct_path import dial_direct

@@ -2,8 +2,8 @@
 
 import pytest
 
-from peers.path import PathKind
-from peers.policy import PathFacts, Policy, PolicyError
+from peers.config.kinds import PathKind
+from peers.config.policy import PathFacts, Policy, PolicyError
 
 DIRECT, RELAYED = PathKind.DIRECT, PathKind.RELAYED
 V4 = PathFacts(DIRECT, "192.0.2.1", "eth0", False)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peers.candidate import Candidate
-from peers.choosing import Choice, Proven, choose
+from peers.choice.candidate import Candidate
+from peers.path.open import Proven
+from peers.roaming.race import Choice, choose
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed, WrongIdentity
 from tests.virtual_time import run

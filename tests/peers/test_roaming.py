@@ -18,8 +18,8 @@ from peers import (
     SessionLost,
     SessionSettings,
 )
-from peers.path import Path
-from peers.paths import Paths
+from peers.path.open_paths import Paths
+from peers.path.path import Path
 from protocol.endpoint import Endpoint
 from protocol.errors import Code
 from protocol.messages import PathHello

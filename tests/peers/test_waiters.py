@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from peers.waiters import unless
+from peers.tasks.waiting import unless
 
 
 async def test_the_result_is_returned_and_an_error_raised() -> None:

@@ -57,7 +57,7 @@ from protocol.messages import (
     Watch,
 )
 from protocol.sealing import Receiver, seal
-from protocol.session_frames import Frame
+from protocol.session.frames import Frame
 
 PATH = Path(__file__).parents[2] / "docs" / "protocol-vectors.json"
 

@@ -11,9 +11,9 @@ from protocol import identity, messages
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry
 from protocol.errors import Code
 from protocol.messages import FROM_PEER, FROM_RELAY, ON_PATH, Message
-from protocol.session_frames import MAX_FRAME, Frame
-from protocol.session_settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
-from protocol.session_states import TRANSITIONS, Input, State
+from protocol.session.frames import MAX_FRAME, Frame
+from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
+from protocol.session.states import TRANSITIONS, Input, State
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 TABLES = {**FROM_PEER, **FROM_RELAY, **ON_PATH}

@@ -4,11 +4,11 @@ import msgpack
 import pytest
 
 from protocol.errors import Code, ProtocolViolation
-from protocol.session import SessionMachine
-from protocol.session_events import Ended, PathDead
-from protocol.session_frames import MAX_FRAME
-from protocol.session_settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
-from protocol.session_states import State
+from protocol.session.events import Ended, PathDead
+from protocol.session.frames import MAX_FRAME
+from protocol.session.machine import SessionMachine
+from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
+from protocol.session.states import State
 
 SETTINGS = SessionSettings()
 

@@ -7,10 +7,10 @@ from protocol.endpoint import Entry, Phase, Provenance, SignedEntry, sign_entry
 from protocol.errors import Code, ProtocolViolation
 from protocol.identity import Identity
 from protocol.messages import MAX_ENTRIES
-from protocol.session_events import Ended, Moved, PathDead
-from protocol.session_frames import read_location
-from protocol.session_settings import SessionSettings
-from protocol.session_states import State
+from protocol.session.events import Ended, Moved, PathDead
+from protocol.session.frames import read_location
+from protocol.session.settings import SessionSettings
+from protocol.session.states import State
 from tests.protocol.test_session import Pair, frames, lone, tell
 
 ALICE = Identity.from_seed(bytes(32))

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from protocol.errors import Code
-from protocol.session import SessionMachine
-from protocol.session_events import Ended, PathDead
-from protocol.session_settings import SessionSettings
-from protocol.session_states import State
+from protocol.session.events import Ended, PathDead
+from protocol.session.machine import SessionMachine
+from protocol.session.settings import SessionSettings
+from protocol.session.states import State
 
 ENDED = (State.CLOSED, State.LOST)
 Numbers = tuple[int, int, int]

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from protocol.session_states import TRANSITIONS, Input, State
+from protocol.session.states import TRANSITIONS, Input, State
 
 EXPECTED = """
               close here     close there    closed there   lose

@@ -18,9 +18,9 @@ from protocol.errors import ProtocolViolation
 from protocol.identity import Identity, guid_of, public_key_of, verify
 from protocol.messages import FROM_PEER, FROM_RELAY, ON_PATH
 from protocol.sealing import Receiver, seal
-from protocol.session import SessionMachine
-from protocol.session_frames import Frame
-from protocol.session_settings import SessionSettings
+from protocol.session.frames import Frame
+from protocol.session.machine import SessionMachine
+from protocol.session.settings import SessionSettings
 from tests.protocol import make_vectors
 
 FILE: dict[str, Any] = json.loads(make_vectors.PATH.read_text())

@@ -1,0 +1,114 @@
+"""The configuration of a peer: one frozen class, and how it is read from TOML."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from peers.config.dns import DdnsConfig
+from peers.config.kinds import CarrierKind
+from peers.config.policy import Policy
+from protocol.errors import RoamRelayError
+from protocol.messages import Guid, Mode, Service
+from protocol.session import SessionSettings
+
+__all__ = ["ConfigError", "PeerConfig"]
+
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+
+
+class ConfigError(RoamRelayError):
+    """A configuration file cannot be used. The message names the file, the key and the fault."""
+
+
+class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that can be configured. Times are seconds."""
+
+    relay: str | None = None
+    """`http://HOST:PORT` or `https://HOST:PORT`; or `dns:DOMAIN`, whose SRV records name it."""
+    ddns: DdnsConfig | None = None
+    """Registration and lookup by dynamic DNS, beside the relay or in its place (docs/ddns.md)."""
+    lookup: Literal["relay", "dns"] = "relay"
+    """Who is asked first in mode `p2p`; the other one is the fallback."""
+    relay_guid: Guid | None = None
+    """The relay's GUID where only that relay will do: else any relay at the URL is believed."""
+    relay_ca: str | None = None
+    """A file of CA certificates (PEM) for `https://`, in place of the system's."""
+    carrier: CarrierKind = CarrierKind.RAW
+    """`websocket` where a proxy passes nothing else."""
+    identity: str | None = None
+    """The key file of the `peer` command."""
+    mode: Mode = Mode.COMBINED
+    """For sessions that neither `guids` nor `services` names. Combined: the callee's own latest
+    address, asked for at call time, and no load on the relay."""
+    services: dict[Service, Mode] = {}
+    """The mode for a service."""
+    guids: dict[Guid, Mode] = {}
+    """The mode for a peer; goes before the service's."""
+    policy: str = ""
+    """Which paths sessions may take (peers/policy.py); for those that `policies` does not name."""
+    policies: dict[str, str] = {}
+    """The policy for a service or for a peer's GUID; the peer's goes before the service's."""
+    select: Literal["fastest", "latest"] = "fastest"
+    """Which endpoint is dialed: the one with the least delay, or the callee's latest (the draft's
+    order)."""
+    selects: dict[str, Literal["fastest", "latest"]] = {}
+    """The same for a service or for a peer's GUID."""
+    probe_interval: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
+    """Between probes for a better direct path while a session lives; 0 does not look."""
+    fallback: bool = True
+    """Whether a session in `combined` that finds no direct path is opened in `auto` instead."""
+    metered: tuple[str, ...] = ()
+    """Interfaces that cost money, as patterns, for policies: `wwan*`."""
+    listen_hosts: tuple[str, ...] = ("0.0.0.0", "::")
+    """Where direct paths are accepted."""
+    listen_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    """The port of direct paths; 0 is any free one."""
+    advertise: tuple[str, ...] = ()
+    """Addresses to register beside the one that leads to the relay."""
+    sources: tuple[str, ...] = ()
+    """Local addresses to use and no others, as far as the host has them; empty: as the routes lead,
+    and a flow for every further interface."""
+    lifetime: Annotated[int, msgspec.Meta(ge=1, le=604_800)] = 120
+    """For how long a registered endpoint may be used by who has learned it."""
+    connect_timeout: _Seconds = 10.0
+    """For one attempt at the relay, handshake included."""
+    request_timeout: Annotated[float, msgspec.Meta(gt=0, le=60)] = 10.0
+    """For the callee's answer to a service request."""
+    path_timeout: _Seconds = 10.0
+    """For one path, from the first packet to the answer to its hello."""
+    stagger: _Seconds = 0.25
+    """Between the starts of attempts at two endpoints (RFC 8305 §5)."""
+    session: SessionSettings = SessionSettings()
+
+    def __post_init__(self) -> None:
+        for text in (self.policy, *self.policies.values()):
+            Policy.parse(text)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "PeerConfig":
+        """Read a TOML file.
+
+        Raises:
+            ConfigError: it cannot be read, is no TOML, or has a key or value that does not fit.
+        """
+        try:
+            return msgspec.toml.decode(Path(path).read_bytes(), type=cls)
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from None
+
+    def mode_for(self, guid: str, service: str) -> Mode:
+        """Return the configured mode of a session: the peer's, else the service's, else `mode`."""
+        return self.guids.get(guid) or self.services.get(service) or self.mode
+
+    def select_for(self, guid: str, service: str) -> str:
+        """Return the configured selector of a session."""
+        return self.selects.get(guid) or self.selects.get(service) or self.select
+
+    def policy_for(self, guid: str, service: str) -> Policy:
+        """Return the configured policy of a session: the peer's, else the service's, else
+        `policy`."""
+        return Policy.parse(self.policies.get(guid) or self.policies.get(service) or self.policy)

@@ -1,0 +1,171 @@
+"""Path policies: which paths a session may take, and which it would rather have, in a few words.
+
+    policy = clause *( "," clause )
+    clause = ( "only" / "not" / "prefer" ) term  /  "within" SECONDS
+    term   = "direct" / "relayed" / "ipv4" / "ipv6" / "private" / "public" / "metered"
+           / "interface" PATTERN
+
+`only ipv6, not interface wwan*, prefer public, within 5` is one. A pattern is a shell's (`*`, `?`).
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from peers.config.kinds import PathKind
+from protocol.errors import RoamRelayError
+
+__all__ = ["NO_POLICY", "PathFacts", "Policy", "PolicyError", "Rule"]
+
+_VERBS = ("only", "not", "prefer", "within")
+_TERMS = ("direct", "relayed", "ipv4", "ipv6", "private", "public", "metered", "interface")
+_MAX_CLAUSES = 16
+
+
+class PolicyError(RoamRelayError, ValueError):
+    """A policy cannot be read. Names the word and where it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathFacts:
+    """What a policy looks at. None is what is not known: it matches no term."""
+
+    kind: PathKind
+    host: str | None = None
+    """The other end's address of a direct path."""
+    interface: str | None = None
+    metered: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One clause but `within`."""
+
+    verb: str
+    term: str
+    pattern: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.verb, self.term, self.pattern)))
+
+    def matches(self, facts: PathFacts) -> bool:
+        """Whether the term is true of a path."""
+        match self.term:
+            case "direct" | "relayed":
+                return facts.kind.value == self.term
+            case "interface":
+                return facts.interface is not None and fnmatchcase(facts.interface, self.pattern)
+            case "metered":
+                return facts.metered is True
+            case _:
+                pass
+        if facts.host is None:
+            return False
+        address = ipaddress.ip_address(facts.host)
+        if self.term in ("ipv4", "ipv6"):
+            return f"ipv{address.version}" == self.term
+        return address.is_global == (self.term == "public")
+
+    def concerns(self, facts: PathFacts) -> bool:
+        """Whether the term means anything for a path: through the relay there is no address of the
+        other side to look at."""
+        return self.term in ("direct", "relayed") or facts.kind is PathKind.DIRECT
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy that was read. Clauses of `only` must all hold."""
+
+    rules: tuple[Rule, ...] = ()
+    within: float | None = None
+    """Seconds that opening a session may take, in place of the timeouts."""
+    text: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Policy":
+        """Read a policy; the empty text is none.
+
+        Raises:
+            PolicyError: it cannot be read; points at the word.
+        """
+        rules: list[Rule] = []
+        within = None
+        position = 0
+        clauses = text.split(",") if text.strip() else []
+        if len(clauses) > _MAX_CLAUSES:
+            raise PolicyError(f"policy: more than {_MAX_CLAUSES} clauses")
+        for clause in clauses:
+            words = _words(clause, position)
+            verb, at = words[0] if words else ("", position)
+            position += len(clause) + 1
+            if verb not in _VERBS:
+                raise _unknown(text, verb, at, _VERBS)
+            rest = words[1:]
+            if verb == "within":
+                within = _seconds(text, rest, at)
+                continue
+            term, at = rest[0] if rest else ("", at + len(verb))
+            if term not in _TERMS:
+                raise _unknown(text, term, at, _TERMS)
+            needed = 2 if term == "interface" else 1
+            if len(rest) < needed:
+                raise _unknown(text, "", at + len(term), ("a pattern such as eth0 or wwan*",))
+            if len(rest) > needed:
+                raise _unknown(text, *rest[needed], ("a comma",))
+            rules.append(Rule(verb, term, rest[1][0] if needed == 2 else ""))
+        return cls(tuple(rules), within, text.strip())
+
+    @property
+    def needs_interfaces(self) -> bool:
+        """Whether the routes' own choice of a source address is not enough to judge."""
+        return any(rule.term in ("interface", "metered") for rule in self.rules)
+
+    def refusal(self, facts: PathFacts) -> Rule | None:
+        """Return the rule that forbids a path; None where it may be taken."""
+        for rule in self.rules:
+            if rule.concerns(facts) and (
+                (rule.verb == "only" and not rule.matches(facts))
+                or (rule.verb == "not" and rule.matches(facts))
+            ):
+                return rule
+        return None
+
+    def rank(self, facts: PathFacts) -> tuple[int, ...]:
+        """Return a sort key: what is preferred comes first, the earlier rule counts more."""
+        return tuple(
+            0 if rule.matches(facts) else 1 for rule in self.rules if rule.verb == "prefer"
+        )
+
+
+NO_POLICY = Policy()
+
+
+def _words(clause: str, start: int) -> list[tuple[str, int]]:
+    words = []
+    at = 0
+    for word in clause.split():
+        at = clause.index(word, at)
+        words.append((word, start + at))
+        at += len(word)
+    return words
+
+
+def _seconds(text: str, rest: Sequence[tuple[str, int]], at: int) -> float:
+    word, at = rest[0] if rest else ("", at + len("within"))
+    try:
+        seconds = float(word)
+    except ValueError:
+        raise _unknown(text, word, at, ("seconds such as 2 or 0.5",)) from None
+    if not 0 < seconds <= 3600:
+        raise _unknown(text, word, at, ("seconds from above 0 to 3600",))
+    if len(rest) > 1:
+        raise _unknown(text, *rest[1], ("a comma",))
+    return seconds
+
+
+def _unknown(text: str, word: str, at: int, expected: Sequence[str]) -> PolicyError:
+    what = f"{word!r}" if word else "nothing"
+    return PolicyError(
+        f"policy: {what} at position {at + 1} of {text!r}, expected {' or '.join(expected)}"
+    )

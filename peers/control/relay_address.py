@@ -1,0 +1,127 @@
+"""Where the relay is: a URL, or a domain whose SRV records name its relays.
+
+`dns:example.org` stands for the SRV records of `_roam-relay._tcp.example.org` (RFC 2782) and plain
+HTTP, `dns+https:example.org` for the same and TLS, with a certificate for `example.org`: what the
+DNS says of other names is not proven (RFC 6125 §1.8).
+"""
+
+import asyncio
+import random
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from peers.config import HostPort
+from peers.dns import answer_data, ask, ask_all, system_servers
+from peers.transport import RelayAddress
+from protocol.dns_records import parse_zone
+from protocol.errors import (
+    NameServerUnavailable,
+    ProtocolViolation,
+    RelayUnavailable,
+)
+
+__all__ = ["RelayLocation"]
+
+_MAX_ADDRESSES = 8
+"""Addresses that one attempt tries."""
+
+
+class RelayLocation:
+    """Raises `RelayUnavailable` where the text is neither a URL nor a domain."""
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        nameservers: Sequence[HostPort] = (),
+        timeout: float = 5.0,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._text = text
+        self._ssl = ssl_context
+        self._nameservers = tuple(nameservers)
+        self._timeout = timeout
+        self._rng = rng
+        self._last: tuple[RelayAddress, ...] = ()
+        self._domain: str | None = None
+        scheme, _, rest = text.partition(":")
+        if scheme in ("dns", "dns+https"):
+            try:
+                self._domain = parse_zone(rest)
+            except ProtocolViolation:
+                raise RelayUnavailable(
+                    f"not a relay: {text!r} (dns:DOMAIN or dns+https:DOMAIN is needed)"
+                ) from None
+            self._scheme = "http" if scheme == "dns" else "https"
+        else:
+            self._last = (RelayAddress(text, ssl_context=ssl_context),)
+
+    @property
+    def host(self) -> str:
+        """The relay's host, as far as it is known; empty where it is not."""
+        return self._last[0].host if self._last else ""
+
+    def __str__(self) -> str:
+        return self._text if self._domain else str(self._last[0])
+
+    async def addresses(self) -> tuple[RelayAddress, ...]:
+        """Return where to try, in order. A domain is asked for anew each time; what it said last
+        is used while no name server answers.
+
+        Raises:
+            RelayUnavailable: nobody says where the relay is.
+        """
+        if self._domain is None:
+            return self._last
+        try:
+            async with asyncio.timeout(self._timeout):
+                found = await self._ask(self._domain)
+        except (NameServerUnavailable, TimeoutError) as error:
+            if self._last:
+                return self._last
+            raise RelayUnavailable(f"cannot find the relay of {self._text}: {error}") from None
+        if not found:
+            raise RelayUnavailable(
+                f"{self._domain} names no relay: it has no SRV records at "
+                f"_roam-relay._tcp.{self._domain}"
+            )
+        self._last = found
+        return found
+
+    async def _ask(self, domain: str) -> tuple[RelayAddress, ...]:
+        servers = self._nameservers or await system_servers()
+        name = f"_roam-relay._tcp.{domain}"
+        answer = await ask(servers, name, "SRV", self._timeout)
+        addresses = []
+        for record in in_srv_order(answer_data(answer, "SRV"), self._rng)[:_MAX_ADDRESSES]:
+            target = record.target.to_text(omit_final_dot=True)
+            if target in ("", "."):
+                continue
+            try:
+                both = await ask_all(
+                    ask(servers, target, "AAAA", self._timeout),
+                    ask(servers, target, "A", self._timeout),
+                )
+            except NameServerUnavailable:
+                continue  # Another target may have an address.
+            for kind, found in zip(("AAAA", "A"), both, strict=True):
+                for data in answer_data(found, kind):
+                    host = f"[{data.address}]" if kind == "AAAA" else data.address
+                    url = f"{self._scheme}://{host}:{record.port}"
+                    addresses.append(
+                        RelayAddress(url, ssl_context=self._ssl, certificate_name=domain)
+                    )
+        return tuple(addresses[:_MAX_ADDRESSES])
+
+
+def in_srv_order(records: Sequence[Any], rng: Callable[[], float]) -> list[Any]:
+    """Put SRV records in the order in which they are tried: by priority, and at random by weight
+    within one (RFC 2782)."""
+
+    def key(record: Any) -> tuple[int, float]:
+        # The largest of random numbers to the power 1/weight comes from each in proportion to it.
+        return record.priority, -(max(rng(), 1e-12) ** (1 / max(record.weight, 1e-3)))
+
+    return sorted(records, key=key)

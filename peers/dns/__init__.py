@@ -1,0 +1,14 @@
+"""Registration and lookup by dynamic DNS."""
+
+from peers.dns.client import ask, system_servers
+from peers.dns.lookup import NameLookup, answer_data, ask_all
+from peers.dns.names import Names
+
+__all__ = [
+    "NameLookup",
+    "Names",
+    "answer_data",
+    "ask",
+    "ask_all",
+    "system_servers",
+]

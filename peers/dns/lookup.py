@@ -1,0 +1,223 @@
+"""Where a peer is, as the DNS has it: asked, checked for its form, and kept for a while.
+
+The DNS is a hint: resolvers keep answers too long, and anybody may forge them. Entries that a peer
+has signed are passed on to be checked where they are used; addresses without any are tried and
+must prove themselves like all others. Source: the draft §4.1; RFC 2782; RFC 8767 for answers that
+are too old.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import dns.message
+import dns.rcode
+import dns.rdatatype
+
+from peers.config import DdnsConfig, HostPort
+from peers.dns import client
+from peers.location import Found
+from protocol.dns_records import (
+    ZoneRecord,
+    parse_zone,
+    peer_name,
+    read_entry_text,
+    read_zone_record,
+    service_name,
+)
+from protocol.endpoint import Endpoint
+from protocol.errors import (
+    NameServerUnavailable,
+    ProtocolViolation,
+    UnknownPeer,
+    UnknownService,
+)
+
+__all__ = [
+    "NameLookup",
+    "answer_data",
+    "ask_all",
+    "find_primary",
+    "read_published",
+]
+
+_MAX_KEPT = 1024
+"""Answers that are kept; beyond it the one used longest ago goes."""
+_STALE_AFTER = 1.8
+"""Seconds after which an old answer is used while the servers are silent (RFC 8767 §5)."""
+_GRACE = 0.5
+"""Seconds more than one question's time, so that its own error is told."""
+_MAX_TTL = 300
+"""Seconds: nobody who moves is where he was for longer."""
+_MAX_SIGNED, _MAX_HINTS = 64, 16
+"""Records of one answer that are looked at: each costs a signature to check, or a question."""
+
+
+class NameLookup:
+    """Looks peers up for one peer, and keeps what it has found."""
+
+    def __init__(self, config: DdnsConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._config = config
+        self._zone = parse_zone(config.zone)
+        self._clock = clock
+        self._kept: OrderedDict[tuple[str, str], tuple[Found, float]] = OrderedDict()
+        """An answer, and when it came."""
+        self._primary: HostPort | None = None
+        """Where the configuration does not name it."""
+
+    async def find(self, guid: str, service: str, *, fresh: bool = False) -> Found:
+        """Return where a service of a peer is. `fresh` asks the zone's own server, whatever is
+        kept: for a session that has lost its path, and where what was kept has led nowhere.
+
+        Raises:
+            UnknownPeer, UnknownService: the zone has no such name.
+            NameServerUnavailable: no server answers, and nothing is kept.
+        """
+        key = guid, service
+        kept = self._kept.get(key)
+        age = self._clock() - kept[1] if kept else 0.0
+        if kept and not fresh and age < kept[0].lifetime:
+            self._kept.move_to_end(key)
+            return kept[0]
+        usable = kept is not None and age < kept[0].lifetime + self._config.stale
+        timeout = min(self._config.timeout, _STALE_AFTER) if usable else self._config.timeout
+        try:
+            found = await self._ask_within(guid, service, await self._servers(fresh), timeout)
+        except (UnknownPeer, UnknownService):
+            self._kept.pop(key, None)
+            raise
+        except NameServerUnavailable:
+            if kept is None or not usable:
+                raise
+            return Found(kept[0].signed, kept[0].hints, 0.0, stale=True)
+        self._kept[key] = found, self._clock()
+        self._kept.move_to_end(key)
+        if len(self._kept) > _MAX_KEPT:
+            self._kept.popitem(last=False)
+        return found
+
+    def distrust(self, guid: str, service: str) -> None:
+        """Something in a kept answer has failed: ask again the next time. It stays at hand for the
+        case that no server answers."""
+        if kept := self._kept.get((guid, service)):
+            found = kept[0]
+            self._kept[guid, service] = Found(found.signed, found.hints, 0.0), kept[1]
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    async def _servers(self, fresh: bool) -> tuple[HostPort, ...]:
+        config = self._config
+        own = (HostPort.parse(config.server),) if config.server else ()
+        named = tuple(map(HostPort.parse, config.nameservers))
+        if fresh and not own:
+            with contextlib.suppress(NameServerUnavailable):
+                self._primary = self._primary or await find_primary(config)
+                own = (self._primary,)
+        if fresh and own:
+            return (*own, *named)
+        return named or own or await client.system_servers()
+
+    async def _ask_within(
+        self, guid: str, service: str, servers: Sequence[HostPort], timeout: float
+    ) -> Found:
+        """All questions together have the time of one: other tools' records may need many."""
+        try:
+            async with asyncio.timeout(timeout + _GRACE):
+                return await self._ask(guid, service, servers, timeout)
+        except TimeoutError:
+            raise NameServerUnavailable(f"no whole answer within {timeout:g} s") from None
+
+    async def _ask(
+        self, guid: str, service: str, servers: Sequence[HostPort], timeout: float
+    ) -> Found:
+        name = service_name(service, guid, self._zone)
+
+        async def ask(name: str, kind: str) -> dns.message.Message:
+            return await client.ask(servers, name, kind, timeout)
+
+        texts, services = await ask_all(ask(name, "TXT"), ask(name, "SRV"))
+        signed = tuple(
+            one
+            for data in answer_data(texts, "TXT")[:_MAX_SIGNED]
+            if (one := read_entry_text(data.strings)) is not None
+        )
+        lifetime = float(min((_ttl(texts), _ttl(services), _MAX_TTL)))
+        if signed:
+            return Found(signed, (), lifetime)
+        records = sorted(answer_data(services, "SRV"), key=lambda one: (one.priority, -one.weight))
+        hints: list[Endpoint] = []
+        for record in records[:_MAX_HINTS]:
+            if record.target.to_text() == ".":
+                continue
+            target = record.target.to_text(omit_final_dot=True)
+            for kind, answer in zip(
+                ("AAAA", "A"), await ask_all(ask(target, "AAAA"), ask(target, "A")), strict=True
+            ):
+                for data in answer_data(answer, kind):
+                    try:
+                        hints.append(Endpoint.parse(data.address, record.port))
+                    except ProtocolViolation:
+                        continue
+        if hints:
+            return Found((), tuple(dict.fromkeys(hints))[:_MAX_HINTS], lifetime)
+        if (await ask(peer_name(guid, self._zone), "TXT")).rcode() == dns.rcode.NXDOMAIN:
+            raise UnknownPeer(f"{self._zone} has nobody with this GUID")
+        raise UnknownService(f"{self._zone} has no {service} of this peer")
+
+
+async def read_published(
+    server: HostPort, guid: str, zone: str, timeout: float
+) -> tuple[ZoneRecord, str] | None:
+    """Return what a peer's own TXT record says at the zone's server, and its text as an update
+    must name it; None where there is none.
+
+    Raises:
+        NameServerUnavailable: the server does not answer.
+    """
+    answer = await client.ask((server,), peer_name(guid, zone), "TXT", timeout)
+    for data in answer_data(answer, "TXT"):
+        record = read_zone_record(data.strings)
+        if record is not None:
+            return record, data.to_text()
+    return None
+
+
+async def find_primary(config: DdnsConfig) -> HostPort:
+    """Return the server that takes a zone's updates: the configured one, or the one that its SOA
+    record names (RFC 2136 §4).
+
+    Raises:
+        NameServerUnavailable: nobody knows.
+    """
+    if config.server:
+        return HostPort.parse(config.server)
+    servers = tuple(map(HostPort.parse, config.nameservers))
+    servers = servers or await client.system_servers()
+    zone = parse_zone(config.zone)
+    answer = await client.ask(servers, zone, "SOA", config.timeout)
+    for data in answer_data(answer, "SOA"):
+        return HostPort(data.mname.to_text(omit_final_dot=True))
+    raise NameServerUnavailable(f"{zone} is no zone: it has no SOA record")
+
+
+async def ask_all(*questions: Any) -> list[dns.message.Message]:
+    """Ask at once; the first fault cancels the others, and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(question) for question in questions]
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+    return [task.result() for task in running]
+
+
+def answer_data(answer: dns.message.Message, kind: str) -> list[Any]:
+    """Return the data of one type in an answer: aliases (CNAME) were followed by the server."""
+    wanted = dns.rdatatype.from_text(kind)
+    return [cast(Any, one) for rrset in answer.answer if rrset.rdtype == wanted for one in rrset]
+
+
+def _ttl(answer: dns.message.Message) -> int:
+    return min((int(rrset.ttl) for rrset in answer.answer), default=_MAX_TTL)

@@ -1,0 +1,75 @@
+"""This peer and the DNS: its own registration, and where others are. Nothing here dials."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from peers.config import DdnsConfig
+from peers.dns.lookup import NameLookup
+from peers.dns.registration import DdnsRegistration
+from peers.location import OwnLocation
+from peers.services import Listener
+from peers.tasks import Spawn
+from protocol.endpoint import SignedEntry
+from protocol.messages import Disclosure
+
+__all__ = ["Names"]
+
+
+class Names:
+    """Dynamic DNS for one peer.
+
+    Raises:
+        DdnsConfigError: the key cannot be used.
+    """
+
+    def __init__(
+        self,
+        guid: str,
+        config: DdnsConfig,
+        own: OwnLocation,
+        listeners: Callable[[], Iterable[Listener]],
+    ) -> None:
+        self._own = own
+        self._listeners = listeners
+        self._timeout = config.timeout
+        self.lookup = NameLookup(config)
+        key = config.read_key(guid)
+        self._registration = (
+            DdnsRegistration(guid, own.instance, config, key, self._location)
+            if key is not None
+            else None
+        )
+
+    def start(self, spawn: Spawn) -> None:
+        """Keep this peer registered from now on, if there is a key for it."""
+        if self._registration is not None:
+            spawn(self._registration.run())
+
+    def changed(self) -> None:
+        """What this peer says of itself may be different now."""
+        if self._registration is not None:
+            self._registration.changed()
+
+    async def published(self) -> None:
+        """Wait until the zone holds what is offered now; without a key, for nothing.
+
+        Raises:
+            UpdateRefused, NameServerUnavailable: it does not.
+        """
+        if self._registration is not None:
+            # Looking up the server, the record that it holds, and the update: each has one timeout.
+            await self._registration.published(3 * self._timeout)
+
+    async def withdraw(self) -> None:
+        """Take this peer's records back."""
+        if self._registration is not None:
+            await self._registration.withdraw()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _location(self, above: int) -> tuple[int, Mapping[str, Sequence[SignedEntry]]]:
+        """Everybody may read the DNS: only what is disclosed to anyone is told there."""
+        self._own.advance(above)
+        record = self._own.record(
+            one.offered for one in self._listeners() if one.offered.disclosure is Disclosure.ANYONE
+        )
+        return record.seq, {one.service: one.entries for one in record.services}

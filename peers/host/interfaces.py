@@ -1,0 +1,93 @@
+"""This host's ways into the network, as they change: which addresses a peer tells, and which it
+binds to. Reading them from the system is the work of peers/addresses.py.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from peers.config import PeerConfig
+from peers.host.address import LocalAddress, usable
+
+__all__ = ["Network"]
+
+
+class Network:
+    """What is known of this host's addresses. Feed it snapshots with `update`."""
+
+    def __init__(self, config: PeerConfig) -> None:
+        self._config = config
+        self._addresses: tuple[LocalAddress, ...] = ()
+        self._all: frozenset[str] = frozenset()
+        self._order: list[str] = []
+        self._interfaces: dict[str, str] = {}
+        self._marked: set[str] = set()
+
+    def update(self, snapshot: Iterable[LocalAddress]) -> tuple[frozenset[str], frozenset[str]]:
+        """Take a new snapshot; return the addresses that are gone and those that are new."""
+        snapshot = tuple(snapshot)
+        present = frozenset(address.host for address in snapshot)
+        gone, new = self._all - present, present - self._all
+        self._marked -= gone
+        self._all = present
+        self._interfaces = {address.host: address.interface for address in snapshot}
+        chosen = self._config.sources
+        self._addresses = usable(
+            [address for address in snapshot if not chosen or address.host in chosen],
+            loopback=bool(chosen),
+        )
+        hosts = [address.host for address in self._addresses]
+        kept = [host for host in self._order if host in hosts]
+        # The newest first; what appeared together, as `usable` has put it.
+        self._order = [host for host in hosts if host not in kept] + kept
+        return gone, new
+
+    def mark_leaving(self, host: str, leaving: bool) -> None:
+        """Note what a program says of an address: it will go away, or it will not after all."""
+        if leaving:
+            self._marked.add(host)
+        else:
+            self._marked.discard(host)
+
+    @property
+    def leaving(self) -> frozenset[str]:
+        """Addresses for old sessions only: marked so, or deprecated by the system (RFC 4862)."""
+        deprecated = {address.host for address in self._addresses if address.deprecated}
+        return frozenset(self._marked | deprecated)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The addresses at which this peer can be reached, the newest first."""
+        return tuple(self._order)
+
+    def interface_of(self, host: str) -> str | None:
+        """Return the name of the interface that has an address; None where none has."""
+        return self._interfaces.get(host)
+
+    def dial_sources(self, version: int, *, named: bool = False) -> tuple[str | None, ...]:
+        """Return the addresses to dial an endpoint of this IP version from: None is the routes'
+        choice, and all there is unless the configuration names addresses, or they must be `named`
+        for a policy to judge."""
+        if not self._config.sources and not named:
+            return (None,)
+        hosts = [host for host in self._order if (":" in host) == (version == 6)]
+        leaving = self.leaving
+        return tuple(sorted(hosts, key=lambda host: host in leaving))
+
+    def flow_sources(
+        self, version: int, *, default: str | None, spread: bool
+    ) -> Sequence[str | None]:
+        """Return the addresses to register from, each by a flow of its own.
+
+        By default that is the route's own choice (`default` is the address it has led to, where it
+        is known), and one address of every other interface; the configuration may name them. With
+        `spread` the others are there even where the routes lead nowhere just now.
+        """
+        if self._config.sources:
+            return self.dial_sources(version)
+        interfaces = {
+            address.interface: address.host
+            for address in reversed(self._addresses)
+            if address.version == version
+        }
+        by_default = {a.interface for a in self._addresses if a.host == default}
+        others = [host for name, host in interfaces.items() if name not in by_default]
+        return [None, *(others if by_default or (spread and default is None) else ())]

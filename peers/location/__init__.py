@@ -1,0 +1,13 @@
+"""Where a peer is: what this one says of itself, and what others said, checked."""
+
+from peers.location.found import Found, Located, found_by_name, located
+from peers.location.told import Offered, OwnLocation
+
+__all__ = [
+    "Found",
+    "Located",
+    "Offered",
+    "OwnLocation",
+    "found_by_name",
+    "located",
+]

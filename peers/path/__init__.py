@@ -1,0 +1,12 @@
+"""One proven pipe between two peers."""
+
+from peers.path.open import Proven, open_direct
+from peers.path.open_paths import Paths
+from peers.path.path import Path
+
+__all__ = [
+    "Path",
+    "Paths",
+    "Proven",
+    "open_direct",
+]

@@ -1,0 +1,77 @@
+"""The paths of one identity: where they are made, and that none is left when their peer goes."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from peers.config import PathKind
+from peers.path.path import FINISH_TIMEOUT, Path
+from peers.path.tls import TlsChannel, TlsContext
+from peers.transport import Stream
+from protocol.identity import Identity
+
+__all__ = ["Paths"]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """TLS that has begun before its stream."""
+
+    channel: TlsChannel
+    flight: bytes
+    """What the other end must get first."""
+    when: float
+    """By `time.perf_counter`."""
+
+
+class Paths:
+    """Makes paths, and knows those whose stream is still open."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._tls = TlsContext(identity)
+        self._open: set[Path] = set()
+        self._none_open = asyncio.Event()
+
+    def begin(self) -> "Begun":
+        """Begin TLS as a client before there is a stream."""
+        channel = self._tls.channel(server=False)
+        channel.start()
+        return Begun(channel, channel.to_send(), time.perf_counter())
+
+    def make(
+        self, stream: Stream, kind: PathKind, *, server: bool, begun: "Begun | None" = None
+    ) -> Path:
+        """Return a path over a stream, as TLS server or as TLS client; or one that has `begun`,
+        whose first flight is on its way already."""
+        channel = begun.channel if begun is not None else self._tls.channel(server=server)
+        path = Path(
+            stream,
+            channel,
+            kind,
+            server=server,
+            began=begun.when if begun is not None else None,
+            on_closed=self._closed,
+        )
+        self._open.add(path)
+        return path
+
+    async def close(self) -> None:
+        """Let the paths that are being closed finish, for 2 s at most; then drop all that are
+        left, and return when they are gone."""
+        try:
+            async with asyncio.timeout(FINISH_TIMEOUT):
+                await self._until_none()
+        except TimeoutError:
+            for path in list(self._open):
+                path.abort()
+            await self._until_none()  # Aborted streams end within one turn of the loop.
+
+    async def _until_none(self) -> None:
+        while self._open:
+            self._none_open.clear()
+            await self._none_open.wait()
+
+    def _closed(self, path: Path) -> None:
+        self._open.discard(path)
+        if not self._open:
+            self._none_open.set()

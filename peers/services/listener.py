@@ -1,0 +1,125 @@
+"""A service that this peer offers: who may ask for it, and the sessions that wait to be taken."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from types import TracebackType
+from typing import Self
+
+from peers.location import Offered
+from peers.session import Session
+from protocol.errors import Code, ConnectionClosed, RoamRelayError
+from protocol.messages import MAX_DISCLOSE, Disclosure
+from protocol.messages import Service as ServiceName
+
+__all__ = ["Listener"]
+
+BACKLOG = 256
+"""Sessions that may wait to be taken; further callers are refused with `limit_exceeded`."""
+
+
+class Listener:
+    """The sessions that callers open for one service: `async for session in listener`.
+
+    It ends when it is closed, or when its peer is; if the peer lost its registration for good, the
+    iteration raises that error.
+    """
+
+    def __init__(
+        self,
+        service: ServiceName,
+        *,
+        allow: Collection[str] | None,
+        disclose: str | Collection[str],
+        on_close: Callable[["Listener"], None],
+        port: int | None = None,
+    ) -> None:
+        self.service = service
+        disclosure, listed = _disclosure(disclose)
+        self.offered = Offered(service, port, disclosure, listed)
+        """What the record tells of it."""
+        self.allow = None if allow is None else frozenset(allow)
+        """The GUIDs that may ask; None lets anyone."""
+        self._on_close = on_close
+        self._waiting: asyncio.Queue[Session | None] = asyncio.Queue()
+        self._closed = False
+        self._error: RoamRelayError | None = None
+
+    def refusal(self, guid: str) -> tuple[Code, str] | None:
+        """Return why a request of this peer is refused; None where it is not."""
+        if self.offered.port is not None:
+            return Code.REFUSED, f"{self.service} is another program's: dial its endpoint"
+        if self.allow is not None and guid not in self.allow:
+            return Code.REFUSED, f"{self.service} is not for this peer"
+        if self._waiting.qsize() >= BACKLOG:
+            return Code.LIMIT_EXCEEDED, f"{BACKLOG} sessions already wait for {self.service}"
+        return None
+
+    def discloses_to(self, guid: str) -> bool:
+        """Whether this peer may learn where the service is."""
+        match self.offered.disclosure:
+            case Disclosure.ANYONE:
+                return True
+            case Disclosure.LISTED:
+                return guid in self.offered.listed
+            case Disclosure.NOBODY:
+                return False
+
+    def offer(self, session: Session) -> None:
+        """Queue a session for the application. Ask `refusal` first."""
+        if self._closed:
+            session.abort("the service is closed")
+        else:
+            self._waiting.put_nowait(session)
+
+    def close(self, error: RoamRelayError | None = None) -> None:
+        """Take the service back. Sessions that were not taken are aborted; the others live on."""
+        if self._closed:
+            return
+        self._closed = True
+        self._error = error
+        while not self._waiting.empty():
+            session = self._waiting.get_nowait()
+            if session is not None:
+                session.abort("the service is closed")
+        self._waiting.put_nowait(None)
+        self._on_close(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Session:
+        # No timeout: when a caller comes is not ours to decide.
+        session = await self._waiting.get()
+        if session is not None:
+            return session
+        self._waiting.put_nowait(None)
+        if self._error is not None and not isinstance(self._error, ConnectionClosed):
+            raise self._error
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _disclosure(disclose: str | Collection[str]) -> tuple[Disclosure, tuple[str, ...]]:
+    if isinstance(disclose, str):
+        try:
+            chosen = Disclosure(disclose)
+        except ValueError:
+            chosen = Disclosure.LISTED
+        if chosen is Disclosure.LISTED:
+            raise ValueError(
+                f"disclose is 'anyone', 'nobody' or a collection of GUIDs, not {disclose!r}"
+            )
+        return chosen, ()
+    if len(disclose) > MAX_DISCLOSE:
+        raise ValueError(f"a disclosure list may have at most {MAX_DISCLOSE} GUIDs")
+    return Disclosure.LISTED, tuple(disclose)

@@ -1,0 +1,92 @@
+"""Why a session's path is what it is: a bounded trace, as facts and as text."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from peers.path import Path
+
+__all__ = ["Explanation", "Trace", "TraceEvent"]
+
+_LIMIT = 256
+"""Events that are kept; beyond it the oldest go."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceEvent:
+    """One step on the way to a path."""
+
+    at: float
+    """Seconds since the session began here."""
+    what: str
+    """`candidate`, `dropped`, `proven`, `failed`, `chosen`, `kept`, `path`, or `lost`."""
+    where: str = ""
+    """The candidate or the path."""
+    round_trip: float | None = None
+    """Seconds, where one was measured or known."""
+    reason: str = ""
+    """The rule that decided, or what the other side or the system said."""
+
+    def __str__(self) -> str:
+        trip = "" if self.round_trip is None else f"{self.round_trip * 1e3:.1f} ms"
+        rest = "  ".join(filter(None, (self.where, trip, self.reason)))
+        return f"{self.at:9.3f} s  {self.what:9}  {rest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What `session.explain()` returns; `str` makes text of it."""
+
+    mode: str
+    select: str
+    policy: str
+    path: str
+    round_trip: float | None
+    rule: str
+    """Why the path of now was chosen."""
+    pinned: bool
+    events: tuple[TraceEvent, ...]
+
+    def __str__(self) -> str:
+        trip = "" if self.round_trip is None else f", {self.round_trip * 1e3:.1f} ms"
+        head = [
+            f"path      {self.path}{trip}",
+            f"because   {self.rule or 'there is none'}",
+            f"mode      {self.mode}, select {self.select}"
+            + (f", policy {self.policy!r}" if self.policy else "")
+            + (", pinned" if self.pinned else ""),
+        ]
+        return "\n".join([*head, *map(str, self.events)])
+
+
+class Trace:
+    """The events of one session."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._events: deque[TraceEvent] = deque(maxlen=_LIMIT)
+        self.rule = ""
+        """The last one that has decided for a path."""
+
+    def note(
+        self, what: str, where: object = "", *, round_trip: float | None = None, reason: str = ""
+    ) -> None:
+        """Keep one event."""
+        at = self._clock() - self._began
+        self._events.append(TraceEvent(at, what, str(where), round_trip, reason))
+        if what == "chosen":
+            self.rule = reason
+
+    def path_taken(self, path: Path, old: Path | None, *, dialed_here: bool) -> str:
+        """The session goes on over a path; return why in words."""
+        why = "a better path" if old is not None else "a new path"
+        if not dialed_here:
+            self.note("chosen", path.remote, reason="the other side has dialed")
+        self.note("path", f"{path.kind.value}, {path.remote}", reason=why)
+        return why
+
+    @property
+    def events(self) -> tuple[TraceEvent, ...]:
+        """All that is kept, the oldest first."""
+        return tuple(self._events)

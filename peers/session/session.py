@@ -1,0 +1,419 @@
+"""The asyncio face of a session: `send`, `receive`, `close`, and the path that it is on.
+
+What a session is, and when it is over, is decided by `protocol.session`; this gives it a loop, a
+clock and a path. It starts no tasks: everything happens in the loop's callbacks. Where the next
+path comes from is the owner's work (peers/roaming.py).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Protocol, Self
+
+from peers.choice import Select
+from peers.config import NO_POLICY, Policy
+from peers.path import Path
+from peers.session.events import EventQueue, PathChanged
+from peers.session.explanation import Explanation, Trace
+from peers.tasks import Waiters
+from protocol.endpoint import Endpoint, SignedEntry
+from protocol.errors import Code, ProtocolViolation, SessionClosed, SessionLost
+from protocol.messages import Mode, PathHello, PathWelcome
+from protocol.session import Ended, Moved, PathDead, SessionMachine, SessionSettings, State
+
+__all__ = ["Session"]
+
+_RETIRE = 1.0
+"""Seconds for which a path that was replaced stays open at the side that was dialed."""
+
+
+class SessionOwner(Protocol):
+    """Who looks after a session. None of these may raise."""
+
+    def session_pathless(self, session: "Session", reason: str) -> None:
+        """The session has lost its path and goes on without one."""
+
+    def session_moved(self, session: "Session") -> None:
+        """The other side has told where it can be dialed now: `session.entries_there`."""
+
+    def session_ended(self, session: "Session") -> None:
+        """The session is over. Called once."""
+
+
+class Session:
+    """A conversation with one service of one peer.
+
+    Messages arrive exactly once and in order, over any number of paths. `async for message in
+    session` ends when the other side has closed; `async with session` closes it. All methods may
+    be cancelled: a cancelled `receive` loses no message, a cancelled `send` has not sent its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        session_id: bytes,
+        remote: str,
+        service: str,
+        mode: Mode,
+        caller: bool,
+        discloses: bool,
+        settings: SessionSettings,
+        owner: SessionOwner,
+        policy: Policy = NO_POLICY,
+        select: "Select | str" = "fastest",
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._machine = SessionMachine(settings, self._loop.time())
+        self._owner = owner
+        self._path: Path | None = None
+        self._path_rank = (0, False)
+        self._events = EventQueue()
+        self._flush_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._readable = Waiters(self._loop)
+        self._writable = Waiters(self._loop)
+        self._over: asyncio.Future[Ended] = self._loop.create_future()
+        self.id = session_id
+        self.remote = remote
+        """The GUID of the other peer."""
+        self.service = service
+        self.mode = mode
+        self.is_caller = caller
+        """Whether this side has opened the session."""
+        self.discloses = discloses
+        """Whether the other side may learn this side's addresses: else nothing is dialed from here
+        directly, and no entries are told."""
+        self.policy = policy
+        self.select = select
+        """`fastest`, `latest`, or the program's own choice among candidates."""
+        self.pinned = False
+        self.trace = Trace(self._loop.time)
+        self.last_path = 0
+        """The highest number of a path that was tried or taken, by either side."""
+        self.entries_there: tuple[SignedEntry | Endpoint, ...] = ()
+        """Where the other side says that it can be dialed. Not checked yet."""
+
+    def __repr__(self) -> str:
+        return f"<Session with {self.remote[:8]} for {self.service}, {self.mode.value}>"
+
+    # -- for the application --------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path | None:
+        """The path that the session is on: its kind, addresses and round-trip time."""
+        return self._path
+
+    @property
+    def state(self) -> State:
+        """Open, closing, closed or lost."""
+        return self._machine.state
+
+    @property
+    def outstanding(self) -> int:
+        """Messages sent here that the other side is not yet known to have."""
+        return self._machine.outstanding
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the session has ended, closed or lost."""
+        return self._over.done()
+
+    def events(self) -> AsyncIterator[PathChanged]:
+        """Iterate over what happens to the session's path until the session is over; the first one
+        says how it is now.
+
+        A reader that is slow loses the oldest events beyond 64, never the newest.
+        """
+        return self._events.subscribe(PathChanged(self._path, "now"))
+
+    def pin(self, pinned: bool = True) -> None:
+        """Keep the session on its path as long as that lives, whatever would be better."""
+        self.pinned = pinned
+
+    def explain(self) -> Explanation:
+        """Return why the path is what it is: candidates, probes, what was dropped, the rule."""
+        path = self._path
+        return Explanation(
+            mode=self.mode.value,
+            select=self.select if isinstance(self.select, str) else "the program's own",
+            policy=self.policy.text,
+            path=f"{path.kind.value}, {path.remote}" if path else "none",
+            round_trip=self.round_trip,
+            rule=self.trace.rule if path else "",
+            pinned=self.pinned,
+            events=self.trace.events,
+        )
+
+    async def send(self, message: bytes) -> None:
+        """Send one message; wait while the window is full.
+
+        When it returns, the message will arrive unless the session is lost; it need not have
+        arrived yet. At most 1 MiB (`protocol.session_settings.MAX_PAYLOAD`).
+
+        Raises:
+            ValueError: the message is too large.
+            SessionClosed: either side has closed the session.
+            SessionLost: the session is lost.
+        """
+        machine = self._machine
+        while machine.state is State.OPEN and not machine.writable:
+            # No timeout: how long a reader may take is the application's to decide.
+            await self._writable.wait()
+        if machine.state is not State.OPEN:
+            raise self._why_over()
+        machine.send(message)
+        self._flush_soon()
+
+    async def receive(self) -> bytes:
+        """Return the next message; wait until there is one. One reader at a time.
+
+        Raises:
+            SessionClosed: the other side has closed, and all that it sent was read.
+            SessionLost: the session is lost, and all that had arrived was read.
+        """
+        machine = self._machine
+        while not machine.inbox:
+            if machine.state not in (State.OPEN, State.CLOSING, State.ACKNOWLEDGED):
+                raise self._why_over()
+            if self._readable:
+                raise RuntimeError("two tasks receive from one session")
+            # No timeout: when the next message comes is the other application's to decide.
+            await self._readable.wait()
+        message = machine.take()
+        if machine.needs_flush:
+            self._flush_soon()
+        return message
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            try:
+                yield await self.receive()
+            except SessionClosed:
+                return
+
+    async def close(self) -> None:
+        """Close the session; return when all that was sent has arrived and both sides agree.
+
+        Messages of the other side that arrive meanwhile can still be read afterwards.
+
+        Raises:
+            SessionLost: the session was lost before that; says how much was not acknowledged.
+        """
+        self._machine.close(self._loop.time())
+        self._flush_soon()
+        # No timeout of its own: with a path or without, the session ends in its resume window.
+        if (await asyncio.shield(self._over)).lost is not None:
+            raise self._why_over()
+
+    def abort(self, reason: str = "aborted by the application") -> None:
+        """End the session at once; what is under way may be lost. Never fails."""
+        self._machine.abort(Code.REFUSED, reason, self._loop.time())
+        self._after()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            await self.close()
+        else:
+            self.abort(f"the application failed: {kind.__name__ if kind else ''}")
+
+    # -- for the peer ---------------------------------------------------------------------------
+
+    def hello(self, number: int, entries: tuple[SignedEntry, ...]) -> PathHello:
+        """Return the hello that asks for path `number`; `entries` are this side's own."""
+        machine = self._machine
+        return PathHello(
+            self.id,
+            self.service,
+            self.mode,
+            resume=self.has_had_path,
+            received=machine.received,
+            consumed=machine.consumed,
+            window=machine.settings.window,
+            path=number,
+            entries=entries,
+        )
+
+    def welcome(self, entries: tuple[SignedEntry, ...]) -> PathWelcome:
+        """Return the answer to the other side's hello; `entries` are this side's own."""
+        machine = self._machine
+        return PathWelcome(machine.received, machine.consumed, machine.settings.window, entries)
+
+    @property
+    def has_had_path(self) -> bool:
+        """Whether the session was ever joined."""
+        return self._path_rank > (0, False)
+
+    def would_take(self, number: int, *, dialed_here: bool) -> bool:
+        """Whether a path is newer than the one that the session took last: both sides judge alike.
+
+        The higher number is newer; of two with the same number, the one that the session's caller
+        has dialed (docs/protocol.md §10).
+        """
+        return self._rank(number, dialed_here) > self._path_rank
+
+    def take_path(
+        self, path: Path, number: int, there: PathHello | PathWelcome, *, dialed_here: bool
+    ) -> None:
+        """Go on over this path, with the numbers of the other side's hello or welcome.
+
+        Ask `would_take` first.
+
+        Raises:
+            ProtocolViolation: the numbers cannot be true. The session is as it was.
+        """
+        self._machine.attach(there.received, there.consumed, there.window, self._loop.time())
+        self._path_rank = self._rank(number, dialed_here)
+        self.last_path = max(self.last_path, number)
+        if there.entries:
+            self.entries_there = there.entries
+        old, self._path = self._path, path
+        if old is not None and dialed_here:
+            old.finish()
+        elif old is not None:
+            # The other side reads our welcome on another stream, and must not lose this one first.
+            self._loop.call_later(_RETIRE, old.finish)
+        why = self.trace.path_taken(path, old, dialed_here=dialed_here)
+        self._events.put(PathChanged(path, why))
+        path.carry(self)
+        self._flush_soon()
+        self._set_timer()
+
+    def drop_path(self, reason: str) -> None:
+        """Give the current path up at once; the session goes on without."""
+        path, self._path = self._path, None
+        if path is not None:
+            path.abort()
+            self._pathless(reason)
+
+    def probe_path(self, timeout: float) -> None:
+        """Ping the current path; unless it answers within `timeout` seconds it is given up."""
+        self._machine.probe(self._loop.time(), timeout)
+        self._flush_soon()
+        self._set_timer()
+
+    def tell_location(self, entries: tuple[SignedEntry, ...]) -> None:
+        """Tell the other side where this one can be dialed from now on."""
+        self._machine.tell_location(entries)
+        self._flush_soon()
+
+    def lose(self, reason: str) -> None:
+        """The other side has given the session up."""
+        self._machine.abort(Code.SESSION_UNKNOWN, reason, self._loop.time())
+        self._after()
+
+    def lingers(self) -> bool:
+        """Whether a session that is over still answers the other side's resume."""
+        return self._machine.lingers(self._loop.time())
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds of the last measured round trip on the current path; None without any."""
+        if self._path is None:
+            return None
+        return self._machine.round_trip or self._path.round_trip
+
+    # -- the path's side ------------------------------------------------------------------------
+
+    def path_data(self, path: Path, data: bytes) -> None:
+        if path is not self._path:
+            return
+        # After a violation the machine has ended the session, and says so in its events.
+        with contextlib.suppress(ProtocolViolation):
+            self._machine.receive(data, self._loop.time())
+        self._after()
+
+    def path_writable(self, path: Path) -> None:
+        self._flush()
+
+    def path_lost(self, path: Path, reason: str) -> None:
+        if path is self._path:
+            self._path = None
+            self._pathless(reason)
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _flush_soon(self) -> None:
+        # What is sent in one turn of the loop leaves in one write.
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        path = self._path
+        if path is None:
+            return
+        while not path.paused:
+            data = self._machine.data_to_send(self._loop.time())
+            if not data:
+                break
+            path.send(data)
+            if self._path is not path:
+                return
+        if self._over.done():
+            self._path = None
+            path.finish()
+
+    def _after(self) -> None:
+        """Wake whoever can go on, and act on what the machine says has happened."""
+        machine = self._machine
+        for event in machine.events():
+            match event:
+                case PathDead():
+                    self.drop_path(event.reason)
+                case Moved():
+                    self.entries_there = event.entries
+                    self._owner.session_moved(self)
+                case Ended():
+                    self._end(event)
+        if machine.inbox or machine.state is not State.OPEN:
+            self._readable.wake()
+        if self._writable and (machine.writable or machine.state is not State.OPEN):
+            self._writable.wake()
+        self._flush()
+
+    def _pathless(self, reason: str) -> None:
+        self._machine.detach(self._loop.time())
+        self._set_timer()
+        if not self._over.done():
+            self.trace.note("lost", reason=reason)
+            self._events.put(PathChanged(None, reason))
+            self._owner.session_pathless(self, reason)
+
+    def _rank(self, number: int, dialed_here: bool) -> tuple[int, bool]:
+        return number, dialed_here == self.is_caller
+
+    def _end(self, ended: Ended) -> None:
+        if not self._over.done():
+            self._over.set_result(ended)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._events.close()
+            self._owner.session_ended(self)
+
+    def _why_over(self) -> SessionClosed | SessionLost:
+        if self._over.done() and (lost := self._over.result()).lost is not None:
+            return SessionLost(lost.lost, unacknowledged=lost.unacknowledged)
+        return SessionClosed("the session is closed")
+
+    def _set_timer(self) -> None:
+        if (when := self._machine.next_timeout()) is not None and not self._over.done():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(when, self._timeout)
+
+    def _timeout(self) -> None:
+        # Armed once for each deadline and not for each message: a deadline that moved is met here.
+        self._timer = None
+        self._machine.handle_timeout(self._loop.time())
+        self._after()
+        self._set_timer()

@@ -1,0 +1,49 @@
+"""A byte stream under a path or a control connection: what its owner may ask of it, and is told.
+
+Foreign exceptions end in the modules that make streams: above, there is only a reason in words.
+"""
+
+from typing import Protocol
+
+__all__ = ["HIGH_WATER", "Stream", "StreamOwner"]
+
+HIGH_WATER = 1 << 20
+"""Bytes that may wait in a stream before its owner is told to stop."""
+
+
+class StreamOwner(Protocol):
+    """Who uses a stream. None of these may raise."""
+
+    def stream_data(self, data: bytes) -> None:
+        """Bytes arrived."""
+
+    def stream_writable(self) -> None:
+        """The stream takes bytes again after it was `paused`."""
+
+    def stream_lost(self, reason: str) -> None:
+        """Nothing more will arrive or leave. Called once."""
+
+
+class Stream(Protocol):
+    """A bidirectional byte stream."""
+
+    local: str
+    remote: str
+    resume_ticket: str
+    """Of a plane's leg: the ticket for the session's next plane; empty where there is none."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether the owner should hold its bytes back."""
+
+    def set_owner(self, owner: StreamOwner) -> None:
+        """Hand the stream over; what has arrived meanwhile is delivered at once."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes. Never blocks; look at `paused`."""
+
+    def close(self) -> None:
+        """End the stream after what was written has left."""
+
+    def abort(self) -> None:
+        """End the stream now."""

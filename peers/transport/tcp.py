@@ -1,0 +1,93 @@
+"""A byte stream over TCP, or over TLS to the relay: the transport's own protocol."""
+
+import asyncio
+import socket
+from typing import cast
+
+from peers.transport.stream import HIGH_WATER, StreamOwner
+from protocol.hosts import describe
+
+__all__ = ["RawStream"]
+
+
+class RawStream(asyncio.Protocol):
+    """A stream over a TCP or TLS transport. It is the transport's protocol from the start."""
+
+    def __init__(self, owner: StreamOwner | None = None) -> None:
+        self._owner = owner
+        self._early: list[bytes] = []
+        self._lost: str | None = None
+        self._paused = False
+        self.transport: asyncio.Transport | None = None
+        self.local = self.remote = self.resume_ticket = ""
+
+    @property
+    def paused(self) -> bool:
+        return self._paused
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
+        self.transport = transport
+        transport.set_write_buffer_limits(high=HIGH_WATER)
+        taken = transport.get_extra_info("socket")
+        if taken is not None:
+            # asyncio leaves Nagle's delay on where it does not know a socket's protocol.
+            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.local = describe(transport.get_extra_info("sockname"))
+        self.remote = describe(transport.get_extra_info("peername"))
+        if self._owner is None:
+            transport.pause_reading()
+
+    def set_owner(self, owner: StreamOwner) -> None:
+        first = self._owner is None
+        self._owner = owner
+        early, self._early = self._early, []
+        for data in early:
+            owner.stream_data(data)
+        if self._lost is not None:
+            owner.stream_lost(self._lost)
+        elif first and self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def release(self, early: bytes) -> None:
+        """Take the stream from its owner; `early` bytes are for the next one."""
+        self._owner = None
+        if early:
+            self._early.append(early)
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def data_received(self, data: bytes) -> None:
+        if self._owner is None:
+            self._early.append(data)
+        else:
+            self._owner.stream_data(data)
+
+    def eof_received(self) -> None:
+        # The transport closes itself; `connection_lost` follows.
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = "end of stream" if exc is None else (str(exc) or type(exc).__name__)
+        if self._owner is not None:
+            self._owner.stream_lost(self._lost)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._owner is not None:
+            self._owner.stream_writable()
+
+    def write(self, data: bytes) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()

@@ -1,0 +1,15 @@
+"""The session state machine: numbers, acknowledgements, resume, clean close."""
+
+from protocol.session.events import Ended, Moved, PathDead
+from protocol.session.machine import SessionMachine
+from protocol.session.settings import SessionSettings
+from protocol.session.states import State
+
+__all__ = [
+    "Ended",
+    "Moved",
+    "PathDead",
+    "SessionMachine",
+    "SessionSettings",
+    "State",
+]

@@ -1,0 +1,82 @@
+"""The frames of a session, and how large they may be.
+
+Frames are MessagePack arrays, after the path's hello:
+
+    [0, first, [payload, ...]]   messages first, first+1, ... (the first of a session is 1)
+    [1, received, consumed]      all messages up to `received` have arrived; the application has
+                                 taken `consumed` bytes in all (each message weighs its length
+                                 plus MESSAGE_WEIGHT)
+    [2, count]                   nothing follows message `count`
+    [3, received]                the close was understood, and all up to `received` has arrived
+    [4, number] [5, number]      ping and its answer
+    [6, code, reason]            the session ends now, without regard for what is under way
+    [7, [[body, signature], …]]  where the sender of this can be dialed from now on: its signed
+                                 entries for the session's service
+"""
+
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+
+from protocol.codec import ValueReader
+from protocol.endpoint import SignedEntry
+from protocol.errors import ProtocolViolation
+from protocol.messages import MAX_ENTRIES
+from protocol.session.settings import MAX_PAYLOAD
+
+__all__ = [
+    "FRAME_BYTES",
+    "FRAME_MESSAGES",
+    "SLOWEST_LINK",
+    "Frame",
+    "frame_reader",
+    "read_location",
+]
+
+FRAME_BYTES = 65_536
+"""Payload that is put into one frame, unless a single message is larger: a frame counts as
+arrived only when all of it has, so that a large one would hold the acknowledgement of what stands
+before it."""
+FRAME_MESSAGES = 1024
+"""Messages in one frame."""
+MAX_FRAME = MAX_PAYLOAD + 65_536
+SLOWEST_LINK = 16_384
+"""Bytes a second. A large message may be on its way for as long as this link would need."""
+
+
+class Frame(IntEnum):
+    """The first element of a frame."""
+
+    DATA = 0
+    ACK = 1
+    CLOSE = 2
+    CLOSED = 3
+    PING = 4
+    PONG = 5
+    ABORT = 6
+    LOCATION = 7
+
+
+def frame_reader() -> ValueReader:
+    """Return a reader for the frames of a new path."""
+    return ValueReader(MAX_FRAME, max_array=FRAME_MESSAGES, max_bin=MAX_PAYLOAD)
+
+
+def read_location(fields: list[Any]) -> tuple[SignedEntry, ...]:
+    """Return the entries of a location frame; their signatures are for the receiver to check.
+
+    Raises:
+        ProtocolViolation: not entries, or too many of them.
+    """
+    try:
+        if len(fields) > MAX_ENTRIES:
+            raise ValueError(f"more than {MAX_ENTRIES} entries")
+        return tuple(
+            msgspec.convert(
+                {"body": body, "signature": signature}, SignedEntry, builtin_types=(bytes,)
+            )
+            for body, signature in fields
+        )
+    except (TypeError, ValueError) as error:
+        raise ProtocolViolation(f"not a location: {error}"[:200]) from None
