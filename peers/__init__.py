@@ -21,6 +21,7 @@ from peers.services import Listener
 from peers.session import Explanation, PathChanged, Session, TraceEvent
 from protocol.endpoint import Endpoint, Phase, Provenance
 from protocol.errors import (
+    CallbackFailed,
     Code,
     ConnectionClosed,
     IdentityError,
@@ -44,6 +45,7 @@ from protocol.messages import Mode, PeerState
 from protocol.session import SessionSettings
 
 __all__ = [
+    "CallbackFailed",
     "Candidate",
     "Carrier",
     "Code",

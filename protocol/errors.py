@@ -7,6 +7,7 @@ and is decided nowhere else. No I/O, no rendering.
 from enum import StrEnum
 
 __all__ = [
+    "CallbackFailed",
     "Code",
     "ConnectionClosed",
     "IdentityError",
@@ -196,6 +197,11 @@ class PathFailed(RoamRelayError):
     def __init__(self, reason: str, attempts: tuple[str, ...] = ()) -> None:
         super().__init__("; ".join((reason, *attempts)))
         self.attempts = attempts
+
+
+class CallbackFailed(RoamRelayError):
+    """A function that the program gave us has raised, or returned what cannot be used. What it
+    raised is the `__cause__`."""
 
 
 class ConnectionClosed(RoamRelayError):
