@@ -42,7 +42,7 @@ class Tasks:
             return None
         task = asyncio.get_running_loop().create_task(self._guarded(work, ends))
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(lambda task: self._ended(task, work))
         return task
 
     async def close(self) -> None:
@@ -57,6 +57,10 @@ class Tasks:
         if tasks:
             # No timeout: a task that was cancelled cleans up and ends, each step with its own.
             await asyncio.wait(tasks)
+
+    def _ended(self, task: "asyncio.Task[None]", work: Coroutine[Any, Any, None]) -> None:
+        self._running.discard(task)
+        work.close()  # One that was cancelled before it began has never run.
 
     async def _guarded(
         self, work: Coroutine[Any, Any, None], ends: Callable[[Exception], object] | None
