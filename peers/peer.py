@@ -8,13 +8,26 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Collection, Coroutine
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, assert_never
 
 import msgspec
 
 from peers.choice import RoundTrips, Select
 from peers.config import DdnsConfig, PeerConfig, Policy
-from peers.control import DdnsKey, Presence, Registration, Watching, fetch_key
+from peers.control import (
+    Account,
+    DdnsKey,
+    PeerChanged,
+    Presence,
+    PrimaryChanged,
+    Registration,
+    RegistrationEnded,
+    RegistrationEvent,
+    RequestArrived,
+    StandbyLost,
+    Watching,
+    fetch_key,
+)
 from peers.dns import Names
 from peers.host import AddressSource, system_addresses
 from peers.location import Located
@@ -86,7 +99,12 @@ class Peer:
         self._services = Services(self._publish)
         self._listeners = self._services.listeners
         self._direct = DirectServer()
-        self._whereabouts = Whereabouts(identity, self.config, port=lambda: self._direct.port)
+        self._whereabouts = Whereabouts(
+            identity,
+            self.config,
+            port=lambda: self._direct.port,
+            offered=lambda: [one.offered for one in self._listeners.values()],
+        )
         self._own = self._whereabouts.own
         self._names = (
             Names(identity.guid, self.config.ddns, self._own, self._listeners.values)
@@ -101,18 +119,10 @@ class Peer:
     async def __aenter__(self) -> Self:
         config = self.config
         self._registration = Registration(
-            self.identity,
-            self._own.instance,
+            Account(self.identity, self._own.instance),
             config,
-            make_record=lambda local_host: self._whereabouts.record(
-                local_host, (one.offered for one in self._listeners.values())
-            ),
-            on_request=lambda connection, request: self._answering.on_request(connection, request),
-            on_peer_event=self._watching.receive,
-            on_primary=self._registered,
-            on_final=self._registration_ended,
-            is_urgent=lambda: self._roaming.pathless,
-            spawn=self._spawn,
+            self._whereabouts,
+            self._registration_event,
         )
         finder = CandidateFinder(config, self._whereabouts.network, self._round_trips)
         dialer = Dialer(
@@ -167,7 +177,7 @@ class Peer:
         # A session that has no path just now may still find one, to be closed cleanly on it.
         await self._roaming.close_sessions()
         self._gone = True
-        self._registration.close()
+        await self._registration.close()
         if self._names is not None:
             await self._names.withdraw()
         for task in self._background:
@@ -338,13 +348,22 @@ class Peer:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _registered(self) -> None:
-        self._whereabouts.registered()
-        self._roaming.relay_found()
-        self._watching.restore()
-
-    def _registration_ended(self) -> None:
-        self._services.end(self._registration.failure)
+    def _registration_event(self, event: RegistrationEvent) -> None:
+        match event:
+            case PrimaryChanged():
+                self._whereabouts.registered()
+                self._roaming.relay_found()
+                self._watching.restore()
+            case StandbyLost():
+                self._whereabouts.registered()
+            case RegistrationEnded(error):
+                self._services.end(error)
+            case RequestArrived(connection, request):
+                self._answering.on_request(connection, request)
+            case PeerChanged(change):
+                self._watching.receive(change)
+            case _:
+                assert_never(event)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         if self._gone:

@@ -23,12 +23,20 @@ __all__ = ["Whereabouts"]
 class Whereabouts:
     """Follows the addresses of one peer's host. Call `attach` before anything else."""
 
-    def __init__(self, identity: Identity, config: PeerConfig, *, port: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        config: PeerConfig,
+        *,
+        port: Callable[[], int],
+        offered: Callable[[], Iterable[Offered]],
+    ) -> None:
         self._config = config
         self.network = Network(config)
         self.own = OwnLocation(
             identity, port=port, configured=config.advertise, lifetime=config.lifetime
         )
+        self._offered = offered
         self._registration: Registration
         self._roaming: Roaming
         self._publish: Callable[[], object]
@@ -76,10 +84,10 @@ class Whereabouts:
         if self._tell():
             self._publish()
 
-    def record(self, local_host: str, services: Iterable[Offered]) -> LocationRecord:
+    def record(self, local_host: str) -> LocationRecord:
         """Return the location record of now, for a connection from `local_host`."""
         self._tell(local_host)
-        return self.own.record(services)
+        return self.own.record(self._offered())
 
     def leaving(self, address: str, leaving: bool) -> None:
         """Note that an address will go away.
@@ -110,8 +118,7 @@ class Whereabouts:
         )
 
     def _set_sources(self) -> None:
-        where = self._registration.where
-        relay = where.host if where is not None else ""
+        relay = self._registration.relay_host
         # Only the flow that the routes have chosen says where they lead: a standby that has just
         # come must not count, or the two would take turns.
         default = self._registration.routed_host

@@ -1,15 +1,34 @@
 """The conversation with the relay."""
 
-from peers.control.connection import ControlConnection
+from peers.control.account import Account, KnownRelay
+from peers.control.connection import ControlConnection, PeerChanged, RequestArrived
 from peers.control.dns_key import DdnsKey, fetch_key
+from peers.control.handshake import Records
 from peers.control.presence import Presence, Watching
-from peers.control.registration import Registration
+from peers.control.registration import (
+    Answered,
+    PrimaryChanged,
+    Registration,
+    RegistrationEnded,
+    RegistrationEvent,
+    StandbyLost,
+)
 
 __all__ = [
+    "Account",
+    "Answered",
     "ControlConnection",
     "DdnsKey",
+    "KnownRelay",
+    "PeerChanged",
     "Presence",
+    "PrimaryChanged",
+    "Records",
     "Registration",
+    "RegistrationEnded",
+    "RegistrationEvent",
+    "RequestArrived",
+    "StandbyLost",
     "Watching",
     "fetch_key",
 ]

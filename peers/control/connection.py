@@ -1,45 +1,39 @@
-"""One control connection to a relay: handshake, requests, heartbeat. It does not come back.
+"""One registered conversation with a relay: requests, news, heartbeat. It does not come back.
 
-What brings it back, over and over, is `peers.registration`.
+It is made by `peers.control.handshake`; what brings it back, over and over, is
+`peers.control.flow`.
 """
 
 import asyncio
-import os
 from collections.abc import Callable
-from typing import Any, assert_never
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
 
-from peers.transport import RelayAddress, Stream
-from protocol.codec import MessageDecoder, UnknownType, encode, encode_location
+import msgspec
+
+from peers.control.account import KnownRelay
+from peers.control.message_stream import MessageStream
+from peers.control.requests import Answers, Unanswered
+from peers.control.tell import tell_safely
+from peers.transport import RelayAddress
+from protocol.codec import encode_location
 from protocol.errors import (
     Code,
-    ConnectionClosed,
     ProtocolViolation,
     RelayUnavailable,
     RequestTimeout,
     RoamRelayError,
-    WrongIdentity,
-)
-from protocol.hosts import host_of
-from protocol.identity import (
-    CONTEXT_CHALLENGE,
-    CONTEXT_REGISTER,
-    Identity,
-    public_key_of,
-    verify,
 )
 from protocol.messages import (
-    FROM_RELAY,
     Challenge,
     DnsKeyRequest,
     DnsKeyResponse,
     Error,
-    Hello,
     LocationRecord,
     Message,
     PeerEvent,
     Ping,
     Pong,
-    Register,
     Registered,
     Restarting,
     ServiceAnswer,
@@ -47,109 +41,87 @@ from protocol.messages import (
     ServiceRequestTo,
     ServiceResponse,
     Update,
+    Verdict,
     Watch,
 )
 
-__all__ = ["ControlConnection"]
+__all__ = ["ControlConnection", "ControlEvent", "PeerChanged", "RequestArrived", "Tell"]
 
-_OUTBOX_LIMIT = 4 << 20
-"""Bytes that may wait for a relay that does not read, before it is given up."""
+_T = TypeVar("_T")
+
+_SHORTEST_HEARTBEAT, _LONGEST_HEARTBEAT = 0.05, 86_400.0
+"""Bounds in seconds on the heartbeat that a relay may ask for."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestArrived:
+    """Another peer asks for something. `connection.answer` answers, once; the same request may
+    come over several connections."""
+
+    connection: "ControlConnection"
+    request: ServiceRequestFrom
+
+
+@dataclass(frozen=True, slots=True)
+class PeerChanged:
+    """A watched peer has come, moved or gone."""
+
+    event: PeerEvent
+
+
+ControlEvent: TypeAlias = RequestArrived | PeerChanged
+Tell: TypeAlias = Callable[[ControlEvent], None]
+"""Takes the news of a connection. It must not block; what it raises is logged, and that one event
+is lost."""
 
 
 class ControlConnection:
-    """A registered conversation with one relay, on one stream.
-
-    `on_request` is called for each service request from another peer; it must not block.
-    `closed` is done when the connection is over; its result is the error that ended it.
-    """
+    """A registered conversation with one relay, on one stream."""
 
     def __init__(
         self,
-        identity: Identity,
-        instance: bytes,
-        stream: Stream,
-        *,
-        flow: int,
+        messages: MessageStream,
+        relay: KnownRelay,
         source: str | None,
-        agent: str,
-        on_request: Callable[["ControlConnection", ServiceRequestFrom], None],
-        on_peer_event: Callable[[PeerEvent], None],
-        address: RelayAddress,
-        relay_guid: str | None = None,
+        registration: Registered,
+        tell: Tell,
     ) -> None:
-        loop = asyncio.get_running_loop()
-        self._loop = loop
-        self._identity = identity
-        self._instance = instance
-        self._stream = stream
-        self._flow = flow
-        self._agent = agent
-        self._on_request = on_request
-        self._on_peer_event = on_peer_event
-        self.address = address
-        """Where this relay is."""
-        self._expected_relay = relay_guid
-        self._nonce = os.urandom(32)
-        self._decoder = MessageDecoder(FROM_RELAY)
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._pending: dict[int, asyncio.Future[Any]] = {}
-        self._next_request = 0
-        self._heard = loop.time()
-        self._error: RoamRelayError | None = None
-        self._challenge: asyncio.Future[Challenge] = loop.create_future()
-        self._registered: asyncio.Future[Registered] = loop.create_future()
-        self._updates: dict[int, asyncio.Future[Registered]] = {}
-        self._pongs: dict[int, asyncio.Future[Pong]] = {}
-        self._seq = -1
-        self.closed: asyncio.Future[RoamRelayError] = loop.create_future()
-        self.relay_guid: str = ""
-        self.registration: Registered | None = None
-        self.restarting: Restarting | None = None
-        """Set when the relay has said that it goes down."""
-        self.local_host = host_of(stream.local)
-        """The source address of the connection: one of this host's own."""
+        self._loop = asyncio.get_running_loop()
+        self._messages = messages
+        self._tell = tell
+        self.relay = relay
+        self.registration = registration
+        """What the relay has confirmed last."""
         self.source = source
         """The source address that was asked for; None where it was left to the routes."""
+        self.restarting: Restarting | None = None
+        """What the relay has said when it goes down; None while it has not."""
+        self._responses = Answers[ServiceResponse](self._loop)
+        self._dns_keys = Answers[DnsKeyResponse](self._loop)
+        self._updates = Answers[Registered](self._loop)
+        # Heartbeats have the number 0.
+        self._pongs = Answers[Pong](self._loop, first=1)
+        self._unanswered = Unanswered()
 
-    async def register(self, record: LocationRecord, timeout: float) -> Registered:
-        """Shake hands and register. Call once.
+    @property
+    def address(self) -> RelayAddress:
+        """Where the relay is."""
+        return self.relay.address
 
-        Raises:
-            RelayUnavailable: the relay refused (see `code`), hung up or did not answer in time.
-            WrongIdentity: the relay is not the one that was expected.
-        """
-        self._stream.set_owner(self)
-        try:
-            async with asyncio.timeout(timeout):
-                self._send(
-                    Hello(
-                        self._identity.guid,
-                        self._instance,
-                        self._nonce,
-                        flow=self._flow,
-                        agent=self._agent,
-                    )
-                )
-                challenge = await self._challenge
-                self._check_relay(challenge)
-                location = encode_location(record)
-                signature = self._identity.sign(
-                    CONTEXT_REGISTER,
-                    public_key_of(challenge.guid),
-                    challenge.nonce,
-                    self._identity.public_key,
-                    self._instance,
-                    location,
-                )
-                self._seq = record.seq
-                self._send(Register(location, signature))
-                self.registration = await self._registered
-                return self.registration
-        except TimeoutError:
-            raise RelayUnavailable(
-                f"the relay did not finish the handshake in {timeout:g} s"
-            ) from None
+    @property
+    def relay_guid(self) -> str:
+        """Who the relay has proven to be."""
+        return self.relay.guid
+
+    @property
+    def local_host(self) -> str:
+        """The source address of the connection: one of this host's own."""
+        return self._messages.local_host
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is over."""
+        return self._messages.is_closed
 
     async def update(self, record: LocationRecord, timeout: float) -> Registered:
         """Replace the location record and wait until it is in force.
@@ -159,20 +131,13 @@ class ControlConnection:
             RoamRelayError: the relay refused it, or the connection ended.
         """
         self._check_open()
-        self._seq = record.seq
-        future: asyncio.Future[Registered] = self._loop.create_future()
-        self._updates[record.seq] = future
-        self._send(Update(encode_location(record)))
-        try:
-            async with asyncio.timeout(timeout):
-                return await future
-        except TimeoutError:
-            raise RequestTimeout("the relay did not confirm the update") from None
-        finally:
-            self._updates.pop(record.seq, None)
+        with self._updates.expect(record.seq) as (_, confirmed):
+            self._messages.send(Update(encode_location(record)))
+            return await _in_time(confirmed, timeout, "the relay did not confirm the update")
 
-    async def request(self, make: Callable[[int], ServiceRequestTo]) -> ServiceResponse:
-        """Send a service request and wait for its response, which may carry an error code.
+    async def request(self, request: ServiceRequestTo) -> ServiceResponse:
+        """Send a service request and wait for its response, which may carry an error code. The
+        request's number is set here.
 
         Cancelling it forgets the request here; the relay forgets it after the request's timeout.
 
@@ -180,43 +145,32 @@ class ControlConnection:
             RequestTimeout: not even the relay answered within the request's timeout plus 1 s.
             RoamRelayError: the connection ended first.
         """
-        message = make(self._next_request)
-        response: ServiceResponse = await self._response(message, message.timeout + 1.0)
-        return response
+        self._check_open()
+        with self._responses.expect() as (number, response):
+            self._messages.send(msgspec.structs.replace(request, request=number))
+            return await _in_time(response, request.timeout + 1.0, _NO_ANSWER)
 
-    async def dns_key(self, make: Callable[[int], DnsKeyRequest], timeout: float) -> DnsKeyResponse:
-        """Ask for the key of this peer's name in the relay's DNS zone.
+    async def dns_key(self, public: bytes, signature: bytes, timeout: float) -> DnsKeyResponse:
+        """Ask for the key of this peer's name in the relay's DNS zone, sealed for `public`.
 
         Raises:
             RequestTimeout: the relay did not answer in time.
             RoamRelayError: the connection ended first.
         """
-        response: DnsKeyResponse = await self._response(make(self._next_request), timeout)
-        return response
-
-    async def _response(self, message: ServiceRequestTo | DnsKeyRequest, timeout: float) -> Any:
         self._check_open()
-        self._next_request = (message.request + 1) % 2**32
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._pending[message.request] = future
-        self._send(message)
-        try:
-            async with asyncio.timeout(timeout):
-                return await future
-        except TimeoutError:
-            raise RequestTimeout("the relay did not answer the request") from None
-        finally:
-            del self._pending[message.request]
+        with self._dns_keys.expect() as (number, response):
+            self._messages.send(DnsKeyRequest(number, public, signature))
+            return await _in_time(response, timeout, _NO_ANSWER)
 
     def answer(self, answer: ServiceAnswer) -> None:
-        """Answer a request from another peer. Does nothing on a connection that ended."""
-        if not self.closed.done():
-            self._send(answer)
+        """Answer a request from another peer. Does nothing where it has an answer already, or on a
+        connection that ended."""
+        if self._unanswered.take(answer.request):
+            self._messages.send(answer)
 
     def watch(self, watch: Watch) -> None:
         """Ask to be told of a peer, or no more. Does nothing on a connection that ended."""
-        if not self.closed.done():
-            self._send(watch)
+        self._messages.send(watch)
 
     async def ping(self, timeout: float) -> float:
         """Return the round-trip time to the relay in seconds.
@@ -226,36 +180,28 @@ class ControlConnection:
             RoamRelayError: the connection ended first.
         """
         self._check_open()
-        number = self._next_request
-        self._next_request = (number + 1) % 2**32
-        future: asyncio.Future[Pong] = self._loop.create_future()
-        self._pongs[number] = future
-        began = self._loop.time()
-        self._send(Ping(number))
-        try:
-            async with asyncio.timeout(timeout):
-                await future
-                return self._loop.time() - began
-        except TimeoutError:
-            raise RequestTimeout("the relay did not answer a ping") from None
-        finally:
-            del self._pongs[number]
+        with self._pongs.expect() as (number, pong):
+            began = self._loop.time()
+            self._messages.send(Ping(number))
+            await _in_time(pong, timeout, "the relay did not answer a ping")
+            return self._loop.time() - began
 
-    async def keep_alive(self) -> None:
+    async def keep_alive(self) -> RoamRelayError:
         """Ping whenever the relay was silent for a heartbeat; end the connection after two.
 
-        Returns when the connection has ended.
+        Returns when the connection has ended: what has ended it.
         """
-        assert self.registration is not None
-        heartbeat = self.registration.heartbeat
-        while not self.closed.done():
-            silent = self._loop.time() - self._heard
+        messages = self._messages
+        while not messages.is_closed:
+            heartbeat = _within_bounds(self.registration.heartbeat)
+            silent = self._loop.time() - messages.heard
             if silent >= 2 * heartbeat:
                 self._end(RelayUnavailable("the relay is silent", code=Code.HEARTBEAT_TIMEOUT))
-                return
+                break
             if silent >= heartbeat:
-                self._send(Ping(0))
-            await asyncio.wait({self.closed}, timeout=heartbeat / 2)
+                messages.send(Ping(0))
+            await asyncio.wait({messages.closed}, timeout=heartbeat / 2)
+        return messages.closed.result()
 
     def drop(self, reason: str) -> None:
         """End the connection at once: it leads nowhere any more."""
@@ -263,131 +209,77 @@ class ControlConnection:
 
     def close(self) -> None:
         """End the connection; what was written still leaves."""
-        if not self.closed.done():
-            self._flush()
-            self._finish(ConnectionClosed("closed here"))
-            self._stream.close()
+        self._messages.close()
 
-    # -- the stream's side ----------------------------------------------------------------------
+    # -- what the relay says --------------------------------------------------------------------
 
-    def stream_data(self, data: bytes) -> None:
-        if self.closed.done():
-            return
-        self._heard = self._loop.time()
-        try:
-            for message in self._decoder.receive(data):
-                self._dispatch(message)
-        except ProtocolViolation as violation:
-            self._send(Error(violation.code or Code.BAD_MESSAGE, violation.reason[:512]))
-            self._flush()
-            self._end(RelayUnavailable(f"the relay broke the protocol: {violation}"))
-
-    def stream_writable(self) -> None:
-        self._flush()
-
-    def stream_lost(self, reason: str) -> None:
-        self._finish(
-            self._error or RelayUnavailable(f"the connection to the relay ended: {reason}")
-        )
-
-    # -- inside ---------------------------------------------------------------------------------
-
-    def _dispatch(self, message: Message | UnknownType) -> None:
+    def receive(self, message: Message) -> None:
+        """Take a message."""
         match message:
-            case ServiceResponse() | DnsKeyResponse():
-                future = self._pending.get(message.request)
-                if future is not None and not future.done():
-                    future.set_result(message)
+            case ServiceResponse():
+                self._responses.answer(message.request, message)
+            case DnsKeyResponse():
+                self._dns_keys.answer(message.request, message)
             case ServiceRequestFrom():
-                self._on_request(self, message)
+                self._asked(message)
             case PeerEvent():
-                self._on_peer_event(message)
-            case Ping():
-                self._send(Pong(message.ping))
+                tell_safely(self._tell, PeerChanged(message))
             case Pong():
-                pong = self._pongs.get(message.ping)
-                if pong is not None and not pong.done():
-                    pong.set_result(message)
-            case Challenge():
-                if not self._challenge.done():
-                    self._challenge.set_result(message)
+                self._pongs.answer(message.ping, message)
             case Registered():
-                first = not self._registered.done()
                 self.registration = message
-                waiter = self._registered if first else self._updates.get(message.seq)
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(message)
+                self._updates.answer(message.seq, message)
             case Restarting():
                 self.restarting = message
             case Error():
                 self._receive_error(message)
-            case UnknownType():
-                pass  # A newer relay may say what we do not know.
-            case Message():
-                raise ProtocolViolation("a message that only peers send")
+            case Challenge():
+                pass  # It has been answered.
             case _:
-                assert_never(message)
+                raise ProtocolViolation("a message that only peers send")
+
+    def ended(self, error: RoamRelayError) -> None:
+        """Tell everybody that waits."""
+        self._responses.fail(error)
+        self._dns_keys.fail(error)
+        self._updates.fail(error)
+        self._pongs.fail(error)
+
+    def _asked(self, request: ServiceRequestFrom) -> None:
+        self._unanswered.arrived(request.request)
+        if not tell_safely(self._tell, RequestArrived(self, request)):
+            reason = "the other side has failed"
+            self.answer(ServiceAnswer(request.request, Verdict.REFUSED, reason, code=Code.INTERNAL))
 
     def _receive_error(self, message: Error) -> None:
         error = RelayUnavailable(message.reason, code=message.code)
-        if message.code is Code.STALE_SEQUENCE and self._registered.done():
-            for waiter in self._updates.values():
-                if not waiter.done():
-                    waiter.set_exception(error)
+        if message.code is Code.STALE_SEQUENCE:
+            self._updates.fail(error)
         elif message.code not in (Code.UNKNOWN_TYPE, Code.UNKNOWN_REQUEST):
             # The relay closes the connection behind it.
-            self._error = error
+            self._messages.announce(error)
 
-    def _check_relay(self, challenge: Challenge) -> None:
-        verify(
-            challenge.guid,
-            challenge.signature,
-            CONTEXT_CHALLENGE,
-            self._identity.public_key,
-            self._nonce,
-            challenge.nonce,
-        )
-        if self._expected_relay is not None and challenge.guid != self._expected_relay:
-            raise WrongIdentity(self._expected_relay, challenge.guid, "the relay")
-        self.relay_guid = challenge.guid
+    # -- inside ---------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
-        if self.closed.done():
-            raise self.closed.result()
-
-    def _send(self, message: Message) -> None:
-        # The messages of one turn of the loop leave in one write.
-        data = encode(message)
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out.append(data)
-        self._out_bytes += len(data)
-        if self._out_bytes > _OUTBOX_LIMIT:
-            self._end(RelayUnavailable("the relay does not read", code=Code.SLOW_CONSUMER))
-
-    def _flush(self) -> None:
-        if self._out and not self._stream.paused:
-            data = b"".join(self._out)
-            self._out.clear()
-            self._out_bytes = 0
-            self._stream.write(data)
+        if self.is_closed:
+            raise self._messages.closed.result()
 
     def _end(self, error: RoamRelayError) -> None:
-        self._finish(error)
-        self._stream.abort()
+        self._messages.end(error)
 
-    def _finish(self, error: RoamRelayError) -> None:
-        if self.closed.done():
-            return
-        self.closed.set_result(error)
-        waiters: list[asyncio.Future[Any]] = [
-            self._challenge,
-            self._registered,
-            *self._pending.values(),
-            *self._updates.values(),
-            *self._pongs.values(),
-        ]
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_exception(error)
-                waiter.exception()  # Nobody may be waiting; then it is not an error unseen.
+
+_NO_ANSWER = "the relay did not answer the request"
+
+
+def _within_bounds(heartbeat: float) -> float:
+    # In this order, what is no number (NaN) becomes the shortest too.
+    return max(_SHORTEST_HEARTBEAT, min(heartbeat, _LONGEST_HEARTBEAT))
+
+
+async def _in_time(answer: "asyncio.Future[_T]", timeout: float, otherwise: str) -> _T:
+    try:
+        async with asyncio.timeout(timeout):
+            return await answer
+    except TimeoutError:
+        raise RequestTimeout(otherwise) from None

@@ -9,7 +9,6 @@ from peers.control.connection import ControlConnection
 from protocol.dns_records import key_file_text, parse_zone, peer_name
 from protocol.errors import error_for
 from protocol.identity import CONTEXT_DNS_KEY, Identity, public_key_of
-from protocol.messages import DnsKeyRequest
 from protocol.sealing import Receiver
 
 __all__ = ["DdnsKey", "fetch_key"]
@@ -52,9 +51,7 @@ async def fetch_key(identity: Identity, connection: ControlConnection, timeout: 
     receiver = Receiver()
     relay_key = public_key_of(connection.relay_guid)
     signature = identity.sign(CONTEXT_DNS_KEY, relay_key, receiver.public)
-    response = await connection.dns_key(
-        lambda number: DnsKeyRequest(number, receiver.public, signature), timeout
-    )
+    response = await connection.dns_key(receiver.public, signature, timeout)
     if response.code is not None:
         raise error_for(response.code, response.reason)
     secret = receiver.open(response.sealed, CONTEXT_DNS_KEY + relay_key + identity.public_key)

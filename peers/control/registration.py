@@ -1,32 +1,45 @@
 """The registration of one peer with one relay, over as many flows as it has ways into the network.
 
 The newest flow is primary; the others are warm standby. What one does not answer within a second is
-asked over the next one too. The flows themselves are in peers/flow.py.
+asked over the next one too. The flows themselves are in `peers.control.flow`.
 """
 
 import asyncio
 import ssl
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, TypeVar, assert_never
 
 from peers.config import HostPort, PeerConfig, log
-from peers.control.connection import ControlConnection
-from peers.control.flow import Flow
-from peers.control.relay_address import RelayLocation
-from peers.tasks import Spawn, race
-from peers.transport import RelayAddress
-from protocol.errors import Code, PathFailed, RelayUnavailable, RoamRelayError
-from protocol.identity import Identity
-from protocol.messages import (
-    LocationRecord,
-    PeerEvent,
-    ServiceRequestFrom,
-    ServiceRequestTo,
-    ServiceResponse,
-    Watch,
+from peers.control.account import Account, KnownRelay
+from peers.control.attempt import Home
+from peers.control.connection import ControlConnection, ControlEvent, PeerChanged, RequestArrived
+from peers.control.flow import Awaited, Flow, FlowDown, FlowEvent, FlowUp
+from peers.control.handshake import Records
+from peers.control.relay_address import RelayAddresses
+from peers.control.tell import tell_safely
+from peers.tasks import Tasks, Waiters, race
+from protocol.errors import (
+    Code,
+    ConnectionClosed,
+    PathFailed,
+    RelayUnavailable,
+    RoamRelayError,
+    error_for,
 )
+from protocol.messages import ServiceRequestTo, ServiceResponse, Watch
 
-__all__ = ["MAX_FLOWS", "Registration"]
+__all__ = [
+    "MAX_FLOWS",
+    "Answered",
+    "PrimaryChanged",
+    "Registration",
+    "RegistrationEnded",
+    "RegistrationEvent",
+    "StandbyLost",
+]
 
 _T = TypeVar("_T")
 MAX_FLOWS = 4
@@ -37,65 +50,82 @@ _PING_TIMEOUT = 2.0
 """Seconds in which a flow must answer after the network changed."""
 
 
-class Registration:
-    """Keeps one peer registered.
+@dataclass(frozen=True, slots=True)
+class PrimaryChanged:
+    """Another connection has become the primary one: what the relay keeps for one connection, as
+    watches, must be said anew."""
 
-    `make_record` returns the location record of now; each call must return a higher `seq`. It is
-    given the source address of the connection that it is for. `on_primary` is called whenever
-    another connection has become the primary one.
+    connection: ControlConnection
+
+
+@dataclass(frozen=True, slots=True)
+class StandbyLost:
+    """A connection that was not the primary one has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationEnded:
+    """The registration will not come back: no attempt can mend this."""
+
+    error: RoamRelayError
+
+
+RegistrationEvent: TypeAlias = PrimaryChanged | StandbyLost | RegistrationEnded | ControlEvent
+
+
+class Answered(NamedTuple):
+    """A service request that the other side has accepted, and the connection that says so."""
+
+    connection: ControlConnection
+    response: ServiceResponse
+
+
+class Registration:
+    """Keeps one peer registered, from the first `set_sources` to `close`.
+
+    `tell` gets its news, and those of its connections. It must not block; what it raises is logged,
+    and that one event is lost.
     """
 
     def __init__(
         self,
-        identity: Identity,
-        instance: bytes,
+        account: Account,
         config: PeerConfig,
-        *,
-        make_record: Callable[[str], LocationRecord],
-        on_request: Callable[[ControlConnection, ServiceRequestFrom], None],
-        on_peer_event: Callable[[PeerEvent], None],
-        on_primary: Callable[[], None],
-        on_final: Callable[[], None],
-        is_urgent: Callable[[], bool],
-        spawn: Spawn,
+        records: Records,
+        tell: Callable[[RegistrationEvent], None],
     ) -> None:
-        context = None
-        if config.relay_ca is not None:
-            try:
-                context = ssl.create_default_context(cafile=config.relay_ca)
-            except OSError as error:
-                raise RelayUnavailable(f"cannot use {config.relay_ca}: {error}") from None
-        nameservers = config.ddns.nameservers if config.ddns else ()
-        self.where = (
-            RelayLocation(
-                config.relay,
-                ssl_context=context,
-                nameservers=[HostPort.parse(text) for text in nameservers],
-                timeout=config.connect_timeout,
-            )
+        """Prepare it; nothing is connected yet. Needs a running loop.
+
+        Raises:
+            RelayUnavailable: the relay's URL or the file of its certificates cannot be used.
+        """
+        self._tasks = Tasks()
+        self._config = config
+        self._records = records
+        self._tell = tell
+        self._awaited = Awaited()
+        self._home = (
+            Home(account, _relay(config.relay, config), config, records, self._tasks)
             if config.relay is not None
             else None
         )
-        self.instance = instance
-        self._identity = identity
-        self._config = config
-        self.make_record = make_record
-        self.on_request = on_request
-        self.on_peer_event = on_peer_event
-        self._on_primary = on_primary
-        self._on_final = on_final
-        self._is_urgent = is_urgent
-        self._spawn = spawn
         self._flows: list[Flow] = []
         """Newest registered last."""
-        self.last_relay: tuple[RelayAddress, str] | None = None
-        """Where this peer was registered last, and the GUID of that relay."""
-        self._changed = asyncio.Event()
+        self._told: list[ControlConnection] = []
+        """The connections, the primary first, as they were told last."""
+        self.last_relay: KnownRelay | None = None
+        """Where this peer was registered last; None while it never was."""
+        self._waiters = Waiters(asyncio.get_running_loop())
         self.failure: RoamRelayError | None = None
         """Why nothing is registered now."""
-        self._final = self.where is None
-        if self._final:
+        self._is_over = self._home is None
+        if self._home is None:
             self.failure = RelayUnavailable("no relay is configured: give relay='http://HOST:PORT'")
+
+    @property
+    def relay_host(self) -> str:
+        """The relay's host, as far as it is known; empty where it is not."""
+        return self._home.relay.host if self._home is not None else ""
 
     @property
     def current(self) -> ControlConnection | None:
@@ -106,53 +136,45 @@ class Registration:
     @property
     def connections(self) -> list[ControlConnection]:
         """The registered connections, the primary first."""
-        return [
-            flow.connection
-            for flow in reversed(self._flows)
-            if flow.connection is not None and flow.is_live
-        ]
+        flows = reversed(self._flows)
+        return [connection for flow in flows if (connection := flow.connection) is not None]
 
     @property
     def routed_host(self) -> str | None:
         """The address that the routes have chosen for us; None where they lead nowhere now."""
         for flow in self._flows:
-            if flow.source is None and flow.connection is not None and flow.is_live:
-                return flow.connection.local_host
+            if flow.source is None and (connection := flow.connection) is not None:
+                return connection.local_host
         return None
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """The addresses that the relay has seen this peer's connections come from."""
+        told = (connection.registration.observed_host for connection in self.connections)
+        return tuple(dict.fromkeys(told))
 
     def set_sources(self, sources: Sequence[str | None]) -> None:
         """Keep one flow for each of these local addresses, up to `MAX_FLOWS`, and no other."""
+        if self._is_over or self._home is None:
+            return
         wanted = list(dict.fromkeys(sources))[:MAX_FLOWS]
         for flow in [flow for flow in self._flows if flow.source not in wanted]:
             self._flows.remove(flow)
             flow.stop()
         for source in wanted:
-            if (
-                self._final
-                or self.where is None
-                or any(flow.source == source for flow in self._flows)
-            ):
+            if any(flow.source == source for flow in self._flows):
                 continue
             taken = {flow.number for flow in self._flows}
             number = next(number for number in range(MAX_FLOWS) if number not in taken)
-            flow = Flow(
-                number,
-                source,
-                identity=self._identity,
-                instance=self.instance,
-                where=self.where,
-                config=self._config,
-                owner=self,
-                spawn=self._spawn,
-            )
+            flow = Flow(number, source, self._home, self._awaited, self._flow_event)
             self._flows.insert(0, flow)
-            self._spawn(flow.run())
+            flow.begin()
+        self._tell_changes()
 
-    @property
-    def observed(self) -> tuple[str, ...]:
-        """The addresses that the relay has seen this peer's connections come from."""
-        told = (connection.registration for connection in self.connections)
-        return tuple(dict.fromkeys(one.observed_host for one in told if one is not None))
+    def awaited(self) -> AbstractContextManager[None]:
+        """Wait for the relay inside: while anybody does, a relay that has gone without a word is
+        sought sooner. `connection` hurries besides."""
+        return self._awaited.waiting()
 
     async def connection(self, timeout: float) -> ControlConnection:
         """Return the primary connection; wait for it where there is none yet.
@@ -165,46 +187,53 @@ class Registration:
             self.hurry()
         try:
             async with asyncio.timeout(timeout):
-                while (current := self.current) is None and not self._final:
-                    self._changed.clear()
-                    await self._changed.wait()
+                while (current := self.current) is None and not self._is_over:
+                    await self._waiters.wait()
         except TimeoutError:
             reason = f": {self.failure}" if self.failure else ""
             raise RelayUnavailable(
-                f"not registered with {self.where} within {timeout:g} s{reason}",
+                f"not registered with {self._relay_name} within {timeout:g} s{reason}",
                 code=self.failure.code if self.failure else None,
             ) from None
         if current is None:
             raise self.failure or RelayUnavailable("closed")
         return current
 
-    async def request(
-        self, make: Callable[[int], ServiceRequestTo], timeout: float
-    ) -> tuple[ControlConnection, ServiceResponse]:
-        """Send a service request; return its response and the connection that it came on.
+    async def ask(self, request: ServiceRequestTo, patience: float) -> Answered:
+        """Send a service request and wait for what the other side says. Its number is set here.
 
         Raises:
-            RelayUnavailable: there is no connection within `timeout` seconds.
+            RelayUnavailable: there is no connection within `patience` seconds, or it has ended.
             RequestTimeout: the relay did not answer.
+            RoamRelayError: what the relay or the other peer said.
         """
-        await self.connection(timeout)
+        await self.connection(patience)
 
-        async def ask(connection: ControlConnection) -> tuple[ControlConnection, ServiceResponse]:
-            return connection, await connection.request(make)
+        async def over(connection: ControlConnection) -> Answered:
+            return Answered(connection, await connection.request(request))
 
-        return await self._over_flows(ask)
+        answered = await self._over_flows(over)
+        response = answered.response
+        if response.code is not None:
+            raise error_for(
+                response.code,
+                response.reason,
+                last_seen=response.last_seen,
+                retry_after=response.retry_after,
+            )
+        return answered
 
     async def publish(self) -> None:
         """Register the record anew. Where nothing is connected, the next connection will.
 
         Raises:
-            RoamRelayError: the relay refused it.
+            RoamRelayError: the relay refused it, or did not confirm it in time.
         """
         if self.current is None:
             return
 
         async def update(connection: ControlConnection) -> None:
-            record = self.make_record(connection.local_host)
+            record = self._records.record(connection.local_host)
             try:
                 await connection.update(record, self._config.connect_timeout)
             except RelayUnavailable as error:
@@ -216,17 +245,17 @@ class Registration:
 
     def watch(self, watch: Watch) -> None:
         """Ask the relay to tell of a peer, over the primary flow; without one, nothing happens."""
-        if self.current is not None:
-            self.current.watch(watch)
+        if (current := self.current) is not None:
+            current.watch(watch)
 
     def hurry(self) -> None:
         """Cut all waits short."""
-        for flow in self._flows:
+        for flow in list(self._flows):
             flow.hurry()
 
     def network_changed(self, gone: Collection[str]) -> None:
         """Drop what came from an address that is gone, and make every other flow prove itself."""
-        for flow in self._flows:
+        for flow in list(self._flows):
             connection = flow.connection
             if connection is not None and connection.local_host in gone:
                 flow.drop(f"its local address {connection.local_host} is gone")
@@ -234,51 +263,100 @@ class Registration:
                 flow.check(_PING_TIMEOUT)
                 flow.hurry()
 
-    def close(self) -> None:
-        """End every connection and do not come back."""
-        self._final = True
-        for flow in self._flows:
-            flow.stop()
-        self._flows.clear()
-        self._changed.set()
+    async def close(self) -> None:
+        """End every connection and do not come back; return when nothing runs any more.
 
-    # -- for the flows --------------------------------------------------------------------------
+        All has been ended even where the caller is cancelled meanwhile.
+        """
+        self._end()
+        await self._tasks.close()
 
-    @property
-    def is_urgent(self) -> bool:
-        return self._is_urgent()
+    # -- the flows' side ------------------------------------------------------------------------
 
-    def flow_up(self, flow: Flow) -> None:
-        if flow in self._flows:
-            self._flows.remove(flow)
-            self._flows.append(flow)
-            self.failure = None
-            if flow.connection is not None:
-                self.last_relay = flow.connection.address, flow.connection.relay_guid
-            self._changed.set()
-            self._on_primary()
+    def _flow_event(self, event: FlowEvent) -> None:
+        match event:
+            case FlowUp(flow, connection):
+                self._up(flow, connection)
+            case FlowDown(flow, error, final):
+                self._down(flow, error, final)
+            case RequestArrived() | PeerChanged():
+                self._tell(event)
+            case _:
+                assert_never(event)
 
-    def flow_down(self, flow: Flow, error: RoamRelayError, *, final: bool) -> None:
+    def _up(self, flow: Flow, connection: ControlConnection) -> None:
         if flow not in self._flows:
             return
-        if self.current is None or final:
-            self.failure = error
+        self._flows.remove(flow)
+        self._flows.append(flow)
+        self.failure = None
+        self.last_relay = connection.relay
+        self._waiters.wake()
+        self._tell_changes()
+
+    def _down(self, flow: Flow, error: RoamRelayError, final: bool) -> None:
+        if flow not in self._flows:
+            return
         if final:
-            log.error("registration ended", relay=str(self.where), reason=error.reason)
-            self.close()
-            self._on_final()
-        else:
-            log.warning("not registered", relay=str(self.where), reason=error.reason)
-            if self.current is not None:
-                self._on_primary()
-        self._changed.set()
+            log.error("registration ended", relay=self._relay_name, reason=error.reason)
+            self.failure = error
+            self._end()
+            tell_safely(self._tell, RegistrationEnded(error))
+            return
+        log.warning("not registered", relay=self._relay_name, reason=error.reason)
+        if self.current is None:
+            self.failure = error
+        self._waiters.wake()
+        self._tell_changes()
+
+    def _tell_changes(self) -> None:
+        before, self._told = self._told, self.connections
+        if self._told and self._told[:1] != before[:1]:
+            tell_safely(self._tell, PrimaryChanged(self._told[0]))
+        elif self._told and len(self._told) < len(before):
+            tell_safely(self._tell, StandbyLost())
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    @property
+    def _relay_name(self) -> str:
+        return str(self._home.relay) if self._home is not None else ""
+
+    def _end(self) -> None:
+        self._is_over = True
+        flows, self._flows = self._flows, []
+        for flow in flows:
+            flow.stop()
+        self._waiters.wake()
 
     async def _over_flows(self, work: Callable[[ControlConnection], Coroutine[Any, Any, _T]]) -> _T:
         """Do it over the primary flow, and over the next one too when that takes long or fails."""
-        ways = [lambda connection=connection: work(connection) for connection in self.connections]
-        if len(ways) == 1:
-            return await ways[0]()
+        ways = [partial(work, connection) for connection in self.connections]
         try:
+            if len(ways) == 1:
+                return await ways[0]()
             return await race(ways, stagger=_PATIENCE, discard=lambda result: None)
         except PathFailed as error:
             raise RelayUnavailable(error.reason) from None
+        except ConnectionClosed:
+            if self._is_over:
+                raise
+            # This flow alone was given up, for one from another address.
+            raise RelayUnavailable("the connection to the relay was closed here") from None
+
+
+def _relay(url: str, config: PeerConfig) -> RelayAddresses:
+    context = None
+    if config.relay_ca is not None:
+        try:
+            context = ssl.create_default_context(cafile=config.relay_ca)
+        except OSError as error:
+            raise RelayUnavailable(f"cannot use {config.relay_ca}: {error}") from None
+    return RelayAddresses(
+        url,
+        ssl_context=context,
+        nameservers=[
+            HostPort.parse(text) for text in (config.ddns.nameservers if config.ddns else ())
+        ],
+        timeout=config.connect_timeout,
+    )

@@ -21,13 +21,13 @@ from protocol.errors import (
     RelayUnavailable,
 )
 
-__all__ = ["RelayLocation"]
+__all__ = ["RelayAddresses"]
 
 _MAX_ADDRESSES = 8
 """Addresses that one attempt tries."""
 
 
-class RelayLocation:
+class RelayAddresses:
     """Raises `RelayUnavailable` where the text is neither a URL nor a domain."""
 
     def __init__(
@@ -66,7 +66,7 @@ class RelayLocation:
     def __str__(self) -> str:
         return self._text if self._domain else str(self._last[0])
 
-    async def addresses(self) -> tuple[RelayAddress, ...]:
+    async def find(self) -> tuple[RelayAddress, ...]:
         """Return where to try, in order. A domain is asked for anew each time; what it said last
         is used while no name server answers.
 

@@ -98,11 +98,6 @@ class Roaming:
         """The sessions that are not over."""
         return list(self._live.values())
 
-    @property
-    def pathless(self) -> bool:
-        """Whether any session looks for a path now."""
-        return bool(self._searches)
-
     def find(self, session_id: bytes) -> Session | None:
         """Return a session that can be resumed: a live one, or one that has just closed."""
         session = self._live.get(session_id)
@@ -248,7 +243,8 @@ class Roaming:
     ) -> None:
         session = search.session
         try:
-            await work(search)
+            with self._dialer.awaiting_relay():
+                await work(search)
         except RoamRelayError as error:
             if not search.done.done():
                 search.done.set_exception(error)

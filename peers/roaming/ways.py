@@ -4,6 +4,7 @@ What to try when, and again, is decided in peers/roaming.py.
 """
 
 import base64
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from peers.choice import Candidate, RoundTrips
@@ -17,7 +18,7 @@ from peers.session import Session
 from peers.tasks import Spawn
 from peers.transport import RelayAddress, Stream, open_upgraded
 from protocol.endpoint import SignedEntry
-from protocol.errors import Code, PathFailed, RelayUnavailable, RoamRelayError, error_for
+from protocol.errors import Code, PathFailed, RelayUnavailable, RoamRelayError
 from protocol.identity import CONTEXT_PLANE, Identity, public_key_of
 from protocol.messages import (
     Mode,
@@ -110,20 +111,14 @@ class Dialer:
             RoamRelayError: what the relay or the other peer said, or that there is no relay.
         """
         timeout = min(timeout, 60.0)
-        connection, response = await self._registration.request(
-            lambda number: ServiceRequestTo(
-                number, guid, service, mode, session_id, entries, timeout, resume
-            ),
+        return await self._registration.ask(
+            ServiceRequestTo(0, guid, service, mode, session_id, entries, timeout, resume),
             min(timeout, _OTHER_WAY) if self._config.ddns is not None else timeout,
         )
-        if response.code is not None:
-            raise error_for(
-                response.code,
-                response.reason,
-                last_seen=response.last_seen,
-                retry_after=response.retry_after,
-            )
-        return connection, response
+
+    def awaiting_relay(self) -> AbstractContextManager[None]:
+        """Wait for the relay inside, among others: its return is urgent then."""
+        return self._registration.awaited()
 
     async def prove(self, guid: str, candidate: Candidate) -> Proven:
         """Make a direct path to a candidate, say nothing on it, and keep its round trip.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from peers import DdnsConfig, Identity, NameServerUnavailable, RelayUnavailable, UnknownPeer
 from peers.config.host_port import HostPort
-from peers.control.relay_address import RelayLocation, in_srv_order
+from peers.control.relay_address import RelayAddresses, in_srv_order
 from peers.dns.client import ask
 from peers.dns.lookup import NameLookup, find_primary
 from protocol.dns_records import entry_text, service_name
@@ -234,8 +234,8 @@ async def test_a_relay_is_found_by_its_domain_and_remembered() -> None:
         ]
 
     async with fake(relays) as (server, protocol):
-        where = RelayLocation("dns+https:Example.org", nameservers=[server], timeout=0.3)
-        found = await where.addresses()
+        where = RelayAddresses("dns+https:Example.org", nameservers=[server], timeout=0.3)
+        found = await where.find()
         assert [str(one) for one in found] == [
             "https://[2001:db8::1]:8441",
             "https://192.0.2.1:8441",
@@ -244,14 +244,14 @@ async def test_a_relay_is_found_by_its_domain_and_remembered() -> None:
         ]
         assert {one.certificate_name for one in found} == {"example.org"}
         protocol.answer = lambda query: []
-        assert await where.addresses() == found
+        assert await where.find() == found
         with pytest.raises(RelayUnavailable, match="cannot find the relay"):
-            await RelayLocation("dns:example.org", nameservers=[server], timeout=0.3).addresses()
+            await RelayAddresses("dns:example.org", nameservers=[server], timeout=0.3).find()
         protocol.answer = good
         with pytest.raises(RelayUnavailable, match="names no relay"):
-            await RelayLocation("dns:example.org", nameservers=[server], timeout=2).addresses()
+            await RelayAddresses("dns:example.org", nameservers=[server], timeout=2).find()
     with pytest.raises(RelayUnavailable, match="not a relay"):
-        RelayLocation("dns:a b")
+        RelayAddresses("dns:a b")
 
 
 def test_srv_records_are_tried_by_priority_and_weight() -> None:

@@ -407,7 +407,7 @@ async def test_flows_from_every_address_and_one_that_fails(relay: RelayServer) -
         sources = {connection.local_host for connection in alice._registration.connections}
         assert sources == set(a)
         primary = alice._registration.connections[0]
-        stream = primary._stream
+        stream = primary._messages.stream
         # The primary flow goes silent: requests are still answered, over the next one.
         stream.transport.pause_reading()  # type: ignore[attr-defined]
         stream.write = lambda data: None  # type: ignore[method-assign]

@@ -1,0 +1,42 @@
+"""Who registers, and on which line to the relay: values that travel together."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from peers.transport import RelayAddress
+from protocol.identity import Identity
+
+__all__ = ["Account", "KnownRelay", "Line"]
+
+AGENT = "roam-relay/0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who registers."""
+
+    identity: Identity
+    instance: bytes
+    """Tells this process from another one with the same key."""
+    agent: str = AGENT
+    """The software, as the relay's log may show it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One connection of a peer: where it leads, and where it comes from."""
+
+    address: RelayAddress
+    source: str | None = None
+    """The local address that is asked for; None leaves it to the routes."""
+    flow: int = 0
+    """Its number among the peer's connections."""
+    expected_relay: str | None = None
+    """The relay's GUID where only that relay will do."""
+
+
+class KnownRelay(NamedTuple):
+    """A relay that has proven who it is."""
+
+    address: RelayAddress
+    guid: str

@@ -1,0 +1,176 @@
+"""How a connection begins: hello and challenge, register and registered.
+
+Each step waits for one message; what stands between them is a phase of its own, so that a
+connection that is there has everything that a connection has.
+"""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from peers.control.account import Account, KnownRelay, Line
+from peers.control.connection import ControlConnection, Tell
+from peers.control.message_stream import MessageStream
+from peers.transport import Stream
+from protocol.codec import encode_location
+from protocol.errors import (
+    Code,
+    ProtocolViolation,
+    RelayUnavailable,
+    RoamRelayError,
+    WrongIdentity,
+)
+from protocol.identity import CONTEXT_CHALLENGE, CONTEXT_REGISTER, public_key_of, verify
+from protocol.messages import (
+    Challenge,
+    Error,
+    Hello,
+    LocationRecord,
+    Message,
+    Register,
+    Registered,
+)
+
+__all__ = ["Handshake", "Records"]
+
+_T = TypeVar("_T")
+
+
+class Records(Protocol):
+    """Who writes this peer's location records."""
+
+    def record(self, local_host: str) -> LocationRecord:
+        """Return the record of now, under a higher `seq` than any before; `local_host` is the
+        source address of the connection that it is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """Makes registered connections. `tell` gets their news, from the first message on."""
+
+    account: Account
+    line: Line
+    tell: Tell
+
+    async def register(self, stream: Stream, records: Records, timeout: float) -> ControlConnection:
+        """Shake hands on a stream and register. The stream is dropped where that fails.
+
+        Raises:
+            RelayUnavailable: the relay refused (see `code`), hung up or did not answer in time.
+            WrongIdentity: the relay is not the one that was expected.
+            ProtocolViolation: the relay has not proven who it is.
+        """
+        try:
+            messages = MessageStream(stream)
+            record = records.record(messages.local_host)
+            async with asyncio.timeout(timeout):
+                return await self._register(messages, record)
+        except TimeoutError:
+            stream.abort()
+            raise RelayUnavailable(
+                f"the relay did not finish the handshake in {timeout:g} s"
+            ) from None
+        except BaseException:
+            stream.abort()
+            raise
+
+    async def _register(self, messages: MessageStream, record: LocationRecord) -> ControlConnection:
+        identity, instance = self.account.identity, self.account.instance
+        nonce = os.urandom(32)
+        challenged = _Challenged(messages)
+        messages.begin(challenged)
+        messages.send(
+            Hello(identity.guid, instance, nonce, flow=self.line.flow, agent=self.account.agent)
+        )
+        challenge = await challenged.result()
+        self._check(challenge, nonce)
+        confirmed = _Confirmed(messages, self, KnownRelay(self.line.address, challenge.guid))
+        messages.reader = confirmed
+        location = encode_location(record)
+        signature = identity.sign(
+            CONTEXT_REGISTER,
+            public_key_of(challenge.guid),
+            challenge.nonce,
+            identity.public_key,
+            instance,
+            location,
+        )
+        messages.send(Register(location, signature))
+        return await confirmed.result()
+
+    def _check(self, challenge: Challenge, nonce: bytes) -> None:
+        verify(
+            challenge.guid,
+            challenge.signature,
+            CONTEXT_CHALLENGE,
+            self.account.identity.public_key,
+            nonce,
+            challenge.nonce,
+        )
+        expected = self.line.expected_relay
+        if expected is not None and challenge.guid != expected:
+            raise WrongIdentity(expected, challenge.guid, "the relay")
+
+
+class _Phase(Generic[_T]):
+    """Waits for the one message that ends it."""
+
+    def __init__(self, messages: MessageStream) -> None:
+        self._messages = messages
+        self._result: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+
+    async def result(self) -> _T:
+        """Return what the message brought. Its timeout is that of the whole handshake."""
+        if self._messages.is_closed and not self._result.done():
+            raise self._messages.closed.result()
+        return await self._result
+
+    def receive(self, message: Message) -> None:
+        match message:
+            case Registered():
+                raise ProtocolViolation(
+                    "registered before it was asked for", code=Code.UNEXPECTED_MESSAGE
+                )
+            case Error(Code.UNKNOWN_TYPE | Code.UNKNOWN_REQUEST):
+                pass
+            case Error():
+                # The relay closes the connection behind it.
+                self._messages.announce(RelayUnavailable(message.reason, code=message.code))
+            case _:
+                pass  # What concerns registered connections only.
+
+    def ended(self, error: RoamRelayError) -> None:
+        if not self._result.done():
+            self._result.set_exception(error)
+            self._result.exception()  # Who waited may have left.
+
+
+class _Challenged(_Phase[Challenge]):
+    def receive(self, message: Message) -> None:
+        if not isinstance(message, Challenge):
+            super().receive(message)
+        elif not self._result.done():
+            self._result.set_result(message)
+
+
+class _Confirmed(_Phase[ControlConnection]):
+    def __init__(self, messages: MessageStream, handshake: Handshake, relay: KnownRelay) -> None:
+        super().__init__(messages)
+        self._handshake = handshake
+        self._relay = relay
+
+    def receive(self, message: Message) -> None:
+        if not isinstance(message, Registered):
+            super().receive(message)
+        elif not self._result.done():
+            connection = ControlConnection(
+                self._messages,
+                self._relay,
+                self._handshake.line.source,
+                message,
+                self._handshake.tell,
+            )
+            # What stands behind it in the same packet is for the connection.
+            self._messages.reader = connection
+            self._result.set_result(connection)
