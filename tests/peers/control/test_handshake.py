@@ -1,0 +1,194 @@
+"""How a connection begins, step by step, and every way in which it does not."""
+
+import asyncio
+
+import pytest
+
+from peers.control.account import Line
+from peers.control.connection import RequestArrived
+from peers.control.handshake import Handshake
+from protocol.errors import Code, ProtocolViolation, RelayUnavailable, RoamRelayError, WrongIdentity
+from protocol.identity import CONTEXT_REGISTER, Identity, public_key_of, verify
+from protocol.messages import (
+    Error,
+    Hello,
+    LocationRecord,
+    Message,
+    Mode,
+    Ping,
+    Pong,
+    Register,
+    Registered,
+    ServiceRequestFrom,
+)
+from tests.peers.control.scripted import (
+    ACCOUNT,
+    CONFIRMED,
+    LINE,
+    PEER,
+    RELAY,
+    Events,
+    Seven,
+    Wire,
+    connected,
+)
+
+REQUEST = ServiceRequestFrom(5, RELAY.guid, "chat", Mode.P2P, b"s" * 16)
+
+
+def begin(
+    wire: Wire, line: Line = LINE, timeout: float = 5.0
+) -> "asyncio.Task[object]":
+    handshake = Handshake(ACCOUNT, line, Events())
+    return asyncio.create_task(handshake.register(wire, Seven(), timeout))
+
+
+async def test_a_connection_has_what_it_has() -> None:
+    wire, connection = await connected(Events())
+    assert connection.registration == CONFIRMED
+    assert connection.relay == (LINE.address, RELAY.guid)
+    assert (connection.local_host, connection.source) == ("192.0.2.1", "192.0.2.1")
+    assert not connection.is_closed
+    connection.close()
+    assert wire.closed
+
+
+async def test_the_peer_proves_itself_to_this_relay() -> None:
+    wire = Wire()
+    registering = begin(wire)
+    hello = await wire.next(Hello)
+    assert isinstance(hello, Hello)
+    assert (hello.guid, hello.instance, hello.flow) == (PEER.guid, bytes(16), 1)
+    wire.got.append(hello)
+    await wire.challenge()
+    register = await wire.next(Register)
+    assert isinstance(register, Register)
+    verify(
+        PEER.guid,
+        register.signature,
+        CONTEXT_REGISTER,
+        public_key_of(RELAY.guid),
+        b"n" * 32,
+        PEER.public_key,
+        bytes(16),
+        register.location,
+    )
+    wire.say(CONFIRMED)
+    await registering
+
+
+async def test_what_comes_in_the_packet_that_confirms_is_for_the_connection() -> None:
+    events = Events()
+    wire, connection = await connected(events, REQUEST, Ping(3))
+    assert events == [RequestArrived(connection, REQUEST)]
+    assert await wire.next(Pong) == Pong(3)
+
+
+async def test_pings_are_answered_before_it_is_registered() -> None:
+    wire = Wire()
+    registering = begin(wire)
+    await wire.challenge()
+    wire.say(Ping(9))
+    assert await wire.next(Pong) == Pong(9)
+    wire.say(CONFIRMED)
+    await registering
+
+
+@pytest.mark.parametrize("challenged", [False, True])
+@pytest.mark.parametrize(
+    ("said", "code", "match"),
+    [
+        (Error(Code.SUPERSEDED, "another"), Code.SUPERSEDED, "another"),
+        (Error(Code.UNKNOWN_TYPE, "what"), None, "hung"),
+        (None, None, "hung"),
+    ],
+)
+async def test_a_refusal_has_its_code_and_a_relay_that_hangs_up_has_none(
+    challenged: bool, said: Message | None, code: Code | None, match: str
+) -> None:
+    wire = Wire()
+    registering = begin(wire)
+    if challenged:
+        await wire.challenge()
+        await wire.next(Register)
+    else:
+        await wire.next(Hello)
+    if said is not None:
+        wire.say(said)
+    wire.hang_up("hung up")
+    with pytest.raises(RelayUnavailable, match=match) as refused:
+        await registering
+    assert refused.value.code is code
+    assert wire.aborted
+
+
+async def test_who_confirms_before_it_was_asked_breaks_the_protocol() -> None:
+    wire = Wire()
+    registering = begin(wire)
+    await wire.next(Hello)
+    wire.say(CONFIRMED)
+    with pytest.raises(RelayUnavailable, match="broke the protocol"):
+        await registering
+
+
+async def test_another_relay_than_the_expected_one() -> None:
+    wire = Wire()
+    other = Identity.from_seed(b"o" * 32)
+    registering = begin(wire, Line(LINE.address, expected_relay=other.guid))
+    await wire.challenge()
+    with pytest.raises(WrongIdentity):
+        await registering
+    assert wire.aborted
+
+
+async def test_a_relay_that_does_not_prove_itself() -> None:
+    wire = Wire()
+    registering = begin(wire)
+    hello = await wire.next(Hello)
+    assert isinstance(hello, Hello)
+    wire.got.append(Hello(RELAY.guid, hello.instance, hello.nonce))  # It signs for another peer.
+    await wire.challenge()
+    with pytest.raises(ProtocolViolation) as violation:
+        await registering
+    assert violation.value.code is Code.BAD_SIGNATURE
+    assert wire.aborted
+
+
+async def test_a_relay_that_says_nothing() -> None:
+    wire = Wire()
+    with pytest.raises(RelayUnavailable, match=r"handshake in 0\.05 s"):
+        await begin(wire, timeout=0.05)
+    assert wire.aborted
+
+
+@pytest.mark.parametrize("error", [KeyError("unthought of"), RoamRelayError("no port")])
+async def test_a_record_that_cannot_be_written_leaves_no_stream(error: Exception) -> None:
+    class Failing:
+        def record(self, local_host: str) -> LocationRecord:
+            raise error
+
+    wire = Wire()
+    with pytest.raises(type(error)):
+        await Handshake(ACCOUNT, LINE, Events()).register(wire, Failing(), 5.0)
+    assert wire.aborted
+
+
+@pytest.mark.parametrize("turns", range(1, 9))
+async def test_cancelled_at_any_moment_it_leaves_no_stream(turns: int) -> None:
+    wire = Wire()
+    registering = begin(wire)
+
+    async def relay() -> None:
+        await wire.challenge()
+        await wire.next(Register)
+        wire.say(Registered(7, "198.51.100.1", 1, 15.0, 120.0))
+
+    answering = asyncio.create_task(relay())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    registering.cancel()
+    await asyncio.wait({registering})
+    answering.cancel()
+    await asyncio.wait({answering})
+    assert wire.aborted is registering.cancelled()
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -1,0 +1,302 @@
+"""When a flow comes back: every state by every event, and every order of events."""
+
+import math
+from itertools import product
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peers.control.reconnect import (
+    RETURN_IDLE,
+    RETURN_URGENT,
+    SHORTEST_PAUSE,
+    TRANSITIONS,
+    Action,
+    Attempt,
+    AttemptFailed,
+    AttemptSucceeded,
+    Begin,
+    ConnectionEnded,
+    Event,
+    Hurry,
+    Reconnect,
+    Release,
+    Report,
+    State,
+    Stop,
+    TimePassed,
+    is_final,
+)
+from protocol.errors import Code, IdentityError, RelayUnavailable, RoamRelayError, WrongIdentity
+from protocol.messages import Restarting
+
+LOST = RelayUnavailable("hung up")
+LATE = RelayUnavailable("newer is known", code=Code.STALE_SEQUENCE)
+FINAL = RelayUnavailable("another program", code=Code.SUPERSEDED)
+ERRORS = [
+    LOST,
+    LATE,
+    FINAL,
+    RelayUnavailable("soon", code=Code.RESTARTING),
+    RelayUnavailable("full", code=Code.LIMIT_EXCEEDED),
+    WrongIdentity("a", "b", "the relay"),
+]
+EVENTS: list[Event] = [
+    Begin(),
+    AttemptFailed(LOST),
+    AttemptSucceeded(),
+    ConnectionEnded(LOST),
+    Hurry(),
+    Stop(),
+    TimePassed(),
+]
+
+# The table is written out a second time: what each event leads to with an error that is not final,
+# and nobody in a hurry. The time of `TimePassed` is the one that was asked for.
+EXPECTED = """
+            Begin   AttemptFailed  AttemptSucceeded  ConnectionEnded  Hurry       Stop   TimePassed
+idle        trying  -              -                 -                idle        ended  -
+trying      -       resting        registered        -                trying      ended  -
+registered  -       -              -                 resting          registered  ended  -
+resting     -       -              -                 -                resting     ended  waiting
+waiting     -       -              -                 -                trying      ended  trying
+ended       -       -              -                 -                ended       ended  -
+"""
+
+
+def expected() -> dict[tuple[State, str], State | None]:
+    head, *rows = (line.split() for line in EXPECTED.strip().splitlines())
+    return {
+        (State(row[0]), name): None if word == "-" else State(word)
+        for row in rows
+        for name, word in zip(head, row[1:], strict=True)
+    }
+
+
+def half() -> float:
+    return 0.5
+
+
+def brought_to(state: State) -> Reconnect:
+    """Return a machine in a state, at the time 0."""
+    machine = Reconnect(half)
+    ways: dict[State, list[Event]] = {
+        State.IDLE: [],
+        State.TRYING: [Begin()],
+        State.REGISTERED: [Begin(), AttemptSucceeded()],
+        State.RESTING: [Begin(), AttemptSucceeded(), ConnectionEnded(LOST)],
+        State.WAITING: [Begin(), AttemptSucceeded(), ConnectionEnded(LOST)],
+        State.ENDED: [Stop()],
+    }
+    for event in ways[state]:
+        machine.receive(event, -SHORTEST_PAUSE)
+    if state is State.WAITING:
+        machine.receive(TimePassed(), 0.0)
+    assert machine.state is state
+    return machine
+
+
+@pytest.mark.parametrize(("state", "event"), list(product(State, EVENTS)))
+def test_every_state_and_event(state: State, event: Event) -> None:
+    machine = brought_to(state)
+    after = expected()[state, type(event).__name__]
+    now = machine.next_timeout() or 0.0
+    if after is None:
+        assert type(event) not in TRANSITIONS[state]
+        with pytest.raises(RuntimeError, match=state.value):
+            machine.receive(event, now)
+        assert machine.state is state
+        return
+    actions = machine.receive(event, now)
+    assert machine.state is after
+    assert after in TRANSITIONS[state][type(event)]
+    assert (Attempt() in actions) is (after is State.TRYING and state is not State.TRYING)
+    assert (Release() in actions) is (
+        after is State.ENDED and state in (State.TRYING, State.REGISTERED)
+    )
+    assert (Report(LOST, final=False) in actions) is isinstance(
+        event, AttemptFailed | ConnectionEnded
+    )
+
+
+@pytest.mark.parametrize("code", [None, *Code])
+def test_final_is_what_the_code_says(code: Code | None) -> None:
+    error = RelayUnavailable("no", code=code)
+    assert is_final(error) is (code is not None and not code.is_retryable)
+
+
+def test_final_is_also_another_relay_and_what_is_no_identity() -> None:
+    assert is_final(WrongIdentity("a", "b", "the relay"))
+    assert is_final(IdentityError("not a GUID"))
+    assert not is_final(RoamRelayError("no"))
+
+
+@pytest.mark.parametrize("state", [State.TRYING, State.REGISTERED])
+def test_a_final_error_ends_it_and_is_told_as_such(state: State) -> None:
+    machine = brought_to(state)
+    event = AttemptFailed(FINAL) if state is State.TRYING else ConnectionEnded(FINAL)
+    assert machine.receive(event, 0.0) == [Report(FINAL, final=True)]
+    assert machine.state is State.ENDED
+    assert machine.next_timeout() is None
+
+
+@pytest.mark.parametrize(
+    ("event", "wait"),
+    [
+        (ConnectionEnded(LOST), RETURN_IDLE / 2),
+        (ConnectionEnded(LOST, urgent=True), RETURN_URGENT / 2),
+        (ConnectionEnded(LOST, Restarting(2.0, 3.0)), 3.5),
+        (ConnectionEnded(LOST, Restarting(2.0, 3.0), urgent=True), 3.5),
+        (ConnectionEnded(LOST, network_changed=True), 0.0),
+        (ConnectionEnded(LOST, Restarting(2.0, 3.0), network_changed=True), 0.0),
+        (ConnectionEnded(LATE), RETURN_IDLE / 2),
+    ],
+)
+def test_how_long_it_waits_after_a_connection(event: ConnectionEnded, wait: float) -> None:
+    assert waited(brought_to(State.REGISTERED), event) == pytest.approx(wait)
+
+
+def test_failures_wait_ever_longer_up_to_half_a_minute() -> None:
+    machine = brought_to(State.TRYING)
+    waits = [waited(machine, AttemptFailed(LOST)) for _ in range(9)]
+    assert waits == [0.75 * bound for bound in (0.5, 1, 2, 4, 8, 16, 30, 30, 30)]
+    machine.receive(AttemptSucceeded(), 0.0)
+    waited(machine, ConnectionEnded(LOST))
+    assert waited(machine, AttemptFailed(LOST)) == 0.75 * 0.5
+
+
+def test_who_was_only_late_tries_again_at_once_but_not_twice_running() -> None:
+    machine = brought_to(State.TRYING)
+    waits = [waited(machine, AttemptFailed(LATE)) for _ in range(4)]
+    assert waits == [0.0, 0.75 * 0.5, 0.0, 0.75 * 1.0]
+
+
+def test_a_hurry_cuts_every_wait_but_the_shortest_pause() -> None:
+    machine = brought_to(State.TRYING)
+    machine.receive(AttemptFailed(LOST), 0.0)
+    assert machine.receive(Hurry(), 0.01) == []
+    assert machine.next_timeout() == SHORTEST_PAUSE
+    assert machine.receive(TimePassed(), 0.04) == []
+    assert machine.receive(TimePassed(), SHORTEST_PAUSE) == [Attempt()]
+    # It counts for one wait.
+    machine.receive(AttemptFailed(LOST), 1.0)
+    machine.receive(TimePassed(), 1.0 + SHORTEST_PAUSE)
+    assert machine.state is State.WAITING
+    assert machine.receive(Hurry(), 1.1) == [Attempt()]
+
+
+@pytest.mark.parametrize("state", [State.TRYING, State.REGISTERED])
+def test_a_hurry_before_the_wait_counts_for_the_next_one(state: State) -> None:
+    machine = brought_to(state)
+    machine.receive(Hurry(), 0.0)
+    event = AttemptFailed(LOST) if state is State.TRYING else ConnectionEnded(LOST)
+    assert waited(machine, event) == pytest.approx(SHORTEST_PAUSE)
+
+
+def test_a_wait_below_the_shortest_pause_is_not_made_longer() -> None:
+    machine = Reconnect(lambda: 0.001)
+    machine.receive(Begin(), 0.0)
+    machine.receive(AttemptSucceeded(), 0.0)
+    assert waited(machine, ConnectionEnded(LOST)) == pytest.approx(0.005)
+
+
+def test_time_that_has_not_come_changes_nothing() -> None:
+    machine = brought_to(State.WAITING)
+    due = machine.next_timeout()
+    assert due is not None
+    assert machine.receive(TimePassed(), due - 0.001) == []
+    assert machine.next_timeout() == due
+
+
+def waited(machine: Reconnect, event: Event) -> float:
+    """Let it happen at the time 0; return how long it takes until the next attempt begins."""
+    actions, now = machine.receive(event, 0.0), 0.0
+    while Attempt() not in actions:
+        now = due(machine)
+        actions = machine.receive(TimePassed(), now)
+    return now
+
+
+def due(machine: Reconnect) -> float:
+    at = machine.next_timeout()
+    assert at is not None
+    return at
+
+
+# -- every order of events ----------------------------------------------------------------------
+
+restarts = st.none() | st.builds(Restarting, st.floats(0, 100), st.floats(0, 100))
+causes = st.one_of(
+    st.sampled_from([AttemptFailed(error) for error in ERRORS]),
+    st.just(AttemptSucceeded()),
+    st.builds(ConnectionEnded, st.sampled_from(ERRORS), restarts, st.booleans(), st.booleans()),
+    st.just(Hurry()),
+    st.just(Stop()),
+    st.just(TimePassed()),
+)
+
+
+@given(
+    st.lists(st.tuples(causes, st.floats(0, 40)), max_size=60),
+    st.randoms(use_true_random=False),
+)
+def test_any_order_of_events_keeps_the_rules(
+    story: list[tuple[Event, float]], random: Random
+) -> None:
+    machine = Reconnect(random.random)
+    now, since, bound = 0.0, 0.0, 0.0
+    holds = True
+    assert machine.receive(Begin(), now) == [Attempt()]
+    for event, passes in story:
+        now += passes
+        if type(event) not in TRANSITIONS[machine.state]:
+            continue
+        before = machine.state
+        actions = machine.receive(event, now)
+        assert machine.state in TRANSITIONS[before][type(event)]
+        # Never two attempts, or an attempt beside a connection.
+        if isinstance(event, AttemptFailed | ConnectionEnded):
+            assert holds
+            holds = False
+            since, bound = now, longest(event)
+        if Release() in actions:
+            assert holds
+            holds = False
+        if Attempt() in actions:
+            assert not holds
+            assert actions.count(Attempt()) == 1
+            holds = True
+        check(machine, actions, event, since, bound)
+
+
+def longest(event: Event) -> float:
+    match event:
+        case AttemptFailed():
+            return 30.0
+        case ConnectionEnded(_, Restarting(delay=delay, spread=spread)):
+            return delay + spread
+        case _:
+            return RETURN_IDLE
+
+
+def check(
+    machine: Reconnect, actions: list[Action], event: Event, since: float, bound: float
+) -> None:
+    at = machine.next_timeout()
+    match machine.state:
+        case State.RESTING | State.WAITING:
+            # It comes back, and in time.
+            assert at is not None
+            assert at <= since + bound + 1e-6
+        case State.ENDED:
+            assert at is None
+            assert Attempt() not in actions
+        case _:
+            assert at is None
+    for action in actions:
+        if isinstance(action, Report):
+            assert action.final is (machine.state is State.ENDED)
+            assert isinstance(event, AttemptFailed | ConnectionEnded)
+    assert at is None or math.isfinite(at)
