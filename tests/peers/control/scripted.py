@@ -34,7 +34,7 @@ class Wire:
     def __init__(self) -> None:
         self.paused = False
         self.got: list[Message] = []
-        self.aborted = self.closed = False
+        self.aborted = self.closed = self.lost = False
         self._decoder = MessageDecoder(FROM_PEER)
         self._owner: StreamOwner | None = None
         self._heard = asyncio.Event()
@@ -66,6 +66,7 @@ class Wire:
 
     def hang_up(self, reason: str = "end of stream") -> None:
         """End the connection from the other side."""
+        self.lost = True
         self.owner.stream_lost(reason)
 
     async def next(self, kind: type[Message]) -> Message:
@@ -100,9 +101,7 @@ async def connected(tell: Tell, *also: Message) -> tuple[Wire, ControlConnection
     """Return a registered connection; `also` came in the packet that confirmed it."""
     wire = Wire()
     async with asyncio.TaskGroup() as tasks:
-        registering = tasks.create_task(
-            Handshake(ACCOUNT, LINE, tell).register(wire, Seven(), 5.0)
-        )
+        registering = tasks.create_task(Handshake(ACCOUNT, LINE, tell).register(wire, Seven(), 5.0))
         await wire.challenge()
         await wire.next(Register)
         wire.say(CONFIRMED, *also)

@@ -36,9 +36,7 @@ from tests.peers.control.scripted import (
 REQUEST = ServiceRequestFrom(5, RELAY.guid, "chat", Mode.P2P, b"s" * 16)
 
 
-def begin(
-    wire: Wire, line: Line = LINE, timeout: float = 5.0
-) -> "asyncio.Task[object]":
+def begin(wire: Wire, line: Line = LINE, timeout: float = 5.0) -> "asyncio.Task[object]":
     handshake = Handshake(ACCOUNT, line, Events())
     return asyncio.create_task(handshake.register(wire, Seven(), timeout))
 

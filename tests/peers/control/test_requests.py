@@ -59,13 +59,16 @@ async def test_every_way_out_releases_the_number(way: str) -> None:
         table.fail(RelayUnavailable("gone"))
     await asyncio.wait({task})
     ended = asyncio.CancelledError if task.cancelled() else type(task.exception())
-    assert ended is {
-        "error": KeyError,
-        "timeout": TimeoutError,
-        "cancelled": asyncio.CancelledError,
-        "failed": RelayUnavailable,
-        "failed unseen": type(None),
-    }[way]
+    assert (
+        ended
+        is {
+            "error": KeyError,
+            "timeout": TimeoutError,
+            "cancelled": asyncio.CancelledError,
+            "failed": RelayUnavailable,
+            "failed unseen": type(None),
+        }[way]
+    )
     assert len(table) == 0
     del task
     gc.collect()  # An exception that nobody has looked at would be told of here.

@@ -1,0 +1,257 @@
+"""The shell of a flow, under a clock that jumps: what it does, and what it leaves."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from peers.config import PeerConfig
+from peers.control import flow as shell
+from peers.control.attempt import Home
+from peers.control.connection import ControlConnection, Tell
+from peers.control.flow import Awaited, Flow, FlowDown, FlowEvent, FlowUp
+from peers.control.relay_address import RelayAddresses
+from peers.tasks import Tasks
+from protocol.errors import Code, RelayUnavailable, RoamRelayError
+from protocol.messages import Pong, Restarting
+from tests import virtual_time
+from tests.peers.control.scripted import ACCOUNT, Events, Seven, Wire, connected
+
+LOST = RelayUnavailable("lost")
+FINAL = RelayUnavailable("another program", code=Code.SUPERSEDED)
+
+Outcome = Exception | str
+"""What an attempt comes to: it raises, or it is registered and what is named happens then."""
+
+
+@dataclass
+class World:
+    """One flow, the outcomes of its attempts, and what it told; times are in seconds."""
+
+    outcomes: list[Outcome]
+    on_event: Callable[["World", FlowEvent], None] = lambda world, event: None
+    tasks: Tasks = field(default_factory=Tasks)
+    awaited: Awaited = field(default_factory=Awaited)
+    told: list[FlowEvent] = field(default_factory=list)
+    attempts: list[float] = field(default_factory=list)
+    wires: list[Wire] = field(default_factory=list)
+    running: int = 0
+
+    def __post_init__(self) -> None:
+        home = Home(
+            ACCOUNT, RelayAddresses("http://127.0.0.1:9"), PeerConfig(), Seven(), self.tasks
+        )
+        self.flow = Flow(0, None, home, self.awaited, self.tell)
+        self.enough = asyncio.Event()
+
+    def tell(self, event: FlowEvent) -> None:
+        self.told.append(event)
+        self.on_event(self, event)
+
+    async def attempt(
+        self, home: Home, flow: int, source: str | None, tell: Tell
+    ) -> ControlConnection:
+        """Stand for a real attempt."""
+        self.running += 1
+        assert self.running == 1
+        try:
+            self.attempts.append(round(asyncio.get_running_loop().time(), 3))
+            if not self.outcomes:
+                self.enough.set()
+                await asyncio.Event().wait()  # The test stops it.
+            outcome = self.outcomes.pop(0)
+            if isinstance(outcome, Exception):
+                await asyncio.sleep(0)
+                raise outcome
+            wire, connection = await connected(Events())
+            self.wires.append(wire)
+        finally:
+            self.running -= 1
+        match outcome:
+            case "restarting":
+                wire.say(Restarting(3.0, 0.0))
+                asyncio.get_running_loop().call_soon(wire.hang_up)
+            case "lost":
+                asyncio.get_running_loop().call_soon(wire.hang_up)
+            case "dropped":
+                asyncio.get_running_loop().call_soon(self.flow.drop, "the address is gone")
+            case "broken":
+                connection.keep_alive = breaks  # type: ignore[method-assign]
+        return connection
+
+    def waits(self) -> list[float]:
+        """The seconds between the attempts."""
+        pairs = zip(self.attempts, self.attempts[1:], strict=False)
+        return [round(after - before, 3) for before, after in pairs]
+
+
+async def breaks() -> RoamRelayError:
+    raise KeyError("nobody thought of it")
+
+
+@pytest.fixture(autouse=True)
+def steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.5)
+
+
+def play(
+    world: Callable[[], World], until: "Callable[[World], Coroutine[Any, Any, None]]"
+) -> World:
+    """Run a flow until the test is content; nothing is left then."""
+
+    async def story() -> World:
+        made = world()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(shell, "attempt", made.attempt)
+            made.flow.begin()
+            await until(made)
+            made.flow.stop()
+            assert made.flow.connection is None
+            await made.tasks.close()
+        assert all(wire.closed or wire.aborted or wire.lost for wire in made.wires)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert made.flow._timer is None
+        return made
+
+    return virtual_time.run(story())
+
+
+async def all_done(world: World) -> None:
+    await world.enough.wait()
+
+
+def test_it_comes_back_as_was_decided() -> None:
+    world = play(lambda: World([LOST, LOST, "lost", "restarting", "dropped", LOST]), all_done)
+    assert world.waits() == [0.375, 0.75, 2.5, 3.0, 0.0, 0.375]
+    told = [type(event).__name__[4:] for event in world.told]
+    assert told == ["Down", "Down", "Up", "Down", "Up", "Down", "Up", "Down", "Down"]
+    assert not any(event.final for event in world.told if isinstance(event, FlowDown))
+
+
+def test_while_somebody_waits_it_comes_back_sooner() -> None:
+    async def until(world: World) -> None:
+        with world.awaited.waiting(), world.awaited.waiting():
+            await world.enough.wait()
+        assert not world.awaited.is_urgent
+
+    assert play(lambda: World(["lost"]), until).waits() == [0.75]
+
+
+def test_who_waits_is_released_on_every_way_out() -> None:
+    awaited = Awaited()
+
+    def fails() -> None:
+        with awaited.waiting():
+            assert awaited.is_urgent
+            raise KeyError("nobody thought of it")
+
+    with pytest.raises(KeyError):
+        fails()
+    assert not awaited.is_urgent
+
+
+def test_a_final_error_ends_it() -> None:
+    async def until(world: World) -> None:
+        await asyncio.sleep(1000)
+
+    world = play(lambda: World([FINAL]), until)
+    assert world.told == [FlowDown(world.flow, FINAL, final=True)]
+    assert world.attempts == [0.0]
+
+
+@pytest.mark.parametrize(
+    "outcome", [KeyError("nobody thought of it"), "broken"], ids=["attempt", "kept"]
+)
+def test_what_nobody_expected_is_logged_once_and_the_flow_begins_anew(
+    outcome: Outcome, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR, "peers"):
+        world = play(lambda: World([outcome, "lost"]), all_done)
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+    assert len(world.attempts) == 3
+    assert 0.05 <= world.waits()[0] <= 5.0
+    down = [event for event in world.told if isinstance(event, FlowDown)]
+    assert "nobody thought of it" in down[0].error.reason
+    assert not down[0].final
+
+
+def test_what_its_owner_raises_does_not_silence_it(caplog: pytest.LogCaptureFixture) -> None:
+    def fails(world: World, event: FlowEvent) -> None:
+        raise KeyError("nobody thought of it")
+
+    with caplog.at_level(logging.ERROR, "peers"):
+        world = play(lambda: World([LOST, "lost"], fails), all_done)
+    assert len(world.attempts) == 3
+    assert len(caplog.records) == len(world.told) == 3
+
+
+@pytest.mark.parametrize("kind", [FlowUp, FlowDown])
+@pytest.mark.parametrize("outcomes", [[LOST], ["lost"], ["dropped"]], ids=str)
+def test_its_owner_may_stop_it_over_any_news(
+    kind: type[FlowEvent], outcomes: list[Outcome], caplog: pytest.LogCaptureFixture
+) -> None:
+    def stops(world: World, event: FlowEvent) -> None:
+        if isinstance(event, kind):
+            world.flow.stop()
+            assert world.flow.connection is None
+
+    async def until(world: World) -> None:
+        await asyncio.sleep(100)
+
+    with caplog.at_level(logging.ERROR, "peers"):
+        world = play(lambda: World(list(outcomes), stops), until)
+    stopped = [event for event in world.told if isinstance(event, kind)]
+    assert len(world.attempts) == (1 if stopped else 2)
+    assert len(stopped) <= 1
+    assert caplog.records == []
+
+
+def test_its_owner_may_hurry_it_over_any_news() -> None:
+    def hurries(world: World, event: FlowEvent) -> None:
+        world.flow.hurry()
+
+    world = play(lambda: World([LOST, LOST, "lost"], hurries), all_done)
+    assert world.waits() == [0.05, 0.05, 0.05]
+
+
+def test_a_hurry_cuts_the_wait_short() -> None:
+    async def until(world: World) -> None:
+        await asyncio.sleep(0.2)
+        world.flow.hurry()
+        await world.enough.wait()
+
+    assert play(lambda: World([LOST]), until).waits() == [0.2]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_check_drops_a_connection_that_does_not_answer(answers: bool) -> None:
+    async def until(world: World) -> None:
+        while world.flow.connection is None:
+            await asyncio.sleep(0.01)
+        world.flow.check(2.0)
+        if answers:
+            await asyncio.sleep(1.0)
+            for number in range(10):
+                world.wires[0].say(Pong(number))
+        await asyncio.sleep(5.0)
+
+    world = play(lambda: World(["stays"]), until)
+    assert len(world.attempts) == (1 if answers else 2)
+    if not answers:
+        assert world.attempts[1] - world.attempts[0] == pytest.approx(2.0, abs=0.1)
+
+
+@pytest.mark.parametrize("turns", range(25))
+@pytest.mark.parametrize("how", ["stop", "close"])
+def test_ended_at_any_moment_it_leaves_nothing(turns: int, how: str) -> None:
+    async def until(world: World) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if how == "close":  # Its tasks end first: then it is stopped.
+            await world.tasks.close()
+
+    world = play(lambda: World(["lost", LOST, "dropped", "stays"]), until)
+    assert world.running == 0
