@@ -51,7 +51,7 @@ async def _best_is_chosen(url: str, many: int, best: int) -> bool:
         for number, host in enumerate(hosts):
             delay = _BETTER if number == best else _DELAY
             proxy = DelayProxy(lambda delay=delay: delay)  # type: ignore[misc]
-            await stack.enter_async_context(proxy.run(host, ("127.0.0.1", callee._direct.port)))
+            await stack.enter_async_context(proxy.run(host, ("127.0.0.1", callee.port)))
         callee.listen("choice")
         await callee.published()
         async with asyncio.timeout(30):

@@ -1,19 +1,20 @@
 """A peer: one identity, at home with one relay, that listens and connects.
 
-This is the front door of the package. What it does is done in the modules that it imports.
+This is the front door of the package: it builds the rooms, starts and closes them in order, and
+hands the news of the lower ones to those above. What they do is in them.
 """
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator, Collection, Coroutine
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, assert_never
 
 import msgspec
 
 from peers.choice import RoundTrips, Select
-from peers.config import DdnsConfig, PeerConfig, Policy
+from peers.config import DdnsConfig, PeerConfig, Policy, log
 from peers.control import (
     Account,
     DdnsKey,
@@ -29,29 +30,31 @@ from peers.control import (
     fetch_key,
 )
 from peers.dns import Names
-from peers.host import AddressSource, system_addresses
-from peers.location import Located
+from peers.host import AddressSource, Interfaces, system_addresses
+from peers.location import Located, OwnLocation
 from peers.path import Paths
+from peers.publication import Publication
 from peers.roaming import (
-    Answering,
-    Asking,
-    CandidateFinder,
-    Dialer,
-    Opening,
-    Roaming,
+    Candidates,
+    Incoming,
+    Local,
+    Lookup,
+    Means,
+    Outgoing,
+    Probes,
+    Rounds,
+    Sessions,
     Surveyed,
-    Wanted,
+    Ways,
     survey,
 )
-from peers.services import Listener, Services
-from peers.session import Session
+from peers.services import Listener, Services, ServicesChanged
+from peers.session import Session, Terms
+from peers.tasks import Tasks, unless
 from peers.transport import DirectServer
 from peers.whereabouts import Whereabouts
 from protocol.endpoint import Phase, Provenance
-from protocol.errors import (
-    RelayUnavailable,
-    RoamRelayError,
-)
+from protocol.errors import ConnectionClosed, RelayUnavailable
 from protocol.identity import Identity, public_key_of
 from protocol.messages import Mode
 
@@ -65,6 +68,9 @@ class Peer:
     `RoamRelayError`) when that fails. Later losses of the control connection are mended in the
     background; calls that need the relay wait for it up to their timeouts. Sessions go on over
     every change of address, path and relay process (docs/sessions.md).
+
+    Leaving closes the sessions cleanly, as far as that is possible in 5 s. Whoever cancels it makes
+    it fast, and not half: what is open is dropped, and the cancellation goes on when all has ended.
     """
 
     def __init__(
@@ -90,78 +96,22 @@ class Peer:
             raise RelayUnavailable(
                 "no relay is configured: give relay='http://HOST:PORT', or a zone with ddns="
             )
+        if self.config.ddns is not None:
+            self.config.ddns.read_key(identity.guid)
         self.identity = identity
         self.guid = identity.guid
         self._addresses = addresses
-        self._paths = Paths(identity)
-        self._tasks = asyncio.TaskGroup()
-        self._background: set[asyncio.Task[None]] = set()
-        self._services = Services(self._publish)
-        self._listeners = self._services.listeners
-        self._direct = DirectServer()
-        self._whereabouts = Whereabouts(
-            identity,
-            self.config,
-            port=lambda: self._direct.port,
-            offered=lambda: [one.offered for one in self._listeners.values()],
-        )
-        self._own = self._whereabouts.own
-        self._names = (
-            Names(identity.guid, self.config.ddns, self._own, self._listeners.values)
-            if self.config.ddns is not None
-            else None
-        )
-        self._round_trips = RoundTrips(time.monotonic)
-        self._watching = Watching(lambda watch: self._registration.watch(watch))
-        self._publishing = asyncio.Lock()
-        self._gone = False
+        self._rooms: Rooms | None = None
+        """None before the peer is entered."""
 
     async def __aenter__(self) -> Self:
-        config = self.config
-        self._registration = Registration(
-            Account(self.identity, self._own.instance),
-            config,
-            self._whereabouts,
-            self._registration_event,
-        )
-        finder = CandidateFinder(config, self._whereabouts.network, self._round_trips)
-        dialer = Dialer(
-            self.identity,
-            config,
-            self._paths,
-            self._own,
-            self._registration,
-            finder=finder,
-            round_trips=self._round_trips,
-            spawn=self._spawn,
-        )
-        self._dialer = dialer
-        lookup = self._names.lookup if self._names is not None else None
-        asking = self._asking = Asking(config, dialer, self._own, lookup)
-        self._roaming = Roaming(config, dialer, asking, finder, self._own, spawn=self._spawn)
-        self._opening = Opening(config, self._roaming, self.watch)
-        self._answering = Answering(
-            config,
-            self._paths,
-            self._own,
-            dialer,
-            finder,
-            self._roaming,
-            listeners=self._listeners,
-            spawn=self._spawn,
-        )
-        self._whereabouts.attach(self._registration, self._roaming, self._publish)
-        await self._tasks.__aenter__()
+        if self._rooms is not None:
+            raise ConnectionClosed("a peer is entered once: make another one")
+        rooms = self._rooms = self._build()
         try:
-            source = self._addresses or system_addresses()
-            await self._direct.start(
-                config.listen_hosts, config.listen_port, self._answering.serve, self._spawn
-            )
-            await self._whereabouts.begin(source)
-            self._spawn(self._whereabouts.follow(source))
-            await self._begin()
+            await self._start(rooms)
         except BaseException:
-            await self.__aexit__(None, None, None)
+            await self._leave(rooms, at_once=True)
             raise
         return self
 
@@ -171,25 +121,12 @@ class Peer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._direct.close()
-        self._services.close()
-        self._watching.close()
-        # A session that has no path just now may still find one, to be closed cleanly on it.
-        await self._roaming.close_sessions()
-        self._gone = True
-        await self._registration.close()
-        if self._names is not None:
-            await self._names.withdraw()
-        for task in self._background:
-            task.cancel()
-        await self._paths.close()
-        # What failed inside has been told where it failed; the group only waits for its tasks.
-        await self._tasks.__aexit__(None, None, None)
+        await self._leave(self._open, at_once=False)
 
     @property
     def relay_guid(self) -> str | None:
         """The GUID of the relay that this peer is registered with."""
-        connection = self._registration.current
+        connection = self._open.registration.current
         return connection.relay_guid if connection else None
 
     def listen(
@@ -209,7 +146,7 @@ class Peer:
             ValueError: not a service name, already offered, or `disclose` is none of these.
             ConnectionClosed: the peer is closed.
         """
-        return self._services.offer(service, allow, disclose, None)
+        return self._open.services.offer(service, allow, disclose, None)
 
     async def published(self) -> None:
         """Wait until what is offered now can be found: at the relay and in the zone, as far as
@@ -218,19 +155,7 @@ class Peer:
         Raises:
             RoamRelayError: one of them refused it, or cannot be reached in time.
         """
-        if self._names is not None:
-            await self._names.published()
-        if self.config.relay is None:
-            return
-        await self._registration.connection(self.config.connect_timeout)
-        try:
-            async with self._publishing:
-                await self._registration.publish()
-        except RelayUnavailable as error:
-            if error.code is not None:
-                raise
-            # The connection ended meanwhile: the next one registers what is offered then.
-            await self._registration.connection(self.config.connect_timeout)
+        await self._open.publication.published()
 
     async def connect(
         self,
@@ -268,15 +193,20 @@ class Peer:
             Policy.parse(policy) if policy is not None else self.config.policy_for(guid, service)
         )
         chosen = Mode(mode) if mode is not None else self.config.mode_for(guid, service)
-        wanted = Wanted(
+        terms = Terms(
             guid,
             service,
             chosen,
-            timeout or self.config.request_timeout,
-            rules,
-            select or self.config.select_for(guid, service),
+            is_caller=True,
+            discloses=chosen is not Mode.CENTRAL,
+            policy=rules,
+            select=select or self.config.select_for(guid, service),
         )
-        return await (self._opening.wait_and_open(wanted) if wait else self._opening.open(wanted))
+        outgoing = self._open.outgoing
+        patience = timeout or self.config.request_timeout
+        return await (
+            outgoing.wait_and_open(terms, patience) if wait else outgoing.open(terms, patience)
+        )
 
     def expose(
         self, service: str, port: int, *, disclose: str | Collection[str] = "anyone"
@@ -289,7 +219,7 @@ class Peer:
         """
         if not 0 < port < 65536:
             raise ValueError(f"not a TCP port: {port}")
-        return self._services.offer(service, None, disclose, port)
+        return self._open.services.offer(service, None, disclose, port)
 
     def leaving(self, address: str, leaving: bool = True) -> None:
         """Say that an address of this host will go away soon: sessions that use it go on, nobody
@@ -298,7 +228,7 @@ class Peer:
         Raises:
             ProtocolViolation: not an address.
         """
-        self._whereabouts.leaving(address, leaving)
+        self._open.whereabouts.leaving(address, leaving)
 
     async def ddns_key(self) -> DdnsKey:
         """Get the key of this peer's own name in the relay's DNS zone (docs/ddns.md).
@@ -308,7 +238,7 @@ class Peer:
             RoamRelayError: it cannot be reached, or does not answer.
         """
         timeout = self.config.connect_timeout
-        connection = await self._registration.connection(timeout)
+        connection = await self._open.registration.connection(timeout)
         return await fetch_key(self.identity, connection, timeout)
 
     def watch(self, guid: str) -> AsyncGenerator[Presence, None]:
@@ -323,7 +253,7 @@ class Peer:
         public_key_of(guid)
         if self.config.relay is None:
             raise RelayUnavailable("only a relay tells how a peer stands: none is configured")
-        return self._watching.watch(guid)
+        return self._open.presence.watch(guid)
 
     async def locate(self, guid: str, service: str, *, timeout: float | None = None) -> Located:
         """Ask where a peer's service is: what mode `p2p` would dial.
@@ -332,67 +262,188 @@ class Peer:
             as `connect` in mode `p2p`.
         """
         public_key_of(guid)
-        return await self._asking.locate(guid, service, timeout or self.config.request_timeout)
+        patience = timeout or self.config.request_timeout
+        return await self._open.lookup.locate(guid, service, patience)
 
     async def survey(self, located: Located, *, timeout: float = 3.0) -> tuple[Surveyed, ...]:
         """Try every endpoint that `locate` has found, without a word to the application there:
         its round trip, and which one a session would take."""
         return await survey(
-            located, lambda candidate: self._dialer.prove(located.guid, candidate), timeout
+            located, lambda candidate: self._open.ways.prove(located.guid, candidate), timeout
         )
 
     @property
     def places(self) -> dict[str, tuple[Provenance, Phase]]:
         """This peer's own addresses as it tells them, the newest first."""
-        return self._own.places
+        return self._open.location.addresses
+
+    @property
+    def port(self) -> int:
+        """The TCP port at which this peer takes direct paths, on every address."""
+        return self._open.direct.port
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _registration_event(self, event: RegistrationEvent) -> None:
+    @property
+    def _open(self) -> "Rooms":
+        if self._rooms is None:
+            raise ConnectionClosed("the peer is not open: use it inside 'async with Peer(...)'")
+        return self._rooms
+
+    def _build(self) -> "Rooms":
+        """Build every room in one go, the lowest first. Nothing runs yet, but the port is bound."""
+        config, identity = self.config, self.identity
+        direct = DirectServer.bind(config.listen_hosts, config.listen_port)
+        try:
+            location = OwnLocation(
+                identity, direct.port, configured=config.advertise, lifetime=config.lifetime
+            )
+            interfaces = Interfaces(config)
+            services = Services(location, self._heard)
+            names = (
+                Names(identity.guid, config.ddns, location, services.listeners.values)
+                if config.ddns is not None
+                else None
+            )
+            account = Account(identity, location.instance)
+            registration = Registration(account, config, services, self._heard)
+            tasks = Tasks()
+            local = Local(identity, config, location, Paths(identity), tasks)
+            candidates = Candidates(config, interfaces, RoundTrips(time.monotonic))
+            ways = Ways(local, candidates, registration)
+            lookup = Lookup(config, registration, names.lookup if names is not None else None)
+            rounds = Rounds(lookup, ways, config.request_timeout)
+            sessions = Sessions(local, Means(ways, rounds, Probes(ways, candidates), registration))
+            presence = Watching(registration.watch)
+            publication = Publication(config, registration, names, tasks)
+            return Rooms(
+                direct=direct,
+                location=location,
+                services=services,
+                names=names,
+                registration=registration,
+                local=local,
+                candidates=candidates,
+                ways=ways,
+                lookup=lookup,
+                sessions=sessions,
+                outgoing=Outgoing(config, sessions, presence.watch),
+                incoming=Incoming(local, services, sessions, ways, candidates),
+                presence=presence,
+                publication=publication,
+                whereabouts=Whereabouts(interfaces, location, registration, sessions, publication),
+            )
+        except BaseException:
+            direct.close()
+            raise
+
+    async def _start(self, rooms: "Rooms") -> None:
+        """Accept paths, register, and wait for the relay; with a zone, nothing that the relay
+        brings is waited for."""
+        config, spawn = self.config, rooms.local.tasks.spawn
+        await rooms.direct.start(rooms.incoming.serve, spawn)
+        source = self._addresses or system_addresses()
+        await rooms.whereabouts.begin(source, look=bool(config.sources) or config.relay is None)
+        spawn(rooms.whereabouts.follow(source))
+        if rooms.names is not None:
+            rooms.names.start(spawn)
+        if config.relay is None:
+            return
+        try:
+            patience = 2.0 if rooms.names is not None else config.connect_timeout
+            await rooms.registration.connection(patience)
+        except RelayUnavailable as error:
+            if rooms.names is None or error.code is not None:
+                raise
+
+    async def _leave(self, rooms: "Rooms", *, at_once: bool) -> None:
+        """Close every room, the highest first. A cancellation makes it fast, and is raised when
+        nothing is left."""
+        at_once_now = asyncio.Event()
+        if at_once:
+            at_once_now.set()
+        closing = asyncio.get_running_loop().create_task(_close(rooms, at_once_now))
+        cancelled: asyncio.CancelledError | None = None
+        while not closing.done():
+            try:
+                # What is waited for has its own deadlines, and none once it must be fast.
+                await asyncio.wait({closing})
+            except asyncio.CancelledError as error:
+                cancelled = error
+                at_once_now.set()
+        closing.result()
+        if cancelled is not None:
+            raise cancelled
+
+    def _heard(self, event: RegistrationEvent | ServicesChanged) -> None:
+        """News from the rooms below, for those above."""
+        rooms = self._open
         match event:
-            case PrimaryChanged():
-                self._whereabouts.registered()
-                self._roaming.relay_found()
-                self._watching.restore()
-            case StandbyLost():
-                self._whereabouts.registered()
-            case RegistrationEnded(error):
-                self._services.end(error)
             case RequestArrived(connection, request):
-                self._answering.on_request(connection, request)
-            case PeerChanged(change):
-                self._watching.receive(change)
+                rooms.incoming.request(connection, request)
+            case PeerChanged(changed):
+                rooms.presence.receive(changed)
+            case PrimaryChanged():
+                rooms.whereabouts.registered()
+                rooms.sessions.relay_found()
+                rooms.presence.restore()
+            case StandbyLost():
+                rooms.whereabouts.registered()
+            case RegistrationEnded(error):
+                rooms.services.end(error)
+            case ServicesChanged(ended):
+                if ended is not None:
+                    rooms.sessions.end_announced(ended)
+                rooms.publication.changed()
             case _:
                 assert_never(event)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
-        if self._gone:
-            work.close()
-            return None
-        task = self._tasks.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        return task
 
-    async def _publish_quietly(self) -> None:
-        # A refusal is logged by the registration, and raised from `published`.
-        with contextlib.suppress(RoamRelayError):
-            async with self._publishing:
-                await self._registration.publish()
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What an open peer consists of."""
 
-    def _publish(self) -> None:
-        if self._names is not None:
-            self._names.changed()
-        self._spawn(self._publish_quietly())
+    direct: DirectServer
+    location: OwnLocation
+    services: Services
+    names: Names | None
+    registration: Registration
+    local: Local
+    candidates: Candidates
+    ways: Ways
+    lookup: Lookup
+    sessions: Sessions
+    outgoing: Outgoing
+    incoming: Incoming
+    presence: Watching
+    publication: Publication
+    whereabouts: Whereabouts
 
-    async def _begin(self) -> None:
-        """Wait for the relay; with a zone, nothing that it brings is waited for."""
-        if self._names is not None:
-            self._names.start(self._spawn)
-        if self.config.relay is not None:
-            try:
-                patience = 2.0 if self._names is not None else self.config.connect_timeout
-                await self._registration.connection(patience)
-            except RelayUnavailable as error:
-                if self._names is None or error.code is not None:
-                    raise
+
+async def _close(rooms: Rooms, at_once: asyncio.Event) -> None:
+    """End everything, each step on its own: what one of them raises is logged, and stops none.
+
+    When `at_once` is set, nothing waits for anybody else any more.
+    """
+
+    async def closed(step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await unless(at_once, step)
+        except Exception:
+            log.exception("closing a peer")
+
+    for end in (rooms.direct.close, rooms.services.close, rooms.presence.close):
+        try:
+            end()
+        except Exception:
+            log.exception("closing a peer")
+    # A session that has no path just now may still find one, to be closed cleanly on it.
+    await closed(rooms.sessions.close)
+    rooms.sessions.abort()
+    await closed(rooms.registration.close)
+    if rooms.names is not None:
+        await closed(rooms.names.withdraw)
+    for last in (rooms.registration.close, rooms.local.tasks.close):
+        await last()
+    await closed(rooms.local.paths.close)
+    await rooms.local.paths.abort()

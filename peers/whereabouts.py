@@ -1,93 +1,85 @@
 """Where this peer is: this host's addresses as they change, and everybody who must know of it.
 
 A change of addresses goes to the registration (which flows there are), to what is signed and told,
-and to the sessions. What an address may be used for is decided in peers/network.py and
-peers/own_location.py.
+and to the sessions. What an address may be used for is decided in the rooms `host` and `location`.
 """
 
+import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
 
-from peers.config import PeerConfig
+from peers.config import log
 from peers.control import Registration
-from peers.host import AddressSource, Network
-from peers.location import Offered, OwnLocation
-from peers.roaming import Roaming
+from peers.host import Addresses, AddressSource, Interfaces
+from peers.location import Hosts, OwnLocation
+from peers.publication import Publication
+from peers.roaming import Sessions
+from peers.tasks import backoff, calling
 from protocol.endpoint import Endpoint
-from protocol.identity import Identity
-from protocol.messages import LocationRecord
+from protocol.errors import CallbackFailed
 
 __all__ = ["Whereabouts"]
 
+_AGAIN = 1.0
+"""Seconds until a source of addresses that has failed is asked again, doubled up to 30."""
+
 
 class Whereabouts:
-    """Follows the addresses of one peer's host. Call `attach` before anything else."""
+    """Follows the addresses of one peer's host."""
 
     def __init__(
         self,
-        identity: Identity,
-        config: PeerConfig,
-        *,
-        port: Callable[[], int],
-        offered: Callable[[], Iterable[Offered]],
+        interfaces: Interfaces,
+        location: OwnLocation,
+        registration: Registration,
+        sessions: Sessions,
+        publication: Publication,
     ) -> None:
-        self._config = config
-        self.network = Network(config)
-        self.own = OwnLocation(
-            identity, port=port, configured=config.advertise, lifetime=config.lifetime
-        )
-        self._offered = offered
-        self._registration: Registration
-        self._roaming: Roaming
-        self._publish: Callable[[], object]
-
-    def attach(
-        self, registration: Registration, roaming: Roaming, publish: Callable[[], object]
-    ) -> None:
-        """Name those who must know; `publish` registers the record anew, some time soon."""
+        self._interfaces = interfaces
+        self._location = location
         self._registration = registration
-        self._roaming = roaming
-        self._publish = publish
+        self._sessions = sessions
+        self._publication = publication
+        self._following = False
+        """Whether a snapshot was seen: what is new in the first one has not just come."""
 
-    async def begin(self, source: AddressSource) -> None:
-        """Look once where the configuration names addresses, or no relay's route shows one; else
-        the routes choose, and reading what else there is can be waited for."""
-        if self._looks_first:
-            with contextlib.suppress(OSError):
-                self.network.update(await source.read())
+    async def begin(self, source: AddressSource, *, look: bool) -> None:
+        """Begin to register. `look` first where the configuration names addresses, or no relay's
+        route shows one; else the routes choose, and reading what else there is can be waited for.
+        """
+        if look:
+            try:
+                with contextlib.suppress(OSError), calling("addresses.read"):
+                    self._interfaces.update(await source.read())
+            except CallbackFailed as error:
+                log.error("this host's addresses are not known", reason=error.reason)
+            self._following = True
             self._tell()
         self._set_sources()
 
     async def follow(self, source: AddressSource) -> None:
-        """Act on every change, until cancelled."""
-        first = not self._looks_first
-        async for snapshot in source.changes():
-            gone, new = self.network.update(snapshot)
-            if not gone and not new:
-                if self._tell():  # A flag has changed: an address is deprecated now.
-                    self._roaming.tell_locations()
-                    self._publish()
-                continue
-            if not first:
-                self._registration.network_changed(gone)
-            told = self._tell()
-            self._set_sources()
-            if not first:
-                self._roaming.network_changed(gone, new)
-            first = False
-            if told:
-                self._publish()
+        """Act on every change, until cancelled; a source that fails is asked again."""
+        pauses = backoff(lambda: 1.0, first=_AGAIN)
+        while True:
+            try:
+                with calling("addresses.changes"):
+                    async for snapshot in source.changes():
+                        self._take(snapshot)
+                        pauses = backoff(lambda: 1.0, first=_AGAIN)
+                reason = "it has ended"
+            except CallbackFailed as error:
+                reason = error.reason
+                log.error(
+                    "this host's addresses are not followed",
+                    reason=reason,
+                    exc_info=error.__cause__,
+                )
+            await asyncio.sleep(next(pauses))
 
     def registered(self) -> None:
         """A flow has come or gone."""
         self._set_sources()
         if self._tell():
-            self._publish()
-
-    def record(self, local_host: str) -> LocationRecord:
-        """Return the location record of now, for a connection from `local_host`."""
-        self._tell(local_host)
-        return self.own.record(self._offered())
+            self._publication.changed()
 
     def leaving(self, address: str, leaving: bool) -> None:
         """Note that an address will go away.
@@ -95,35 +87,51 @@ class Whereabouts:
         Raises:
             ProtocolViolation: not an address.
         """
-        self.network.mark_leaving(Endpoint.parse(address, 1).host, leaving)
+        self._interfaces.mark_leaving(Endpoint.parse(address, 1).host, leaving)
         if self._tell():
-            self._roaming.tell_locations()
-            self._publish()
+            self._sessions.tell_locations()
+            self._publication.changed()
 
-    @property
-    def _looks_first(self) -> bool:
-        return bool(self._config.sources) or self._config.relay is None
+    # -- inside ---------------------------------------------------------------------------------
 
-    def _tell(self, *first: str) -> bool:
+    def _take(self, snapshot: Addresses) -> None:
+        gone, new = self._interfaces.update(snapshot)
+        if not gone and not new:
+            if self._tell():  # A flag has changed: an address is deprecated now.
+                self._sessions.tell_locations()
+                self._publication.changed()
+            return
+        if self._following:
+            self._registration.network_changed(gone)
+        told = self._tell()
+        self._set_sources()
+        if self._following:
+            self._sessions.network_changed(gone)
+        self._following = True
+        if told:
+            self._publication.changed()
+
+    def _tell(self) -> bool:
         """Say anew where this peer is; return whether anything is different.
 
         Addresses that flows come from are sure to work, and go first.
         """
         live = [connection.local_host for connection in self._registration.connections]
-        return self.own.set_hosts(
-            (*first, *live, *self.network.hosts),
-            live={*live, *first},
-            leaving=self.network.leaving,
-            observed=self._registration.observed,
+        return self._location.update(
+            Hosts(
+                own=(*live, *self._interfaces.hosts),
+                live=frozenset(live),
+                leaving=self._interfaces.leaving,
+                observed=self._registration.observed,
+            )
         )
 
     def _set_sources(self) -> None:
-        relay = self._registration.relay_host
         # Only the flow that the routes have chosen says where they lead: a standby that has just
         # come must not count, or the two would take turns.
         default = self._registration.routed_host
-        version = 6 if ":" in (default or relay) else 4
-        sources = self.network.flow_sources(
+        version = 6 if ":" in (default or self._registration.relay_host) else 4
+        sources = self._interfaces.flow_sources(
             version, default=default, spread=bool(self._registration.connections)
         )
         self._registration.set_sources(sources)

@@ -1,7 +1,7 @@
 """Round trips that were measured, by peer, endpoint and own address."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from peers.choice.candidate import Candidate
 from protocol.endpoint import Endpoint
@@ -39,7 +39,8 @@ class RoundTrips:
             return None
         return found[0]
 
-    def forget(self, source: str) -> None:
-        """A local address has gone: what was measured from it means nothing any more."""
-        for key in [key for key in self._known if key[2] == source]:
+    def forget(self, sources: Collection[str]) -> None:
+        """These local addresses have gone: what was measured from them means nothing any more, nor
+        what was measured as the routes of that time led."""
+        for key in [key for key in self._known if key[2] is None or key[2] in sources]:
             del self._known[key]

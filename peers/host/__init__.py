@@ -1,10 +1,12 @@
 """This host's own addresses, as they change."""
 
-from peers.host.interfaces import Network
+from peers.host.address import Addresses
+from peers.host.interfaces import Interfaces
 from peers.host.source import AddressSource, system_addresses
 
 __all__ = [
     "AddressSource",
-    "Network",
+    "Addresses",
+    "Interfaces",
     "system_addresses",
 ]

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from peers.config import PeerConfig
 from peers.host.address import LocalAddress, usable
 
-__all__ = ["Network"]
+__all__ = ["Interfaces"]
 
 
-class Network:
+class Interfaces:
     """What is known of this host's addresses. Feed it snapshots with `update`."""
 
     def __init__(self, config: PeerConfig) -> None:
@@ -20,6 +20,7 @@ class Network:
         self._order: list[str] = []
         self._interfaces: dict[str, str] = {}
         self._marked: set[str] = set()
+        self._lost: set[str] = set()
 
     def update(self, snapshot: Iterable[LocalAddress]) -> tuple[frozenset[str], frozenset[str]]:
         """Take a new snapshot; return the addresses that are gone and those that are new."""
@@ -27,6 +28,7 @@ class Network:
         present = frozenset(address.host for address in snapshot)
         gone, new = self._all - present, present - self._all
         self._marked -= gone
+        self._lost = (self._lost | gone) - present
         self._all = present
         self._interfaces = {address.host: address.interface for address in snapshot}
         chosen = self._config.sources
@@ -46,6 +48,10 @@ class Network:
             self._marked.add(host)
         else:
             self._marked.discard(host)
+
+    def is_gone(self, host: str) -> bool:
+        """Whether this host had an address and has it no more."""
+        return host in self._lost
 
     @property
     def leaving(self) -> frozenset[str]:

@@ -1,10 +1,11 @@
 """Where a peer is: what this one says of itself, and what others said, checked."""
 
 from peers.location.found import Found, Located, found_by_name, located
-from peers.location.told import Offered, OwnLocation
+from peers.location.told import Hosts, Offered, OwnLocation
 
 __all__ = [
     "Found",
+    "Hosts",
     "Located",
     "Offered",
     "OwnLocation",

@@ -6,15 +6,15 @@ record), to a callee or caller (in requests and answers) and to the other side o
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance, SignedEntry, sign_entry
 from protocol.errors import ProtocolViolation
 from protocol.identity import Identity
 from protocol.messages import MAX_ENTRIES, Disclosure, LocationRecord, ServiceRecord
 
-__all__ = ["Offered", "OwnLocation"]
+__all__ = ["Hosts", "Offered", "OwnLocation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +29,30 @@ class Offered:
     """The GUIDs of a disclosure to those that are listed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """This host's addresses, as far as they are told."""
+
+    own: tuple[str, ...] = ()
+    """Its own ones, newest first."""
+    live: frozenset[str] = frozenset()
+    """Those that have just been used with success: they are `preferred`, the others `new`."""
+    leaving: frozenset[str] = frozenset()
+    """Those that are for old sessions only."""
+    observed: tuple[str, ...] = ()
+    """Those that are not its own: the relay has seen them."""
+
+
 class OwnLocation:
     """The addresses of this peer, newest first, and what is signed of them.
 
-    `port` is where direct paths are accepted, on every address. Signatures are made once for each
+    `port` is where direct paths are accepted, on every address; `configured` are addresses to tell
+    beside this host's own, `lifetime` is in seconds. Signatures are made once for each
     service and change, not for each path.
     """
 
     def __init__(
-        self,
-        identity: Identity,
-        *,
-        port: Callable[[], int],
-        configured: Sequence[str],
-        lifetime: int,
+        self, identity: Identity, port: int, *, configured: Sequence[str], lifetime: int
     ) -> None:
         self._identity = identity
         self._port = port
@@ -52,47 +62,48 @@ class OwnLocation:
         """Tells this process from another one with the same key."""
         self._seq = 0
         self._signed: dict[tuple[str, str, int], SignedEntry] = {}
-        self._places: dict[str, tuple[Provenance, Phase]] = {}
-        self.set_hosts(())
+        self._hosts = Hosts()
+        self._addresses: dict[str, tuple[Provenance, Phase]] = {}
+        self.update(self._hosts)
 
     @property
-    def places(self) -> dict[str, tuple[Provenance, Phase]]:
+    def port(self) -> int:
+        """Where direct paths are accepted."""
+        return self._port
+
+    @property
+    def addresses(self) -> dict[str, tuple[Provenance, Phase]]:
         """The addresses, newest first."""
-        return dict(self._places)
+        return dict(self._addresses)
 
-    def set_hosts(
-        self,
-        hosts: Iterable[str],
-        *,
-        live: Collection[str] = (),
-        leaving: Collection[str] = (),
-        observed: Iterable[str] = (),
-    ) -> bool:
-        """Replace the addresses; return whether anything is different now.
-
-        `live` are those that have just been used with success: they are `preferred`, the others
-        `new`. Those that are `leaving` are for old sessions only. `observed` ones are not this
-        host's own: the relay has seen them.
-        """
-        new = dict.fromkeys(hosts, Provenance.INTERFACE)
-        new |= {host: Provenance.OBSERVED for host in observed if host not in new}
+    def update(self, hosts: Hosts) -> bool:
+        """Replace the addresses; return whether anything is different now."""
+        self._hosts = hosts
+        new = dict.fromkeys(hosts.own, Provenance.INTERFACE)
+        new |= {host: Provenance.OBSERVED for host in hosts.observed if host not in new}
         new |= {host: Provenance.CONFIGURED for host in self._configured if host not in new}
-        places = {
+        addresses = {
             host: (
                 provenance,
                 Phase.LEAVING
-                if host in leaving
+                if host in hosts.leaving
                 else Phase.NEW
-                if provenance is Provenance.INTERFACE and live and host not in live
+                if provenance is Provenance.INTERFACE and hosts.live and host not in hosts.live
                 else Phase.PREFERRED,
             )
             for host, provenance in new.items()
         }
-        if list(places.items()) == list(self._places.items()):
+        if list(addresses.items()) == list(self._addresses.items()):
             return False
-        self._places = places
+        self._addresses = addresses
         self._signed.clear()
         return True
+
+    def used(self, host: str) -> None:
+        """Note that an address of this host has just proven to work: it goes first."""
+        hosts = self._hosts
+        own = tuple(dict.fromkeys((host, *hosts.own)))
+        self.update(replace(hosts, own=own, live=hosts.live | {host}))
 
     def advance(self, seq: int) -> None:
         """Give the next record a number above this one."""
@@ -127,15 +138,14 @@ class OwnLocation:
 
         `first` is an address that has just proven to work; it goes before the others.
         """
-        places = self._places
-        if first is not None and first not in places:
-            places = {first: (Provenance.INTERFACE, Phase.PREFERRED)} | places
-        elif first is not None:
-            places = {first: places[first]} | places
+        addresses = self._addresses
+        if first is not None:
+            known = addresses.get(first, (Provenance.INTERFACE, Phase.PREFERRED))
+            addresses = {first: known} | addresses
         entries = []
-        for host, (provenance, phase) in places.items():
+        for host, (provenance, phase) in addresses.items():
             try:
-                endpoint = Endpoint.parse(host, port or self._port())
+                endpoint = Endpoint.parse(host, port or self._port)
             except ProtocolViolation:
                 continue
             entries.append(self._sign(service, endpoint, provenance, phase))

@@ -1,7 +1,7 @@
 """The paths of one identity: where they are made, and that none is left when their peer goes."""
 
 import asyncio
-import time
+import contextlib
 from dataclasses import dataclass
 
 from peers.config import PathKind
@@ -10,7 +10,7 @@ from peers.path.tls import TlsChannel, TlsContext
 from peers.transport import Stream
 from protocol.identity import Identity
 
-__all__ = ["Paths"]
+__all__ = ["Begun", "Paths"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,6 @@ class Begun:
     channel: TlsChannel
     flight: bytes
     """What the other end must get first."""
-    when: float
-    """By `time.perf_counter`."""
 
 
 class Paths:
@@ -32,39 +30,35 @@ class Paths:
         self._open: set[Path] = set()
         self._none_open = asyncio.Event()
 
-    def begin(self) -> "Begun":
+    def begin(self) -> Begun:
         """Begin TLS as a client before there is a stream."""
         channel = self._tls.channel(server=False)
         channel.start()
-        return Begun(channel, channel.to_send(), time.perf_counter())
+        return Begun(channel, channel.to_send())
 
     def make(
-        self, stream: Stream, kind: PathKind, *, server: bool, begun: "Begun | None" = None
+        self, stream: Stream, kind: PathKind, *, server: bool, begun: Begun | None = None
     ) -> Path:
         """Return a path over a stream, as TLS server or as TLS client; or one that has `begun`,
         whose first flight is on its way already."""
         channel = begun.channel if begun is not None else self._tls.channel(server=server)
-        path = Path(
-            stream,
-            channel,
-            kind,
-            server=server,
-            began=begun.when if begun is not None else None,
-            on_closed=self._closed,
-        )
+        path = Path(stream, channel, kind, self._closed)
         self._open.add(path)
         return path
 
     async def close(self) -> None:
         """Let the paths that are being closed finish, for 2 s at most; then drop all that are
         left, and return when they are gone."""
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FINISH_TIMEOUT):
                 await self._until_none()
-        except TimeoutError:
-            for path in list(self._open):
-                path.abort()
-            await self._until_none()  # Aborted streams end within one turn of the loop.
+        await self.abort()
+
+    async def abort(self) -> None:
+        """Drop all paths, and return when they are gone."""
+        for path in list(self._open):
+            path.abort()
+        await self._until_none()  # Aborted streams end within one turn of the loop.
 
     async def _until_none(self) -> None:
         while self._open:

@@ -59,7 +59,7 @@ class _Stage(Enum):
 
 
 class Path:
-    """One end of a path. `peers.paths` makes them.
+    """One end of a path. `open_paths.Paths` makes them.
 
     Await either `prove` and `ask`, or `accept` and `welcome`, then `carry`. On every error the
     path has already closed itself.
@@ -70,18 +70,12 @@ class Path:
         stream: Stream,
         tls: TlsChannel,
         kind: PathKind,
-        *,
-        server: bool,
-        began: float | None = None,
         on_closed: Callable[["Path"], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._stream = stream
         self._tls = tls
         self._on_closed = on_closed
-        self._server = server
-        self._began = began
-        """When the first flight left, where that was before the stream was there."""
         self._stage = _Stage.HANDSHAKE
         self._decoder = MessageDecoder(ON_PATH)
         self._proven: asyncio.Future[None] = self._loop.create_future()
@@ -119,7 +113,7 @@ class Path:
         """
         with self._ending(f"{self.remote}: no answer within {timeout:g} s"):
             async with asyncio.timeout(timeout):
-                began = self._began or time.perf_counter()
+                began = self._tls.began or time.perf_counter()
                 await self._start()
                 if self.remote_guid != guid:
                     raise WrongIdentity(guid, self.remote_guid, self.remote)
@@ -264,11 +258,10 @@ class Path:
 
     async def _start(self) -> None:
         self._stream.set_owner(self)
-        if not self._server and self._began is None and self._stage is _Stage.HANDSHAKE:
+        if self._tls.is_client and not self._tls.began and self._stage is _Stage.HANDSHAKE:
             self._tls.start()
             self._stream.write(self._tls.to_send())
         await self._proven
-        assert self._tls.remote_guid is not None
         self.remote_guid = self._tls.remote_guid
 
     def _receive(self, plain: bytes) -> None:

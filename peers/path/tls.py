@@ -5,6 +5,8 @@ certificate and judge its key by itself, so that both identities are proven with
 (docs/libraries.md). Bytes in, bytes out; no sockets here.
 """
 
+import time
+
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from OpenSSL import SSL
 
@@ -44,7 +46,7 @@ class TlsContext:
             connection.set_accept_state()
         else:
             connection.set_connect_state()
-        return TlsChannel(connection)
+        return TlsChannel(connection, is_client=not server)
 
 
 class TlsChannel:
@@ -53,16 +55,21 @@ class TlsChannel:
     Feed what arrived to `receive`, write `to_send()` to the stream after every call.
     """
 
-    def __init__(self, connection: SSL.Connection) -> None:
+    def __init__(self, connection: SSL.Connection, *, is_client: bool) -> None:
         self._connection = connection
+        self.is_client = is_client
+        self.began = 0.0
+        """When a client's first flight was made, by `time.perf_counter`; 0 before that. It may be
+        before there is a stream."""
         self.established = False
-        self.remote_guid: str | None = None
+        self.remote_guid = ""
         """The key that the other side has proven, once `established`."""
         self.ended = False
         """Whether the other side has said that nothing more follows."""
 
     def start(self) -> None:
         """Begin the handshake: a client has its first flight `to_send` after this."""
+        self.began = time.perf_counter()
         self._handshake()
 
     def receive(self, data: bytes) -> bytes:

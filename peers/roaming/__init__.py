@@ -1,22 +1,29 @@
 """How a session gets its paths, the first one and every next one."""
 
-from peers.roaming.candidates import CandidateFinder
-from peers.roaming.incoming import Answering
-from peers.roaming.lookup import Asking
-from peers.roaming.outgoing import Opening, Wanted
-from peers.roaming.sessions import Roaming
+from peers.roaming.candidates import Candidates
+from peers.roaming.driver import Means
+from peers.roaming.incoming import Incoming
+from peers.roaming.local import Local
+from peers.roaming.lookup import Lookup
+from peers.roaming.outgoing import Outgoing
+from peers.roaming.probes import Probes
+from peers.roaming.rounds import Rounds
+from peers.roaming.sessions import Sessions
 from peers.roaming.survey import Surveyed, age_of, survey
-from peers.roaming.ways import Dialer
+from peers.roaming.ways import Ways
 
 __all__ = [
-    "Answering",
-    "Asking",
-    "CandidateFinder",
-    "Dialer",
-    "Opening",
-    "Roaming",
+    "Candidates",
+    "Incoming",
+    "Local",
+    "Lookup",
+    "Means",
+    "Outgoing",
+    "Probes",
+    "Rounds",
+    "Sessions",
     "Surveyed",
-    "Wanted",
+    "Ways",
     "age_of",
     "survey",
 ]

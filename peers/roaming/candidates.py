@@ -2,74 +2,84 @@
 
 import dataclasses
 import ipaddress
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 
 from peers.choice import Candidate, RoundTrips, in_order, open_candidates
 from peers.config import PathFacts, PathKind, PeerConfig, Rule
-from peers.host import Network
-from peers.location import OwnLocation
+from peers.host import Interfaces
 from peers.path import Path
-from peers.session import Session
-from protocol.endpoint import Endpoint, SignedEntry
+from peers.roaming.route import Route
+from peers.session import Terms
+from peers.tasks import calling
+from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed
+from protocol.hosts import host_of
 
-__all__ = ["CandidateFinder", "entries_for"]
-
-
-def entries_for(
-    own: OwnLocation, session: Session, first: str | None = None
-) -> tuple[SignedEntry, ...]:
-    """Return this side's entries that the other side of a session may have."""
-    return own.entries(session.service, first) if session.discloses else ()
+__all__ = ["Candidates"]
 
 
-class CandidateFinder:
+class Candidates:
     """Joins what the other side tells, what this host has, and what was measured."""
 
-    def __init__(self, config: PeerConfig, network: Network, round_trips: RoundTrips) -> None:
+    def __init__(self, config: PeerConfig, interfaces: Interfaces, round_trips: RoundTrips) -> None:
         self._config = config
-        self._network = network
+        self._interfaces = interfaces
         self._round_trips = round_trips
 
-    def candidates(self, session: Session) -> list[Candidate]:
+    def of(self, route: Route) -> list[Candidate]:
         """Return what a session may dial directly now, the first choice first.
 
         Raises:
             PathFailed: nothing; says what was left out, and by which rule.
+            CallbackFailed: the program's `select` has failed.
         """
+        session, terms, trace = route.session, route.session.terms, route.trace
         opened, dropped = open_candidates(
-            session.remote, session.service, session.entries_there, established=session.has_had_path
+            terms.remote, terms.service, route.remote_entries, established=session.has_had_path
         )
         for reason in dropped:
-            session.trace.note("dropped", reason=reason)
+            trace.note("dropped", reason=reason)
         candidates = []
         for one in opened:
-            for source in self._sources(session, one.endpoint):
-                known = self._round_trips.get(session.remote, one.endpoint, source)
+            for source in self._sources(terms, one.endpoint):
+                known = self._round_trips.get(terms.remote, one.endpoint, source)
                 candidate = dataclasses.replace(one, source=source, round_trip=known)
-                rule = session.policy.refusal(self._facts(candidate))
+                rule = terms.policy.refusal(self._facts(candidate))
                 if rule is None:
                     candidates.append(candidate)
                 else:
                     dropped.append(f"{candidate}: the policy says '{rule}'")
-                    session.trace.note("dropped", candidate, reason=f"policy '{rule}'")
-        candidates = self._ordered(session, candidates)
+                    trace.note("dropped", candidate, reason=f"policy '{rule}'")
+        offered = len(candidates)
+        candidates = self._ordered(terms, candidates)
+        if offered and not candidates:
+            dropped.append("the program's select has left none")
         for candidate in candidates:
             facts = f"{candidate.phase}, {candidate.provenance or 'not signed'}"
-            session.trace.note(
-                "candidate", candidate, round_trip=candidate.round_trip, reason=facts
-            )
+            trace.note("candidate", candidate, round_trip=candidate.round_trip, reason=facts)
         if not candidates:
             what = "; ".join(dropped) or "no endpoint is known"
-            raise PathFailed(f"{session.remote[:8]} has no endpoint to dial: {what}")
+            raise PathFailed(f"{terms.remote[:8]} has no endpoint to dial: {what}")
         return candidates
 
-    def refusal(self, session: Session, path: Path) -> Rule | None:
+    def measured(self, guid: str, candidate: Candidate, seconds: float) -> None:
+        """Keep a round trip to a candidate of a peer."""
+        self._round_trips.put(guid, candidate, seconds)
+
+    def forget(self, gone: Collection[str] = ()) -> None:
+        """Forget what was measured from local addresses that have gone, and by the routes."""
+        self._round_trips.forget(gone)
+
+    def is_gone(self, path: Path) -> bool:
+        """Whether a path comes from a local address that this host has no more."""
+        return self._interfaces.is_gone(path.local_host)
+
+    def refusal(self, terms: Terms, path: Path) -> Rule | None:
         """Return the rule of a session's policy that forbids a path that is there."""
         if path.kind is PathKind.RELAYED:
-            return session.policy.refusal(PathFacts(PathKind.RELAYED))
-        other = path.remote.rpartition(":")[0].strip("[]")
-        return session.policy.refusal(self._direct(other, path.local_host))
+            return terms.policy.refusal(PathFacts(PathKind.RELAYED))
+        return terms.policy.refusal(self._direct(host_of(path.remote), path.local_host))
 
     def source_towards(self, host: str) -> str | None:
         """Return the local address from which a relay at this host is reached; None leaves it to
@@ -78,28 +88,30 @@ class CandidateFinder:
         Raises:
             PathFailed: there is none just now.
         """
-        sources = self._network.dial_sources(6 if ":" in host else 4)
+        sources = self._interfaces.dial_sources(6 if ":" in host else 4)
         if not sources:
             raise PathFailed(f"no local address leads to {host}")
         return sources[0]
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _sources(self, session: Session, endpoint: Endpoint) -> tuple[str | None, ...]:
+    def _sources(self, terms: Terms, endpoint: Endpoint) -> tuple[str | None, ...]:
         address = ipaddress.ip_address(endpoint.host)
-        named = session.policy.needs_interfaces and not address.is_loopback
-        return self._network.dial_sources(address.version, named=named)
+        named = terms.policy.needs_interfaces and not address.is_loopback
+        return self._interfaces.dial_sources(address.version, named=named)
 
-    def _ordered(self, session: Session, candidates: list[Candidate]) -> list[Candidate]:
+    def _ordered(self, terms: Terms, candidates: list[Candidate]) -> list[Candidate]:
         def rank(candidate: Candidate) -> tuple[int, ...]:
-            return session.policy.rank(self._facts(candidate))
+            return terms.policy.rank(self._facts(candidate))
 
-        if session.select == "fastest":
+        select = terms.select
+        if select == "fastest":
             return in_order(candidates, rank)
         candidates.sort(key=rank)
-        if callable(session.select):
-            chosen = session.select(tuple(candidates))
-            return [candidate for candidate in chosen if candidate in candidates]
+        if callable(select):
+            with calling("select"):
+                chosen = list(select(tuple(candidates)))
+                return [candidate for candidate in chosen if candidate in candidates]
         return candidates
 
     def _facts(self, candidate: Candidate) -> PathFacts:
@@ -108,7 +120,7 @@ class CandidateFinder:
     def _direct(self, host: str, source: str | None) -> PathFacts:
         if source is None and ipaddress.ip_address(host).is_loopback:
             source = "::1" if ":" in host else "127.0.0.1"
-        interface = self._network.interface_of(source) if source is not None else None
+        interface = self._interfaces.interface_of(source) if source is not None else None
         metered = None
         if interface is not None:
             metered = any(fnmatchcase(interface, pattern) for pattern in self._config.metered)

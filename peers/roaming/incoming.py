@@ -6,20 +6,20 @@ the same peer has with this one, or begin one with a service that is offered to 
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from dataclasses import dataclass
 
-from peers.config import PathKind, PeerConfig, log
+from peers.config import PathKind, log
 from peers.control import ControlConnection
-from peers.location import OwnLocation
-from peers.path import Path, Paths
-from peers.roaming.candidates import CandidateFinder, entries_for
-from peers.roaming.sessions import Roaming
-from peers.roaming.ways import Attempt, Dialer
-from peers.services import Listener
-from peers.session import Session
+from peers.path import Path
+from peers.roaming.candidates import Candidates
+from peers.roaming.local import Local
+from peers.roaming.route import Route
+from peers.roaming.sessions import Sessions
+from peers.roaming.ways import Ways
+from peers.services import Listener, Refusal, Services
+from peers.session import Terms
 from peers.transport import Stream
-from protocol.errors import Code, ProtocolViolation, RoamRelayError
+from protocol.errors import Code, RoamRelayError
 from protocol.messages import (
     VERSION,
     Mode,
@@ -30,10 +30,7 @@ from protocol.messages import (
     Verdict,
 )
 
-__all__ = ["Answering"]
-
-_MAX_ANNOUNCED = 1024
-"""Announced sessions whose path has not come yet; further requests are refused."""
+__all__ = ["Incoming"]
 
 _KINDS = {
     Mode.P2P: (PathKind.DIRECT,),
@@ -43,110 +40,139 @@ _KINDS = {
 }
 """The kinds of path on which a session of each mode may run."""
 
+_UNKNOWN = Refusal(Code.SESSION_UNKNOWN, "no such session, or it is over")
 
-class Answering:
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known here of the session that a request or a hello names."""
+
+    terms: Terms
+    has_had_path: bool
+
+
+def judge_request(
+    request: ServiceRequestFrom, known: Known | None, listener: Listener | None, *, room: bool
+) -> Refusal | None:
+    """Return why a service request is refused; None where it is accepted. PURE.
+
+    `room` says whether one more session of this caller may be announced.
+    """
+    if request.resume:
+        same = known is not None and (known.terms.remote, known.terms.mode) == (
+            request.guid,
+            request.mode,
+        )
+        return None if same else _UNKNOWN
+    if listener is None:
+        return Refusal(Code.UNKNOWN_SERVICE, f"nobody listens for {request.service}")
+    if known is not None:
+        terms = known.terms
+        mine = terms.remote, terms.service, terms.mode, terms.is_caller
+        same = mine == (request.guid, request.service, request.mode, False)
+        return None if same else Refusal(Code.REFUSED, "this session exists already")
+    if not room:
+        return Refusal(Code.LIMIT_EXCEEDED, "too many requests at once")
+    return listener.refusal(request.guid)
+
+
+def judge_path(
+    hello: PathHello, kind: PathKind, guid: str, known: Known | None, listener: Listener | None
+) -> Refusal | None:
+    """Return why a path from the proven peer `guid` is refused; None where it may be taken, as far
+    as that does not depend on its number. PURE."""
+    if hello.version != VERSION:
+        return Refusal(Code.VERSION_UNSUPPORTED, f"version {VERSION} is spoken here")
+    if kind not in _KINDS[hello.mode]:
+        return Refusal(
+            Code.SESSION_UNKNOWN, f"a {kind.value} path is not for a {hello.mode.value} session"
+        )
+    if known is not None:
+        terms = known.terms
+        if (terms.remote, terms.service, terms.mode) != (guid, hello.service, hello.mode):
+            return _UNKNOWN
+        if known.has_had_path or terms.is_caller:
+            return None
+    elif hello.resume:
+        return _UNKNOWN
+    elif hello.mode is not Mode.P2P:
+        return Refusal(Code.SESSION_UNKNOWN, "the relay has announced no such session")
+    if listener is None:
+        return Refusal(Code.UNKNOWN_SERVICE, f"nobody listens for {hello.service}")
+    return listener.refusal(guid)
+
+
+class Incoming:
     """Answers for one peer."""
 
     def __init__(
         self,
-        config: PeerConfig,
-        paths: Paths,
-        own: OwnLocation,
-        dialer: Dialer,
-        finder: CandidateFinder,
-        roaming: Roaming,
-        *,
-        listeners: dict[str, Listener],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        local: Local,
+        services: Services,
+        sessions: Sessions,
+        ways: Ways,
+        candidates: Candidates,
     ) -> None:
-        self._config = config
-        self._paths = paths
-        self._own = own
-        self._dialer = dialer
-        self._finder = finder
-        self._roaming = roaming
-        self._listeners = listeners
-        self._spawn = spawn
-        self._announced: dict[bytes, Session] = {}
+        self._local = local
+        self._services = services
+        self._sessions = sessions
+        self._ways = ways
+        self._candidates = candidates
         self._tickets: set[str] = set()
+        """Of planes whose leg is being opened."""
 
     # -- requests from the relay ----------------------------------------------------------------
 
-    def on_request(self, connection: ControlConnection, request: ServiceRequestFrom) -> None:
+    def request(self, connection: ControlConnection, request: ServiceRequestFrom) -> None:
         """Answer a service request at once. The same request may come over several flows."""
-        refusal = self._known(request) if request.resume else self._announce(request)
+        sessions, number = self._sessions, request.request
+        route = sessions.find_announced(request.session) or sessions.find(request.session)
+        listener = self._services.find(request.service)
+        room = sessions.may_announce(request.guid)
+        refusal = judge_request(request, _known(route), listener, room=room)
         if refusal is not None:
-            code, reason = refusal
-            answer = ServiceAnswer(request.request, Verdict.REFUSED, reason, code=code)
-            connection.answer(answer)
+            code, reason = refusal.code, refusal.reason
+            connection.answer(ServiceAnswer(number, Verdict.REFUSED, reason, code=code))
             return
-        session = self._announced.get(request.session) or self._roaming.find(request.session)
-        entries = entries_for(self._own, session) if session is not None else ()
-        connection.answer(ServiceAnswer(request.request, Verdict.ACCEPTED, entries=entries))
-        ticket = request.ticket
-        if ticket is not None and ticket not in self._tickets:
-            self._tickets.add(ticket)
-            self._spawn(self._attach(connection, ticket))
+        if route is not None and request.resume:
+            route.learn(request.entries)
+            sessions.resume_asked(route)
+        elif route is None and listener is not None and request.mode is not Mode.P2P:
+            route = self._announce(request, listener)
+        entries = self._ways.entries_for(route) if route is not None else ()
+        connection.answer(ServiceAnswer(number, Verdict.ACCEPTED, entries=entries))
+        if request.ticket is not None and request.ticket not in self._tickets:
+            self._tickets.add(request.ticket)
+            self._local.tasks.spawn(self._attach(connection, request.ticket))
 
-    def _known(self, request: ServiceRequestFrom) -> tuple[Code, str] | None:
-        """Note that the other side of a session asks for its next path."""
-        session = self._roaming.find(request.session)
-        if session is None or session.remote != request.guid or session.mode is not request.mode:
-            return Code.SESSION_UNKNOWN, "no such session, or it is over"
-        if request.entries:
-            session.entries_there = request.entries
-        self._roaming.resume_asked(session)
-        return None
-
-    def _announce(self, request: ServiceRequestFrom) -> tuple[Code, str] | None:
+    def _announce(self, request: ServiceRequestFrom, listener: Listener) -> Route:
         """Note that somebody wants a session."""
-        listener = self._listeners.get(request.service)
-        if listener is None:
-            return Code.UNKNOWN_SERVICE, f"nobody listens for {request.service}"
-        known = self._announced.get(request.session) or self._roaming.find(request.session)
-        if known is not None:
-            same = (known.remote, known.service, known.mode, known.is_caller) == (
-                request.guid,
-                request.service,
-                request.mode,
-                False,
+        terms = self._terms(request.guid, request.service, request.mode, listener)
+        route = self._sessions.make(request.session, terms)
+        route.learn(request.entries)
+        self._sessions.announce(route, request.timeout + self._local.config.path_timeout)
+        if request.mode is Mode.COMBINED and request.entries and terms.discloses:
+            self._local.tasks.spawn(
+                self._meet(route), lambda error: route.session.abort(f"unexpected: {error!r}")
             )
-            return None if same else (Code.REFUSED, "this session exists already")
-        if len(self._announced) >= _MAX_ANNOUNCED:
-            return Code.LIMIT_EXCEEDED, "too many requests at once"
-        refusal = listener.refusal(request.guid)
-        if refusal is not None or request.mode is Mode.P2P:
-            return refusal
-        session = self._session(request.session, request.guid, request.service, request.mode)
-        session.entries_there = request.entries
-        self._announced[session.id] = session
-        asyncio.get_running_loop().call_later(
-            request.timeout + self._config.path_timeout, self._forget, session
-        )
-        if request.mode is Mode.COMBINED and request.entries and session.discloses:
-            self._spawn(self._meet(session))
-        return None
+        return route
 
-    async def _meet(self, session: Session) -> None:
+    async def _meet(self, route: Route) -> None:
         """Dial a caller that has not come by itself: it may be unable to reach this peer."""
-        await asyncio.sleep(4 * self._config.stagger)
-        if session.id not in self._announced:
+        await asyncio.sleep(4 * self._local.config.stagger)
+        if self._sessions.find_announced(route.session.id) is not route:
             return
-        session.last_path += 1
-        attempt = Attempt(session, session.last_path, None)
+        attempt = route.attempt()
         try:
-            path, welcome = await self._dialer.direct(attempt)
+            welcomed = await self._ways.direct(attempt)
         except RoamRelayError as error:
-            log.debug("cannot reach a caller", peer=session.remote[:8], reason=error.reason)
+            log.debug("cannot reach a caller", peer=route.session.remote[:8], reason=error.reason)
             return
-        if not session.is_over and session.would_take(attempt.number, dialed_here=True):
-            self._join(session, path, attempt.number, welcome, dialed_here=True)
-        else:
-            path.abort()
+        self._join(route, welcomed.path, attempt.number, welcomed.welcome, dialed_here=True)
 
     async def _attach(self, connection: ControlConnection, ticket: str) -> None:
         try:
-            stream = await self._dialer.open_plane(connection, ticket)
+            stream = await self._ways.open_plane(connection, ticket)
         except RoamRelayError as error:
             log.warning("cannot attach to the plane", reason=error.reason)
             return
@@ -158,30 +184,47 @@ class Answering:
 
     async def serve(self, stream: Stream, kind: PathKind = PathKind.DIRECT) -> None:
         """Take one incoming stream to its session, or close it with a reason."""
-        path = self._paths.make(stream, kind, server=True)
+        path = self._local.paths.make(stream, kind, server=True)
         try:
-            hello = await path.accept(self._config.path_timeout)
+            hello = await path.accept(self._local.config.path_timeout)
         except RoamRelayError as error:
             log.debug("path failed", kind=kind.value, remote=path.remote, reason=error.reason)
             return
-        session = self._session_of(path, hello)
-        if not isinstance(session, Session):
-            code, reason = session
-            path.reject(code, reason)
-            log.info(
-                "path refused", peer=path.remote_guid[:8], mode=hello.mode.value, reason=reason
-            )
+        guid = path.remote_guid
+        route = self._route_for(path, hello)
+        if isinstance(route, Refusal):
+            path.reject(route.code, route.reason)
+            log.info("path refused", peer=guid[:8], mode=hello.mode.value, reason=route.reason)
             return
-        if rule := self._finder.refusal(session, path):
+        if rule := self._candidates.refusal(route.session.terms, path):
             path.reject(Code.REFUSED, f"the policy of the other side says '{rule}'")
-            session.trace.note("dropped", path.remote, reason=f"policy '{rule}'")
+            route.trace.note("dropped", path.remote, reason=f"policy '{rule}'")
             return
-        path.welcome(session.welcome(entries_for(self._own, session)))
-        self._join(session, path, hello.path, hello, dialed_here=False)
+        path.welcome(route.session.welcome(self._ways.entries_for(route)))
+        self._join(route, path, hello.path, hello, dialed_here=False)
+
+    def _route_for(self, path: Path, hello: PathHello) -> Route | Refusal:
+        """Return the session that a path is for, or why there is none."""
+        guid = path.remote_guid
+        route = self._sessions.find(hello.session) or self._sessions.find_announced(hello.session)
+        listener = self._services.find(hello.service)
+        refusal = judge_path(hello, path.kind, guid, _known(route), listener)
+        if refusal is not None:
+            return refusal
+        if route is None:
+            if listener is None:
+                return _UNKNOWN
+            terms = self._terms(guid, hello.service, hello.mode, listener)
+            return self._sessions.make(hello.session, terms)
+        if not route.session.would_take(hello.path, dialed_here=False):
+            return Refusal(Code.PATH_SUPERSEDED, "a newer path was taken")
+        return route
+
+    # -- inside ---------------------------------------------------------------------------------
 
     def _join(
         self,
-        session: Session,
+        route: Route,
         path: Path,
         number: int,
         there: PathHello | PathWelcome,
@@ -189,71 +232,32 @@ class Answering:
         dialed_here: bool,
     ) -> None:
         """Give a path to its session, and a session that begins with it to its service."""
-        try:
-            session.take_path(path, number, there, dialed_here=dialed_here)
-        except ProtocolViolation as violation:
+        session = route.session
+        begins = self._sessions.find(session.id) is None
+        listener = self._services.find(session.service)
+        if begins and listener is None:
+            # Closed while the path was made: the caller hears it as it hears an abort.
             path.abort()
-            log.warning("path dropped", peer=session.remote[:8], reason=violation.reason)
+            session.abort("the service is closed")
             return
-        if self._roaming.find(session.id) is None:
-            self._announced.pop(session.id, None)
-            self._roaming.add(session)
-            self._listeners[session.service].offer(session)
-        self._roaming.path_accepted(session)
+        taken = self._sessions.accept(route, path, number, there, dialed_here=dialed_here)
+        if begins and taken and listener is not None:
+            listener.offer(session)
 
-    def _session_of(self, path: Path, hello: PathHello) -> Session | tuple[Code, str]:
-        """Return the session that a path is for, or why there is none."""
-        unknown = Code.SESSION_UNKNOWN, "no such session, or it is over"
-        guid = path.remote_guid
-        if hello.version != VERSION:
-            return Code.VERSION_UNSUPPORTED, f"version {VERSION} is spoken here"
-        if path.kind not in _KINDS[hello.mode]:
-            return (
-                Code.SESSION_UNKNOWN,
-                f"a {path.kind.value} path is not for a {hello.mode.value} session",
-            )
-        session = self._roaming.find(hello.session) or self._announced.get(hello.session)
-        if session is not None:
-            mine = session.remote, session.service, session.mode
-            if mine != (guid, hello.service, hello.mode):
-                return unknown
-            if not session.would_take(hello.path, dialed_here=False):
-                return Code.PATH_SUPERSEDED, "a newer path was taken"
-        elif hello.resume:
-            return unknown
-        elif hello.mode is not Mode.P2P:
-            return Code.SESSION_UNKNOWN, "the relay has announced no such session"
-        if session is None or not session.has_had_path:
-            refusal = self._refusal(hello.service, guid, session)
-            if refusal is not None:
-                return refusal
-        return session or self._session(hello.session, guid, hello.service, hello.mode)
-
-    def _refusal(self, service: str, guid: str, session: Session | None) -> tuple[Code, str] | None:
-        if session is not None and session.is_caller:
-            return None
-        listener = self._listeners.get(service)
-        if listener is None:
-            return Code.UNKNOWN_SERVICE, f"nobody listens for {service}"
-        return listener.refusal(guid)
-
-    # -- inside ---------------------------------------------------------------------------------
-
-    def _session(self, session_id: bytes, guid: str, service: str, mode: Mode) -> Session:
-        return Session(
-            session_id=session_id,
-            remote=guid,
-            service=service,
-            mode=mode,
-            caller=False,
-            discloses=mode is not Mode.CENTRAL and self._listeners[service].discloses_to(guid),
-            settings=self._config.session,
-            owner=self._roaming,
-            policy=self._config.policy_for(guid, service),
-            select=self._config.select_for(guid, service),
+    def _terms(self, guid: str, service: str, mode: Mode, listener: Listener) -> Terms:
+        config = self._local.config
+        return Terms(
+            guid,
+            service,
+            mode,
+            is_caller=False,
+            discloses=mode is not Mode.CENTRAL and listener.discloses_to(guid),
+            policy=config.policy_for(guid, service),
+            select=config.select_for(guid, service),
         )
 
-    def _forget(self, session: Session) -> None:
-        if self._announced.get(session.id) is session:
-            del self._announced[session.id]
-            session.abort("its caller did not come")
+
+def _known(route: Route | None) -> Known | None:
+    if route is None:
+        return None
+    return Known(route.session.terms, route.session.has_had_path)

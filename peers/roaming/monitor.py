@@ -1,39 +1,158 @@
-"""Better paths for sessions that have one: from the relay to a direct path in `auto`, and from one
-direct path to another that stays clearly better.
+"""When a session that has a path looks for a better one, and which one is better.
 
-Probes prove a candidate and say nothing there (peers/choosing.py). They are few: one at a time, at
-most four a round, and only the session's caller looks. A session moves to another direct path when
-that was clearly better in five rounds running, so that delays that jitter move nothing.
+PURE: what happens and when goes in, what is to be done comes out.
+
+In `auto`, from the relay to a direct path: at once, every minute, and whenever something changes.
+Between direct paths only the session's caller looks, in rounds of a few probes, and the session
+moves when another candidate was clearly better in five rounds running, so that delays that jitter
+move nothing. A session that is pinned is left where it is.
 """
 
-import asyncio
-import contextlib
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import Enum
 
 from peers.choice import Candidate, clearly_better
-from peers.config import PathKind, PeerConfig, log
-from peers.path import Path
-from peers.roaming.candidates import CandidateFinder
-from peers.roaming.ways import Attempt, Dialer, Made
-from peers.session import Session
+from peers.config import PathKind
+from peers.session import Terms
 from protocol.endpoint import Endpoint
-from protocol.errors import RoamRelayError
 from protocol.messages import Mode
 
-__all__ = ["Improving"]
+__all__ = ["ROUNDS", "Monitor", "MonitorAction", "MonitorState", "Pace", "Seen"]
 
-_INTERVAL = 60.0
+_DIRECT_INTERVAL = 60.0
 """Seconds between attempts to move an `auto` session from the relay to a direct path."""
-_ROUNDS = 5
+ROUNDS = 5
 """Rounds in all of which a candidate must be clearly better before the session moves."""
-_PROBES = 4
-"""Other candidates that are probed in one round."""
-_PROBE_TIMEOUT = 2.0
+_CALLEE_LATER = 4
+"""Staggers by which the callee of a relayed session looks later than its caller."""
 
 
-class _Seen:
+class MonitorState(Enum):
+    """Where the search for a better path is."""
+
+    OFF = "off"
+    """Nothing better is wanted."""
+    WAITING = "waiting"
+    """The next look is at a deadline."""
+    LOOKING = "looking"
+    """A look is under way."""
+
+
+class MonitorAction(Enum):
+    """How to look."""
+
+    GO_DIRECT = "go direct"
+    """Try for a direct path, and take it."""
+    PROBE = "probe"
+    """Measure the other candidates once, and move where one has been better for long enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often to look, in seconds."""
+
+    stagger: float
+    probe_interval: float
+    """Between two rounds of probes; 0 does not probe."""
+
+
+class Monitor:
+    """The search for better paths of one session.
+
+    `now` is any clock that only grows, in seconds. Give it the time when `next_timeout` has come,
+    and `looked` when what it asked for is done.
+    """
+
+    def __init__(self, terms: Terms, pace: Pace) -> None:
+        self._terms = terms
+        self._pace = pace
+        self._kind: PathKind | None = None
+        self._pinned = False
+        self._deadline = 0.0
+        self._hurried = False
+        self.state = MonitorState.OFF
+
+    def next_timeout(self) -> float | None:
+        """Return when to call `time`; None where nothing waits for it."""
+        return self._deadline if self.state is MonitorState.WAITING else None
+
+    def path_taken(self, kind: PathKind, now: float) -> None:
+        """The session is on a path of this kind from now on."""
+        self._kind = kind
+        wish = self._wish
+        match self.state:
+            case MonitorState.LOOKING:
+                self._hurried = self._hurried or wish is MonitorAction.GO_DIRECT
+            case MonitorState.WAITING if wish is MonitorAction.GO_DIRECT:
+                self._wait(now)
+            case MonitorState.OFF if wish is not None:
+                later = 0 if self._terms.is_caller else _CALLEE_LATER * self._pace.stagger
+                direct = wish is MonitorAction.GO_DIRECT
+                self._wait(now + (later if direct else self._pace.probe_interval))
+            case _:
+                pass
+
+    def path_lost(self) -> None:
+        """The session has no path: the next one is looked at anew."""
+        self._kind = None
+
+    def pin(self, pinned: bool, now: float) -> None:
+        """Leave the session where it is, or look again."""
+        self._pinned = pinned
+        if pinned and self.state is MonitorState.WAITING:
+            self.state = MonitorState.OFF
+        elif not pinned and self._kind is not None:
+            self.path_taken(self._kind, now)
+
+    def hurry(self, now: float) -> None:
+        """Something has changed: look soon."""
+        if self.state is MonitorState.WAITING:
+            self._deadline = now
+        elif self.state is MonitorState.LOOKING:
+            self._hurried = True
+
+    def time(self, now: float) -> MonitorAction | None:
+        """A deadline may have come; return how to look, if it is time to."""
+        if self.state is not MonitorState.WAITING or now < self._deadline:
+            return None
+        wish = self._wish
+        self._hurried = False
+        self.state = MonitorState.OFF if wish is None else MonitorState.LOOKING
+        return wish
+
+    def looked(self, now: float) -> None:
+        """The look that was asked for is over, whatever came of it."""
+        if self.state is not MonitorState.LOOKING:
+            return
+        match self._wish:
+            case None:
+                self.state = MonitorState.OFF
+            case MonitorAction.GO_DIRECT:
+                self._wait(now if self._hurried else now + _DIRECT_INTERVAL)
+            case MonitorAction.PROBE:
+                self._wait(now if self._hurried else now + self._pace.probe_interval)
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    @property
+    def _wish(self) -> MonitorAction | None:
+        terms = self._terms
+        if self._pinned or not terms.discloses:
+            return None
+        if self._kind is PathKind.RELAYED:
+            return MonitorAction.GO_DIRECT if terms.mode is Mode.AUTO else None
+        probes = terms.is_caller and terms.select == "fastest" and self._pace.probe_interval > 0
+        return MonitorAction.PROBE if self._kind is PathKind.DIRECT and probes else None
+
+    def _wait(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._hurried = False
+        self.state = MonitorState.WAITING
+
+
+class Seen:
     """The last round trips of a path and of what could take its place.
 
     A candidate is better when the worst of its last rounds is clearly better than the best of the
@@ -41,179 +160,36 @@ class _Seen:
     """
 
     def __init__(self) -> None:
-        self._path: Path | None = None
+        self._path: Hashable = None
         self._trips: dict[tuple[Endpoint, str | None] | None, deque[float]] = {}
 
     def clear(self) -> None:
+        """Forget all: it is not comparable any more."""
         self._trips.clear()
 
-    def on(self, path: Path) -> None:
+    def on(self, path: Hashable) -> None:
+        """The rounds that follow are compared with this path."""
         if path is not self._path:
             self._path = path
             self.clear()
 
     def note(self, candidate: Candidate | None, seconds: float | None) -> None:
+        """Note one round trip, or that there was no answer; no candidate is the path itself."""
         key = None if candidate is None else (candidate.endpoint, candidate.source)
         if seconds is None:
             self._trips.pop(key, None)
         else:
-            self._trips.setdefault(key, deque(maxlen=_ROUNDS)).append(seconds)
+            self._trips.setdefault(key, deque(maxlen=ROUNDS)).append(seconds)
 
     def better(self) -> Candidate | None:
+        """Return the best of the candidates that were clearly better for long enough."""
         here = self._trips.get(None, ())
-        if len(here) < _ROUNDS:
+        if len(here) < ROUNDS:
             return None
         found = {
             key: max(trips)
             for key, trips in self._trips.items()
-            if key is not None and len(trips) == _ROUNDS and clearly_better(max(trips), min(here))
+            if key is not None and len(trips) == ROUNDS and clearly_better(max(trips), min(here))
         }
         best = min(found, key=lambda key: found[key], default=None)
         return None if best is None else Candidate(*best)
-
-
-class Improving:
-    """Looks for better paths for the sessions of one peer."""
-
-    def __init__(
-        self,
-        config: PeerConfig,
-        dialer: Dialer,
-        finder: CandidateFinder,
-        *,
-        attempt: Callable[[Session], Attempt],
-        take: Callable[[Attempt, Made], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], object | None],
-    ) -> None:
-        self._config = config
-        self._dialer = dialer
-        self._finder = finder
-        self._attempt = attempt
-        self._take = take
-        self._spawn = spawn
-        self._running: dict[bytes, asyncio.Event] = {}
-
-    def path_taken(self, session: Session) -> None:
-        """The session has another path: look for a better one where that is wanted."""
-        path = session.path
-        if path is None or session.is_over or session.pinned:
-            return
-        if self._wants_direct(session) or self._monitors(session):
-            if session.id in self._running:
-                if path.kind is PathKind.RELAYED:
-                    self._running[session.id].set()
-                return
-            self._running[session.id] = hurry = asyncio.Event()
-            if self._spawn(self._run(session, hurry)) is None:
-                del self._running[session.id]
-
-    def hurry(self, session: Session) -> None:
-        """Something has changed: look now."""
-        if session.id in self._running:
-            self._running[session.id].set()
-
-    def _wants_direct(self, session: Session) -> bool:
-        path = session.path
-        return (
-            session.mode is Mode.AUTO
-            and session.discloses
-            and path is not None
-            and path.kind is PathKind.RELAYED
-        )
-
-    def _monitors(self, session: Session) -> bool:
-        path = session.path
-        return (
-            session.is_caller
-            and session.discloses
-            and session.select == "fastest"
-            and self._config.probe_interval > 0
-            and path is not None
-            and path.kind is PathKind.DIRECT
-        )
-
-    async def _run(self, session: Session, hurry: asyncio.Event) -> None:
-        direct = self._wants_direct(session)
-        first = 0.0 if session.is_caller else 4 * self._config.stagger
-        wait = first if direct else self._config.probe_interval
-        seen = _Seen()
-        try:
-            while True:
-                await _within(wait, hurry)
-                hurry.clear()
-                if session.is_over or session.pinned or session.path is None:
-                    return  # The next path starts this anew.
-                if self._wants_direct(session):
-                    await self._go_direct(session)
-                    wait = _INTERVAL
-                if self._monitors(session):
-                    if not direct:
-                        await self._round(session, seen)
-                    wait = self._config.probe_interval
-                elif not self._wants_direct(session):
-                    return
-                direct = False
-        finally:
-            del self._running[session.id]
-
-    async def _go_direct(self, session: Session) -> None:
-        attempt = self._attempt(session)
-        try:
-            self._take(attempt, await self._dialer.direct(attempt))
-        except RoamRelayError as error:
-            log.debug("no direct path", peer=session.remote[:8], reason=error.reason)
-
-    async def _round(self, session: Session, seen: _Seen) -> None:
-        """Probe once, and move where a candidate has been better for long enough."""
-        path = session.path
-        try:
-            candidates = self._finder.candidates(session)
-        except RoamRelayError:
-            return seen.clear()
-        if path is None or len(candidates) < 2:
-            return seen.clear()
-        seen.on(path)
-        here = [
-            c for c in candidates if str(c.endpoint) == path.remote and _from(c, path.local_host)
-        ]
-        others = [c for c in candidates if c not in here][:_PROBES]
-        seen.note(None, await self._probe(session, here[0]) if here else session.round_trip)
-        for candidate in others:
-            seen.note(candidate, await self._probe(session, candidate))
-        best = seen.better()
-        if session.path is not path:
-            return None
-        if best is None:
-            session.trace.note("kept", path.remote, round_trip=session.round_trip)
-            return None
-        attempt = self._attempt(session)
-        try:
-            made = await self._dialer.direct(attempt, only=best)
-            rule = f"better than {path.remote} in {_ROUNDS} probes running"
-            session.trace.note("chosen", best, round_trip=made[0].round_trip, reason=rule)
-            self._take(attempt, made)
-        except RoamRelayError as error:
-            log.debug("no better path", peer=session.remote[:8], reason=error.reason)
-        return seen.clear()
-
-    async def _probe(self, session: Session, candidate: Candidate) -> float | None:
-        try:
-            async with asyncio.timeout(_PROBE_TIMEOUT):
-                proven = await self._dialer.prove_for(session, candidate)
-        except TimeoutError:
-            session.trace.note("failed", candidate, reason="no answer to a probe")
-            return None
-        except RoamRelayError:
-            return None
-        proven.path.abort()
-        return proven.round_trip
-
-
-def _from(candidate: Candidate, local_host: str) -> bool:
-    return candidate.source in (None, local_host)
-
-
-async def _within(seconds: float, event: asyncio.Event) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

@@ -1,378 +1,230 @@
-"""Sessions that outlive their paths: the table of sessions, and the search for the next path.
-
-The rules (docs/protocol.md §10): a session moves when its path is dead, or in mode `auto` from a
-relayed path to a direct one, never because an address was merely added. Who knows that it has moved
-itself searches at once; else the session's caller does, and the other side one stagger later. Two
-searches at once settle by the numbers of their paths.
+"""The sessions of one peer: those that were announced, those that live, and those that have closed
+and still answer. Each is in one of the three tables, with its one `Route`.
 """
 
 import asyncio
 import contextlib
-import random
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Coroutine
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+import os
+from collections import Counter, OrderedDict
+from typing import assert_never
 
-from peers.config import PathFacts, PathKind, PeerConfig, log
-from peers.location import OwnLocation
-from peers.roaming.candidates import CandidateFinder, entries_for
-from peers.roaming.lookup import Asking
-from peers.roaming.monitor import Improving
-from peers.roaming.ways import Attempt, Dialer, Made, discard
-from peers.session import Session
-from peers.tasks import backoff, race, unless
-from protocol.errors import (
-    Code,
-    ConnectionClosed,
-    PathFailed,
-    ProtocolViolation,
-    RelayUnavailable,
-    RoamRelayError,
-)
+from peers.config import log
+from peers.path import Path
+from peers.roaming.driver import Driver, Means
+from peers.roaming.local import Local
+from peers.roaming.route import Route
+from peers.session import LocationTold, Over, PathLost, Pinned, Session, SessionNews, Terms, Trace
+from protocol.errors import RoamRelayError
+from protocol.messages import PathHello, PathWelcome
 
-__all__ = ["Roaming"]
+__all__ = ["Sessions"]
 
+_MAX_ANNOUNCED, _MAX_ANNOUNCED_EACH = 1024, 256
+"""Announced sessions whose path has not come yet, in all and of one caller; further requests are
+refused."""
 _MAX_LINGERING = 4096
 """Closed sessions that still answer a resume; beyond it the oldest is forgotten, and answers
 `session_unknown` like one that has lingered long enough."""
 _CLOSE_GRACE = 5.0
 """Seconds that open sessions get to close cleanly when their peer goes away."""
-_PROBE_SHORTEST, _PROBE_LONGEST = 0.5, 5.0
-"""Bounds, in seconds, on what a path may take to answer after the network changed."""
-
-Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None] | None"]
-"""Gives a coroutine a task with an owner; None where the owner is closed."""
 
 
-@dataclass(eq=False)
-class _Search:
-    """A search for a session's next path. Its `hurry` ends the wait between two rounds; `anew` ends
-    a round too: what is tried in it began in another network."""
-
-    session: Session
-    done: asyncio.Future[None]
-    hurry: asyncio.Event = field(default_factory=asyncio.Event)
-    anew: asyncio.Event = field(default_factory=asyncio.Event)
-    attempt: Attempt | None = None
-    task: "asyncio.Task[None] | None" = None
-
-
-class Roaming:
+class Sessions:
     """Looks after all sessions of one peer."""
 
-    def __init__(
-        self,
-        config: PeerConfig,
-        dialer: Dialer,
-        asking: Asking,
-        finder: CandidateFinder,
-        own: OwnLocation,
-        *,
-        spawn: Spawn,
-    ) -> None:
-        self._config = config
-        self._dialer = dialer
-        self._asking = asking
-        self._own = own
-        self._spawn = spawn
-        self._live: dict[bytes, Session] = {}
-        self._lingering: OrderedDict[bytes, Session] = OrderedDict()
-        self._searches: dict[bytes, _Search] = {}
-        self._tickets: dict[bytes, str] = {}
-        """Of sessions that are on a plane: what their next one is asked for with."""
-        self._improving = Improving(
-            config,
-            dialer,
-            finder,
-            attempt=self._attempt,
-            take=self._take,
-            spawn=spawn,
-        )
+    def __init__(self, local: Local, means: Means) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._local = local
+        self._means = means
+        self._announced: dict[bytes, Route] = {}
+        self._announced_of: Counter[str] = Counter()
+        """How many of them each caller has."""
+        self._live: dict[bytes, Driver] = {}
+        self._lingering: OrderedDict[bytes, Route] = OrderedDict()
         self._moving = False
-        self._gone: set[str] = set()
 
     @property
-    def sessions(self) -> list[Session]:
+    def live(self) -> list[Session]:
         """The sessions that are not over."""
-        return list(self._live.values())
+        return [driver.route.session for driver in self._live.values()]
 
-    def find(self, session_id: bytes) -> Session | None:
+    def find(self, session_id: bytes) -> Route | None:
         """Return a session that can be resumed: a live one, or one that has just closed."""
-        session = self._live.get(session_id)
-        if session is None:
-            session = self._lingering.get(session_id)
-            if session is not None and not session.lingers():
-                del self._lingering[session_id]
-                return None
-        return session
+        driver = self._live.get(session_id)
+        if driver is not None:
+            return driver.route
+        route = self._lingering.get(session_id)
+        if route is not None and not route.session.lingers():
+            del self._lingering[session_id]
+            return None
+        return route
 
-    def add(self, session: Session) -> None:
-        """Look after a session from now on."""
-        self._live[session.id] = session
+    def find_announced(self, session_id: bytes) -> Route | None:
+        """Return a session that was announced and has not had a path yet."""
+        return self._announced.get(session_id)
 
-    async def open(self, session: Session, timeout: float) -> None:
-        """Find the first path of a session that this side opens; look after it from then on.
+    async def open(self, terms: Terms, timeout: float) -> Session:
+        """Open a session from this side, and look after it from then on.
 
         Raises:
-            RoamRelayError: there is none; says why. The session is over then.
+            RoamRelayError: it cannot be opened; says why.
         """
-        self.add(session)
-        search = self._search(session, self._first_path(session, timeout))
-        if search.task is None:
-            search.done.set_exception(ConnectionClosed("the peer is closed"))
+        driver = Driver(self.make(os.urandom(16), terms), self._local, self._means)
+        session = driver.route.session
+        self._live[session.id] = driver
+        await driver.open(timeout)
+        return session
+
+    def make(self, session_id: bytes, terms: Terms) -> Route:
+        """Return a session that has no path yet, and is in no table."""
+        trace = Trace(self._loop.time)
+        settings = self._local.config.session
+        return Route(Session(session_id, terms, settings, trace, self._heard), trace)
+
+    def may_announce(self, guid: str) -> bool:
+        """Whether there is room for one more announced session of this caller."""
+        return (
+            len(self._announced) < _MAX_ANNOUNCED and self._announced_of[guid] < _MAX_ANNOUNCED_EACH
+        )
+
+    def announce(self, route: Route, seconds: float) -> None:
+        """Expect the first path of a session that somebody has asked for; for so long."""
+        session = route.session
+        self._announced[session.id] = route
+        self._announced_of[session.remote] += 1
+        self._loop.call_later(seconds, self._not_come, route)
+
+    def accept(
+        self,
+        route: Route,
+        path: Path,
+        number: int,
+        there: PathHello | PathWelcome,
+        *,
+        dialed_here: bool,
+    ) -> bool:
+        """Give a path to a session that others have begun, or that lives; return whether it was
+        taken. Else it is dropped."""
+        session = route.session
+        driver = self._live.get(session.id)
         try:
-            await search.done
-        except BaseException:
-            if search.task is not None:
-                search.task.cancel()
-            session.abort("the session was not opened")
-            raise
+            if driver is None and session.is_over:
+                return route.take(path, number, there, dialed_here=dialed_here)
+            if driver is not None:
+                return driver.take(path, number, there, dialed_here=dialed_here)
+            self._forget_announced(route)
+            driver = self._live[session.id] = Driver(route, self._local, self._means)
+            if driver.take(path, number, there, dialed_here=dialed_here):
+                return True
+        except RoamRelayError as error:
+            log.warning("path dropped", peer=session.remote[:8], reason=error.reason)
+        if not session.has_had_path:
+            session.abort("its first path was dropped")
+        return False
 
-    def path_accepted(self, session: Session) -> None:
-        """The session has taken a path that the other side dialed."""
-        search = self._searches.pop(session.id, None)
-        if search is not None:
-            # A hello that has left may be accepted over there, and then its path is the newer one:
-            # such an attempt goes on to its end.
-            if search.attempt is None or not search.attempt.said_hello:
-                assert search.task is not None
-                search.task.cancel()
-            if not search.done.done():
-                search.done.set_result(None)
-        self._taken(session)
-
-    def resume_asked(self, session: Session) -> None:
+    def resume_asked(self, route: Route) -> None:
         """The other side has asked the relay for the session's next path."""
-        self._hurry(session)
+        driver = self._live.get(route.session.id)
+        if driver is not None:
+            driver.hurry()
 
-    def network_changed(self, gone: Collection[str], new: Collection[str]) -> None:
-        """This host's addresses have changed: it has the ones no more, and the others now.
+    def network_changed(self, gone: frozenset[str]) -> None:
+        """This host's addresses have changed; these are gone.
 
         Paths from an address that is gone are dropped at once, every other one must answer soon,
         every wait is cut short, and the other sides are told.
         """
-        self._gone = (self._gone | set(gone)) - set(new)
+        self._means.ways.network_changed(gone)
         self._moving = True
         try:
-            for session in self.sessions:
-                path = session.path
-                if path is not None and path.local_host in gone:
-                    session.drop_path(f"its local address {path.local_host} is gone")
-                elif path is not None:
-                    known = session.round_trip or 0.0
-                    session.probe_path(min(max(4 * known, _PROBE_SHORTEST), _PROBE_LONGEST))
-                    if session.discloses:
-                        session.tell_location(entries_for(self._own, session))
-                self._hurry(session)
-                if session.id in self._searches:
-                    self._searches[session.id].anew.set()
+            for driver in list(self._live.values()):
+                driver.network_changed(gone)
         finally:
             self._moving = False
 
     def tell_locations(self) -> None:
         """Tell the other sides where this peer can be dialed now."""
-        for session in self.sessions:
-            if session.discloses:
-                session.tell_location(entries_for(self._own, session))
+        for driver in list(self._live.values()):
+            driver.tell_location()
 
     def relay_found(self) -> None:
         """The control connection is there again: who searches may ask now."""
-        for session in self.sessions:
-            self._hurry(session)
+        for driver in list(self._live.values()):
+            driver.hurry()
 
-    async def close_sessions(self) -> None:
-        """Close every session cleanly, as far as it is possible in time; none is left then."""
+    def end_announced(self, service: str) -> None:
+        """A service is not offered any more: nobody comes for it."""
+        for route in [one for one in self._announced.values() if one.session.service == service]:
+            route.session.abort("the service is closed")
+
+    async def close(self, grace: float = _CLOSE_GRACE) -> None:
+        """Close every session cleanly, as far as it is possible within `grace` seconds. None is
+        left after it, also where it is cancelled."""
 
         async def close(session: Session) -> None:
             with contextlib.suppress(RoamRelayError, TimeoutError):
-                async with asyncio.timeout(_CLOSE_GRACE):
+                async with asyncio.timeout(grace):
                     await session.close()
 
-        async with asyncio.TaskGroup() as closing:
-            for session in self.sessions:
-                closing.create_task(close(session))
-        for session in self.sessions:
+        try:
+            async with asyncio.TaskGroup() as closing:
+                for session in self.live:
+                    closing.create_task(close(session))
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """End every session at once."""
+        announced = [route.session for route in self._announced.values()]
+        for session in [*self.live, *announced]:
             session.abort("the peer is closed")
 
-    # -- for the sessions -----------------------------------------------------------------------
+    # -- inside ---------------------------------------------------------------------------------
 
-    def session_pathless(self, session: Session, reason: str) -> None:
-        """Search for the next path."""
-        if session.id not in self._live:
+    def _heard(self, news: SessionNews) -> None:
+        driver = self._live.get(news.session.id)
+        if driver is None or driver.route.session is not news.session:
+            if isinstance(news, Over):
+                route = self._announced.get(news.session.id)
+                if route is not None:
+                    self._forget_announced(route)
             return
-        log.info("path lost", peer=session.remote[:8], mode=session.mode.value, reason=reason)
-        if session.id not in self._searches:
-            at_once = session.is_caller or self._moving
-            self._search(session, self._next_path(session, 0 if at_once else self._config.stagger))
-
-    def session_moved(self, session: Session) -> None:
-        """The other side can be dialed elsewhere now."""
-        self._hurry(session)
-
-    def session_ended(self, session: Session) -> None:
-        """Forget a session, but answer a resume for a while if it was closed."""
-        if self._live.get(session.id) is session:
-            del self._live[session.id]
-            if session.lingers():
-                self._lingering[session.id] = session
-                while len(self._lingering) > _MAX_LINGERING:
-                    self._lingering.popitem(last=False)
-                asyncio.get_running_loop().call_later(
-                    self._config.session.linger, self._lingering.pop, session.id, None
+        match news:
+            case PathLost(session, reason):
+                log.info(
+                    "path lost", peer=session.remote[:8], mode=session.mode.value, reason=reason
                 )
-        self._tickets.pop(session.id, None)
-        search = self._searches.pop(session.id, None)
-        if search is not None and search.task is not None:
-            search.task.cancel()
-        self._improving.hurry(session)
+                driver.path_lost(tries_first=session.terms.is_caller or self._moving)
+            case LocationTold(_, entries):
+                driver.route.learn(entries)
+                driver.hurry()
+            case Pinned(session):
+                driver.pin(session.pinned)
+            case Over(session):
+                del self._live[session.id]
+                self._linger(driver.route)
+                driver.over()
+            case _:
+                assert_never(news)
 
-    # -- the search -----------------------------------------------------------------------------
-
-    def _search(
-        self, session: Session, work: "Callable[[_Search], Coroutine[Any, Any, None]]"
-    ) -> _Search:
-        search = _Search(session, asyncio.get_running_loop().create_future())
-        self._searches[session.id] = search
-        search.task = self._spawn(self._run(search, work))
-        return search
-
-    async def _run(
-        self, search: _Search, work: "Callable[[_Search], Coroutine[Any, Any, None]]"
-    ) -> None:
-        session = search.session
-        try:
-            with self._dialer.awaiting_relay():
-                await work(search)
-        except RoamRelayError as error:
-            if not search.done.done():
-                search.done.set_exception(error)
-        finally:
-            if self._searches.get(session.id) is search:
-                del self._searches[session.id]
-            if not search.done.done():
-                search.done.set_result(None)
-        if session.path is None and session.has_had_path:
-            # The path died in the moment in which it was taken.
-            self.session_pathless(session, "the new path was lost at once")
-
-    def _first_path(
-        self, session: Session, timeout: float
-    ) -> "Callable[[_Search], Coroutine[Any, Any, None]]":
-        async def work(search: _Search) -> None:
-            attempt = search.attempt = self._attempt(session)
-            self._take(attempt, await self._asking.ask_and_dial(attempt, timeout))
-
-        return work
-
-    def _next_path(
-        self, session: Session, delay: float
-    ) -> "Callable[[_Search], Coroutine[Any, Any, None]]":
-        async def work(search: _Search) -> None:
-            waits = backoff(random.random)
-            wait = delay
-            while session.path is None and not session.is_over:
-                if await _within(wait, search.hurry):
-                    waits = backoff(random.random)
-                search.hurry.clear()
-                search.anew.clear()
-                if session.path is not None or session.is_over:
-                    return
-                attempt = search.attempt = self._attempt(session)
-                try:
-                    made = await unless(
-                        search.anew,
-                        partial(self._round, attempt),
-                        # A hello that has left may be accepted over there.
-                        keep=partial(getattr, attempt, "said_hello"),
-                        discard=discard,
-                    )
-                    if made is None:
-                        wait = 0.0
-                        continue
-                    self._take(attempt, made)
-                except RoamRelayError as error:
-                    log.debug("no path yet", peer=session.remote[:8], reason=error.reason)
-                if self._searches.get(session.id) is not search:
-                    return  # The other side's attempt has succeeded meanwhile.
-                wait = next(waits)
-
-        return work
-
-    def _attempt(self, session: Session) -> Attempt:
-        session.last_path += 1
-        return Attempt(session, session.last_path, session.path)
-
-    def _take(self, attempt: Attempt, made: Made) -> None:
-        session, (path, welcome) = attempt.session, made
-        if path.local_host in self._gone:
-            path.abort()
-            raise PathFailed(f"its local address {path.local_host} is gone")
-        if session.is_over or not session.would_take(attempt.number, dialed_here=True):
-            path.abort()
+    def _linger(self, route: Route) -> None:
+        session = route.session
+        if not session.lingers():
             return
-        try:
-            session.take_path(path, attempt.number, welcome, dialed_here=True)
-        except ProtocolViolation as violation:
-            path.abort()
-            raise PathFailed(f"{session.remote[:8]} broke the protocol: {violation}") from None
-        self._taken(session)
+        self._lingering[session.id] = route
+        while len(self._lingering) > _MAX_LINGERING:
+            self._lingering.popitem(last=False)
+        linger = self._local.config.session.linger
+        self._loop.call_later(linger, self._lingering.pop, session.id, None)
 
-    def _taken(self, session: Session) -> None:
-        path = session.path
-        if path is not None and path.resume_ticket:
-            self._tickets[session.id] = path.resume_ticket
-        else:
-            self._tickets.pop(session.id, None)
-        self._improving.path_taken(session)
+    def _not_come(self, route: Route) -> None:
+        if self._announced.get(route.session.id) is route:
+            route.session.abort("its caller did not come")
 
-    async def _round(self, attempt: Attempt) -> Made:
-        """Try everything that the mode allows: known endpoints, and who can be asked."""
-        session = attempt.session
-        ways: list[Callable[[], Coroutine[Any, Any, Made]]] = []
-        if session.discloses and session.entries_there:
-            ways.append(partial(self._dialer.direct, attempt, quick=True))
-        ticket = self._tickets.get(session.id)
-        if ticket is not None and not session.policy.refusal(PathFacts(PathKind.RELAYED)):
-            ways.append(partial(self._next_plane, attempt, ticket))
-        for way in self._asking.ways(session):
-            ways.append(partial(way, attempt, self._config.request_timeout))
-        return await race(
-            [partial(self._unless_given_up, session, way) for way in ways],
-            stagger=0,
-            discard=discard,
-        )
-
-    async def _next_plane(self, attempt: Attempt, ticket: str) -> Made:
-        try:
-            return await self._dialer.next_plane(attempt, ticket)
-        except RelayUnavailable as error:
-            # Else it was not the relay that said no, or the ticket is good for another time.
-            if error.code not in (None, Code.PEER_OFFLINE, Code.LIMIT_EXCEEDED):
-                self._tickets.pop(attempt.session.id, None)
-            raise
-
-    async def _unless_given_up(
-        self, session: Session, way: Callable[[], Coroutine[Any, Any, Made]]
-    ) -> Made:
-        try:
-            return await way()
-        except RoamRelayError as error:
-            if error.code is Code.SESSION_UNKNOWN:
-                session.lose("the other side has given the session up")
-            raise
-
-    def _hurry(self, session: Session) -> None:
-        if session.id in self._searches:
-            self._searches[session.id].hurry.set()
-        self._improving.hurry(session)
-
-
-async def _within(seconds: float, event: asyncio.Event) -> bool:
-    """Wait; return True as soon as the event is set, False when the time is over."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-            return True
-    return False
+    def _forget_announced(self, route: Route) -> None:
+        session = route.session
+        if self._announced.get(session.id) is route:
+            del self._announced[session.id]
+            self._announced_of[session.remote] -= 1
+            if not self._announced_of[session.remote]:
+                del self._announced_of[session.remote]

@@ -1,124 +1,48 @@
-"""Ways to a path for a session, each tried once: dial, ask the relay, attach to a plane.
-
-What to try when, and again, is decided in peers/roaming.py.
-"""
+"""Ways to a path for a session, each tried once: direct, by the relay's plane, with a plane's
+ticket. What is tried when, and again, is decided elsewhere (rounds.py, search.py)."""
 
 import base64
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
-from peers.choice import Candidate, RoundTrips
-from peers.config import PathKind, PeerConfig
-from peers.control import ControlConnection, Registration
-from peers.location import OwnLocation
-from peers.path import Path, Paths, Proven, open_direct
-from peers.roaming.candidates import CandidateFinder, entries_for
+from peers.choice import Candidate
+from peers.config import PathKind
+from peers.control import Answered, ControlConnection, KnownRelay, Registration
+from peers.path import Path, Proven, open_direct
+from peers.roaming.candidates import Candidates
+from peers.roaming.local import Local
 from peers.roaming.race import choose
-from peers.session import Session
-from peers.tasks import Spawn
-from peers.transport import RelayAddress, Stream, open_upgraded
+from peers.roaming.route import Attempt, Route, Welcomed
+from peers.transport import Stream, open_upgraded
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, PathFailed, RelayUnavailable, RoamRelayError
-from protocol.identity import CONTEXT_PLANE, Identity, public_key_of
-from protocol.messages import (
-    Mode,
-    PathHello,
-    PathWelcome,
-    ServiceRequestTo,
-    ServiceResponse,
-)
+from protocol.identity import CONTEXT_PLANE, public_key_of
+from protocol.messages import PathHello, PathWelcome
 
-__all__ = ["Attempt", "Dialer", "Made", "discard"]
+__all__ = ["Ways"]
 
 _PATIENCE = 0.2
 """Seconds for which a better candidate may come after the first one (design §6)."""
-_OTHER_WAY = 2.0
-"""Seconds to wait for a relay that is not there, where the DNS can be asked too."""
 _SILENT = 2.0
 """Seconds for a proven candidate to answer the hello, where there is another one to ask."""
 
 
-@dataclass(eq=False, slots=True)
-class Attempt:
-    """A search for one path: everything that is tried in it has the same number, so that at most
-    one of it is taken."""
-
-    session: Session
-    number: int
-    began_on: Path | None
-    """The path that the session had when the search began."""
-    said_hello: bool = False
-    """Whether the other side may have heard of it, and may have taken its path."""
-
-    def hello(self, entries: tuple[SignedEntry, ...]) -> PathHello:
-        """Return the hello of this moment.
-
-        Raises:
-            PathFailed: the session needs this path no more.
-        """
-        session = self.session
-        if session.is_over:
-            raise PathFailed("the session is over")
-        if session.path is not self.began_on and session.path is not None:
-            raise PathFailed("the session has taken another path meanwhile")
-        self.said_hello = True
-        return session.hello(self.number, entries)
-
-
-Made = tuple[Path, PathWelcome]
-
-
-class Dialer:
+class Ways:
     """Makes paths for one peer."""
 
-    def __init__(
-        self,
-        identity: Identity,
-        config: PeerConfig,
-        paths: Paths,
-        own: OwnLocation,
-        registration: Registration,
-        *,
-        finder: CandidateFinder,
-        round_trips: RoundTrips,
-        spawn: Spawn,
-    ) -> None:
-        self._identity = identity
-        self._config = config
-        self._paths = paths
-        self._own = own
+    def __init__(self, local: Local, candidates: Candidates, registration: Registration) -> None:
+        self._local = local
+        self._candidates = candidates
         self._registration = registration
-        self._finder = finder
-        self._round_trips = round_trips
-        self._spawn = spawn
+        self._timeout = local.config.path_timeout
 
-    async def ask(
-        self,
-        guid: str,
-        service: str,
-        mode: Mode,
-        session_id: bytes,
-        *,
-        timeout: float,
-        resume: bool = False,
-        entries: tuple[SignedEntry, ...] = (),
-    ) -> tuple[ControlConnection, ServiceResponse]:
-        """Send a service request and return its response, with the connection that it came on.
+    def network_changed(self, gone: frozenset[str]) -> None:
+        """These addresses of this host have gone."""
+        if gone:
+            self._candidates.forget(gone)
 
-        `entries` are this side's own, as far as they may be told.
-
-        Raises:
-            RoamRelayError: what the relay or the other peer said, or that there is no relay.
-        """
-        timeout = min(timeout, 60.0)
-        return await self._registration.ask(
-            ServiceRequestTo(0, guid, service, mode, session_id, entries, timeout, resume),
-            min(timeout, _OTHER_WAY) if self._config.ddns is not None else timeout,
-        )
-
-    def awaiting_relay(self) -> AbstractContextManager[None]:
-        """Wait for the relay inside, among others: its return is urgent then."""
-        return self._registration.awaited()
+    def entries_for(self, route: Route, first: str | None = None) -> tuple[SignedEntry, ...]:
+        """Return this side's entries that the other side of a session may have; the address `first`
+        goes before the others."""
+        return route.entries_for(self._local.location, first)
 
     async def prove(self, guid: str, candidate: Candidate) -> Proven:
         """Make a direct path to a candidate, say nothing on it, and keep its round trip.
@@ -129,90 +53,76 @@ class Dialer:
         path = await open_direct(
             candidate.endpoint,
             guid,
-            self._paths,
-            self._config.path_timeout,
+            self._local.paths,
+            self._timeout,
             source=candidate.source,
         )
-        assert path.round_trip is not None
-        self._round_trips.put(guid, candidate, path.round_trip)
-        return Proven(candidate, path, path.round_trip)
+        proven = Proven(candidate, path, path.round_trip or 0.0)
+        self._candidates.measured(guid, candidate, proven.round_trip)
+        return proven
 
-    async def prove_for(self, session: Session, candidate: Candidate) -> Proven:
+    async def prove_for(self, route: Route, candidate: Candidate) -> Proven:
         """Do so for a session, whose trace tells what came of it."""
         try:
-            proven = await self.prove(session.remote, candidate)
+            proven = await self.prove(route.session.remote, candidate)
         except RoamRelayError as error:
-            session.trace.note("failed", candidate, reason=error.reason)
+            route.trace.note("failed", candidate, reason=error.reason)
             raise
-        session.trace.note("proven", candidate, round_trip=proven.round_trip)
+        route.trace.note("proven", candidate, round_trip=proven.round_trip)
         return proven
 
     async def direct(
         self, attempt: Attempt, *, quick: bool = False, only: Candidate | None = None
-    ) -> Made:
+    ) -> Welcomed:
         """Make a direct path to the best candidate of the session, or to `only` that one.
 
         `quick` takes the first that is proven: while nothing is delivered, better can wait.
 
         Raises:
             PathFailed, WrongIdentity: none could be reached.
+            CallbackFailed: the program's `select` has failed.
             RoamRelayError: the other side rejected the path.
         """
-        session = attempt.session
-        candidates = [only] if only is not None else self._finder.candidates(session)
+        route, terms = attempt.route, attempt.session.terms
+        candidates = [only] if only is not None else self._candidates.of(route)
         choice = await choose(
             candidates,
-            lambda candidate: self.prove_for(session, candidate),
-            stagger=self._config.stagger,
-            patience=0.0 if quick or session.select != "fastest" else _PATIENCE,
+            lambda candidate: self.prove_for(route, candidate),
+            stagger=self._local.config.stagger,
+            patience=0.0 if quick or terms.select != "fastest" else _PATIENCE,
         )
         left = list(choice.proven)
+        silent = len(choice.failed)
         try:
             while True:
                 proven = left.pop(0)
-                made = await self._ask(attempt, proven, last=not left)
-                if made is not None:
+                welcome = await self._ask(attempt, proven, last=not left)
+                if welcome is not None:
                     break
+                silent += 1
         finally:
             for unused in left:
                 unused.path.abort()
         if only is None:
-            session.trace.note(
+            route.trace.note(
                 "chosen", proven.candidate, round_trip=proven.round_trip, reason=choice.rule
             )
-        return made
+        return self._still_there(Welcomed(proven.path, welcome, all_answered=not silent))
 
-    async def _ask(self, attempt: Attempt, proven: Proven, *, last: bool) -> Made | None:
-        """Say hello; return None where another candidate should be asked."""
-        session = attempt.session
-        timeout = self._config.path_timeout if last else min(self._config.path_timeout, _SILENT)
-
-        def hello(path: Path) -> PathHello:
-            return attempt.hello(entries_for(self._own, session, path.local_host))
-
-        try:
-            return proven.path, await proven.path.ask(hello, timeout)
-        except PathFailed as error:
-            if last:
-                raise
-            session.trace.note("failed", proven.candidate, reason=error.reason)
-            return None
-
-    async def relayed(
-        self, attempt: Attempt, connection: ControlConnection, response: ServiceResponse
-    ) -> Made:
-        """Attach to the plane that a response gave, as the side that asked for it.
+    async def relayed(self, attempt: Attempt, answer: Answered) -> Welcomed:
+        """Attach to the plane that the relay's answer gave, as the side that asked for it.
 
         Raises:
             RelayUnavailable: the relay refused the leg, or cannot be reached.
             RoamRelayError: the other side did not come, or rejected the path.
         """
-        if response.ticket is None:
+        ticket = answer.response.ticket
+        if ticket is None:
             raise RoamRelayError("the relay gave no ticket", code=Code.INTERNAL)
-        relay = connection.address, connection.relay_guid
-        return await self._over_plane(attempt, relay, response.ticket, connection.source)
+        connection = answer.connection
+        return await self._over_plane(attempt, connection.relay, ticket, connection.source)
 
-    async def next_plane(self, attempt: Attempt, ticket: str) -> Made:
+    async def next_plane(self, attempt: Attempt) -> Welcomed:
         """Come back with the ticket of the session's last plane: the relay asks the other side, and
         no control connection is needed.
 
@@ -223,62 +133,75 @@ class Dialer:
         relay = self._registration.last_relay
         if relay is None:
             raise RelayUnavailable("there was no relay")
-        source = self._finder.source_towards(relay[0].host)
-        return await self._over_plane(attempt, relay, ticket, source)
-
-    async def _over_plane(
-        self,
-        attempt: Attempt,
-        relay: tuple[RelayAddress, str],
-        ticket: str,
-        source: str | None,
-    ) -> Made:
-        session = attempt.session
-        begun = self._paths.begin()
-        stream = await self._open_leg(relay, ticket, source, begun.flight)
-        path = self._paths.make(stream, PathKind.RELAYED, server=False, begun=begun)
-
-        def hello(path: Path) -> PathHello:
-            return attempt.hello(entries_for(self._own, session))
-
-        await path.prove(session.remote, self._config.path_timeout)
-        welcome = await path.ask(hello, self._config.path_timeout)
-        session.trace.note(
-            "chosen", path.remote, round_trip=path.round_trip, reason="through the relay"
-        )
-        return path, welcome
+        source = self._candidates.source_towards(relay.address.host)
+        return await self._over_plane(attempt, relay, attempt.route.ticket, source)
 
     async def open_plane(self, connection: ControlConnection, ticket: str) -> Stream:
-        """Open this peer's leg of a plane.
+        """Open this peer's leg of a plane that another peer has asked for.
 
         Raises:
             RelayUnavailable: the relay refused it, or cannot be reached.
         """
-        relay = connection.address, connection.relay_guid
-        return await self._open_leg(relay, ticket, connection.source)
+        return await self._open_leg(connection.relay, ticket, connection.source)
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    async def _ask(self, attempt: Attempt, proven: Proven, *, last: bool) -> PathWelcome | None:
+        """Say hello; return None where another candidate should be asked."""
+        timeout = self._timeout if last else min(self._timeout, _SILENT)
+
+        def hello(path: Path) -> PathHello:
+            return attempt.hello(self.entries_for(attempt.route, path.local_host))
+
+        try:
+            return await proven.path.ask(hello, timeout)
+        except PathFailed as error:
+            if last:
+                raise
+            attempt.route.trace.note("failed", proven.candidate, reason=error.reason)
+            return None
+
+    async def _over_plane(
+        self,
+        attempt: Attempt,
+        relay: KnownRelay,
+        ticket: str,
+        source: str | None,
+    ) -> Welcomed:
+        route = attempt.route
+        begun = self._local.paths.begin()
+        stream = await self._open_leg(relay, ticket, source, begun.flight)
+        path = self._local.paths.make(stream, PathKind.RELAYED, server=False, begun=begun)
+        await path.prove(route.session.remote, self._timeout)
+        welcome = await path.ask(lambda _: attempt.hello(self.entries_for(route)), self._timeout)
+        route.trace.note(
+            "chosen", path.remote, round_trip=path.round_trip, reason="through the relay"
+        )
+        return self._still_there(Welcomed(path, welcome))
+
+    def _still_there(self, welcomed: Welcomed) -> Welcomed:
+        path = welcomed.path
+        if self._candidates.is_gone(path):
+            path.abort()
+            raise PathFailed(f"its local address {path.local_host} is gone")
+        return welcomed
 
     async def _open_leg(
         self,
-        relay: tuple[RelayAddress, str],
+        relay: KnownRelay,
         ticket: str,
         source: str | None,
         early: bytes = b"",
     ) -> Stream:
-        address, relay_guid = relay
-        relay_key = public_key_of(relay_guid)
-        proof = self._identity.sign(CONTEXT_PLANE, relay_key, ticket.encode())
+        identity = self._local.identity
+        proof = identity.sign(CONTEXT_PLANE, public_key_of(relay.guid), ticket.encode())
         signature = base64.urlsafe_b64encode(proof).decode().rstrip("=")
         return await open_upgraded(
-            address,
-            f"/v1/plane/{ticket}?guid={self._identity.guid}&signature={signature}",
-            self._config.carrier,
-            spawn=self._spawn,
-            timeout=self._config.path_timeout,
+            relay.address,
+            f"/v1/plane/{ticket}?guid={identity.guid}&signature={signature}",
+            self._local.config.carrier,
+            spawn=self._local.tasks.spawn,
+            timeout=self._timeout,
             local_address=source,
             early=early,
         )
-
-
-def discard(made: Made) -> None:
-    """Drop a path that is not needed."""
-    made[0].abort()

@@ -1,9 +1,6 @@
 """What this peer offers, and to whom."""
 
-from peers.services.listener import Listener
-from peers.services.offered import Services
+from peers.services.listener import Listener, Refusal
+from peers.services.offered import Services, ServicesChanged
 
-__all__ = [
-    "Listener",
-    "Services",
-]
+__all__ = ["Listener", "Refusal", "Services", "ServicesChanged"]

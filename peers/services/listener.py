@@ -1,7 +1,9 @@
 """A service that this peer offers: who may ask for it, and the sessions that wait to be taken."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -11,10 +13,19 @@ from protocol.errors import Code, ConnectionClosed, RoamRelayError
 from protocol.messages import MAX_DISCLOSE, Disclosure
 from protocol.messages import Service as ServiceName
 
-__all__ = ["Listener"]
+__all__ = ["Listener", "Refusal"]
 
-BACKLOG = 256
-"""Sessions that may wait to be taken; further callers are refused with `limit_exceeded`."""
+BACKLOG, BACKLOG_EACH = 256, 128
+"""Sessions that may wait to be taken, in all and of one caller; further requests are refused with
+`limit_exceeded`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request or a path is refused."""
+
+    code: Code
+    reason: str
 
 
 class Listener:
@@ -41,17 +52,30 @@ class Listener:
         """The GUIDs that may ask; None lets anyone."""
         self._on_close = on_close
         self._waiting: asyncio.Queue[Session | None] = asyncio.Queue()
+        self._waiting_of: Counter[str] = Counter()
+        """How many of them each caller has."""
         self._closed = False
         self._error: RoamRelayError | None = None
 
-    def refusal(self, guid: str) -> tuple[Code, str] | None:
+    @property
+    def port(self) -> int | None:
+        """Where another program serves this; None where its sessions come here."""
+        return self.offered.port
+
+    def refusal(self, guid: str) -> Refusal | None:
         """Return why a request of this peer is refused; None where it is not."""
-        if self.offered.port is not None:
-            return Code.REFUSED, f"{self.service} is another program's: dial its endpoint"
+        if self.port is not None:
+            return Refusal(Code.REFUSED, f"{self.service} is another program's: dial its endpoint")
         if self.allow is not None and guid not in self.allow:
-            return Code.REFUSED, f"{self.service} is not for this peer"
+            return Refusal(Code.REFUSED, f"{self.service} is not for this peer")
         if self._waiting.qsize() >= BACKLOG:
-            return Code.LIMIT_EXCEEDED, f"{BACKLOG} sessions already wait for {self.service}"
+            return Refusal(
+                Code.LIMIT_EXCEEDED, f"{BACKLOG} sessions already wait for {self.service}"
+            )
+        if self._waiting_of[guid] >= BACKLOG_EACH:
+            return Refusal(
+                Code.LIMIT_EXCEEDED, f"{BACKLOG_EACH} of your sessions wait for {self.service}"
+            )
         return None
 
     def discloses_to(self, guid: str) -> bool:
@@ -70,6 +94,7 @@ class Listener:
             session.abort("the service is closed")
         else:
             self._waiting.put_nowait(session)
+            self._waiting_of[session.remote] += 1
 
     def close(self, error: RoamRelayError | None = None) -> None:
         """Take the service back. Sessions that were not taken are aborted; the others live on."""
@@ -80,6 +105,7 @@ class Listener:
         while not self._waiting.empty():
             session = self._waiting.get_nowait()
             if session is not None:
+                self._taken(session)
                 session.abort("the service is closed")
         self._waiting.put_nowait(None)
         self._on_close(self)
@@ -91,6 +117,7 @@ class Listener:
         # No timeout: when a caller comes is not ours to decide.
         session = await self._waiting.get()
         if session is not None:
+            self._taken(session)
             return session
         self._waiting.put_nowait(None)
         if self._error is not None and not isinstance(self._error, ConnectionClosed):
@@ -107,6 +134,11 @@ class Listener:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _taken(self, session: Session) -> None:
+        self._waiting_of[session.remote] -= 1
+        if not self._waiting_of[session.remote]:
+            del self._waiting_of[session.remote]
 
 
 def _disclosure(disclose: str | Collection[str]) -> tuple[Disclosure, tuple[str, ...]]:

@@ -1,25 +1,48 @@
 """The services that one peer offers, by name."""
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 import msgspec
 
+from peers.location import OwnLocation
 from peers.services.listener import Listener
 from protocol.errors import ConnectionClosed, RoamRelayError
-from protocol.messages import Service
+from protocol.messages import LocationRecord, Service
 
-__all__ = ["Services"]
+__all__ = ["Services", "ServicesChanged"]
 
 _SERVICE = msgspec.json.Decoder(Service)
 
 
-class Services:
-    """`changed` is called whenever there is one more, or one less."""
+@dataclass(frozen=True, slots=True)
+class ServicesChanged:
+    """There is one service more, or one less."""
 
-    def __init__(self, changed: Callable[[], object]) -> None:
+    ended: str | None = None
+    """The one that is not offered any more."""
+
+
+class Services:
+    """The listeners of one peer, and the location record that tells of them.
+
+    `tell` is told whenever there is one more, or one less. It must not raise.
+    """
+
+    def __init__(self, location: OwnLocation, tell: Callable[[ServicesChanged], None]) -> None:
         self.listeners: dict[str, Listener] = {}
-        self._changed = changed
+        self._location = location
+        self._tell = tell
         self._closed = False
+
+    def find(self, service: str) -> Listener | None:
+        """Return the listener of a service; None where it is not offered."""
+        return self.listeners.get(service)
+
+    def record(self, local_host: str) -> LocationRecord:
+        """Return the location record of now, for a connection to the relay from this address."""
+        self._location.used(local_host)
+        return self._location.record(one.offered for one in self.listeners.values())
 
     def offer(
         self,
@@ -46,7 +69,7 @@ class Services:
             raise ValueError(f"{service} is offered already")
         listener = Listener(service, allow=allow, disclose=disclose, on_close=self._gone, port=port)
         self.listeners[service] = listener
-        self._changed()
+        self._tell(ServicesChanged())
         return listener
 
     def end(self, error: RoamRelayError | None) -> None:
@@ -55,11 +78,12 @@ class Services:
             listener.close(error)
 
     def close(self) -> None:
-        """Do so, and offer nothing more."""
+        """Do so, and offer nothing more: who closes altogether has nothing to publish."""
         self._closed = True
         self.end(ConnectionClosed("the peer is closed"))
 
     def _gone(self, listener: Listener) -> None:
         if self.listeners.get(listener.service) is listener:
             del self.listeners[listener.service]
-            self._changed()
+            if not self._closed:
+                self._tell(ServicesChanged(listener.service))

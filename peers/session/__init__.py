@@ -1,12 +1,21 @@
 """A session as the application sees it."""
 
 from peers.session.events import PathChanged
-from peers.session.explanation import Explanation, TraceEvent
+from peers.session.explanation import Explanation, Trace, TraceEvent
+from peers.session.news import LocationTold, Over, PathLost, Pinned, SessionNews
 from peers.session.session import Session
+from peers.session.terms import Terms
 
 __all__ = [
     "Explanation",
+    "LocationTold",
+    "Over",
     "PathChanged",
+    "PathLost",
+    "Pinned",
     "Session",
+    "SessionNews",
+    "Terms",
+    "Trace",
     "TraceEvent",
 ]

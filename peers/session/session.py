@@ -2,22 +2,22 @@
 
 What a session is, and when it is over, is decided by `protocol.session`; this gives it a loop, a
 clock and a path. It starts no tasks: everything happens in the loop's callbacks. Where the next
-path comes from is the owner's work (peers/roaming.py).
+path comes from is decided above, in the room `roaming`; it is told what happens (news.py).
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-from peers.choice import Select
-from peers.config import NO_POLICY, Policy
 from peers.path import Path
 from peers.session.events import EventQueue, PathChanged
 from peers.session.explanation import Explanation, Trace
+from peers.session.news import LocationTold, Over, PathLost, Pinned, TellSession
+from peers.session.terms import Terms
 from peers.tasks import Waiters
-from protocol.endpoint import Endpoint, SignedEntry
+from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation, SessionClosed, SessionLost
 from protocol.messages import Mode, PathHello, PathWelcome
 from protocol.session import Ended, Moved, PathDead, SessionMachine, SessionSettings, State
@@ -26,19 +26,6 @@ __all__ = ["Session"]
 
 _RETIRE = 1.0
 """Seconds for which a path that was replaced stays open at the side that was dialed."""
-
-
-class SessionOwner(Protocol):
-    """Who looks after a session. None of these may raise."""
-
-    def session_pathless(self, session: "Session", reason: str) -> None:
-        """The session has lost its path and goes on without one."""
-
-    def session_moved(self, session: "Session") -> None:
-        """The other side has told where it can be dialed now: `session.entries_there`."""
-
-    def session_ended(self, session: "Session") -> None:
-        """The session is over. Called once."""
 
 
 class Session:
@@ -51,21 +38,16 @@ class Session:
 
     def __init__(
         self,
-        *,
         session_id: bytes,
-        remote: str,
-        service: str,
-        mode: Mode,
-        caller: bool,
-        discloses: bool,
+        terms: Terms,
         settings: SessionSettings,
-        owner: SessionOwner,
-        policy: Policy = NO_POLICY,
-        select: "Select | str" = "fastest",
+        trace: Trace,
+        tell: TellSession,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._machine = SessionMachine(settings, self._loop.time())
-        self._owner = owner
+        self._trace = trace
+        self._tell = tell
         self._path: Path | None = None
         self._path_rank = (0, False)
         self._events = EventQueue()
@@ -75,29 +57,28 @@ class Session:
         self._writable = Waiters(self._loop)
         self._over: asyncio.Future[Ended] = self._loop.create_future()
         self.id = session_id
-        self.remote = remote
-        """The GUID of the other peer."""
-        self.service = service
-        self.mode = mode
-        self.is_caller = caller
-        """Whether this side has opened the session."""
-        self.discloses = discloses
-        """Whether the other side may learn this side's addresses: else nothing is dialed from here
-        directly, and no entries are told."""
-        self.policy = policy
-        self.select = select
-        """`fastest`, `latest`, or the program's own choice among candidates."""
+        self.terms = terms
         self.pinned = False
-        self.trace = Trace(self._loop.time)
-        self.last_path = 0
-        """The highest number of a path that was tried or taken, by either side."""
-        self.entries_there: tuple[SignedEntry | Endpoint, ...] = ()
-        """Where the other side says that it can be dialed. Not checked yet."""
 
     def __repr__(self) -> str:
         return f"<Session with {self.remote[:8]} for {self.service}, {self.mode.value}>"
 
     # -- for the application --------------------------------------------------------------------
+
+    @property
+    def remote(self) -> str:
+        """The GUID of the other peer."""
+        return self.terms.remote
+
+    @property
+    def service(self) -> str:
+        """The service that the session is for."""
+        return self.terms.service
+
+    @property
+    def mode(self) -> Mode:
+        """The mode of the draft that it was opened in, or `auto`."""
+        return self.terms.mode
 
     @property
     def path(self) -> Path | None:
@@ -128,24 +109,28 @@ class Session:
         return self._events.subscribe(PathChanged(self._path, "now"))
 
     def pin(self, pinned: bool = True) -> None:
-        """Keep the session on its path as long as that lives, whatever would be better."""
-        self.pinned = pinned
+        """Keep the session on its path as long as that lives, whatever would be better; with
+        False, look for a better one again."""
+        if pinned != self.pinned:
+            self.pinned = pinned
+            if not self._over.done():
+                self._tell(Pinned(self))
 
     def explain(self) -> Explanation:
         """Return why the path is what it is: candidates, probes, what was dropped, the rule."""
         path = self._path
         return Explanation(
             mode=self.mode.value,
-            select=self.select if isinstance(self.select, str) else "the program's own",
-            policy=self.policy.text,
+            select=self.terms.select if isinstance(self.terms.select, str) else "the program's own",
+            policy=self.terms.policy.text,
             path=f"{path.kind.value}, {path.remote}" if path else "none",
             round_trip=self.round_trip,
-            rule=self.trace.rule if path else "",
+            rule=self._trace.rule if path else "",
             pinned=self.pinned,
-            events=self.trace.events,
+            events=self._trace.events,
         )
 
-    async def send(self, message: bytes) -> None:
+    async def send(self, message: bytes | bytearray | memoryview) -> None:
         """Send one message; wait while the window is full.
 
         When it returns, the message will arrive unless the session is lost; it need not have
@@ -156,6 +141,8 @@ class Session:
             SessionClosed: either side has closed the session.
             SessionLost: the session is lost.
         """
+        if not isinstance(message, bytes):
+            message = _bytes_of(message)
         machine = self._machine
         while machine.state is State.OPEN and not machine.writable:
             # No timeout: how long a reader may take is the application's to decide.
@@ -272,16 +259,13 @@ class Session:
         """
         self._machine.attach(there.received, there.consumed, there.window, self._loop.time())
         self._path_rank = self._rank(number, dialed_here)
-        self.last_path = max(self.last_path, number)
-        if there.entries:
-            self.entries_there = there.entries
         old, self._path = self._path, path
         if old is not None and dialed_here:
             old.finish()
         elif old is not None:
             # The other side reads our welcome on another stream, and must not lose this one first.
             self._loop.call_later(_RETIRE, old.finish)
-        why = self.trace.path_taken(path, old, dialed_here=dialed_here)
+        why = self._trace.path_taken(path, old, dialed_here=dialed_here)
         self._events.put(PathChanged(path, why))
         path.carry(self)
         self._flush_soon()
@@ -371,8 +355,7 @@ class Session:
                 case PathDead():
                     self.drop_path(event.reason)
                 case Moved():
-                    self.entries_there = event.entries
-                    self._owner.session_moved(self)
+                    self._tell(LocationTold(self, event.entries))
                 case Ended():
                     self._end(event)
         if machine.inbox or machine.state is not State.OPEN:
@@ -385,12 +368,12 @@ class Session:
         self._machine.detach(self._loop.time())
         self._set_timer()
         if not self._over.done():
-            self.trace.note("lost", reason=reason)
+            self._trace.note("lost", reason=reason)
             self._events.put(PathChanged(None, reason))
-            self._owner.session_pathless(self, reason)
+            self._tell(PathLost(self, reason))
 
     def _rank(self, number: int, dialed_here: bool) -> tuple[int, bool]:
-        return number, dialed_here == self.is_caller
+        return number, dialed_here == self.terms.is_caller
 
     def _end(self, ended: Ended) -> None:
         if not self._over.done():
@@ -398,7 +381,7 @@ class Session:
             if self._timer is not None:
                 self._timer.cancel()
             self._events.close()
-            self._owner.session_ended(self)
+            self._tell(Over(self))
 
     def _why_over(self) -> SessionClosed | SessionLost:
         if self._over.done() and (lost := self._over.result()).lost is not None:
@@ -417,3 +400,9 @@ class Session:
         self._machine.handle_timeout(self._loop.time())
         self._after()
         self._set_timer()
+
+
+def _bytes_of(message: object) -> bytes:
+    if not isinstance(message, bytearray | memoryview):
+        raise TypeError(f"a message is bytes, not {type(message).__name__}: encode it first")
+    return bytes(message)

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Self
 
 from peers.transport.stream import Stream
 from peers.transport.tcp import RawStream
@@ -18,23 +18,42 @@ _MAX_UNPROVEN = 1024
 class DirectServer:
     """The listening sockets of a peer: one port, IPv4 and IPv6 where the host has them."""
 
-    def __init__(self) -> None:
-        self.port = 0
+    def __init__(self, bound: Sequence[socket.socket], port: int) -> None:
+        self._bound = list(bound)
         self._servers: list[asyncio.Server] = []
         self._unproven = 0
+        self.port = port
+        """The one port of all of them."""
 
-    async def start(
-        self,
-        hosts: Sequence[str],
-        port: int,
-        serve: Callable[[Stream], Coroutine[Any, Any, None]],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
-    ) -> None:
-        """Listen. `serve` gets each incoming stream, in a task of its own.
+    @classmethod
+    def bind(cls, hosts: Sequence[str], port: int) -> Self:
+        """Take the port at each of these addresses that the host has; 0 is any free one. What comes
+        before `start` waits in the kernel.
 
         Raises:
             PathFailed: the port is taken, or no address can be used.
         """
+        bound: list[socket.socket] = []
+        failure: OSError | None = None
+        taken = port
+        for host in hosts:
+            try:
+                listening = _bind(host, taken)
+            except OSError as error:
+                failure = error
+                continue
+            bound.append(listening)
+            taken = listening.getsockname()[1]
+        if not bound:
+            raise PathFailed(f"cannot listen on {', '.join(hosts)} port {port}: {failure}")
+        return cls(bound, taken)
+
+    async def start(
+        self,
+        serve: Callable[[Stream], Coroutine[Any, Any, None]],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        """Accept. `serve` gets each incoming stream, in a task of its own."""
 
         async def counted(stream: Stream) -> None:
             try:
@@ -53,23 +72,20 @@ class DirectServer:
             spawn(counted(stream))
 
         loop = asyncio.get_running_loop()
-        self.port = port
-        failure: OSError | None = None
-        for host in hosts:
-            try:
-                bound = _bind(host, self.port)
-            except OSError as error:
-                failure = error
-                continue
-            self.port = bound.getsockname()[1]
-            self._servers.append(await loop.create_server(accept, sock=bound))
-        if not self._servers:
-            raise PathFailed(f"cannot listen on {', '.join(hosts)} port {port}: {failure}")
+        while self._bound:
+            # Whoever is cancelled here leaves no server that `close` does not know.
+            server = await loop.create_server(accept, sock=self._bound[0], start_serving=False)
+            self._servers.append(server)
+            del self._bound[0]
+            await server.start_serving()
 
     def close(self) -> None:
         """Stop listening. Established paths live on."""
+        for listening in self._bound:
+            listening.close()
         for server in self._servers:
             server.close()
+        self._bound.clear()
         self._servers.clear()
 
 

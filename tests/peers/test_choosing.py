@@ -16,9 +16,11 @@ import pytest
 from peers import Identity, Mode, PathFailed, PathKind, Peer, PeerConfig, Phase, Refused, Session
 from peers.choice.candidate import Candidate, clearly_better, in_order, newest, open_candidates
 from peers.choice.round_trips import RoundTrips
+from peers.location import Hosts
 from protocol.endpoint import Endpoint, Entry, Provenance, SignedEntry, sign_entry
 from relay.server import RelayServer
 from tests.peers.delay_proxy import DelayProxy
+from tests.support.rooms import rooms
 
 HOSTS = [f"127.0.41.{last}" for last in range(1, 9)]
 DEAD = "127.0.42.1"
@@ -54,7 +56,7 @@ async def far(
     )
     async with contextlib.AsyncExitStack() as stack:
         peer = await stack.enter_async_context(Peer(Identity.generate(), config=config))
-        target = ("127.0.0.1", peer._direct.port)
+        target = ("127.0.0.1", peer.port)
         proxies = {
             host: await stack.enter_async_context(DelayProxy(fixed(delay)).run(host, target))
             for host, delay in zip(proxied, delays, strict=True)
@@ -62,8 +64,8 @@ async def far(
         for host in silent_hosts:
             await stack.enter_async_context(DelayProxy(fixed(3600.0)).run(host, target))
         # Only the proxies are told, and the relay believes all of them.
-        peer._own.set_hosts(())
-        peer._whereabouts._tell = lambda *first: False  # type: ignore[method-assign]
+        rooms(peer).location.update(Hosts())
+        rooms(peer).location.update = lambda hosts: False  # type: ignore[method-assign]
         relay.proofs.consider = lambda guid: None  # type: ignore[method-assign]
         peer.listen("chat")
         await peer.published()
@@ -87,7 +89,7 @@ async def test_the_best_is_chosen_whatever_its_place(
     delays[best] = 0.0
     async with far(relay, *delays) as there:
         for mode in (Mode.P2P, Mode.COMBINED):
-            bob._round_trips = RoundTrips(time.monotonic)
+            rooms(bob).candidates.forget()
             session = await bob.connect(there.peer.guid, "chat", mode=mode)
             assert await host_of(session) == HOSTS[best], str(session.explain())
             session.abort()
@@ -95,7 +97,7 @@ async def test_the_best_is_chosen_whatever_its_place(
 
 async def test_where_another_peer_answers_the_next_is_taken(relay: RelayServer, bob: Peer) -> None:
     async with far(relay, 0.0, 0.0) as there, Peer(Identity.generate(), relay.url) as other:
-        there.proxies[HOSTS[0]].target = ("127.0.0.1", other._direct.port)
+        there.proxies[HOSTS[0]].target = ("127.0.0.1", other.port)
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")
         assert await host_of(session) == HOSTS[1]
         failed = [event for event in session.explain().events if event.what == "failed"]
@@ -153,7 +155,7 @@ async def test_a_bad_first_candidate_costs_no_more_than_the_stagger(
 
 async def test_losers_leave_no_trace_at_the_callee(relay: RelayServer, bob: Peer) -> None:
     async with far(relay, 0.03, 0.03, 0.0) as there:
-        listener = there.peer._listeners["chat"]
+        listener = rooms(there.peer).services.listeners["chat"]
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")
         callee = await asyncio.wait_for(anext(listener), 5)
         assert callee.id == session.id
@@ -188,7 +190,7 @@ async def test_a_policy_is_kept_and_named(relay: RelayServer, bob: Peer) -> None
         with pytest.raises(PathFailed, match="not interface lo"):
             await bob.connect(guid, "chat", mode="p2p", policy="not interface lo")
         session = await bob.connect(guid, "chat", mode="auto", policy="only relayed")
-        listener = there.peer._listeners["chat"]
+        listener = rooms(there.peer).services.listeners["chat"]
         await asyncio.wait_for(anext(listener), 5)
         await asyncio.sleep(0)
         assert session.path is not None
@@ -237,7 +239,7 @@ async def moved_to(session: Session, host: str) -> None:
 async def test_a_session_moves_to_what_stays_better(relay: RelayServer) -> None:
     async with far(relay, 0.0, 0.03) as there, probing(relay) as bob:
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")
-        callee = await asyncio.wait_for(anext(there.peer._listeners["chat"]), 5)
+        callee = await asyncio.wait_for(anext(rooms(there.peer).services.listeners["chat"]), 5)
         assert await host_of(session) == HOSTS[0]
         there.proxies[HOSTS[0]].delay = fixed(0.05)
         there.proxies[HOSTS[1]].delay = fixed(0.0)
@@ -262,7 +264,7 @@ async def test_delays_that_jitter_move_nothing(relay: RelayServer) -> None:
         rounds = 0
         while rounds < 20:
             await asyncio.sleep(0.05)
-            rounds = sum(event.what == "proven" for event in session.trace.events) // 2
+            rounds = sum(event.what == "proven" for event in session.explain().events) // 2
         assert await host_of(session) == at, str(session.explain())
         await session.close()
 
@@ -348,7 +350,7 @@ def test_round_trips_age_out_and_have_a_bound() -> None:
     assert known.get("a", two.endpoint, "10.0.0.1") == 0.1
     assert known.get("a", two.endpoint, "10.0.0.2") is None
     assert known.get("b", two.endpoint, "10.0.0.1") is None
-    known.forget("10.0.0.1")
+    known.forget({"10.0.0.1"})
     assert known.get("a", two.endpoint, "10.0.0.1") is None
     known.put("a", one, 0.1)
     now = 11.0

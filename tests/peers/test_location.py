@@ -9,18 +9,19 @@ import pytest
 
 from peers import Identity, Mode, Peer, PeerConfig, Phase, Provenance, Refused
 from peers.host.address import LocalAddress
-from peers.host.interfaces import Network
-from peers.location.told import OwnLocation
+from peers.host.interfaces import Interfaces
+from peers.location.told import Hosts, OwnLocation
 from peers.session.session import Session
 from protocol.endpoint import read_entry
 from protocol.errors import ProtocolViolation
 from relay.server import RelayServer
 from tests.chaos.world import Addresses, absent_addresses
 from tests.integration.processes import fact, peer, relay, run_peer
+from tests.support.rooms import rooms
 
 
 def own(*configured: str) -> OwnLocation:
-    return OwnLocation(Identity.generate(), port=lambda: 4000, configured=configured, lifetime=60)
+    return OwnLocation(Identity.generate(), 4000, configured=configured, lifetime=60)
 
 
 def told(location: OwnLocation) -> list[tuple[str, Provenance, Phase]]:
@@ -30,11 +31,13 @@ def told(location: OwnLocation) -> list[tuple[str, Provenance, Phase]]:
 
 def test_addresses_are_told_with_where_they_are_from_and_what_they_are_for() -> None:
     location = own("203.0.113.1")
-    assert location.set_hosts(
-        ("192.0.2.1", "192.0.2.2", "192.0.2.3"),
-        live={"192.0.2.1"},
-        leaving={"192.0.2.3"},
-        observed=("198.51.100.1", "192.0.2.1"),
+    assert location.update(
+        Hosts(
+            ("192.0.2.1", "192.0.2.2", "192.0.2.3"),
+            live=frozenset({"192.0.2.1"}),
+            leaving=frozenset({"192.0.2.3"}),
+            observed=("198.51.100.1", "192.0.2.1"),
+        )
     )
     assert told(location) == [
         ("192.0.2.1", Provenance.INTERFACE, Phase.PREFERRED),
@@ -47,15 +50,27 @@ def test_addresses_are_told_with_where_they_are_from_and_what_they_are_for() -> 
 
 def test_only_a_difference_is_one() -> None:
     location = own()
-    assert location.set_hosts(("192.0.2.1",), live={"192.0.2.1"})
-    assert not location.set_hosts(("192.0.2.1", "192.0.2.1"), live={"192.0.2.1"})
-    assert location.set_hosts(("192.0.2.1",), live={"192.0.2.1"}, leaving={"192.0.2.1"})
-    assert location.set_hosts(("192.0.2.2", "192.0.2.1"), live={"192.0.2.1"})
-    assert location.set_hosts(("192.0.2.1", "192.0.2.2"), live={"192.0.2.1"}), "order counts"
+    one, two = "192.0.2.1", "192.0.2.2"
+    live = frozenset({one})
+    assert location.update(Hosts((one,), live))
+    assert not location.update(Hosts((one, one), live))
+    assert location.update(Hosts((one,), live, leaving=live))
+    assert location.update(Hosts((two, one), live))
+    assert location.update(Hosts((one, two), live)), "order counts"
+
+
+def test_an_address_that_has_just_worked_goes_first() -> None:
+    location = own()
+    location.update(Hosts(("192.0.2.1", "192.0.2.2"), live=frozenset({"192.0.2.1"})))
+    location.used("192.0.2.2")
+    assert [(host, phase) for host, _, phase in told(location)] == [
+        ("192.0.2.2", Phase.PREFERRED),
+        ("192.0.2.1", Phase.PREFERRED),
+    ]
 
 
 def test_what_the_system_calls_deprecated_is_leaving() -> None:
-    network = Network(PeerConfig())
+    network = Interfaces(PeerConfig())
     old = LocalAddress("2001:db8::1", "eth0", 2, 6, 64, deprecated=True)
     new = LocalAddress("2001:db8::2", "eth0", 2, 6, 64)
     network.update([old, new])
@@ -142,7 +157,7 @@ async def test_a_survey_tries_every_endpoint_once(relay: RelayServer, bob: Peer)
         assert [one.chosen for one in surveyed] == [True, False]
         assert all(one.round_trip is not None for one in surveyed)
         assert listener._waiting.empty(), "nothing is said to the application"
-        alice._direct.close()
+        rooms(alice).direct.close()
         surveyed = await bob.survey(found)
         assert not any(one.chosen for one in surveyed)
         assert all("127.0." in one.reason for one in surveyed)
@@ -198,7 +213,7 @@ def test_a_config_names_the_word_of_a_policy(tmp_path: Path) -> None:
 
 
 def test_flows_are_one_for_each_way_into_the_network() -> None:
-    network = Network(PeerConfig())
+    network = Interfaces(PeerConfig())
     wifi = LocalAddress("192.0.2.1", "wlan0", 2, 4, 24)
     cellular = LocalAddress("198.51.100.1", "wwan0", 3, 4, 24)
     six = LocalAddress("2001:db8::1", "wlan0", 2, 6, 64)

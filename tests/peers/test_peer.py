@@ -37,6 +37,7 @@ from protocol.session.settings import SessionSettings
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.peers.direct_path import dial_direct
+from tests.support.rooms import rooms
 
 MODES = pytest.mark.parametrize("mode", list(Mode))
 
@@ -149,7 +150,7 @@ async def test_another_key_at_the_address_is_named_and_never_a_session(
 ) -> None:
     alice.listen("chat")
     expected = Identity.generate().guid
-    endpoint = Endpoint("127.0.0.1", alice._direct.port)
+    endpoint = Endpoint("127.0.0.1", alice.port)
     hello = PathHello(b"x" * 16, "chat", Mode.P2P)
     with pytest.raises(WrongIdentity) as caught:
         await dial_direct(endpoint, expected, hello, Paths(bob.identity), 5)
@@ -159,7 +160,7 @@ async def test_another_key_at_the_address_is_named_and_never_a_session(
 
 async def test_a_session_that_was_not_announced_is_rejected(alice: Peer, bob: Peer) -> None:
     alice.listen("chat")
-    endpoint = Endpoint("127.0.0.1", alice._direct.port)
+    endpoint = Endpoint("127.0.0.1", alice.port)
     for mode, resume in ((Mode.COMBINED, False), (Mode.CENTRAL, False), (Mode.P2P, True)):
         hello = PathHello(b"x" * 16, "chat", mode, resume=resume)
         with pytest.raises(RoamRelayError, match="session"):
@@ -170,7 +171,7 @@ async def test_a_session_that_was_not_announced_is_rejected(alice: Peer, bob: Pe
 
 async def test_garbage_at_the_direct_port_harms_nobody(alice: Peer, bob: Peer) -> None:
     here, there = await pair(alice, bob, Mode.P2P)
-    reader, writer = await asyncio.open_connection("127.0.0.1", alice._direct.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", alice.port)
     writer.write(os.urandom(5000))
     with contextlib.suppress(ConnectionResetError):
         await asyncio.wait_for(reader.read(-1), 5)
@@ -344,7 +345,7 @@ async def test_many_sessions_at_once_cross_nothing_and_leave_nothing() -> None:
                         talking.create_task(talk(number))
                 listener.close()
                 await serving
-            assert alice._roaming.sessions == bob._roaming.sessions == []
+            assert rooms(alice).sessions.live == rooms(bob).sessions.live == []
         while relay.planes.live or relay.node.connections:
             await asyncio.sleep(0)
     while asyncio.all_tasks() != before_tasks:
@@ -355,6 +356,6 @@ async def test_many_sessions_at_once_cross_nothing_and_leave_nothing() -> None:
 async def test_all_endpoints_dead_lists_what_was_tried(alice: Peer, bob: Peer) -> None:
     alice.listen("chat")
     await alice.published()
-    alice._direct.close()
+    rooms(alice).direct.close()
     with pytest.raises(PathFailed, match=r"127\.0\.0\.1"):
         await bob.connect(alice.guid, "chat", mode="p2p")

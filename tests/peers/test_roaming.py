@@ -27,6 +27,7 @@ from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.chaos.world import Addresses, absent_addresses, mute
 from tests.peers.direct_path import dial_direct
+from tests.support.rooms import rooms
 
 MODES = pytest.mark.parametrize("mode", list(Mode))
 FAST = SessionSettings(ping_interval=0.2, silence_limit=0.6, resume_window=20.0)
@@ -177,8 +178,8 @@ async def test_auto_moves_to_a_direct_path_and_back(alice: Peer, bob: Peer) -> N
     talking = asyncio.create_task(exchange(caller, callee, 3000))
     await joined(caller, PathKind.DIRECT)
     await joined(callee, PathKind.DIRECT)
-    alice._direct.close()
-    bob._direct.close()
+    rooms(alice).direct.close()
+    rooms(bob).direct.close()
     cut(caller)
     await joined(caller, PathKind.RELAYED)
     await joined(callee, PathKind.RELAYED)
@@ -211,7 +212,9 @@ async def test_who_does_not_disclose_stays_relayed_in_auto(alice: Peer, bob: Pee
     callee = await anext(listener)
     for _ in range(3):
         await exchange(caller, callee)
-        assert caller.entries_there == ()
+        route = rooms(bob).sessions.find(caller.id)
+        assert route is not None
+        assert route.remote_entries == ()
         assert caller.path is not None
         assert caller.path.kind is PathKind.RELAYED
         cut(callee)
@@ -245,7 +248,7 @@ async def test_the_resume_window_passes_and_both_sides_know_what_is_missing(
         caller, callee = await pair(alice, bob, Mode.P2P)
         await exchange(caller, callee)
         for peer in (alice, bob):
-            peer._direct.close()
+            rooms(peer).direct.close()
         cut(caller)
         await joined_never(caller)
         await caller.send(b"one")
@@ -302,7 +305,7 @@ async def test_paths_that_are_not_for_a_session(alice: Peer, bob: Peer) -> None:
     caller, callee = await pair(alice, bob, Mode.P2P)
     await exchange(caller, callee)
     path = callee.path
-    endpoint = Endpoint("127.0.0.1", alice._direct.port)
+    endpoint = Endpoint("127.0.0.1", alice.port)
 
     async def dial(identity: Identity, hello: PathHello) -> Code | None:
         try:
@@ -344,7 +347,7 @@ async def test_numbers_from_the_future_end_the_path_and_not_the_session(
 ) -> None:
     caller, callee = await pair(alice, bob, Mode.P2P)
     await exchange(caller, callee)
-    endpoint = Endpoint("127.0.0.1", alice._direct.port)
+    endpoint = Endpoint("127.0.0.1", alice.port)
     made, _ = await dial_direct(
         endpoint,
         alice.guid,
@@ -402,11 +405,11 @@ async def test_flows_from_every_address_and_one_that_fails(relay: RelayServer) -
         alice.listen("chat")
         here.set(*a)
         async with asyncio.timeout(10):
-            while len(alice._registration.connections) < 3:
+            while len(rooms(alice).registration.connections) < 3:
                 await asyncio.sleep(0.01)
-        sources = {connection.local_host for connection in alice._registration.connections}
+        sources = {connection.local_host for connection in rooms(alice).registration.connections}
         assert sources == set(a)
-        primary = alice._registration.connections[0]
+        primary = rooms(alice).registration.connections[0]
         stream = primary._messages.stream
         # The primary flow goes silent: requests are still answered, over the next one.
         stream.transport.pause_reading()  # type: ignore[attr-defined]
@@ -427,6 +430,6 @@ async def test_mutual_loss_settles_on_one_path(alice: Peer, bob: Peer) -> None:
         for end in (caller, callee):
             if end.path is not None:
                 end.drop_path("cut by the test")
-            alice._roaming._hurry(callee)
-            bob._roaming._hurry(caller)
+            rooms(alice).sessions.relay_found()
+            rooms(bob).sessions.relay_found()
         await exchange(caller, callee, 20)

@@ -105,7 +105,7 @@ async def test_a_registered_peer_is_in_the_zone_and_goes_with_its_connection(
         assert response.rcode() == dns.rcode.NOERROR
         assert response.flags & dns.flags.AA
         assert not response.flags & dns.flags.RA
-        assert texts(response)[0] == f"0 0 {alice._direct.port} e0.{NAME}"
+        assert texts(response)[0] == f"0 0 {alice.port} e0.{NAME}"
         assert {rrset.name.to_text() for rrset in response.additional} == {f"e0.{NAME}"}
         assert texts(await ask(server, NAME)) == ["127.0.0.1"]
         assert len(texts(await ask(server, f"_chat._tcp.{NAME}", "TXT"))) == 1

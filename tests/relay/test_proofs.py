@@ -26,6 +26,7 @@ from relay.config import ConfigError, RelayConfig, load
 from relay.proofs import may_probe
 from relay.server import RelayServer
 from tests.relay.client import Client, client, registered
+from tests.support.rooms import rooms
 
 SESSION = b"s" * 16
 
@@ -182,7 +183,7 @@ async def test_another_peer_s_endpoint_is_no_proof() -> None:
         ) as bystander,
     ):
         await attacker.hello()
-        entry = attacker.entry("chat", 1, "127.0.53.1", bystander._direct.port)
+        entry = attacker.entry("chat", 1, "127.0.53.1", bystander.port)
         record = LocationRecord(1, (ServiceRecord("chat", (entry,)),))
         attacker.send(attacker.signed_register(encode_location(record)))
         await attacker.expect(Registered)
@@ -199,7 +200,7 @@ async def test_an_endpoint_that_is_gone_loses_its_proof(monkeypatch: pytest.Monk
             alice.listen("chat")
             await alice.published()
             await proven(relay, alice.guid, 1)
-            alice._direct.close()
+            rooms(alice).direct.close()
             await proven(relay, alice.guid, 0)
 
 

@@ -1,0 +1,293 @@
+"""Carries out what the search and the monitor of one session decide: timers, tasks, paths.
+
+Nothing is decided here. What a round or a look did not expect ends this session, and nothing else.
+"""
+
+import asyncio
+import contextlib
+import random
+from dataclasses import dataclass
+
+from peers.choice import Candidate
+from peers.config import log
+from peers.control import Registration
+from peers.path import Path
+from peers.roaming.local import Local
+from peers.roaming.monitor import ROUNDS, Monitor, MonitorAction, Pace, Seen
+from peers.roaming.probes import Probes
+from peers.roaming.rounds import Rounds
+from peers.roaming.route import Attempt, Route
+from peers.roaming.search import Action, Input, Search, State
+from peers.roaming.ways import Ways
+from peers.tasks import backoff
+from protocol.errors import Code, ConnectionClosed, PathFailed, RoamRelayError
+from protocol.messages import PathHello, PathWelcome
+
+__all__ = ["Driver", "Means"]
+
+_PROBE_SHORTEST, _PROBE_LONGEST = 0.5, 5.0
+"""Bounds, in seconds, on what a path may take to answer after the network changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """By what the sessions of one peer get their paths."""
+
+    ways: Ways
+    rounds: Rounds
+    probes: Probes
+    registration: Registration
+    """Told that somebody waits for the relay, as long as a session has no path."""
+
+
+class Driver:
+    """Looks after the paths of one session, from its first one to its end."""
+
+    def __init__(self, route: Route, local: Local, means: Means) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.route = route
+        self._local = local
+        self._means = means
+        config = local.config
+        self._search = Search(config.stagger, lambda: backoff(random.random))
+        self._monitor = Monitor(route.session.terms, Pace(config.stagger, config.probe_interval))
+        self._seen = Seen()
+        self._timer: asyncio.TimerHandle | None = None
+        self._attempt: Attempt | None = None
+        """Of the round under way."""
+        self._round: asyncio.Task[None] | None = None
+        self._look: asyncio.Task[None] | None = None
+        self._opening: asyncio.Future[None] | None = None
+        """Of a session that this side opens: done when it has had a path, or never will."""
+        self._timeout = config.request_timeout
+        """Seconds for the answer to the request for the first path."""
+        self._failure: RoamRelayError = PathFailed("nothing was tried")
+        """What the last round said."""
+        self._awaiting_relay = contextlib.ExitStack()
+        self._awaits_relay = False
+
+    async def open(self, timeout: float) -> None:
+        """Find the session's first path; `timeout` is for the answers of the relay and the callee.
+
+        Raises:
+            RoamRelayError: there is none; says why. The session is over then.
+        """
+        self._timeout = timeout
+        self._opening = self._loop.create_future()
+        self.handle(Input.OPEN)
+        try:
+            # No timeout of its own: each way of the one round has one.
+            await self._opening
+        except BaseException:
+            self.route.session.abort("the session was not opened")
+            raise
+
+    def take(
+        self, path: Path, number: int, there: PathHello | PathWelcome, *, dialed_here: bool
+    ) -> bool:
+        """Give the session a path, dialed by either side; return whether it has taken it.
+
+        Raises:
+            PathFailed: the other side's numbers cannot be true.
+        """
+        if not self.route.take(path, number, there, dialed_here=dialed_here):
+            return False
+        if self.route.session.path is not None:
+            self._monitor.path_taken(path.kind, self._loop.time())
+            self.handle(Input.TAKEN)
+            self._opened()
+        return True
+
+    def handle(self, what: Input) -> None:
+        """Something has happened to the session: do what the search says."""
+        now = self._loop.time()
+        if self._attempt is not None and self._attempt.said_hello:
+            self._search.handle(Input.HELLO, now)
+        for action in self._search.handle(what, now):
+            match action:
+                case Action.TRY:
+                    self._begin_round()
+                case Action.CALL_OFF:
+                    self._call_off()
+                case Action.GIVE_UP:
+                    self._not_opened(self._failure)
+        self._settle()
+
+    def path_lost(self, *, tries_first: bool) -> None:
+        """The session goes on without a path."""
+        self._monitor.path_lost()
+        self.handle(Input.LOST_HERE if tries_first else Input.LOST)
+
+    def hurry(self) -> None:
+        """Something may have become possible that was not."""
+        self._monitor.hurry(self._loop.time())
+        self.handle(Input.HURRY)
+
+    def pin(self, pinned: bool) -> None:
+        """The program wants the session to stay where it is, or not any more."""
+        self._monitor.pin(pinned, self._loop.time())
+        self._settle()
+
+    def network_changed(self, gone: frozenset[str]) -> None:
+        """This host's addresses have changed, and these are gone: a path from one of them is
+        dropped, another one must answer soon, and the other side is told."""
+        session = self.route.session
+        path = session.path
+        self._monitor.hurry(self._loop.time())
+        if path is not None and path.local_host in gone:
+            session.drop_path(f"its local address {path.local_host} is gone")
+            return
+        if path is not None:
+            known = session.round_trip or 0.0
+            session.probe_path(min(max(4 * known, _PROBE_SHORTEST), _PROBE_LONGEST))
+            self.tell_location()
+        self.handle(Input.MOVED)
+
+    def tell_location(self) -> None:
+        """Tell the other side where this one can be dialed now, as far as it may know."""
+        if self.route.session.terms.discloses:
+            self.route.session.tell_location(self.route.entries_for(self._local.location))
+
+    def over(self) -> None:
+        """The session has ended."""
+        self.handle(Input.ENDED)
+        if self._look is not None:
+            self._look.cancel()
+        self._not_opened(ConnectionClosed("the session ended before it was opened"))
+
+    # -- rounds ---------------------------------------------------------------------------------
+
+    def _begin_round(self) -> None:
+        attempt = self._attempt = self.route.attempt()
+        first = self._search.state is State.OPENING
+        self._round = self._local.tasks.spawn(self._run(attempt, first), self._fault)
+        if self._round is None:
+            self._not_opened(ConnectionClosed("the peer is closed"))
+
+    def _call_off(self) -> None:
+        if self._round is not None:
+            self._round.cancel()
+        self._attempt = self._round = None
+
+    async def _run(self, attempt: Attempt, first: bool) -> None:
+        rounds = self._means.rounds
+        try:
+            if first:
+                welcomed = await rounds.first(attempt, self._timeout)
+            else:
+                welcomed = await rounds.next(attempt)
+        except RoamRelayError as error:
+            log.debug("no path yet", peer=self.route.session.remote[:8], reason=error.reason)
+            self._round_failed(attempt, error)
+            return
+        current = self._is_current(attempt)
+        if current:
+            self._round = None  # It has ended: whatever it has found may not call it off.
+        try:
+            taken = self.take(welcomed.path, attempt.number, welcomed.welcome, dialed_here=True)
+        except PathFailed as error:
+            self._round_failed(attempt, error)
+            return
+        if not current or self.route.session.path is not None:
+            return
+        if taken and self._opening is not None and not self._opening.done():
+            # It was opened: the other side has it too.
+            self.handle(Input.TAKEN)
+            self._opened()
+            self.handle(Input.LOST_HERE)
+        else:
+            self._round_failed(attempt, PathFailed("the new path was lost at once"))
+
+    def _is_current(self, attempt: Attempt) -> bool:
+        """Whether a round was not called off, and no path has been taken since it began."""
+        return self._attempt is attempt and self._search.is_searching
+
+    def _round_failed(self, attempt: Attempt, error: RoamRelayError) -> None:
+        if self._is_current(attempt):
+            self._failure = error
+            self.handle(Input.FAILED)
+
+    def _fault(self, error: Exception) -> None:
+        fault = RoamRelayError(f"looking for a path failed: {error!r}", code=Code.INTERNAL)
+        self._not_opened(fault)
+        self.route.session.abort(fault.reason)
+
+    def _opened(self) -> None:
+        if self._opening is not None and not self._opening.done():
+            self._opening.set_result(None)
+
+    def _not_opened(self, error: RoamRelayError) -> None:
+        if self._opening is not None and not self._opening.done():
+            self._opening.set_exception(error)
+
+    # -- looks for something better -------------------------------------------------------------
+
+    def _begin_look(self, action: MonitorAction) -> None:
+        self._look = self._local.tasks.spawn(self._run_look(action), self._fault)
+
+    async def _run_look(self, action: MonitorAction) -> None:
+        try:
+            match action:
+                case MonitorAction.GO_DIRECT:
+                    await self._move(None)
+                case MonitorAction.PROBE:
+                    await self._probe()
+        except RoamRelayError as error:
+            log.debug("no better path", peer=self.route.session.remote[:8], reason=error.reason)
+        finally:
+            self._look = None
+            self._monitor.looked(self._loop.time())
+            self._settle()
+
+    async def _probe(self) -> None:
+        best = await self._means.probes.look(self.route, self._seen)
+        if best is None:
+            return
+        try:
+            await self._move(best)
+        finally:
+            self._seen.clear()
+
+    async def _move(self, only: Candidate | None) -> None:
+        attempt = self.route.attempt()
+        session = attempt.session
+        on = session.path
+        welcomed = await self._means.ways.direct(attempt, only=only)
+        if session.pinned and session.path is not None:
+            welcomed.discard()
+            return
+        path = welcomed.path
+        if only is not None and on is not None:
+            rule = f"better than {on.remote} in {ROUNDS} probes running"
+            self.route.trace.note("chosen", only, round_trip=path.round_trip, reason=rule)
+        self.take(path, attempt.number, welcomed.welcome, dialed_here=True)
+
+    # -- time -----------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Set the timer, and say whether somebody waits for the relay."""
+        searching = self._search.is_searching
+        if searching and not self._awaits_relay:
+            self._awaiting_relay.enter_context(self._means.registration.awaited())
+        elif not searching and self._awaits_relay:
+            self._awaiting_relay.close()
+        self._awaits_relay = searching
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._search.state is State.OVER:
+            return
+        due = [
+            when
+            for when in (self._search.next_timeout(), self._monitor.next_timeout())
+            if when is not None
+        ]
+        if due:
+            self._timer = self._loop.call_at(min(due), self._time)
+
+    def _time(self) -> None:
+        self._timer = None
+        action = self._monitor.time(self._loop.time())
+        if action is not None:
+            self._begin_look(action)
+        self.handle(Input.TIME)

@@ -1,0 +1,163 @@
+"""One round of a search: everything that a session's mode allows is asked and dialed.
+
+When there is a round, and another one, is decided in search.py; each way by itself is in ways.py.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from peers.choice import newest
+from peers.config import PathFacts, PathKind
+from peers.location import Found
+from peers.roaming.lookup import Directory, Lookup, first_that_knows
+from peers.roaming.route import Attempt, Route, Welcomed
+from peers.roaming.ways import Ways
+from peers.tasks import race
+from protocol.endpoint import Endpoint, SignedEntry
+from protocol.errors import (
+    Code,
+    NameServerUnavailable,
+    PathFailed,
+    RelayUnavailable,
+    RoamRelayError,
+    WrongIdentity,
+)
+from protocol.messages import Mode
+
+__all__ = ["Rounds"]
+
+_AGAIN = (0.0, 0.25, 0.75, 1.5, 3.0, 6.0)
+"""Seconds after which the DNS is asked within one round for a session's next path."""
+
+_RELAYED = (Mode.CENTRAL, Mode.AUTO)
+"""The modes in which the relay's answer brings a plane."""
+
+
+class Rounds:
+    """Finds paths for the sessions of one peer."""
+
+    def __init__(self, lookup: Lookup, ways: Ways, request_timeout: float) -> None:
+        self._lookup = lookup
+        self._ways = ways
+        self._request_timeout = request_timeout
+
+    async def first(self, attempt: Attempt, timeout: float) -> Welcomed:
+        """Make the first path of a session: by who is asked first, or else by the next.
+
+        Raises:
+            RoamRelayError: what the first said that could be asked.
+        """
+
+        async def by(directory: Directory) -> Welcomed:
+            if directory is Directory.DNS:
+                return await self._first_by_names(attempt)
+            return await self._by_relay(attempt, timeout)
+
+        return await first_that_knows(self._lookup.directories(attempt.session.mode), by)
+
+    async def next(self, attempt: Attempt) -> Welcomed:
+        """Make a session's next path: by all that is known and can be asked, at once.
+
+        Raises:
+            RoamRelayError: none was made in this round.
+        """
+        route, session = attempt.route, attempt.session
+        ways: list[Callable[[], Coroutine[Any, Any, Welcomed]]] = []
+        if session.terms.discloses and route.remote_entries:
+            ways.append(partial(self._ways.direct, attempt, quick=True))
+        if route.ticket and not session.terms.policy.refusal(PathFacts(PathKind.RELAYED)):
+            ways.append(partial(self._next_plane, attempt))
+        for directory in self._lookup.directories(session.mode):
+            if directory is Directory.DNS:
+                ways.append(partial(self._next_by_names, attempt))
+            else:
+                ways.append(partial(self._by_relay, attempt, self._request_timeout))
+        return await race(
+            [partial(self._unless_given_up, route, way) for way in ways],
+            stagger=0,
+            discard=Welcomed.discard,
+        )
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    async def _by_relay(self, attempt: Attempt, timeout: float) -> Welcomed:
+        route, session = attempt.route, attempt.session
+        resume = session.has_had_path
+        answer = await self._lookup.ask_relay(session, self._ways.entries_for(route), timeout)
+        route.learn(answer.response.entries)
+        if session.mode in _RELAYED:
+            rule = session.terms.policy.refusal(PathFacts(PathKind.RELAYED))
+            if rule is None:
+                return await self._ways.relayed(attempt, answer)
+            if session.mode is Mode.CENTRAL:
+                raise PathFailed(f"mode central goes through the relay: the policy says '{rule}'")
+        return await self._ways.direct(attempt, quick=resume)
+
+    async def _next_plane(self, attempt: Attempt) -> Welcomed:
+        try:
+            return await self._ways.next_plane(attempt)
+        except RelayUnavailable as error:
+            # Else it was not the relay that said no, or the ticket is good for another time.
+            if error.code not in (None, Code.PEER_OFFLINE, Code.LIMIT_EXCEEDED):
+                attempt.route.ticket = ""
+            raise
+
+    async def _next_by_names(self, attempt: Attempt) -> Welcomed:
+        """Ask again and again while what is known does not answer: whoever has moved registers a
+        little later, and nobody tells of it."""
+        route = attempt.route
+        dialed: list[tuple[SignedEntry | Endpoint, ...]] = []
+
+        async def ask(delay: float) -> Welcomed:
+            await asyncio.sleep(delay)
+            known = (await self._find(route, fresh=True)).known
+            # The other side itself may have told more on the path than the zone knows yet.
+            if known in dialed or newest(known) < newest(route.remote_entries):
+                raise PathFailed("the DNS knows nothing new")
+            dialed.append(known)
+            route.remote_entries = known
+            return await self._ways.direct(attempt, quick=True)
+
+        return await race(
+            [partial(ask, delay) for delay in _AGAIN], stagger=0, discard=Welcomed.discard
+        )
+
+    async def _first_by_names(self, attempt: Attempt) -> Welcomed:
+        route, terms = attempt.route, attempt.session.terms
+        found = await self._find(route)
+        route.remote_entries = found.known
+        try:
+            welcomed = await self._ways.direct(attempt)
+        except (PathFailed, WrongIdentity) as failed:
+            self._lookup.distrust(terms.remote, terms.service)
+            try:
+                again = await self._find(route, fresh=True)
+            except NameServerUnavailable:
+                raise failed from None
+            if again.known == found.known:
+                raise
+            route.trace.note("asked", reason="by the DNS again: what was known led nowhere")
+            route.remote_entries = again.known
+            return await self._ways.direct(attempt)
+        if not welcomed.all_answered:
+            self._lookup.distrust(terms.remote, terms.service)
+        return welcomed
+
+    async def _find(self, route: Route, *, fresh: bool = False) -> Found:
+        terms = route.session.terms
+        found = await self._lookup.ask_names(terms.remote, terms.service, fresh=fresh)
+        note = "too old, but no name server answers" if found.stale else "by the DNS"
+        route.trace.note("asked", reason=note)
+        return found
+
+    async def _unless_given_up(
+        self, route: Route, way: Callable[[], Coroutine[Any, Any, Welcomed]]
+    ) -> Welcomed:
+        try:
+            return await way()
+        except RoamRelayError as error:
+            if error.code is Code.SESSION_UNKNOWN:
+                route.session.lose("the other side has given the session up")
+            raise

@@ -1,0 +1,113 @@
+"""What is known of one session's paths, in one record."""
+
+from dataclasses import dataclass
+
+from peers.location import OwnLocation
+from peers.path import Path
+from peers.session import Session, Trace
+from protocol.endpoint import Endpoint, SignedEntry
+from protocol.errors import PathFailed, ProtocolViolation
+from protocol.messages import PathHello, PathWelcome
+
+__all__ = ["Attempt", "Route", "Welcomed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomed:
+    """A path whose other end has accepted the hello."""
+
+    path: Path
+    welcome: PathWelcome
+    all_answered: bool = True
+    """Whether every candidate that was dialed on the way to it had answered."""
+
+    def discard(self) -> None:
+        """Drop the path: it is not needed."""
+        self.path.abort()
+
+
+class Route:
+    """A session, and the one place for what is known of its paths."""
+
+    def __init__(self, session: Session, trace: Trace) -> None:
+        self.session = session
+        self.trace = trace
+        self.remote_entries: tuple[SignedEntry | Endpoint, ...] = ()
+        """Where the other side says that it can be dialed. Not checked yet."""
+        self.number = 0
+        """The highest number of a path that was tried or taken, by either side."""
+        self.ticket = ""
+        """Of a session that is on a plane: what its next one is asked for with."""
+
+    def learn(self, entries: tuple[SignedEntry | Endpoint, ...]) -> None:
+        """Note where the other side can be dialed now; nothing new says nothing."""
+        if entries:
+            self.remote_entries = entries
+
+    def entries_for(
+        self, location: OwnLocation, first: str | None = None
+    ) -> tuple[SignedEntry, ...]:
+        """Return this side's entries that the other side may have; the address `first`, which has
+        just proven to work, goes before the others."""
+        terms = self.session.terms
+        return location.entries(terms.service, first) if terms.discloses else ()
+
+    def attempt(self) -> "Attempt":
+        """Begin to look for a path, under a number of its own."""
+        self.number += 1
+        return Attempt(self, self.number)
+
+    def take(
+        self, path: Path, number: int, there: PathHello | PathWelcome, *, dialed_here: bool
+    ) -> bool:
+        """Give the session a path; return False, and drop it, where the session has taken a newer
+        one, or is over. One that is over still answers, on a path that the other side dials.
+
+        Raises:
+            PathFailed: the other side's numbers cannot be true. The path is dropped.
+        """
+        session = self.session
+        if (session.is_over and dialed_here) or not session.would_take(
+            number, dialed_here=dialed_here
+        ):
+            path.abort()
+            return False
+        # What the path itself tells, from its first byte on, is newer than the hello.
+        known = self.remote_entries
+        self.learn(there.entries)
+        try:
+            session.take_path(path, number, there, dialed_here=dialed_here)
+        except ProtocolViolation as violation:
+            self.remote_entries = known
+            path.abort()
+            raise PathFailed(f"{session.remote[:8]} broke the protocol: {violation}") from None
+        self.number = max(self.number, number)
+        self.ticket = path.resume_ticket
+        return True
+
+
+class Attempt:
+    """A search for one path: everything that is tried in it has the same number, so that at most
+    one of it is taken."""
+
+    def __init__(self, route: Route, number: int) -> None:
+        self.route = route
+        self.session = route.session
+        self.number = number
+        self._began_on = route.session.path
+        self.said_hello = False
+        """Whether the other side may have heard of it, and may have taken its path."""
+
+    def hello(self, entries: tuple[SignedEntry, ...]) -> PathHello:
+        """Return the hello of this moment; `entries` are this side's own.
+
+        Raises:
+            PathFailed: the session needs this path no more.
+        """
+        session = self.session
+        if session.is_over:
+            raise PathFailed("the session is over")
+        if session.path is not self._began_on and session.path is not None:
+            raise PathFailed("the session has taken another path meanwhile")
+        self.said_hello = True
+        return session.hello(self.number, entries)

@@ -1,0 +1,47 @@
+"""What a session tells whoever looks for its paths. What the program follows is in events.py."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from protocol.endpoint import SignedEntry
+
+if TYPE_CHECKING:
+    from peers.session.session import Session
+
+__all__ = ["LocationTold", "Over", "PathLost", "Pinned", "SessionNews", "TellSession"]
+
+
+@dataclass(frozen=True, slots=True)
+class PathLost:
+    """The session has lost its path and goes on without one."""
+
+    session: "Session"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocationTold:
+    """The other side has told where it can be dialed now."""
+
+    session: "Session"
+    entries: tuple[SignedEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """The program wants the session to stay on its path, or not any more: `session.pinned`."""
+
+    session: "Session"
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """The session has ended. Told once, and last."""
+
+    session: "Session"
+
+
+SessionNews: TypeAlias = PathLost | LocationTold | Pinned | Over
+TellSession: TypeAlias = Callable[[SessionNews], None]
+"""Takes the news at once. It must not raise."""

@@ -1,0 +1,10 @@
+"""The one door through which tests look inside an open peer."""
+
+from peers.peer import Peer, Rooms
+
+__all__ = ["rooms"]
+
+
+def rooms(peer: Peer) -> Rooms:
+    """Return what an open peer consists of."""
+    return peer._open
