@@ -19,7 +19,9 @@ __all__ = ["DEADLINE", "Child", "Command", "Failed", "Party", "Relay", "Said", "
 DEADLINE = 20.0
 """Seconds for anything to happen."""
 
-TROUBLE = re.compile(r"Traceback \(most recent call last\)|was never (retrieved|awaited)")
+TROUBLE = re.compile(
+    r"Traceback \(most recent call last\)|was never (retrieved|awaited)|heartbeat_timeout"
+)
 """What no program may say, whatever the other version does."""
 
 KNOWN = {

@@ -27,11 +27,13 @@ async def world(old: Tree, tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
     # What is tested runs elsewhere: this loop only passes lines on, and should be out of the way.
     asyncio.get_running_loop().set_debug(False)
     _worlds.append(world)
-    async with world.running(*world.relays.values(), *world.parties.values()):
-        yield world
-    # What they have said while they ended counts too.
-    _check_troubles()
-    _worlds.remove(world)
+    try:
+        async with world.running(*world.relays.values(), *world.parties.values()):
+            yield world
+        # What they have said while they ended counts too.
+        _check_troubles()
+    finally:
+        _worlds.remove(world)
 
 
 @pytest.fixture(autouse=True)
