@@ -38,6 +38,8 @@ class Tree:
         if self.name == OLD:
             # What old code is covered by says nothing of this tree.
             found = {name: value for name, value in found.items() if "COVERAGE" not in name}
+            # It is compiled once, whatever holds for this tree.
+            found.pop("PYTHONDONTWRITEBYTECODE", None)
         return found
 
     def holds(self, file: str) -> bool:

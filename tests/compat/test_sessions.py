@@ -3,6 +3,7 @@
 import pytest
 
 from tests.compat.children import all_of
+from tests.compat.doorway import doorway
 from tests.compat.world import EVERY_CAST, MODES, Cast, World, direct_or_relayed
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -74,3 +75,21 @@ async def test_a_session_outlives_its_paths_and_addresses(
         await talk.exchange(*SMALL)
     await talk.joined(kind=kind)
     await talk.close(talk.callee)
+
+
+@EVERY_CAST
+async def test_the_next_plane_needs_its_ticket_and_nobody_else(world: World, cast: Cast) -> None:
+    _, callee = await world.cast(cast)
+    async with doorway(world.relays[cast.relay].url) as door:
+        caller = await world.open(cast.caller, door.url)
+        talk = await world.talk(caller, callee, "central")
+        await talk.exchange(*SMALL)
+        # Without a control connection the caller can neither ask nor be asked for.
+        door.close()
+        for _ in range(2):
+            await talk.caller("cut", sizes=SMALL)
+            await talk.caller("joined", other=True)
+            await talk.callee("receive", count=len(SMALL))
+            await talk.exchange(*SMALL)
+        await talk.close(talk.caller)
+        await caller("shut")
