@@ -1,0 +1,31 @@
+"""Names: the zone of a relay of one version, registered in and asked by peers of the other one."""
+
+import pytest
+
+from tests.compat.past import NEW, OLD
+from tests.compat.world import World
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest.mark.parametrize(("relay", "named", "asking"), [(OLD, NEW, OLD), (NEW, OLD, NEW)])
+async def test_a_peer_is_found_by_its_name_and_followed(
+    world: World, relay: str, named: str, asking: str
+) -> None:
+    # The key comes from the relay; everything after that goes through the zone alone.
+    at_home = await world.open(named, world.relays[relay].url)
+    zone = await at_home("dns_key")
+    await at_home("shut")
+    callee = await world.open(named, None, ddns=zone, key=at_home.key, services={"talk": {}})
+    del zone["key"]
+    caller = await world.open(asking, None, ddns=zone)
+    found = await caller("locate", guid=callee.guid, service="talk")
+    assert found == {"hosts": callee.hosts[:1], "source": "dns", "dropped": []}
+    talk = await world.talk(caller, callee, "p2p")
+    await talk.exchange(8, 100_000)
+    # The caller cannot be dialed, so that it is the zone that tells where the callee is now.
+    await talk.callee.move(callee.hosts[1:2], [8, 9])
+    await talk.caller("receive", count=2)
+    await talk.callee("joined", host=callee.hosts[1])
+    await talk.exchange(8)
+    await talk.close(talk.caller)
