@@ -1,18 +1,28 @@
 """The sockets where callers reach this peer directly."""
 
 import asyncio
+import ipaddress
 import socket
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from peers.tasks import Spawn
 from peers.transport.stream import Stream
 from peers.transport.tcp import RawStream
 from protocol.errors import PathFailed
+from protocol.hosts import host_of
 
 __all__ = ["DirectServer"]
 
+_BACKLOG = 256
+"""Connections that the kernel keeps for us; it drops the SYN of a further one."""
 _MAX_UNPROVEN = 1024
 """Incoming streams whose identity is not proven yet; further ones are dropped at once."""
+_MAX_FROM_ONE_NETWORK = 256
+"""The share of one stranger in them."""
+
+Serve = Callable[[Stream], Coroutine[Any, Any, None]]
 
 
 class DirectServer:
@@ -21,37 +31,20 @@ class DirectServer:
     def __init__(self) -> None:
         self.port = 0
         self._servers: list[asyncio.Server] = []
-        self._unproven = 0
+        self._unproven: Counter[str] = Counter()
 
-    async def start(
-        self,
-        hosts: Sequence[str],
-        port: int,
-        serve: Callable[[Stream], Coroutine[Any, Any, None]],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
-    ) -> None:
-        """Listen. `serve` gets each incoming stream, in a task of its own.
+    @property
+    def unproven(self) -> int:
+        """Streams that are being served, and are not proven yet."""
+        return self._unproven.total()
+
+    async def start(self, hosts: Sequence[str], port: int, serve: Serve, spawn: Spawn) -> None:
+        """Listen. `serve` gets each incoming stream, in a task of its own; a stream whose `serve`
+        raises, is cancelled or never begins is dropped.
 
         Raises:
             PathFailed: the port is taken, or no address can be used.
         """
-
-        async def counted(stream: Stream) -> None:
-            try:
-                await serve(stream)
-            finally:
-                self._unproven -= 1
-
-        def accept() -> RawStream:
-            return _Incoming(on_stream)
-
-        def on_stream(stream: RawStream) -> None:
-            if self._unproven >= _MAX_UNPROVEN:
-                stream.abort()
-                return
-            self._unproven += 1
-            spawn(counted(stream))
-
         loop = asyncio.get_running_loop()
         self.port = port
         failure: OSError | None = None
@@ -61,8 +54,17 @@ class DirectServer:
             except OSError as error:
                 failure = error
                 continue
+            try:
+                server = await loop.create_server(
+                    lambda: _Incoming(lambda stream: self._accept(stream, serve, spawn)),
+                    sock=bound,
+                    backlog=_BACKLOG,
+                )
+            except BaseException:
+                bound.close()
+                raise
+            self._servers.append(server)
             self.port = bound.getsockname()[1]
-            self._servers.append(await loop.create_server(accept, sock=bound))
         if not self._servers:
             raise PathFailed(f"cannot listen on {', '.join(hosts)} port {port}: {failure}")
 
@@ -71,6 +73,43 @@ class DirectServer:
         for server in self._servers:
             server.close()
         self._servers.clear()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _accept(self, stream: RawStream, serve: Serve, spawn: Spawn) -> None:
+        network = _network_of(host_of(stream.remote))
+        if self.unproven >= _MAX_UNPROVEN or self._unproven[network] >= _MAX_FROM_ONE_NETWORK:
+            stream.abort()
+            return
+        task = None
+        self._unproven[network] += 1
+        try:
+            task = spawn(_serving(stream, serve))
+        finally:
+            if task is None:
+                self._release(network)
+                stream.abort()
+        if task is not None:
+            # A task's end comes also where it never began.
+            task.add_done_callback(lambda ended: self._ended(ended, network, stream))
+
+    def _ended(self, task: "asyncio.Task[None]", network: str, stream: RawStream) -> None:
+        self._release(network)
+        if task.cancelled():
+            stream.abort()
+
+    def _release(self, network: str) -> None:
+        self._unproven[network] -= 1
+        if not self._unproven[network]:
+            del self._unproven[network]
+
+
+async def _serving(stream: Stream, serve: Serve) -> None:
+    try:
+        await serve(stream)
+    except BaseException:
+        stream.abort()
+        raise
 
 
 class _Incoming(RawStream):
@@ -85,6 +124,13 @@ class _Incoming(RawStream):
         self._on_stream(self)
 
 
+def _network_of(host: str) -> str:
+    """Return what one stranger has of the Internet: an IPv4 address, or an IPv6 network of /64."""
+    if ":" not in host:
+        return host
+    return str(ipaddress.IPv6Network((host.partition("%")[0], 64), strict=False))
+
+
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
@@ -93,7 +139,6 @@ def _bind(host: str, port: int) -> socket.socket:
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind((host, port))
-        listening.listen(256)
         listening.setblocking(False)
     except BaseException:
         listening.close()
