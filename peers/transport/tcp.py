@@ -7,7 +7,10 @@ from typing import cast
 from peers.transport.stream import HIGH_WATER, StreamOwner
 from protocol.hosts import describe
 
-__all__ = ["RawStream"]
+__all__ = ["END_OF_STREAM", "RawStream"]
+
+END_OF_STREAM = "end of stream"
+"""The reason where the other side has ended the stream by itself."""
 
 
 class RawStream(asyncio.Protocol):
@@ -41,9 +44,10 @@ class RawStream(asyncio.Protocol):
     def set_owner(self, owner: StreamOwner) -> None:
         first = self._owner is None
         self._owner = owner
-        early, self._early = self._early, []
-        for data in early:
-            owner.stream_data(data)
+        while self._early and self._owner is owner:
+            owner.stream_data(self._early.pop(0))
+        if self._owner is not owner:
+            return
         if self._lost is not None:
             owner.stream_lost(self._lost)
         elif first and self.transport is not None and not self.transport.is_closing():
@@ -68,7 +72,7 @@ class RawStream(asyncio.Protocol):
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = "end of stream" if exc is None else (str(exc) or type(exc).__name__)
+        self._lost = END_OF_STREAM if exc is None else (str(exc) or type(exc).__name__)
         if self._owner is not None:
             self._owner.stream_lost(self._lost)
 

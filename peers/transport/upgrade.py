@@ -8,6 +8,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import h11
 
@@ -15,7 +16,7 @@ from peers.config import CarrierKind
 from peers.tasks import Spawn
 from peers.transport.relay_url import RelayAddress
 from peers.transport.stream import Stream
-from peers.transport.tcp import RawStream
+from peers.transport.tcp import END_OF_STREAM, RawStream
 from protocol.errors import Code, RelayUnavailable, RoamRelayError
 from protocol.messages import (
     EARLY_HEADER,
@@ -23,16 +24,28 @@ from protocol.messages import (
     UPGRADE_TOKEN,
 )
 
-__all__ = ["open_upgraded"]
+__all__ = ["UpgradeRequest", "Upgraded", "open_upgraded"]
+
+_MAX_INTERIM = 16
+"""Answers of status 1xx before the one that counts."""
+_MAX_BODY = 65_536
+"""Bytes of a refusal; of a longer one only the status is told."""
 
 
-class _UpgradeExchange:
-    """One HTTP request for an upgrade and its answer: the first owner of a raw stream."""
+@dataclass(frozen=True, slots=True)
+class Upgraded:
+    """A relay has switched to the byte stream."""
 
-    def __init__(
-        self, stream: RawStream, host: str, target: str, more: Sequence[tuple[str, str]]
-    ) -> None:
-        self._stream = stream
+    resume_ticket: str
+    """Of a plane's leg: the ticket for the session's next plane; empty where there is none."""
+    rest: bytes
+    """The first bytes of the stream, which came with the answer."""
+
+
+class UpgradeRequest:
+    """One HTTP request for an upgrade, and its answer: bytes out, bytes in."""
+
+    def __init__(self, host: str, target: str, more: Sequence[tuple[str, str]] = ()) -> None:
         self._http = h11.Connection(h11.CLIENT)
         self._request = h11.Request(
             method="GET",
@@ -44,65 +57,114 @@ class _UpgradeExchange:
                 *more,
             ],
         )
+        self._interim = 0
+        self._status: int | None = None
         self._body = b""
-        self._status = 0
-        self.done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        """Set to the bytes that followed the 101."""
 
-    def start(self) -> None:
+    def to_send(self) -> bytes:
+        """Return the request. Call once."""
         data = self._http.send(self._request) or b""
-        data += self._http.send(h11.EndOfMessage()) or b""
-        self._stream.write(data)
+        return data + (self._http.send(h11.EndOfMessage()) or b"")
+
+    def receive(self, data: bytes) -> Upgraded | None:
+        """Take bytes of the answer; return what came of it, or None while it is not whole. Empty
+        data says that nothing more follows. Once it has returned or raised, call it no more.
+
+        Raises:
+            RelayUnavailable: a refusal, whose `code` is the relay's, or no HTTP.
+        """
+        try:
+            self._http.receive_data(data)
+            return self._read_events()
+        except h11.RemoteProtocolError as error:
+            if not data:
+                raise self._unfinished() from None
+            raise RelayUnavailable(f"the relay does not speak HTTP: {error}") from None
+
+    def _read_events(self) -> Upgraded | None:
+        while True:
+            match self._http.next_event():
+                case h11.InformationalResponse(status_code=101, headers=headers):
+                    return Upgraded(_resume_ticket(headers), bytes(self._http.trailing_data[0]))
+                case h11.InformationalResponse():
+                    # RFC 9110 §15.2: any number may come before the answer, unasked.
+                    self._interim += 1
+                    if self._interim > _MAX_INTERIM:
+                        raise RelayUnavailable("the relay answers and answers, and never finally")
+                case h11.Response(status_code=status):
+                    self._status = status
+                case h11.Data(data=piece):
+                    self._body += bytes(piece)
+                    if len(self._body) > _MAX_BODY:
+                        raise self._refusal(b"")
+                case h11.EndOfMessage():
+                    raise self._refusal(self._body)
+                case h11.ConnectionClosed():
+                    raise self._unfinished()
+                case _:
+                    return None
+
+    def _unfinished(self) -> RelayUnavailable:
+        if self._status is not None:
+            return self._refusal(self._body)
+        return RelayUnavailable("the relay hung up during the upgrade: end of stream")
+
+    def _refusal(self, body: bytes) -> RelayUnavailable:
+        try:
+            answer = json.loads(body)
+            return RelayUnavailable(str(answer["reason"]), code=Code(answer["code"]))
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return RelayUnavailable(
+                f"the relay answered with HTTP status {self._status}, not an upgrade"
+            )
+
+
+class _Exchange:
+    """The first owner of a raw stream: sends the request and waits for the answer."""
+
+    def __init__(self, stream: RawStream, request: UpgradeRequest) -> None:
+        self._stream = stream
+        self._request = request
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """The stream has been released, and belongs to nobody."""
 
     def stream_data(self, data: bytes) -> None:
         if self.done.done():
             return
         try:
-            self._http.receive_data(data)
-            self._read_events()
-        except h11.RemoteProtocolError as error:
-            self._fail(RelayUnavailable(f"the relay does not speak HTTP: {error}"))
+            upgraded = self._request.receive(data)
+        except RelayUnavailable as error:
+            self._fail(error)
+            return
+        if upgraded is not None:
+            # Now, and not when somebody wakes up: more may arrive until then.
+            self._stream.resume_ticket = upgraded.resume_ticket
+            self._stream.release(upgraded.rest)
+            self.done.set_result(None)
 
     def stream_writable(self) -> None:
         return
 
     def stream_lost(self, reason: str) -> None:
-        self._fail(RelayUnavailable(f"the relay hung up during the upgrade: {reason}"))
+        if not self.done.done():
+            self._fail(self._last_word(reason))
 
-    def _read_events(self) -> None:
-        while True:
-            event = self._http.next_event()
-            match event:
-                case h11.InformationalResponse(status_code=101):
-                    self._stream.resume_ticket = _resume_ticket(event.headers)
-                    self.done.set_result(bytes(self._http.trailing_data[0]))
-                    return
-                case h11.Response():
-                    self._status = event.status_code
-                case h11.Data() if len(self._body) < 65_536:
-                    self._body += bytes(event.data)
-                case h11.EndOfMessage():
-                    self._fail(_http_error(self._status, self._body))
-                    return
-                case _:
-                    return
+    def _last_word(self, reason: str) -> RelayUnavailable:
+        try:
+            self._request.receive(b"")
+        except RelayUnavailable as error:
+            if error.code is not None or reason == END_OF_STREAM:
+                return error
+        return RelayUnavailable(f"the relay hung up during the upgrade: {reason}")
 
     def _fail(self, error: RoamRelayError) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
+        self.done.set_exception(error)
+        self.done.exception()  # Nobody may be waiting any more; then it is not an error unseen.
 
 
 def _resume_ticket(headers: Iterable[tuple[bytes, bytes]]) -> str:
     wanted = RESUME_HEADER.lower().encode()
     return next((value.decode("ascii", "replace") for name, value in headers if name == wanted), "")
-
-
-def _http_error(status: int, body: bytes) -> RoamRelayError:
-    try:
-        answer = json.loads(body)
-        return RelayUnavailable(str(answer["reason"]), code=Code(answer["code"]))
-    except (ValueError, KeyError, TypeError):
-        return RelayUnavailable(f"the relay answered with HTTP status {status}, not an upgrade")
 
 
 async def open_upgraded(
@@ -155,13 +217,13 @@ async def _open_raw(
         server_hostname=relay.certificate_name,
         local_addr=(local_address, 0) if local_address else None,
     )
-    exchange = _UpgradeExchange(stream, relay.url.authority, path, more)
     try:
+        request = UpgradeRequest(relay.url.authority, path, more)
+        exchange = _Exchange(stream, request)
         stream.set_owner(exchange)
-        exchange.start()
-        rest = await exchange.done
+        stream.write(request.to_send())
+        await exchange.done
     except BaseException:
         stream.abort()
         raise
-    stream.release(rest)
     return stream

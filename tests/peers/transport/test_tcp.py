@@ -1,0 +1,155 @@
+"""A raw stream: what arrives is for its owner, whoever that is and whenever it comes."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator
+
+from peers.transport.stream import HIGH_WATER
+from peers.transport.tcp import RawStream
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.received = b""
+        self.writable = asyncio.Event()
+        self.lost: list[str] = []
+        self.is_lost = asyncio.Event()
+        self.changed = asyncio.Event()
+
+    def stream_data(self, data: bytes) -> None:
+        self.received += data
+        self.changed.set()
+
+    def stream_writable(self) -> None:
+        self.writable.set()
+
+    def stream_lost(self, reason: str) -> None:
+        self.lost.append(reason)
+        self.is_lost.set()
+
+    async def has(self, data: bytes) -> None:
+        async with asyncio.timeout(10):
+            while self.received != data:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+@contextlib.asynccontextmanager
+async def pair() -> AsyncIterator[tuple[RawStream, socket.socket]]:
+    """A stream and the socket at its other end."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        _, stream = await asyncio.get_running_loop().create_connection(
+            RawStream, *server.getsockname()
+        )
+        other, _ = server.accept()
+    other.setblocking(False)
+    with other:
+        yield stream, other
+    stream.abort()
+    await asyncio.sleep(0)
+
+
+async def test_what_comes_before_an_owner_waits_for_it() -> None:
+    async with pair() as (stream, other):
+        other.send(b"early")
+        owner = Owner()
+        stream.set_owner(owner)
+        await owner.has(b"early")
+        assert stream.local.startswith("127.0.0.1:")
+        assert stream.remote == "{}:{}".format(*other.getsockname())
+
+
+async def test_a_stream_goes_from_owner_to_owner_and_loses_nothing() -> None:
+    async with pair() as (stream, other):
+        first, second = Owner(), Owner()
+        stream.set_owner(first)
+        other.send(b"one")
+        await first.has(b"one")
+        stream.release(b"rest")
+        other.send(b"two")
+        stream.set_owner(second)
+        await second.has(b"resttwo")
+        assert first.received == b"one"
+
+
+async def test_an_owner_that_gives_the_stream_away_while_it_is_handed_over_gets_no_more() -> None:
+    async with pair() as (stream, _):
+        second = Owner()
+
+        class Passes(Owner):
+            def stream_data(self, data: bytes) -> None:
+                super().stream_data(data)
+                stream.release(b"rest")
+
+        stream.data_received(b"one")
+        stream.data_received(b"two")
+        first = Passes()
+        stream.set_owner(first)
+        assert first.received == b"one"
+        stream.set_owner(second)
+        assert second.received == b"tworest"
+
+
+async def test_the_end_is_told_once_to_whoever_owns_it_then() -> None:
+    async with pair() as (stream, other):
+        owner = Owner()
+        stream.set_owner(owner)
+        other.close()
+        await asyncio.wait_for(owner.is_lost.wait(), 10)
+        late = Owner()
+        stream.release(b"")
+        stream.set_owner(late)
+        assert owner.lost == late.lost == ["end of stream"]
+
+
+async def test_a_reset_is_told_in_words() -> None:
+    async with pair() as (stream, other):
+        owner = Owner()
+        stream.set_owner(owner)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        other.close()
+        await asyncio.wait_for(owner.is_lost.wait(), 10)
+        assert "reset" in owner.lost[0]
+        stream.write(b"nobody")
+        stream.close()
+
+
+async def test_who_does_not_read_pauses_the_stream_and_reading_ends_that() -> None:
+    async with pair() as (stream, other):
+        owner = Owner()
+        stream.set_owner(owner)
+        sent = 0
+        while not stream.paused:
+            stream.write(bytes(HIGH_WATER))
+            sent += HIGH_WATER
+            assert sent <= 64 * HIGH_WATER
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(20):
+            while not owner.writable.is_set():
+                await loop.sock_recv(other, 1 << 20)
+        assert not stream.paused
+        stream.abort()
+        await asyncio.wait_for(owner.is_lost.wait(), 10)
+
+
+async def test_close_lets_what_was_written_leave() -> None:
+    async with pair() as (stream, other):
+        stream.set_owner(Owner())
+        stream.write(bytes(1 << 20))
+        stream.close()
+        loop = asyncio.get_running_loop()
+        received = 0
+        async with asyncio.timeout(20):
+            while data := await loop.sock_recv(other, 1 << 20):
+                received += len(data)
+        assert received == 1 << 20
+
+
+def test_without_a_transport_everything_is_harmless() -> None:
+    stream = RawStream()
+    stream.write(b"x")
+    stream.close()
+    stream.abort()
+    assert not stream.paused
