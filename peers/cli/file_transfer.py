@@ -64,7 +64,10 @@ async def send_file(session: Session, path: Path, progress: Progress) -> str:
         await session.send(msgspec.json.encode(_Header(path.name, size)))
         done = 0
         while done < size:
-            piece = await asyncio.to_thread(file.read, min(PIECE, size - done))
+            try:
+                piece = await asyncio.to_thread(file.read, min(PIECE, size - done))
+            except OSError as error:
+                raise TransferFailed(f"cannot read {path}: {error.strerror}") from None
             if not piece:
                 raise TransferFailed(f"{path} became shorter while it was sent")
             digest.update(piece)
@@ -110,8 +113,7 @@ async def _store(session: Session, folder: Path, progress: Progress) -> tuple[Pa
         folder.mkdir(parents=True, exist_ok=True)
         with part.open("xb") as file:
             digest = await _pieces(session, file, header.size, progress)
-            file.flush()
-            await asyncio.to_thread(os.fsync, file.fileno())
+            await asyncio.to_thread(_sync, file)
         target = folder / name
         number = 1
         while True:
@@ -127,6 +129,11 @@ async def _store(session: Session, folder: Path, progress: Progress) -> tuple[Pa
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 async def _pieces(session: Session, file: BinaryIO, size: int, progress: Progress) -> str:
