@@ -16,8 +16,8 @@ from typing import Annotated, BinaryIO
 
 import msgspec
 
-from peers.session import Session
-from protocol.errors import RoamRelayError, SessionClosed
+from peers import Session
+from protocol.errors import RoamRelayError, SessionClosed, SessionLost
 
 __all__ = ["TransferFailed", "receive_file", "send_file"]
 
@@ -96,10 +96,16 @@ async def receive_file(session: Session, folder: Path, progress: Progress) -> tu
     try:
         path, digest = await _store(session, folder, progress)
     except TransferFailed as failure:
-        await session.send(failure.reason.encode()[:1000])
+        await _answer(session, failure.reason.encode()[:1000])
         raise
-    await session.send(b"ok")
+    await _answer(session, b"ok")
     return path, digest
+
+
+async def _answer(session: Session, answer: bytes) -> None:
+    # What became of the file does not depend on whether the sender still hears it.
+    with contextlib.suppress(SessionClosed, SessionLost):
+        await session.send(answer)
 
 
 async def _store(session: Session, folder: Path, progress: Progress) -> tuple[Path, str]:
