@@ -16,8 +16,8 @@ from typing import Annotated, BinaryIO
 
 import msgspec
 
-from peers.session import Session
-from protocol.errors import RoamRelayError, SessionClosed
+from peers import Session
+from protocol.errors import RoamRelayError, SessionClosed, SessionLost
 
 __all__ = ["TransferFailed", "receive_file", "send_file"]
 
@@ -64,7 +64,10 @@ async def send_file(session: Session, path: Path, progress: Progress) -> str:
         await session.send(msgspec.json.encode(_Header(path.name, size)))
         done = 0
         while done < size:
-            piece = await asyncio.to_thread(file.read, min(PIECE, size - done))
+            try:
+                piece = await asyncio.to_thread(file.read, min(PIECE, size - done))
+            except OSError as error:
+                raise TransferFailed(f"cannot read {path}: {error.strerror}") from None
             if not piece:
                 raise TransferFailed(f"{path} became shorter while it was sent")
             digest.update(piece)
@@ -93,10 +96,16 @@ async def receive_file(session: Session, folder: Path, progress: Progress) -> tu
     try:
         path, digest = await _store(session, folder, progress)
     except TransferFailed as failure:
-        await session.send(failure.reason.encode()[:1000])
+        await _answer(session, failure.reason.encode()[:1000])
         raise
-    await session.send(b"ok")
+    await _answer(session, b"ok")
     return path, digest
+
+
+async def _answer(session: Session, answer: bytes) -> None:
+    # What became of the file does not depend on whether the sender still hears it.
+    with contextlib.suppress(SessionClosed, SessionLost):
+        await session.send(answer)
 
 
 async def _store(session: Session, folder: Path, progress: Progress) -> tuple[Path, str]:
@@ -110,8 +119,7 @@ async def _store(session: Session, folder: Path, progress: Progress) -> tuple[Pa
         folder.mkdir(parents=True, exist_ok=True)
         with part.open("xb") as file:
             digest = await _pieces(session, file, header.size, progress)
-            file.flush()
-            await asyncio.to_thread(os.fsync, file.fileno())
+            await asyncio.to_thread(_sync, file)
         target = folder / name
         number = 1
         while True:
@@ -127,6 +135,11 @@ async def _store(session: Session, folder: Path, progress: Progress) -> tuple[Pa
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 async def _pieces(session: Session, file: BinaryIO, size: int, progress: Progress) -> str:

@@ -1,21 +1,24 @@
-"""The `peer` command: options, exit codes, and what runs behind each subcommand.
+"""The `peer` command: options, exit codes, and which work stands behind each subcommand.
 
-What a subcommand does is in `peers.commands`; this file knows click and the process.
+What a subcommand does is beside this file; this one knows click and the process.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from peers.cli import locate as locate_commands
-from peers.cli import talk as commands
+from peers import Peer
+from peers.cli import files, locate, talk
+from peers.cli.output import OutputClosed
+from peers.cli.terminal import Terminal, standard_descriptors
 from peers.config import (
     CarrierKind,
     ConfigError,
@@ -43,10 +46,16 @@ from protocol.errors import (
     WrongIdentity,
 )
 from protocol.messages import Mode
+from protocol.text import shown
 
-__all__ = ["main"]
+__all__ = ["Invocation", "main", "parse", "perform"]
+
+_INTERRUPTED = 130
+_UNREAD = 141
+"""What a shell says of a program that SIGPIPE has ended."""
 
 _EXIT_CODES: list[tuple[type[RoamRelayError], int]] = [
+    (OutputClosed, _UNREAD),
     (RelayUnavailable, 3),
     (NameServerUnavailable, 3),
     (UpdateRefused, 6),
@@ -73,7 +82,18 @@ Exit codes:
   6 refused            7 limit reached           8 no answer in time
   9 no path           10 wrong identity         11 session ended early
   130 interrupted (Ctrl-C)
+  141 nobody reads standard output any more (| head -1)
 """
+
+Work = Callable[[Terminal], Coroutine[Any, Any, None]]
+
+
+class Invocation(msgspec.Struct, frozen=True):
+    """What a command line asks for."""
+
+    work: Work
+    as_json: bool
+    verbose: bool
 
 
 class _Settings(msgspec.Struct, frozen=True):
@@ -81,9 +101,20 @@ class _Settings(msgspec.Struct, frozen=True):
 
     config: PeerConfig
     key: str
+    verbose: bool
 
     def identity(self) -> Identity:
         return Identity.load_or_create(self.key)
+
+    def peer(self) -> Peer:
+        return Peer(self.identity(), config=self.config)
+
+    def stranger(self) -> Peer:
+        """Return a peer with a key of its own for the moment."""
+        return Peer(Identity.generate(), config=self.config)
+
+    def invocation(self, work: Work, as_json: bool = False) -> Invocation:
+        return Invocation(work, as_json, self.verbose)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
@@ -107,7 +138,7 @@ class _Settings(msgspec.Struct, frozen=True):
 @click.option("--dns-key", metavar="FILE", help="The key with which this peer registers there.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens to standard error.")
 @click.pass_context
-def main(
+def command(
     context: click.Context,
     relay: str | None,
     key: str | None,
@@ -125,27 +156,30 @@ def main(
       peer --relay http://127.0.0.1:8440 --key alice.key listen chat
       peer --relay http://127.0.0.1:8440 --key bob.key connect $(peer --key alice.key id) chat
     """
-    _configure_log(verbose)
-    with _errors():
-        config = PeerConfig.load(file) if file else PeerConfig()
-        changes: dict[str, Any] = {}
-        if relay:
-            changes["relay"] = relay
-        if carrier:
-            changes["carrier"] = CarrierKind(carrier)
-        names = {"zone": zone, "server": name_server, "key_file": dns_key}
-        names = {name: value for name, value in names.items() if value}
-        if names:
-            known = msgspec.structs.asdict(config.ddns) if config.ddns is not None else {}
-            if not zone and not known:
-                raise ConfigError("--name-server and --dns-key are for a zone: give --zone too")
-            changes["ddns"] = DdnsConfig(**(known | names))
-        path = key or config.identity
-        if path is None:
-            default = Path.home() / ".config" / "roam-relay" / "peer.key"
-            default.parent.mkdir(parents=True, exist_ok=True)
-            path = str(default)
-        context.obj = _Settings(msgspec.structs.replace(config, **changes), path)
+    config = PeerConfig.load(file) if file else PeerConfig()
+    changes: dict[str, Any] = {}
+    if relay:
+        changes["relay"] = relay
+    if carrier:
+        changes["carrier"] = CarrierKind(carrier)
+    names = {"zone": zone, "server": name_server, "key_file": dns_key}
+    names = {name: value for name, value in names.items() if value}
+    if names:
+        known = msgspec.structs.asdict(config.ddns) if config.ddns is not None else {}
+        if not zone and not known:
+            raise ConfigError("--name-server and --dns-key are for a zone: give --zone too")
+        changes["ddns"] = DdnsConfig(**(known | names))
+    path = key or config.identity or _default_key()
+    context.obj = _Settings(msgspec.structs.replace(config, **changes), path, verbose)
+
+
+def _default_key() -> str:
+    try:
+        default = Path.home() / ".config" / "roam-relay" / "peer.key"
+        default.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(f"no place for the key, give --key: {error}") from None
+    return str(default)
 
 
 _mode = click.option(
@@ -154,17 +188,20 @@ _mode = click.option(
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
 
-@main.command("id")
+@command.command("id")
 @_json
 @click.pass_obj
-def show_id(settings: _Settings, as_json: bool) -> None:
+def show_id(settings: _Settings, as_json: bool) -> Invocation:
     """Print this peer's GUID; make its key where there is none."""
-    with _errors():
+
+    async def work(terminal: Terminal) -> None:
         guid = settings.identity().guid
-    click.echo(msgspec.json.encode({"guid": guid}) if as_json else guid)
+        await terminal.answer(guid, guid=guid)
+
+    return settings.invocation(work, as_json)
 
 
-@main.command()
+@command.command()
 @click.argument("service")
 @click.option("--allow", multiple=True, metavar="GUID", help="Only these may ask (repeatable).")
 @click.option("--disclose", default="anyone", type=click.Choice(["anyone", "nobody"]))
@@ -178,50 +215,87 @@ def listen(
     disclose: str,
     echo: bool,
     as_json: bool,
-) -> None:
-    """Offer SERVICE and print the messages that arrive; lines typed here go to the last caller."""
-    _run(
-        commands.listen(
-            settings.config, settings.identity, service, allow or None, disclose, echo, as_json
-        )
+) -> Invocation:
+    """Offer SERVICE and print the messages that arrive, until Ctrl-C.
+
+    Lines of standard input go to the last caller. Without a caller those of a pipe or a file wait
+    for one, what was typed is not sent. The service goes on when the input has ended.
+    """
+    return settings.invocation(
+        lambda terminal: talk.listen(
+            terminal, settings.peer, service, allow=allow or None, disclose=disclose, echo=echo
+        ),
+        as_json,
     )
 
 
-@main.command()
+@command.command()
 @click.argument("guid")
 @click.argument("service")
 @_mode
 @click.option("--policy", help="Which paths it may take: 'only direct, not metered'.")
 @click.option("--wait", is_flag=True, help="Wait until the peer is there and offers SERVICE.")
+@click.option(
+    "--linger",
+    metavar="SECONDS",
+    default=talk.LINGER,
+    show_default=True,
+    type=click.FloatRange(0, 86_400),
+    help="After the input's end, close when nothing came for so long.",
+)
 @click.pass_obj
 def connect(
-    settings: _Settings, guid: str, service: str, mode: str | None, policy: str | None, wait: bool
-) -> None:
-    """Open a session with SERVICE of GUID: lines of standard input out, messages in."""
-    _run(commands.connect(settings.config, settings.identity, guid, service, mode, policy, wait))
+    settings: _Settings,
+    guid: str,
+    service: str,
+    mode: str | None,
+    policy: str | None,
+    wait: bool,
+    linger: float,
+) -> Invocation:
+    """Open a session with SERVICE of GUID: lines of standard input out, messages in.
+
+    When the input ends (a pipe, a file, Ctrl-D) and all of it has arrived, replies are printed
+    until none has come for a second (--linger); then the session is closed. With no input at all
+    (/dev/null, a closed one, nohup's) it only receives, until the other side closes.
+    """
+    return settings.invocation(
+        lambda terminal: talk.connect(
+            terminal,
+            settings.peer,
+            guid,
+            service,
+            mode=mode,
+            policy=policy,
+            wait=wait,
+            linger=linger,
+        )
+    )
 
 
-@main.command()
+@command.command()
 @click.argument("guid")
 @_json
 @click.pass_obj
-def watch(settings: _Settings, guid: str, as_json: bool) -> None:
+def watch(settings: _Settings, guid: str, as_json: bool) -> Invocation:
     """Show when GUID comes, moves and goes, until Ctrl-C."""
-    _run(commands.watch(settings.config, settings.identity, guid, as_json))
+    return settings.invocation(lambda terminal: talk.watch(terminal, settings.peer, guid), as_json)
 
 
-@main.command()
+@command.command()
 @click.argument("guid")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @_mode
 @_json
 @click.pass_obj
-def send(settings: _Settings, guid: str, file: Path, mode: str | None, as_json: bool) -> None:
+def send(settings: _Settings, guid: str, file: Path, mode: str | None, as_json: bool) -> Invocation:
     """Send FILE to GUID, which runs 'peer receive'; checksummed."""
-    _run(commands.send(settings.config, settings.identity, guid, file, mode, as_json))
+    return settings.invocation(
+        lambda terminal: files.send(terminal, settings.peer, guid, file, mode=mode), as_json
+    )
 
 
-@main.command()
+@command.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--allow", multiple=True, metavar="GUID", help="Only these may send (repeatable).")
 @click.option("--once", is_flag=True, help="Exit after one file.")
@@ -229,49 +303,61 @@ def send(settings: _Settings, guid: str, file: Path, mode: str | None, as_json: 
 @click.pass_obj
 def receive(
     settings: _Settings, folder: Path, allow: tuple[str, ...], once: bool, as_json: bool
-) -> None:
+) -> Invocation:
     """Receive files into FOLDER until Ctrl-C."""
-    _run(commands.receive(settings.config, settings.identity, folder, allow or None, once, as_json))
+    return settings.invocation(
+        lambda terminal: files.receive(
+            terminal, settings.peer, folder, allow=allow or None, once=once
+        ),
+        as_json,
+    )
 
 
-@main.command()
+@command.command("locate")
 @click.argument("guid", required=False)
 @click.argument("service", required=False)
 @click.option("--mine", is_flag=True, help="This host's own addresses, and which are proven.")
 @_json
 @click.pass_obj
-def locate(
+def locate_service(
     settings: _Settings, guid: str | None, service: str | None, mine: bool, as_json: bool
-) -> None:
+) -> Invocation:
     """Show where SERVICE of GUID is, the delay to each endpoint, and which would be chosen."""
     if mine:
-        _run(locate_commands.locate_mine(settings.config, as_json))
-    elif guid is None or service is None:
+        return settings.invocation(
+            lambda terminal: locate.locate_mine(terminal, settings.stranger), as_json
+        )
+    if guid is None or service is None:
         raise click.UsageError("give GUID and SERVICE, or --mine")
-    else:
-        _run(locate_commands.locate(settings.config, settings.identity, guid, service, as_json))
+    return settings.invocation(
+        lambda terminal: locate.locate(terminal, settings.peer, guid, service), as_json
+    )
 
 
-@main.command()
+@command.command()
 @click.argument("service")
 @click.option("--port", required=True, type=click.IntRange(1, 65535), help="Where it is served.")
 @_json
 @click.pass_obj
-def expose(settings: _Settings, service: str, port: int, as_json: bool) -> None:
+def expose(settings: _Settings, service: str, port: int, as_json: bool) -> Invocation:
     """Register SERVICE of another program on this host, so that 'peer locate' finds it."""
-    _run(locate_commands.expose(settings.config, settings.identity, service, port, as_json))
+    return settings.invocation(
+        lambda terminal: locate.expose(terminal, settings.peer, service, port), as_json
+    )
 
 
-@main.command("ddns-key")
+@command.command("ddns-key")
 @click.option("--out", metavar="FILE", default="peer.tsig", show_default=True, help="Where to.")
 @_json
 @click.pass_obj
-def ddns_key(settings: _Settings, out: str, as_json: bool) -> None:
+def ddns_key(settings: _Settings, out: str, as_json: bool) -> Invocation:
     """Get the key with which this peer registers in its relay's DNS zone; write it to a file."""
-    _run(locate_commands.ddns_key(settings.config, settings.identity, out, as_json))
+    return settings.invocation(
+        lambda terminal: locate.ddns_key(terminal, settings.peer, out), as_json
+    )
 
 
-@main.command()
+@command.command()
 @click.argument("guid")
 @click.argument("service", default="ping")
 @_mode
@@ -280,46 +366,120 @@ def ddns_key(settings: _Settings, out: str, as_json: bool) -> None:
 @click.pass_obj
 def ping(
     settings: _Settings, guid: str, service: str, mode: str | None, count: int, as_json: bool
-) -> None:
+) -> Invocation:
     """Measure round trips to GUID, which runs 'peer listen ping --echo' (or another SERVICE)."""
-    _run(commands.ping(settings.config, settings.identity, guid, service, mode, count, as_json))
+    return settings.invocation(
+        lambda terminal: talk.ping(terminal, settings.peer, guid, service, mode=mode, count=count),
+        as_json,
+    )
 
 
-class _errors:
-    """Turns our exceptions into one line on standard error and the documented exit code."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if isinstance(error, RoamRelayError):
-            click.echo(f"peer: {error}", err=True)
-            codes = (code for cls, code in _EXIT_CODES if isinstance(error, cls))
-            sys.exit(next(codes, 1))
-        if isinstance(error, ValueError):
-            click.echo(f"peer: {error}", err=True)
-            sys.exit(2)
-
-
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    with _errors():
-        try:
-            if sys.platform == "win32":
-                asyncio.run(work)
-                return
-            import uvloop
-
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(work)
-        except KeyboardInterrupt:
-            sys.exit(130)
-        except BrokenPipeError:
-            os._exit(1)
+def parse(arguments: Sequence[str]) -> Invocation | int:
+    """Return what a command line asks for; an exit code where that is done or refused already:
+    `--help`, `--version`, wrong use and a wrong configuration are printed here."""
+    try:
+        asked = command.main(list(arguments), prog_name="peer", standalone_mode=False)
+        return asked if isinstance(asked, Invocation) else int(asked or 0)
+    except click.ClickException as error:
+        with contextlib.suppress(OSError):
+            error.show()
+        return error.exit_code
+    except click.Abort:
+        return _INTERRUPTED
+    except SystemExit:  # Click's answer to a closed pipe.
+        return _UNREAD
+    except OSError as error:
+        line, code = f"peer: cannot write: {error.strerror}", 1
+    except Exception as error:
+        line, code = _told(error)
+    with contextlib.suppress(OSError):
+        click.echo(shown(line), err=True)
+    return code
 
 
-def _configure_log(verbose: bool) -> None:
-    if verbose:
-        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-        logging.getLogger("peers").setLevel(logging.DEBUG)
+async def perform(invocation: Invocation, terminal: Terminal) -> int:
+    """Do what a command line asks for; return the exit code, when all is printed."""
+    async with terminal:
+        with _logging(terminal, invocation.verbose):
+            try:
+                await terminal.run(invocation.work(terminal))
+            except Exception as error:
+                line, code = _told(error)
+                if code != _UNREAD:
+                    terminal.notice(line)
+                return code
+            return 0
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """Return the line and the exit code for an error that users may see; others are raised."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, RoamRelayError):
+        codes = (code for cls, code in _EXIT_CODES if isinstance(error, cls))
+        return f"peer: {error}", next(codes, 1)
+    if isinstance(error, ValueError):
+        return f"peer: {error}", 2
+    raise error
+
+
+class _Formatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return shown(super().formatMessage(record))
+
+    def formatException(self, info: Any) -> str:
+        return shown(super().formatException(info), keep="\n")
+
+
+@contextlib.contextmanager
+def _logging(terminal: Terminal, verbose: bool) -> Iterator[None]:
+    if not verbose:
+        yield
+        return
+    handler = logging.StreamHandler(terminal.stream())
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root, log = logging.getLogger(), logging.getLogger("peers")
+    levels = root.level, log.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    log.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(levels[0])
+        log.setLevel(levels[1])
+
+
+def main() -> None:
+    """Run the `peer` command, and exit."""
+    descriptors = standard_descriptors()
+    invocation = parse(sys.argv[1:])
+    if isinstance(invocation, int):
+        _let_go_of_output()
+        sys.exit(invocation)
+    sys.exit(_run(invocation, descriptors))
+
+
+def _run(invocation: Invocation, descriptors: tuple[int | None, int | None, int | None]) -> int:
+    async def work() -> int:
+        return await perform(invocation, Terminal(*descriptors, as_json=invocation.as_json))
+
+    try:
+        if sys.platform == "win32":
+            return asyncio.run(work())
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(work())
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _let_go_of_output() -> None:
+    """What could not be printed is not tried again at the interpreter's end."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

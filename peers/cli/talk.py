@@ -1,305 +1,232 @@
-"""What the subcommands of `peer` do."""
+"""What `peer listen`, `peer connect`, `peer watch` and `peer ping` do."""
 
 import asyncio
 import contextlib
+import functools
 import statistics
-import sys
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path as FilePath
-from typing import Any
+import time
 
-import msgspec
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from peers import Mode, RequestTimeout, Session, SessionClosed, SessionLost
+from peers.cli.input import InputFailed, InputKind, LineTooLong
+from peers.cli.sessions import MakePeer, following, path_of, serve_each
+from peers.cli.terminal import Terminal
+from peers.tasks import Tasks, unless
 
-from peers.cli.file_transfer import TransferFailed, receive_file, send_file
-from peers.config import Identity, PeerConfig
-from peers.path import Path
-from peers.peer import Peer
-from peers.session import Session
-from protocol.errors import RoamRelayError, SessionClosed, SessionLost
+__all__ = ["LINGER", "connect", "listen", "ping", "watch"]
 
-__all__ = ["FILE_SERVICE", "connect", "listen", "ping", "receive", "send", "watch"]
-
-FILE_SERVICE = "file"
-"""The service of `peer send` and `peer receive`."""
-
-MakeIdentity = Callable[[], Identity]
-_errors = Console(stderr=True)
-
-
-def _say(as_json: bool, text: str, **facts: Any) -> None:
-    if as_json:
-        sys.stdout.write(msgspec.json.encode(facts).decode() + "\n")
-        sys.stdout.flush()
-    else:
-        _errors.print(text, highlight=False)
-
-
-def _path(session: Session) -> str:
-    return _where(session.path)
-
-
-def _where(path: Path | None) -> str:
-    return f"{path.kind.value}, {path.local} to {path.remote}" if path else "no path"
-
-
-async def _lines() -> AsyncIterator[bytes]:
-    """Yield the lines of standard input without their ends."""
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=1 << 20)
-    try:
-        transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer
-        )
-    except (ValueError, OSError):  # A regular file: reading it never blocks for long.
-        for line in sys.stdin.buffer:
-            yield line.rstrip(b"\r\n")
-        return
-    try:
-        while line := await reader.readline():
-            yield line.rstrip(b"\r\n")
-    finally:
-        transport.close()
-
-
-async def _print_messages(session: Session) -> None:
-    async for message in session:
-        sys.stdout.buffer.write(message + b"\n")
-        sys.stdout.buffer.flush()
+LINGER = 1.0
+"""Seconds without a reply after which `connect` closes, once standard input has ended and all of it
+has arrived."""
+_STEPS = 4
+"""How often in that time is looked whether something came."""
+_ECHO_WAIT = 10.0
+"""Seconds for an echo."""
 
 
 async def connect(
-    config: PeerConfig,
-    identity: MakeIdentity,
+    terminal: Terminal,
+    make_peer: MakePeer,
     guid: str,
     service: str,
-    mode: str | None,
-    policy: str | None,
-    wait: bool,
+    *,
+    mode: str | None = None,
+    policy: str | None = None,
+    wait: bool = False,
+    linger: float = LINGER,
 ) -> None:
-    """Lines of standard input out, messages in, until either side ends."""
-    async with Peer(identity(), config=config) as peer:
+    """Lines of standard input out, messages in, until either side ends.
+
+    Where there is nothing to send from (/dev/null, a closed descriptor) it only receives, until the
+    other side closes. Else the end of the input ends it, when replies have come for `linger`
+    seconds no more.
+
+    Raises:
+        SessionClosed: the other side has closed before all was sent.
+        InputFailed, LineTooLong: the input cannot be sent. What came before has arrived.
+        RoamRelayError: as `Peer.connect`.
+    """
+    async with make_peer() as peer:
         session = await peer.connect(guid, service, mode=mode, policy=policy, wait=wait)
-        _errors.print(f"connected: {session.mode.value}, {_path(session)}", highlight=False)
-
-        def show(where: str) -> None:
-            _errors.print(f"now: {where}", highlight=False)
-
+        terminal.notice(f"connected: {session.mode.value}, {path_of(session)}")
         async with (
             session,
-            _following(session, False, show),
-            asyncio.TaskGroup() as tasks,
+            following(session, terminal, lambda where: terminal.notice(f"now: {where}")),
         ):
-            printing = tasks.create_task(_print_messages(session))
-            sending = tasks.create_task(_send_lines(session))
-            await asyncio.wait({printing, sending}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done() and sending.exception() is None:
-                await session.close()
+            conversation = _Conversation(session, terminal)
+            if terminal.input.kind is InputKind.NONE:
+                terminal.ends_unread()
+                await conversation.print_all()
             else:
-                sending.cancel()
+                await conversation.both_ways(linger)
 
 
-async def _send_lines(session: Session) -> None:
-    async for line in _lines():
+class _Conversation:
+    """Both directions of one session: lines to messages, messages to lines."""
+
+    def __init__(self, session: Session, terminal: Terminal) -> None:
+        self._session = session
+        self._terminal = terminal
+        self._heard = False
+
+    async def print_all(self) -> None:
+        """Print what arrives until the other side has closed."""
+        async for message in self._session:
+            self._heard = True
+            await self._terminal.message(message)
+
+    async def both_ways(self, linger: float) -> None:
+        """Send and print until either side ends; return when all that arrived is printed."""
+        printing = asyncio.ensure_future(self.print_all())
+        sending = asyncio.ensure_future(self._send_all())
         try:
-            await session.send(line)
-        except SessionClosed:
-            return
+            # No timeout: how long people talk is not ours to decide.
+            await asyncio.wait({printing, sending}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                try:
+                    sending.result()
+                except (InputFailed, LineTooLong):
+                    await self._session.close()
+                    await printing
+                    raise
+                except SessionClosed:
+                    await printing
+                    raise SessionClosed("the other side has closed before all was sent") from None
+                await self._until_quiet(printing, linger)
+                await self._session.close()
+            await printing
+        finally:
+            printing.cancel()
+            sending.cancel()
+            await asyncio.gather(printing, sending, return_exceptions=True)
+
+    async def _send_all(self) -> None:
+        while (line := await self._terminal.input.line()) is not None:
+            await self._session.send(line)
+
+    async def _until_quiet(self, printing: "asyncio.Future[None]", linger: float) -> None:
+        # The wire cannot say "I have sent all, and still listen": a close ends both directions.
+        quiet = 0
+        while quiet < _STEPS and linger and not printing.done():
+            settled, self._heard = self._session.outstanding == 0, False
+            await asyncio.wait({printing}, timeout=linger / _STEPS)
+            quiet = quiet + 1 if settled and not self._heard else 0
 
 
 async def listen(
-    config: PeerConfig,
-    identity: MakeIdentity,
+    terminal: Terminal,
+    make_peer: MakePeer,
     service: str,
-    allow: tuple[str, ...] | None,
-    disclose: str,
-    echo: bool,
-    as_json: bool,
+    *,
+    allow: tuple[str, ...] | None = None,
+    disclose: str = "anyone",
+    echo: bool = False,
 ) -> None:
-    """Print what arrives; echo it, or send typed lines to the last caller."""
-    current: list[Session] = []
+    """Print what arrives; echo it, or send lines of standard input to the last caller.
+
+    It is a service: it goes on when its input has ended, and whatever one session does.
+    """
+    lines = _LinesToTheLast(terminal)
 
     async def serve(session: Session) -> None:
-        current[:] = [session]
-        facts = {"event": "session", "remote": session.remote, "mode": session.mode}
-        _say(as_json, f"session with {session.remote}: {_path(session)}", **facts)
-        try:
-            async for message in session:
-                if echo:
-                    await session.send(message)
-                else:
-                    sys.stdout.buffer.write(message + b"\n")
-                    sys.stdout.buffer.flush()
-        except (SessionClosed, SessionLost) as error:
-            _say(as_json, f"session ended: {error}", event="ended", reason=str(error))
-
-    async def typed() -> None:
-        async for line in _lines():
-            if current:
-                with contextlib.suppress(RoamRelayError):
-                    await current[0].send(line)
-
-    async with Peer(identity(), config=config) as peer:
-        listener = peer.listen(service, allow=allow, disclose=disclose)
-        await peer.published()
-        facts = {"event": "listening", "guid": peer.guid, "service": service}
-        _say(as_json, f"listening for {service} as {peer.guid}", **facts)
-        async with asyncio.TaskGroup() as tasks:
-            if not echo:
-                tasks.create_task(typed())
-            async for session in listener:
-                tasks.create_task(serve(session))
-
-
-@contextlib.asynccontextmanager
-async def _following(
-    session: Session, as_json: bool, show: Callable[[str], None]
-) -> AsyncIterator[None]:
-    """Show where the session's path leads whenever that changes."""
-
-    async def follow() -> None:
-        events = session.events()
-        await anext(events)  # How it is now is told already.
-        async for event in events:
-            where = _where(event.path)
-            show(where)
-            if as_json:
-                _say(True, "", event="path", path=where, reason=event.reason)
-
-    following = asyncio.create_task(follow())
-    try:
-        yield
-    finally:
-        following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await following
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=_errors,
-        transient=not _errors.is_terminal,
-        disable=not _errors.is_terminal,
-    )
-
-
-async def send(
-    config: PeerConfig,
-    identity: MakeIdentity,
-    guid: str,
-    file: FilePath,
-    mode: str | None,
-    as_json: bool,
-) -> None:
-    """Send a file, with a bar on a terminal."""
-    async with Peer(identity(), config=config) as peer:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        session = await peer.connect(guid, FILE_SERVICE, mode=mode)
-        setup = loop.time() - began
-        path = _path(session)
-        async with session:
-            with _bar() as bar:
-                task = bar.add_task(file.name, total=None)
-                async with _following(
-                    session,
-                    as_json,
-                    lambda where: bar.update(task, description=f"{file.name} ({where})"),
-                ):
-                    digest = await send_file(
-                        session,
-                        file,
-                        lambda done, size: bar.update(task, completed=done, total=size),
-                    )
-            path = _path(session)
-            seconds = loop.time() - began - setup
-        size = file.stat().st_size
-        _say(
-            as_json,
-            f"sent {file.name}: {size} bytes in {seconds:.2f} s ({path})",
-            event="sent",
-            file=file.name,
-            bytes=size,
-            seconds=seconds,
-            setup=setup,
-            sha256=digest,
-            mode=session.mode,
-            path=path,
-        )
-
-
-async def receive(
-    config: PeerConfig,
-    identity: MakeIdentity,
-    folder: FilePath,
-    allow: tuple[str, ...] | None,
-    once: bool,
-    as_json: bool,
-) -> None:
-    """Receive files, several at a time, until Ctrl-C (or one with `once`)."""
-
-    async def serve(session: Session, bar: Progress) -> bool:
-        task = bar.add_task(session.remote[:8], total=None)
-        try:
-            stored, digest = await receive_file(
-                session, folder, lambda done, size: bar.update(task, completed=done, total=size)
-            )
-            await session.close()
-        except (TransferFailed, SessionClosed, SessionLost) as error:
-            session.abort(str(error))
-            _say(as_json, f"not received: {error}", event="failed", reason=str(error))
-            return False
-        finally:
-            bar.remove_task(task)
-        _say(
-            as_json,
-            f"received {stored} from {session.remote}",
-            event="received",
-            file=str(stored),
-            sha256=digest,
+        lines.caller_came(session)
+        await terminal.tell(
+            f"session with {session.remote}: {path_of(session)}",
+            event="session",
             remote=session.remote,
-            bytes=stored.stat().st_size,
+            mode=session.mode,
         )
-        return True
+        async for message in session:
+            if echo:
+                await session.send(message)
+            else:
+                await terminal.message(message)
 
-    async with Peer(identity(), config=config) as peer:
-        listener = peer.listen(FILE_SERVICE, allow=allow)
-        await peer.published()
-        _say(as_json, f"receiving as {peer.guid}", event="listening", guid=peer.guid)
-        with _bar() as bar:
-            if once:
-                async for session in listener:
-                    if await serve(session, bar):
-                        return
-            async with asyncio.TaskGroup() as tasks:
-                async for session in listener:
-                    tasks.create_task(serve(session, bar))
+    async def ended(session: Session, reason: str) -> None:
+        await terminal.tell(f"session ended: {reason}", event="ended", reason=reason)
+
+    tasks = Tasks()
+    async with make_peer() as peer:
+        try:
+            listener = peer.listen(service, allow=allow, disclose=disclose)
+            await peer.published()
+            await terminal.tell(
+                f"listening for {service} as {peer.guid}",
+                event="listening",
+                guid=peer.guid,
+                service=service,
+            )
+            if not echo:
+                terminal.ends_unread()
+                tasks.spawn(lines.send_all())
+            await serve_each(listener, serve, ended)
+        finally:
+            await tasks.close()
 
 
-async def watch(config: PeerConfig, identity: MakeIdentity, guid: str, as_json: bool) -> None:
+class _LinesToTheLast:
+    """Lines of standard input, each to whoever called last.
+
+    Without a caller a line of a pipe or a file waits for one; what was typed is not kept for
+    somebody whom the one who typed has not seen.
+    """
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._last: Session | None = None
+        self._changed = asyncio.Event()
+
+    def caller_came(self, session: Session) -> None:
+        """From now on lines go to this one."""
+        self._last = session
+        self._changed.set()
+
+    async def send_all(self) -> None:
+        """Send until the input has ended. What cannot be sent, or read, is told."""
+        while True:
+            try:
+                line = await self._terminal.input.line()
+            except LineTooLong as error:
+                self._terminal.notice(f"peer: {error}: it is not sent")
+                continue
+            except InputFailed as error:
+                self._terminal.notice(f"peer: {error}")
+                return
+            if line is None:
+                return
+            await self._send(line)
+
+    async def _send(self, line: bytes) -> None:
+        while True:
+            self._changed.clear()
+            session = self._last
+            if session is not None and not session.is_over:
+                if await unless(self._changed, functools.partial(_sent, session, line)):
+                    return
+            elif self._terminal.input.kind is InputKind.TERMINAL:
+                self._terminal.notice("nobody is here: not sent")
+                return
+            else:
+                # No timeout: when a caller comes is not ours to decide.
+                await self._changed.wait()
+
+
+async def _sent(session: Session, line: bytes) -> bool:
+    try:
+        await session.send(line)
+    except (SessionClosed, SessionLost):
+        return False
+    return True
+
+
+async def watch(terminal: Terminal, make_peer: MakePeer, guid: str) -> None:
     """Print how a peer stands, and every change, until Ctrl-C."""
-    async with (
-        Peer(identity(), config=config) as peer,
-        contextlib.aclosing(peer.watch(guid)) as presences,
-    ):
+    if terminal.as_json:
+        terminal.ends_unread()
+    async with make_peer() as peer, contextlib.aclosing(peer.watch(guid)) as presences:
         async for presence in presences:
             seen = presence.last_seen
             told = "" if seen is None else f", last seen {seen:.0f} s ago"
-            _say(
-                as_json,
+            await terminal.tell(
                 f"{guid[:8]} has moved"
                 if presence.moved
                 else f"{guid[:8]} is {presence.state}{told}",
@@ -312,36 +239,41 @@ async def watch(config: PeerConfig, identity: MakeIdentity, guid: str, as_json: 
 
 
 async def ping(
-    config: PeerConfig,
-    identity: MakeIdentity,
+    terminal: Terminal,
+    make_peer: MakePeer,
     guid: str,
     service: str,
-    mode: str | None,
-    count: int,
-    as_json: bool,
+    *,
+    mode: str | Mode | None = None,
+    count: int = 4,
 ) -> None:
-    """Print round trips of messages that the other side echoes."""
-    loop = asyncio.get_running_loop()
+    """Print round trips of messages that the other side echoes.
+
+    Raises:
+        RequestTimeout: it does not echo.
+        RoamRelayError: as `Peer.connect`.
+    """
     times = []
-    async with Peer(identity(), config=config) as peer:
-        began = loop.time()
+    async with make_peer() as peer:
+        began = time.perf_counter()  # The loop's own clock has whole milliseconds.
         session = await peer.connect(guid, service, mode=mode)
-        setup = loop.time() - began
-        path = _path(session)
+        setup = time.perf_counter() - began
+        path = path_of(session)
         async with session:
             for number in range(count):
-                sent = loop.time()
+                sent = time.perf_counter()
                 await session.send(b"ping %d" % number)
                 try:
-                    async with asyncio.timeout(10):
+                    async with asyncio.timeout(_ECHO_WAIT):
                         await session.receive()
                 except TimeoutError:
-                    raise TransferFailed(f"{service} does not echo: nothing came in 10 s") from None
-                times.append(loop.time() - sent)
+                    raise RequestTimeout(
+                        f"{service} does not echo: nothing came in {_ECHO_WAIT:g} s"
+                    ) from None
+                times.append(time.perf_counter() - sent)
     milliseconds = [time * 1000 for time in times]
     median = statistics.median(milliseconds)
-    _say(
-        as_json,
+    await terminal.tell(
         f"{count} round trips over {session.mode.value} ({path}): "
         f"min {min(milliseconds):.2f}, median {median:.2f}, max {max(milliseconds):.2f} ms; "
         f"setup {setup * 1000:.1f} ms",

@@ -1,6 +1,9 @@
 """Identities on disk. The rules for a key file are `protocol.identity`'s; here is its I/O."""
 
+import contextlib
 import os
+import stat
+import tempfile
 from pathlib import Path
 from typing import Self
 
@@ -21,8 +24,12 @@ class Identity(identity.Identity):
             IdentityError: no such file, others may read it, or it holds no Ed25519 key.
         """
         try:
-            with Path(path).open("rb") as file:
-                mode = os.fstat(file.fileno()).st_mode if os.name == "posix" else 0
+            # Not waiting for somebody to write, where it is a pipe.
+            with open(path, "rb", opener=_open_at_once) as file:
+                there = os.fstat(file.fileno())
+                if not stat.S_ISREG(there.st_mode):
+                    raise IdentityError(f"cannot read the key {path}: it is no file")
+                mode = there.st_mode if os.name == "posix" else 0
                 data = file.read(65_536)
         except OSError as error:
             raise IdentityError(f"cannot read the key {path}: {error.strerror}") from None
@@ -35,15 +42,41 @@ class Identity(identity.Identity):
         Raises:
             IdentityError: the file cannot be used or made.
         """
+        if os.path.lexists(path):
+            return cls.load(path)
         created = cls.generate()
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            _write_once(Path(path), created.to_pem())
         except FileExistsError:
             return cls.load(path)
         except OSError as error:
             raise IdentityError(f"cannot make the key {path}: {error.strerror}") from None
+        return created
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _write_once(path: Path, data: bytes) -> None:
+    """Make a file (mode 0600) that is there whole or not at all.
+
+    Raises:
+        FileExistsError: somebody else was faster; theirs is left.
+        OSError: it cannot be made; nothing is left.
+    """
+    descriptor, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(created.to_pem())
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        return created
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            raise
+        except OSError:  # A file system without hard links.
+            os.rename(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(part)

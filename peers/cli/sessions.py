@@ -1,0 +1,86 @@
+"""What the commands share about sessions: a task for each of a service's, and where one leads."""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from peers import Listener, Peer, Session
+from peers.cli.output import OutputFailed
+from peers.cli.terminal import Terminal
+from peers.tasks import Tasks
+from protocol.errors import RoamRelayError
+
+__all__ = ["MakePeer", "following", "path_of", "serve_each"]
+
+MakePeer = Callable[[], Peer]
+"""Makes the peer that a command works with, inside its loop."""
+
+
+def path_of(session: Session) -> str:
+    """Return in words where a session's path leads."""
+    path = session.path
+    return f"{path.kind.value}, {path.local} to {path.remote}" if path else "no path"
+
+
+@contextlib.asynccontextmanager
+async def following(
+    session: Session, terminal: Terminal, show: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """Show where the session's path leads whenever that changes; tell it to programs too."""
+
+    async def follow() -> None:
+        events = session.events()
+        await anext(events)  # How it is now is told already.
+        async for event in events:
+            path = event.path
+            where = f"{path.kind.value}, {path.local} to {path.remote}" if path else "no path"
+            show(where)
+            if terminal.as_json:
+                with contextlib.suppress(OutputFailed):  # The command ends by it.
+                    await terminal.tell("", event="path", path=where, reason=event.reason)
+
+    tasks = Tasks()
+    tasks.spawn(follow())
+    try:
+        yield
+    finally:
+        await tasks.close()
+
+
+async def serve_each(
+    listener: Listener,
+    serve: Callable[[Session], Awaitable[None]],
+    ended: Callable[[Session, str], Awaitable[None]],
+) -> None:
+    """Serve every session of a listener until it is closed; then end those that are left. Whatever
+    one of them does, the others go on.
+
+    What ends a session before its time is told with `ended`. What nobody expected is logged with
+    its traceback, and told in one line too.
+
+    Raises:
+        RoamRelayError: the registration is lost for good.
+    """
+    tasks = Tasks()
+
+    async def one(session: Session) -> None:
+        try:
+            await serve(session)
+        except OutputFailed:
+            raise
+        except RoamRelayError as error:
+            session.abort(error.reason)
+            await ended(session, error.reason)
+        except Exception as error:
+            session.abort("unexpected")
+            await ended(session, f"unexpected {type(error).__name__}: {error}")
+            raise
+
+    async def guarded(session: Session) -> None:
+        with contextlib.suppress(OutputFailed):  # The command ends by it.
+            await one(session)
+
+    try:
+        async for session in listener:
+            tasks.spawn(guarded(session))
+    finally:
+        await tasks.close()
