@@ -30,7 +30,7 @@ from relay.config import ConfigError, DnsConfig, RelayConfig
 from relay.dns_server import DnsServer
 from relay.dns_store import DnsStore
 from relay.server import RelayServer
-from tests.ddns.named import need
+from tests.support.named import need
 
 ZONE = "peers.example.org"
 ALICE = Identity.from_seed(bytes(range(32)))

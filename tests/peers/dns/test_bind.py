@@ -30,7 +30,7 @@ from protocol.dns_records import peer_name, read_zone_record
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.chaos.world import Addresses
-from tests.ddns.named import ZONE, Named, named, need
+from tests.support.named import ZONE, Named, named, need
 
 SECRET = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 ALICE = Identity.generate()
