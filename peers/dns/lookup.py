@@ -19,9 +19,9 @@ import dns.rdatatype
 
 from peers.config import DdnsConfig, HostPort
 from peers.dns import client
+from peers.dns.update import Followed
 from peers.location import Found
 from protocol.dns_records import (
-    ZoneRecord,
     parse_zone,
     peer_name,
     read_entry_text,
@@ -168,11 +168,8 @@ class NameLookup:
         raise UnknownService(f"{self._zone} has no {service} of this peer")
 
 
-async def read_published(
-    server: HostPort, guid: str, zone: str, timeout: float
-) -> tuple[ZoneRecord, str] | None:
-    """Return what a peer's own TXT record says at the zone's server, and its text as an update
-    must name it; None where there is none.
+async def read_published(server: HostPort, guid: str, zone: str, timeout: float) -> Followed | None:
+    """Return what a peer's own TXT record says at the zone's server; None where there is none.
 
     Raises:
         NameServerUnavailable: the server does not answer.
@@ -181,7 +178,7 @@ async def read_published(
     for data in answer_data(answer, "TXT"):
         record = read_zone_record(data.strings)
         if record is not None:
-            return record, data.to_text()
+            return Followed(record, data.to_text())
     return None
 
 

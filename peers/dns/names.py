@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from peers.config import DdnsConfig
+from peers.config import DdnsConfig, log
 from peers.dns.lookup import NameLookup
 from peers.dns.registration import DdnsRegistration
 from peers.location import OwnLocation
 from peers.services import Listener
 from peers.tasks import Spawn
+from protocol.dns_records import can_be_named
 from protocol.endpoint import SignedEntry
 from protocol.messages import Disclosure
 
@@ -72,4 +73,8 @@ class Names:
         record = self._own.record(
             one.offered for one in self._listeners() if one.offered.disclosure is Disclosure.ANYONE
         )
-        return record.seq, {one.service: one.entries for one in record.services}
+        services = {one.service: one.entries for one in record.services}
+        for service in [one for one in services if not can_be_named(one)]:
+            log.warning("not in the DNS: a name may have 62 characters", service=service)
+            del services[service]
+        return record.seq, services

@@ -13,23 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 import dns.message
 import dns.rcode
 import dns.tsig
-import dns.update
 
 from peers.config import DdnsConfig, HostPort, log
 from peers.dns import client, lookup
 from peers.dns.client import Clock
+from peers.dns.update import Followed, update_message
 from peers.tasks import backoff, unless
 from protocol.dns_records import (
-    MAX_ADDRESSES,
-    TTL,
-    RecordSets,
     ZoneRecord,
-    address_name,
     location_record_sets,
     parse_zone,
-    peer_name,
-    service_name,
-    zone_record_text,
 )
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, NameServerUnavailable, RoamRelayError, UpdateRefused
@@ -74,7 +67,7 @@ class DdnsRegistration:
         self._location = location
         self._clock = Clock()
         self._server: HostPort | None = None
-        self._followed: tuple[ZoneRecord, str] | None = None
+        self._followed: Followed | None = None
         """What the zone holds of this peer, and the text of it."""
         self._known = False
         """Whether that is so: after an update without an answer nobody knows."""
@@ -140,9 +133,9 @@ class DdnsRegistration:
                 server = await self._primary()
                 if not self._known:
                     await self._look(server)
-                if self._followed is None or self._is_anothers(self._followed[0]):
+                if self._followed is None or self._is_anothers(self._followed.record):
                     return
-                message = self._update(self._followed, {})
+                message = update_message(self._guid, self._zone, self._followed, {})
                 answer = await client.update(server, message, self._key, self._clock, _WITHDRAWAL)
                 log.info("withdrawn", zone=self._zone, code=dns.rcode.to_text(answer.rcode()))
 
@@ -170,14 +163,14 @@ class DdnsRegistration:
         for _ in range(_TRIES):
             if not self._known:
                 await self._look(server)
-            before = self._followed[0].seq if self._followed else 0
-            if self._followed is not None and self._is_anothers(self._followed[0]):
+            before = self._followed.record.seq if self._followed else 0
+            if self._followed is not None and self._is_anothers(self._followed.record):
                 raise UpdateRefused(
                     "another instance with this key has registered", code=Code.SUPERSEDED
                 )
             seq, services = self._location(before)
             sets = location_record_sets(self._guid, self._zone, seq, services, self._instance)
-            message = self._update(self._followed, sets)
+            message = update_message(self._guid, self._zone, self._followed, sets)
             # Until there is an answer, the zone may hold either.
             highest, self._known, self._highest = self._highest, False, seq
             answer = await client.update(
@@ -186,7 +179,7 @@ class DdnsRegistration:
             code = answer.rcode()
             if code == dns.rcode.NOERROR:
                 record = ZoneRecord(seq, tuple(services), self._instance.hex())
-                self._followed, self._known = (record, zone_record_text(record)), True
+                self._followed, self._known = Followed.of(record), True
                 log.info("registered", zone=self._zone, seq=seq, server=str(server))
                 return
             self._highest = highest
@@ -218,30 +211,3 @@ class DdnsRegistration:
             server, self._guid, self._zone, self._config.timeout
         )
         self._known = True
-
-    def _update(
-        self, followed: tuple[ZoneRecord, str] | None, sets: RecordSets
-    ) -> dns.message.Message:
-        """Return the message that replaces all records of this peer, if the zone holds what it
-        follows. All deletions go before all additions."""
-        guid, zone = self._guid, self._zone
-        message = dns.update.UpdateMessage(f"{zone}.")
-        own = f"{peer_name(guid, zone)}."
-        if followed is None:
-            message.absent(own, "TXT")
-        else:
-            message.present(own, "TXT", followed[1])
-        for number in range(MAX_ADDRESSES):
-            for kind in ("A", "AAAA"):
-                message.delete(f"{address_name(number, guid, zone)}.", kind)
-        services = {name for name, kind in sets if kind in ("SRV", "TXT")} - {own.rstrip(".")}
-        if followed is not None:
-            services |= {service_name(one, guid, zone) for one in followed[0].services}
-        for name in sorted(services):
-            message.delete(f"{name}.", "SRV")
-            message.delete(f"{name}.", "TXT")
-        for kind in ("A", "AAAA", "TXT"):
-            message.delete(own, kind)
-        for (name, kind), data in sets.items():
-            message.add(f"{name}.", TTL, kind, *data)
-        return message

@@ -117,6 +117,15 @@ async def test_a_registered_peer_is_in_the_zone_and_goes_with_its_connection(
     assert gone.authority[0].ttl <= 10
 
 
+async def test_a_service_that_has_no_name_in_the_dns_hides_no_other(server: RelayServer) -> None:
+    """With the `_` before them, 63 characters do not fit in a label."""
+    async with Peer(ALICE, server.url) as alice:
+        alice.listen("a" * 63)
+        alice.listen("chat")
+        await alice.published()
+        assert len(texts(await ask(server, f"_chat._tcp.{NAME}", "SRV"))) == 1
+
+
 async def test_a_peer_that_discloses_nothing_to_anyone_is_not_there(server: RelayServer) -> None:
     async with Peer(ALICE, server.url) as alice:
         alice.listen("chat", disclose=[MALLORY.guid])
