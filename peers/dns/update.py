@@ -5,60 +5,42 @@ Pure: what is followed and what shall be there in, the message out. It is signed
 in client.py beside it.
 """
 
-from dataclasses import dataclass
-
 import dns.update
 
+from peers.dns.events import Followed
 from protocol.dns_records import (
     MAX_ADDRESSES,
     TTL,
     RecordSets,
-    ZoneRecord,
     address_name,
     peer_name,
     service_name,
-    zone_record_text,
 )
 
-__all__ = ["Followed", "update_message"]
-
-
-@dataclass(frozen=True, slots=True)
-class Followed:
-    """What a zone holds of a peer: the record that the next update follows."""
-
-    record: ZoneRecord
-    text: str
-    """The data of the TXT record, as an update names it."""
-
-    @classmethod
-    def of(cls, record: ZoneRecord) -> "Followed":
-        """Return what the zone holds when it has taken this record."""
-        return cls(record, zone_record_text(record))
+__all__ = ["update_message"]
 
 
 def update_message(
-    guid: str, zone: str, followed: Followed | None, sets: RecordSets
+    guid: str, zone: str, followed: Followed, sets: RecordSets
 ) -> dns.update.UpdateMessage:
     """Return the message that leaves a peer `sets` and nothing else; none of them takes it out of
     the zone.
 
-    It changes nothing where the zone holds another record than `followed` (None: where it holds
-    any). The names of addresses are known without asking, those of the services stand in the record
-    that is followed. All deletions go before all additions.
+    It changes nothing where the zone holds another record than `followed`. The names of addresses
+    are known without asking, those of the services stand in the record that is followed. All
+    deletions go before all additions.
     """
     message = dns.update.UpdateMessage(f"{zone}.")
     own = f"{peer_name(guid, zone)}."
-    if followed is None:
-        message.absent(own, "TXT")
-    else:
+    if followed.text:
         message.present(own, "TXT", followed.text)
+    else:
+        message.absent(own, "TXT")
     for number in range(MAX_ADDRESSES):
         for kind in ("A", "AAAA"):
             message.delete(f"{address_name(number, guid, zone)}.", kind)
     names = {f"{name}." for name, kind in sets if kind in ("SRV", "TXT")} - {own}
-    if followed is not None:
-        names |= {f"{service_name(one, guid, zone)}." for one in followed.record.services}
+    names |= {f"{service_name(one, guid, zone)}." for one in followed.record.services}
     for name in sorted(names):
         message.delete(name, "SRV")
         message.delete(name, "TXT")

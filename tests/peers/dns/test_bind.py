@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dns.message
 import dns.query
+import dns.rcode
 import dns.tsig
 import pytest
 
@@ -25,8 +26,11 @@ from peers import (
     UnknownService,
     UpdateRefused,
 )
+from peers.dns import Names
 from peers.dns import tsig as peers_tsig
-from protocol.dns_records import peer_name, read_zone_record
+from peers.dns.client import Clock
+from peers.dns.primary import Primary
+from protocol.dns_records import location_record_sets, peer_name, read_zone_record
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.chaos.world import Addresses
@@ -123,15 +127,23 @@ async def test_services_come_and_go_as_whole_sets(server: Named) -> None:
         assert len(dig(server, f"_mail._tcp.{ALICES}", "SRV")) == 1
 
 
-async def test_after_a_crash_the_next_start_replaces_everything(server: Named) -> None:
-    for service in ("one", "two"):
-        async with peer(server, ALICE) as alice:
-            alice.listen(service)
-            await alice.published()
-            assert alice._names is not None
-            alice._names._registration._final = True  # type: ignore[union-attr]
-    assert dig(server, f"_one._tcp.{ALICES}", "SRV") == []
-    assert len(dig(server, f"_two._tcp.{ALICES}", "SRV")) == 1
+async def test_after_a_crash_the_next_start_replaces_everything(
+    server: Named, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(names: Names) -> None:
+        """The records stay, as after kill -9."""
+
+    async with peer(server, ALICE) as alice:
+        alice.listen("one")
+        await alice.published()
+        monkeypatch.setattr(Names, "withdraw", dies)
+    monkeypatch.undo()
+    assert len(dig(server, f"_one._tcp.{ALICES}", "SRV")) == 1
+    async with peer(server, ALICE) as alice:
+        alice.listen("two")
+        await alice.published()
+        assert dig(server, f"_one._tcp.{ALICES}", "SRV") == []
+        assert len(dig(server, f"_two._tcp.{ALICES}", "SRV")) == 1
 
 
 async def test_a_late_update_from_the_old_place_changes_nothing(
@@ -170,15 +182,13 @@ def _send(port: int, wire: bytes) -> bytes:
 
 @pytest.mark.parametrize("offset", [-600, 600, -1_700_000_000])
 async def test_a_wrong_clock_is_corrected_by_the_servers(server: Named, offset: int) -> None:
-    async with peer(server, ALICE) as alice:
-        assert alice._names is not None
-        registration = alice._names._registration
-        assert registration is not None
-        registration._clock.offset = offset
-        alice.listen("chat")
-        await alice.published()
-        assert abs(registration._clock.offset) < 60
-    assert dig(server, ALICES, "TXT") == []
+    clock = Clock(offset)
+    primary = Primary(ALICE.guid, ddns(server), KEY, clock)
+    found = await primary.look()
+    reply = await primary.update(found, location_record_sets(ALICE.guid, ZONE, 7, {}))
+    assert reply.code == dns.rcode.NOERROR
+    assert abs(clock.offset) < 60
+    assert (await primary.look()).record.seq == 7
 
 
 @pytest.mark.parametrize(

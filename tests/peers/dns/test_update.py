@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peers import Identity
-from peers.dns.update import Followed, update_message
+from peers.dns.events import NOTHING, Followed
+from peers.dns.update import update_message
 from protocol.dns_records import (
     MAX_ADDRESSES,
     TTL,
@@ -58,7 +59,7 @@ def changes(message: dns.update.UpdateMessage) -> tuple[list[Change], list[Chang
 
 
 def test_a_first_update_asks_that_there_is_nothing_yet() -> None:
-    message = update_message(GUID, ZONE, None, location_record_sets(GUID, ZONE, 1, {}))
+    message = update_message(GUID, ZONE, NOTHING, location_record_sets(GUID, ZONE, 1, {}))
     (condition,) = message.prerequisite
     assert condition.name.to_text() == OWN
     assert condition.rdtype == dns.rdatatype.TXT
@@ -104,7 +105,7 @@ def test_services_that_have_no_name_in_the_dns_hold_nothing_up(service: str) -> 
     """One of 63 characters can be offered: the relay takes it."""
     sets = location_record_sets(GUID, ZONE, 8, {service: [entry()], "chat": [entry()]})
     assert (service_name("chat", GUID, ZONE), "SRV") in sets
-    _, added = changes(update_message(GUID, ZONE, None, sets))
+    _, added = changes(update_message(GUID, ZONE, NOTHING, sets))
     assert (f"_chat._tcp.{OWN}", "TXT") in added
 
 
