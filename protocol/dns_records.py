@@ -26,6 +26,7 @@ __all__ = [
     "RecordSets",
     "ZoneRecord",
     "address_name",
+    "can_be_named",
     "entry_text",
     "key_file_text",
     "location_record_sets",
@@ -44,6 +45,13 @@ TTL = 30
 
 _VERSION = "roam-relay/1"
 _ZONE = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?)*")
+_SERVICE = re.compile(r"[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?")
+_INSTANCE = re.compile(r"[0-9a-f]{1,32}")
+_SEQ_BOUND = 2**62
+"""Numbers begin at the milliseconds since 1970 and grow by one: no peer comes near. Who follows a
+number that somebody made up has as many again before the end, at 2^63."""
+_MAX_SERVICES = 1024
+"""Services of one record that are read: an update could not clear more in one message."""
 _STRING = 255
 """Bytes of one character-string (RFC 1035 §3.3)."""
 _LONGEST = len("_._tcp..") + 63 + 52
@@ -70,7 +78,7 @@ def parse_zone(text: str) -> str:
     Raises:
         ProtocolViolation: not a name, or so long that a service's name would not fit below it.
     """
-    zone = text.strip().rstrip(".").lower()
+    zone = text.strip().removesuffix(".").lower()
     if not _ZONE.fullmatch(zone) or len(zone) + _LONGEST > 253:
         raise ProtocolViolation(f"not a DNS zone: {text[:80]!r}")
     return zone
@@ -91,6 +99,12 @@ def service_name(service: str, guid: str, zone: str) -> str:
     return f"_{service}._tcp.{guid}.{zone}"
 
 
+def can_be_named(service: str) -> bool:
+    """Whether a service has a name in the DNS: its label, with `_` before it, has 63 bytes at most.
+    A service of 63 characters can be registered with a relay alone."""
+    return _SERVICE.fullmatch(service) is not None
+
+
 def zone_record_text(record: ZoneRecord) -> str:
     """Return the data of the TXT record at a peer's own name."""
     strings = [_VERSION, f"seq={record.seq}", *(f"service={name}" for name in record.services)]
@@ -100,7 +114,11 @@ def zone_record_text(record: ZoneRecord) -> str:
 
 
 def read_zone_record(strings: Sequence[bytes]) -> ZoneRecord | None:
-    """Return what a TXT record says, or None where it is something else's."""
+    """Return what a TXT record says, or None where it is something else's.
+
+    Whoever holds the zone, or sits on the way, may have written it: names and numbers that cannot
+    be a peer's are left out.
+    """
     if not strings or strings[0] != _VERSION.encode():
         return None
     seq, instance = 0, ""
@@ -108,12 +126,12 @@ def read_zone_record(strings: Sequence[bytes]) -> ZoneRecord | None:
     for string in strings[1:]:
         key, _, value = string.decode("ascii", "replace").partition("=")
         if key == "seq" and value.isascii() and value.isdigit() and len(value) <= 19:
-            seq = int(value)
-        elif key == "instance" and len(value) <= 32:
+            seq = int(value) if int(value) < _SEQ_BOUND else 0
+        elif key == "instance" and _INSTANCE.fullmatch(value):
             instance = value
-        elif key == "service" and 0 < len(value) <= 63:
+        elif key == "service" and can_be_named(value):
             services.append(value)
-    return ZoneRecord(seq, tuple(services), instance)
+    return ZoneRecord(seq, tuple(services[:_MAX_SERVICES]), instance)
 
 
 def entry_text(signed: SignedEntry) -> str:
@@ -142,11 +160,13 @@ def location_record_sets(
     services: Mapping[str, Sequence[SignedEntry]],
     instance: bytes = b"",
 ) -> RecordSets:
-    """Return all records of a location record, as an instance of its peer says it.
+    """Return all records of a location record, as an instance of its peer says it. Services that
+    have no name in the DNS are left out.
 
     Raises:
         ProtocolViolation: an entry is malformed.
     """
+    services = {name: signed for name, signed in services.items() if can_be_named(name)}
     numbers: dict[str, int] = {}
     sets: RecordSets = {}
     for service, signed in services.items():

@@ -8,6 +8,7 @@ import ipaddress
 import struct
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import dns.asyncquery
 import dns.asyncresolver
@@ -23,7 +24,7 @@ from peers.config import HostPort
 from peers.dns import tsig
 from protocol.errors import NameServerUnavailable
 
-__all__ = ["Clock", "addresses_of", "ask", "system_servers", "update"]
+__all__ = ["Answered", "Clock", "addresses_of", "ask", "ask_any", "system_servers", "update"]
 
 _PAYLOAD = 1232
 """Bytes of an answer over UDP: what passes everywhere without fragments."""
@@ -56,8 +57,8 @@ async def addresses_of(server: HostPort) -> list[str]:
 class Clock:
     """The time by which updates are signed: the system's, corrected by a server's."""
 
-    def __init__(self) -> None:
-        self.offset = 0.0
+    def __init__(self, offset: float = 0.0) -> None:
+        self.offset = offset
 
     def now(self) -> float:
         """Return seconds since 1970."""
@@ -68,9 +69,22 @@ class Clock:
         self.offset = now - time.time()
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer with NOERROR or NXDOMAIN, and the address that has given it."""
+
+    server: HostPort
+    message: dns.message.Message
+
+
 async def ask(
     servers: Sequence[HostPort], name: str, kind: str, timeout: float
 ) -> dns.message.Message:
+    """Ask for one record set; return the answer alone. As `ask_any`."""
+    return (await ask_any(servers, name, kind, timeout)).message
+
+
+async def ask_any(servers: Sequence[HostPort], name: str, kind: str, timeout: float) -> Answered:
     """Ask for one record set: over UDP, again where nothing comes, and over TCP where the answer
     is too large. Returns an answer with NOERROR or NXDOMAIN.
 
@@ -94,7 +108,7 @@ async def ask(
                     for address in addresses:
                         answer = await _try(address, server.port, name, kind, wait)
                         if not isinstance(answer, str):
-                            return answer
+                            return Answered(HostPort(address, server.port), answer)
                         said[str(server)] = answer
                 wait *= 2
     except TimeoutError:

@@ -21,11 +21,9 @@ from peers.config import DdnsConfig, HostPort
 from peers.dns import client
 from peers.location import Found
 from protocol.dns_records import (
-    ZoneRecord,
     parse_zone,
     peer_name,
     read_entry_text,
-    read_zone_record,
     service_name,
 )
 from protocol.endpoint import Endpoint
@@ -41,7 +39,6 @@ __all__ = [
     "answer_data",
     "ask_all",
     "find_primary",
-    "read_published",
 ]
 
 _MAX_KEPT = 1024
@@ -166,23 +163,6 @@ class NameLookup:
         if (await ask(peer_name(guid, self._zone), "TXT")).rcode() == dns.rcode.NXDOMAIN:
             raise UnknownPeer(f"{self._zone} has nobody with this GUID")
         raise UnknownService(f"{self._zone} has no {service} of this peer")
-
-
-async def read_published(
-    server: HostPort, guid: str, zone: str, timeout: float
-) -> tuple[ZoneRecord, str] | None:
-    """Return what a peer's own TXT record says at the zone's server, and its text as an update
-    must name it; None where there is none.
-
-    Raises:
-        NameServerUnavailable: the server does not answer.
-    """
-    answer = await client.ask((server,), peer_name(guid, zone), "TXT", timeout)
-    for data in answer_data(answer, "TXT"):
-        record = read_zone_record(data.strings)
-        if record is not None:
-            return record, data.to_text()
-    return None
 
 
 async def find_primary(config: DdnsConfig) -> HostPort:

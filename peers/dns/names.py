@@ -1,13 +1,17 @@
 """This peer and the DNS: its own registration, and where others are. Nothing here dials."""
 
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from peers.config import DdnsConfig
+from peers.config import DdnsConfig, log
+from peers.dns.keeper import Keeper
 from peers.dns.lookup import NameLookup
-from peers.dns.registration import DdnsRegistration
+from peers.dns.primary import Primary
+from peers.dns.registration import Registration
 from peers.location import OwnLocation
 from peers.services import Listener
 from peers.tasks import Spawn
+from protocol.dns_records import can_be_named
 from protocol.endpoint import SignedEntry
 from protocol.messages import Disclosure
 
@@ -33,21 +37,25 @@ class Names:
         self._timeout = config.timeout
         self.lookup = NameLookup(config)
         key = config.read_key(guid)
-        self._registration = (
-            DdnsRegistration(guid, own.instance, config, key, self._location)
+        self._keeper = (
+            Keeper(
+                Primary(guid, config, key),
+                Registration(own.instance.hex(), refresh=config.refresh, random=random.random),
+                self._location,
+            )
             if key is not None
             else None
         )
 
     def start(self, spawn: Spawn) -> None:
         """Keep this peer registered from now on, if there is a key for it."""
-        if self._registration is not None:
-            spawn(self._registration.run())
+        if self._keeper is not None:
+            spawn(self._keeper.run())
 
     def changed(self) -> None:
         """What this peer says of itself may be different now."""
-        if self._registration is not None:
-            self._registration.changed()
+        if self._keeper is not None:
+            self._keeper.changed()
 
     async def published(self) -> None:
         """Wait until the zone holds what is offered now; without a key, for nothing.
@@ -55,14 +63,14 @@ class Names:
         Raises:
             UpdateRefused, NameServerUnavailable: it does not.
         """
-        if self._registration is not None:
+        if self._keeper is not None:
             # Looking up the server, the record that it holds, and the update: each has one timeout.
-            await self._registration.published(3 * self._timeout)
+            await self._keeper.published(3 * self._timeout)
 
     async def withdraw(self) -> None:
         """Take this peer's records back."""
-        if self._registration is not None:
-            await self._registration.withdraw()
+        if self._keeper is not None:
+            await self._keeper.withdraw()
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -72,4 +80,8 @@ class Names:
         record = self._own.record(
             one.offered for one in self._listeners() if one.offered.disclosure is Disclosure.ANYONE
         )
-        return record.seq, {one.service: one.entries for one in record.services}
+        services = {one.service: one.entries for one in record.services}
+        for service in [one for one in services if not can_be_named(one)]:
+            log.warning("not in the DNS: a name may have 62 characters", service=service)
+            del services[service]
+        return record.seq, services

@@ -1,247 +1,230 @@
-"""Registration by dynamic DNS (RFC 2136): this peer's location record at a zone's server.
+"""One peer's registration in a zone: what to ask, what to update, when to try again or to stop.
 
-One message replaces all of a peer's records, under the condition that the zone still holds the
-record that this one follows: an update that comes late, from the old place, changes nothing.
-Source: the draft §4.1; RFC 2136 §2.4, §3; RFC 8945.
+    unknown -> looking -> updating -> held            and updating again at every change
+                  ^           |
+                  +- conflict-+       failed: a pause, then looking again
+    superseded: another instance has registered later. withdrawing: the records are taken back.
+
+Pure: events and times in, actions out. The table is in states.py, what is told in events.py; what
+carries it out is in keeper.py. Source: RFC 2136; the draft §4.1.
+
+Rule 1: one question or one update is under way at a time. What changes meanwhile gives it up, as it
+    may come from an address that is gone; after an update without an answer nobody knows what the
+    zone holds, and that is asked again.
+Rule 2: an update is sent under a number above that of every update before it, and above that of
+    the record that it follows.
+Rule 3: another instance's record under a number above all that this one may have put into the zone
+    is a later registration: this one is over. One below it is followed, and replaced.
 """
 
-import asyncio
-import contextlib
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
-import dns.message
-import dns.rcode
-import dns.tsig
-import dns.update
-
-from peers.config import DdnsConfig, HostPort, log
-from peers.dns import client, lookup
-from peers.dns.client import Clock
-from peers.tasks import backoff, unless
-from protocol.dns_records import (
-    MAX_ADDRESSES,
-    TTL,
-    RecordSets,
-    ZoneRecord,
-    address_name,
-    location_record_sets,
-    parse_zone,
-    peer_name,
-    service_name,
-    zone_record_text,
+from peers.dns.events import (
+    NOTHING,
+    Action,
+    Answered,
+    Begin,
+    Changed,
+    Conflict,
+    End,
+    Event,
+    Failed,
+    Followed,
+    Found,
+    GiveUp,
+    Look,
+    NotRegistered,
+    Refused,
+    Registered,
+    Remove,
+    Taken,
+    Update,
+    Withdraw,
 )
-from protocol.endpoint import SignedEntry
+from peers.dns.states import TRANSITIONS, Input, State
+from peers.tasks import backoff
+from protocol.dns_records import ZoneRecord
 from protocol.errors import Code, NameServerUnavailable, RoamRelayError, UpdateRefused
 
-__all__ = ["DdnsRegistration", "LocationNow"]
+__all__ = ["Registration"]
 
 _WITHDRAWAL = 3.0
 """Seconds for the records to be taken back when the peer closes."""
 _TRIES = 3
 """Updates in a row that may find another record in the zone than they follow."""
-_CONFLICTS = (dns.rcode.NXRRSET, dns.rcode.YXRRSET, dns.rcode.NXDOMAIN, dns.rcode.YXDOMAIN)
-_NEXT_STEP = {
-    dns.rcode.REFUSED: "the server's policy must let this key change its own name and what is "
-    "below it",
-    dns.rcode.NOTAUTH: "the server is not the zone's primary, or does not know the key",
-    dns.rcode.NOTZONE: "the name is not in the zone",
-    dns.rcode.NOTIMP: "the server takes no updates",
-}
-
-LocationNow = Callable[[int], tuple[int, Mapping[str, Sequence[SignedEntry]]]]
-"""Returns the location record of now, as far as anybody may know it, under a number above the given
-one and above that of every record before it."""
+_BUSY = frozenset({State.LOOKING, State.UPDATING, State.CHECKING, State.WITHDRAWING})
+"""Where something is under way."""
+_INTERRUPTS = frozenset({Input.CHANGED, Input.DUE, Input.WITHDRAW, Input.END})
+"""What gives up what is under way; every other input but `BEGIN` comes of its answer."""
+_BEGINNINGS = frozenset({Input.BEGIN, Input.CHANGED, Input.DUE})
+_OVER = frozenset({State.SUPERSEDED, State.GONE})
+_SETTLED = _OVER | {State.HELD, State.FAILED}
 
 
-class DdnsRegistration:
-    """Keeps one peer registered in a zone. `run` it in a task; `changed` whenever what it says
-    may be different."""
+class Registration:
+    """The registration of one instance of a peer.
 
-    def __init__(
-        self,
-        guid: str,
-        instance: bytes,
-        config: DdnsConfig,
-        key: dns.tsig.Key,
-        location: LocationNow,
-    ) -> None:
-        self._guid = guid
-        self._instance = instance
-        self._zone = parse_zone(config.zone)
-        self._config = config
-        self._key = key
-        self._location = location
-        self._clock = Clock()
-        self._server: HostPort | None = None
-        self._followed: tuple[ZoneRecord, str] | None = None
-        """What the zone holds of this peer, and the text of it."""
-        self._known = False
-        """Whether that is so: after an update without an answer nobody knows."""
-        self._highest = 0
-        """The highest number that was sent: what the zone holds above it is another instance's."""
-        self._wanted = asyncio.Event()
-        self._wanted.set()
-        self._settled = asyncio.Event()
+    Give `handle` what happens and `handle_timeout` the time, when `next_timeout` has come; do what
+    they return, in order. `random` returns numbers from 0 to 1.
+    """
+
+    def __init__(self, instance: str, *, refresh: float, random: Callable[[], float]) -> None:
+        self.instance = instance
+        self.state = State.UNKNOWN
         self.failure: RoamRelayError | None = None
         """Why the zone does not hold what it should."""
-        self._final = False
-        self._running: asyncio.Task[None] | None = None
+        self._refresh = refresh
+        self._random = random
+        self._waits = backoff(random)
+        self._due: float | None = None
+        self._attempt = 0
+        self._conflicts = 0
+        self._followed = NOTHING
+        """What the zone holds: known from an answer until the next update is sent."""
+        self._sent = ZoneRecord(0, ())
+        """The update that was sent last."""
+        self._highest = 0
+        """The highest number that the zone may hold of this instance; 0: it holds none."""
+        self._highest_before = 0
 
-    def changed(self) -> None:
-        """Publish anew as soon as possible; an update that is under way is given up, as it may
-        come from an address that is gone."""
-        if not self._final:
-            self._settled.clear()
-            self._wanted.set()
+    @property
+    def is_settled(self) -> bool:
+        """Whether what was said last is in the zone, or has failed to get there."""
+        return self.state in _SETTLED
 
-    async def published(self, timeout: float) -> None:
-        """Wait until the zone holds what is said now.
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will be sent any more."""
+        return self.state in _OVER
+
+    def next_timeout(self) -> float | None:
+        """Return when `handle_timeout` is to be called; None: not before something happens."""
+        return self._due
+
+    def handle_timeout(self, now: float) -> list[Action]:
+        """Do what is due."""
+        if self._due is None or now < self._due:
+            return []
+        return self._move(Input.DUE, now)
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take note of what has happened."""
+        match event:
+            case Answered() if event.attempt != self._attempt or self.state not in _BUSY:
+                return []
+            case Begin():
+                return self._move(Input.BEGIN, now)
+            case Changed():
+                return self._move(Input.CHANGED, now)
+            case Withdraw():
+                # Where this instance has put nothing, there is nothing to take back.
+                return self._move(Input.WITHDRAW if self._highest else Input.END, now)
+            case End():
+                return self._move(Input.END, now)
+            case Found():
+                return self._found(event.followed, now)
+            case Taken():
+                return self._taken(now)
+            case Conflict():
+                return self._conflict(event.said, now)
+            case Refused():
+                self._highest = self._highest_before
+                return self._fail(event.error, now)
+            case Failed():
+                return self._fail(event.error, now)
+
+    def sending(self, attempt: int, record: ZoneRecord) -> bool:
+        """Note that the update of an attempt is sent, as this record. False: it must not be, as
+        something else was begun.
 
         Raises:
-            UpdateRefused, NameServerUnavailable: it does not, or not in time.
+            ValueError: its number is not above those before it.
         """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._settled.wait()
-                if self.failure is None:
-                    return
-        raise self.failure or NameServerUnavailable(
-            f"not registered in {self._zone} within {timeout:g} s"
-        )
-
-    async def run(self) -> None:
-        """Publish, and again on every change, after every failure, and from time to time. Ends on
-        cancellation, or where another instance has taken the name over."""
-        self._running = asyncio.current_task()
-        waits = backoff(random.random)
-        while not self._final:
-            self._wanted.clear()
-            if await unless(self._wanted, self._publish_once) is None:
-                self._known = False  # An update may have been cut short.
-            else:
-                wait = self._config.refresh if self.failure is None else next(waits)
-                if self.failure is None:
-                    waits = backoff(random.random)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(wait):
-                        await self._wanted.wait()
-
-    async def withdraw(self) -> None:
-        """Take this peer's records out of the zone, if it has put any there. Tries once."""
-        if not self._highest or self._final:
-            return
-        self._final = True
-        with contextlib.suppress(RoamRelayError, TimeoutError):
-            async with asyncio.timeout(_WITHDRAWAL):
-                if self._running is not None:
-                    self._running.cancel()
-                    await asyncio.wait({self._running})
-                server = await self._primary()
-                if not self._known:
-                    await self._look(server)
-                if self._followed is None or self._is_anothers(self._followed[0]):
-                    return
-                message = self._update(self._followed, {})
-                answer = await client.update(server, message, self._key, self._clock, _WITHDRAWAL)
-                log.info("withdrawn", zone=self._zone, code=dns.rcode.to_text(answer.rcode()))
+        if attempt != self._attempt or self.state is not State.UPDATING:
+            return False
+        if record.seq <= self._above:
+            raise ValueError(f"the record {record.seq} is not above {self._above}")
+        self._sent = record
+        # Until there is an answer, the zone may hold either.
+        self._highest_before, self._highest = self._highest, record.seq
+        return True
 
     # -- inside ---------------------------------------------------------------------------------
 
-    async def _publish_once(self) -> bool:
-        """Publish; return whether the zone holds it."""
-        try:
-            await self._publish()
-        except RoamRelayError as error:
-            self.failure = error
-            self._known = False
-            self._server = None
-            self._final = error.code is Code.SUPERSEDED
-            log.warning("not registered in the DNS", zone=self._zone, reason=error.reason)
-        else:
-            self.failure = None
-        if not self._wanted.is_set():
-            self._settled.set()
-        return self.failure is None
+    @property
+    def _above(self) -> int:
+        return max(self._sent.seq, self._followed.record.seq)
 
-    async def _publish(self) -> None:
-        server = await self._primary()
-        code = dns.rcode.NOERROR
-        for _ in range(_TRIES):
-            if not self._known:
-                await self._look(server)
-            before = self._followed[0].seq if self._followed else 0
-            if self._followed is not None and self._is_anothers(self._followed[0]):
-                raise UpdateRefused(
-                    "another instance with this key has registered", code=Code.SUPERSEDED
-                )
-            seq, services = self._location(before)
-            sets = location_record_sets(self._guid, self._zone, seq, services, self._instance)
-            message = self._update(self._followed, sets)
-            # Until there is an answer, the zone may hold either.
-            highest, self._known, self._highest = self._highest, False, seq
-            answer = await client.update(
-                server, message, self._key, self._clock, self._config.timeout
+    def _found(self, followed: Followed, now: float) -> list[Action]:
+        self._followed = followed
+        if self._is_anothers(followed.record):
+            error = UpdateRefused(
+                "another instance with this key has registered", code=Code.SUPERSEDED
             )
-            code = answer.rcode()
-            if code == dns.rcode.NOERROR:
-                record = ZoneRecord(seq, tuple(services), self._instance.hex())
-                self._followed, self._known = (record, zone_record_text(record)), True
-                log.info("registered", zone=self._zone, seq=seq, server=str(server))
-                return
-            self._highest = highest
-            if code not in _CONFLICTS:
-                hint = _NEXT_STEP.get(code, "")
-                raise UpdateRefused(
-                    f"{server} refused the update of {self._zone}: {dns.rcode.to_text(code)}"
-                    + (f" ({hint})" if hint else "")
-                )
-        raise NameServerUnavailable(f"{server} said {dns.rcode.to_text(code)} {_TRIES} times")
+            return self._fail(error, now, Input.OTHERS)
+        if followed is NOTHING and self.state is State.CHECKING:
+            return self._move(Input.NOTHING, now)
+        return self._move(Input.FOUND, now)
 
     def _is_anothers(self, record: ZoneRecord) -> bool:
         """Whether another instance has registered after this one."""
-        return (
-            bool(self._highest)
-            and record.seq > self._highest
-            and record.instance != self._instance.hex()
-        )
+        return 0 < self._highest < record.seq and record.instance != self.instance
 
-    async def _primary(self) -> HostPort:
-        if self._server is None:
-            found = await lookup.find_primary(self._config)
-            addresses = await client.addresses_of(found)
-            self._server = HostPort(addresses[0], found.port)
-        return self._server
+    def _taken(self, now: float) -> list[Action]:
+        actions = self._move(Input.TAKEN, now)
+        if self.state is State.HELD:
+            self._followed = Followed.of(self._sent)
+            self.failure = None
+            self._waits = backoff(self._random)
+            actions.append(Registered(self._sent))
+        return actions
 
-    async def _look(self, server: HostPort) -> None:
-        self._followed = await lookup.read_published(
-            server, self._guid, self._zone, self._config.timeout
-        )
-        self._known = True
+    def _conflict(self, said: str, now: float) -> list[Action]:
+        self._highest = self._highest_before
+        self._conflicts += 1
+        if self._conflicts == _TRIES:
+            return self._fail(NameServerUnavailable(f"{said} {_TRIES} times"), now)
+        return self._move(Input.CONFLICT, now)
 
-    def _update(
-        self, followed: tuple[ZoneRecord, str] | None, sets: RecordSets
-    ) -> dns.message.Message:
-        """Return the message that replaces all records of this peer, if the zone holds what it
-        follows. All deletions go before all additions."""
-        guid, zone = self._guid, self._zone
-        message = dns.update.UpdateMessage(f"{zone}.")
-        own = f"{peer_name(guid, zone)}."
-        if followed is None:
-            message.absent(own, "TXT")
-        else:
-            message.present(own, "TXT", followed[1])
-        for number in range(MAX_ADDRESSES):
-            for kind in ("A", "AAAA"):
-                message.delete(f"{address_name(number, guid, zone)}.", kind)
-        services = {name for name, kind in sets if kind in ("SRV", "TXT")} - {own.rstrip(".")}
-        if followed is not None:
-            services |= {service_name(one, guid, zone) for one in followed[0].services}
-        for name in sorted(services):
-            message.delete(f"{name}.", "SRV")
-            message.delete(f"{name}.", "TXT")
-        for kind in ("A", "AAAA", "TXT"):
-            message.delete(own, kind)
-        for (name, kind), data in sets.items():
-            message.add(f"{name}.", TTL, kind, *data)
-        return message
+    def _fail(self, error: RoamRelayError, now: float, cause: Input = Input.FAIL) -> list[Action]:
+        actions = self._move(cause, now)
+        if self.state is not State.GONE:
+            self.failure = error
+            actions.append(NotRegistered(error))
+        return actions
+
+    def _move(self, cause: Input, now: float) -> list[Action]:
+        before, self.state = self.state, TRANSITIONS[self.state][cause]
+        if self.state is before and self.state is not State.LOOKING:
+            return []
+        if cause in _BEGINNINGS:
+            self._conflicts = 0
+        if self.state in _BUSY:
+            self._attempt += 1
+        self._due = self._next_due(before, now)
+        actions: list[Action] = []
+        if before in _BUSY and cause in _INTERRUPTS:
+            actions.append(GiveUp())
+        match self.state:
+            case State.LOOKING | State.CHECKING:
+                actions.append(Look(self._attempt))
+            case State.UPDATING:
+                actions.append(Update(self._attempt, self._followed, self._above))
+            case State.WITHDRAWING:
+                actions.append(Remove(self._attempt, self._followed))
+            case _:
+                pass  # Nothing is under way there.
+        return actions
+
+    def _next_due(self, before: State, now: float) -> float | None:
+        match self.state:
+            case State.HELD:
+                return now + self._refresh
+            case State.FAILED:
+                return now + next(self._waits)
+            case State.WITHDRAWING if before is State.CHECKING:
+                return self._due
+            case State.CHECKING | State.WITHDRAWING:
+                return now + _WITHDRAWAL
+            case _:
+                return None

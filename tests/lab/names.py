@@ -16,11 +16,11 @@ import dns.tsig
 from peers import Identity
 from protocol.dns_records import key_file_text, peer_name
 from relay.dns_keys import DnsKeys
-from tests.ddns.named import ZONE, named
 from tests.lab.draft import IP1, IP2, SERVER
 from tests.lab.network import Host
 from tests.lab.programs import DEADLINE, Program
 from tests.lab.stage import Stage, Talk, talking
+from tests.support.named import ZONE, named
 
 __all__ = ["Names", "figure_2", "names"]
 

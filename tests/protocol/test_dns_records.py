@@ -80,16 +80,38 @@ def test_zones(text: str) -> None:
     assert parse_zone(text) == text.lower().rstrip(".")
 
 
-@pytest.mark.parametrize("text", ["", ".", "a..b", "-a", "a b", "a" * 64, "é.org", "x." * 70 + "x"])
+@pytest.mark.parametrize(
+    "text", ["", ".", "a..b", "-a", "a b", "a" * 64, "é.org", "x." * 70 + "x", "a.."]
+)
 def test_not_zones(text: str) -> None:
     with pytest.raises(ProtocolViolation):
         parse_zone(text)
 
 
-@given(st.integers(0, 2**63 - 1), st.lists(st.from_regex(r"[a-z][a-z0-9]{0,20}", fullmatch=True)))
+@given(st.integers(0, 2**62 - 1), st.lists(st.from_regex(r"[a-z][a-z0-9]{0,20}", fullmatch=True)))
 def test_the_number_comes_back(seq: int, services: list[str]) -> None:
     record = ZoneRecord(seq, tuple(services), "00ff" * 8 if seq % 2 else "")
     assert read_zone_record(strings(zone_record_text(record))) == record
+
+
+@pytest.mark.parametrize("seq", ["9999999999999999999", str(2**62), "-1", "1.5", "٣"])
+def test_a_number_that_no_peer_reaches_is_not_followed(seq: str) -> None:
+    found = read_zone_record([b"roam-relay/1", f"seq={seq}".encode()])
+    assert found == ZoneRecord(0, ())
+
+
+def test_only_what_can_be_a_service_is_read() -> None:
+    services = ["a" * 62, "a" * 63, "a.b", "Chat", "a\\", 'a"', "-a", "a-", "é", ""]
+    found = read_zone_record([b"roam-relay/1", *(f"service={one}".encode() for one in services)])
+    assert found is not None
+    assert found.services == ("a" * 62,)
+
+
+def test_a_service_whose_label_is_too_long_is_left_out() -> None:
+    services = {"a" * 63: [entry("192.0.2.1")], "a" * 62: [entry("192.0.2.2")]}
+    sets = location_record_sets(ALICE.guid, ZONE, 1, services)
+    assert [len(name.split(".")[0]) for name, kind in sets if kind == "SRV"] == [63]
+    assert sets[f"{ALICE.guid}.{ZONE}", "A"] == ("192.0.2.2",)
 
 
 @given(st.lists(st.binary(max_size=255), max_size=8))

@@ -30,7 +30,7 @@ from relay.config import ConfigError, DnsConfig, RelayConfig
 from relay.dns_server import DnsServer
 from relay.dns_store import DnsStore
 from relay.server import RelayServer
-from tests.ddns.named import need
+from tests.support.named import need
 
 ZONE = "peers.example.org"
 ALICE = Identity.from_seed(bytes(range(32)))
@@ -115,6 +115,15 @@ async def test_a_registered_peer_is_in_the_zone_and_goes_with_its_connection(
     assert gone.rcode() == dns.rcode.NXDOMAIN
     assert gone.authority[0].rdtype == dns.rdatatype.SOA
     assert gone.authority[0].ttl <= 10
+
+
+async def test_a_service_that_has_no_name_in_the_dns_hides_no_other(server: RelayServer) -> None:
+    """With the `_` before them, 63 characters do not fit in a label."""
+    async with Peer(ALICE, server.url) as alice:
+        alice.listen("a" * 63)
+        alice.listen("chat")
+        await alice.published()
+        assert len(texts(await ask(server, f"_chat._tcp.{NAME}", "SRV"))) == 1
 
 
 async def test_a_peer_that_discloses_nothing_to_anyone_is_not_there(server: RelayServer) -> None:

@@ -1,25 +1,19 @@
 """Looking up at name servers that are silent, slow, lame, forged or broken."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
 
 import dns.flags
 import dns.message
 import dns.rcode
 import dns.rrset
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from peers import DdnsConfig, Identity, NameServerUnavailable, RelayUnavailable, UnknownPeer
+from peers import DdnsConfig, Identity, NameServerUnavailable, UnknownPeer
 from peers.config.host_port import HostPort
-from peers.control.relay_address import RelayAddresses, in_srv_order
-from peers.dns.client import ask
 from peers.dns.lookup import NameLookup, find_primary
 from protocol.dns_records import entry_text, service_name
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance, sign_entry
-from protocol.errors import ProtocolViolation
+from tests.support.name_server import answered, fake
 
 ZONE = "peers.example.org"
 ALICE = Identity.from_seed(bytes(range(32)))
@@ -27,53 +21,6 @@ NAME = service_name("chat", ALICE.guid, ZONE)
 ENTRY = entry_text(
     sign_entry(ALICE, Entry(1, "chat", "192.0.2.1", 9, Phase.PREFERRED, 120, Provenance.INTERFACE))
 )
-
-Answer = Callable[[dns.message.Message], list[bytes]]
-
-
-class Fake(asyncio.DatagramProtocol):
-    """A name server that answers each question with the datagrams that a test makes."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self.asked: list[str] = []
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        query = dns.message.from_wire(data)
-        self.asked.append(query.question[0].to_text())
-        for wire in self.answer(query):
-            self.transport.sendto(wire, addr)  # type: ignore[attr-defined]
-
-
-@contextlib.asynccontextmanager
-async def fake(answer: Answer) -> AsyncIterator[tuple[HostPort, Fake]]:
-    loop = asyncio.get_running_loop()
-    transport, protocol = await loop.create_datagram_endpoint(
-        lambda: Fake(answer), local_addr=("127.0.0.1", 0)
-    )
-    try:
-        yield HostPort("127.0.0.1", transport.get_extra_info("sockname")[1]), protocol
-    finally:
-        transport.close()
-
-
-def answered(query: dns.message.Message, *data: str, ttl: int = 30) -> bytes:
-    """Return an answer with these records to a question of their type; nothing to others."""
-    response = dns.message.make_response(query)
-    question = query.question[0]
-    found = [text.partition(" ")[2] for text in data if _is(question, text)]
-    if found:
-        response.answer.append(
-            dns.rrset.from_text_list(question.name, ttl, "IN", question.rdtype, found)
-        )
-    return response.to_wire(max_size=65535)
-
-
-def _is(question: dns.rrset.RRset, text: str) -> bool:
-    return question.to_text().endswith(" " + text.partition(" ")[0])
 
 
 def good(query: dns.message.Message) -> list[bytes]:
@@ -219,78 +166,3 @@ async def test_the_primary_is_the_one_that_the_soa_record_names() -> None:
         config = DdnsConfig(zone=ZONE, nameservers=(str(server),))
         with pytest.raises(NameServerUnavailable, match="is no zone"):
             await find_primary(config)
-
-
-async def test_a_relay_is_found_by_its_domain_and_remembered() -> None:
-    def relays(query: dns.message.Message) -> list[bytes]:
-        return [
-            answered(
-                query,
-                "SRV 5 0 8440 b.example.",
-                "SRV 1 0 8441 a.example.",
-                "A 192.0.2.1",
-                "AAAA 2001:db8::1",
-            )
-        ]
-
-    async with fake(relays) as (server, protocol):
-        where = RelayAddresses("dns+https:Example.org", nameservers=[server], timeout=0.3)
-        found = await where.find()
-        assert [str(one) for one in found] == [
-            "https://[2001:db8::1]:8441",
-            "https://192.0.2.1:8441",
-            "https://[2001:db8::1]:8440",
-            "https://192.0.2.1:8440",
-        ]
-        assert {one.certificate_name for one in found} == {"example.org"}
-        protocol.answer = lambda query: []
-        assert await where.find() == found
-        with pytest.raises(RelayUnavailable, match="cannot find the relay"):
-            await RelayAddresses("dns:example.org", nameservers=[server], timeout=0.3).find()
-        protocol.answer = good
-        with pytest.raises(RelayUnavailable, match="names no relay"):
-            await RelayAddresses("dns:example.org", nameservers=[server], timeout=2).find()
-    with pytest.raises(RelayUnavailable, match="not a relay"):
-        RelayAddresses("dns:a b")
-
-
-def test_srv_records_are_tried_by_priority_and_weight() -> None:
-    class Record:
-        def __init__(self, priority: int, weight: int) -> None:
-            self.priority, self.weight = priority, weight
-
-    import random
-
-    rng = random.Random(7)
-    heavy = 0
-    for _ in range(2000):
-        ordered = in_srv_order([Record(1, 1), Record(0, 1), Record(0, 9), Record(0, 0)], rng.random)
-        assert ordered[-1].priority == 1
-        heavy += ordered[0].weight == 9
-    assert 1700 < heavy < 1900
-
-
-@pytest.mark.parametrize(
-    ("text", "server"),
-    [
-        ("ns.example", HostPort("ns.example")),
-        ("192.0.2.1:5353", HostPort("192.0.2.1", 5353)),
-        ("2001:db8::1", HostPort("2001:db8::1")),
-        ("[2001:db8::1]:54", HostPort("2001:db8::1", 54)),
-        ("[2001:db8::1]", HostPort("2001:db8::1")),
-    ],
-)
-def test_name_servers_as_text(text: str, server: HostPort) -> None:
-    assert HostPort.parse(text) == server
-    assert HostPort.parse(str(server)) == server
-
-
-@given(st.text(max_size=30))
-def test_other_texts_are_an_error_or_a_server(text: str) -> None:
-    with contextlib.suppress(ProtocolViolation):
-        assert HostPort.parse(text).host
-
-
-async def test_a_name_server_without_an_address_is_an_answer_too() -> None:
-    with pytest.raises(NameServerUnavailable, match="no address for the name server"):
-        await ask([HostPort("does-not-exist.invalid")], NAME, "TXT", 2.0)

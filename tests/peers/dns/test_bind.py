@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dns.message
 import dns.query
+import dns.rcode
 import dns.tsig
 import pytest
 
@@ -25,12 +26,17 @@ from peers import (
     UnknownService,
     UpdateRefused,
 )
+from peers.dns import Names
 from peers.dns import tsig as peers_tsig
-from protocol.dns_records import peer_name, read_zone_record
+from peers.dns.client import Clock
+from peers.dns.primary import Primary
+from peers.location import Hosts
+from protocol.dns_records import location_record_sets, peer_name, read_zone_record
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.chaos.world import Addresses
-from tests.ddns.named import ZONE, Named, named, need
+from tests.support.named import ZONE, Named, named, need
+from tests.support.rooms import rooms
 
 SECRET = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 ALICE = Identity.generate()
@@ -93,7 +99,7 @@ async def test_a_session_without_any_relay(server: Named) -> None:
         await session.send(b"by name alone")
         assert await callee.receive() == b"by name alone"
         assert "by the DNS" in str(session.explain())
-        port = alice._direct.port
+        port = alice.port
         assert dig(server, ALICES, "A") == ["127.0.0.1"]
         assert dig(server, f"_chat._tcp.{ALICES}", "SRV") == [f"0 0 {port} e0.{ALICES}."]
         assert dig(server, f"e0.{ALICES}", "A") == ["127.0.0.1"]
@@ -123,15 +129,23 @@ async def test_services_come_and_go_as_whole_sets(server: Named) -> None:
         assert len(dig(server, f"_mail._tcp.{ALICES}", "SRV")) == 1
 
 
-async def test_after_a_crash_the_next_start_replaces_everything(server: Named) -> None:
-    for service in ("one", "two"):
-        async with peer(server, ALICE) as alice:
-            alice.listen(service)
-            await alice.published()
-            assert alice._names is not None
-            alice._names._registration._final = True  # type: ignore[union-attr]
-    assert dig(server, f"_one._tcp.{ALICES}", "SRV") == []
-    assert len(dig(server, f"_two._tcp.{ALICES}", "SRV")) == 1
+async def test_after_a_crash_the_next_start_replaces_everything(
+    server: Named, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(names: Names) -> None:
+        """The records stay, as after kill -9."""
+
+    async with peer(server, ALICE) as alice:
+        alice.listen("one")
+        await alice.published()
+        monkeypatch.setattr(Names, "withdraw", dies)
+    monkeypatch.undo()
+    assert len(dig(server, f"_one._tcp.{ALICES}", "SRV")) == 1
+    async with peer(server, ALICE) as alice:
+        alice.listen("two")
+        await alice.published()
+        assert dig(server, f"_one._tcp.{ALICES}", "SRV") == []
+        assert len(dig(server, f"_two._tcp.{ALICES}", "SRV")) == 1
 
 
 async def test_a_late_update_from_the_old_place_changes_nothing(
@@ -170,15 +184,13 @@ def _send(port: int, wire: bytes) -> bytes:
 
 @pytest.mark.parametrize("offset", [-600, 600, -1_700_000_000])
 async def test_a_wrong_clock_is_corrected_by_the_servers(server: Named, offset: int) -> None:
-    async with peer(server, ALICE) as alice:
-        assert alice._names is not None
-        registration = alice._names._registration
-        assert registration is not None
-        registration._clock.offset = offset
-        alice.listen("chat")
-        await alice.published()
-        assert abs(registration._clock.offset) < 60
-    assert dig(server, ALICES, "TXT") == []
+    clock = Clock(offset)
+    primary = Primary(ALICE.guid, ddns(server), KEY, clock)
+    found = await primary.look()
+    reply = await primary.update(found, location_record_sets(ALICE.guid, ZONE, 7, {}))
+    assert reply.code == dns.rcode.NOERROR
+    assert abs(clock.offset) < 60
+    assert (await primary.look()).record.seq == 7
 
 
 @pytest.mark.parametrize(
@@ -213,7 +225,7 @@ async def test_another_instance_takes_over_and_the_first_stops(server: Named) ->
         async with peer(server, ALICE) as second:
             second.listen("chat")
             await second.published()
-            port = second._direct.port
+            port = second.port
             first.listen("mail")
             with pytest.raises(UpdateRefused, match="another instance"):
                 await first.published()
@@ -227,7 +239,7 @@ async def test_records_of_other_tools_are_hints(server: Named, tmp_path: Path) -
             server,
             tmp_path,
             f"update add where.{ALICES} 30 A 127.0.0.1",
-            f"update add _chat._tcp.{ALICES} 30 SRV 0 0 {alice._direct.port} where.{ALICES}",
+            f"update add _chat._tcp.{ALICES} 30 SRV 0 0 {alice.port} where.{ALICES}",
         )
         located = await bob.locate(ALICE.guid, "chat")
         assert located.source == "dns, not signed"
@@ -276,8 +288,9 @@ async def test_what_is_kept_serves_while_the_server_is_silent(server: Named) -> 
         await alice.published()
         session = await bob.connect(ALICE.guid, "chat")
         await session.close()
-        assert bob._names is not None
-        bob._names.lookup.distrust(ALICE.guid, "chat")  # As if its lifetime were over.
+        names = rooms(bob).names
+        assert names is not None
+        names.lookup.distrust(ALICE.guid, "chat")  # As if its lifetime were over.
         server.pause()
         try:
             session = await bob.connect(ALICE.guid, "chat")
@@ -318,15 +331,17 @@ async def test_a_session_finds_its_next_path_by_the_dns(server: Named) -> None:
         callee = await asyncio.wait_for(anext(listener), 5)
         assert session.path is not None
         assert session.path.remote.startswith("127.0.51.1")
-        alice._roaming.network_changed = lambda gone, new: None  # type: ignore[method-assign]
+        rooms(alice).sessions.network_changed = lambda gone: None  # type: ignore[method-assign]
         addresses.set("127.0.51.2")
         async with asyncio.timeout(10):
             while dig(server, ALICES, "A") != ["127.0.51.2"]:
                 await asyncio.sleep(0.02)
         # Neither what was told on the path, nor the callee's own search.
-        session.entries_there = ()
-        callee.entries_there = ()
-        callee._owner.session_pathless = lambda session, reason: None  # type: ignore[method-assign]
+        for end in (bob, alice):
+            route = rooms(end).sessions.find(session.id)
+            assert route is not None
+            route.remote_entries = ()
+        callee._tell = lambda news: None
         for number in range(100):
             await session.send(b"%d" % number)
         session.drop_path("the test has cut it")
@@ -354,7 +369,7 @@ async def test_relay_and_dns_stand_in_for_each_other(server: Named, lookup: str)
         await session.close()
         server.pause()
         try:
-            bob._names.lookup._kept.clear()  # type: ignore[union-attr]
+            rooms(bob).names.lookup._kept.clear()  # type: ignore[union-attr]
             session = await bob.connect(ALICE.guid, "chat", mode="p2p")
             assert asked[-1] == "relay"
             await session.close()
@@ -378,8 +393,9 @@ def _spy(peer: Peer, asked: list[str]) -> None:
 
         return wrapped
 
-    peer._dialer.ask = spied("relay", peer._dialer.ask)  # type: ignore[method-assign,assignment]
-    lookup = peer._names.lookup  # type: ignore[union-attr]
+    registration = rooms(peer).registration
+    registration.ask = spied("relay", registration.ask)  # type: ignore[method-assign,assignment]
+    lookup = rooms(peer).names.lookup  # type: ignore[union-attr]
     lookup.find = spied("dns", lookup.find)  # type: ignore[method-assign,assignment]
 
 
@@ -398,8 +414,8 @@ def test_the_documented_number_is_readable() -> None:
 
 async def test_more_services_than_one_message_holds_are_a_clear_error(server: Named) -> None:
     async with peer(server, ALICE) as alice:
-        alice._own._configured = tuple(f"192.0.2.{last}" for last in range(1, 15))
-        alice._own.set_hosts(())
+        rooms(alice).location._configured = tuple(f"192.0.2.{last}" for last in range(1, 15))
+        rooms(alice).location.update(Hosts())
         for number in range(40):
             alice.listen(f"service-{number}")
         with pytest.raises(UpdateRefused, match="too many services"):
