@@ -30,7 +30,10 @@ class Presence:
 
 
 class Watching:
-    """The watches of one peer. `send` gives a watch to the relay, if there is one just now."""
+    """The watches of one peer. `send` gives a watch to the relay, if there is one just now.
+
+    A watch lasts from the first step of its iteration to its end, whatever ends it.
+    """
 
     def __init__(self, send: Callable[[Watch], None]) -> None:
         self._send = send
@@ -45,13 +48,15 @@ class Watching:
             LimitExceeded: too many watches at the relay.
             ConnectionClosed: this peer was closed.
         """
+        if self._closed:
+            raise ConnectionClosed("the peer is closed")
         reader = _Reader()
         readers = self._readers.setdefault(guid, [])
         readers.append(reader)
-        # Also for a second reader: the relay answers every watch with how the peer stands.
-        self._send(Watch(guid))
         last: PeerEvent | None = None
         try:
+            # Also for a second reader: the relay answers every watch with how the peer stands.
+            self._send(Watch(guid))
             while True:
                 while reader.waiting:
                     event = reader.waiting.popleft()

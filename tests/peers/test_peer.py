@@ -10,7 +10,6 @@ import psutil
 import pytest
 
 from peers import (
-    Carrier,
     Identity,
     IdentityError,
     Mode,
@@ -20,7 +19,6 @@ from peers import (
     PeerConfig,
     PeerOffline,
     Refused,
-    RelayUnavailable,
     Session,
     SessionClosed,
     SessionLost,
@@ -31,7 +29,7 @@ from peers import (
 from peers.cli.file_transfer import TransferFailed, receive_file, send_file
 from peers.path.open_paths import Paths
 from protocol.endpoint import Endpoint
-from protocol.errors import Code, RoamRelayError
+from protocol.errors import RoamRelayError
 from protocol.messages import PathHello
 from protocol.session.settings import SessionSettings
 from relay.config import RelayConfig
@@ -178,53 +176,6 @@ async def test_garbage_at_the_direct_port_harms_nobody(alice: Peer, bob: Peer) -
     writer.close()
     await here.send(b"still here")
     assert await there.receive() == b"still here"
-
-
-async def test_no_relay() -> None:
-    with pytest.raises(RelayUnavailable, match="no relay is configured"):
-        Peer(Identity.generate())
-    with pytest.raises(RelayUnavailable, match="URL"):
-        async with Peer(Identity.generate(), "ftp://nowhere"):
-            pass
-    config = PeerConfig(connect_timeout=0.5)
-    with pytest.raises(RelayUnavailable, match=r"127\.0\.0\.1:9"):
-        async with Peer(Identity.generate(), "http://127.0.0.1:9", config=config):
-            pass
-
-
-@pytest.mark.parametrize("carrier", list(Carrier))
-async def test_a_refusal_of_the_relay_has_its_code(carrier: Carrier) -> None:
-    config = RelayConfig(port=0, max_connections=1)
-    async with RelayServer(config) as server, Peer(Identity.generate(), server.url):
-        second = Peer(
-            Identity.generate(),
-            server.url,
-            config=PeerConfig(carrier=carrier, connect_timeout=1.0),
-        )
-        with pytest.raises(RelayUnavailable) as refused:
-            await second.__aenter__()
-        assert refused.value.code is Code.LIMIT_EXCEEDED
-
-
-async def test_a_relay_with_another_key_than_pinned_is_refused(relay: RelayServer) -> None:
-    config = PeerConfig(relay_guid=Identity.generate().guid)
-    with pytest.raises(WrongIdentity):
-        async with Peer(Identity.generate(), relay.url, config=config):
-            pass
-    async with Peer(Identity.generate(), relay.url, config=PeerConfig(relay_guid=relay.guid)):
-        pass
-
-
-async def test_a_second_program_with_the_same_key_wins_without_a_fight(relay: RelayServer) -> None:
-    identity = Identity.generate()
-    async with Peer(identity, relay.url) as old:
-        listener = old.listen("chat")
-        async with Peer(identity, relay.url) as new:
-            new.listen("chat")
-            await new.published()
-            with pytest.raises(RelayUnavailable, match="another program"):
-                await anext(listener)
-            assert relay.metrics.registrations == 2
 
 
 async def test_the_control_connection_comes_back_and_sessions_do_not_notice(
