@@ -163,6 +163,11 @@ def test_three_conflicts_in_a_row_are_a_failure() -> None:
     one.handle(Found(7, NOTHING), 1)
     assert one.sending(8, record(13))
     assert one.handle(Conflict(8, "ns said NXRRSET"), 1) == [Look(9)], "counted anew"
+    for attempt in (9, 11):
+        one.handle(Found(attempt, NOTHING), 1)
+        assert one.sending(attempt + 1, record(attempt + 10))
+        one.handle(Conflict(attempt + 1, "ns said NXRRSET"), 1)
+    assert one.state is State.FAILED
 
 
 def test_a_later_record_of_another_instance_is_the_end() -> None:
@@ -277,9 +282,8 @@ class World:
         self.changed = False
         """Whether something has changed since the last update was made."""
         self.withdrawn = False
-        self.held = 0
-        """The highest number of this instance that the zone has ever held."""
-        self.seen_later = False
+        self.possible = {0}
+        """The numbers of this instance that the zone may have held."""
         self.do(self.machine.handle(Begin(), self.now))
 
     def do(self, actions: list[Action]) -> None:
@@ -298,8 +302,6 @@ class World:
         one = self.machine
         if one.state is State.HELD:
             assert not self.changed
-        if one.state is State.SUPERSEDED:
-            assert self.seen_later
         if one.is_over:
             assert self.work is None
         elif one.next_timeout() is None:
@@ -318,6 +320,7 @@ class World:
             assert self.machine.sending(action.attempt, self.sent)
             assert not self.numbers or self.sent.seq > self.numbers[-1]
             self.numbers.append(self.sent.seq)
+            self.possible.add(self.sent.seq)
             self.changed = False
 
     def lose(self) -> None:
@@ -333,8 +336,6 @@ class World:
         if self.zone != follows:
             return False
         self.zone = new
-        if new.record.instance == OURS:
-            self.held = new.record.seq
         return True
 
     # -- what may happen -----------------------------------------------------------------------
@@ -347,15 +348,20 @@ class World:
         work, self.work = self.work, None
         match work:
             case Look():
-                record = self.zone.record
-                if record.instance == THEIRS and record.seq > self.held:
-                    self.seen_later = True
+                found, highest = self.zone.record, max(self.possible)
                 self.do(self.machine.handle(Found(work.attempt, self.zone), self.now))
+                later = found.instance == THEIRS and found.seq > highest > 0
+                assert later == (self.machine.state is State.SUPERSEDED) or self.withdrawn
+                if self.withdrawn:
+                    assert (self.work is None) == (later or self.zone is NOTHING)
             case Update():
                 assert self.sent is not None
                 done = self.arrive(work.followed, Followed.of(self.sent))
+                if not done:
+                    self.possible.discard(self.sent.seq)
                 event = Taken(work.attempt) if done else Conflict(work.attempt, "ns said NXRRSET")
                 self.do(self.machine.handle(event, self.now))
+                assert (self.machine.state is State.HELD) == done
             case Remove():
                 done = self.arrive(work.followed, NOTHING)
                 event = Taken(work.attempt) if done else Conflict(work.attempt, "ns said NXRRSET")
@@ -365,6 +371,8 @@ class World:
         work = self.work
         if isinstance(work, Update | Remove):
             self.work = None
+            if isinstance(work, Update) and self.sent is not None:
+                self.possible.discard(self.sent.seq)
             self.do(self.machine.handle(Refused(work.attempt, REFUSED), self.now))
 
     def silence(self) -> None:
@@ -411,6 +419,8 @@ class World:
     def withdraw(self) -> None:
         self.withdrawn = True
         self.do(self.machine.handle(Withdraw(), self.now))
+        if max(self.possible) == 0:
+            assert self.machine.state is State.GONE
 
     def end(self) -> None:
         self.withdrawn = True
