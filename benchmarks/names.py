@@ -19,7 +19,7 @@ from protocol.dns_records import peer_name
 from relay.dns_keys import DnsKeys
 from tests.chaos.world import Addresses, absent_addresses
 from tests.ddns.named import ZONE, free_port, named
-from tests.integration import processes
+from tests.support import processes
 
 __all__ = ["measure_names"]
 

@@ -26,7 +26,7 @@ from protocol.dns_records import peer_name
 from protocol.identity import Identity as AnyIdentity
 from relay.config import ConfigError, DnsConfig, RelayConfig, load
 from relay.server import RelayServer
-from tests.integration import processes
+from tests.support import processes
 
 ZONE = "peers.example.org"
 
