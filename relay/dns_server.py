@@ -97,7 +97,7 @@ class DnsServer:
     async def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         """Listen on one port by TCP and UDP; raise OSError where either is taken."""
         tcp = await asyncio.start_server(
-            self._serve_tcp, self._host, self._config.port, limit=65_536, backlog=128
+            self._accept, self._host, self._config.port, limit=65_536, backlog=128
         )
         port = tcp.sockets[0].getsockname()[1]
         try:
@@ -155,6 +155,11 @@ class DnsServer:
             _log.error("a DNS update failed", exc_info=task.exception())
 
     # -- TCP ------------------------------------------------------------------------------------
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection in a task of our own: of those that asyncio's streams make for a
+        coroutine, they log an error when one is cancelled (Python 3.11)."""
+        self._spawn(self._serve_tcp(reader, writer))
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = cast("asyncio.Task[None]", asyncio.current_task())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.processes import environment
+from tests.support.processes import environment
 
 
 @pytest.mark.parametrize(

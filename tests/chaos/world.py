@@ -18,8 +18,8 @@ from peers.host.address import LocalAddress
 from peers.transport.listening import _Incoming
 from peers.transport.tcp import RawStream
 from relay.dns_keys import DnsKeys
-from tests.integration.processes import environment
 from tests.support.named import ZONE, free_port
+from tests.support.processes import environment
 
 SETTINGS = SessionSettings(
     window=256 * 1024, resume_window=60.0, ping_interval=0.3, silence_limit=1.0

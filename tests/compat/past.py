@@ -7,7 +7,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.processes import environment
+from tests.support.processes import environment
 
 __all__ = ["NEW", "OLD", "PAST", "PastMissing", "Tree", "extract"]
 

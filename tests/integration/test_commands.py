@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from peers import Identity
-from tests.integration.processes import environment, fact, peer, relay, run_peer, stop
+from tests.support.processes import environment, fact, peer, relay, run_peer, stop
 
 MODES = ["p2p", "central", "combined"]
 GIB = 1 << 30

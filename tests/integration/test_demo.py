@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.processes import environment
+from tests.support.processes import environment
 
 
 def test_the_demo_shows_every_mode() -> None:

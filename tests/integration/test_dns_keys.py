@@ -11,7 +11,7 @@ import pytest
 
 from protocol.dns_records import peer_name
 from protocol.identity import Identity as AnyIdentity
-from tests.integration import processes
+from tests.support import processes
 
 ZONE = "peers.example.org"
 

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.integration.processes import DEADLINE, fact, peer, relay
+from tests.support.processes import DEADLINE, fact, peer, relay
 
 WINDOW = 2.0
 CONFIG = f"[session]\nresume_window = {WINDOW}\nping_interval = 0.2\nsilence_limit = 0.6\n"

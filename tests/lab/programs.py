@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tests.integration.processes import environment
 from tests.lab.links import ROOT
 from tests.lab.network import Host
+from tests.support.processes import environment
 
 __all__ = ["DEADLINE", "Commands", "Line", "Lines", "Program"]
 

@@ -146,10 +146,13 @@ async def test_a_bad_first_candidate_costs_no_more_than_the_stagger(
     relay: RelayServer, bob: Peer, kind: str
 ) -> None:
     async with far(relay, 0.0, **{kind: 1}) as there:
-        began = time.monotonic()
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")
-        assert time.monotonic() - began < bob.config.stagger + 3.0
         assert await host_of(session) == HOSTS[0]
+        # What a stagger is, is shown on a clock of its own (test_race.py): here, that the bad one
+        # was the first, and a silent one has not been waited for.
+        events = session.explain().events
+        assert HOSTS[0] not in next(one.where for one in events if one.what == "candidate")
+        assert [one.what for one in events].count("failed") == (kind == "dead")
         session.abort()
 
 
@@ -218,7 +221,7 @@ async def test_a_deadline_ends_the_search(relay: RelayServer, bob: Peer) -> None
         began = time.monotonic()
         with pytest.raises(PathFailed, match=r"within 0\.3"):
             await bob.connect(there.peer.guid, "chat", mode="p2p", policy="within 0.3")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < bob.config.path_timeout, "what would end it else"
 
 
 @contextlib.asynccontextmanager
@@ -272,13 +275,15 @@ async def test_delays_that_jitter_move_nothing(relay: RelayServer) -> None:
 async def test_a_pinned_session_stays(relay: RelayServer) -> None:
     async with far(relay, 0.0, 0.03) as there, probing(relay) as bob:
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")
+        other = await bob.connect(there.peer.guid, "chat", mode="p2p")
         session.pin()
         there.proxies[HOSTS[0]].delay = fixed(0.05)
         there.proxies[HOSTS[1]].delay = fixed(0.0)
-        await asyncio.sleep(0.8)
+        await moved_to(other, HOSTS[1])
         assert await host_of(session) == HOSTS[0]
         assert "pinned" in str(session.explain())
-        await session.close()
+        for one in (session, other):
+            await one.close()
 
 
 async def test_explain_tells_candidates_drops_and_the_rule(relay: RelayServer, bob: Peer) -> None:

@@ -121,14 +121,24 @@ async def test_a_reader_that_stops_stops_the_sender(
     async with Peer(Identity.generate(), relay.url, config=config) as bob:
         here, there = await pair(alice, bob, mode)
         sent = 0
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.5):
-                while True:
-                    await here.send(bytes(10_000))
-                    sent += 1
-        assert sent == 10
-        for _ in range(sent):
+
+        async def send() -> None:
+            nonlocal sent
+            while sent < 11:
+                await here.send(bytes(10_000))
+                sent += 1
+
+        sending = asyncio.create_task(send())
+        async with asyncio.timeout(30):
+            while sent < 10 or there._machine.received < 10:
+                await asyncio.sleep(0)
+        # All that was sent has arrived, and what came back after it gives no room.
+        await there.send(b"no room")
+        assert await here.receive() == b"no room"
+        assert (sent, sending.done()) == (10, False)
+        for _ in range(11):
             assert await there.receive() == bytes(10_000)
+        await sending
         await asyncio.wait_for(here.send(b"room again"), 5)
         assert await there.receive() == b"room again"
         await here.close()
@@ -261,9 +271,17 @@ async def test_many_sessions_at_once_cross_nothing_and_leave_nothing() -> None:
     process = psutil.Process()
     before_tasks = asyncio.all_tasks()
     before = process.num_fds()
-    async with RelayServer(RelayConfig(port=0, pending_requests=500)) as relay:
-        # Two hundred handshakes at once may take long on a busy machine.
-        patient = PeerConfig(relay=relay.url, path_timeout=60.0, fallback=False)
+    config = RelayConfig(port=0, pending_requests=500, ticket_lifetime=120.0)
+    async with RelayServer(config) as relay:
+        # Two hundred handshakes at once may take long on a busy machine, and nothing is to be
+        # given up meanwhile.
+        patient = PeerConfig(
+            relay=relay.url,
+            path_timeout=120.0,
+            request_timeout=60.0,
+            session=SessionSettings(silence_limit=120.0),
+            fallback=False,
+        )
         async with (
             Peer(Identity.generate(), config=patient) as alice,
             Peer(Identity.generate(), config=patient) as bob,

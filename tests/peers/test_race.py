@@ -12,7 +12,7 @@ from peers.path.open import Proven
 from peers.roaming.race import Choice, choose
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed, WrongIdentity
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 
 class FakePath:

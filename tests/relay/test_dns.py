@@ -449,30 +449,31 @@ async def test_the_higher_number_counts_of_registration_and_update(server: Relay
 
 
 async def test_answers_are_limited_for_each_network() -> None:
-    async with serving(answers_per_second=1.0, answers_burst=5) as server:
-        answers: list[dns.message.Message | None] = []
-        for _ in range(15):
+    async with serving(answers_per_second=0.001, answers_burst=5) as server:
+        for number in range(15):
             query = dns.message.make_query(ZONE, "SOA")
+            # Every second one that is too many gets nothing; who is honest may come by TCP.
+            silent = number in range(5, 15, 2)
             try:
-                answers.append(await dns.asyncquery.udp(query, "127.0.0.1", 0.15, port_of(server)))
+                answer = await dns.asyncquery.udp(
+                    query, "127.0.0.1", 0.1 if silent else 10, port_of(server)
+                )
             except dns.exception.Timeout:
-                answers.append(None)
-        whole = [one for one in answers if one is not None and not one.flags & dns.flags.TC]
-        cut = [one for one in answers if one is not None and one.flags & dns.flags.TC]
-        assert 5 <= len(whole) <= 9
-        assert cut, "who is honest may come by TCP"
-        assert None in answers
+                assert silent, number
+            else:
+                assert not silent, number
+                assert bool(answer.flags & dns.flags.TC) == (number >= 5)
         assert (await ask(server, ZONE, "SOA", tcp=True)).answer
-        assert server.metrics.dns["udp", "limited"] >= 6
+        assert server.metrics.dns["udp", "limited"] == 10
 
 
 async def test_answers_that_must_be_made_are_limited_for_everybody() -> None:
-    async with serving(made_per_second=3.0) as server:
-        cut = 0
-        for number in range(8):
+    async with serving(made_per_second=0.001) as server:
+        cut = []
+        for number in range(4):
             response = await ask(server, f"n{number}.{ZONE}")
-            cut += bool(response.flags & dns.flags.TC)
-        assert cut >= 3
+            cut.append(bool(response.flags & dns.flags.TC))
+        assert cut == [False, True, True, True]
         assert (await ask(server, f"n9.{ZONE}", tcp=True)).rcode() == dns.rcode.NXDOMAIN
 
 
@@ -531,6 +532,7 @@ async def test_connections_are_bounded() -> None:
             one.close()
 
 
+@pytest.mark.expected_errors("cannot be stored")
 async def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
     async with serving(store=str(tmp_path / "dns.sqlite")) as server:
         message = update(server)

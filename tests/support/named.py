@@ -75,8 +75,16 @@ class Named:
         return f"{self.host}:{self.port}"
 
     def pause(self) -> None:
-        """It is silent from now on."""
+        """It is silent from now on: when this returns, each of its threads has stopped."""
         self.process.send_signal(signal.SIGSTOP)
+        end = time.monotonic() + 20
+        while not self._is_stopped():
+            assert time.monotonic() < end, "it does not stop"
+            time.sleep(0.001)
+
+    def _is_stopped(self) -> bool:
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/stat")
+        return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads)
 
     def resume(self) -> None:
         """It answers again."""

@@ -214,6 +214,7 @@ async def test_a_request_is_answered_once() -> None:
 
 
 @pytest.mark.parametrize("answers", [False, True])
+@pytest.mark.expected_errors("unexpected: news were lost")
 async def test_who_fails_over_a_request_loses_that_one_and_it_is_answered_once(
     answers: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -239,6 +240,7 @@ async def test_who_fails_over_a_request_loses_that_one_and_it_is_answered_once(
     assert not connection.is_closed
 
 
+@pytest.mark.expected_errors("unexpected: news were lost")
 async def test_the_answer_for_who_fails_says_internal() -> None:
     def fails(event: ControlEvent) -> None:
         raise KeyError("nobody thought of it")

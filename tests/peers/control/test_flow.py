@@ -17,7 +17,7 @@ from peers.control.relay_address import RelayAddresses
 from peers.tasks import Tasks
 from protocol.errors import Code, RelayUnavailable, RoamRelayError
 from protocol.messages import Pong, Restarting
-from tests import virtual_time
+from tests.support import virtual_time
 from tests.peers.control.scripted import ACCOUNT, Events, Seven, Wire, connected
 
 LOST = RelayUnavailable("lost")

@@ -147,6 +147,7 @@ async def test_a_primary_flow_that_is_given_up_makes_the_other_one_primary(
         assert told == [PrimaryChanged(standby)]
 
 
+@pytest.mark.expected_errors("registration ended")
 async def test_the_end_is_told_once_and_nothing_comes_back(relay: RelayServer) -> None:
     identity = Identity.generate()
     old, told, records = make(relay.url, identity)
@@ -196,6 +197,7 @@ async def test_what_the_relay_says_to_a_request_is_raised(relay: RelayServer) ->
             await registration.ask(ASK, 5)
 
 
+@pytest.mark.expected_errors("unexpected: news were lost")
 async def test_a_request_reaches_the_other_peer_and_its_owner_s_error_is_an_answer(
     relay: RelayServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -269,6 +271,7 @@ async def test_a_flow_that_is_given_up_under_a_request_is_not_a_peer_that_is_clo
         await registration.connection(5)
 
 
+@pytest.mark.expected_errors("unexpected")
 async def test_a_record_that_fails_costs_one_attempt_of_one_flow(
     relay: RelayServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -410,6 +413,7 @@ async def test_a_refusal_of_the_relay_has_its_code(carrier: CarrierKind) -> None
         assert refused.value.code is Code.LIMIT_EXCEEDED
 
 
+@pytest.mark.expected_errors("registration ended")
 async def test_a_relay_with_another_key_than_pinned_is_refused(relay: RelayServer) -> None:
     config = PeerConfig(relay_guid=Identity.generate().guid)
     with pytest.raises(WrongIdentity):
@@ -419,6 +423,7 @@ async def test_a_relay_with_another_key_than_pinned_is_refused(relay: RelayServe
         pass
 
 
+@pytest.mark.expected_errors("registration ended")
 async def test_a_second_program_with_the_same_key_wins_without_a_fight(relay: RelayServer) -> None:
     identity = Identity.generate()
     async with Peer(identity, relay.url) as old:

@@ -23,7 +23,7 @@ async def test_a_relay_is_found_by_its_domain_and_remembered() -> None:
         ]
 
     async with fake(relays) as (server, protocol):
-        where = RelayAddresses("dns+https:Example.org", nameservers=[server], timeout=0.3)
+        where = RelayAddresses("dns+https:Example.org", nameservers=[server], timeout=2.0)
         found = await where.find()
         assert [str(one) for one in found] == [
             "https://[2001:db8::1]:8441",

@@ -17,7 +17,7 @@ from peers.tasks import Tasks
 from protocol.dns_records import RecordSets, ZoneRecord, read_zone_record
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ConnectionClosed, NameServerUnavailable, RoamRelayError
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 OURS, THEIRS = "aa" * 16, "bb" * 16
 SERVER = HostPort("192.0.2.53")
@@ -146,6 +146,7 @@ def test_a_change_in_any_turn_is_published(turns: int) -> None:
     run(test())
 
 
+@pytest.mark.expected_errors("nobody|again|unexpected")
 def test_what_nobody_expected_is_logged_once_and_the_registration_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -171,6 +172,7 @@ def test_what_nobody_expected_is_logged_once_and_the_registration_goes_on(
         run(test())
 
 
+@pytest.mark.expected_errors("again and again")
 def test_what_goes_wrong_at_every_attempt_is_tried_with_pauses() -> None:
     async def test() -> None:
         kept = Kept()

@@ -8,6 +8,7 @@ import pytest
 from peers.tasks import Tasks
 
 
+@pytest.mark.expected_errors("nobody thought of it")
 async def test_what_a_task_did_not_expect_ends_what_it_was_for_and_nothing_else(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -154,6 +154,7 @@ async def test_a_task_that_is_cancelled_before_it_begins_gives_its_stream_back()
     await tasks.close()
 
 
+@pytest.mark.expected_errors("nobody thought of it")
 async def test_a_serve_that_raises_drops_its_stream(caplog: pytest.LogCaptureFixture) -> None:
     async def fails(stream: Stream) -> None:
         raise KeyError("nobody thought of it")

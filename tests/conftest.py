@@ -1,0 +1,71 @@
+"""What holds for every test: which run beside one another, how much is tried, in which of them
+asyncio looks closer, and that no error is logged that the test does not expect.
+"""
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import scale
+from tests.support.errors import ErrorLog
+
+TESTS = Path(__file__).parent
+UNITS = ("protocol", "relay", "peers", "ddns")
+"""Folders whose tests run in asyncio's debug mode, which doubles their CPU time."""
+GROUPS = ("lab", "chaos")
+"""Folders whose tests never run beside another of the same folder."""
+
+ERRORS = ErrorLog()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    scale.load_profile()
+    ERRORS.install()
+
+
+def folder_of(item: pytest.Item) -> str:
+    """Return the first folder below this one that a test is in."""
+    return item.path.relative_to(TESTS).parts[0]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put tests into their groups, and leave the long ones to the night."""
+    for item in items:
+        if folder_of(item) in GROUPS:
+            item.add_marker(pytest.mark.xdist_group(folder_of(item)))
+        elif item.get_closest_marker("timing"):
+            item.add_marker(pytest.mark.xdist_group("timing"))
+    if not scale.NIGHTLY:
+        long = [item for item in items if item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.config.option.asyncio_debug = folder_of(item) in UNITS
+
+
+@pytest.fixture(autouse=True)
+def no_unexpected_error(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail where `peers`, `relay` or asyncio logged an error, unless the test is marked with
+    `expected_errors` and a regular expression for it."""
+    yield
+    expected = [
+        pattern for mark in request.node.iter_markers("expected_errors") for pattern in mark.args
+    ]
+    if errors := ERRORS.take(expected):
+        pytest.fail("an error was logged:\n" + "\n".join(errors), pytrace=False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_error_in_what_is_left() -> Iterator[None]:
+    """The same for what asyncio says when a task or a future that nobody asked is collected, which
+    may be long after the test that left it."""
+    yield
+    gc.collect()
+    if errors := ERRORS.take():
+        pytest.fail("an error was logged by what a test left:\n" + "\n".join(errors), pytrace=False)
