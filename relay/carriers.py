@@ -7,6 +7,7 @@ does not read is aborted, and nobody else notices.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 import aiohttp
@@ -14,7 +15,7 @@ from aiohttp import web
 
 from protocol.errors import Code
 
-__all__ = ["Carrier", "CarrierUser", "RawCarrier", "WebSocketCarrier", "host_of"]
+__all__ = ["Carrier", "CarrierLimits", "CarrierUser", "RawCarrier", "WebSocketCarrier", "host_of"]
 
 
 class CarrierUser(Protocol):
@@ -40,6 +41,15 @@ class Carrier(Protocol):
         """End now."""
 
 
+@dataclass(frozen=True, slots=True)
+class CarrierLimits:
+    """What one peer may leave unread."""
+
+    write_deadline: float
+    """Seconds."""
+    outbox_bytes: int
+
+
 def host_of(address: object) -> str:
     """Return the host of a socket address, IPv4 addresses mapped into IPv6 as IPv4."""
     host = str(address[0]) if isinstance(address, tuple) else ""
@@ -52,13 +62,14 @@ class RawCarrier(asyncio.Protocol):
     def __init__(
         self,
         make_user: Callable[[Carrier], CarrierUser],
-        *,
-        write_deadline: float,
-        outbox_bytes: int,
+        limits: CarrierLimits,
+        on_lost: Callable[[], None],
     ) -> None:
+        """`make_user` is called when there is a transport, `on_lost` when it is gone."""
         self._loop = asyncio.get_running_loop()
-        self._write_deadline = write_deadline
-        self._outbox_bytes = outbox_bytes
+        self._make_user = make_user
+        self._limits = limits
+        self._on_lost = on_lost
         self._out: list[bytes] = []
         self._out_size = 0
         self._paused = False
@@ -66,18 +77,25 @@ class RawCarrier(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._reason = "peer_closed"
         self._transport: asyncio.Transport | None = None
-        self._user = make_user(self)
+        self._user: CarrierUser | None = None
         self.closed: asyncio.Future[None] = self._loop.create_future()
         """Done when the transport is gone."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a transport, or was one."""
+        return self._transport is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self._transport = transport
         # Anything that the kernel does not take at once starts the write deadline.
         transport.set_write_buffer_limits(high=1)
+        self._user = self._make_user(self)
 
     def data_received(self, data: bytes) -> None:
-        self._user.carrier_data(data)
+        if self._user is not None:
+            self._user.carrier_data(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_deadline()
@@ -85,7 +103,9 @@ class RawCarrier(asyncio.Protocol):
             self._reason = "connection_lost"
         if not self.closed.done():
             self.closed.set_result(None)
-        self._user.carrier_lost(self._reason)
+        self._on_lost()
+        if self._user is not None:
+            self._user.carrier_lost(self._reason)
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -103,7 +123,7 @@ class RawCarrier(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         self._out.append(data)
         self._out_size += len(data)
-        if self._out_size > self._outbox_bytes:
+        if self._out_size > self._limits.outbox_bytes:
             self.abort(Code.SLOW_CONSUMER.value)
 
     def close(self, reason: str) -> None:
@@ -138,7 +158,7 @@ class RawCarrier(asyncio.Protocol):
     def _start_deadline(self) -> None:
         if self._deadline is None:
             self._deadline = self._loop.call_later(
-                self._write_deadline, self.abort, Code.SLOW_CONSUMER.value
+                self._limits.write_deadline, self.abort, Code.SLOW_CONSUMER.value
             )
 
     def _stop_deadline(self) -> None:
@@ -158,14 +178,11 @@ class WebSocketCarrier:
         self,
         request: web.Request,
         websocket: web.WebSocketResponse,
-        *,
-        write_deadline: float,
-        outbox_bytes: int,
+        limits: CarrierLimits,
     ) -> None:
         self._request = request
         self._websocket = websocket
-        self._write_deadline = write_deadline
-        self._outbox_bytes = outbox_bytes
+        self._limits = limits
         self._out: list[bytes] = []
         self._out_size = 0
         self._wake = asyncio.Event()
@@ -177,7 +194,7 @@ class WebSocketCarrier:
         self._out.append(data)
         self._out_size += len(data)
         self._wake.set()
-        if self._out_size > self._outbox_bytes:
+        if self._out_size > self._limits.outbox_bytes:
             self.abort(Code.SLOW_CONSUMER.value)
 
     def close(self, reason: str) -> None:
@@ -222,13 +239,13 @@ class WebSocketCarrier:
                 self._out.clear()
                 self._out_size = 0
                 try:
-                    async with asyncio.timeout(self._write_deadline):
+                    async with asyncio.timeout(self._limits.write_deadline):
                         await self._websocket.send_bytes(data)
                 except TimeoutError:
                     self.abort(Code.SLOW_CONSUMER.value)
                     raise _Stop(Code.SLOW_CONSUMER.value) from None
             if self._closing is not None:
-                async with asyncio.timeout(self._write_deadline):
+                async with asyncio.timeout(self._limits.write_deadline):
                     await self._websocket.close(drain=False)
                 raise _Stop(self._closing)
             self._wake.clear()

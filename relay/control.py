@@ -8,8 +8,6 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
-import structlog
-
 from protocol.codec import MessageDecoder, UnknownType, decode_location, encode
 from protocol.dns_records import peer_name
 from protocol.errors import Code, IdentityError, ProtocolViolation
@@ -44,20 +42,18 @@ from protocol.messages import (
     Watch,
 )
 from protocol.sealing import seal
-from relay.admission import Rates
 from relay.broker import Broker
 from relay.carriers import Carrier
 from relay.config import RelayConfig
 from relay.dns_server import DnsServer
-from relay.log import short
+from relay.log import guarded, log, short
 from relay.metrics import Metrics
 from relay.proofs import Proofs
+from relay.rates import Rates
 from relay.registry import Registry
 from relay.watches import Watches
 
 __all__ = ["ControlConnection", "Node", "State"]
-
-_log = structlog.get_logger("relay")
 
 
 class State(Enum):
@@ -122,7 +118,6 @@ class ControlConnection:
         self.observed_port = port
         self.opened = self.heard = node.clock()
         self.pinged = self.heard
-        self.waiting = 0
         node.connections.add(self)
         node.metrics.connections[kind] += 1
 
@@ -132,9 +127,15 @@ class ControlConnection:
         return self.state is State.CLOSED
 
     def send(self, message: Message) -> None:
-        """Queue a message; never waits."""
+        """Queue a message; never waits, and never raises: whoever sends may be about another
+        peer's business."""
+        try:
+            self._carrier.write(encode(message))
+        except Exception as error:
+            log.error("a message cannot be sent", peer=short(self.guid), exc_info=error)
+            self._carrier.abort(Code.INTERNAL.value)
+            return
         self._node.metrics.messages_out += 1
-        self._carrier.write(encode(message))
 
     def end(self, code: Code, reason: str) -> None:
         """Tell the peer why, and close."""
@@ -190,6 +191,9 @@ class ControlConnection:
                     return
         except ProtocolViolation as violation:
             self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
+        except Exception as error:
+            log.error("a connection failed", peer=short(self.guid), exc_info=error)
+            self.end(Code.INTERNAL, "the relay failed at this message")
 
     def carrier_lost(self, reason: str) -> None:
         self._left_by_peer = reason == "peer_closed"
@@ -238,7 +242,7 @@ class ControlConnection:
                 else "another program with the same key has connected",
             )
         self._confirm(record.seq)
-        _log.info(
+        log.info(
             "registered",
             peer=short(self.guid),
             source=self.observed_host,
@@ -344,11 +348,14 @@ class ControlConnection:
         node.metrics.closes[reason] += 1
         if was_registered:
             now = node.clock()
-            node.registry.remove(self, now, closed=self._left_by_peer)
-            node.broker.connection_lost(self, now)
-            node.watches.connection_lost(self)
-            node.watches.changed(self.guid, now)
-            _log.info("connection ended", peer=short(self.guid), reason=reason)
+            with guarded("leaving the registry"):
+                node.registry.remove(self, now, closed=self._left_by_peer)
+            with guarded("leaving the broker"):
+                node.broker.connection_lost(self, now)
+            with guarded("leaving the watches"):
+                node.watches.connection_lost(self)
+                node.watches.changed(self.guid, now)
+            log.info("connection ended", peer=short(self.guid), reason=reason)
 
 
 def _key_of(guid: str) -> bytes:

@@ -23,22 +23,19 @@ import dns.rdatatype
 import dns.rdtypes.ANY.TSIG
 import dns.rrset
 import dns.tsig
-import structlog
 from dns.update import UpdateMessage
 
-from relay.admission import Rates
 from relay.config import DnsConfig
 from relay.dns_answer import PAYLOAD, answer_query, skeleton
 from relay.dns_keys import DnsKeys
 from relay.dns_store import DnsStore, StoreFailed
 from relay.dns_update import UpdateFailed, updated
 from relay.dns_zone import Zone
-from relay.log import short
+from relay.log import log, short
 from relay.metrics import Metrics
+from relay.rates import Rates
 
 __all__ = ["DnsMessages"]
-
-_log = structlog.get_logger("relay")
 
 _FUDGE = 300
 """Seconds by which a signed message's clock may differ from ours (RFC 8945 §10)."""
@@ -238,11 +235,11 @@ class DnsMessages:
         except UpdateFailed as failed:
             return failed.code
         except StoreFailed as failed:
-            _log.error("a DNS update cannot be stored", peer=short(guid), reason=str(failed))
+            log.error("a DNS update cannot be stored", peer=short(guid), reason=str(failed))
             return dns.rcode.SERVFAIL
         finally:
             self._waiting -= 1
-        _log.info("DNS update", peer=short(guid), names=len(sets))
+        log.info("DNS update", peer=short(guid), names=len(sets))
         return dns.rcode.NOERROR
 
     def _seen_before(self, mac: bytes) -> dns.rcode.Rcode | None:

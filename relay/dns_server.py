@@ -10,22 +10,21 @@ import struct
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
-import structlog
 from dns.update import UpdateMessage
 
 from protocol.identity import Identity
-from relay.admission import Counts, Rates
+from relay.carriers import host_of
 from relay.config import ConfigError, DnsConfig
 from relay.dns_keys import DnsKeys
 from relay.dns_messages import DnsMessages
 from relay.dns_store import DnsStore
 from relay.dns_zone import Zone
+from relay.log import guarded, log
 from relay.metrics import Metrics
+from relay.rates import Counts, Rates
 from relay.registry import Registry
 
 __all__ = ["DnsServer"]
-
-_log = structlog.get_logger("relay")
 
 _IDLE = 10.0
 """Seconds for which a TCP connection may be silent, or leave an answer unread."""
@@ -78,7 +77,7 @@ class DnsServer:
         """
         config = self._config
         if config.store is None:
-            _log.warning("no [dns] store: DNS updates are forgotten at the end")
+            log.warning("no [dns] store: DNS updates are forgotten at the end")
         loop = asyncio.get_running_loop()
         self.zone.show_relay(relay_port)
         self.zone.load(await self._store.open(config.remember))
@@ -92,7 +91,7 @@ class DnsServer:
                         f"dns: cannot listen on {self._host} port {config.port}: {error}"
                     ) from None
         self._spawn(self._keep_house())
-        _log.info("serving DNS", zone=self.zone.name, host=self._host, port=self.port)
+        log.info("serving DNS", zone=self.zone.name, host=self._host, port=self.port)
 
     async def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         """Listen on one port by TCP and UDP; raise OSError where either is taken."""
@@ -104,21 +103,23 @@ class DnsServer:
             udp, _ = await loop.create_datagram_endpoint(
                 lambda: _Datagrams(self), local_addr=(self._host, port)
             )
-        except OSError:
+        except BaseException:
             tcp.close()
             raise
         self._tcp, self._udp, self.port = tcp, cast(Any, udp), port
 
     async def close(self) -> None:
         """Stop serving; what was accepted is stored."""
-        if self._udp is not None:
-            self._udp.close()
-        if self._tcp is not None:
-            self._tcp.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, *self._updates, return_exceptions=True)
-        await self._store.close()
+        try:
+            if self._udp is not None:
+                self._udp.close()
+            if self._tcp is not None:
+                self._tcp.close()
+            for task in self._connections:
+                task.cancel()
+            await asyncio.gather(*self._connections, *self._updates, return_exceptions=True)
+        finally:
+            await self._store.close()
 
     # -- UDP ------------------------------------------------------------------------------------
 
@@ -152,42 +153,48 @@ class DnsServer:
     def _updated(self, task: asyncio.Task[None]) -> None:
         self._updates.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            _log.error("a DNS update failed", exc_info=task.exception())
+            log.error("a DNS update failed", exc_info=task.exception())
 
     # -- TCP ------------------------------------------------------------------------------------
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        host = str(writer.get_extra_info("peername")[0])
-        if not self._counts.add(host):
-            writer.transport.abort()
-            return
         self._connections.add(task)
         try:
-            while True:
-                async with asyncio.timeout(_IDLE):
-                    (length,) = struct.unpack("!H", await reader.readexactly(2))
-                    wire = await reader.readexactly(length)
-                response = self._messages.respond(wire, udp=False)
-                if response is None:
-                    return
-                if not isinstance(response, bytes):
-                    response = await self._messages.update(response, udp=False)
-                writer.write(struct.pack("!H", len(response)) + response)
-                async with asyncio.timeout(_IDLE):
-                    await writer.drain()
+            host = host_of(writer.get_extra_info("peername"))
+            place = self._counts.take(host) if host else None
+            if place is not None:
+                with place:
+                    await self._converse(reader, writer)
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             pass
+        except Exception as error:
+            log.error("a DNS connection failed", exc_info=error)
         finally:
             self._connections.discard(task)
-            self._counts.remove(host)
             writer.transport.abort()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            async with asyncio.timeout(_IDLE):
+                (length,) = struct.unpack("!H", await reader.readexactly(2))
+                wire = await reader.readexactly(length)
+            response = self._messages.respond(wire, udp=False)
+            if response is None:
+                return
+            if not isinstance(response, bytes):
+                response = await self._messages.update(response, udp=False)
+            writer.write(struct.pack("!H", len(response)) + response)
+            async with asyncio.timeout(_IDLE):
+                await writer.drain()
 
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(_HOUSEKEEPING)
-            self.zone.forget()
-            await self._messages.drop_old()
+            with guarded("looking at the zone"):
+                self.zone.forget()
+            with guarded("looking at the store"):
+                await self._messages.drop_old()
 
 
 class _Datagrams(asyncio.DatagramProtocol):
@@ -195,7 +202,8 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._server = server
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        self._server.datagram(data, addr)
+        with guarded("answering a DNS datagram"):
+            self._server.datagram(data, addr)
 
     def error_received(self, exc: Exception) -> None:
         return  # An ICMP error about an answer: whoever asked has gone.

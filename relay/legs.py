@@ -40,12 +40,14 @@ class SocketLeg:
     def __init__(self, taken: socket.socket) -> None:
         self.socket = taken
 
-    def send_first(self, data: bytes) -> bool:
-        """Send a few bytes where nothing was sent before; return whether all of them left."""
-        try:
-            return self.socket.send(data) == len(data)
-        except OSError:
-            return False
+    def send_first(self, data: bytes) -> None:
+        """Send a few bytes where nothing was sent before.
+
+        Raises:
+            OSError: not all of them left.
+        """
+        if self.socket.send(data) != len(data):
+            raise ConnectionAbortedError("the first bytes did not leave at once")
 
     async def read(self) -> bytes:
         return await asyncio.get_running_loop().sock_recv(self.socket, _PIECE)

@@ -1,7 +1,8 @@
-"""User planes: tickets, the legs that present them, and their joining.
+"""User planes: legs that are admitted by a ticket, their joining and their end.
 
 A plane lives from its tickets to the end of its bytes. Bytes that come before the other leg wait in
-TCP, not here. How bytes are moved is `relay.splice`'s (two plain sockets) or `relay.legs`'.
+TCP, not here. Who is admitted, and what ends with what, is decided in relay/tickets.py; how bytes
+are moved is `relay.splice`'s (two plain sockets) or `relay.legs`'.
 """
 
 import asyncio
@@ -9,53 +10,98 @@ import base64
 import binascii
 import os
 import socket
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
-
 from protocol.errors import Code, RoamRelayError
 from protocol.identity import CONTEXT_PLANE, verify
-from protocol.messages import Mode
 from relay.legs import Leg, SocketLeg, copy_between
-from relay.log import short
+from relay.log import guarded, log, short
 from relay.metrics import Metrics
-from relay.resumes import Resume, Resumes
 from relay.splice import SocketPlane
+from relay.tickets import Admission, Plane, PlaneState, Purpose, TicketRefused, Tickets
 
-__all__ = ["Plane", "Planes", "TicketRefused"]
-
-_log = structlog.get_logger("relay")
-
-_MAX_REMEMBERED = 65_536
-"""Tickets that were used or have expired, remembered to say so."""
+__all__ = ["PlaneLimits", "Planes", "Seat"]
 
 
-class TicketRefused(RoamRelayError):
-    """A ticket does not admit its bearer; `code` says why."""
+@dataclass(frozen=True, slots=True)
+class PlaneLimits:
+    """What the operator allows planes; times are seconds."""
+
+    lifetime: float
+    """From the making of a plane to the coming of its second leg."""
+    idle: float
+    """Without any byte."""
+    max_pending: int
 
 
 @dataclass(eq=False, slots=True)
-class Plane:
-    """A plane, and which legs have come."""
+class _Joint:
+    """What a plane joins."""
 
-    session: bytes
-    guids: dict[str, str]
-    """Whose leg each ticket is."""
-    expires: float
-    resumes: dict[str, str]
-    """The ticket of each peer for the session's next plane."""
+    plane: Plane
+    legs: list[Leg] = field(default_factory=list)
     early: list[bytes] = field(default_factory=list)
     """What each leg has brought with its request."""
-    legs: list[Leg] = field(default_factory=list)
-    attached: set[str] = field(default_factory=set)
-    ended: asyncio.Future[str] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-    """Done when the plane is over."""
-    joined: SocketPlane | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    sockets: SocketPlane | None = None
+
+    def abort(self) -> None:
+        for leg in self.legs:
+            with guarded("closing a leg"):
+                leg.abort()
+
+
+class Seat:
+    """An admitted leg that has still to come. Where it has not come when the block ends, it will
+    not, and its plane ends: the other leg does not wait for nothing."""
+
+    def __init__(self, planes: "Planes", admission: Admission) -> None:
+        self._planes = planes
+        self._admission = admission
+
+    def __enter__(self) -> "Seat":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.give_up("reset")
+
+    @property
+    def resume(self) -> str:
+        """The ticket for the session's next plane, for whoever takes the seat."""
+        return self._admission.resume
+
+    @property
+    def asks_other(self) -> bool:
+        """Whether the other peer has to be asked for its leg: it knows nothing of this plane."""
+        return self._admission.asks_other
+
+    @property
+    def purpose(self) -> Purpose:
+        """What the plane is for."""
+        return self._admission.plane.purpose
+
+    @property
+    def tickets(self) -> tuple[str, str]:
+        """The caller's, and the callee's."""
+        return self._admission.plane.tickets
+
+    def give_up(self, reason: str) -> None:
+        """The leg will not come; nothing happens where it has."""
+        self._planes._give_up(self._admission, reason)
+
+    def attach(self, leg: Leg, early: bytes = b"") -> None:
+        """The leg is here; the second one joins its plane. `early` goes to the other leg before
+        anything else."""
+        self._planes._attach(self._admission, leg, early)
+
+    async def stay(self, leg: Leg) -> None:
+        """Wait until the plane is over. No timeout: a plane that moves nothing ends by itself."""
+        try:
+            await self._planes._ended(self._admission.plane)
+        finally:
+            leg.abort()
 
 
 class Planes:
@@ -64,106 +110,107 @@ class Planes:
     def __init__(
         self,
         relay_key: bytes,
+        limits: PlaneLimits,
         metrics: Metrics,
-        *,
         clock: Callable[[], float],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
-        lifetime: float,
-        idle: float,
-        max_pending: int,
     ) -> None:
         self._relay_key = relay_key
+        self._limits = limits
         self._metrics = metrics
         self._clock = clock
         self._spawn = spawn
-        self._lifetime = lifetime
-        self._idle = idle
-        self._max_pending = max_pending
-        self._tickets: dict[str, Plane] = {}
-        self._pending: OrderedDict[int, Plane] = OrderedDict()
-        self._spent: OrderedDict[str, Code] = OrderedDict()
-        self._resumes = Resumes()
-        self.ask_other: Callable[[Resume, str, str], bool] = lambda resume, own, other: False
-        """Asks the other peer of a session for its leg, given both tickets; False where it is not
-        here."""
-        self.live: set[Plane] = set()
-        """Planes whose legs are joined."""
+        self._tickets = Tickets(
+            lifetime=limits.lifetime,
+            max_waiting=limits.max_pending,
+            new_ticket=lambda: os.urandom(16).hex(),
+        )
+        self._joints: dict[Plane, _Joint] = {}
+        """Of planes that are not over, and have or had a leg."""
+        self._live: set[_Joint] = set()
 
     @property
     def pending(self) -> int:
         """Planes that wait for a leg."""
-        return len(self._pending)
+        return self._tickets.waiting
 
-    def create(
-        self, session: bytes, caller: str, callee: str, service: str, mode: Mode
-    ) -> tuple[str, str] | None:
+    @property
+    def live(self) -> int:
+        """Planes whose legs are joined."""
+        return len(self._live)
+
+    def create(self, purpose: Purpose) -> tuple[str, str] | None:
         """Return the tickets of the caller and the callee; None where there are too many."""
-        if len(self._pending) >= self._max_pending:
-            return None
-        tickets = os.urandom(16).hex(), os.urandom(16).hex()
-        resumes = {
-            guid: self._resumes.issue(Resume(guid, other, session, service, mode))
-            for guid, other in ((caller, callee), (callee, caller))
-        }
-        plane = Plane(
-            session,
-            dict(zip(tickets, (caller, callee), strict=True)),
-            self._clock() + self._lifetime,
-            resumes,
-        )
-        for ticket in tickets:
-            self._tickets[ticket] = plane
-        self._pending[id(plane)] = plane
-        return tickets
+        plane = self._tickets.create(purpose, self._clock())
+        return None if plane is None else plane.tickets
 
     def discard(self, ticket: str) -> None:
         """Take a plane back that nobody will join."""
-        plane = self._tickets.get(ticket)
+        plane = self._tickets.discard(ticket, self._clock())
         if plane is not None:
-            self._end(plane, "discarded", Code.TICKET_EXPIRED)
+            self._close(plane, "discarded")
 
-    def admit(self, ticket: str, guid: str, signature: str) -> Plane:
+    def admit(self, ticket: str, guid: str, signature: str) -> Seat:
         """Let the bearer of a ticket take its leg: the ticket is used up by this.
 
         `signature` is base64url without padding, over the plane context, the relay's key and the
-        ticket.
+        ticket. Where the seat `asks_other`, that is the caller's work.
 
         Raises:
             TicketRefused: unknown, used, expired, somebody else's (that one stays good), or
                 malformed.
         """
-        resume = self._resumes.find(ticket)
-        if resume is not None:
-            self._check_bearer(ticket, resume.guid, guid, signature)
-            return self._resume(ticket, resume)
-        plane = self._tickets.get(ticket)
-        if plane is None or ticket in plane.attached:
-            code = self._spent.get(ticket, Code.TICKET_UNKNOWN)
-            if plane is not None:
-                code = Code.TICKET_USED
-            raise TicketRefused(code.value.replace("_", " "), code=code)
-        self._check_bearer(ticket, plane.guids[ticket], guid, signature)
-        plane.attached.add(ticket)
-        return plane
+        self._check_bearer(ticket, self._tickets.owner(ticket), guid, signature)
+        return Seat(self, self._tickets.admit(ticket, self._clock()))
 
-    def is_resume(self, ticket: str) -> bool:
-        """Whether a ticket asks for a session's next plane."""
-        return self._resumes.find(ticket) is not None
+    def sweep(self, now: float) -> None:
+        """End planes whose second leg did not come, or that are idle: call it every second."""
+        for plane in self._tickets.sweep(now):
+            self._close(plane, "expired")
+        for joint in list(self._live):
+            if joint.sockets is not None and now - joint.sockets.idle_since > self._limits.idle:
+                with guarded("closing an idle plane"):
+                    joint.sockets.close("idle")
 
-    def _resume(self, ticket: str, resume: Resume) -> Plane:
-        """Make the next plane of a session, whose other peer is asked for its leg."""
-        made = self.create(resume.session, resume.guid, resume.other, resume.service, resume.mode)
-        if made is None:
-            raise TicketRefused("too many planes are being joined", code=Code.LIMIT_EXCEEDED)
-        own, other = made
-        plane = self._tickets[own]
-        if not self.ask_other(resume, own, other):
-            self._end(plane, "discarded", Code.TICKET_EXPIRED)
-            # The ticket stays good: the other one may come back.
-            raise TicketRefused("the other peer is not here now", code=Code.PEER_OFFLINE)
-        self._resumes.spend(ticket)
-        plane.attached.add(own)
-        return plane
+    def close(self, reason: str) -> None:
+        """End all planes now."""
+        for plane in self._tickets.end_all(self._clock()):
+            self._close(plane, reason)
+        for joint in list(self._live):
+            with guarded("closing a plane"):
+                if joint.sockets is not None:
+                    joint.sockets.close(reason)
+                else:
+                    joint.abort()
+
+    async def finished(self) -> None:
+        """Wait until all planes that are joined now are over."""
+        for joint in list(self._live):
+            await joint.ended.wait()
+
+    # -- a seat's side --------------------------------------------------------------------------
+
+    def _give_up(self, admission: Admission, reason: str) -> None:
+        if self._tickets.failed(admission, self._clock()):
+            self._close(admission.plane, reason)
+
+    def _attach(self, admission: Admission, leg: Leg, early: bytes) -> None:
+        state = self._tickets.came(admission)
+        if state is PlaneState.ENDED:
+            leg.abort()
+            return
+        joint = self._joints.setdefault(admission.plane, _Joint(admission.plane))
+        joint.legs.append(leg)
+        joint.early.append(early)
+        if state is PlaneState.JOINED:
+            self._join(joint)
+
+    async def _ended(self, plane: Plane) -> None:
+        joint = self._joints.get(plane)
+        if joint is not None:
+            await joint.ended.wait()
+
+    # -- inside ---------------------------------------------------------------------------------
 
     def _check_bearer(self, ticket: str, owner: str, guid: str, signature: str) -> None:
         try:
@@ -177,111 +224,77 @@ class Planes:
         except RoamRelayError as error:
             raise TicketRefused(error.reason, code=Code.TICKET_FOREIGN) from None
 
-    def attach(self, plane: Plane, leg: Leg, early: bytes = b"") -> None:
-        """Give an admitted leg to its plane; the second one joins them. `early` goes to the other
-        leg before anything else."""
-        if plane.ended.done():
-            leg.abort()
-            return
-        plane.legs.append(leg)
-        plane.early.append(early)
-        if len(plane.legs) < 2:
-            return
-        self._spend(plane, Code.TICKET_USED)
-        self.live.add(plane)
+    def _join(self, joint: _Joint) -> None:
+        self._live.add(joint)
         self._metrics.planes_opened += 1
-        caller, callee = plane.guids.values()
-        _log.info("plane joined", caller=short(caller), callee=short(callee))
-        first, second = plane.legs
-        if isinstance(first, SocketLeg) and isinstance(second, SocketLeg):
-            for target, data in ((second, plane.early[0]), (first, plane.early[1])):
-                if not data:
-                    continue
-                if not target.send_first(data):
-                    first.abort()
-                    second.abort()
-                    self._ended(plane, "reset")
-                    return
-                self._count("copy", len(data))
-            plane.joined = SocketPlane(
+        purpose = joint.plane.purpose
+        log.info("plane joined", caller=short(purpose.caller), callee=short(purpose.callee))
+        first, second = joint.legs
+        if not (isinstance(first, SocketLeg) and isinstance(second, SocketLeg)):
+            self._spawn(self._copy(joint, first, second))
+            return
+        try:
+            for target, data in ((second, joint.early[0]), (first, joint.early[1])):
+                if data:
+                    target.send_first(data)
+                    self._count("copy", len(data))
+            joint.sockets = SocketPlane(
                 _tuned(first.socket),
                 _tuned(second.socket),
                 count=self._count,
-                on_end=lambda _, reason: self._ended(plane, reason),
+                on_end=lambda _, reason: self._finish(joint, reason),
             )
-            plane.joined.start()
-        else:
-            self._spawn(self._copy(plane, first, second))
+            joint.sockets.start()
+        except OSError:  # One of them is gone already.
+            joint.abort()
+            self._finish(joint, "reset")
+        except BaseException:
+            joint.abort()
+            self._finish(joint, "failed")
+            raise
 
-    def sweep(self, now: float) -> None:
-        """End planes whose second leg did not come, or that are idle: call it every second."""
-        self._resumes.sweep(now)
-        while self._pending:
-            plane = next(iter(self._pending.values()))
-            if plane.expires > now:
-                break
-            self._end(plane, "expired", Code.TICKET_EXPIRED)
-        for plane in list(self.live):
-            if plane.joined is not None and now - plane.joined.idle_since > self._idle:
-                plane.joined.close("idle")
-
-    def close(self, reason: str) -> None:
-        """End all planes now."""
-        for plane in list(self._pending.values()):
-            self._end(plane, reason, Code.TICKET_EXPIRED)
-        for plane in list(self.live):
-            if plane.joined is not None:
-                plane.joined.close(reason)
-            else:
-                for leg in plane.legs:
-                    leg.abort()
-
-    async def _copy(self, plane: Plane, first: Leg, second: Leg) -> None:
+    async def _copy(self, joint: _Joint, first: Leg, second: Leg) -> None:
         reason = "aborted"
         try:
-            for target, data in ((second, plane.early[0]), (first, plane.early[1])):
+            for target, data in ((second, joint.early[0]), (first, joint.early[1])):
                 if data:
                     await target.write(data)
                     self._count("copy", len(data))
             reason = await copy_between(
-                first, second, lambda size: self._count("copy", size), self._idle
+                first, second, lambda size: self._count("copy", size), self._limits.idle
             )
         finally:
-            self._ended(plane, reason)
+            joint.abort()
+            self._finish(joint, reason)
 
     def _count(self, way: str, size: int) -> None:
         self._metrics.plane_bytes_by_way[way] += size
 
-    def _end(self, plane: Plane, reason: str, code: Code) -> None:
-        """End a plane that was not joined."""
-        self._spend(plane, code)
-        self._release(plane)
-        for leg in plane.legs:
-            leg.abort()
+    def _finish(self, joint: _Joint, reason: str) -> None:
+        """A joined plane is over."""
+        self._live.discard(joint)
+        self._tickets.end(joint.plane, self._clock())
+        purpose = joint.plane.purpose
+        log.info(
+            "plane ended",
+            caller=short(purpose.caller),
+            callee=short(purpose.callee),
+            reason=reason,
+        )
+        self._over(joint.plane, reason)
+
+    def _close(self, plane: Plane, reason: str) -> None:
+        """A plane has ended that was not joined."""
+        joint = self._joints.get(plane)
+        if joint is not None:
+            joint.abort()
+        self._over(plane, reason)
+
+    def _over(self, plane: Plane, reason: str) -> None:
         self._metrics.planes_closed[reason] += 1
-        if not plane.ended.done():
-            plane.ended.set_result(reason)
-
-    def _ended(self, plane: Plane, reason: str) -> None:
-        self.live.discard(plane)
-        self._release(plane)
-        self._metrics.planes_closed[reason] += 1
-        caller, callee = plane.guids.values()
-        _log.info("plane ended", caller=short(caller), callee=short(callee), reason=reason)
-        if not plane.ended.done():
-            plane.ended.set_result(reason)
-
-    def _release(self, plane: Plane) -> None:
-        for ticket in plane.resumes.values():
-            self._resumes.release(ticket, self._clock())
-
-    def _spend(self, plane: Plane, code: Code) -> None:
-        self._pending.pop(id(plane), None)
-        for ticket in plane.guids:
-            self._tickets.pop(ticket, None)
-            self._spent[ticket] = Code.TICKET_USED if ticket in plane.attached else code
-        while len(self._spent) > _MAX_REMEMBERED:
-            self._spent.popitem(last=False)
+        joint = self._joints.pop(plane, None)
+        if joint is not None:
+            joint.ended.set()
 
 
 def _tuned(leg: socket.socket) -> socket.socket:

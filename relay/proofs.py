@@ -13,21 +13,18 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from protocol.endpoint import Endpoint
 from protocol.identity import guid_of
-from relay.admission import Rates
-from relay.log import short
+from relay.log import log, short
 from relay.metrics import Metrics
+from relay.rates import Rates
 from relay.registry import Registration, Registry
 
 __all__ = ["Proofs", "may_probe"]
-
-_log = structlog.get_logger("relay")
 
 _AT_ONCE = 16
 """Probes under way in all."""
@@ -162,7 +159,7 @@ class Proofs:
         self._metrics.proofs["proven" if proven else "failed"] += 1
         if proven:
             if endpoint not in registration.proofs:
-                _log.debug("endpoint proven", peer=short(registration.guid), at=str(endpoint))
+                log.debug("endpoint proven", peer=short(registration.guid), at=str(endpoint))
             registration.proofs[endpoint] = None
             return self._lifetime
         registration.proofs.pop(endpoint, None)

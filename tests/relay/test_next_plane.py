@@ -1,57 +1,16 @@
 """The next plane of a session: tickets in the 101, and early bytes."""
 
 import asyncio
-import base64
-import contextlib
 import json
-import re
 
 import pytest
 
 from protocol.errors import Code
 from protocol.messages import MAX_EARLY, Mode, ServiceAnswer, ServiceRequestFrom, Verdict
 from relay.config import RelayConfig
-from relay.resumes import Resume, Resumes
 from relay.server import RelayServer
-from tests.relay.client import Client, registered, upgrade_with
-from tests.relay.test_plane import SESSION, tickets
-
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-def resume_ticket(head: bytes) -> str:
-    found = re.search(rb"roam-relay-resume: ([0-9a-f]{32})\r\n", head, re.IGNORECASE)
-    assert found is not None, head
-    return found[1].decode()
-
-
-def early(data: bytes) -> str:
-    return f"Roam-Relay-Early: {base64.b64encode(data).decode()}\r\n"
-
-
-async def leg(
-    relay: RelayServer, client: Client, ticket: str, headers: str = ""
-) -> tuple[Streams, str]:
-    reader, writer, head, body = await upgrade_with(
-        relay.url, client.plane_target(ticket, relay.guid), headers
-    )
-    assert head.split()[1] == b"101", (head, body)
-    return (reader, writer), resume_ticket(head)
-
-
-async def refused(relay: RelayServer, client: Client, ticket: str, headers: str = "") -> str:
-    _, writer, _, body = await upgrade_with(
-        relay.url, client.plane_target(ticket, relay.guid), headers
-    )
-    writer.close()
-    return str(json.loads(body)["code"])
-
-
-async def close(*streams: Streams) -> None:
-    for _, writer in streams:
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
+from tests.relay.client import registered, upgrade_with
+from tests.relay.planes import SESSION, close, early, leg, refused, tickets
 
 
 async def test_who_has_lost_everything_comes_back_with_the_ticket(relay: RelayServer) -> None:
@@ -139,20 +98,3 @@ async def test_coming_back_is_limited_like_requests() -> None:
         a2, ticket = await leg(relay, alice, ticket)
         assert await refused(relay, alice, ticket) == Code.LIMIT_EXCEEDED
         await close(a, b, a2)
-
-
-def test_tickets_age_when_their_plane_has_ended() -> None:
-    resumes = Resumes()
-    resume = Resume("a", "b", b"s", "chat", Mode.CENTRAL)
-    ticket, other = resumes.issue(resume), resumes.issue(resume)
-    resumes.sweep(1e9)
-    assert resumes.find(ticket) == resume
-    resumes.release(ticket, 10.0)
-    resumes.sweep(609.0)
-    assert resumes.find(ticket) == resume
-    resumes.sweep(611.0)
-    assert resumes.find(ticket) is None
-    resumes.release(ticket, 700.0)
-    assert resumes.find(other) == resume
-    resumes.spend(other)
-    assert resumes.find(other) is None

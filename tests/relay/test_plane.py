@@ -17,21 +17,8 @@ from protocol.messages import (
     Verdict,
 )
 from relay.server import RelayServer
-from tests.relay.client import Client, registered, upgrade
-
-SESSION = b"p" * 16
-
-
-async def tickets(alice: Client, bob: Client) -> tuple[str, str]:
-    alice.send(ServiceRequestTo(1, bob.identity.guid, "chat", Mode.CENTRAL, SESSION))
-    asked = await bob.expect(ServiceRequestFrom)
-    bob.send(ServiceAnswer(asked.request, Verdict.ACCEPTED))
-    answer = await alice.expect(ServiceResponse)
-    assert answer.ticket is not None
-    assert asked.ticket is not None
-    assert answer.ticket != asked.ticket
-    assert answer.entries == asked.entries == ()
-    return answer.ticket, asked.ticket
+from tests.relay.client import registered, upgrade
+from tests.relay.planes import SESSION, tickets
 
 
 async def code_of(url: str, target: str) -> tuple[int, str]:

@@ -5,7 +5,7 @@ No I/O and no clock: `now` is passed in. What is remembered has a bound.
 
 from collections import OrderedDict
 
-__all__ = ["Counts", "Rates"]
+__all__ = ["Counts", "Place", "Rates"]
 
 
 class Rates:
@@ -34,6 +34,35 @@ class Rates:
         return wait
 
 
+class Place:
+    """One of a bounded number. It is held until it is released, which `with` does on every way out
+    unless the place was handed over."""
+
+    __slots__ = ("_counts", "_handed_over", "_key")
+
+    def __init__(self, counts: "Counts", key: str) -> None:
+        self._counts: Counts | None = counts
+        self._key = key
+        self._handed_over = False
+
+    def __enter__(self) -> "Place":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._handed_over:
+            self.release()
+
+    def hand_over(self) -> None:
+        """Somebody else releases the place from now on."""
+        self._handed_over = True
+
+    def release(self) -> None:
+        """Give the place back; only the first time counts."""
+        counts, self._counts = self._counts, None
+        if counts is not None:
+            counts._remove(self._key)
+
+
 class Counts:
     """How many of something each key has, with a bound on each and on all."""
 
@@ -43,16 +72,15 @@ class Counts:
         self._counts: dict[str, int] = {}
         self.total = 0
 
-    def add(self, key: str) -> bool:
-        """Count one more, or return False where a bound is reached."""
+    def take(self, key: str) -> Place | None:
+        """Count one more until its place is released; None where a bound is reached."""
         if self.total >= self._in_all or self._counts.get(key, 0) >= self._per_key:
-            return False
+            return None
         self._counts[key] = self._counts.get(key, 0) + 1
         self.total += 1
-        return True
+        return Place(self, key)
 
-    def remove(self, key: str) -> None:
-        """Count one less."""
+    def _remove(self, key: str) -> None:
         self.total -= 1
         self._counts[key] -= 1
         if not self._counts[key]:

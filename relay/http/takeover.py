@@ -13,9 +13,17 @@ from typing import cast
 
 from aiohttp import web
 
-from protocol.messages import UPGRADE_TOKEN
+from protocol.messages import UPGRADE_TOKEN, WEBSOCKET_PROTOCOL
+from relay.log import log
 
-__all__ = ["accept_upgrade", "is_raw_upgrade", "is_tls", "take_socket", "take_transport"]
+__all__ = [
+    "accept_upgrade",
+    "is_foreign_websocket",
+    "is_raw_upgrade",
+    "is_tls",
+    "take_socket",
+    "take_transport",
+]
 
 
 def is_raw_upgrade(request: web.Request) -> bool:
@@ -24,6 +32,13 @@ def is_raw_upgrade(request: web.Request) -> bool:
     return (
         "upgrade" in tokens and request.headers.get("Upgrade", "").strip().lower() == UPGRADE_TOKEN
     )
+
+
+def is_foreign_websocket(request: web.Request) -> bool:
+    """Whether a WebSocket's client names protocols, and none of them is ours."""
+    offered = request.headers.getall("Sec-WebSocket-Protocol", [])
+    names = [name.strip() for line in offered for name in line.split(",")]
+    return bool(names) and WEBSOCKET_PROTOCOL not in names
 
 
 def is_tls(request: web.Request) -> bool:
@@ -56,9 +71,14 @@ def take_socket(request: web.Request) -> socket.socket | None:
     transport = request.transport
     if transport is None or transport.is_closing():
         return None
-    taken = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+    try:
+        taken = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+    except OSError as error:
+        log.warning("a connection cannot be taken over", reason=error.strerror)
+        return None
+    finally:
+        transport.abort()
     taken.setblocking(False)
-    transport.abort()
     return taken
 
 
@@ -72,8 +92,12 @@ def take_transport(
     transport = request.transport
     if transport is None or transport.is_closing():
         return False
-    protocol = make(transport)
-    transport.set_protocol(protocol)
-    protocol.connection_made(transport)
-    transport.resume_reading()
+    try:
+        protocol = make(transport)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        transport.resume_reading()
+    except BaseException:
+        transport.abort()
+        raise
     return True

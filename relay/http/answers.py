@@ -6,11 +6,11 @@ import binascii
 import msgspec
 from aiohttp import web
 
-from protocol.errors import Code
+from protocol.errors import Code, RoamRelayError
 from protocol.messages import CODE_HEADER, EARLY_HEADER, MAX_EARLY, UPGRADE_TOKEN
 from relay.carriers import host_of
 
-__all__ = ["early_bytes", "json", "not_an_upgrade", "refusal", "source"]
+__all__ = ["early_bytes", "json", "nobody", "not_an_upgrade", "refusal", "refused", "source"]
 
 _STATUS = {
     Code.TICKET_UNKNOWN: 404,
@@ -26,9 +26,10 @@ _STATUS = {
 }
 
 
-def source(request: web.Request) -> tuple[str, int]:
+def source(request: web.Request) -> tuple[str, int] | None:
+    """Return the address that a request comes from; None where its sender has gone already."""
     peername = request.transport.get_extra_info("peername") if request.transport else None
-    return host_of(peername), peername[1] if isinstance(peername, tuple) else 0
+    return (host_of(peername), peername[1]) if isinstance(peername, tuple) else None
 
 
 def json(body: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -46,6 +47,16 @@ def refusal(code: Code, reason: str, retry_after: float | None = None) -> web.Re
         headers["Retry-After"] = str(int(retry_after + 1))
     body = {"code": code, "reason": reason}
     return json(body, _STATUS.get(code, 500), headers)
+
+
+def refused(error: RoamRelayError, retry_after: float | None = None) -> web.Response:
+    """Return what an error of ours is on HTTP."""
+    return refusal(error.code or Code.INTERNAL, error.reason, retry_after)
+
+
+def nobody() -> web.Response:
+    """Return what is left to say where the sender has gone: nobody reads it."""
+    return web.Response(status=400)
 
 
 def not_an_upgrade() -> web.Response:
