@@ -155,15 +155,17 @@ class RelayServer:
     # -- inside ---------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        """Start one thing after the other; each is closed by the stack from before it starts."""
-        await self._stack.enter_async_context(_closing("the HTTP server", self._runner.cleanup))
+        """Start everything. What closes it is on the stack from before the first of it starts."""
+        closing = self._stack.enter_async_context
+        await closing(_closing("the HTTP server", self._runner.cleanup))
+        if self.dns is not None:
+            await closing(_closing("the DNS server", self.dns.close))
+        await closing(_closing("the tasks", self._tasks.close))
+        await closing(_closing("the connections", self._send_away))
         await self._runner.setup()
         port = await self._listen()
         if self.dns is not None:
-            await self._stack.enter_async_context(_closing("the DNS server", self.dns.close))
             await self.dns.start(port)
-        await self._stack.enter_async_context(_closing("the tasks", self._tasks.close))
-        await self._stack.enter_async_context(_closing("the connections", self._send_away))
         self._tasks.spawn(self._keep_time())
 
     async def _listen(self) -> int:

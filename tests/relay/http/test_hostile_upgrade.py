@@ -71,7 +71,6 @@ async def gone(relay: RelayServer, data: bytes, turns: int, *, read: bool = Fals
 
 
 def standing(relay: RelayServer) -> tuple[int, ...]:
-    gc.collect()
     return (
         relay.doorkeeper.inside,
         len(relay.node.connections),
@@ -85,6 +84,7 @@ async def stands_as(relay: RelayServer, before: tuple[int, ...]) -> None:
     async with asyncio.timeout(5):
         while standing(relay) != before:
             await asyncio.sleep(0.01)
+            gc.collect()
 
 
 @LOOPS
@@ -125,7 +125,9 @@ def test_a_reset_at_every_stage_is_counted_no_longer(
                 assert one.identity.guid, "an address is not locked out"
 
     run(loop, work)
-    assert not caplog.records, "whoever goes away writes nothing into the log"
+    # asyncio itself says where a busy machine was slow.
+    said = [record for record in caplog.records if record.name != "asyncio" or record.exc_info]
+    assert not said, "whoever goes away writes nothing into the log"
 
 
 @LOOPS
