@@ -14,7 +14,7 @@ from protocol.errors import IdentityError, RoamRelayError
 from protocol.identity import Identity
 from relay import config as configuration
 from relay.config import ConfigError, RelayConfig
-from relay.dns_keys import DnsKeys
+from relay.dns import DnsKeys
 from relay.log import configure, log
 from relay.server import RelayServer
 
@@ -142,7 +142,7 @@ async def _serve(config: RelayConfig, identity: Identity, ready_file: str | None
             _write_ready(ready_file, server.url)
         # No timeout: a relay serves until it is told to stop.
         await stop.wait()
-        log.info("draining", connections=len(server.node.connections))
+        log.info("draining", connections=len(server.connections))
         await server.drain()
     log.info("stopped")
 

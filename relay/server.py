@@ -4,26 +4,24 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
+from msgspec import structs
 
 from protocol.identity import Identity
 from relay.broker import Broker
-from relay.carriers import Carrier, CarrierLimits
 from relay.config import ConfigError, RelayConfig
-from relay.control import ControlConnection, Node
-from relay.dns_server import DnsServer
+from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Source
+from relay.dns import DnsServer
 from relay.http import ControlRoute, Doorkeeper, PlaneRoute, PublicRoutes, application
 from relay.log import NAME, guarded
 from relay.metrics import Metrics
 from relay.plane import PlaneLimits, Planes
-from relay.proofs import Proofs, may_probe
-from relay.registry import Registry
+from relay.presence import Presence, ProofRules, Proofs, Registry, Watches, may_probe
 from relay.tasks import Tasks, uninterrupted
-from relay.watches import Watches
 
 __all__ = ["RelayServer"]
 
@@ -61,41 +59,25 @@ class RelayServer:
         self.proofs = Proofs(
             self.registry,
             self.metrics,
-            allowed=lambda host: may_probe(host, config.host, config.networks),
-            clock=_now,
-            spawn=self._tasks.spawn,
-            timeout=config.proof_timeout,
-            lifetime=config.proof_lifetime,
+            ProofRules(
+                lambda host: may_probe(host, config.host, config.networks),
+                config.proof_timeout,
+                config.proof_lifetime,
+            ),
+            _now,
+            self._tasks.spawn,
         )
-        self.dns = (
-            DnsServer(
-                config.dns,
-                config.host,
-                self.identity,
-                self.registry,
-                self.metrics,
-                clock=_now,
-                spawn=self._tasks.spawn,
-            )
-            if config.dns is not None
-            else None
-        )
-        self.node = Node(
-            config=config,
-            identity=self.identity,
-            registry=self.registry,
-            broker=self.broker,
-            watches=self.watches,
-            proofs=self.proofs,
-            dns=self.dns,
-            metrics=self.metrics,
-            clock=_now,
-        )
+        self.dns: DnsServer | None = None
+        if config.dns is not None:
+            dns = structs.replace(config.dns, host=config.dns.host or config.host)
+            self.dns = DnsServer(dns, self.identity, self.registry, self.metrics, _now)
+        self._presence = Presence(self.registry, self.watches, self.proofs)
+        self._reception = Reception(config, self.identity, self.dns, self.metrics, _now)
         self.doorkeeper = Doorkeeper(config)
         self.metrics.gauges = {
             "peers": lambda: self.registry.counts(_now()),
             "watches": lambda: {"all": len(self.watches)},
-            "connections_open": lambda: {"all": len(self.node.connections)},
+            "connections_open": lambda: {"all": len(self.connections)},
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
         self._runner = web.AppRunner(
@@ -105,7 +87,7 @@ class RelayServer:
                     CarrierLimits(config.write_deadline, config.outbox_bytes),
                     self._connect,
                 ),
-                PlaneRoute(self.planes, self.broker, self.node.requests, _now),
+                PlaneRoute(self.planes, self.broker, self._reception.requests, _now),
                 PublicRoutes(self.registry, self.doorkeeper, self.metrics, _now),
             ),
             access_log=None,
@@ -131,6 +113,11 @@ class RelayServer:
         await uninterrupted(self._stack.aclose())
 
     @property
+    def connections(self) -> Set[ControlConnection]:
+        """The control connections that are not over."""
+        return self._reception.connections
+
+    @property
     def draining(self) -> bool:
         """Whether the relay accepts nobody any more."""
         return self.doorkeeper.draining
@@ -144,7 +131,7 @@ class RelayServer:
         for site in list(self._runner.sites):
             with guarded("closing the listener"):
                 await site.stop()
-        connections = list(self.node.connections)
+        connections = list(self.connections)
         for connection in connections:
             with guarded("sending a peer away"):
                 connection.restart(delay=0.5, spread=min(60.0, len(connections) / 500))
@@ -189,11 +176,11 @@ class RelayServer:
         self.url = f"{scheme}://{host}:{port}"
         return port
 
-    def _connect(self, carrier: Carrier, kind: str, host: str, port: int) -> ControlConnection:
-        return ControlConnection(self.node, carrier, kind, host, port)
+    def _connect(self, carrier: Carrier, source: Source) -> ControlConnection:
+        return ControlConnection(carrier, source, self._presence, self.broker, self._reception)
 
     async def _send_away(self) -> None:
-        for connection in list(self.node.connections):
+        for connection in list(self.connections):
             with guarded("closing a connection"):
                 connection.abort("shutdown")
         with guarded("closing the planes"):
@@ -212,7 +199,7 @@ class RelayServer:
                 self.watches.tell(now)
             beat += 1
             if beat % 10 == 0:
-                for connection in list(self.node.connections):
+                for connection in list(self.connections):
                     with guarded("looking at a connection"):
                         connection.watch_time(now)
                 with guarded("looking at planes"):

@@ -23,6 +23,13 @@ class Tasks:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def wait(self) -> None:
+        """Wait until all work has ended by itself."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def close(self) -> None:
         """Cancel all work and wait until it has ended."""
         tasks = list(self._tasks)

@@ -8,7 +8,14 @@ from typing import Any
 from aiohttp import web
 
 from protocol.messages import MAX_MESSAGE_BYTES, WEBSOCKET_PROTOCOL
-from relay.carriers import Carrier, CarrierLimits, CarrierUser, RawCarrier, WebSocketCarrier
+from relay.control import (
+    Carrier,
+    CarrierLimits,
+    CarrierUser,
+    RawCarrier,
+    Source,
+    WebSocketCarrier,
+)
 from relay.http import answers
 from relay.http.door import Doorkeeper, TurnedAway
 from relay.http.takeover import (
@@ -23,8 +30,8 @@ from relay.rates import Place
 
 __all__ = ["ControlRoute"]
 
-Connect = Callable[[Carrier, str, str, int], CarrierUser]
-"""Makes a control connection of a carrier, its kind, and where it comes from."""
+Connect = Callable[[Carrier, Source], CarrierUser]
+"""Makes a control connection."""
 
 
 class ControlRoute:
@@ -62,14 +69,14 @@ class ControlRoute:
             except ConnectionError:
                 return answers.nobody()
             carrier = WebSocketCarrier(request, websocket, self._limits)
-            await carrier.run(self._connect(carrier, "websocket", *source))
+            await carrier.run(self._connect(carrier, Source("websocket", *source)))
         return websocket
 
     async def _raw(
         self, request: web.Request, source: tuple[str, int], place: Place
     ) -> web.StreamResponse:
         carrier = RawCarrier(
-            lambda carrier: self._connect(carrier, "raw", *source),
+            lambda carrier: self._connect(carrier, Source("raw", *source)),
             self._limits,
             on_lost=place.release,
         )

@@ -17,10 +17,8 @@ from relay.http.takeover import (
     take_socket,
     take_transport,
 )
-from relay.legs import SocketLeg, TlsLeg, WebSocketLeg
-from relay.plane import Planes, Seat
+from relay.plane import Planes, Seat, SocketLeg, TicketRefused, TlsLeg, WebSocketLeg
 from relay.rates import Rates
-from relay.tickets import TicketRefused
 
 __all__ = ["PlaneRoute"]
 

@@ -10,7 +10,7 @@ from protocol.messages import PeerState
 from relay.http import answers
 from relay.http.door import Doorkeeper
 from relay.metrics import Metrics
-from relay.registry import Registry
+from relay.presence import Registry
 
 __all__ = ["PublicRoutes"]
 

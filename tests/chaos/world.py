@@ -17,7 +17,7 @@ from peers import DdnsConfig, Identity, Peer, PeerConfig, Session, SessionSettin
 from peers.direct import _Incoming
 from peers.local_address import LocalAddress
 from peers.streams import RawStream
-from relay.dns_keys import DnsKeys
+from relay.dns import DnsKeys
 from tests.ddns.named import ZONE, free_port
 from tests.integration.processes import environment
 

@@ -26,8 +26,7 @@ from hypothesis import strategies as st
 from peers import Identity, Peer, PeerConfig
 from protocol.dns_records import key_file_text, peer_name
 from relay.config import ConfigError, DnsConfig, RelayConfig
-from relay.dns_server import DnsServer
-from relay.dns_store import DnsStore
+from relay.dns import DnsServer, DnsStore
 from relay.rates import Rates
 from relay.server import RelayServer
 from tests.ddns.named import need

@@ -21,9 +21,9 @@ from protocol.messages import (
     ServiceResponse,
     Update,
 )
-from relay import proofs as module
 from relay.config import ConfigError, RelayConfig, load
-from relay.proofs import may_probe
+from relay.presence import may_probe
+from relay.presence import proofs as module
 from relay.server import RelayServer
 from tests.relay.client import Client, client, registered
 

@@ -11,7 +11,7 @@ import pytest
 
 from relay.config import ConfigError, DnsConfig, RelayConfig
 from relay.control import ControlConnection
-from relay.dns_server import DnsServer
+from relay.dns import DnsServer
 from relay.plane import Planes
 from relay.server import RelayServer
 from tests.relay.client import registered

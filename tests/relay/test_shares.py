@@ -18,8 +18,8 @@ from protocol.messages import (
     Watch,
 )
 from relay.config import DnsConfig, RelayConfig
+from relay.presence import MAX_WATCHES
 from relay.server import RelayServer
-from relay.watches import MAX_WATCHES
 from tests.relay.client import Client, registered
 
 SESSION = b"s" * 16

@@ -22,10 +22,9 @@ from protocol.messages import (
     Update,
     Watch,
 )
-from relay import watches as module
-from relay.registry import Registry
+from relay.presence import Registry, Watches
+from relay.presence import watches as module
 from relay.server import RelayServer
-from relay.watches import Watches
 from tests.relay.client import Client, client, registered
 
 

@@ -173,7 +173,7 @@ async def test_a_beat_that_fails_goes_on(
         registered(relay.url) as alice,
         registered(relay.url, "chat") as bob,
     ):
-        target = next(iter(relay.node.connections)) if owner == "node" else getattr(relay, owner)
+        target = next(iter(relay.connections)) if owner == "node" else getattr(relay, owner)
         monkeypatch.setattr(type(target), name, fail_once)
         alice.send(request(bob, timeout=0.3))
         assert (await alice.expect(ServiceResponse)).code is Code.REQUEST_TIMEOUT

@@ -73,7 +73,7 @@ async def gone(relay: RelayServer, data: bytes, turns: int, *, read: bool = Fals
 def standing(relay: RelayServer) -> tuple[int, ...]:
     return (
         relay.doorkeeper.inside,
-        len(relay.node.connections),
+        len(relay.connections),
         relay.planes.pending,
         relay.planes.live,
         len(os.listdir("/proc/self/fd")),

@@ -5,29 +5,18 @@ The handshake's states are a table; what is not in it is answered with an error 
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from protocol.codec import MessageDecoder, UnknownType, decode_location, encode
-from protocol.dns_records import peer_name
-from protocol.errors import Code, IdentityError, ProtocolViolation
-from protocol.identity import (
-    CONTEXT_CHALLENGE,
-    CONTEXT_DNS_KEY,
-    CONTEXT_REGISTER,
-    Identity,
-    public_key_of,
-    verify,
-)
+from protocol.errors import Code, ProtocolViolation
 from protocol.messages import (
     FROM_PEER,
-    VERSION,
-    Challenge,
     DnsKeyRequest,
     DnsKeyResponse,
     Error,
     Hello,
-    Limits,
     Message,
     PeerEvent,
     Ping,
@@ -41,19 +30,20 @@ from protocol.messages import (
     Update,
     Watch,
 )
-from protocol.sealing import seal
 from relay.broker import Broker
-from relay.carriers import Carrier
-from relay.config import RelayConfig
-from relay.dns_server import DnsServer
+from relay.control.carriers import Carrier
+from relay.control.handshake import (
+    NOBODY,
+    challenge,
+    check_key_request,
+    check_register,
+    sealed_key,
+)
+from relay.control.reception import Reception
 from relay.log import guarded, log, short
-from relay.metrics import Metrics
-from relay.proofs import Proofs
-from relay.rates import Rates
-from relay.registry import Registry
-from relay.watches import Watches
+from relay.presence import Presence
 
-__all__ = ["ControlConnection", "Node", "State"]
+__all__ = ["ControlConnection", "Source", "State"]
 
 
 class State(Enum):
@@ -65,61 +55,44 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class Node:
-    """What the connections of one relay share."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a control connection comes from, and what carries it: `raw` or `websocket`."""
 
-    def __init__(
-        self,
-        *,
-        config: RelayConfig,
-        identity: Identity,
-        registry: Registry,
-        broker: Broker,
-        watches: Watches,
-        proofs: Proofs,
-        dns: DnsServer | None,
-        metrics: Metrics,
-        clock: Callable[[], float],
-    ) -> None:
-        self.config = config
-        self.identity = identity
-        self.registry = registry
-        self.broker = broker
-        self.watches = watches
-        self.proofs = proofs
-        self.dns = dns
-        self.metrics = metrics
-        self.clock = clock
-        self.requests = Rates(config.requests_per_second, config.requests_burst)
-        self.connections: set[ControlConnection] = set()
-        self.limits = Limits(
-            pending_requests=config.pending_requests,
-            heartbeat=config.heartbeat,
-            lease=config.lease,
-        )
+    carrier: str
+    host: str
+    port: int
 
 
 class ControlConnection:
     """A peer's control connection, on whatever carries it."""
 
-    def __init__(self, node: Node, carrier: Carrier, kind: str, host: str, port: int) -> None:
-        self._node = node
+    def __init__(
+        self,
+        carrier: Carrier,
+        source: Source,
+        presence: Presence,
+        broker: Broker,
+        reception: Reception,
+    ) -> None:
         self._carrier = carrier
+        self._source = source
+        self._presence = presence
+        self._broker = broker
+        self._reception = reception
+        self._metrics = reception.metrics
         self._decoder = MessageDecoder(FROM_PEER)
-        self._nonce = b""
-        self._peer_key = b""
-        self._kind = kind
+        self._claim = NOBODY
         self._left_by_peer = False
         self.state = State.AWAITING_HELLO
         self.guid = ""
         self.instance = b""
         self.flow = 0
-        self.observed_host = host
-        self.observed_port = port
-        self.opened = self.heard = node.clock()
+        self.observed_host = source.host
+        self.opened = self.heard = reception.clock()
         self.pinged = self.heard
-        node.connections.add(self)
-        node.metrics.connections[kind] += 1
+        reception.connections.add(self)
+        self._metrics.connections[source.carrier] += 1
 
     @property
     def is_closed(self) -> bool:
@@ -135,7 +108,7 @@ class ControlConnection:
             log.error("a message cannot be sent", peer=short(self.guid), exc_info=error)
             self._carrier.abort(Code.INTERNAL.value)
             return
-        self._node.metrics.messages_out += 1
+        self._metrics.messages_out += 1
 
     def end(self, code: Code, reason: str) -> None:
         """Tell the peer why, and close."""
@@ -158,7 +131,7 @@ class ControlConnection:
 
     def watch_time(self, now: float) -> None:
         """End a connection that is late, and ping one that is silent: call it every second."""
-        config = self._node.config
+        config = self._reception.config
         if self.state is State.REGISTERED:
             silent = now - self.heard
             if silent >= 2 * config.heartbeat:
@@ -177,11 +150,10 @@ class ControlConnection:
     def carrier_data(self, data: bytes) -> None:
         if self.state is State.CLOSED:
             return
-        node = self._node
-        self.heard = now = node.clock()
+        self.heard = now = self._reception.clock()
         try:
             for message in self._decoder.receive(data):
-                node.metrics.messages_in += 1
+                self._metrics.messages_in += 1
                 handler = _HANDLERS[self.state].get(type(message))
                 if handler is None:
                     self._unexpected(message)
@@ -202,38 +174,18 @@ class ControlConnection:
     # -- the handshake --------------------------------------------------------------------------
 
     def _hello(self, hello: Hello, now: float) -> None:
-        if hello.version != VERSION:
-            raise ProtocolViolation(
-                f"version {VERSION} is spoken here", code=Code.VERSION_UNSUPPORTED
-            )
-        self._peer_key = _key_of(hello.guid)
+        reception = self._reception
+        self._claim, answer = challenge(reception.identity, reception.limits, hello, os.urandom(32))
         self.guid, self.instance, self.flow = hello.guid, hello.instance, hello.flow
-        self._nonce = os.urandom(32)
-        identity = self._node.identity
-        signature = identity.sign(CONTEXT_CHALLENGE, self._peer_key, hello.nonce, self._nonce)
         self.state = State.AWAITING_REGISTER
-        self.send(Challenge(identity.guid, self._nonce, signature, self._node.limits))
+        self.send(answer)
 
     def _register(self, register: Register, now: float) -> None:
-        node = self._node
-        verify(
-            self.guid,
-            register.signature,
-            CONTEXT_REGISTER,
-            node.identity.public_key,
-            self._nonce,
-            self._peer_key,
-            self.instance,
-            register.location,
-        )
-        record = decode_location(register.location)
-        superseded = node.registry.register(self, record, now)
+        record = check_register(self._reception.identity, self._claim, register)
+        superseded = self._presence.register(self, record, now)
         self.state = State.REGISTERED
-        node.metrics.registrations += 1
-        node.watches.changed(self.guid, now)
-        node.proofs.consider(self.guid)
+        self._metrics.registrations += 1
         for old in superseded:
-            assert isinstance(old, ControlConnection)
             # Its requests find the new connection in the registry.
             old.end(
                 Code.SUPERSEDED,
@@ -246,7 +198,7 @@ class ControlConnection:
             "registered",
             peer=short(self.guid),
             source=self.observed_host,
-            carrier=self._kind,
+            carrier=self._source.carrier,
             services=len(record.services),
         )
 
@@ -255,59 +207,50 @@ class ControlConnection:
     def _update(self, update: Update, now: float) -> None:
         record = decode_location(update.location)
         try:
-            self._node.registry.update(self, record, now)
+            self._presence.update(self, record, now)
         except ProtocolViolation as violation:
             if violation.code is not Code.STALE_SEQUENCE:
                 raise
             self.send(Error(Code.STALE_SEQUENCE, violation.reason))
             return
-        self._node.watches.changed(self.guid, now)
-        self._node.proofs.consider(self.guid)
         self._confirm(record.seq)
 
     def _request(self, request: ServiceRequestTo, now: float) -> None:
-        wait = self._node.requests.take(self.guid, now)
-        if wait:
-            self._node.metrics.requests[request.mode.value, Code.LIMIT_EXCEEDED.value] += 1
-            self.send(
-                ServiceResponse(
-                    request.request,
-                    Code.LIMIT_EXCEEDED,
-                    "too many requests",
-                    retry_after=wait,
-                )
-            )
-        else:
-            self._node.broker.request(self, request, now)
+        wait = self._reception.requests.take(self.guid, now)
+        if not wait:
+            self._broker.request(self, request, now)
+            return
+        code = Code.LIMIT_EXCEEDED
+        self._metrics.requests[request.mode.value, code.value] += 1
+        self.send(ServiceResponse(request.request, code, "too many requests", retry_after=wait))
 
     def _answer(self, answer: ServiceAnswer, now: float) -> None:
-        if not self._node.broker.answer(self, answer, now):
+        if not self._broker.answer(self, answer, now):
             self.send(Error(Code.UNKNOWN_REQUEST, f"no request {answer.request} waits for you"))
 
     def _watch(self, watch: Watch, now: float) -> None:
-        watches = self._node.watches
+        watches = self._presence.watches
         if not watch.watching:
             watches.unwatch(self, watch.guid)
-        elif self._node.requests.take(self.guid, now):
+        elif self._reception.requests.take(self.guid, now):
             self.send(PeerEvent(watch.guid, code=Code.LIMIT_EXCEEDED))
         else:
             watches.watch(self, watch.guid, now)
 
     def _dns_key(self, request: DnsKeyRequest, now: float) -> None:
-        node = self._node
-        relay_key = node.identity.public_key
-        verify(self.guid, request.signature, CONTEXT_DNS_KEY, relay_key, request.public)
-        if wait := node.requests.take(self.guid, now):
+        identity, dns = self._reception.identity, self._reception.dns
+        check_key_request(identity, self._claim, request)
+        if wait := self._reception.requests.take(self.guid, now):
             reason = f"too many requests: come back in {wait:.1f} s"
             self.send(DnsKeyResponse(request.request, Code.LIMIT_EXCEEDED, reason))
-        elif node.dns is None:
+        elif dns is None:
             reason = "this relay serves no DNS zone"
             self.send(DnsKeyResponse(request.request, Code.REFUSED, reason))
         else:
-            context = CONTEXT_DNS_KEY + relay_key + self._peer_key
-            sealed = seal(request.public, node.dns.keys.secret(self.guid), context)
-            zone = node.dns.zone.name
-            self.send(DnsKeyResponse(request.request, zone=zone, port=node.dns.port, sealed=sealed))
+            sealed = sealed_key(identity, self._claim, request, dns.keys.secret(self.guid))
+            self.send(
+                DnsKeyResponse(request.request, zone=dns.zone.name, port=dns.port, sealed=sealed)
+            )
 
     def _ping(self, ping: Ping, now: float) -> None:
         self.send(Pong(ping.ping))
@@ -316,15 +259,15 @@ class ControlConnection:
         return
 
     def _confirm(self, seq: int) -> None:
-        config, dns = self._node.config, self._node.dns
+        config = self._reception.config
         self.send(
             Registered(
                 seq,
-                self.observed_host,
-                self.observed_port,
+                self._source.host,
+                self._source.port,
                 config.heartbeat,
                 config.lease,
-                fqdn=peer_name(self.guid, dns.zone.name) if dns is not None else "",
+                fqdn=self._reception.domain_name(self.guid),
             )
         )
 
@@ -343,26 +286,15 @@ class ControlConnection:
             return
         was_registered = self.state is State.REGISTERED
         self.state = State.CLOSED
-        node = self._node
-        node.connections.discard(self)
-        node.metrics.closes[reason] += 1
+        self._reception.connections.discard(self)
+        self._metrics.closes[reason] += 1
         if was_registered:
-            now = node.clock()
+            now = self._reception.clock()
             with guarded("leaving the registry"):
-                node.registry.remove(self, now, closed=self._left_by_peer)
+                self._presence.leave(self, now, closed=self._left_by_peer)
             with guarded("leaving the broker"):
-                node.broker.connection_lost(self, now)
-            with guarded("leaving the watches"):
-                node.watches.connection_lost(self)
-                node.watches.changed(self.guid, now)
+                self._broker.connection_lost(self, now)
             log.info("connection ended", peer=short(self.guid), reason=reason)
-
-
-def _key_of(guid: str) -> bytes:
-    try:
-        return public_key_of(guid)
-    except IdentityError as error:
-        raise ProtocolViolation(str(error), code=Code.BAD_GUID) from None
 
 
 _Handler = Callable[[ControlConnection, Any, float], None]

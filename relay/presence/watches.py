@@ -9,7 +9,7 @@ from typing import Protocol
 
 from protocol.errors import Code
 from protocol.messages import Message, PeerEvent, PeerState
-from relay.registry import Registration, Registry
+from relay.presence.registry import RegisteredPeer, Registry
 
 __all__ = ["MAX_WATCHERS", "MAX_WATCHES", "Watcher", "Watches"]
 
@@ -125,6 +125,6 @@ class Watches:
             watcher.send(event)
 
 
-def _may_watch(registration: Registration, guid: str) -> bool:
+def _may_watch(registration: RegisteredPeer, guid: str) -> bool:
     """Whether any service is disclosed to a peer: who may know where may know whether."""
     return any(registration.may_learn(service, guid) for service in registration.services)

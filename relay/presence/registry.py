@@ -19,13 +19,13 @@ from protocol.endpoint import (
     order,
     read_entry,
 )
-from protocol.errors import ProtocolViolation
+from protocol.errors import Code, ProtocolViolation
 from protocol.messages import Disclosure, LocationRecord, Message, PeerState, ServiceRecord
 
-__all__ = ["Flow", "Registration", "Registry", "check_record"]
+__all__ = ["Attachment", "RegisteredPeer", "Registry", "check_record"]
 
 
-class Flow(Protocol):
+class Attachment(Protocol):
     """A control connection, as far as the registry is concerned."""
 
     guid: str
@@ -37,9 +37,12 @@ class Flow(Protocol):
     def send(self, message: Message) -> None:
         """Queue a message."""
 
+    def end(self, code: Code, reason: str) -> None:
+        """Tell the peer why, and close."""
+
 
 @dataclass(slots=True)
-class Registration:
+class RegisteredPeer:
     """One registered peer."""
 
     guid: str
@@ -48,24 +51,24 @@ class Registration:
     services: dict[str, tuple[ServiceRecord, tuple[Entry, ...]]]
     updated: float
     """When the record came in force."""
-    flows: dict[int, Flow] = field(default_factory=dict)
+    flows: dict[int, Attachment] = field(init=False, default_factory=dict)
     """Live control connections by flow number; the newest is last."""
-    observed_hosts: frozenset[str] = frozenset()
+    observed_hosts: frozenset[str] = field(init=False, default=frozenset())
     """Where the live flows come from."""
-    lost: float | None = None
+    lost: float | None = field(init=False, default=None)
     """When the last flow was lost; None while there is one."""
-    proofs: dict[Endpoint, None] = field(default_factory=dict)
-    """Endpoints at which the relay itself has met the peer's key (relay/proofs.py)."""
-    closed: bool = False
+    proofs: dict[Endpoint, None] = field(init=False, default_factory=dict)
+    """Endpoints at which the relay itself has met the peer's key (proofs.py)."""
+    closed: bool = field(init=False, default=False)
     """Whether the peer itself closed the last one: then it is offline at once."""
-    last_heard: float = 0.0
+    last_heard: float = field(init=False, default=0.0)
 
     def flows_changed(self) -> None:
         """Call it after every change of `flows`."""
         self.observed_hosts = frozenset(flow.observed_host for flow in self.flows.values())
 
     @property
-    def primary(self) -> Flow | None:
+    def primary(self) -> Attachment | None:
         """The newest live flow."""
         return next(reversed(self.flows.values()), None)
 
@@ -152,26 +155,26 @@ def check_record(
 
 
 class Registry:
-    """All registrations of one relay."""
+    """All peers of one relay."""
 
     def __init__(self, *, grace: float, remember: float, max_offline: int) -> None:
         self._grace = grace
         self._remember = remember
         self._max_offline = max_offline
-        self._registrations: dict[str, Registration] = {}
+        self._peers: dict[str, RegisteredPeer] = {}
 
     def __len__(self) -> int:
-        return len(self._registrations)
+        return len(self._peers)
 
-    def get(self, guid: str) -> Registration | None:
+    def get(self, guid: str) -> RegisteredPeer | None:
         """Return what is known of a peer."""
-        return self._registrations.get(guid)
+        return self._peers.get(guid)
 
-    def state(self, registration: Registration, now: float) -> PeerState:
-        """Return the state of a registration."""
-        return registration.state(now, self._grace)
+    def state(self, peer: RegisteredPeer, now: float) -> PeerState:
+        """Return the state of a peer."""
+        return peer.state(now, self._grace)
 
-    def register(self, flow: Flow, record: LocationRecord, now: float) -> list[Flow]:
+    def register(self, flow: Attachment, record: LocationRecord, now: float) -> list[Attachment]:
         """Put a proven flow and its record in force; return the flows that it supersedes.
 
         The same instance and flow number takes over at once; another instance with the same key
@@ -182,11 +185,11 @@ class Registry:
                 (`Code.STALE_SEQUENCE`). Nothing has changed then.
         """
         services = check_record(flow.guid, record)
-        known = self._registrations.get(flow.guid)
+        known = self._peers.get(flow.guid)
         if known is None:
-            known = Registration(flow.guid, flow.instance, record, services, now)
-            self._registrations[flow.guid] = known
-            superseded: list[Flow] = []
+            known = RegisteredPeer(flow.guid, flow.instance, record, services, now)
+            self._peers[flow.guid] = known
+            superseded: list[Attachment] = []
         else:
             check_newer(record.seq, known.record.seq)
             if known.instance != flow.instance:
@@ -203,23 +206,23 @@ class Registry:
         known.closed = False
         return superseded
 
-    def update(self, flow: Flow, record: LocationRecord, now: float) -> None:
+    def update(self, flow: Attachment, record: LocationRecord, now: float) -> None:
         """Replace the record of a live flow's peer. No session is disturbed (draft §4.2.1).
 
         Raises:
             ProtocolViolation: as `register`.
         """
-        known = self._registrations[flow.guid]
+        known = self._peers[flow.guid]
         check_newer(record.seq, known.record.seq)
         services = check_record(flow.guid, record)
         known.record, known.services, known.updated = record, services, now
 
-    def remove(self, flow: Flow, now: float, *, closed: bool) -> Registration | None:
-        """Take a flow that ended out; return its registration where it was still in force.
+    def remove(self, flow: Attachment, now: float, *, closed: bool) -> RegisteredPeer | None:
+        """Take a flow that ended out; return its peer where it was still in force.
 
         `closed` says that the peer ended it on purpose: without another flow it is then offline.
         """
-        known = self._registrations.get(flow.guid)
+        known = self._peers.get(flow.guid)
         if known is None or known.flows.get(flow.flow) is not flow:
             return None
         del known.flows[flow.flow]
@@ -234,22 +237,18 @@ class Registry:
     def forget(self, now: float) -> None:
         """Forget offline peers that are too old or too many: call it every now and then."""
         offline = [
-            registration
-            for registration in self._registrations.values()
-            if registration.lost is not None
-            and registration.state(now, self._grace) is PeerState.OFFLINE
+            peer
+            for peer in self._peers.values()
+            if peer.lost is not None and peer.state(now, self._grace) is PeerState.OFFLINE
         ]
-        offline.sort(key=lambda registration: registration.lost or 0.0)
+        offline.sort(key=lambda peer: peer.lost or 0.0)
         excess = len(offline) - self._max_offline
-        for index, registration in enumerate(offline):
-            lost = registration.lost or 0.0
+        for index, peer in enumerate(offline):
+            lost = peer.lost or 0.0
             if index < excess or now - lost > self._remember:
-                del self._registrations[registration.guid]
+                del self._peers[peer.guid]
 
     def counts(self, now: float) -> dict[str, int]:
         """Return how many peers are in each state."""
-        counts = Counter(
-            registration.state(now, self._grace).value
-            for registration in self._registrations.values()
-        )
+        counts = Counter(peer.state(now, self._grace).value for peer in self._peers.values())
         return {state.value: counts[state.value] for state in PeerState}

@@ -1,7 +1,7 @@
 """What the embedded zone holds: peers with a control connection, and what updates have stored.
 
 Of one peer the location record with the higher number counts, wherever it comes from. No I/O; what
-a query or an update means is decided in relay/dns_answer.py and relay/dns_update.py.
+a query or an update means is decided in answer.py and update.py.
 """
 
 import time
@@ -12,8 +12,8 @@ import dns.rdataclass
 import dns.rdataset
 import dns.rdatatype
 
+from protocol.dns_records import RecordSets as TextRecords
 from protocol.dns_records import (
-    RecordSets,
     location_record_sets,
     parse_zone,
     peer_name,
@@ -22,21 +22,22 @@ from protocol.dns_records import (
 from protocol.endpoint import SignedEntry
 from protocol.messages import PeerState
 from relay.config import DnsConfig
-from relay.dns_store import Stored
-from relay.registry import Registration, Registry
+from relay.dns.store import Stored
+from relay.presence import RegisteredPeer, Registry
 
-__all__ = ["Node", "Sets", "Zone"]
+__all__ = ["RecordSets", "Records", "Zone"]
 
 _APEX_TTL = 3600
 _NEGATIVE_TTL = 5
 """Seconds for which "there is none" may be kept: a peer that has just come must be found."""
 _TTL = 30
 
-Node = dict[dns.rdatatype.RdataType, dns.rdataset.Rdataset]
-Sets = dict[dns.name.Name, Node]
+RecordSets = dict[dns.rdatatype.RdataType, dns.rdataset.Rdataset]
+"""All at one name."""
+Records = dict[dns.name.Name, RecordSets]
 """Names in full, in lower case."""
 
-_NOTHING: tuple[int, Sets, int] = (-1, {}, 0)
+_NOTHING: tuple[int, Records, int] = (-1, {}, 0)
 
 
 class Zone:
@@ -53,14 +54,14 @@ class Zone:
         self.origin = dns.name.from_text(self.name)
         self._registry = registry
         self._clock = clock
-        self._stored: dict[str, tuple[int, Sets, int]] = {}
+        self._stored: dict[str, tuple[int, Records, int]] = {}
         """The number of the record, its sets, and the number of the change that has put it here."""
         self._changes = 0
-        self._shown: dict[str, tuple[tuple[object, ...], Sets]] = {}
+        self._shown: dict[str, tuple[tuple[object, ...], Records]] = {}
         self._serial = int(time.time())
         self._config = config
         self._nameserver = parse_zone(config.nameserver or f"ns.{self.name}")
-        self._static: Sets = {}
+        self._static: Records = {}
         self.show_relay(0)
 
     # -- what there is --------------------------------------------------------------------------
@@ -74,21 +75,21 @@ class Zone:
 
     def version_of(self, guid: str) -> tuple[object, ...]:
         """Return what is another one as soon as anything of a peer is."""
-        registration = self._registry.get(guid)
+        peer = self._registry.get(guid)
         return (
             self._stored.get(guid, _NOTHING)[2],
-            self._made_from(registration) if registration is not None else None,
+            self._made_from(peer) if peer is not None else None,
         )
 
-    def sets_of(self, guid: str) -> Sets:
+    def sets_of(self, guid: str) -> Records:
         """Return all records of a peer, by name; empty where there are none."""
         stored_seq, stored, _ = self._stored.get(guid, _NOTHING)
-        registration = self._registry.get(guid)
-        if registration is None or registration.record.seq <= stored_seq:
+        peer = self._registry.get(guid)
+        if peer is None or peer.record.seq <= stored_seq:
             return stored
-        return self._registered(registration) or stored
+        return self._registered(peer) or stored
 
-    def find(self, name: dns.name.Name) -> Node | None:
+    def find(self, name: dns.name.Name) -> RecordSets | None:
         """Return the record sets at a name: none at a name that only has others below it; None
         where there is no such name."""
         guid = self.peer_of(name)
@@ -122,7 +123,7 @@ class Zone:
         """Name the relay itself at this port: what `dns:<zone>` finds."""
         self._static = self._apex(self._config, port)
 
-    def replace(self, guid: str, sets: Sets) -> None:
+    def replace(self, guid: str, sets: Records) -> None:
         """Replace what updates have registered for a peer."""
         self._changes += 1
         if sets:
@@ -140,7 +141,7 @@ class Zone:
         """Whether updates have registered a peer."""
         return guid in self._stored
 
-    def to_stored(self, sets: Sets) -> Stored:
+    def to_stored(self, sets: Records) -> Stored:
         """Return record sets as the store keeps them."""
         return {
             (name.relativize(self.origin).to_text(), dns.rdatatype.to_text(kind)): (
@@ -151,9 +152,9 @@ class Zone:
             for kind, rdataset in node.items()
         }
 
-    def from_stored(self, records: Stored) -> Sets:
+    def from_stored(self, records: Stored) -> Records:
         """Return what the store keeps as record sets."""
-        sets: Sets = {}
+        sets: Records = {}
         for (name, kind), (ttl, data) in records.items():
             owner = dns.name.from_text(name, self.origin)
             rdataset = dns.rdataset.from_text_list("IN", kind, ttl, data)
@@ -165,7 +166,7 @@ class Zone:
     def _changed(self) -> None:
         self._serial = max(self._serial + 1, int(time.time()))
 
-    def _number(self, guid: str, sets: Sets) -> int:
+    def _number(self, guid: str, sets: Records) -> int:
         own = sets.get(dns.name.from_text(peer_name(guid, self.name)), {})
         for rdata in own.get(dns.rdatatype.TXT, ()):
             record = read_zone_record(rdata.strings)
@@ -173,51 +174,51 @@ class Zone:
                 return record.seq
         return 0
 
-    def _registered(self, registration: Registration) -> Sets:
+    def _registered(self, peer: RegisteredPeer) -> Records:
         """Return the records of a peer that is here: what anybody may know, made once."""
-        made_from = self._made_from(registration)
+        made_from = self._made_from(peer)
         if made_from is None:
-            self._shown.pop(registration.guid, None)
+            self._shown.pop(peer.guid, None)
             return {}
-        known = self._shown.get(registration.guid)
+        known = self._shown.get(peer.guid)
         if known is not None and known[0] == made_from:
             return known[1]
         services: dict[str, tuple[SignedEntry, ...]] = {
-            service: registration.disclosable(service)
-            for service in registration.services
-            if registration.may_learn(service, None)
+            service: peer.disclosable(service)
+            for service in peer.services
+            if peer.may_learn(service, None)
         }
-        sets: Sets = {}
+        sets: Records = {}
         if services:
             sets = _from_text(
                 location_record_sets(
-                    registration.guid,
+                    peer.guid,
                     self.name,
-                    registration.record.seq,
+                    peer.record.seq,
                     services,
-                    registration.instance,
+                    peer.instance,
                 )
             )
-        self._shown[registration.guid] = made_from, sets
+        self._shown[peer.guid] = made_from, sets
         self._changed()
         return sets
 
-    def _made_from(self, registration: Registration) -> tuple[object, ...] | None:
+    def _made_from(self, peer: RegisteredPeer) -> tuple[object, ...] | None:
         """Return what a registered peer's records depend on; None while it is not online."""
-        if self._registry.state(registration, self._clock()) is not PeerState.ONLINE:
+        if self._registry.state(peer, self._clock()) is not PeerState.ONLINE:
             return None
-        return registration.record.seq, registration.observed_hosts, tuple(registration.proofs)
+        return peer.record.seq, peer.observed_hosts, tuple(peer.proofs)
 
     def forget(self) -> None:
         """Drop what was made for peers that have gone: call it every now and then."""
         for guid in list(self._shown):
-            registration = self._registry.get(guid)
-            if registration is None or self._made_from(registration) is None:
+            peer = self._registry.get(guid)
+            if peer is None or self._made_from(peer) is None:
                 del self._shown[guid]
                 self._changed()
 
-    def _apex(self, config: DnsConfig, relay_port: int) -> Sets:
-        records: RecordSets = {(self.name, "NS"): (f"{self._nameserver}.",)}
+    def _apex(self, config: DnsConfig, relay_port: int) -> Records:
+        records: TextRecords = {(self.name, "NS"): (f"{self._nameserver}.",)}
         if self._nameserver.endswith(f".{self.name}"):
             records |= _addresses(self._nameserver, config.own_addresses)
         if config.own_addresses and relay_port:
@@ -229,7 +230,7 @@ class Zone:
         return sets
 
 
-def _addresses(name: str, hosts: Iterable[str]) -> RecordSets:
+def _addresses(name: str, hosts: Iterable[str]) -> TextRecords:
     hosts = tuple(hosts)
     sets = {
         (name, "AAAA"): tuple(host for host in hosts if ":" in host),
@@ -238,8 +239,8 @@ def _addresses(name: str, hosts: Iterable[str]) -> RecordSets:
     return {key: data for key, data in sets.items() if data}
 
 
-def _from_text(records: RecordSets, ttl: int = _TTL) -> Sets:
-    sets: Sets = {}
+def _from_text(records: TextRecords, ttl: int = _TTL) -> Records:
+    sets: Records = {}
     for (name, kind), data in records.items():
         rdataset = dns.rdataset.from_text_list("IN", kind, ttl, data)
         sets.setdefault(dns.name.from_text(name), {})[rdataset.rdtype] = rdataset

@@ -1,8 +1,8 @@
 """User planes: legs that are admitted by a ticket, their joining and their end.
 
 A plane lives from its tickets to the end of its bytes. Bytes that come before the other leg wait in
-TCP, not here. Who is admitted, and what ends with what, is decided in relay/tickets.py; how bytes
-are moved is `relay.splice`'s (two plain sockets) or `relay.legs`'.
+TCP, not here. Who is admitted, and what ends with what, is decided in tickets.py; bytes move by
+splice.py (two plain sockets) or legs.py.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from typing import Any
 
 from protocol.errors import Code, RoamRelayError
 from protocol.identity import CONTEXT_PLANE, verify
-from relay.legs import Leg, SocketLeg, copy_between
 from relay.log import guarded, log, short
 from relay.metrics import Metrics
-from relay.splice import SocketPlane
-from relay.tickets import Admission, Plane, PlaneState, Purpose, TicketRefused, Tickets
+from relay.plane.legs import Leg, SocketLeg, copy_between
+from relay.plane.splice import SocketPlane
+from relay.plane.tickets import Admission, Plane, PlaneState, Purpose, TicketRefused, Tickets
 
 __all__ = ["PlaneLimits", "Planes", "Seat"]
 

@@ -1,14 +1,24 @@
 """The response to a service request: exactly one, whatever happens on the way to it."""
 
 from enum import Enum
+from typing import Protocol
 
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code
-from protocol.messages import PeerState, ServiceRequestTo, ServiceResponse
+from protocol.messages import Message, PeerState, ServiceRequestTo, ServiceResponse
 from relay.metrics import Metrics
-from relay.registry import Flow, Registration
+from relay.presence import RegisteredPeer
 
-__all__ = ["Reply"]
+__all__ = ["Asker", "Reply"]
+
+
+class Asker(Protocol):
+    """Who is told what comes of a request."""
+
+    guid: str
+
+    def send(self, message: Message) -> None:
+        """Queue a message."""
 
 
 class _State(Enum):
@@ -23,7 +33,7 @@ class Reply:
     __slots__ = ("_metrics", "_state", "caller", "request", "ticket")
 
     def __init__(
-        self, caller: Flow, request: ServiceRequestTo, metrics: Metrics, ticket: str | None = None
+        self, caller: Asker, request: ServiceRequestTo, metrics: Metrics, ticket: str | None = None
     ) -> None:
         self.caller = caller
         self.request = request
@@ -38,7 +48,7 @@ class Reply:
         return self._state is _State.FAILED
 
     def succeed(
-        self, callee: Registration, now: float, entries: tuple[SignedEntry, ...] = ()
+        self, callee: RegisteredPeer, now: float, entries: tuple[SignedEntry, ...] = ()
     ) -> None:
         """Tell the caller how to reach the callee."""
         self._give(
@@ -53,7 +63,7 @@ class Reply:
             ),
         )
 
-    def offline(self, callee: Registration, state: PeerState, now: float) -> None:
+    def offline(self, callee: RegisteredPeer, state: PeerState, now: float) -> None:
         """Tell the caller since when the callee has not been heard of."""
         last_seen = callee.last_seen(now)
         code = Code.PEER_OFFLINE

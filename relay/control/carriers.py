@@ -15,7 +15,7 @@ from aiohttp import web
 
 from protocol.errors import Code
 
-__all__ = ["Carrier", "CarrierLimits", "CarrierUser", "RawCarrier", "WebSocketCarrier", "host_of"]
+__all__ = ["Carrier", "CarrierLimits", "CarrierUser", "RawCarrier", "WebSocketCarrier"]
 
 
 class CarrierUser(Protocol):
@@ -48,12 +48,6 @@ class CarrierLimits:
     write_deadline: float
     """Seconds."""
     outbox_bytes: int
-
-
-def host_of(address: object) -> str:
-    """Return the host of a socket address, IPv4 addresses mapped into IPv6 as IPv4."""
-    host = str(address[0]) if isinstance(address, tuple) else ""
-    return host.removeprefix("::ffff:") if "." in host else host
 
 
 class RawCarrier(asyncio.Protocol):

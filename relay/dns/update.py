@@ -17,7 +17,7 @@ import dns.rrset
 from dns.update import UpdateMessage
 
 from relay.config import DnsConfig
-from relay.dns_zone import Sets, Zone
+from relay.dns.zone import Records, RecordSets, Zone
 
 __all__ = ["UpdateFailed", "updated"]
 
@@ -35,7 +35,7 @@ class UpdateFailed(Exception):
         self.code = code
 
 
-def updated(zone: Zone, config: DnsConfig, guid: str, message: UpdateMessage) -> Sets:
+def updated(zone: Zone, config: DnsConfig, guid: str, message: UpdateMessage) -> Records:
     """Return the record sets of the peer `guid` as they are after its update.
 
     Raises:
@@ -90,7 +90,7 @@ def _check_prerequisites(zone: Zone, prerequisites: Iterable[dns.rrset.RRset]) -
             raise UpdateFailed(dns.rcode.NXRRSET)
 
 
-def _node(zone: Zone, name: dns.name.Name) -> dict[dns.rdatatype.RdataType, dns.rdataset.Rdataset]:
+def _node(zone: Zone, name: dns.name.Name) -> RecordSets:
     node = dict(zone.find(name) or {})
     if name == zone.origin:
         node[dns.rdatatype.SOA] = zone.soa
@@ -119,7 +119,7 @@ def _scan(zone: Zone, guid: str, updates: Iterable[dns.rrset.RRset]) -> None:
 _Data = dict[dns.rdata.Rdata, None]
 
 
-def _applied(sets: Sets, updates: Iterable[dns.rrset.RRset]) -> Sets:
+def _applied(sets: Records, updates: Iterable[dns.rrset.RRset]) -> Records:
     """RFC 2136 §3.4.2. The data of each set are looked up by value: a long update costs no more for
     each of its records than a short one."""
     made: dict[dns.name.Name, dict[dns.rdatatype.RdataType, tuple[int, _Data]]] = {
@@ -151,7 +151,7 @@ def _applied(sets: Sets, updates: Iterable[dns.rrset.RRset]) -> Sets:
     return {name: node for name, node in left.items() if node}
 
 
-def _check_size(config: DnsConfig, sets: Sets) -> None:
+def _check_size(config: DnsConfig, sets: Records) -> None:
     texts = [
         rdata.to_text()
         for node in sets.values()

@@ -8,7 +8,6 @@ import contextlib
 import struct
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -26,11 +25,11 @@ import dns.tsig
 from dns.update import UpdateMessage
 
 from relay.config import DnsConfig
-from relay.dns_answer import PAYLOAD, answer_query, skeleton
-from relay.dns_keys import DnsKeys
-from relay.dns_store import DnsStore, StoreFailed
-from relay.dns_update import UpdateFailed, updated
-from relay.dns_zone import Zone
+from relay.dns.answer import PAYLOAD, answer_query, skeleton
+from relay.dns.keys import DnsKeys
+from relay.dns.store import DnsStore, StoreFailed
+from relay.dns.update import UpdateFailed, updated
+from relay.dns.zone import Zone
 from relay.log import log, short
 from relay.metrics import Metrics
 from relay.rates import Rates
@@ -76,15 +75,13 @@ class DnsMessages:
         keys: DnsKeys,
         store: DnsStore,
         metrics: Metrics,
-        *,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._zone = zone
         self._keys = keys
         self._store = store
         self._metrics = metrics
-        self._clock = clock
+        self._clock = time.time
         self._updating = asyncio.Lock()
         self._waiting = 0
         self._update_rates = Rates(config.updates_per_second, config.updates_burst)

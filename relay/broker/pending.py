@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from protocol.messages import ServiceRequestFrom
-from relay.registry import Flow
-from relay.reply import Reply
+from relay.broker.reply import Asker, Reply
+from relay.presence import Attachment
 
 __all__ = ["Pending", "PendingRequests"]
 
@@ -28,12 +28,12 @@ class Pending:
     reply: Reply
     forward: ServiceRequestFrom
     """What the callee is asked; its number is the request's here."""
-    callee: Flow
+    callee: Attachment
     """The flow that it was forwarded over last."""
     deadline: float
     forwarded: float
     """When that was."""
-    tried: list[Flow] = field(default_factory=list)
+    tried: list[Attachment] = field(init=False, default_factory=list)
     """All flows that it was forwarded over."""
 
 
@@ -55,7 +55,7 @@ class PendingRequests:
     def __iter__(self) -> Iterator[Pending]:
         return iter(list(self._requests.values()))
 
-    def has_room(self, caller: Flow) -> bool:
+    def has_room(self, caller: Asker) -> bool:
         """Whether one more request of a caller may wait."""
         return self._by_caller[id(caller)] < self._per_caller
 
@@ -87,18 +87,18 @@ class PendingRequests:
             del self._by_caller[caller]
         return True
 
-    def forwarded(self, pending: Pending, flow: Flow, now: float, *, more: bool) -> None:
+    def forwarded(self, pending: Pending, flow: Attachment, now: float, *, more: bool) -> None:
         """A request went over a flow; `more` says that the callee has others to try later."""
         if pending.tried or more:
             self._unheard.append((now + PATIENCE, pending.forward.request))
         pending.callee, pending.forwarded = flow, now
         pending.tried.append(flow)
 
-    def of_caller(self, flow: Flow) -> list[Pending]:
+    def of_caller(self, flow: Asker) -> list[Pending]:
         """Return the requests that came over a flow."""
         return [one for one in self._requests.values() if one.reply.caller is flow]
 
-    def of_callee(self, flow: Flow) -> list[Pending]:
+    def of_callee(self, flow: Attachment) -> list[Pending]:
         """Return the requests that a flow was asked last."""
         return [one for one in self._requests.values() if one.callee is flow]
 

@@ -19,12 +19,12 @@ from protocol.messages import (
     ServiceRequestTo,
     Verdict,
 )
+from relay.broker.pending import Pending, PendingRequests
+from relay.broker.reply import Asker, Reply
 from relay.log import guarded
 from relay.metrics import Metrics
-from relay.pending import Pending, PendingRequests
-from relay.registry import Flow, Registration, Registry
-from relay.reply import Reply
-from relay.tickets import Purpose
+from relay.plane import Purpose
+from relay.presence import Attachment, RegisteredPeer, Registry
 
 __all__ = ["Broker", "PlaneMaker"]
 
@@ -50,10 +50,6 @@ class _Absent:
 
     def __init__(self, guid: str) -> None:
         self.guid = guid
-        self.instance = b""
-        self.flow = 0
-        self.observed_host = ""
-        self.heard = 0.0
 
     def send(self, message: Message) -> None:
         return
@@ -76,7 +72,7 @@ class Broker:
         """Requests that wait for an answer."""
         return len(self._requests)
 
-    def request(self, caller: Flow, message: ServiceRequestTo, now: float) -> None:
+    def request(self, caller: Asker, message: ServiceRequestTo, now: float) -> None:
         """Take a service request; the response comes now or when the callee has answered.
 
         Raises:
@@ -126,7 +122,7 @@ class Broker:
             self._ask(reply, flow, (), other, now)
         return True
 
-    def answer(self, callee: Flow, answer: ServiceAnswer, now: float) -> bool:
+    def answer(self, callee: Attachment, answer: ServiceAnswer, now: float) -> bool:
         """Pass a callee's answer on. Return False where nothing of that peer waits for it.
 
         Raises:
@@ -147,7 +143,7 @@ class Broker:
                     assert_never(answer.verdict)
         return True
 
-    def connection_lost(self, flow: Flow, now: float) -> None:
+    def connection_lost(self, flow: Attachment, now: float) -> None:
         """Forget the requests of a connection that ended, and move those that it should answer."""
         for pending in self._requests.of_caller(flow):
             with guarded("dropping a request"), self._settling(pending.reply):
@@ -185,7 +181,7 @@ class Broker:
 
     # -- asking ---------------------------------------------------------------------------------
 
-    def _forward(self, reply: Reply, callee: Flow, now: float) -> None:
+    def _forward(self, reply: Reply, callee: Attachment, now: float) -> None:
         """Ask the callee (draft §4.2.2, §4.2.3)."""
         message, caller = reply.request, reply.caller
         if not self._requests.has_room(caller):
@@ -213,7 +209,7 @@ class Broker:
     def _ask(
         self,
         reply: Reply,
-        callee: Flow,
+        callee: Attachment,
         entries: tuple[SignedEntry, ...],
         ticket: str | None,
         now: float,
@@ -235,7 +231,7 @@ class Broker:
         with self._settling(reply, pending):
             self._pass_on(pending, callee, now)
 
-    def _pass_on(self, pending: Pending, flow: Flow, now: float) -> None:
+    def _pass_on(self, pending: Pending, flow: Attachment, now: float) -> None:
         known = self._registry.get(flow.guid)
         self._requests.forwarded(
             pending, flow, now, more=known is not None and len(known.flows) > 1
@@ -287,7 +283,7 @@ class Broker:
                 self._planes.discard(reply.ticket)
 
 
-def _look_up(reply: Reply, callee: Registration, now: float) -> None:
+def _look_up(reply: Reply, callee: RegisteredPeer, now: float) -> None:
     """Answer from the registry: the callee is not asked (draft §4.2.1)."""
     service = reply.request.service
     if not callee.may_learn(service, reply.caller.guid):

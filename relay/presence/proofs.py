@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import ssl
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
@@ -21,10 +22,10 @@ from protocol.endpoint import Endpoint
 from protocol.identity import guid_of
 from relay.log import log, short
 from relay.metrics import Metrics
+from relay.presence.registry import RegisteredPeer, Registry
 from relay.rates import Rates
-from relay.registry import Registration, Registry
 
-__all__ = ["Proofs", "may_probe"]
+__all__ = ["ProofRules", "Proofs", "may_probe"]
 
 _AT_ONCE = 16
 """Probes under way in all."""
@@ -66,6 +67,18 @@ def may_probe(host: str, serves: str, networks: tuple[str, ...]) -> bool:
     return own.is_private and address.is_private and own.version == address.version
 
 
+@dataclass(frozen=True, slots=True)
+class ProofRules:
+    """What the operator allows probes; times are seconds."""
+
+    allowed: Callable[[str], bool]
+    """Whether an address may be dialed."""
+    timeout: float
+    """For one probe."""
+    lifetime: float
+    """For which a proof holds."""
+
+
 class Proofs:
     """The probes of one relay."""
 
@@ -73,21 +86,15 @@ class Proofs:
         self,
         registry: Registry,
         metrics: Metrics,
-        *,
-        allowed: Callable[[str], bool],
+        rules: ProofRules,
         clock: Callable[[], float],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
-        timeout: float,
-        lifetime: float,
     ) -> None:
-        """`lifetime` is for how many seconds a proof holds; `timeout` for one probe."""
         self._registry = registry
         self._metrics = metrics
-        self._allowed = allowed
+        self._rules = rules
         self._clock = clock
         self._spawn = spawn
-        self._timeout = timeout
-        self._lifetime = lifetime
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._rates = Rates(_PEER_RATE, _PEER_BURST)
         self._next = 0.0
@@ -117,7 +124,7 @@ class Proofs:
             entry.endpoint
             for _, entries in registration.services.values()
             for entry in entries
-            if not registration.observed(entry.host) and self._allowed(entry.host)
+            if not registration.observed(entry.host) and self._rules.allowed(entry.host)
         )
         for endpoint in [known for known in registration.proofs if known not in found]:
             del registration.proofs[endpoint]
@@ -153,7 +160,7 @@ class Proofs:
             del self._working[guid]
 
     def _note(
-        self, registration: Registration, endpoint: Endpoint, proven: bool, pause: float
+        self, registration: RegisteredPeer, endpoint: Endpoint, proven: bool, pause: float
     ) -> float:
         """Keep what came of a probe; return the pause before the next one there."""
         self._metrics.proofs["proven" if proven else "failed"] += 1
@@ -161,7 +168,7 @@ class Proofs:
             if endpoint not in registration.proofs:
                 log.debug("endpoint proven", peer=short(registration.guid), at=str(endpoint))
             registration.proofs[endpoint] = None
-            return self._lifetime
+            return self._rules.lifetime
         registration.proofs.pop(endpoint, None)
         return min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
 
@@ -172,7 +179,7 @@ class Proofs:
             self._next = max(now, self._next) + _SPACING
             await asyncio.sleep(self._next - _SPACING - now)
             try:
-                async with asyncio.timeout(self._timeout):
+                async with asyncio.timeout(self._rules.timeout):
                     _, writer = await asyncio.open_connection(
                         endpoint.host, endpoint.port, ssl=self._context
                     )

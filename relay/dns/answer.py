@@ -14,7 +14,7 @@ import dns.rdataset
 import dns.rdatatype
 import dns.rrset
 
-from relay.dns_zone import Zone
+from relay.dns.zone import Zone
 
 __all__ = ["PAYLOAD", "answer_query", "skeleton"]
 

@@ -1,28 +1,28 @@
 """The embedded zone's sockets: UDP and TCP on one port, with bounds on what each may cost.
 
-What a message means is decided in relay/dns_messages.py.
+What a message means is decided in messages.py.
 """
 
 import asyncio
 import contextlib
 import ipaddress
 import struct
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, cast
 
 from dns.update import UpdateMessage
 
 from protocol.identity import Identity
-from relay.carriers import host_of
 from relay.config import ConfigError, DnsConfig
-from relay.dns_keys import DnsKeys
-from relay.dns_messages import DnsMessages
-from relay.dns_store import DnsStore
-from relay.dns_zone import Zone
+from relay.dns.keys import DnsKeys
+from relay.dns.messages import DnsMessages
+from relay.dns.store import DnsStore
+from relay.dns.zone import Zone
 from relay.log import guarded, log
 from relay.metrics import Metrics
-from relay.rates import Counts, Rates
-from relay.registry import Registry
+from relay.presence import Registry
+from relay.rates import Counts, Rates, host_of
+from relay.tasks import Tasks
 
 __all__ = ["DnsServer"]
 
@@ -34,8 +34,6 @@ _HOUSEKEEPING = 30.0
 _FREE_PORTS = 8
 """Free TCP ports that are tried until one is free for UDP too, where any port will do."""
 
-Spawn = Callable[[Coroutine[Any, Any, None]], object]
-
 
 class DnsServer:
     """Serves one zone: `start`, then `close`."""
@@ -43,17 +41,14 @@ class DnsServer:
     def __init__(
         self,
         config: DnsConfig,
-        host: str,
         identity: Identity,
         registry: Registry,
         metrics: Metrics,
-        *,
         clock: Callable[[], float],
-        spawn: Spawn,
     ) -> None:
         self._config = config
-        self._host = config.host or host
-        self._spawn = spawn
+        self._host = config.host or "127.0.0.1"
+        self._tasks = Tasks()
         self._clock = clock
         self._metrics = metrics
         self.zone = Zone(config, registry, clock=clock)
@@ -63,7 +58,7 @@ class DnsServer:
         self._rates = Rates(config.answers_per_second, config.answers_burst)
         self._counts = Counts(config.max_connections_per_address, config.max_connections)
         self._connections: set[asyncio.Task[None]] = set()
-        self._updates: set[asyncio.Task[None]] = set()
+        self._updates = Tasks()
         self._slips = 0
         self._udp: asyncio.DatagramTransport | None = None
         self._tcp: asyncio.Server | None = None
@@ -90,7 +85,7 @@ class DnsServer:
                     raise ConfigError(
                         f"dns: cannot listen on {self._host} port {config.port}: {error}"
                     ) from None
-        self._spawn(self._keep_house())
+        self._tasks.spawn(self._keep_house())
         log.info("serving DNS", zone=self.zone.name, host=self._host, port=self.port)
 
     async def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -117,7 +112,9 @@ class DnsServer:
                 self._tcp.close()
             for task in self._connections:
                 task.cancel()
-            await asyncio.gather(*self._connections, *self._updates, return_exceptions=True)
+            await asyncio.gather(*self._connections, return_exceptions=True)
+            await self._updates.wait()
+            await self._tasks.close()
         finally:
             await self._store.close()
 
@@ -140,20 +137,13 @@ class DnsServer:
             with contextlib.suppress(OSError):  # A source that was made up, like port 0.
                 self._udp.sendto(response, source)
         elif response is not None and len(self._updates) < _MAX_UPDATES:
-            task = asyncio.get_running_loop().create_task(self._update(response, source))
-            self._updates.add(task)
-            task.add_done_callback(self._updated)
+            self._updates.spawn(self._update(response, source))
 
     async def _update(self, message: UpdateMessage, source: tuple[Any, ...]) -> None:
         response = await self._messages.update(message, udp=True)
         if self._udp is not None and not self._udp.is_closing():
             with contextlib.suppress(OSError):
                 self._udp.sendto(response, source)
-
-    def _updated(self, task: asyncio.Task[None]) -> None:
-        self._updates.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a DNS update failed", exc_info=task.exception())
 
     # -- TCP ------------------------------------------------------------------------------------
 

@@ -62,10 +62,10 @@ class Plane:
     resumes: tuple[str, str]
     """Theirs for the next plane."""
     expires: float
-    state: PlaneState = PlaneState.WAITING
-    admitted: set[str] = field(default_factory=set)
+    state: PlaneState = field(init=False, default=PlaneState.WAITING)
+    admitted: set[str] = field(init=False, default_factory=set)
     """Tickets that were used."""
-    legs: list[str] = field(default_factory=list)
+    legs: list[str] = field(init=False, default_factory=list)
     """Tickets whose legs have come, in that order."""
 
 
