@@ -182,12 +182,13 @@ class Tickets:
     def failed(self, admission: Admission, now: float) -> bool:
         """The leg of an admission will not come. A ticket for a next plane is good again. Return
         whether the plane ended by this: then a leg that has come is to be closed."""
-        if admission.ticket in admission.plane.legs:
+        plane = admission.plane
+        if admission.ticket in plane.legs or plane.state is PlaneState.ENDED:
             return False
-        if admission.asks_other and admission.presented not in self._resumes:
-            self._resumes[admission.presented] = admission.plane.purpose
+        if admission.asks_other:
+            self._resumes[admission.presented] = plane.purpose
             self._release(admission.presented, now)
-        return self.end(admission.plane, now)
+        return self.end(plane, now)
 
     def discard(self, ticket: str, now: float) -> Plane | None:
         """End the waiting plane that nobody will join; None where there is none."""
