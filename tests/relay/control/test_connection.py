@@ -1,17 +1,14 @@
 """Control connections: the handshake, and what bad input gets."""
 
-import asyncio
 import socket
 import struct
 
-import aiohttp
 import pytest
 
 from protocol.codec import encode, encode_location
 from protocol.errors import Code
 from protocol.identity import Identity
 from protocol.messages import (
-    WEBSOCKET_PROTOCOL,
     Error,
     LocationRecord,
     Mode,
@@ -19,13 +16,10 @@ from protocol.messages import (
     Ping,
     Pong,
     Registered,
-    ServiceAnswer,
     ServiceRecord,
-    ServiceRequestFrom,
     ServiceRequestTo,
     ServiceResponse,
     Update,
-    Verdict,
 )
 from relay.server import RelayServer
 from tests.relay.client import Client, client, registered
@@ -35,43 +29,6 @@ SESSION = b"s" * 16
 
 def request(callee: Client, number: int = 1, mode: Mode = Mode.COMBINED, timeout: float = 5.0):
     return ServiceRequestTo(number, callee.identity.guid, "chat", mode, SESSION, (), timeout)
-
-
-async def test_a_frozen_peer_hinders_nobody_and_is_aborted(relay: RelayServer) -> None:
-    async with (
-        registered(relay.url) as alice,
-        registered(relay.url, "chat") as bob,
-        registered(relay.url, "chat") as cathy,
-    ):
-        assert cathy.identity.guid
-        cathy.writer.transport.pause_reading()
-        # Far more than the sockets' buffers and her outbox hold; nobody waits for her.
-        connection = relay.registry.get(cathy.identity.guid).primary  # type: ignore[union-attr]
-        reason = "r" * 500
-        while not connection.is_closed:  # type: ignore[union-attr]
-            connection.send(Error(Code.INTERNAL, reason))  # type: ignore[union-attr]
-            await asyncio.sleep(0)
-        assert relay.metrics.closes[Code.SLOW_CONSUMER.value] == 1
-        alice.send(request(bob))
-        asked = await bob.expect(ServiceRequestFrom)
-        bob.send(ServiceAnswer(asked.request, Verdict.ACCEPTED, "", (bob.entry("chat", 1),)))
-        answer = await alice.expect(ServiceResponse)
-        assert answer.code is None
-        assert len(answer.entries) == 1
-        alice.send(request(cathy, 2))
-        assert (await alice.expect(ServiceResponse)).code is Code.PEER_OFFLINE
-
-
-async def test_the_write_deadline_aborts_a_peer_that_stops_reading(relay: RelayServer) -> None:
-    async with registered(relay.url) as cathy:
-        cathy.writer.transport.pause_reading()
-        connection = relay.registry.get(cathy.identity.guid).primary  # type: ignore[union-attr]
-        carrier = connection._carrier  # type: ignore[union-attr]
-        while not carrier._paused:
-            connection.send(Error(Code.INTERNAL, "r" * 500))  # type: ignore[union-attr]
-            await asyncio.sleep(0)
-        await asyncio.wait_for(asyncio.shield(carrier.closed), 5)
-        assert relay.metrics.closes[Code.SLOW_CONSUMER.value] == 1
 
 
 async def test_registered_tells_the_observed_address(relay: RelayServer) -> None:
@@ -219,90 +176,3 @@ async def test_lost_peer_is_suspect_and_a_closed_one_is_offline(relay: RelayServ
         assert (state, answer.code) == (PeerState.SUSPECT, Code.PEER_OFFLINE)
         assert answer.last_seen is not None
         assert answer.last_seen < 10
-
-
-async def test_request_outcomes(relay: RelayServer) -> None:
-    async with registered(relay.url) as alice, registered(relay.url, "chat") as bob:
-        nobody = Identity.generate().guid
-        alice.send(ServiceRequestTo(1, nobody, "chat", Mode.P2P, SESSION))
-        assert (await alice.expect(ServiceResponse)).code is Code.UNKNOWN_PEER
-        alice.send(ServiceRequestTo(2, bob.identity.guid, "mail", Mode.P2P, SESSION))
-        assert (await alice.expect(ServiceResponse)).code is Code.UNKNOWN_SERVICE
-        alice.send(request(bob, 3))
-        asked = await bob.expect(ServiceRequestFrom)
-        bob.send(ServiceAnswer(asked.request, Verdict.REFUSED, "busy"))
-        refused = await alice.expect(ServiceResponse)
-        assert (refused.code, refused.reason) == (Code.REFUSED, "busy")
-        bob.send(ServiceAnswer(asked.request, Verdict.ACCEPTED))
-        assert (await bob.expect(Error)).code is Code.UNKNOWN_REQUEST
-        alice.send(request(bob, 4, timeout=0.2))
-        await bob.expect(ServiceRequestFrom)
-        assert (await alice.expect(ServiceResponse)).code is Code.REQUEST_TIMEOUT
-        alice.send(request(bob, 5, Mode.CENTRAL))
-        await bob.expect(ServiceRequestFrom)
-        bob.writer.transport.abort()
-        assert (await alice.expect(ServiceResponse)).code is Code.PEER_OFFLINE
-        assert relay.broker.pending == 0
-        assert relay.planes.pending == 0
-
-
-async def test_too_many_requests_wait(relay: RelayServer) -> None:
-    async with registered(relay.url) as alice, registered(relay.url, "chat") as bob:
-        for number in range(5):
-            alice.send(request(bob, number))
-        answer = await alice.expect(ServiceResponse)
-        assert (answer.request, answer.code) == (4, Code.LIMIT_EXCEEDED)
-        assert answer.retry_after == 1.0
-
-
-async def test_only_proven_endpoints_are_disclosed(relay: RelayServer) -> None:
-    async with registered(relay.url) as alice, client(relay.url) as bob:
-        entries = (bob.entry("chat", 1, "192.0.2.1"), bob.entry("chat", 1))
-        await bob.hello()
-        record = LocationRecord(1, (ServiceRecord("chat", entries),))
-        bob.send(bob.signed_register(encode_location(record)))
-        await bob.expect(Registered)
-        alice.send(ServiceRequestTo(1, bob.identity.guid, "chat", Mode.P2P, SESSION))
-        assert (await alice.expect(ServiceResponse)).entries == entries[1:]
-        alice.send(request(bob, 2))
-        asked = await bob.expect(ServiceRequestFrom)
-        bob.send(ServiceAnswer(asked.request, Verdict.ACCEPTED, "", entries[:1]))
-        assert (await alice.expect(ServiceResponse)).code is Code.NO_ENDPOINT
-
-
-async def test_websocket_carrier_by_a_foreign_client(relay: RelayServer) -> None:
-    async with (
-        aiohttp.ClientSession() as http,
-        http.ws_connect(f"{relay.url}/v1/control", protocols=(WEBSOCKET_PROTOCOL,)) as websocket,
-    ):
-        assert websocket.protocol == WEBSOCKET_PROTOCOL
-        await websocket.send_bytes(b"\xc1")
-        message = await websocket.receive_bytes()
-        assert b"bad_message" in message
-        assert (await websocket.receive()).type in (
-            aiohttp.WSMsgType.CLOSE,
-            aiohttp.WSMsgType.CLOSED,
-        )
-
-
-async def test_http(relay: RelayServer) -> None:
-    async with aiohttp.ClientSession(relay.url) as http, registered(relay.url, "chat") as bob:
-        async with http.get("/v1/control") as answer:
-            assert answer.status == 426
-            assert "roam-relay/1" in answer.headers["Upgrade"]
-        async with http.get("/healthz") as answer:
-            assert answer.status == 200
-        async with http.get("/readyz") as answer:
-            assert answer.status == 200
-        async with http.get("/") as answer:
-            assert "Roam Relay" in await answer.text()
-        async with http.get("/metrics") as answer:
-            assert 'roam_relay_peers{state="online"} 1.0' in await answer.text()
-        async with http.get(f"/v1/peers/{bob.identity.guid}/services/chat") as answer:
-            body = await answer.json()
-            assert body["state"] == "online"
-            assert body["endpoints"][0]["host"] == "127.0.0.1"
-        async with http.get(f"/v1/peers/{bob.identity.guid}/services/mail") as answer:
-            assert (answer.status, (await answer.json())["code"]) == (404, "unknown_service")
-        async with http.get("/v1/peers/nobody/services/chat") as answer:
-            assert (answer.status, (await answer.json())["code"]) == (404, "unknown_peer")

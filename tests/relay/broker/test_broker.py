@@ -1,16 +1,22 @@
-"""Requests beyond the draft's three modes: auto, the next path of a session, several flows."""
+"""Requests in every mode, the next path of a session, several flows, and what each ends with."""
 
+from protocol.codec import encode_location
 from protocol.errors import Code
+from protocol.identity import Identity
 from protocol.messages import (
+    Error,
+    LocationRecord,
     Mode,
+    Registered,
     ServiceAnswer,
+    ServiceRecord,
     ServiceRequestFrom,
     ServiceRequestTo,
     ServiceResponse,
     Verdict,
 )
 from relay.server import RelayServer
-from tests.relay.client import client, registered
+from tests.relay.client import Client, client, registered
 
 SESSION = b"s" * 16
 
@@ -105,3 +111,56 @@ async def test_a_flow_that_is_lost_hands_its_requests_on(relay: RelayServer) -> 
         assert await standby.expect(ServiceRequestFrom) == first
         standby.send(ServiceAnswer(first.request, Verdict.ACCEPTED))
         assert (await alice.expect(ServiceResponse)).code is None
+
+
+def request(callee: Client, number: int = 1, mode: Mode = Mode.COMBINED, timeout: float = 5.0):
+    return ServiceRequestTo(number, callee.identity.guid, "chat", mode, SESSION, (), timeout)
+
+
+async def test_request_outcomes(relay: RelayServer) -> None:
+    async with registered(relay.url) as alice, registered(relay.url, "chat") as bob:
+        nobody = Identity.generate().guid
+        alice.send(ServiceRequestTo(1, nobody, "chat", Mode.P2P, SESSION))
+        assert (await alice.expect(ServiceResponse)).code is Code.UNKNOWN_PEER
+        alice.send(ServiceRequestTo(2, bob.identity.guid, "mail", Mode.P2P, SESSION))
+        assert (await alice.expect(ServiceResponse)).code is Code.UNKNOWN_SERVICE
+        alice.send(request(bob, 3))
+        asked = await bob.expect(ServiceRequestFrom)
+        bob.send(ServiceAnswer(asked.request, Verdict.REFUSED, "busy"))
+        refused = await alice.expect(ServiceResponse)
+        assert (refused.code, refused.reason) == (Code.REFUSED, "busy")
+        bob.send(ServiceAnswer(asked.request, Verdict.ACCEPTED))
+        assert (await bob.expect(Error)).code is Code.UNKNOWN_REQUEST
+        alice.send(request(bob, 4, timeout=0.2))
+        await bob.expect(ServiceRequestFrom)
+        assert (await alice.expect(ServiceResponse)).code is Code.REQUEST_TIMEOUT
+        alice.send(request(bob, 5, Mode.CENTRAL))
+        await bob.expect(ServiceRequestFrom)
+        bob.writer.transport.abort()
+        assert (await alice.expect(ServiceResponse)).code is Code.PEER_OFFLINE
+        assert relay.broker.pending == 0
+        assert relay.planes.pending == 0
+
+
+async def test_too_many_requests_wait(relay: RelayServer) -> None:
+    async with registered(relay.url) as alice, registered(relay.url, "chat") as bob:
+        for number in range(5):
+            alice.send(request(bob, number))
+        answer = await alice.expect(ServiceResponse)
+        assert (answer.request, answer.code) == (4, Code.LIMIT_EXCEEDED)
+        assert answer.retry_after == 1.0
+
+
+async def test_only_proven_endpoints_are_disclosed(relay: RelayServer) -> None:
+    async with registered(relay.url) as alice, client(relay.url) as bob:
+        entries = (bob.entry("chat", 1, "192.0.2.1"), bob.entry("chat", 1))
+        await bob.hello()
+        record = LocationRecord(1, (ServiceRecord("chat", entries),))
+        bob.send(bob.signed_register(encode_location(record)))
+        await bob.expect(Registered)
+        alice.send(ServiceRequestTo(1, bob.identity.guid, "chat", Mode.P2P, SESSION))
+        assert (await alice.expect(ServiceResponse)).entries == entries[1:]
+        alice.send(request(bob, 2))
+        asked = await bob.expect(ServiceRequestFrom)
+        bob.send(ServiceAnswer(asked.request, Verdict.ACCEPTED, "", entries[:1]))
+        assert (await alice.expect(ServiceResponse)).code is Code.NO_ENDPOINT
