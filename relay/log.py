@@ -20,6 +20,9 @@ NAME = "relay"
 _FIELDS = "relay_fields"
 """The attribute of a record that holds its words one by one."""
 
+_CALLER = 4
+"""Calls between whoever writes a line and the logger: structlog's."""
+
 logging.getLogger(NAME).addHandler(logging.NullHandler())
 
 _as_text = structlog.processors.KeyValueRenderer(key_order=["event"])
@@ -31,7 +34,8 @@ def _to_record(
     """Turn words into the call of a standard logger; a traceback stays the record's."""
     trace = words.pop("exc_info", None)
     text = str(_as_text(logger, method, dict(words)))
-    return (text,), {"exc_info": trace, "extra": {_FIELDS: dict(words)}}
+    extra = {_FIELDS: dict(words)}
+    return (text,), {"exc_info": trace, "extra": extra, "stacklevel": _CALLER}
 
 
 log: structlog.stdlib.BoundLogger = structlog.wrap_logger(

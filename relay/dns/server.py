@@ -54,7 +54,7 @@ class DnsServer:
         self.zone = Zone(config, registry, clock=clock)
         self.keys = DnsKeys(identity, self.zone.name)
         self._store = DnsStore(config.store)
-        self._messages = DnsMessages(config, self.zone, self.keys, self._store, metrics)
+        self.messages = DnsMessages(config, self.zone, self.keys, self._store, metrics)
         self._rates = Rates(config.answers_per_second, config.answers_burst)
         self._counts = Counts(config.max_connections_per_address, config.max_connections)
         self._connections: set[asyncio.Task[None]] = set()
@@ -120,30 +120,28 @@ class DnsServer:
 
     # -- UDP ------------------------------------------------------------------------------------
 
-    def datagram(self, wire: bytes, source: tuple[Any, ...]) -> None:
+    def datagram(
+        self, udp: asyncio.DatagramTransport, wire: bytes, source: tuple[Any, ...]
+    ) -> None:
         """Answer one datagram, unless its source network has had enough: who asks under another's
         address makes us send little there."""
-        assert self._udp is not None
         if self._rates.take(_network(source[0]), self._clock()):
             self._metrics.dns["udp", "limited"] += 1
             self._slips += 1
             # Every second one may be somebody honest behind the same addresses: he comes by TCP.
-            if self._slips % 2 == 0 and (slip := self._messages.truncated(wire)) is not None:
-                with contextlib.suppress(OSError):
-                    self._udp.sendto(slip, source)
+            if self._slips % 2 == 0 and (slip := self.messages.truncated(wire)) is not None:
+                _send(udp, slip, source)
             return
-        response = self._messages.respond(wire, udp=True)
+        response = self.messages.respond(wire, udp=True)
         if isinstance(response, bytes):
-            with contextlib.suppress(OSError):  # A source that was made up, like port 0.
-                self._udp.sendto(response, source)
+            _send(udp, response, source)
         elif response is not None and len(self._updates) < _MAX_UPDATES:
-            self._updates.spawn(self._update(response, source))
+            self._updates.spawn(self._update(udp, response, source))
 
-    async def _update(self, message: UpdateMessage, source: tuple[Any, ...]) -> None:
-        response = await self._messages.update(message, udp=True)
-        if self._udp is not None and not self._udp.is_closing():
-            with contextlib.suppress(OSError):
-                self._udp.sendto(response, source)
+    async def _update(
+        self, udp: asyncio.DatagramTransport, message: UpdateMessage, source: tuple[Any, ...]
+    ) -> None:
+        _send(udp, await self.messages.update(message, udp=True), source)
 
     # -- TCP ------------------------------------------------------------------------------------
 
@@ -169,11 +167,11 @@ class DnsServer:
             async with asyncio.timeout(_IDLE):
                 (length,) = struct.unpack("!H", await reader.readexactly(2))
                 wire = await reader.readexactly(length)
-            response = self._messages.respond(wire, udp=False)
+            response = self.messages.respond(wire, udp=False)
             if response is None:
                 return
             if not isinstance(response, bytes):
-                response = await self._messages.update(response, udp=False)
+                response = await self.messages.update(response, udp=False)
             writer.write(struct.pack("!H", len(response)) + response)
             async with asyncio.timeout(_IDLE):
                 await writer.drain()
@@ -184,16 +182,27 @@ class DnsServer:
             with guarded("looking at the zone"):
                 self.zone.forget()
             with guarded("looking at the store"):
-                await self._messages.drop_old()
+                await self.messages.drop_old()
+
+
+def _send(udp: asyncio.DatagramTransport, response: bytes, source: tuple[Any, ...]) -> None:
+    if not udp.is_closing():
+        with contextlib.suppress(OSError):  # A source that was made up, like port 0.
+            udp.sendto(response, source)
 
 
 class _Datagrams(asyncio.DatagramProtocol):
     def __init__(self, server: DnsServer) -> None:
         self._server = server
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        with guarded("answering a DNS datagram"):
-            self._server.datagram(data, addr)
+        if self._transport is not None:
+            with guarded("answering a DNS datagram"):
+                self._server.datagram(self._transport, data, addr)
 
     def error_received(self, exc: Exception) -> None:
         return  # An ICMP error about an answer: whoever asked has gone.

@@ -25,7 +25,7 @@ from relay.metrics import Metrics
 from relay.presence.registry import RegisteredPeer, Registry
 from relay.rates import Rates
 
-__all__ = ["ProofRules", "Proofs", "may_probe"]
+__all__ = ["ProofRules", "Proofs", "guid_in", "may_probe"]
 
 _AT_ONCE = 16
 """Probes under way in all."""
@@ -107,6 +107,11 @@ class Proofs:
         # One small key share: the first packet has some 250 bytes.
         self._context.set_ecdh_curve("X25519")
 
+    @property
+    def working(self) -> int:
+        """Peers whose endpoints are probed, or will be again."""
+        return len(self._working)
+
     def consider(self, guid: str) -> None:
         """A peer has registered or updated: prove what is not proven."""
         if guid in self._working:
@@ -187,12 +192,13 @@ class Proofs:
                 return False
         try:
             channel = writer.get_extra_info("ssl_object")
-            return _guid_in(channel.getpeercert(True) if channel else None) == guid
+            return guid_in(channel.getpeercert(True) if channel else None) == guid
         finally:
             writer.transport.abort()
 
 
-def _guid_in(certificate: bytes | None) -> str | None:
+def guid_in(certificate: bytes | None) -> str | None:
+    """Return the GUID of the key in a certificate; None where there is none of our kind."""
     if certificate is None:
         return None
     try:

@@ -10,17 +10,24 @@ from protocol.endpoint import SignedEntry
 from protocol.errors import Code
 from protocol.messages import (
     Error,
+    LocationRecord,
     Mode,
     Ping,
     Pong,
     ServiceAnswer,
+    ServiceRecord,
     ServiceRequestFrom,
     ServiceRequestTo,
     ServiceResponse,
     Verdict,
 )
+from relay.broker import Broker
+from relay.metrics import Metrics
+from relay.plane import Purpose
+from relay.presence import Registry
 from relay.server import RelayServer
 from tests.relay.client import Client, registered
+from tests.relay.fakes import FakeAttachment
 from tests.relay.planes import close, leg, tickets
 
 SESSION = b"s" * 16
@@ -213,3 +220,62 @@ async def test_a_leg_whose_other_side_cannot_be_asked(
         bob.send(ServiceAnswer(asked.request, Verdict.REFUSED))
         assert await asyncio.wait_for(a[0].read(), 5) == b""
         await close(a)
+
+
+@ASKING
+def test_a_callee_that_cannot_be_asked(mode: Mode) -> None:
+    """The machine alone: what raises at one connection is no reason to forget another's request."""
+    alice, bob = FakeAttachment(), FakeAttachment()
+    registry = Registry(grace=30.0, remember=100.0, max_offline=10)
+    for one in (alice, bob):
+        registry.register(one, LocationRecord(1, (ServiceRecord("chat"),)), 0.0)
+    planes = Planes()
+    broker = Broker(registry, planes, Metrics(), pending_requests=4)
+    bob.fails = True
+    message = ServiceRequestTo(1, bob.guid, "chat", mode, SESSION)
+    with pytest.raises(RuntimeError):
+        broker.request(alice, message, 0.0)
+    assert [one.code for one in alice.got if isinstance(one, ServiceResponse)] == [Code.INTERNAL]
+    assert broker.pending == 0
+    assert planes.made == planes.discarded
+    broker.expire(1e9)
+    assert len(alice.got) == 1
+
+
+def test_one_request_that_fails_at_the_end_of_a_connection_hinders_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    alice, carol, bob = FakeAttachment(), FakeAttachment(), FakeAttachment()
+    registry = Registry(grace=30.0, remember=100.0, max_offline=10)
+    for one in (alice, carol, bob):
+        registry.register(one, LocationRecord(1, (ServiceRecord("chat"),)), 0.0)
+    planes = Planes()
+    broker = Broker(registry, planes, Metrics(), pending_requests=4)
+    for one in (alice, carol):
+        broker.request(one, ServiceRequestTo(1, bob.guid, "chat", Mode.CENTRAL, SESSION), 0.0)
+    alice.fails = True
+    registry.remove(bob, 1.0, closed=True)
+    broker.connection_lost(bob, 1.0)
+    assert [one.code for one in carol.got if isinstance(one, ServiceResponse)] == [
+        Code.PEER_OFFLINE
+    ]
+    assert len(unexpected(caplog)) == 1
+    assert broker.pending == 0
+    assert len(planes.made) == 2
+    assert planes.made == planes.discarded
+
+
+class Planes:
+    """Makes planes, and notes which were taken back."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.discarded: list[str] = []
+
+    def create(self, purpose: Purpose) -> tuple[str, str]:
+        self.made.append(f"plane {len(self.made)}")
+        return self.made[-1], "the callee's"
+
+    def discard(self, ticket: str) -> None:
+        if ticket not in self.discarded:
+            self.discarded.append(ticket)
