@@ -16,7 +16,7 @@ import psutil
 from benchmarks.measure import Row
 from peers import DdnsConfig, Identity, PathFailed, Peer, PeerConfig
 from protocol.dns_records import peer_name
-from relay.dns_keys import DnsKeys
+from relay.dns import DnsKeys
 from tests.chaos.world import Addresses, absent_addresses
 from tests.support import processes
 from tests.support.named import ZONE, free_port, named

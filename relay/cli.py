@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-import structlog
 
 from protocol.dns_records import key_file_text, parse_zone, peer_name
 from protocol.errors import IdentityError, RoamRelayError
 from protocol.identity import Identity
 from relay import config as configuration
-from relay import log
 from relay.config import ConfigError, RelayConfig
-from relay.dns_keys import DnsKeys
+from relay.dns import DnsKeys
+from relay.log import configure, log
 from relay.server import RelayServer
 
 __all__ = ["main"]
-
-_log = structlog.get_logger("relay")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,9 +54,9 @@ def serve(file: str | None, ready_file: str | None, **flags: Any) -> None:
     try:
         config = configuration.load(file, os.environ, flags)
         identity = read_key(config.identity) if config.identity else Identity.generate()
-        log.configure(config.log_format, config.log_level)
+        configure(config.log_format, config.log_level)
         if config.dns is not None and config.identity is None:
-            _log.warning("the zone's keys change with each start: name a key file as 'identity'")
+            log.warning("the zone's keys change with each start: name a key file as 'identity'")
         _run(_serve(config, identity, ready_file))
     except (ConfigError, IdentityError) as error:
         raise click.ClickException(str(error)) from None
@@ -140,14 +137,14 @@ async def _serve(config: RelayConfig, identity: Identity, ready_file: str | None
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     async with RelayServer(config, identity) as server:
-        _log.info("serving", url=server.url, relay=server.guid)
+        log.info("serving", url=server.url, relay=server.guid)
         if ready_file is not None:
             _write_ready(ready_file, server.url)
         # No timeout: a relay serves until it is told to stop.
         await stop.wait()
-        _log.info("draining", connections=len(server.node.connections))
+        log.info("draining", connections=len(server.connections))
         await server.drain()
-    _log.info("stopped")
+    log.info("stopped")
 
 
 def _write_ready(file: str, url: str) -> None:

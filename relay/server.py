@@ -1,48 +1,29 @@
-"""The relay as one HTTP server: routes, start, and drain."""
+"""The relay as one server: start, drain, close, and the beat that looks at all deadlines."""
 
 import asyncio
 import contextlib
+import logging
 import ssl
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import structlog
 from aiohttp import web
+from msgspec import structs
 
-from protocol.endpoint import read_entry
-from protocol.errors import Code
 from protocol.identity import Identity
-from protocol.messages import (
-    EARLY_HEADER,
-    MAX_MESSAGE_BYTES,
-    RESUME_HEADER,
-    WEBSOCKET_PROTOCOL,
-    PeerState,
-)
-from relay import http_answers
-from relay.admission import Counts, Rates
 from relay.broker import Broker
-from relay.carriers import RawCarrier, WebSocketCarrier
 from relay.config import ConfigError, RelayConfig
-from relay.control import ControlConnection, Node
-from relay.dns_server import DnsServer
-from relay.legs import SocketLeg, TlsLeg, WebSocketLeg
+from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Source
+from relay.dns import DnsServer
+from relay.http import ControlRoute, Doorkeeper, PlaneRoute, PublicRoutes, application
+from relay.log import NAME, guarded
 from relay.metrics import Metrics
-from relay.plane import Planes, TicketRefused
-from relay.proofs import Proofs, may_probe
-from relay.registry import Registry
-from relay.takeover import accept_upgrade, is_raw_upgrade, is_tls, take_socket, take_transport
-from relay.watches import Watches
+from relay.plane import PlaneLimits, Planes
+from relay.presence import Presence, ProofRules, Proofs, Registry, Watches, may_probe
+from relay.tasks import Tasks, uninterrupted
 
 __all__ = ["RelayServer"]
-
-_log = structlog.get_logger("relay")
-
-_ABOUT = (
-    "This is a Roam Relay: it tells peers where other peers are, and joins those that cannot reach "
-    "one another. Peers connect to /v1/control; see the project's docs/protocol.md.\n"
-)
 
 
 class RelayServer:
@@ -56,88 +37,127 @@ class RelayServer:
         self.identity = identity or Identity.generate()
         self.guid = self.identity.guid
         self.metrics = Metrics()
+        self.url = ""
+        self._tasks = Tasks()
+        self._stack = contextlib.AsyncExitStack()
         self.registry = Registry(
             grace=config.suspect_grace,
             remember=config.remember_offline,
             max_offline=config.max_offline,
         )
-        self.url = ""
-        self.draining = False
-
-    async def __aenter__(self) -> Self:
-        config = self.config
-        loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
         self.planes = Planes(
             self.identity.public_key,
+            PlaneLimits(config.ticket_lifetime, config.plane_idle, config.max_pending_planes),
             self.metrics,
-            clock=loop.time,
-            spawn=self._spawn,
-            lifetime=config.ticket_lifetime,
-            idle=config.plane_idle,
-            max_pending=config.max_pending_planes,
+            _now,
+            self._tasks.spawn,
         )
         self.broker = Broker(
             self.registry, self.planes, self.metrics, pending_requests=config.pending_requests
-        )
-        self.planes.ask_other = lambda resume, own, other: self.broker.ask_for_leg(
-            resume, own, other, loop.time()
         )
         self.watches = Watches(self.registry, grace=config.suspect_grace)
         self.proofs = Proofs(
             self.registry,
             self.metrics,
-            allowed=lambda host: may_probe(host, config.host, config.networks),
-            clock=loop.time,
-            spawn=self._spawn,
-            timeout=config.proof_timeout,
-            lifetime=config.proof_lifetime,
+            ProofRules(
+                lambda host: may_probe(host, config.host, config.networks),
+                config.proof_timeout,
+                config.proof_lifetime,
+            ),
+            _now,
+            self._tasks.spawn,
         )
-        self.dns = (
-            DnsServer(
-                config.dns,
-                config.host,
-                self.identity,
-                self.registry,
-                self.metrics,
-                clock=loop.time,
-                spawn=self._spawn,
-            )
-            if config.dns is not None
-            else None
-        )
-        self.node = Node(
-            config=config,
-            identity=self.identity,
-            registry=self.registry,
-            broker=self.broker,
-            watches=self.watches,
-            proofs=self.proofs,
-            dns=self.dns,
-            metrics=self.metrics,
-            clock=loop.time,
-        )
-        self._connects = Rates(config.connects_per_second, config.connects_burst)
-        self._counts = Counts(config.max_connections_per_address, config.max_connections)
+        self.dns: DnsServer | None = None
+        if config.dns is not None:
+            dns = structs.replace(config.dns, host=config.dns.host or config.host)
+            self.dns = DnsServer(dns, self.identity, self.registry, self.metrics, _now)
+        self._presence = Presence(self.registry, self.watches, self.proofs)
+        self._reception = Reception(config, self.identity, self.dns, self.metrics, _now)
+        self.doorkeeper = Doorkeeper(config)
         self.metrics.gauges = {
-            "peers": lambda: self.registry.counts(loop.time()),
+            "peers": lambda: self.registry.counts(_now()),
             "watches": lambda: {"all": len(self.watches)},
-            "connections_open": lambda: {"all": len(self.node.connections)},
-            "planes_open": lambda: {
-                "joined": len(self.planes.live),
-                "pending": self.planes.pending,
-            },
+            "connections_open": lambda: {"all": len(self.connections)},
+            "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
-        application = web.Application()
-        application.router.add_get("/v1/control", self._control)
-        application.router.add_get("/v1/plane/{ticket}", self._plane)
-        application.router.add_get("/v1/peers/{guid}/services/{service}", self._lookup)
-        application.router.add_get("/healthz", self._healthz)
-        application.router.add_get("/readyz", self._readyz)
-        application.router.add_get("/metrics", self._metrics)
-        application.router.add_get("/", self._about)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(
+            application(
+                ControlRoute(
+                    self.doorkeeper,
+                    CarrierLimits(config.write_deadline, config.outbox_bytes),
+                    self._connect,
+                ),
+                PlaneRoute(self.planes, self.broker, self._reception.requests, _now),
+                PublicRoutes(self.registry, self.doorkeeper, self.metrics, _now),
+            ),
+            access_log=None,
+            shutdown_timeout=0.1,
+            logger=logging.getLogger(f"{NAME}.http"),
+        )
+
+    async def __aenter__(self) -> Self:
+        try:
+            # Bounded: the host's resolver and SQLite have timeouts of their own.
+            await uninterrupted(self._start())
+        except BaseException:
+            await uninterrupted(self._stack.aclose())
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await uninterrupted(self._stack.aclose())
+
+    @property
+    def connections(self) -> Set[ControlConnection]:
+        """The control connections that are not over."""
+        return self._reception.connections
+
+    @property
+    def draining(self) -> bool:
+        """Whether the relay accepts nobody any more."""
+        return self.doorkeeper.draining
+
+    async def drain(self) -> None:
+        """Stop accepting, send every peer away with `restarting`, and let planes end.
+
+        Returns when the last plane has ended, or after `drain_timeout`.
+        """
+        self.doorkeeper.draining = True
+        for site in list(self._runner.sites):
+            with guarded("closing the listener"):
+                await site.stop()
+        connections = list(self.connections)
+        for connection in connections:
+            with guarded("sending a peer away"):
+                connection.restart(delay=0.5, spread=min(60.0, len(connections) / 500))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.drain_timeout):
+                await self.planes.finished()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        """Start everything. What closes it is on the stack from before the first of it starts."""
+        closing = self._stack.enter_async_context
+        await closing(_closing("the HTTP server", self._runner.cleanup))
+        if self.dns is not None:
+            await closing(_closing("the DNS server", self.dns.close))
+        await closing(_closing("the tasks", self._tasks.close))
+        await closing(_closing("the connections", self._send_away))
         await self._runner.setup()
+        port = await self._listen()
+        if self.dns is not None:
+            await self.dns.start(port)
+        self._tasks.spawn(self._keep_time())
+
+    async def _listen(self) -> int:
+        """Listen, and return the port."""
+        config = self.config
         scheme, context = "http", None
         try:
             if config.tls_certificate is not None and config.tls_key is not None:
@@ -148,222 +168,56 @@ class RelayServer:
             )
             await site.start()
         except OSError as error:
-            await self._runner.cleanup()
             raise ConfigError(
                 f"cannot listen on {config.host} port {config.port}: {error}"
             ) from None
-        port = self._runner.addresses[0][1]
+        port = int(self._runner.addresses[0][1])
         host = f"[{config.host}]" if ":" in config.host else config.host
         self.url = f"{scheme}://{host}:{port}"
-        self._spawn(self._keep_time())
-        try:
-            if self.dns is not None:
-                await self.dns.start(port)
-        except ConfigError:
-            await self.__aexit__(None, None, None)
-            raise
-        return self
+        return port
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for connection in list(self.node.connections):
-            connection.abort("shutdown")
-        self.planes.close("shutdown")
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self.dns is not None:
-            await self.dns.close()
-        await self._runner.cleanup()
+    def _connect(self, carrier: Carrier, source: Source) -> ControlConnection:
+        return ControlConnection(carrier, source, self._presence, self.broker, self._reception)
 
-    async def drain(self) -> None:
-        """Stop accepting, send every peer away with `restarting`, and let planes end.
-
-        Returns when the last plane has ended, or after `drain_timeout`.
-        """
-        self.draining = True
-        for site in list(self._runner.sites):
-            await site.stop()
-        for connection in list(self.node.connections):
-            connection.restart(delay=0.5, spread=min(60.0, len(self.node.connections) / 500))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.config.drain_timeout):
-                for plane in list(self.planes.live):
-                    await asyncio.shield(plane.ended)
-
-    # -- routes ---------------------------------------------------------------------------------
-
-    async def _control(self, request: web.Request) -> web.StreamResponse:
-        host, port = http_answers.source(request)
-        raw = is_raw_upgrade(request)
-        if not raw and not web.WebSocketResponse().can_prepare(request).ok:
-            return http_answers.not_an_upgrade()
-        if self.draining:
-            return http_answers.refusal(Code.RESTARTING, "the relay goes down")
-        wait = self._connects.take(host, asyncio.get_running_loop().time())
-        if wait or not self._counts.add(host):
-            return http_answers.refusal(Code.LIMIT_EXCEEDED, "too many connections", wait or 1.0)
-        if raw:
-            return await self._control_raw(request, host, port)
-        try:
-            websocket = web.WebSocketResponse(
-                protocols=(WEBSOCKET_PROTOCOL,),
-                compress=False,
-                autoping=True,
-                max_msg_size=2 * MAX_MESSAGE_BYTES,
-                timeout=self.config.write_deadline,
-            )
-            await websocket.prepare(request)
-            carrier = WebSocketCarrier(
-                request,
-                websocket,
-                write_deadline=self.config.write_deadline,
-                outbox_bytes=self.config.outbox_bytes,
-            )
-            connection = ControlConnection(self.node, carrier, "websocket", host, port)
-            await carrier.run(connection)
-        finally:
-            self._counts.remove(host)
-        return websocket
-
-    async def _control_raw(self, request: web.Request, host: str, port: int) -> web.StreamResponse:
-        loop = asyncio.get_running_loop()
-
-        def make() -> RawCarrier:
-            carrier = RawCarrier(
-                lambda carrier: ControlConnection(self.node, carrier, "raw", host, port),
-                write_deadline=self.config.write_deadline,
-                outbox_bytes=self.config.outbox_bytes,
-            )
-            carrier.closed.add_done_callback(lambda _: self._counts.remove(host))
-            return carrier
-
-        response = await accept_upgrade(request)
-        if is_tls(request):
-            carrier = make()
-            if take_transport(request, lambda _: carrier):
-                await carrier.closed
-            else:
-                carrier.connection_lost(None)
-            return response
-        taken = take_socket(request)
-        if taken is None:
-            self._counts.remove(host)
-            return response
-        await loop.connect_accepted_socket(make, taken)
-        return response
-
-    async def _plane(self, request: web.Request) -> web.StreamResponse:
-        raw = is_raw_upgrade(request)
-        if not raw and not web.WebSocketResponse().can_prepare(request).ok:
-            return http_answers.not_an_upgrade()
-        guid, signature = request.query.get("guid", ""), request.query.get("signature", "")
-        ticket, early = request.match_info["ticket"], http_answers.early_bytes(request)
-        if early is None:
-            return http_answers.refusal(Code.BAD_MESSAGE, f"{EARLY_HEADER} cannot be read")
-        now = asyncio.get_running_loop().time()
-        if self.planes.is_resume(ticket) and (wait := self.node.requests.take(guid, now)):
-            return http_answers.refusal(Code.LIMIT_EXCEEDED, "too many requests", wait)
-        try:
-            plane = self.planes.admit(ticket, guid, signature)
-        except TicketRefused as refused:
-            return http_answers.refusal(refused.code or Code.INTERNAL, refused.reason)
-        if not raw:
-            websocket = web.WebSocketResponse(
-                protocols=(WEBSOCKET_PROTOCOL,), compress=False, max_msg_size=1 << 22
-            )
-            websocket.headers[RESUME_HEADER] = plane.resumes[guid]
-            await websocket.prepare(request)
-            self.planes.attach(plane, WebSocketLeg(request, websocket), early)
-            await asyncio.shield(plane.ended)
-            return websocket
-        response = await accept_upgrade(request, {RESUME_HEADER: plane.resumes[guid]})
-        if is_tls(request):
-            legs: list[TlsLeg] = []
-
-            def take(transport: asyncio.Transport) -> asyncio.Protocol:
-                legs.append(TlsLeg(transport))
-                return legs[0].protocol
-
-            if take_transport(request, take):
-                self.planes.attach(plane, legs[0], early)
-                await asyncio.shield(plane.ended)
-        else:
-            taken = take_socket(request)
-            if taken is not None:
-                self.planes.attach(plane, SocketLeg(taken), early)
-        return response
-
-    async def _lookup(self, request: web.Request) -> web.Response:
-        """Answer P2P mode for a program without the library: what anyone may know."""
-        now = asyncio.get_running_loop().time()
-        registration = self.registry.get(request.match_info["guid"])
-        service = request.match_info["service"]
-        if registration is None:
-            return http_answers.refusal(Code.UNKNOWN_PEER, "nobody with this GUID has registered")
-        if service not in registration.services or not registration.may_learn(service, None):
-            return http_answers.refusal(
-                Code.UNKNOWN_SERVICE, "the peer offers no such service to anyone"
-            )
-        state = self.registry.state(registration, now)
-        entries = registration.disclosable(service) if state is PeerState.ONLINE else ()
-        endpoints = [
-            {"host": entry.host, "port": entry.port, "phase": entry.phase, "seq": entry.seq}
-            for entry in map(read_entry, entries)
-        ]
-        return http_answers.json(
-            {
-                "guid": registration.guid,
-                "service": service,
-                "state": state,
-                "last_seen": round(registration.last_seen(now), 3),
-                "endpoints": endpoints,
-            }
-        )
-
-    async def _healthz(self, request: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def _readyz(self, request: web.Request) -> web.Response:
-        return web.Response(
-            text="draining\n" if self.draining else "ok\n", status=503 if self.draining else 200
-        )
-
-    async def _metrics(self, request: web.Request) -> web.Response:
-        return web.Response(body=self.metrics.exposition(), content_type="text/plain")
-
-    async def _about(self, request: web.Request) -> web.Response:
-        return web.Response(text=_ABOUT)
-
-    # -- inside ---------------------------------------------------------------------------------
+    async def _send_away(self) -> None:
+        for connection in list(self.connections):
+            with guarded("closing a connection"):
+                connection.abort("shutdown")
+        with guarded("closing the planes"):
+            self.planes.close("shutdown")
 
     async def _keep_time(self) -> None:
-        """Look at every deadline there is: requests a few times a second, the rest every second."""
-        loop = asyncio.get_running_loop()
+        """Look at every deadline there is: requests a few times a second, the rest every second.
+        What fails at one of them keeps no other from its turn."""
         beat = 0
         while True:
             await asyncio.sleep(0.1)
-            now = loop.time()
-            self.broker.expire(now)
-            self.watches.tell(now)
+            now = _now()
+            with guarded("looking at requests"):
+                self.broker.expire(now)
+            with guarded("telling watchers"):
+                self.watches.tell(now)
             beat += 1
             if beat % 10 == 0:
-                for connection in list(self.node.connections):
-                    connection.watch_time(now)
-                self.planes.sweep(now)
+                for connection in list(self.connections):
+                    with guarded("looking at a connection"):
+                        connection.watch_time(now)
+                with guarded("looking at planes"):
+                    self.planes.sweep(now)
             if beat % 600 == 0:
-                self.registry.forget(now)
+                with guarded("forgetting peers"):
+                    self.registry.forget(now)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_done)
 
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("a task failed", exc_info=task.exception())
+@contextlib.asynccontextmanager
+async def _closing(what: str, close: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Close something at the end; what fails there keeps nothing else from being closed."""
+    try:
+        yield
+    finally:
+        with guarded(f"closing {what}"):
+            await close()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

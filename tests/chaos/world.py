@@ -17,7 +17,7 @@ from peers import DdnsConfig, Identity, Peer, PeerConfig, Session, SessionSettin
 from peers.host.address import LocalAddress
 from peers.transport.listening import _Incoming
 from peers.transport.tcp import RawStream
-from relay.dns_keys import DnsKeys
+from relay.dns import DnsKeys
 from tests.support.named import ZONE, free_port
 from tests.support.processes import environment
 

@@ -15,7 +15,7 @@ import dns.tsig
 
 from peers import Identity
 from protocol.dns_records import key_file_text, peer_name
-from relay.dns_keys import DnsKeys
+from relay.dns import DnsKeys
 from tests.lab.draft import IP1, IP2, SERVER
 from tests.lab.network import Host
 from tests.lab.programs import DEADLINE, Program

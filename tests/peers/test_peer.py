@@ -192,7 +192,7 @@ async def test_the_control_connection_comes_back_and_sessions_do_not_notice(
     relay: RelayServer, alice: Peer, bob: Peer
 ) -> None:
     here, there = await pair(alice, bob, Mode.P2P)
-    for connection in list(relay.node.connections):
+    for connection in list(relay.connections):
         connection.abort("test")
     await alice.published()
     await here.send(b"undisturbed")
@@ -315,7 +315,7 @@ async def test_many_sessions_at_once_cross_nothing_and_leave_nothing() -> None:
                 listener.close()
                 await serving
             assert rooms(alice).sessions.live == rooms(bob).sessions.live == []
-        while relay.planes.live or relay.node.connections:
+        while relay.planes.live or relay.connections:
             await asyncio.sleep(0)
     while asyncio.all_tasks() != before_tasks:
         await asyncio.sleep(0)

@@ -230,7 +230,7 @@ async def test_direct_sessions_do_not_notice_a_relay_that_dies() -> None:
         bob = await stack.enter_async_context(Peer(Identity.generate(), config=peer))
         caller, callee = await pair(alice, bob, Mode.P2P)
         path = caller.path
-        for connection in list(relay.node.connections):
+        for connection in list(relay.connections):
             connection.abort("killed")
         await exchange(caller, callee)
         assert caller.path is path

@@ -17,8 +17,8 @@ from peers.control.relay_address import RelayAddresses
 from peers.tasks import Tasks
 from protocol.errors import Code, RelayUnavailable, RoamRelayError
 from protocol.messages import Pong, Restarting
-from tests.support import virtual_time
 from tests.peers.control.scripted import ACCOUNT, Events, Seven, Wire, connected
+from tests.support import virtual_time
 
 LOST = RelayUnavailable("lost")
 FINAL = RelayUnavailable("another program", code=Code.SUPERSEDED)

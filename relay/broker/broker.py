@@ -1,0 +1,299 @@
+"""What a service request leads to, in each of the draft's three modes (§4.2.1–4.2.3) and in auto.
+
+Synchronous: a request is looked up, decided and passed on within one call. Each ends in exactly one
+response, and with one that fails its plane ends too, whatever raises on the way.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Protocol, assert_never
+
+from protocol.endpoint import SignedEntry
+from protocol.errors import Code, ProtocolViolation
+from protocol.messages import (
+    Message,
+    Mode,
+    PeerState,
+    ServiceAnswer,
+    ServiceRequestFrom,
+    ServiceRequestTo,
+    Verdict,
+)
+from relay.broker.pending import Pending, PendingRequests
+from relay.broker.reply import Asker, Reply
+from relay.log import guarded
+from relay.metrics import Metrics
+from relay.plane import Purpose
+from relay.presence import Attachment, RegisteredPeer, Registry
+
+__all__ = ["Broker", "PlaneMaker"]
+
+
+class PlaneMaker(Protocol):
+    """Where user planes are made."""
+
+    def create(self, purpose: Purpose) -> tuple[str, str] | None:
+        """Return the tickets of the caller and the callee; None where there are too many."""
+
+    def discard(self, ticket: str) -> None:
+        """Take a plane back that nobody will join."""
+
+
+_RELAYED = (Mode.CENTRAL, Mode.AUTO)
+"""The modes in which a plane is made."""
+_LEG_TIMEOUT = 10.0
+"""Seconds for a peer to answer for its leg of a session's next plane."""
+
+
+class _Absent:
+    """Stands for a caller that has no control connection just now: nothing is sent to it."""
+
+    def __init__(self, guid: str) -> None:
+        self.guid = guid
+
+    def send(self, message: Message) -> None:
+        return
+
+
+class Broker:
+    """Passes service requests to callees and their answers back."""
+
+    def __init__(
+        self, registry: Registry, planes: PlaneMaker, metrics: Metrics, *, pending_requests: int
+    ) -> None:
+        self._registry = registry
+        self._planes = planes
+        self._metrics = metrics
+        self._per_caller = pending_requests
+        self._requests = PendingRequests(pending_requests)
+
+    @property
+    def pending(self) -> int:
+        """Requests that wait for an answer."""
+        return len(self._requests)
+
+    def request(self, caller: Asker, message: ServiceRequestTo, now: float) -> None:
+        """Take a service request; the response comes now or when the callee has answered.
+
+        Raises:
+            ProtocolViolation: the caller's request is malformed; it is answered too.
+        """
+        reply = Reply(caller, message, self._metrics)
+        with self._settling(reply, malformed=Code.BAD_MESSAGE):
+            callee = self._registry.get(message.guid)
+            if callee is None:
+                reply.fail(Code.UNKNOWN_PEER, "nobody with this GUID has registered")
+                return
+            state = self._registry.state(callee, now)
+            flow = callee.primary
+            if state is not PeerState.ONLINE or flow is None:
+                reply.offline(callee, state, now)
+            elif message.resume:
+                # Either side may have moved, and only one of them offers the service: who is asked
+                # decides, in every mode.
+                self._forward(reply, flow, now)
+            elif message.service not in callee.services:
+                reply.fail(Code.UNKNOWN_SERVICE, "the peer offers no such service")
+            elif message.mode is Mode.P2P:
+                _look_up(reply, callee, now)
+            else:
+                self._forward(reply, flow, now)
+
+    def ask_for_leg(self, purpose: Purpose, tickets: tuple[str, str], now: float) -> bool:
+        """Ask the other peer of a session for its leg of the next plane, whose two tickets these
+        are; return False where that peer is not here."""
+        callee = self._registry.get(purpose.callee)
+        flow = callee.primary if callee is not None else None
+        if flow is None:
+            return False
+        message = ServiceRequestTo(
+            0,
+            purpose.callee,
+            purpose.service,
+            purpose.mode,
+            purpose.session,
+            (),
+            _LEG_TIMEOUT,
+            True,
+        )
+        own, other = tickets
+        reply = Reply(_Absent(purpose.caller), message, self._metrics, own)
+        with self._settling(reply):
+            self._ask(reply, flow, (), other, now)
+        return True
+
+    def answer(self, callee: Attachment, answer: ServiceAnswer, now: float) -> bool:
+        """Pass a callee's answer on. Return False where nothing of that peer waits for it.
+
+        Raises:
+            ProtocolViolation: the callee's answer is malformed; the caller is told that it failed.
+        """
+        pending = self._requests.find(answer.request)
+        if pending is None or pending.callee.guid != callee.guid:
+            return False
+        self._requests.take(pending)
+        reply = pending.reply
+        with self._settling(reply):
+            match answer.verdict:
+                case Verdict.REFUSED:
+                    reply.fail(answer.code or Code.REFUSED, answer.reason)
+                case Verdict.ACCEPTED:
+                    self._accepted(pending, answer, now)
+                case _:
+                    assert_never(answer.verdict)
+        return True
+
+    def connection_lost(self, flow: Attachment, now: float) -> None:
+        """Forget the requests of a connection that ended, and move those that it should answer."""
+        for pending in self._requests.of_caller(flow):
+            with guarded("dropping a request"), self._settling(pending.reply):
+                self._requests.take(pending)
+                pending.reply.drop()
+        for pending in self._requests.of_callee(flow):
+            with guarded("moving a request"), self._settling(pending.reply, pending):
+                callee = self._registry.get(flow.guid)
+                other = callee.primary if callee is not None else None
+                if other is not None:
+                    self._pass_on(pending, other, now)
+                    continue
+                self._requests.take(pending)
+                if callee is None:
+                    pending.reply.fail(Code.PEER_OFFLINE, "the peer has gone")
+                else:
+                    pending.reply.offline(callee, self._registry.state(callee, now), now)
+
+    def expire(self, now: float) -> None:
+        """Answer the requests whose time is over, and forward again what may have gone to a dead
+        flow: call it a few times a second."""
+        for pending in self._requests.unheard(now):
+            with guarded("passing a request on"), self._settling(pending.reply, pending):
+                callee = self._registry.get(pending.callee.guid)
+                flows = reversed(callee.flows.values()) if callee is not None else ()
+                other = next((flow for flow in flows if flow not in pending.tried), None)
+                if other is not None:
+                    self._pass_on(pending, other, now)
+        for pending in self._requests.expired(now):
+            with guarded("ending a request"), self._settling(pending.reply):
+                timeout = pending.reply.request.timeout
+                pending.reply.fail(
+                    Code.REQUEST_TIMEOUT, f"the callee did not answer within {timeout:g} s"
+                )
+
+    # -- asking ---------------------------------------------------------------------------------
+
+    def _forward(self, reply: Reply, callee: Attachment, now: float) -> None:
+        """Ask the callee (draft §4.2.2, §4.2.3)."""
+        message, caller = reply.request, reply.caller
+        if not self._requests.has_room(caller):
+            reply.fail(
+                Code.LIMIT_EXCEEDED,
+                f"{self._per_caller} requests already wait for an answer",
+                retry_after=1.0,
+            )
+            return
+        entries: tuple[SignedEntry, ...] = ()
+        own = self._registry.get(caller.guid)
+        if message.mode is not Mode.CENTRAL and message.entries and own is not None:
+            entries = own.filter(message.service, message.entries)
+        callee_ticket = None
+        if message.mode in _RELAYED:
+            tickets = self._planes.create(
+                Purpose(message.session, caller.guid, callee.guid, message.service, message.mode)
+            )
+            if tickets is None:
+                reply.fail(Code.LIMIT_EXCEEDED, "too many planes are being joined", retry_after=1.0)
+                return
+            reply.ticket, callee_ticket = tickets
+        self._ask(reply, callee, entries, callee_ticket, now)
+
+    def _ask(
+        self,
+        reply: Reply,
+        callee: Attachment,
+        entries: tuple[SignedEntry, ...],
+        ticket: str | None,
+        now: float,
+    ) -> None:
+        message = reply.request
+        forward = ServiceRequestFrom(
+            self._requests.next_number(),
+            reply.caller.guid,
+            message.service,
+            message.mode,
+            message.session,
+            entries,
+            message.timeout,
+            ticket,
+            message.resume,
+        )
+        pending = Pending(reply, forward, callee, now + message.timeout, now)
+        self._requests.add(pending)
+        with self._settling(reply, pending):
+            self._pass_on(pending, callee, now)
+
+    def _pass_on(self, pending: Pending, flow: Attachment, now: float) -> None:
+        known = self._registry.get(flow.guid)
+        self._requests.forwarded(
+            pending, flow, now, more=known is not None and len(known.flows) > 1
+        )
+        flow.send(pending.forward)
+
+    # -- answering ------------------------------------------------------------------------------
+
+    def _accepted(self, pending: Pending, answer: ServiceAnswer, now: float) -> None:
+        reply = pending.reply
+        message = reply.request
+        callee = self._registry.get(message.guid)
+        if callee is None:
+            reply.fail(Code.PEER_OFFLINE, "the peer has just gone")
+            return
+        entries: tuple[SignedEntry, ...] = ()
+        if message.mode is not Mode.CENTRAL:
+            # In a session that goes on, the one that is asked may have been its caller, who offers
+            # no service: then what it sends is what it discloses.
+            offered = message.service in callee.services
+            if callee.may_learn(message.service, reply.caller.guid) if offered else message.resume:
+                entries = callee.filter(message.service, answer.entries)
+            if not entries and message.mode is not Mode.AUTO:
+                reply.fail(
+                    Code.NO_ENDPOINT,
+                    "the peer disclosed no proven endpoint; mode central works without one",
+                )
+                return
+        reply.succeed(callee, now, entries)
+
+    @contextlib.contextmanager
+    def _settling(
+        self, reply: Reply, pending: Pending | None = None, malformed: Code = Code.INTERNAL
+    ) -> Iterator[None]:
+        """What raises in the block fails the request, which waits no longer; with `malformed` where
+        it was what a peer has sent. The plane of a request that fails is discarded."""
+        try:
+            yield
+        except BaseException as error:
+            if pending is not None:
+                self._requests.take(pending)
+            if isinstance(error, ProtocolViolation):
+                reply.fail(malformed, error.reason)
+            else:
+                reply.fail(Code.INTERNAL, "the relay failed at this request")
+            raise
+        finally:
+            if reply.failed and reply.ticket is not None:
+                self._planes.discard(reply.ticket)
+
+
+def _look_up(reply: Reply, callee: RegisteredPeer, now: float) -> None:
+    """Answer from the registry: the callee is not asked (draft §4.2.1)."""
+    service = reply.request.service
+    if not callee.may_learn(service, reply.caller.guid):
+        reply.fail(
+            Code.REFUSED,
+            "the peer does not disclose its addresses to you; mode central works without them",
+        )
+        return
+    entries = callee.disclosable(service)
+    if entries:
+        reply.succeed(callee, now, entries)
+    else:
+        reply.fail(Code.NO_ENDPOINT, "the peer has no proven endpoint")

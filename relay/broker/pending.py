@@ -1,0 +1,121 @@
+"""Service requests that wait for their callee's answer.
+
+Pure: no I/O and no clock. Whoever takes a request out of the table owes its caller the response:
+nothing is in it twice, and nothing leaves it unseen.
+"""
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+
+from protocol.messages import ServiceRequestFrom
+from relay.broker.reply import Asker, Reply
+from relay.presence import Attachment
+
+__all__ = ["Pending", "PendingRequests"]
+
+PATIENCE = 1.0
+"""Seconds after which a request goes over the callee's next flow too, when nothing was heard on the
+one before: a flow may be dead without anybody knowing yet."""
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A request that waits for its callee."""
+
+    reply: Reply
+    forward: ServiceRequestFrom
+    """What the callee is asked; its number is the request's here."""
+    callee: Attachment
+    """The flow that it was forwarded over last."""
+    deadline: float
+    forwarded: float
+    """When that was."""
+    tried: list[Attachment] = field(init=False, default_factory=list)
+    """All flows that it was forwarded over."""
+
+
+class PendingRequests:
+    """All of one relay."""
+
+    def __init__(self, per_caller: int) -> None:
+        self._per_caller = per_caller
+        self._requests: dict[int, Pending] = {}
+        self._by_caller: Counter[int] = Counter()
+        self._deadlines: list[tuple[float, int]] = []
+        self._unheard: deque[tuple[float, int]] = deque()
+        """When to look whether a callee with several flows is heard of, earliest first."""
+        self._numbers = count(1)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __iter__(self) -> Iterator[Pending]:
+        return iter(list(self._requests.values()))
+
+    def has_room(self, caller: Asker) -> bool:
+        """Whether one more request of a caller may wait."""
+        return self._by_caller[id(caller)] < self._per_caller
+
+    def next_number(self) -> int:
+        """Return a number that no request has that waits."""
+        number = next(self._numbers) % 2**32
+        while number in self._requests:
+            number = next(self._numbers) % 2**32
+        return number
+
+    def add(self, pending: Pending) -> None:
+        """A request begins to wait."""
+        number = pending.forward.request
+        self._requests[number] = pending
+        self._by_caller[id(pending.reply.caller)] += 1
+        heapq.heappush(self._deadlines, (pending.deadline, number))
+
+    def find(self, number: int) -> Pending | None:
+        """Return the request with this number; None where none waits."""
+        return self._requests.get(number)
+
+    def take(self, pending: Pending) -> bool:
+        """Take a request out, to answer it; False where somebody has."""
+        if self._requests.pop(pending.forward.request, None) is None:
+            return False
+        caller = id(pending.reply.caller)
+        self._by_caller[caller] -= 1
+        if not self._by_caller[caller]:
+            del self._by_caller[caller]
+        return True
+
+    def forwarded(self, pending: Pending, flow: Attachment, now: float, *, more: bool) -> None:
+        """A request went over a flow; `more` says that the callee has others to try later."""
+        if pending.tried or more:
+            self._unheard.append((now + PATIENCE, pending.forward.request))
+        pending.callee, pending.forwarded = flow, now
+        pending.tried.append(flow)
+
+    def of_caller(self, flow: Asker) -> list[Pending]:
+        """Return the requests that came over a flow."""
+        return [one for one in self._requests.values() if one.reply.caller is flow]
+
+    def of_callee(self, flow: Attachment) -> list[Pending]:
+        """Return the requests that a flow was asked last."""
+        return [one for one in self._requests.values() if one.callee is flow]
+
+    def unheard(self, now: float) -> list[Pending]:
+        """Return the requests whose callee has said nothing on its flow since, for long enough."""
+        found = []
+        while self._unheard and self._unheard[0][0] <= now:
+            pending = self._requests.get(self._unheard.popleft()[1])
+            if pending is not None and pending.callee.heard <= pending.forwarded:
+                found.append(pending)
+        return found
+
+    def expired(self, now: float) -> list[Pending]:
+        """Take the requests out whose time is over."""
+        found = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            pending = self._requests.get(heapq.heappop(self._deadlines)[1])
+            if pending is not None and pending.deadline <= now and self.take(pending):
+                found.append(pending)
+        return found

@@ -1,0 +1,88 @@
+"""The response to a service request: exactly one, whatever happens on the way to it."""
+
+from enum import Enum
+from typing import Protocol
+
+from protocol.endpoint import SignedEntry
+from protocol.errors import Code
+from protocol.messages import Message, PeerState, ServiceRequestTo, ServiceResponse
+from relay.metrics import Metrics
+from relay.presence import RegisteredPeer
+
+__all__ = ["Asker", "Reply"]
+
+
+class Asker(Protocol):
+    """Who is told what comes of a request."""
+
+    guid: str
+
+    def send(self, message: Message) -> None:
+        """Queue a message."""
+
+
+class _State(Enum):
+    OWED = "owed"
+    GOOD = "good"
+    FAILED = "failed"
+
+
+class Reply:
+    """What one request is answered with. The first word counts, and later ones are not said."""
+
+    __slots__ = ("_metrics", "_state", "caller", "request", "ticket")
+
+    def __init__(
+        self, caller: Asker, request: ServiceRequestTo, metrics: Metrics, ticket: str | None = None
+    ) -> None:
+        self.caller = caller
+        self.request = request
+        self.ticket = ticket
+        """The caller's, for the plane that was made for the request."""
+        self._metrics = metrics
+        self._state = _State.OWED
+
+    @property
+    def failed(self) -> bool:
+        """Whether nothing comes of the request."""
+        return self._state is _State.FAILED
+
+    def succeed(
+        self, callee: RegisteredPeer, now: float, entries: tuple[SignedEntry, ...] = ()
+    ) -> None:
+        """Tell the caller how to reach the callee."""
+        self._give(
+            _State.GOOD,
+            "ok",
+            ServiceResponse(
+                self.request.request,
+                state=PeerState.ONLINE,
+                last_seen=callee.last_seen(now),
+                entries=entries,
+                ticket=self.ticket,
+            ),
+        )
+
+    def offline(self, callee: RegisteredPeer, state: PeerState, now: float) -> None:
+        """Tell the caller since when the callee has not been heard of."""
+        last_seen = callee.last_seen(now)
+        code = Code.PEER_OFFLINE
+        reason = f"the peer is {state.value}: last seen {last_seen:.0f} s ago"
+        response = ServiceResponse(self.request.request, code, reason, state, last_seen)
+        self._give(_State.FAILED, code.value, response)
+
+    def fail(self, code: Code, reason: str, retry_after: float | None = None) -> None:
+        """Tell the caller why not."""
+        response = ServiceResponse(self.request.request, code, reason, retry_after=retry_after)
+        self._give(_State.FAILED, code.value, response)
+
+    def drop(self) -> None:
+        """There is nobody left to tell."""
+        self._state = _State.FAILED
+
+    def _give(self, state: _State, outcome: str, response: ServiceResponse) -> None:
+        if self._state is not _State.OWED:
+            return
+        self._state = state
+        self._metrics.requests[self.request.mode.value, outcome] += 1
+        self.caller.send(response)

@@ -1,0 +1,17 @@
+"""Control connections: the handshake and then messages, on whatever carries them."""
+
+from relay.control.carriers import Carrier, CarrierLimits, CarrierUser, RawCarrier, WebSocketCarrier
+from relay.control.connection import ControlConnection, Source, State
+from relay.control.reception import Reception
+
+__all__ = [
+    "Carrier",
+    "CarrierLimits",
+    "CarrierUser",
+    "ControlConnection",
+    "RawCarrier",
+    "Reception",
+    "Source",
+    "State",
+    "WebSocketCarrier",
+]

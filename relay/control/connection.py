@@ -1,0 +1,318 @@
+"""One control connection: the handshake, then messages to whom they concern.
+
+The handshake's states are a table; what is not in it is answered with an error and the end.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from protocol.codec import MessageDecoder, UnknownType, decode_location, encode
+from protocol.errors import Code, ProtocolViolation
+from protocol.messages import (
+    FROM_PEER,
+    DnsKeyRequest,
+    DnsKeyResponse,
+    Error,
+    Hello,
+    Message,
+    PeerEvent,
+    Ping,
+    Pong,
+    Register,
+    Registered,
+    Restarting,
+    ServiceAnswer,
+    ServiceRequestTo,
+    ServiceResponse,
+    Update,
+    Watch,
+)
+from relay.broker import Broker
+from relay.control.carriers import Carrier
+from relay.control.handshake import (
+    NOBODY,
+    challenge,
+    check_key_request,
+    check_register,
+    sealed_key,
+)
+from relay.control.reception import Reception
+from relay.log import guarded, log, short
+from relay.presence import Presence
+
+__all__ = ["ControlConnection", "Source", "State"]
+
+
+class State(Enum):
+    """Where a control connection is in its life."""
+
+    AWAITING_HELLO = "awaiting hello"
+    AWAITING_REGISTER = "awaiting register"
+    REGISTERED = "registered"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a control connection comes from, and what carries it: `raw` or `websocket`."""
+
+    carrier: str
+    host: str
+    port: int
+
+
+class ControlConnection:
+    """A peer's control connection, on whatever carries it."""
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        source: Source,
+        presence: Presence,
+        broker: Broker,
+        reception: Reception,
+    ) -> None:
+        self._carrier = carrier
+        self._source = source
+        self._presence = presence
+        self._broker = broker
+        self._reception = reception
+        self._metrics = reception.metrics
+        self._decoder = MessageDecoder(FROM_PEER)
+        self._claim = NOBODY
+        self._left_by_peer = False
+        self.state = State.AWAITING_HELLO
+        self.guid = ""
+        self.instance = b""
+        self.flow = 0
+        self.observed_host = source.host
+        self.opened = self.heard = reception.clock()
+        self.pinged = self.heard
+        reception.connections.add(self)
+        self._metrics.connections[source.carrier] += 1
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is over."""
+        return self.state is State.CLOSED
+
+    def send(self, message: Message) -> None:
+        """Queue a message; never waits, and never raises: whoever sends may be about another
+        peer's business."""
+        try:
+            self._carrier.write(encode(message))
+        except Exception as error:
+            log.error("a message cannot be sent", peer=short(self.guid), exc_info=error)
+            self._carrier.abort(Code.INTERNAL.value)
+            return
+        self._metrics.messages_out += 1
+
+    def end(self, code: Code, reason: str) -> None:
+        """Tell the peer why, and close."""
+        if self.state is not State.CLOSED:
+            self.send(Error(code, reason[:512]))
+            self._leave(code.value)
+            self._carrier.close(code.value)
+
+    def restart(self, delay: float, spread: float) -> None:
+        """Tell the peer that the relay goes down, and close."""
+        if self.state is not State.CLOSED:
+            self.send(Restarting(delay, spread))
+            self._leave(Code.RESTARTING.value)
+            self._carrier.close(Code.RESTARTING.value)
+
+    def abort(self, reason: str) -> None:
+        """Drop the connection now."""
+        self._leave(reason)
+        self._carrier.abort(reason)
+
+    def watch_time(self, now: float) -> None:
+        """End a connection that is late, and ping one that is silent: call it every second."""
+        config = self._reception.config
+        if self.state is State.REGISTERED:
+            silent = now - self.heard
+            if silent >= 2 * config.heartbeat:
+                self._leave(Code.HEARTBEAT_TIMEOUT.value)
+                self._carrier.abort(Code.HEARTBEAT_TIMEOUT.value)
+            elif silent >= config.heartbeat and now - self.pinged >= config.heartbeat:
+                self.pinged = now
+                self.send(Ping(0))
+        elif self.state is not State.CLOSED and now - self.opened >= config.handshake_timeout:
+            self.end(
+                Code.HANDSHAKE_TIMEOUT, f"no registration within {config.handshake_timeout:g} s"
+            )
+
+    # -- the carrier's side ---------------------------------------------------------------------
+
+    def carrier_data(self, data: bytes) -> None:
+        if self.state is State.CLOSED:
+            return
+        self.heard = now = self._reception.clock()
+        try:
+            for message in self._decoder.receive(data):
+                self._metrics.messages_in += 1
+                handler = _HANDLERS[self.state].get(type(message))
+                if handler is None:
+                    self._unexpected(message)
+                else:
+                    handler(self, message, now)
+                if self.is_closed:
+                    return
+        except ProtocolViolation as violation:
+            self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
+        except Exception as error:
+            log.error("a connection failed", peer=short(self.guid), exc_info=error)
+            self.end(Code.INTERNAL, "the relay failed at this message")
+
+    def carrier_lost(self, reason: str) -> None:
+        self._left_by_peer = reason == "peer_closed"
+        self._leave(reason)
+
+    # -- the handshake --------------------------------------------------------------------------
+
+    def _hello(self, hello: Hello, now: float) -> None:
+        reception = self._reception
+        self._claim, answer = challenge(reception.identity, reception.limits, hello, os.urandom(32))
+        self.guid, self.instance, self.flow = hello.guid, hello.instance, hello.flow
+        self.state = State.AWAITING_REGISTER
+        self.send(answer)
+
+    def _register(self, register: Register, now: float) -> None:
+        record = check_register(self._reception.identity, self._claim, register)
+        superseded = self._presence.register(self, record, now)
+        self.state = State.REGISTERED
+        self._metrics.registrations += 1
+        for old in superseded:
+            # Its requests find the new connection in the registry.
+            old.end(
+                Code.SUPERSEDED,
+                "the same peer has connected again"
+                if old.instance == self.instance
+                else "another program with the same key has connected",
+            )
+        self._confirm(record.seq)
+        log.info(
+            "registered",
+            peer=short(self.guid),
+            source=self.observed_host,
+            carrier=self._source.carrier,
+            services=len(record.services),
+        )
+
+    # -- registered -----------------------------------------------------------------------------
+
+    def _update(self, update: Update, now: float) -> None:
+        record = decode_location(update.location)
+        try:
+            self._presence.update(self, record, now)
+        except ProtocolViolation as violation:
+            if violation.code is not Code.STALE_SEQUENCE:
+                raise
+            self.send(Error(Code.STALE_SEQUENCE, violation.reason))
+            return
+        self._confirm(record.seq)
+
+    def _request(self, request: ServiceRequestTo, now: float) -> None:
+        wait = self._reception.requests.take(self.guid, now)
+        if not wait:
+            self._broker.request(self, request, now)
+            return
+        code = Code.LIMIT_EXCEEDED
+        self._metrics.requests[request.mode.value, code.value] += 1
+        self.send(ServiceResponse(request.request, code, "too many requests", retry_after=wait))
+
+    def _answer(self, answer: ServiceAnswer, now: float) -> None:
+        if not self._broker.answer(self, answer, now):
+            self.send(Error(Code.UNKNOWN_REQUEST, f"no request {answer.request} waits for you"))
+
+    def _watch(self, watch: Watch, now: float) -> None:
+        watches = self._presence.watches
+        if not watch.watching:
+            watches.unwatch(self, watch.guid)
+        elif self._reception.requests.take(self.guid, now):
+            self.send(PeerEvent(watch.guid, code=Code.LIMIT_EXCEEDED))
+        else:
+            watches.watch(self, watch.guid, now)
+
+    def _dns_key(self, request: DnsKeyRequest, now: float) -> None:
+        identity, dns = self._reception.identity, self._reception.dns
+        check_key_request(identity, self._claim, request)
+        if wait := self._reception.requests.take(self.guid, now):
+            reason = f"too many requests: come back in {wait:.1f} s"
+            self.send(DnsKeyResponse(request.request, Code.LIMIT_EXCEEDED, reason))
+        elif dns is None:
+            reason = "this relay serves no DNS zone"
+            self.send(DnsKeyResponse(request.request, Code.REFUSED, reason))
+        else:
+            sealed = sealed_key(identity, self._claim, request, dns.keys.secret(self.guid))
+            self.send(
+                DnsKeyResponse(request.request, zone=dns.zone.name, port=dns.port, sealed=sealed)
+            )
+
+    def _ping(self, ping: Ping, now: float) -> None:
+        self.send(Pong(ping.ping))
+
+    def _ignore(self, message: Message, now: float) -> None:
+        return
+
+    def _confirm(self, seq: int) -> None:
+        config = self._reception.config
+        self.send(
+            Registered(
+                seq,
+                self._source.host,
+                self._source.port,
+                config.heartbeat,
+                config.lease,
+                fqdn=self._reception.domain_name(self.guid),
+            )
+        )
+
+    def _unexpected(self, message: Message | UnknownType) -> None:
+        if isinstance(message, UnknownType):
+            self.send(Error(Code.UNKNOWN_TYPE, f"unknown type {message.type!r}"))
+        else:
+            raise ProtocolViolation(
+                f"{type(message).__name__} in state {self.state.value}",
+                code=Code.UNEXPECTED_MESSAGE,
+            )
+
+    def _leave(self, reason: str) -> None:
+        """Take the connection out of everything. Only the first reason counts."""
+        if self.state is State.CLOSED:
+            return
+        was_registered = self.state is State.REGISTERED
+        self.state = State.CLOSED
+        self._reception.connections.discard(self)
+        self._metrics.closes[reason] += 1
+        if was_registered:
+            now = self._reception.clock()
+            with guarded("leaving the registry"):
+                self._presence.leave(self, now, closed=self._left_by_peer)
+            with guarded("leaving the broker"):
+                self._broker.connection_lost(self, now)
+            log.info("connection ended", peer=short(self.guid), reason=reason)
+
+
+_Handler = Callable[[ControlConnection, Any, float], None]
+_ALWAYS: dict[type, _Handler] = {
+    Ping: ControlConnection._ping,
+    Pong: ControlConnection._ignore,
+    Error: ControlConnection._ignore,
+}
+_HANDLERS: dict[State, dict[type, _Handler]] = {
+    State.AWAITING_HELLO: {Hello: ControlConnection._hello, Error: ControlConnection._ignore},
+    State.AWAITING_REGISTER: {Register: ControlConnection._register, **_ALWAYS},
+    State.REGISTERED: {
+        Update: ControlConnection._update,
+        ServiceRequestTo: ControlConnection._request,
+        ServiceAnswer: ControlConnection._answer,
+        Watch: ControlConnection._watch,
+        DnsKeyRequest: ControlConnection._dns_key,
+        **_ALWAYS,
+    },
+    State.CLOSED: {},
+}

@@ -1,0 +1,96 @@
+"""The relay's side of the handshake: who it is, and whether a peer is who it says.
+
+Without I/O: the nonce is handed in.
+"""
+
+from dataclasses import dataclass
+
+from protocol.codec import decode_location
+from protocol.errors import Code, IdentityError, ProtocolViolation
+from protocol.identity import (
+    CONTEXT_CHALLENGE,
+    CONTEXT_DNS_KEY,
+    CONTEXT_REGISTER,
+    Identity,
+    public_key_of,
+    verify,
+)
+from protocol.messages import (
+    VERSION,
+    Challenge,
+    DnsKeyRequest,
+    Hello,
+    Limits,
+    LocationRecord,
+    Register,
+)
+from protocol.sealing import seal
+
+__all__ = ["NOBODY", "Claim", "challenge", "check_key_request", "check_register", "sealed_key"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who a peer says it is, and the nonce that it has to sign."""
+
+    hello: Hello
+    key: bytes
+    nonce: bytes
+
+
+NOBODY = Claim(Hello("", b"", b""), b"", b"")
+"""Who has said nothing yet."""
+
+
+def challenge(
+    identity: Identity, limits: Limits, hello: Hello, nonce: bytes
+) -> tuple[Claim, Challenge]:
+    """Take a hello; return what is claimed, and how it is answered.
+
+    Raises:
+        ProtocolViolation: another version is spoken, or the GUID is none.
+    """
+    if hello.version != VERSION:
+        raise ProtocolViolation(f"version {VERSION} is spoken here", code=Code.VERSION_UNSUPPORTED)
+    try:
+        key = public_key_of(hello.guid)
+    except IdentityError as error:
+        raise ProtocolViolation(str(error), code=Code.BAD_GUID) from None
+    signature = identity.sign(CONTEXT_CHALLENGE, key, hello.nonce, nonce)
+    return Claim(hello, key, nonce), Challenge(identity.guid, nonce, signature, limits)
+
+
+def check_register(identity: Identity, claim: Claim, register: Register) -> LocationRecord:
+    """Return the record that a peer registers with, once its claim is proven by it.
+
+    Raises:
+        RoamRelayError: the signature is not the peer's.
+        ProtocolViolation: the record is malformed.
+    """
+    verify(
+        claim.hello.guid,
+        register.signature,
+        CONTEXT_REGISTER,
+        identity.public_key,
+        claim.nonce,
+        claim.key,
+        claim.hello.instance,
+        register.location,
+    )
+    return decode_location(register.location)
+
+
+def check_key_request(identity: Identity, claim: Claim, request: DnsKeyRequest) -> None:
+    """Check that a peer itself asks for its key.
+
+    Raises:
+        RoamRelayError: the signature is not the peer's.
+    """
+    verify(
+        claim.hello.guid, request.signature, CONTEXT_DNS_KEY, identity.public_key, request.public
+    )
+
+
+def sealed_key(identity: Identity, claim: Claim, request: DnsKeyRequest, secret: bytes) -> bytes:
+    """Return a peer's zone key, which only the asker can open."""
+    return seal(request.public, secret, CONTEXT_DNS_KEY + identity.public_key + claim.key)

@@ -1,0 +1,218 @@
+"""The embedded zone's sockets: UDP and TCP on one port, with bounds on what each may cost.
+
+What a message means is decided in messages.py.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import struct
+from collections.abc import Callable
+from typing import Any, cast
+
+from dns.update import UpdateMessage
+
+from protocol.identity import Identity
+from relay.config import ConfigError, DnsConfig
+from relay.dns.keys import DnsKeys
+from relay.dns.messages import DnsMessages
+from relay.dns.store import DnsStore
+from relay.dns.zone import Zone
+from relay.log import guarded, log
+from relay.metrics import Metrics
+from relay.presence import Registry
+from relay.rates import Counts, Rates, host_of
+from relay.tasks import Tasks
+
+__all__ = ["DnsServer"]
+
+_IDLE = 10.0
+"""Seconds for which a TCP connection may be silent, or leave an answer unread."""
+_MAX_UPDATES = 64
+"""Datagrams that may wait for the store at once; further ones are dropped."""
+_HOUSEKEEPING = 30.0
+_FREE_PORTS = 8
+"""Free TCP ports that are tried until one is free for UDP too, where any port will do."""
+
+
+class DnsServer:
+    """Serves one zone: `start`, then `close`."""
+
+    def __init__(
+        self,
+        config: DnsConfig,
+        identity: Identity,
+        registry: Registry,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._host = config.host or "127.0.0.1"
+        self._tasks = Tasks()
+        self._clock = clock
+        self._metrics = metrics
+        self.zone = Zone(config, registry, clock=clock)
+        self.keys = DnsKeys(identity, self.zone.name)
+        self._store = DnsStore(config.store)
+        self.messages = DnsMessages(config, self.zone, self.keys, self._store, metrics)
+        self._rates = Rates(config.answers_per_second, config.answers_burst)
+        self._counts = Counts(config.max_connections_per_address, config.max_connections)
+        self._conversations = Tasks()
+        self._updates = Tasks()
+        self._slips = 0
+        self._udp: asyncio.DatagramTransport | None = None
+        self._tcp: asyncio.Server | None = None
+        self.port = 0
+
+    async def start(self, relay_port: int) -> None:
+        """Load what is stored, and listen; the zone names the relay at `relay_port`.
+
+        Raises:
+            ConfigError: the store or the address cannot be used.
+        """
+        config = self._config
+        if config.store is None:
+            log.warning("no [dns] store: DNS updates are forgotten at the end")
+        loop = asyncio.get_running_loop()
+        self.zone.show_relay(relay_port)
+        self.zone.load(await self._store.open(config.remember))
+        for left in reversed(range(1 if config.port else _FREE_PORTS)):
+            try:
+                await self._listen(loop)
+                break
+            except OSError as error:
+                if not left:
+                    raise ConfigError(
+                        f"dns: cannot listen on {self._host} port {config.port}: {error}"
+                    ) from None
+        self._tasks.spawn(self._keep_house())
+        log.info("serving DNS", zone=self.zone.name, host=self._host, port=self.port)
+
+    async def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Listen on one port by TCP and UDP; raise OSError where either is taken."""
+        tcp = await asyncio.start_server(
+            self._accept, self._host, self._config.port, limit=65_536, backlog=128
+        )
+        port = tcp.sockets[0].getsockname()[1]
+        try:
+            udp, _ = await loop.create_datagram_endpoint(
+                lambda: _Datagrams(self), local_addr=(self._host, port)
+            )
+        except BaseException:
+            tcp.close()
+            raise
+        self._tcp, self._udp, self.port = tcp, cast(Any, udp), port
+
+    async def close(self) -> None:
+        """Stop serving; what was accepted is stored."""
+        try:
+            if self._udp is not None:
+                self._udp.close()
+            if self._tcp is not None:
+                self._tcp.close()
+            await self._conversations.close()
+            await self._updates.wait()
+            await self._tasks.close()
+        finally:
+            await self._store.close()
+
+    # -- UDP ------------------------------------------------------------------------------------
+
+    def datagram(
+        self, udp: asyncio.DatagramTransport, wire: bytes, source: tuple[Any, ...]
+    ) -> None:
+        """Answer one datagram, unless its source network has had enough: who asks under another's
+        address makes us send little there."""
+        if self._rates.take(_network(source[0]), self._clock()):
+            self._metrics.dns["udp", "limited"] += 1
+            self._slips += 1
+            # Every second one may be somebody honest behind the same addresses: he comes by TCP.
+            if self._slips % 2 == 0 and (slip := self.messages.truncated(wire)) is not None:
+                _send(udp, slip, source)
+            return
+        response = self.messages.respond(wire, udp=True)
+        if isinstance(response, bytes):
+            _send(udp, response, source)
+        elif response is not None and len(self._updates) < _MAX_UPDATES:
+            self._updates.spawn(self._update(udp, response, source))
+
+    async def _update(
+        self, udp: asyncio.DatagramTransport, message: UpdateMessage, source: tuple[Any, ...]
+    ) -> None:
+        _send(udp, await self.messages.update(message, udp=True), source)
+
+    # -- TCP ------------------------------------------------------------------------------------
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection in a task of our own: of those that asyncio's streams make for a
+        coroutine, they log an error when one is cancelled (Python 3.11)."""
+        self._conversations.spawn(self._serve_tcp(reader, writer))
+
+    async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            host = host_of(writer.get_extra_info("peername"))
+            place = self._counts.take(host) if host else None
+            if place is not None:
+                with place:
+                    await self._converse(reader, writer)
+        except (TimeoutError, OSError, asyncio.IncompleteReadError):
+            pass
+        except Exception as error:
+            log.error("a DNS connection failed", exc_info=error)
+        finally:
+            writer.transport.abort()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            async with asyncio.timeout(_IDLE):
+                (length,) = struct.unpack("!H", await reader.readexactly(2))
+                wire = await reader.readexactly(length)
+            response = self.messages.respond(wire, udp=False)
+            if response is None:
+                return
+            if not isinstance(response, bytes):
+                response = await self.messages.update(response, udp=False)
+            writer.write(struct.pack("!H", len(response)) + response)
+            async with asyncio.timeout(_IDLE):
+                await writer.drain()
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING)
+            with guarded("looking at the zone"):
+                self.zone.forget()
+            with guarded("looking at the store"):
+                await self.messages.drop_old()
+
+
+def _send(udp: asyncio.DatagramTransport, response: bytes, source: tuple[Any, ...]) -> None:
+    if not udp.is_closing():
+        with contextlib.suppress(OSError):  # A source that was made up, like port 0.
+            udp.sendto(response, source)
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, server: DnsServer) -> None:
+        self._server = server
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        if self._transport is not None:
+            with guarded("answering a DNS datagram"):
+                self._server.datagram(self._transport, data, addr)
+
+    def error_received(self, exc: Exception) -> None:
+        return  # An ICMP error about an answer: whoever asked has gone.
+
+
+def _network(host: str) -> str:
+    """Return the network that answers are counted for: /24, or /56 of IPv6."""
+    if ":" not in host:
+        return host.rpartition(".")[0]
+    address = ipaddress.IPv6Address(host.partition("%")[0])
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped).rpartition(".")[0]
+    return address.packed[:7].hex()

@@ -1,0 +1,247 @@
+"""What the embedded zone holds: peers with a control connection, and what updates have stored.
+
+Of one peer the location record with the higher number counts, wherever it comes from. No I/O; what
+a query or an update means is decided in answer.py and update.py.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import dns.name
+import dns.rdataclass
+import dns.rdataset
+import dns.rdatatype
+
+from protocol.dns_records import RecordSets as TextRecords
+from protocol.dns_records import (
+    location_record_sets,
+    parse_zone,
+    peer_name,
+    read_zone_record,
+)
+from protocol.endpoint import SignedEntry
+from protocol.messages import PeerState
+from relay.config import DnsConfig
+from relay.dns.store import Stored
+from relay.presence import RegisteredPeer, Registry
+
+__all__ = ["RecordSets", "Records", "Zone"]
+
+_APEX_TTL = 3600
+_NEGATIVE_TTL = 5
+"""Seconds for which "there is none" may be kept: a peer that has just come must be found."""
+_TTL = 30
+
+RecordSets = dict[dns.rdatatype.RdataType, dns.rdataset.Rdataset]
+"""All at one name."""
+Records = dict[dns.name.Name, RecordSets]
+"""Names in full, in lower case."""
+
+_NOTHING: tuple[int, Records, int] = (-1, {}, 0)
+
+
+class Zone:
+    """One zone. `stored` is what the store has found."""
+
+    def __init__(
+        self,
+        config: DnsConfig,
+        registry: Registry,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self.name = parse_zone(config.zone)
+        self.origin = dns.name.from_text(self.name)
+        self._registry = registry
+        self._clock = clock
+        self._stored: dict[str, tuple[int, Records, int]] = {}
+        """The number of the record, its sets, and the number of the change that has put it here."""
+        self._changes = 0
+        self._shown: dict[str, tuple[tuple[object, ...], Records]] = {}
+        self._serial = int(time.time())
+        self._config = config
+        self._nameserver = parse_zone(config.nameserver or f"ns.{self.name}")
+        self._static: Records = {}
+        self.show_relay(0)
+
+    # -- what there is --------------------------------------------------------------------------
+
+    def peer_of(self, name: dns.name.Name) -> str | None:
+        """Return the GUID that a name belongs to; None where it is no peer's."""
+        if not name.is_subdomain(self.origin) or len(name) == len(self.origin):
+            return None
+        label: bytes = name[-len(self.origin) - 1]
+        return label.decode("ascii", "replace").lower()
+
+    def version_of(self, guid: str) -> tuple[object, ...]:
+        """Return what is another one as soon as anything of a peer is."""
+        peer = self._registry.get(guid)
+        return (
+            self._stored.get(guid, _NOTHING)[2],
+            self._made_from(peer) if peer is not None else None,
+        )
+
+    def sets_of(self, guid: str) -> Records:
+        """Return all records of a peer, by name; empty where there are none."""
+        stored_seq, stored, _ = self._stored.get(guid, _NOTHING)
+        peer = self._registry.get(guid)
+        if peer is None or peer.record.seq <= stored_seq:
+            return stored
+        return self._registered(peer) or stored
+
+    def find(self, name: dns.name.Name) -> RecordSets | None:
+        """Return the record sets at a name: none at a name that only has others below it; None
+        where there is no such name."""
+        guid = self.peer_of(name)
+        sets = self._static
+        if guid is not None and name not in sets:
+            sets = self.sets_of(guid)
+        found = sets.get(name)
+        if found is not None:
+            return found
+        return {} if any(one.is_subdomain(name) for one in sets) else None
+
+    @property
+    def soa(self) -> dns.rdataset.Rdataset:
+        """The SOA record of now."""
+        return dns.rdataset.from_text(
+            "IN",
+            "SOA",
+            _NEGATIVE_TTL,
+            f"{self._nameserver}. hostmaster.{self.name}. {self._serial} 3600 600 86400 "
+            f"{_NEGATIVE_TTL}",
+        )
+
+    # -- what changes ---------------------------------------------------------------------------
+
+    def load(self, stored: Mapping[str, Stored]) -> None:
+        """Take what the store has found."""
+        for guid, records in stored.items():
+            self.replace(guid, self.from_stored(records))
+
+    def show_relay(self, port: int) -> None:
+        """Name the relay itself at this port: what `dns:<zone>` finds."""
+        self._static = self._apex(self._config, port)
+
+    def replace(self, guid: str, sets: Records) -> None:
+        """Replace what updates have registered for a peer."""
+        self._changes += 1
+        if sets:
+            self._stored[guid] = self._number(guid, sets), sets, self._changes
+        else:
+            self._stored.pop(guid, None)
+        self._changed()
+
+    @property
+    def stored_peers(self) -> int:
+        """How many peers updates have registered."""
+        return len(self._stored)
+
+    def holds(self, guid: str) -> bool:
+        """Whether updates have registered a peer."""
+        return guid in self._stored
+
+    def to_stored(self, sets: Records) -> Stored:
+        """Return record sets as the store keeps them."""
+        return {
+            (name.relativize(self.origin).to_text(), dns.rdatatype.to_text(kind)): (
+                int(rdataset.ttl),
+                tuple(rdata.to_text() for rdata in rdataset),
+            )
+            for name, node in sets.items()
+            for kind, rdataset in node.items()
+        }
+
+    def from_stored(self, records: Stored) -> Records:
+        """Return what the store keeps as record sets."""
+        sets: Records = {}
+        for (name, kind), (ttl, data) in records.items():
+            owner = dns.name.from_text(name, self.origin)
+            rdataset = dns.rdataset.from_text_list("IN", kind, ttl, data)
+            sets.setdefault(owner, {})[rdataset.rdtype] = rdataset
+        return sets
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _changed(self) -> None:
+        self._serial = max(self._serial + 1, int(time.time()))
+
+    def _number(self, guid: str, sets: Records) -> int:
+        own = sets.get(dns.name.from_text(peer_name(guid, self.name)), {})
+        for rdata in own.get(dns.rdatatype.TXT, ()):
+            record = read_zone_record(rdata.strings)
+            if record is not None:
+                return record.seq
+        return 0
+
+    def _registered(self, peer: RegisteredPeer) -> Records:
+        """Return the records of a peer that is here: what anybody may know, made once."""
+        made_from = self._made_from(peer)
+        if made_from is None:
+            self._shown.pop(peer.guid, None)
+            return {}
+        known = self._shown.get(peer.guid)
+        if known is not None and known[0] == made_from:
+            return known[1]
+        services: dict[str, tuple[SignedEntry, ...]] = {
+            service: peer.disclosable(service)
+            for service in peer.services
+            if peer.may_learn(service, None)
+        }
+        sets: Records = {}
+        if services:
+            sets = _from_text(
+                location_record_sets(
+                    peer.guid,
+                    self.name,
+                    peer.record.seq,
+                    services,
+                    peer.instance,
+                )
+            )
+        self._shown[peer.guid] = made_from, sets
+        self._changed()
+        return sets
+
+    def _made_from(self, peer: RegisteredPeer) -> tuple[object, ...] | None:
+        """Return what a registered peer's records depend on; None while it is not online."""
+        if self._registry.state(peer, self._clock()) is not PeerState.ONLINE:
+            return None
+        return peer.record.seq, peer.observed_hosts, tuple(peer.proofs)
+
+    def forget(self) -> None:
+        """Drop what was made for peers that have gone: call it every now and then."""
+        for guid in list(self._shown):
+            peer = self._registry.get(guid)
+            if peer is None or self._made_from(peer) is None:
+                del self._shown[guid]
+                self._changed()
+
+    def _apex(self, config: DnsConfig, relay_port: int) -> Records:
+        records: TextRecords = {(self.name, "NS"): (f"{self._nameserver}.",)}
+        if self._nameserver.endswith(f".{self.name}"):
+            records |= _addresses(self._nameserver, config.own_addresses)
+        if config.own_addresses and relay_port:
+            relay = f"relay.{self.name}"
+            records |= _addresses(relay, config.own_addresses)
+            records[f"_roam-relay._tcp.{self.name}", "SRV"] = (f"0 0 {relay_port} {relay}.",)
+        sets = _from_text(records, _APEX_TTL)
+        sets.setdefault(self.origin, {})
+        return sets
+
+
+def _addresses(name: str, hosts: Iterable[str]) -> TextRecords:
+    hosts = tuple(hosts)
+    sets = {
+        (name, "AAAA"): tuple(host for host in hosts if ":" in host),
+        (name, "A"): tuple(host for host in hosts if ":" not in host),
+    }
+    return {key: data for key, data in sets.items() if data}
+
+
+def _from_text(records: TextRecords, ttl: int = _TTL) -> Records:
+    sets: Records = {}
+    for (name, kind), data in records.items():
+        rdataset = dns.rdataset.from_text_list("IN", kind, ttl, data)
+        sets.setdefault(dns.name.from_text(name), {})[rdataset.rdtype] = rdataset
+    return sets

@@ -1,0 +1,108 @@
+"""`GET /v1/control`: a request becomes a control connection, on a raw socket or as a WebSocket."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from protocol.messages import MAX_MESSAGE_BYTES, WEBSOCKET_PROTOCOL
+from relay.control import (
+    Carrier,
+    CarrierLimits,
+    CarrierUser,
+    RawCarrier,
+    Source,
+    WebSocketCarrier,
+)
+from relay.http import answers
+from relay.http.door import Doorkeeper, TurnedAway
+from relay.http.takeover import (
+    accept_upgrade,
+    is_foreign_websocket,
+    is_raw_upgrade,
+    is_tls,
+    take_socket,
+    take_transport,
+)
+from relay.rates import Place
+
+__all__ = ["ControlRoute"]
+
+Connect = Callable[[Carrier, Source], CarrierUser]
+"""Makes a control connection."""
+
+
+class ControlRoute:
+    """The route of one relay."""
+
+    def __init__(self, doorkeeper: Doorkeeper, limits: CarrierLimits, connect: Connect) -> None:
+        self._doorkeeper = doorkeeper
+        self._limits = limits
+        self._connect = connect
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Serve a request. One whose sender goes away meanwhile leaves nothing behind."""
+        raw = is_raw_upgrade(request)
+        websocket = web.WebSocketResponse(
+            protocols=(WEBSOCKET_PROTOCOL,),
+            compress=False,
+            autoping=True,
+            max_msg_size=2 * MAX_MESSAGE_BYTES,
+            timeout=self._limits.write_deadline,
+        )
+        if not raw and (is_foreign_websocket(request) or not websocket.can_prepare(request).ok):
+            return answers.not_an_upgrade()
+        source = answers.source(request)
+        if source is None:
+            return answers.nobody()
+        try:
+            place = self._doorkeeper.admit(source[0], asyncio.get_running_loop().time())
+        except TurnedAway as error:
+            return answers.refused(error, error.retry_after)
+        with place:
+            try:
+                if raw:
+                    return await self._raw(request, source, place)
+                await websocket.prepare(request)
+            except ConnectionError:
+                return answers.nobody()
+            carrier = WebSocketCarrier(request, websocket, self._limits)
+            await carrier.run(self._connect(carrier, Source("websocket", *source)))
+        return websocket
+
+    async def _raw(
+        self, request: web.Request, source: tuple[str, int], place: Place
+    ) -> web.StreamResponse:
+        carrier = RawCarrier(
+            lambda carrier: self._connect(carrier, Source("raw", *source)),
+            self._limits,
+            on_lost=place.release,
+        )
+        response = await accept_upgrade(request)
+        if is_tls(request):
+            if take_transport(request, lambda _: carrier):
+                try:
+                    # No timeout: the connection's own deadlines end it.
+                    await carrier.closed
+                finally:
+                    carrier.abort("aborted")
+            return response
+        taken = take_socket(request)
+        if taken is not None:
+            await _carry(taken, carrier)
+            place.hand_over()
+        return response
+
+
+async def _carry(taken: socket.socket, carrier: RawCarrier) -> None:
+    """Give a socket to its carrier, which owns it from then on; or close it."""
+    loop: Any = asyncio.get_running_loop()
+    try:
+        await loop.connect_accepted_socket(lambda: carrier, taken)
+    except BaseException:
+        carrier.abort("connection_lost")
+        if not carrier.is_connected:
+            taken.close()
+        raise

@@ -1,0 +1,99 @@
+"""`GET /v1/plane/{ticket}`: a request becomes a leg of a user plane."""
+
+import asyncio
+from collections.abc import Callable
+
+from aiohttp import web
+
+from protocol.errors import Code
+from protocol.messages import EARLY_HEADER, RESUME_HEADER, WEBSOCKET_PROTOCOL
+from relay.broker import Broker
+from relay.http import answers
+from relay.http.takeover import (
+    accept_upgrade,
+    is_foreign_websocket,
+    is_raw_upgrade,
+    is_tls,
+    take_socket,
+    take_transport,
+)
+from relay.plane import Planes, Seat, SocketLeg, TicketRefused, TlsLeg, WebSocketLeg
+from relay.rates import Rates
+
+__all__ = ["PlaneRoute"]
+
+_MAX_FRAME = 1 << 22
+
+
+class PlaneRoute:
+    """The route of one relay. `rates` are those of each peer's service requests: coming back with a
+    ticket asks the other side, as one of them does."""
+
+    def __init__(
+        self, planes: Planes, broker: Broker, rates: Rates, clock: Callable[[], float]
+    ) -> None:
+        self._planes = planes
+        self._broker = broker
+        self._rates = rates
+        self._clock = clock
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Serve a request. A leg whose sender goes away meanwhile ends its plane."""
+        raw = is_raw_upgrade(request)
+        websocket = web.WebSocketResponse(
+            protocols=(WEBSOCKET_PROTOCOL,), compress=False, max_msg_size=_MAX_FRAME
+        )
+        if not raw and (is_foreign_websocket(request) or not websocket.can_prepare(request).ok):
+            return answers.not_an_upgrade()
+        early = answers.early_bytes(request)
+        if early is None:
+            return answers.refusal(Code.BAD_MESSAGE, f"{EARLY_HEADER} cannot be read")
+        guid, signature = request.query.get("guid", ""), request.query.get("signature", "")
+        try:
+            seat = self._planes.admit(request.match_info["ticket"], guid, signature)
+        except TicketRefused as error:
+            return answers.refused(error)
+        with seat:
+            if seat.asks_other and (refusal := self._ask_other(seat, guid)) is not None:
+                return refusal
+            try:
+                if raw:
+                    return await self._raw(request, seat, early)
+                websocket.headers[RESUME_HEADER] = seat.resume
+                await websocket.prepare(request)
+            except ConnectionError:
+                return answers.nobody()
+            leg = WebSocketLeg(request, websocket)
+            seat.attach(leg, early)
+            await seat.stay(leg)
+        return websocket
+
+    def _ask_other(self, seat: Seat, guid: str) -> web.Response | None:
+        """Ask the other peer for its leg; return a refusal where that cannot be. The ticket stays
+        good then: the other one may come back."""
+        now = self._clock()
+        if wait := self._rates.take(guid, now):
+            seat.give_up("discarded")
+            return answers.refusal(Code.LIMIT_EXCEEDED, "too many requests", wait)
+        if not self._broker.ask_for_leg(seat.purpose, seat.tickets, now):
+            seat.give_up("discarded")
+            return answers.refusal(Code.PEER_OFFLINE, "the other peer is not here now")
+        return None
+
+    async def _raw(self, request: web.Request, seat: Seat, early: bytes) -> web.StreamResponse:
+        response = await accept_upgrade(request, {RESUME_HEADER: seat.resume})
+        if not is_tls(request):
+            taken = take_socket(request)
+            if taken is not None:
+                seat.attach(SocketLeg(taken), early)
+            return response
+        legs: list[TlsLeg] = []
+
+        def take(transport: asyncio.Transport) -> asyncio.Protocol:
+            legs.append(TlsLeg(transport))
+            return legs[0].protocol
+
+        if take_transport(request, take):
+            seat.attach(legs[0], early)
+            await seat.stay(legs[0])
+        return response

@@ -1,0 +1,82 @@
+"""What anybody may ask: where a peer is, as far as it tells everybody; and how the relay is."""
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from protocol.endpoint import read_entry
+from protocol.errors import Code
+from protocol.messages import PeerState
+from relay.http import answers
+from relay.http.door import Doorkeeper
+from relay.metrics import Metrics
+from relay.presence import Registry
+
+__all__ = ["PublicRoutes"]
+
+_ABOUT = (
+    "This is a Roam Relay: it tells peers where other peers are, and joins those that cannot reach "
+    "one another. Peers connect to /v1/control; see the project's docs/protocol.md.\n"
+)
+
+
+class PublicRoutes:
+    """The routes of one relay."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        doorkeeper: Doorkeeper,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._registry = registry
+        self._doorkeeper = doorkeeper
+        self._metrics = metrics
+        self._clock = clock
+
+    async def lookup(self, request: web.Request) -> web.Response:
+        """Answer P2P mode for a program without the library: what anyone may know."""
+        now = self._clock()
+        known = self._registry.get(request.match_info["guid"])
+        service = request.match_info["service"]
+        if known is None:
+            return answers.refusal(Code.UNKNOWN_PEER, "nobody with this GUID has registered")
+        if service not in known.services or not known.may_learn(service, None):
+            return answers.refusal(
+                Code.UNKNOWN_SERVICE, "the peer offers no such service to anyone"
+            )
+        state = self._registry.state(known, now)
+        entries = known.disclosable(service) if state is PeerState.ONLINE else ()
+        endpoints = [
+            {"host": entry.host, "port": entry.port, "phase": entry.phase, "seq": entry.seq}
+            for entry in map(read_entry, entries)
+        ]
+        return answers.json(
+            {
+                "guid": known.guid,
+                "service": service,
+                "state": state,
+                "last_seen": round(known.last_seen(now), 3),
+                "endpoints": endpoints,
+            }
+        )
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        """Say that the process lives."""
+        return web.Response(text="ok\n")
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        """Say whether new connections are welcome."""
+        draining = self._doorkeeper.draining
+        return web.Response(
+            text="draining\n" if draining else "ok\n", status=503 if draining else 200
+        )
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Expose the metrics to Prometheus."""
+        return web.Response(body=self._metrics.exposition(), content_type="text/plain")
+
+    async def about(self, request: web.Request) -> web.Response:
+        """Say what this is."""
+        return web.Response(text=_ABOUT)

@@ -1,0 +1,103 @@
+"""Taking a connection over from aiohttp once the upgrade is agreed.
+
+On plain TCP the socket is duplicated and aiohttp's own transport aborted, so that none of its
+memory stays behind for the life of the connection. Under TLS the transport cannot be left: its
+protocol is replaced, and the request's handler waits until the connection ends.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from aiohttp import web
+
+from protocol.messages import UPGRADE_TOKEN, WEBSOCKET_PROTOCOL
+from relay.log import log
+
+__all__ = [
+    "accept_upgrade",
+    "is_foreign_websocket",
+    "is_raw_upgrade",
+    "is_tls",
+    "take_socket",
+    "take_transport",
+]
+
+
+def is_raw_upgrade(request: web.Request) -> bool:
+    """Whether a request asks for the raw carrier."""
+    tokens = request.headers.get("Connection", "").lower().replace(" ", "").split(",")
+    return (
+        "upgrade" in tokens and request.headers.get("Upgrade", "").strip().lower() == UPGRADE_TOKEN
+    )
+
+
+def is_foreign_websocket(request: web.Request) -> bool:
+    """Whether a WebSocket's client names protocols, and none of them is ours."""
+    offered = request.headers.getall("Sec-WebSocket-Protocol", [])
+    names = [name.strip() for line in offered for name in line.split(",")]
+    return bool(names) and WEBSOCKET_PROTOCOL not in names
+
+
+def is_tls(request: web.Request) -> bool:
+    """Whether the relay itself speaks TLS on this connection."""
+    transport = request.transport
+    return transport is not None and transport.get_extra_info("ssl_object") is not None
+
+
+async def accept_upgrade(
+    request: web.Request, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
+    """Send the 101 for the raw carrier. Nothing is read from the connection from here on.
+
+    A client waits for the 101 before it says more (docs/protocol.md): aiohttp reads what comes
+    earlier as the next HTTP request.
+    """
+    if request.transport is not None:
+        cast(asyncio.ReadTransport, request.transport).pause_reading()
+    response = web.StreamResponse(
+        status=101,
+        headers={"Upgrade": UPGRADE_TOKEN, "Connection": "Upgrade", **(headers or {})},
+    )
+    await response.prepare(request)
+    await response.write_eof()
+    return response
+
+
+def take_socket(request: web.Request) -> socket.socket | None:
+    """Return a plain connection's own socket; aiohttp has let it go then. None where it is gone."""
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        return None
+    try:
+        taken = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+    except OSError as error:
+        log.warning("a connection cannot be taken over", reason=error.strerror)
+        return None
+    finally:
+        transport.abort()
+    taken.setblocking(False)
+    return taken
+
+
+def take_transport(
+    request: web.Request, make: Callable[[asyncio.Transport], asyncio.Protocol]
+) -> bool:
+    """Give a TLS connection's transport another protocol; False where it is gone.
+
+    The caller keeps the request's handler waiting until the connection is closed.
+    """
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        return False
+    try:
+        protocol = make(transport)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        transport.resume_reading()
+    except BaseException:
+        transport.abort()
+        raise
+    return True

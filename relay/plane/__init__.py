@@ -1,0 +1,17 @@
+"""User planes: tickets, the legs that they admit, and bytes from one leg to the other."""
+
+from relay.plane.joining import PlaneLimits, Planes, Seat
+from relay.plane.legs import Leg, SocketLeg, TlsLeg, WebSocketLeg
+from relay.plane.tickets import Purpose, TicketRefused
+
+__all__ = [
+    "Leg",
+    "PlaneLimits",
+    "Planes",
+    "Purpose",
+    "Seat",
+    "SocketLeg",
+    "TicketRefused",
+    "TlsLeg",
+    "WebSocketLeg",
+]

@@ -1,0 +1,306 @@
+"""User planes: legs that are admitted by a ticket, their joining and their end.
+
+A plane lives from its tickets to the end of its bytes. Bytes that come before the other leg wait in
+TCP, not here. Who is admitted, and what ends with what, is decided in tickets.py; bytes move by
+splice.py (two plain sockets) or legs.py.
+"""
+
+import asyncio
+import base64
+import binascii
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from protocol.errors import Code, RoamRelayError
+from protocol.identity import CONTEXT_PLANE, verify
+from relay.log import guarded, log, short
+from relay.metrics import Metrics
+from relay.plane.legs import Leg, SocketLeg, copy_between
+from relay.plane.splice import SocketPlane
+from relay.plane.tickets import Admission, Plane, PlaneState, Purpose, TicketRefused, Tickets
+
+__all__ = ["PlaneLimits", "Planes", "Seat"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneLimits:
+    """What the operator allows planes; times are seconds."""
+
+    lifetime: float
+    """From the making of a plane to the coming of its second leg."""
+    idle: float
+    """Without any byte."""
+    max_pending: int
+
+
+@dataclass(eq=False, slots=True)
+class _Joint:
+    """What a plane joins."""
+
+    plane: Plane
+    legs: list[Leg] = field(default_factory=list)
+    early: list[bytes] = field(default_factory=list)
+    """What each leg has brought with its request."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    sockets: SocketPlane | None = None
+
+    def abort(self) -> None:
+        for leg in self.legs:
+            with guarded("closing a leg"):
+                leg.abort()
+
+
+class Seat:
+    """An admitted leg that has still to come. Where it has not come when the block ends, it will
+    not, and its plane ends: the other leg does not wait for nothing."""
+
+    def __init__(self, planes: "Planes", admission: Admission) -> None:
+        self._planes = planes
+        self._admission = admission
+
+    def __enter__(self) -> "Seat":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.give_up("reset")
+
+    @property
+    def resume(self) -> str:
+        """The ticket for the session's next plane, for whoever takes the seat."""
+        return self._admission.resume
+
+    @property
+    def asks_other(self) -> bool:
+        """Whether the other peer has to be asked for its leg: it knows nothing of this plane."""
+        return self._admission.asks_other
+
+    @property
+    def purpose(self) -> Purpose:
+        """What the plane is for."""
+        return self._admission.plane.purpose
+
+    @property
+    def tickets(self) -> tuple[str, str]:
+        """The caller's, and the callee's."""
+        return self._admission.plane.tickets
+
+    def give_up(self, reason: str) -> None:
+        """The leg will not come; nothing happens where it has."""
+        self._planes._give_up(self._admission, reason)
+
+    def attach(self, leg: Leg, early: bytes = b"") -> None:
+        """The leg is here; the second one joins its plane. `early` goes to the other leg before
+        anything else."""
+        self._planes._attach(self._admission, leg, early)
+
+    async def stay(self, leg: Leg) -> None:
+        """Wait until the plane is over. No timeout: a plane that moves nothing ends by itself."""
+        try:
+            await self._planes._ended(self._admission.plane)
+        finally:
+            leg.abort()
+
+
+class Planes:
+    """All planes of one relay."""
+
+    def __init__(
+        self,
+        relay_key: bytes,
+        limits: PlaneLimits,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._relay_key = relay_key
+        self._limits = limits
+        self._metrics = metrics
+        self._clock = clock
+        self._spawn = spawn
+        self._tickets = Tickets(
+            lifetime=limits.lifetime,
+            max_waiting=limits.max_pending,
+            new_ticket=lambda: os.urandom(16).hex(),
+        )
+        self._joints: dict[Plane, _Joint] = {}
+        """Of planes that are not over, and have or had a leg."""
+        self._live: set[_Joint] = set()
+
+    @property
+    def pending(self) -> int:
+        """Planes that wait for a leg."""
+        return self._tickets.waiting
+
+    @property
+    def live(self) -> int:
+        """Planes whose legs are joined."""
+        return len(self._live)
+
+    def create(self, purpose: Purpose) -> tuple[str, str] | None:
+        """Return the tickets of the caller and the callee; None where there are too many."""
+        plane = self._tickets.create(purpose, self._clock())
+        return None if plane is None else plane.tickets
+
+    def discard(self, ticket: str) -> None:
+        """Take a plane back that nobody will join."""
+        plane = self._tickets.discard(ticket, self._clock())
+        if plane is not None:
+            self._close(plane, "discarded")
+
+    def admit(self, ticket: str, guid: str, signature: str) -> Seat:
+        """Let the bearer of a ticket take its leg: the ticket is used up by this.
+
+        `signature` is base64url without padding, over the plane context, the relay's key and the
+        ticket. Where the seat `asks_other`, that is the caller's work.
+
+        Raises:
+            TicketRefused: unknown, used, expired, somebody else's (that one stays good), or
+                malformed.
+        """
+        self._check_bearer(ticket, self._tickets.owner(ticket), guid, signature)
+        return Seat(self, self._tickets.admit(ticket, self._clock()))
+
+    def sweep(self, now: float) -> None:
+        """End planes whose second leg did not come, or that are idle: call it every second."""
+        for plane in self._tickets.sweep(now):
+            self._close(plane, "expired")
+        for joint in list(self._live):
+            if joint.sockets is not None and now - joint.sockets.idle_since > self._limits.idle:
+                with guarded("closing an idle plane"):
+                    joint.sockets.close("idle")
+
+    def close(self, reason: str) -> None:
+        """End all planes now."""
+        for plane in self._tickets.end_all(self._clock()):
+            self._close(plane, reason)
+        for joint in list(self._live):
+            with guarded("closing a plane"):
+                if joint.sockets is not None:
+                    joint.sockets.close(reason)
+                else:
+                    joint.abort()
+
+    async def finished(self) -> None:
+        """Wait until all planes that are joined now are over."""
+        for joint in list(self._live):
+            await joint.ended.wait()
+
+    # -- a seat's side --------------------------------------------------------------------------
+
+    def _give_up(self, admission: Admission, reason: str) -> None:
+        if self._tickets.failed(admission, self._clock()):
+            self._close(admission.plane, reason)
+
+    def _attach(self, admission: Admission, leg: Leg, early: bytes) -> None:
+        state = self._tickets.came(admission)
+        if state is PlaneState.ENDED:
+            leg.abort()
+            return
+        joint = self._joints.setdefault(admission.plane, _Joint(admission.plane))
+        joint.legs.append(leg)
+        joint.early.append(early)
+        if state is PlaneState.JOINED:
+            self._join(joint)
+
+    async def _ended(self, plane: Plane) -> None:
+        joint = self._joints.get(plane)
+        if joint is not None:
+            await joint.ended.wait()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _check_bearer(self, ticket: str, owner: str, guid: str, signature: str) -> None:
+        try:
+            proof = base64.b64decode(signature + "==", altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            raise TicketRefused("the signature is not base64url", code=Code.BAD_MESSAGE) from None
+        try:
+            if guid != owner:
+                raise TicketRefused("the ticket is somebody else's", code=Code.TICKET_FOREIGN)
+            verify(guid, proof, CONTEXT_PLANE, self._relay_key, ticket.encode())
+        except RoamRelayError as error:
+            raise TicketRefused(error.reason, code=Code.TICKET_FOREIGN) from None
+
+    def _join(self, joint: _Joint) -> None:
+        self._live.add(joint)
+        self._metrics.planes_opened += 1
+        purpose = joint.plane.purpose
+        log.info("plane joined", caller=short(purpose.caller), callee=short(purpose.callee))
+        first, second = joint.legs
+        if not (isinstance(first, SocketLeg) and isinstance(second, SocketLeg)):
+            self._spawn(self._copy(joint, first, second))
+            return
+        try:
+            for target, data in ((second, joint.early[0]), (first, joint.early[1])):
+                if data:
+                    target.send_first(data)
+                    self._count("copy", len(data))
+            joint.sockets = SocketPlane(
+                _tuned(first.socket),
+                _tuned(second.socket),
+                count=self._count,
+                on_end=lambda _, reason: self._finish(joint, reason),
+            )
+            joint.sockets.start()
+        except OSError:  # One of them is gone already.
+            joint.abort()
+            self._finish(joint, "reset")
+        except BaseException:
+            joint.abort()
+            self._finish(joint, "failed")
+            raise
+
+    async def _copy(self, joint: _Joint, first: Leg, second: Leg) -> None:
+        reason = "aborted"
+        try:
+            for target, data in ((second, joint.early[0]), (first, joint.early[1])):
+                if data:
+                    await target.write(data)
+                    self._count("copy", len(data))
+            reason = await copy_between(
+                first, second, lambda size: self._count("copy", size), self._limits.idle
+            )
+        finally:
+            joint.abort()
+            self._finish(joint, reason)
+
+    def _count(self, way: str, size: int) -> None:
+        self._metrics.plane_bytes_by_way[way] += size
+
+    def _finish(self, joint: _Joint, reason: str) -> None:
+        """A joined plane is over."""
+        self._live.discard(joint)
+        self._tickets.end(joint.plane, self._clock())
+        purpose = joint.plane.purpose
+        log.info(
+            "plane ended",
+            caller=short(purpose.caller),
+            callee=short(purpose.callee),
+            reason=reason,
+        )
+        self._over(joint.plane, reason)
+
+    def _close(self, plane: Plane, reason: str) -> None:
+        """A plane has ended that was not joined."""
+        joint = self._joints.get(plane)
+        if joint is not None:
+            joint.abort()
+        self._over(plane, reason)
+
+    def _over(self, plane: Plane, reason: str) -> None:
+        self._metrics.planes_closed[reason] += 1
+        joint = self._joints.pop(plane, None)
+        if joint is not None:
+            joint.ended.set()
+
+
+def _tuned(leg: socket.socket) -> socket.socket:
+    """Set what a plane's socket needs: small records leave at once, a dead peer is noticed."""
+    leg.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    leg.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        leg.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000)
+    return leg

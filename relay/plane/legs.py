@@ -1,0 +1,146 @@
+"""Legs of a plane that cannot be spliced: WebSockets, and connections under the relay's own TLS.
+
+Each offers the same four calls; `copy_between` moves bytes from one to the other with
+backpressure, at most one piece held at a time.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+import aiohttp
+from aiohttp import web
+
+__all__ = ["Leg", "SocketLeg", "TlsLeg", "WebSocketLeg", "copy_between"]
+
+_PIECE = 1 << 18
+
+
+class Leg(Protocol):
+    """One peer's side of a plane."""
+
+    async def read(self) -> bytes:
+        """Return the next bytes; empty at the end. Raises OSError when the leg broke."""
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes; wait while the peer does not read."""
+
+    async def write_end(self) -> None:
+        """Pass the end of the other leg on."""
+
+    def abort(self) -> None:
+        """End the leg now."""
+
+
+class SocketLeg:
+    """A plain TCP connection, taken over from aiohttp."""
+
+    def __init__(self, taken: socket.socket) -> None:
+        self.socket = taken
+
+    def send_first(self, data: bytes) -> None:
+        """Send a few bytes where nothing was sent before.
+
+        Raises:
+            OSError: not all of them left.
+        """
+        if self.socket.send(data) != len(data):
+            raise ConnectionAbortedError("the first bytes did not leave at once")
+
+    async def read(self) -> bytes:
+        return await asyncio.get_running_loop().sock_recv(self.socket, _PIECE)
+
+    async def write(self, data: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self.socket, data)
+
+    async def write_end(self) -> None:
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def abort(self) -> None:
+        self.socket.close()
+
+
+class TlsLeg:
+    """A connection under the relay's own TLS: it has no half-close, so the end is the end."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._reader = asyncio.StreamReader(limit=_PIECE)
+        self.protocol = asyncio.StreamReaderProtocol(self._reader)
+        """What the transport's protocol has to be."""
+        self._transport = transport
+        self._writer = asyncio.StreamWriter(
+            transport, self.protocol, self._reader, asyncio.get_running_loop()
+        )
+
+    async def read(self) -> bytes:
+        return await self._reader.read(_PIECE)
+
+    async def write(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def write_end(self) -> None:
+        self._writer.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+
+class WebSocketLeg:
+    """A WebSocket: each piece is one binary frame, the end is a close frame."""
+
+    def __init__(self, request: web.Request, websocket: web.WebSocketResponse) -> None:
+        self._request = request
+        self._websocket = websocket
+
+    async def read(self) -> bytes:
+        while True:
+            message = await self._websocket.receive()
+            if message.type is aiohttp.WSMsgType.BINARY:
+                if message.data:
+                    return bytes(message.data)
+            else:
+                return b""
+
+    async def write(self, data: bytes) -> None:
+        await self._websocket.send_bytes(data)
+
+    async def write_end(self) -> None:
+        await self._websocket.close(drain=False)
+
+    def abort(self) -> None:
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+
+async def copy_between(first: Leg, second: Leg, count: Callable[[int], None], idle: float) -> str:
+    """Move bytes both ways until both ends are passed on; return the reason of the end."""
+
+    async def copy(source: Leg, target: Leg) -> None:
+        while True:
+            async with asyncio.timeout(idle):
+                data = await source.read()
+            if not data:
+                break
+            async with asyncio.timeout(idle):
+                await target.write(data)
+            count(len(data))
+        async with asyncio.timeout(idle):
+            await target.write_end()
+
+    reason = "finished"
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(copy(first, second))
+            tasks.create_task(copy(second, first))
+    except* TimeoutError:
+        reason = "idle"
+    except* (OSError, aiohttp.ClientError):
+        reason = "reset"
+    finally:
+        for leg in (first, second):
+            with contextlib.suppress(OSError):
+                leg.abort()
+    return reason

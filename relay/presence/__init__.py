@@ -1,0 +1,20 @@
+"""Who is here and where, who is told of it, and which of their endpoints are proven."""
+
+from relay.presence.presence import Presence
+from relay.presence.proofs import ProofRules, Proofs, may_probe
+from relay.presence.registry import Attachment, RegisteredPeer, Registry
+from relay.presence.watches import MAX_WATCHERS, MAX_WATCHES, Watcher, Watches
+
+__all__ = [
+    "MAX_WATCHERS",
+    "MAX_WATCHES",
+    "Attachment",
+    "Presence",
+    "ProofRules",
+    "Proofs",
+    "RegisteredPeer",
+    "Registry",
+    "Watcher",
+    "Watches",
+    "may_probe",
+]

@@ -1,0 +1,50 @@
+"""Coming, moving and going, with what follows: watchers are told, endpoints are proven."""
+
+from protocol.messages import LocationRecord
+from relay.presence.proofs import Proofs
+from relay.presence.registry import Attachment, Registry
+from relay.presence.watches import Watches
+
+__all__ = ["Presence"]
+
+
+class Presence:
+    """The registry of one relay, its watches and its proofs, kept in step."""
+
+    def __init__(self, registry: Registry, watches: Watches, proofs: Proofs) -> None:
+        self._registry = registry
+        self._proofs = proofs
+        self.watches = watches
+
+    def register(
+        self, attachment: Attachment, record: LocationRecord, now: float
+    ) -> list[Attachment]:
+        """Put a proven attachment and its record in force; return those that it supersedes.
+
+        Raises:
+            ProtocolViolation: as `Registry.register`.
+        """
+        superseded = self._registry.register(attachment, record, now)
+        self._changed(attachment.guid, now)
+        return superseded
+
+    def update(self, attachment: Attachment, record: LocationRecord, now: float) -> None:
+        """Replace the record of a peer that is here.
+
+        Raises:
+            ProtocolViolation: as `Registry.update`.
+        """
+        self._registry.update(attachment, record, now)
+        self._changed(attachment.guid, now)
+
+    def leave(self, attachment: Attachment, now: float, *, closed: bool) -> None:
+        """Take out what has ended; `closed` says that the peer itself has closed it."""
+        try:
+            self._registry.remove(attachment, now, closed=closed)
+        finally:
+            self.watches.connection_lost(attachment)
+            self.watches.changed(attachment.guid, now)
+
+    def _changed(self, guid: str, now: float) -> None:
+        self.watches.changed(guid, now)
+        self._proofs.consider(guid)

@@ -1,0 +1,130 @@
+"""Who is told of whose coming, moving and going, and when.
+
+No I/O and no clock. What has changed is noted at once and told by `tell`, a few times a second, so
+that a peer that changes quickly costs its watchers one message a second each.
+"""
+
+from collections import deque
+from typing import Protocol
+
+from protocol.errors import Code
+from protocol.messages import Message, PeerEvent, PeerState
+from relay.presence.registry import RegisteredPeer, Registry
+
+__all__ = ["MAX_WATCHERS", "MAX_WATCHES", "Watcher", "Watches"]
+
+MAX_WATCHES = 256
+"""Peers that one connection may watch."""
+MAX_WATCHERS = 1024
+"""Connections over which one peer may be watched."""
+_INTERVAL = 1.0
+"""Seconds between two events of one peer to one watcher, at least."""
+
+
+class Watcher(Protocol):
+    """A registered control connection."""
+
+    guid: str
+
+    def send(self, message: Message) -> None:
+        """Queue a message."""
+
+
+Told = tuple[PeerState, int]
+"""State and record number, as a watcher was told last."""
+
+
+class Watches:
+    """All watches of one relay."""
+
+    def __init__(self, registry: Registry, *, grace: float) -> None:
+        self._registry = registry
+        self._grace = grace
+        self._watchers: dict[str, dict[Watcher, Told]] = {}
+        self._watched: dict[Watcher, set[str]] = {}
+        self._changed: dict[str, None] = {}
+        self._told: dict[str, float] = {}
+        self._graces: deque[tuple[float, str]] = deque()
+        """When a peer that was lost turns from suspect to offline, earliest first."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self._watched.values()))
+
+    def watch(self, watcher: Watcher, guid: str, now: float) -> None:
+        """Begin a watch, and say how the peer stands; or say why not."""
+        watched = self._watched.get(watcher, set())
+        watchers = self._watchers.get(guid, {})
+        if watcher not in watchers and (
+            len(watched) >= MAX_WATCHES or len(watchers) >= MAX_WATCHERS
+        ):
+            watcher.send(PeerEvent(guid, code=Code.LIMIT_EXCEEDED))
+            return
+        self._watchers.setdefault(guid, watchers)[watcher] = (PeerState.OFFLINE, 0)
+        self._watched.setdefault(watcher, watched).add(guid)
+        self._say(watcher, guid, now, always=True)
+
+    def unwatch(self, watcher: Watcher, guid: str) -> None:
+        """End a watch; nothing happens where there is none."""
+        watchers = self._watchers.get(guid)
+        if watchers is None or watchers.pop(watcher, None) is None:
+            return
+        if not watchers:
+            del self._watchers[guid]
+            self._told.pop(guid, None)
+        watched = self._watched[watcher]
+        watched.discard(guid)
+        if not watched:
+            del self._watched[watcher]
+
+    def connection_lost(self, watcher: Watcher) -> None:
+        """End the watches of a connection."""
+        for guid in list(self._watched.get(watcher, ())):
+            self.unwatch(watcher, guid)
+
+    def changed(self, guid: str, now: float) -> None:
+        """Note that a peer has registered, updated, or lost a connection."""
+        if guid in self._watchers:
+            self._changed[guid] = None
+            registration = self._registry.get(guid)
+            if registration is not None and registration.lost is not None:
+                self._graces.append((now + self._grace, guid))
+
+    def tell(self, now: float) -> None:
+        """Tell of what has changed: call it a few times a second."""
+        while self._graces and self._graces[0][0] <= now:
+            self._changed[self._graces.popleft()[1]] = None
+        for guid in list(self._changed):
+            if now < self._told.get(guid, 0.0) + _INTERVAL and guid in self._told:
+                continue
+            del self._changed[guid]
+            for watcher in list(self._watchers.get(guid, ())):
+                self._say(watcher, guid, now)
+
+    def _say(self, watcher: Watcher, guid: str, now: float, *, always: bool = False) -> None:
+        registration = self._registry.get(guid)
+        if registration is None or not registration.services:
+            # It may come, and offer something: until then there is nothing to see.
+            event = PeerEvent(guid)
+        elif not _may_watch(registration, watcher.guid):
+            self.unwatch(watcher, guid)
+            watcher.send(PeerEvent(guid, code=Code.REFUSED))
+            return
+        else:
+            event = PeerEvent(
+                guid,
+                self._registry.state(registration, now),
+                registration.last_seen(now),
+                registration.record.seq,
+            )
+        told = event.state, event.seq
+        watchers = self._watchers[guid]
+        if always or watchers[watcher] != told:
+            watchers[watcher] = told
+            if not always:
+                self._told[guid] = now
+            watcher.send(event)
+
+
+def _may_watch(registration: RegisteredPeer, guid: str) -> bool:
+    """Whether any service is disclosed to a peer: who may know where may know whether."""
+    return any(registration.may_learn(service, guid) for service in registration.services)

@@ -1,0 +1,93 @@
+"""Rates and counts: who may connect and ask now, and who must wait for how long.
+
+No I/O and no clock: `now` is passed in. What is remembered has a bound.
+"""
+
+from collections import OrderedDict
+
+__all__ = ["Counts", "Place", "Rates", "host_of"]
+
+
+def host_of(address: object) -> str:
+    """Return the host of a socket address, IPv4 addresses mapped into IPv6 as IPv4."""
+    host = str(address[0]) if isinstance(address, tuple) else ""
+    return host.removeprefix("::ffff:") if "." in host else host
+
+
+class Rates:
+    """Token buckets by key. At most `max_keys` are remembered: the longest unused go first, and
+    were full again by then unless more keys than that are active at once."""
+
+    def __init__(self, per_second: float, burst: int, max_keys: int = 65_536) -> None:
+        self._rate = per_second
+        self._burst = float(burst)
+        self._max_keys = max_keys
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, key: str, now: float) -> float:
+        """Take one token; return 0, or the seconds to wait until there is one."""
+        tokens, since = self._buckets.get(key, (self._burst, now))
+        tokens = min(self._burst, tokens + (now - since) * self._rate)
+        wait = 0.0
+        if tokens >= 1.0:
+            tokens -= 1.0
+        else:
+            wait = (1.0 - tokens) / self._rate
+        self._buckets[key] = (tokens, now)
+        self._buckets.move_to_end(key)
+        if len(self._buckets) > self._max_keys:
+            self._buckets.popitem(last=False)
+        return wait
+
+
+class Place:
+    """One of a bounded number. It is held until it is released, which `with` does on every way out
+    unless the place was handed over."""
+
+    __slots__ = ("_counts", "_handed_over", "_key")
+
+    def __init__(self, counts: "Counts", key: str) -> None:
+        self._counts: Counts | None = counts
+        self._key = key
+        self._handed_over = False
+
+    def __enter__(self) -> "Place":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._handed_over:
+            self.release()
+
+    def hand_over(self) -> None:
+        """Somebody else releases the place from now on."""
+        self._handed_over = True
+
+    def release(self) -> None:
+        """Give the place back; only the first time counts."""
+        counts, self._counts = self._counts, None
+        if counts is not None:
+            counts._remove(self._key)
+
+
+class Counts:
+    """How many of something each key has, with a bound on each and on all."""
+
+    def __init__(self, per_key: int, in_all: int) -> None:
+        self._per_key = per_key
+        self._in_all = in_all
+        self._counts: dict[str, int] = {}
+        self.total = 0
+
+    def take(self, key: str) -> Place | None:
+        """Count one more until its place is released; None where a bound is reached."""
+        if self.total >= self._in_all or self._counts.get(key, 0) >= self._per_key:
+            return None
+        self._counts[key] = self._counts.get(key, 0) + 1
+        self.total += 1
+        return Place(self, key)
+
+    def _remove(self, key: str) -> None:
+        self.total -= 1
+        self._counts[key] -= 1
+        if not self._counts[key]:
+            del self._counts[key]

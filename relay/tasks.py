@@ -1,0 +1,63 @@
+"""Tasks that belong to somebody, and work that a cancellation may not leave half done."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from relay.log import log
+
+__all__ = ["Tasks", "uninterrupted"]
+
+_T = TypeVar("_T")
+
+
+class Tasks:
+    """Work in the background. What nobody expected of one is logged, once, and ends it alone."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start work that is cancelled at the latest by `close`."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def wait(self) -> None:
+        """Wait until all work has ended by itself."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Cancel all work and wait until it has ended."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task failed", exc_info=error)
+
+
+async def uninterrupted(work: Coroutine[Any, Any, _T]) -> _T:
+    """Do work to its end. Who is cancelled meanwhile learns it then: a socket that is half open, or
+    half closed, has no owner.
+
+    The work must end by itself, and soon: nobody can stop it.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as caught:
+            cancelled = caught
+    if cancelled is not None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("work failed while it was cancelled", exc_info=error)
+        raise cancelled
+    return task.result()

@@ -1,0 +1,67 @@
+"""What updates have registered is kept, whatever happens to the disk."""
+
+from pathlib import Path
+
+import dns.asyncquery
+import dns.flags
+import dns.message
+import dns.name
+import dns.opcode
+import dns.query
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+import dns.tsig
+import dns.update
+import pytest
+
+from relay.config import ConfigError
+from relay.dns import DnsStore
+from tests.relay.dns.asking import NAME, ask, sent, serving, texts, update
+
+
+@pytest.mark.expected_errors("cannot be stored")
+async def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
+    async with serving(store=str(tmp_path / "dns.sqlite")) as server:
+        message = update(server)
+        message.add(NAME, 30, "A", "192.0.2.1")
+        assert await sent(server, message) == dns.rcode.NOERROR
+        assert server.dns is not None
+        database = server.dns._store._database
+        assert database is not None
+        (pages,) = database.execute("PRAGMA page_count").fetchone()
+        database.execute(f"PRAGMA max_page_count = {pages}")
+        message = update(server)
+        for number in range(150):
+            message.add(f"n{number}.{NAME}", 30, "TXT", '"' + "x" * 150 + '"')
+        message.delete(NAME, "A")
+        assert await sent(server, message) == dns.rcode.SERVFAIL
+        assert texts(await ask(server, NAME)) == ["192.0.2.1"]
+        assert (await ask(server, f"n1.{NAME}", "TXT")).rcode() == dns.rcode.NXDOMAIN
+    async with serving(store=str(tmp_path / "dns.sqlite")) as server:
+        assert texts(await ask(server, NAME)) == ["192.0.2.1"]
+
+
+async def test_what_is_old_is_dropped(tmp_path: Path) -> None:
+    now = 1000.0
+    store = DnsStore(str(tmp_path / "dns.sqlite"), clock=lambda: now)
+    await store.open(60.0)
+    await store.put("a", {("x", "A"): (30, ("192.0.2.1",))})
+    now = 1050.0
+    await store.put("b", {("x", "A"): (30, ("192.0.2.1",))})
+    now = 1065.0
+    assert await store.drop_old(60.0) == ["a"]
+    await store.close()
+    again = DnsStore(str(tmp_path / "dns.sqlite"), clock=lambda: now)
+    assert list(await again.open(60.0)) == ["b"]
+    await again.close()
+
+
+async def test_a_store_that_cannot_be_used_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "dns.sqlite").write_bytes(b"no database at all" * 100)
+    with pytest.raises(ConfigError, match=r"cannot use the store .*dns\.sqlite"):
+        async with serving(store=str(tmp_path / "dns.sqlite")):
+            pass
+    with pytest.raises(ConfigError, match="cannot use the store"):
+        async with serving(store=str(tmp_path / "no" / "folder")):
+            pass

@@ -1,0 +1,93 @@
+"""Bytes between two sockets: both ways, each with its own end."""
+
+import asyncio
+import os
+import socket
+
+import pytest
+
+from relay.plane import splice
+from relay.plane.splice import SocketPlane
+
+
+class Plane:
+    """Two peers with a plane between them."""
+
+    def __init__(self) -> None:
+        self.alice, left = socket.socketpair()
+        right, self.bob = socket.socketpair()
+        for one in (self.alice, left, right, self.bob):
+            one.setblocking(False)
+        self.moved: dict[str, int] = {}
+        self.ends: list[str] = []
+        self.over = asyncio.Event()
+        self.plane = SocketPlane(left, right, count=self._count, on_end=self._end)
+        self.plane.start()
+
+    def _count(self, way: str, size: int) -> None:
+        self.moved[way] = self.moved.get(way, 0) + size
+
+    def _end(self, plane: SocketPlane, reason: str) -> None:
+        self.ends.append(reason)
+        self.over.set()
+
+    async def end(self) -> list[str]:
+        """Close both ends; return the reasons."""
+        self.alice.close()
+        self.bob.close()
+        await asyncio.wait_for(self.over.wait(), 5)
+        self.plane.close("again")
+        return self.ends
+
+
+async def read_all(sock: socket.socket) -> bytes:
+    loop, got = asyncio.get_running_loop(), b""
+    while piece := await asyncio.wait_for(loop.sock_recv(sock, 1 << 20), 5):
+        got += piece
+    return got
+
+
+@pytest.fixture(params=["splice", "copy"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "copy":
+        monkeypatch.delattr(splice.os, "splice")
+    return str(request.param)
+
+
+async def test_either_way_ends_by_itself(way: str) -> None:
+    both = Plane()
+    loop = asyncio.get_running_loop()
+    data = os.urandom(5 << 20)
+    reading = asyncio.create_task(read_all(both.bob))
+    await loop.sock_sendall(both.alice, data)
+    both.alice.shutdown(socket.SHUT_WR)
+    assert await reading == data
+    await loop.sock_sendall(both.bob, b"and back")
+    both.bob.shutdown(socket.SHUT_WR)
+    assert await read_all(both.alice) == b"and back"
+    await asyncio.wait_for(both.over.wait(), 5)
+    assert both.ends == ["finished"]
+    assert both.moved == {way: len(data) + 8}
+    assert await both.end() == ["finished"]
+
+
+async def test_a_plane_ends_once(way: str) -> None:
+    both = Plane()
+    both.plane.close("idle")
+    assert await read_all(both.alice) == await read_all(both.bob) == b""
+    assert await both.end() == ["idle"]
+
+
+async def test_without_descriptors_for_a_pipe_bytes_are_copied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left(flags: int) -> tuple[int, int]:
+        raise OSError(24, "too many open files")
+
+    monkeypatch.setattr(splice.os, "pipe2", none_left)
+    both = Plane()
+    await asyncio.get_running_loop().sock_sendall(both.alice, b"hello")
+    both.alice.shutdown(socket.SHUT_WR)
+    assert await read_all(both.bob) == b"hello"
+    assert both.moved == {"copy": 5}
+    await both.end()

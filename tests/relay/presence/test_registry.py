@@ -1,0 +1,120 @@
+"""Who is registered: a machine, walked without a connection."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.errors import Code, ProtocolViolation
+from protocol.messages import LocationRecord, PeerState, ServiceRecord
+from relay.presence import Registry
+from tests.relay.fakes import FakeAttachment
+
+GRACE = 30.0
+
+
+def new(max_offline: int = 10) -> Registry:
+    return Registry(grace=GRACE, remember=100.0, max_offline=max_offline)
+
+
+def record(seq: int, *services: str) -> LocationRecord:
+    return LocationRecord(seq, tuple(ServiceRecord(name) for name in services))
+
+
+def state(registry: Registry, one: FakeAttachment, now: float) -> PeerState:
+    known = registry.get(one.guid)
+    assert known is not None
+    return registry.state(known, now)
+
+
+def test_a_lost_peer_is_suspect_and_then_offline() -> None:
+    registry, bob = new(), FakeAttachment()
+    assert registry.register(bob, record(1, "chat"), 0.0) == []
+    assert state(registry, bob, 0.0) is PeerState.ONLINE
+    registry.remove(bob, 5.0, closed=False)
+    assert state(registry, bob, 5.0 + GRACE - 1) is PeerState.SUSPECT
+    assert state(registry, bob, 5.0 + GRACE) is PeerState.OFFLINE
+
+
+def test_a_peer_that_says_farewell_is_offline_at_once() -> None:
+    registry, bob = new(), FakeAttachment()
+    registry.register(bob, record(1), 0.0)
+    registry.remove(bob, 5.0, closed=True)
+    assert state(registry, bob, 5.0) is PeerState.OFFLINE
+
+
+def test_the_same_place_is_taken_over_and_another_program_takes_all() -> None:
+    registry = new()
+    first = FakeAttachment()
+    second = FakeAttachment(first.guid, 1, first.instance)
+    again = FakeAttachment(first.guid, 0, first.instance)
+    clone = FakeAttachment(first.guid)
+    assert registry.register(first, record(1), 0.0) == []
+    assert registry.register(second, record(2), 0.0) == []
+    assert registry.register(again, record(3), 0.0) == [first]
+    assert registry.remove(first, 1.0, closed=False) is None, "it cannot remove its successor"
+    assert registry.register(clone, record(4), 0.0) == [second, again]
+    known = registry.get(first.guid)
+    assert known is not None
+    assert known.primary is clone
+
+
+@pytest.mark.parametrize("seq", [1, 2])
+def test_a_record_must_be_newer(seq: int) -> None:
+    registry, bob = new(), FakeAttachment()
+    registry.register(bob, record(2, "chat"), 0.0)
+    for change in (registry.register, registry.update):
+        with pytest.raises(ProtocolViolation) as caught:
+            change(FakeAttachment(bob.guid), record(seq, "mail"), 0.0)
+        assert caught.value.code is Code.STALE_SEQUENCE
+    known = registry.get(bob.guid)
+    assert known is not None
+    assert list(known.services) == ["chat"], "nothing has changed"
+    assert known.primary is bob
+
+
+def test_who_is_offline_is_forgotten_when_it_is_old_or_one_too_many() -> None:
+    registry = new(max_offline=2)
+    peers = [FakeAttachment() for _ in range(4)]
+    for number, one in enumerate(peers):
+        registry.register(one, record(1), 0.0)
+        if number < 3:
+            registry.remove(one, float(number), closed=True)
+    registry.forget(10.0)
+    assert [registry.get(one.guid) is None for one in peers] == [True, False, False, False]
+    registry.forget(101.5)
+    assert [registry.get(one.guid) is None for one in peers] == [True, True, False, False]
+    registry.forget(1e9)
+    assert len(registry) == 1, "who is here is never forgotten"
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["register", "remove", "forget"]), st.integers(0, 5)),
+        max_size=40,
+    )
+)
+def test_online_is_who_has_a_connection(events: list[tuple[str, int]]) -> None:
+    registry, guid = new(), FakeAttachment().guid
+    instances = (b"a" * 16, b"b" * 16)
+    live: list[FakeAttachment] = []
+    now = 0.0
+    for event, number in events:
+        now += number
+        match event:
+            case "register":
+                one = FakeAttachment(guid, number % 3, instances[number % 2])
+                superseded = registry.register(one, record(int(now * 100) + len(live) + 1), now)
+                assert all(old in live for old in superseded)
+                live = [old for old in live if old not in superseded] + [one]
+                now += 1
+            case "remove" if live:
+                one = live.pop(number % len(live))
+                assert registry.remove(one, now, closed=bool(number % 2)) is not None
+                assert registry.remove(one, now, closed=False) is None
+            case "forget":
+                registry.forget(now)
+        known = registry.get(guid)
+        assert (known is not None and known.primary is not None) == bool(live)
+        if known is not None:
+            assert set(map(id, known.flows.values())) == set(map(id, live))
+            assert (registry.state(known, now) is PeerState.ONLINE) == bool(live)

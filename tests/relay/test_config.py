@@ -1,0 +1,48 @@
+"""Where settings come from, and which goes first."""
+
+from pathlib import Path
+
+import pytest
+
+from relay.config import ConfigError, load
+
+
+def test_flags_go_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text('port = 1\nheartbeat = 2.5\nhost = "::1"\n[dns]\nzone = "a.example"\n')
+    environment = {
+        "ROAM_RELAY_PORT": "2",
+        "ROAM_RELAY_HEARTBEAT": "3",
+        "ROAM_RELAY_DNS_MAX_PEERS": "7",
+        "OTHER": "x",
+    }
+    config = load(str(file), environment, {"port": 3, "host": None})
+    assert (config.port, config.heartbeat, config.host) == (3, 3.0, "::1")
+    assert config.dns is not None
+    assert (config.dns.zone, config.dns.max_peers) == ("a.example", 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("prot = 1", "unknown key 'prot'"),
+        ("port = 70000", "port"),
+        ('port = "1"', "port"),
+        ("heartbeat = 0", "heartbeat"),
+        ("port = ", "relay.toml"),
+        ('tls_key = "key.pem"', "needed together"),
+        ('[dns]\nzone = "no zone"', "dns"),
+        ('[dns]\nzone = "a.example"\naddresses = "nowhere"', "dns"),
+        ('proof_networks = "10.0.0.1/8"', "proof_networks"),
+    ],
+)
+def test_what_cannot_be_used_is_named(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        load(str(file), {}, {})
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match=r"cannot read /nowhere\.toml"):
+        load("/nowhere.toml", {}, {})

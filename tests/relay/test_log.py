@@ -1,0 +1,128 @@
+"""Who writes what: a relay in somebody's program nothing, `relay serve` what it is told to."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EMBEDDED = """
+import asyncio
+import sys
+import aiohttp
+from peers import Carrier, Identity, Peer, PeerConfig
+from relay.config import DnsConfig, RelayConfig
+from relay.server import RelayServer
+
+async def main():
+    dns = DnsConfig(zone="example.org", port=0)
+    async with RelayServer(RelayConfig(port=0, dns=dns)) as relay:
+        for carrier in Carrier:
+            config = PeerConfig(carrier=carrier)
+            async with (
+                Peer(Identity.generate(), relay.url, config=config) as alice,
+                Peer(Identity.generate(), relay.url, config=config) as bob,
+            ):
+                listener = alice.listen("chat")
+                await alice.published()
+                session = await bob.connect(alice.guid, "chat", mode="central")
+                await (await anext(listener)).close()
+                await session.close()
+        # What nobody expected, and what nobody asked for, is as silent.
+        def fail(*arguments): raise RuntimeError("nobody expected this")
+        relay.watches.tell = fail
+        async with aiohttp.ClientSession() as http:
+            for protocols in (("other",), ("roam-relay.1",)):
+                try:
+                    async with http.ws_connect(
+                        relay.url + "/v1/control", protocols=protocols
+                    ) as websocket:
+                        await websocket.send_str("?")
+                        await websocket.receive()
+                except aiohttp.WSServerHandshakeError as error:
+                    assert error.status == 426 and protocols == ("other",), error
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(relay.url.split(":")[-1]))
+        writer.write(b"nonsense\\r\\n\\r\\n")
+        await reader.read()
+        await asyncio.sleep(0.3)
+        writer.close()
+
+asyncio.run(main())
+"""
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "default", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+def test_an_embedded_relay_writes_nothing_unasked() -> None:
+    done = run("-c", EMBEDDED)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_program_that_asks_gets_records_of_the_logger_relay() -> None:
+    asks = "import logging; logging.basicConfig(level='INFO', format='%(name)s %(message)s')\n"
+    done = run("-c", asks + EMBEDDED)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert any(line.startswith("relay event='registered' peer=") for line in lines)
+    assert "RuntimeError: nobody expected this" in lines
+
+
+@pytest.mark.parametrize("carrier", ["raw", "websocket"])
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_serve_writes_lines_as_configured(tmp_path: Path, carrier: str, style: str) -> None:
+    ready = tmp_path / "ready"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "relay", "serve", "--port", "0", "--log-format", style]
+        + ["--ready-file", str(ready)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        talk = (
+            "import asyncio, sys, time, pathlib\n"
+            "from peers import Carrier, Identity, Peer, PeerConfig\n"
+            "while not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)\n"
+            "async def main():\n"
+            "    url = pathlib.Path(sys.argv[1]).read_text().strip()\n"
+            "    async with Peer(Identity.generate(), url,\n"
+            "                    config=PeerConfig(carrier=Carrier(sys.argv[2]))) as peer:\n"
+            "        peer.listen('chat')\n"
+            "        await peer.published()\n"
+            "asyncio.run(main())\n"
+        )
+        done = run("-c", talk, str(ready), carrier)
+        assert (done.returncode, done.stderr) == (0, "")
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, out) == (0, "")
+    if style == "json":
+        lines = [json.loads(line) for line in err.splitlines()]
+        assert [line["event"] for line in lines] == [
+            "serving",
+            "registered",
+            "connection ended",
+            "draining",
+            "stopped",
+        ]
+        assert {line["level"] for line in lines} == {"info"}
+        assert lines[1]["carrier"] == carrier
+        assert all(line["timestamp"].endswith("Z") for line in lines)
+    else:
+        assert len(err.splitlines()) == 5
+        assert "registered" in err

@@ -1,0 +1,95 @@
+"""Buckets and counts: who may now, who must wait, and places that are given back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.rates import Counts, Rates, host_of
+
+
+def test_a_bucket_is_full_at_first_and_fills_again() -> None:
+    rates = Rates(2.0, 3)
+    assert [rates.take("a", 0.0) for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
+    assert rates.take("b", 0.0) == 0.0, "each key has its own"
+    assert rates.take("a", 0.25) == pytest.approx(0.25)
+    assert rates.take("a", 0.5) == 0.0
+    assert [rates.take("a", 100.0) for _ in range(4)][-1] > 0, "never more than full"
+
+
+def test_what_is_remembered_has_a_bound() -> None:
+    rates = Rates(1.0, 1, max_keys=2)
+    for key in ("a", "b", "a", "c"):
+        rates.take(key, 0.0)
+    assert rates.take("a", 0.0) > 0
+    assert rates.take("b", 0.0) == 0.0, "the longest unused is forgotten"
+
+
+def test_a_place_is_held_until_its_block_ends() -> None:
+    counts = Counts(per_key=2, in_all=3)
+    first, second = counts.take("a"), counts.take("a")
+    assert first is not None
+    assert second is not None
+    with first:
+        with second:
+            assert counts.take("a") is None
+            assert counts.total == 2
+        assert counts.total == 1
+    assert counts.total == 0
+
+
+def test_a_place_is_given_back_whatever_raises() -> None:
+    counts = Counts(per_key=1, in_all=1)
+
+    def fail() -> None:
+        place = counts.take("a")
+        assert place is not None
+        with place:
+            raise ValueError("whatever")
+
+    with pytest.raises(ValueError, match="whatever"):
+        fail()
+    assert counts.total == 0
+
+
+def test_a_place_that_was_handed_over_is_released_by_its_owner_once() -> None:
+    counts = Counts(per_key=1, in_all=1)
+    place = counts.take("a")
+    assert place is not None
+    with place:
+        place.hand_over()
+    assert counts.total == 1
+    assert counts.take("b") is None, "in all"
+    place.release()
+    place.release()
+    assert counts.total == 0
+    assert counts.take("a") is not None
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=50))
+def test_the_total_is_what_is_held(events: list[tuple[str, bool]]) -> None:
+    counts = Counts(per_key=3, in_all=6)
+    held = []
+    for key, takes in events:
+        if takes:
+            of_key = sum(1 for other, _ in held if other == key)
+            place = counts.take(key)
+            assert (place is None) == (of_key >= 3 or len(held) >= 6)
+            if place is not None:
+                held.append((key, place))
+        elif held:
+            held.pop()[1].release()
+        assert counts.total == len(held)
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        (("127.0.0.1", 9), "127.0.0.1"),
+        (("::ffff:192.0.2.1", 9, 0, 0), "192.0.2.1"),
+        (("2001:db8::1", 9, 0, 0), "2001:db8::1"),
+        (None, ""),
+        ("a path", ""),
+    ],
+)
+def test_a_mapped_address_counts_as_what_it_is(address: object, host: str) -> None:
+    assert host_of(address) == host

@@ -1,0 +1,166 @@
+"""Start and end of a relay: whole, or not at all, whoever is cancelled and whatever raises."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from relay.config import ConfigError, DnsConfig, RelayConfig
+from relay.control import ControlConnection
+from relay.dns import DnsServer
+from relay.plane import Planes
+from relay.server import RelayServer
+from tests.relay.client import registered
+
+TURNS = range(40)
+"""Turns of the loop before the cancellation: more than a start or an end takes awaits."""
+
+
+def config(folder: Path) -> RelayConfig:
+    dns = DnsConfig(zone="example.org", port=0, store=str(folder / "dns.sqlite"))
+    return RelayConfig(port=0, dns=dns)
+
+
+def open_now() -> tuple[int, set[asyncio.Task[object]]]:
+    return len(os.listdir("/proc/self/fd")), asyncio.all_tasks()
+
+
+async def closes_to(before: tuple[int, set[asyncio.Task[object]]]) -> None:
+    async with asyncio.timeout(5):
+        while open_now() != before:
+            await asyncio.sleep(0.01)
+            gc.collect()
+
+
+async def cancelled_after(turns: int, task: asyncio.Task[object]) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def warm_up(folder: Path) -> None:
+    """What a process opens once, it keeps."""
+    async with RelayServer(config(folder)):
+        pass
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing_open(tmp_path: Path) -> None:
+    await warm_up(tmp_path)
+    before = open_now()
+    entered = 0
+    for turns in TURNS:
+        server = RelayServer(config(tmp_path))
+        task = asyncio.create_task(server.__aenter__())
+        await cancelled_after(turns, task)
+        if not task.cancelled():
+            entered += 1
+            await server.__aexit__(None, None, None)
+        await closes_to(before)
+    assert entered < len(TURNS), "some were cancelled on the way"
+
+
+async def test_an_end_that_is_cancelled_closes_everything(tmp_path: Path) -> None:
+    await warm_up(tmp_path)
+    before = open_now()
+    for turns in TURNS[1:]:  # A task that is cancelled before its first step does not begin.
+        server = RelayServer(config(tmp_path))
+        await server.__aenter__()
+        async with registered(server.url, "chat"):
+            task = asyncio.create_task(server.__aexit__(None, None, None))
+            await cancelled_after(turns, task)
+        await closes_to(before)
+
+
+async def test_a_block_that_is_cancelled_again_and_again(tmp_path: Path) -> None:
+    await warm_up(tmp_path)
+    before = open_now()
+    inside = asyncio.Event()
+
+    async def serve() -> None:
+        async with RelayServer(config(tmp_path)):
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(serve())
+    await inside.wait()
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+    assert task.cancelled()
+    await closes_to(before)
+
+
+class Broken(Exception):
+    """Nobody expects this one."""
+
+
+@pytest.mark.parametrize(
+    ("owner", "step"), [(Planes, "close"), (ControlConnection, "abort"), (DnsServer, "close")]
+)
+@pytest.mark.expected_errors("a step failed")
+async def test_a_step_of_the_end_that_raises_keeps_no_other_from_its_turn(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    owner: type,
+    step: str,
+) -> None:
+    await warm_up(tmp_path)
+    before = open_now()
+    original = getattr(owner, step)
+
+    def fail(self: object, *arguments: object) -> object:
+        done = original(self, *arguments)
+        if not asyncio.iscoroutine(done):
+            raise Broken
+
+        async def wait() -> None:
+            await done
+            raise Broken
+
+        return wait()
+
+    monkeypatch.setattr(owner, step, fail)
+    async with RelayServer(config(tmp_path)) as server, registered(server.url, "chat"):
+        pass
+    assert {record.exc_info[0] for record in caplog.records if record.exc_info} == {Broken}
+    del server
+    await closes_to(before)
+
+
+@pytest.mark.parametrize("error", [Broken, OSError, ConfigError])
+async def test_a_start_that_fails_half_way_listens_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    await warm_up(tmp_path)
+    before = open_now()
+    start = DnsServer.start
+
+    async def fail(self: DnsServer, port: int) -> None:
+        await start(self, port)
+        raise error
+
+    monkeypatch.setattr(DnsServer, "start", fail)
+    server = RelayServer(config(tmp_path))
+    with pytest.raises(error):
+        await server.__aenter__()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+    await closes_to(before)
+
+
+async def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    await warm_up(tmp_path)
+    before = open_now()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1 port {port}"):
+            async with RelayServer(RelayConfig(port=port)):
+                pass
+    await closes_to(before)
