@@ -104,6 +104,26 @@ def cut(*connections: ControlConnection) -> None:
         connection._messages.stream_lost("cut by the test")
 
 
+def test_it_is_made_without_a_loop() -> None:
+    registration, told, _ = make("http://127.0.0.1:9")
+    assert (registration.relay_host, registration.current, told) == ("127.0.0.1", None, [])
+    assert registration.failure is None
+    with pytest.raises(RelayUnavailable, match="URL"):
+        make("ftp://nowhere")
+    with pytest.raises(RelayUnavailable, match="cannot use"):
+        make("https://127.0.0.1:9", relay_ca="/nonexistent")
+
+
+async def test_who_waits_together_is_let_go_together(relay: RelayServer) -> None:
+    registration, _, _ = make(relay.url)
+    waiting = [asyncio.create_task(registration.connection(5)) for _ in range(3)]
+    await asyncio.sleep(0)
+    registration.set_sources([None])
+    connections = await asyncio.gather(*waiting)
+    assert set(connections) == {registration.current}
+    await registration.close()
+
+
 async def test_the_newest_flow_is_primary_and_that_is_told(relay: RelayServer) -> None:
     async with registered(relay, HERE) as (registration, told, _):
         first = registration.current
