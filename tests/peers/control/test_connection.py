@@ -29,7 +29,7 @@ from protocol.messages import (
     Verdict,
     Watch,
 )
-from tests.peers.control.scripted import CONFIRMED, RELAY, Events, connected
+from tests.peers.control.scripted import CONFIRMED, RELAY, Events, connected, logged
 
 ASK = ServiceRequestTo(0, RELAY.guid, "chat", Mode.P2P, b"s" * 16)
 ASKED = ServiceRequestFrom(5, RELAY.guid, "chat", Mode.P2P, b"s" * 16)
@@ -230,7 +230,7 @@ async def test_who_fails_over_a_request_loses_that_one_and_it_is_answered_once(
     with caplog.at_level(logging.ERROR, "peers"):
         wire.say(ASKED, msgspec.structs.replace(ASKED, request=6), CHANGED)
     assert len(heard) == 3
-    assert [record.exc_info is not None for record in caplog.records] == [True]
+    assert [record.exc_info is not None for record in logged(caplog)] == [True]
     connection.answer(ACCEPTED)  # Too late: that one has its answer.
     connection.answer(ServiceAnswer(6, Verdict.ACCEPTED))
     await asyncio.sleep(0)

@@ -34,6 +34,7 @@ from protocol.messages import (
 )
 from relay.config import RelayConfig
 from relay.server import RelayServer
+from tests.peers.control.scripted import logged
 
 HERE, THERE = "127.0.0.1", "127.0.0.2"
 NOBODY = Identity.from_seed(b"n" * 32).guid
@@ -241,7 +242,7 @@ async def test_a_request_reaches_the_other_peer_and_its_owner_s_error_is_an_answ
             ):
                 await registration.ask(ask, 5)
             assert failed.value.code is Code.INTERNAL
-    assert [record.exc_info is not None for record in caplog.records] == [True, True]
+    assert [record.exc_info is not None for record in logged(caplog)] == [True, True]
     assert there.current is not None
     await there.close()
 
@@ -299,7 +300,7 @@ async def test_a_record_that_fails_costs_one_attempt_of_one_flow(
             registration.set_sources([HERE, THERE])
             await told.until(lambda: len(registration.connections) == 2)
             assert registration.connections[1] is first
-    assert [record.exc_info is not None for record in caplog.records] == [True]
+    assert [record.exc_info is not None for record in logged(caplog)] == [True]
     while relay.node.connections:
         await asyncio.sleep(0)
 
@@ -319,7 +320,7 @@ async def test_a_host_name_that_is_none_is_a_relay_that_cannot_be_reached(
     ):
         await registration.connection(0.5)
     await registration.close()
-    assert caplog.records == []
+    assert logged(caplog) == []
 
 
 async def test_a_system_that_does_not_tell_its_addresses(
@@ -338,7 +339,7 @@ async def test_a_system_that_does_not_tell_its_addresses(
     with caplog.at_level(logging.ERROR, "peers"), pytest.raises(RelayUnavailable, match="connect"):
         await registration.connection(0.3)
     await registration.close()
-    assert caplog.records == []
+    assert logged(caplog) == []
 
 
 async def test_awaited_is_released_on_every_way_out(relay: RelayServer) -> None:
