@@ -20,7 +20,7 @@ from peers.control.flow import Awaited, Flow, FlowDown, FlowEvent, FlowUp
 from peers.control.handshake import Records
 from peers.control.relay_address import RelayAddresses
 from peers.control.tell import tell_safely
-from peers.tasks import Tasks, Waiters, race
+from peers.tasks import Tasks, race
 from protocol.errors import (
     Code,
     ConnectionClosed,
@@ -94,7 +94,7 @@ class Registration:
         records: Records,
         tell: Callable[[RegistrationEvent], None],
     ) -> None:
-        """Prepare it; nothing is connected yet. Needs a running loop.
+        """Prepare it; nothing is connected yet, and no loop is needed.
 
         Raises:
             RelayUnavailable: the relay's URL or the file of its certificates cannot be used.
@@ -115,7 +115,7 @@ class Registration:
         """The connections, the primary first, as they were told last."""
         self.last_relay: KnownRelay | None = None
         """Where this peer was registered last; None while it never was."""
-        self._waiters = Waiters(asyncio.get_running_loop())
+        self._changed = asyncio.Event()
         self.failure: RoamRelayError | None = None
         """Why nothing is registered now."""
         self._is_over = self._home is None
@@ -188,7 +188,8 @@ class Registration:
         try:
             async with asyncio.timeout(timeout):
                 while (current := self.current) is None and not self._is_over:
-                    await self._waiters.wait()
+                    self._changed.clear()
+                    await self._changed.wait()
         except TimeoutError:
             reason = f": {self.failure}" if self.failure else ""
             raise RelayUnavailable(
@@ -291,7 +292,7 @@ class Registration:
         self._flows.append(flow)
         self.failure = None
         self.last_relay = connection.relay
-        self._waiters.wake()
+        self._changed.set()
         self._tell_changes()
 
     def _down(self, flow: Flow, error: RoamRelayError, final: bool) -> None:
@@ -306,7 +307,7 @@ class Registration:
         log.warning("not registered", relay=self._relay_name, reason=error.reason)
         if self.current is None:
             self.failure = error
-        self._waiters.wake()
+        self._changed.set()
         self._tell_changes()
 
     def _tell_changes(self) -> None:
@@ -327,7 +328,7 @@ class Registration:
         flows, self._flows = self._flows, []
         for flow in flows:
             flow.stop()
-        self._waiters.wake()
+        self._changed.set()
 
     async def _over_flows(self, work: Callable[[ControlConnection], Coroutine[Any, Any, _T]]) -> _T:
         """Do it over the primary flow, and over the next one too when that takes long or fails."""

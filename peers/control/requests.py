@@ -47,8 +47,7 @@ class Answers(Generic[_T]):
             yield number, answer
         finally:
             del self._waiting[number]
-            if not answer.cancel() and not answer.cancelled():
-                answer.exception()  # Who waited may have left before it came.
+            answer.cancel()  # An error that came when who waited had left is not told of either.
 
     def answer(self, number: int, answer: _T) -> None:
         """Give an answer to who waits for it. One that comes late is for nobody."""

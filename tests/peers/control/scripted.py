@@ -1,6 +1,9 @@
 """A relay that says what a test tells it to, on a stream in memory."""
 
 import asyncio
+import logging
+
+import pytest
 
 from peers.control.account import Account, Line
 from peers.control.connection import ControlConnection, ControlEvent, Tell
@@ -113,3 +116,8 @@ class Events(list[ControlEvent]):
 
     def __call__(self, event: ControlEvent) -> None:
         self.append(event)
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """Return what the library has logged: a busy machine makes asyncio log too."""
+    return [record for record in caplog.records if record.name == "peers"]

@@ -17,7 +17,7 @@ from peers.control.relay_address import RelayAddresses
 from peers.tasks import Tasks
 from protocol.errors import Code, RelayUnavailable, RoamRelayError
 from protocol.messages import Pong, Restarting
-from tests.peers.control.scripted import ACCOUNT, Events, Seven, Wire, connected
+from tests.peers.control.scripted import ACCOUNT, Events, Seven, Wire, connected, logged
 from tests.support import virtual_time
 
 LOST = RelayUnavailable("lost")
@@ -165,12 +165,13 @@ def test_a_final_error_ends_it() -> None:
 @pytest.mark.parametrize(
     "outcome", [KeyError("nobody thought of it"), "broken"], ids=["attempt", "kept"]
 )
+@pytest.mark.expected_errors("unexpected")
 def test_what_nobody_expected_is_logged_once_and_the_flow_begins_anew(
     outcome: Outcome, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR, "peers"):
         world = play(lambda: World([outcome, "lost"]), all_done)
-    assert [record.exc_info is not None for record in caplog.records] == [True]
+    assert [record.exc_info is not None for record in logged(caplog)] == [True]
     assert len(world.attempts) == 3
     assert 0.05 <= world.waits()[0] <= 5.0
     down = [event for event in world.told if isinstance(event, FlowDown)]
@@ -178,6 +179,7 @@ def test_what_nobody_expected_is_logged_once_and_the_flow_begins_anew(
     assert not down[0].final
 
 
+@pytest.mark.expected_errors("unexpected")
 def test_what_its_owner_raises_does_not_silence_it(caplog: pytest.LogCaptureFixture) -> None:
     def fails(world: World, event: FlowEvent) -> None:
         raise KeyError("nobody thought of it")
@@ -185,7 +187,7 @@ def test_what_its_owner_raises_does_not_silence_it(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.ERROR, "peers"):
         world = play(lambda: World([LOST, "lost"], fails), all_done)
     assert len(world.attempts) == 3
-    assert len(caplog.records) == len(world.told) == 3
+    assert len(logged(caplog)) == len(world.told) == 3
 
 
 @pytest.mark.parametrize("kind", [FlowUp, FlowDown])
@@ -206,7 +208,7 @@ def test_its_owner_may_stop_it_over_any_news(
     stopped = [event for event in world.told if isinstance(event, kind)]
     assert len(world.attempts) == (1 if stopped else 2)
     assert len(stopped) <= 1
-    assert caplog.records == []
+    assert logged(caplog) == []
 
 
 def test_its_owner_may_hurry_it_over_any_news() -> None:

@@ -34,6 +34,7 @@ from protocol.messages import (
 )
 from relay.config import RelayConfig
 from relay.server import RelayServer
+from tests.peers.control.scripted import logged
 
 HERE, THERE = "127.0.0.1", "127.0.0.2"
 NOBODY = Identity.from_seed(b"n" * 32).guid
@@ -102,6 +103,26 @@ def cut(*connections: ControlConnection) -> None:
     """Let the relay's ends of these vanish, in one turn."""
     for connection in connections:
         connection._messages.stream_lost("cut by the test")
+
+
+def test_it_is_made_without_a_loop() -> None:
+    registration, told, _ = make("http://127.0.0.1:9")
+    assert (registration.relay_host, registration.current, told) == ("127.0.0.1", None, [])
+    assert registration.failure is None
+    with pytest.raises(RelayUnavailable, match="URL"):
+        make("ftp://nowhere")
+    with pytest.raises(RelayUnavailable, match="cannot use"):
+        make("https://127.0.0.1:9", relay_ca="/nonexistent")
+
+
+async def test_who_waits_together_is_let_go_together(relay: RelayServer) -> None:
+    registration, _, _ = make(relay.url)
+    waiting = [asyncio.create_task(registration.connection(5)) for _ in range(3)]
+    await asyncio.sleep(0)
+    registration.set_sources([None])
+    connections = await asyncio.gather(*waiting)
+    assert set(connections) == {registration.current}
+    await registration.close()
 
 
 async def test_the_newest_flow_is_primary_and_that_is_told(relay: RelayServer) -> None:
@@ -223,7 +244,7 @@ async def test_a_request_reaches_the_other_peer_and_its_owner_s_error_is_an_answ
             ):
                 await registration.ask(ask, 5)
             assert failed.value.code is Code.INTERNAL
-    assert [record.exc_info is not None for record in caplog.records] == [True, True]
+    assert [record.exc_info is not None for record in logged(caplog)] == [True, True]
     assert there.current is not None
     await there.close()
 
@@ -282,7 +303,7 @@ async def test_a_record_that_fails_costs_one_attempt_of_one_flow(
             registration.set_sources([HERE, THERE])
             await told.until(lambda: len(registration.connections) == 2)
             assert registration.connections[1] is first
-    assert [record.exc_info is not None for record in caplog.records] == [True]
+    assert [record.exc_info is not None for record in logged(caplog)] == [True]
     while relay.node.connections:
         await asyncio.sleep(0)
 
@@ -302,7 +323,7 @@ async def test_a_host_name_that_is_none_is_a_relay_that_cannot_be_reached(
     ):
         await registration.connection(0.5)
     await registration.close()
-    assert caplog.records == []
+    assert logged(caplog) == []
 
 
 async def test_a_system_that_does_not_tell_its_addresses(
@@ -321,7 +342,7 @@ async def test_a_system_that_does_not_tell_its_addresses(
     with caplog.at_level(logging.ERROR, "peers"), pytest.raises(RelayUnavailable, match="connect"):
         await registration.connection(0.3)
     await registration.close()
-    assert caplog.records == []
+    assert logged(caplog) == []
 
 
 async def test_awaited_is_released_on_every_way_out(relay: RelayServer) -> None:
