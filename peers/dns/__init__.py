@@ -1,6 +1,7 @@
 """Registration and lookup by dynamic DNS."""
 
 from peers.dns.client import ask, system_servers
+from peers.dns.key_file import write_key
 from peers.dns.lookup import NameLookup, answer_data, ask_all
 from peers.dns.names import Names
 
@@ -11,4 +12,5 @@ __all__ = [
     "ask",
     "ask_all",
     "system_servers",
+    "write_key",
 ]

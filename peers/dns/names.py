@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from peers.config import DdnsConfig, log
 from peers.dns.keeper import Keeper
+from peers.dns.key_file import read_key
 from peers.dns.lookup import NameLookup
 from peers.dns.primary import Primary
 from peers.dns.registration import Registration
@@ -36,7 +37,7 @@ class Names:
         self._listeners = listeners
         self._timeout = config.timeout
         self.lookup = NameLookup(config)
-        key = config.read_key(guid)
+        key = read_key(config, guid)
         self._keeper = (
             Keeper(
                 Primary(guid, config, key),
