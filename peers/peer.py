@@ -29,7 +29,7 @@ from peers.control import (
     Watching,
     fetch_key,
 )
-from peers.dns import Names
+from peers.dns import Names, read_key
 from peers.host import AddressSource, Interfaces, system_addresses
 from peers.location import Located, OwnLocation
 from peers.path import Paths
@@ -96,8 +96,8 @@ class Peer:
             raise RelayUnavailable(
                 "no relay is configured: give relay='http://HOST:PORT', or a zone with ddns="
             )
-        if self.config.ddns is not None:
-            self.config.ddns.read_key(identity.guid)
+        names = self.config.ddns
+        self._dns_key = read_key(names, identity.guid) if names is not None else None
         self.identity = identity
         self.guid = identity.guid
         self._addresses = addresses
@@ -301,7 +301,13 @@ class Peer:
             interfaces = Interfaces(config)
             services = Services(location, self._heard)
             names = (
-                Names(identity.guid, config.ddns, location, services.listeners.values)
+                Names(
+                    identity.guid,
+                    config.ddns,
+                    self._dns_key,
+                    location,
+                    services.listeners.values,
+                )
                 if config.ddns is not None
                 else None
             )

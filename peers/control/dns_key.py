@@ -2,11 +2,10 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
-from peers.config import DdnsConfigError
 from peers.control.connection import ControlConnection
-from protocol.dns_records import key_file_text, parse_zone, peer_name
+from peers.dns import write_key
+from protocol.dns_records import parse_zone, peer_name
 from protocol.errors import error_for
 from protocol.identity import CONTEXT_DNS_KEY, Identity, public_key_of
 from protocol.sealing import Receiver
@@ -28,16 +27,9 @@ class DdnsKey:
         """Write the key as BIND does, for its owner's eyes alone; an older file is replaced.
 
         Raises:
-            DdnsConfigError: the file cannot be written.
+            DdnsConfigError: the file cannot be written; nothing is changed then.
         """
-        part = f"{os.fspath(file)}.part"
-        try:
-            descriptor = os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
-            with os.fdopen(descriptor, "w") as out:
-                out.write(key_file_text(self.name, self.secret))
-            os.replace(part, Path(file))
-        except OSError as error:
-            raise DdnsConfigError(f"cannot write {file}: {error.strerror}") from None
+        write_key(file, self.name, self.secret)
 
 
 async def fetch_key(identity: Identity, connection: ControlConnection, timeout: float) -> DdnsKey:

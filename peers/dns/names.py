@@ -3,6 +3,8 @@
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import dns.tsig
+
 from peers.config import DdnsConfig, log
 from peers.dns.keeper import Keeper
 from peers.dns.lookup import NameLookup
@@ -19,16 +21,13 @@ __all__ = ["Names"]
 
 
 class Names:
-    """Dynamic DNS for one peer.
-
-    Raises:
-        DdnsConfigError: the key cannot be used.
-    """
+    """Dynamic DNS for one peer, which is registered where it has a `key` (key_file.py)."""
 
     def __init__(
         self,
         guid: str,
         config: DdnsConfig,
+        key: dns.tsig.Key | None,
         own: OwnLocation,
         listeners: Callable[[], Iterable[Listener]],
     ) -> None:
@@ -36,7 +35,6 @@ class Names:
         self._listeners = listeners
         self._timeout = config.timeout
         self.lookup = NameLookup(config)
-        key = config.read_key(guid)
         self._keeper = (
             Keeper(
                 Primary(guid, config, key),

@@ -304,7 +304,7 @@ async def test_a_record_that_fails_costs_one_attempt_of_one_flow(
             await told.until(lambda: len(registration.connections) == 2)
             assert registration.connections[1] is first
     assert [record.exc_info is not None for record in logged(caplog)] == [True]
-    while relay.node.connections:
+    while relay.connections:
         await asyncio.sleep(0)
 
 
@@ -385,7 +385,7 @@ async def test_closed_at_any_moment_it_leaves_no_task_and_no_socket(
                 await asyncio.sleep(0)
         assert registration.connections == []
     assert came
-    assert not relay.node.connections
+    assert not relay.connections
 
 
 async def test_it_comes_back_to_a_relay_that_was_restarted() -> None:
