@@ -125,8 +125,9 @@ class Dialer:
             )
         return connection, response
 
-    async def prove(self, guid: str, candidate: Candidate) -> Proven:
-        """Make a direct path to a candidate, say nothing on it, and keep its round trip.
+    async def prove(self, guid: str, candidate: Candidate, usual: float | None = None) -> Proven:
+        """Make a direct path to a candidate, say nothing on it, and keep its round trip. `usual` is
+        the round trip in seconds to expect where the candidate's own is not known.
 
         Raises:
             PathFailed, WrongIdentity: the peer `guid` is not there.
@@ -137,6 +138,7 @@ class Dialer:
             self._paths,
             self._config.path_timeout,
             source=candidate.source,
+            round_trip=candidate.round_trip if candidate.round_trip is not None else usual,
         )
         assert path.round_trip is not None
         self._round_trips.put(guid, candidate, path.round_trip)
@@ -145,7 +147,7 @@ class Dialer:
     async def prove_for(self, session: Session, candidate: Candidate) -> Proven:
         """Do so for a session, whose trace tells what came of it."""
         try:
-            proven = await self.prove(session.remote, candidate)
+            proven = await self.prove(session.remote, candidate, session.usual_round_trip)
         except RoamRelayError as error:
             session.trace.note("failed", candidate, reason=error.reason)
             raise

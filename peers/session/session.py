@@ -321,6 +321,12 @@ class Session:
             return None
         return self._machine.round_trip or self._path.round_trip
 
+    @property
+    def usual_round_trip(self) -> float | None:
+        """Seconds of the last round trip that was measured by a ping, also where the path that it
+        was measured on is gone; None without any."""
+        return self._machine.round_trip
+
     # -- the path's side ------------------------------------------------------------------------
 
     def path_data(self, path: Path, data: bytes) -> None:
