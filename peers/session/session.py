@@ -89,6 +89,7 @@ class Session:
         """`fastest`, `latest`, or the program's own choice among candidates."""
         self.pinned = False
         self.trace = Trace(self._loop.time)
+        self._usual_round_trip: float | None = None
         self.last_path = 0
         """The highest number of a path that was tried or taken, by either side."""
         self.entries_there: tuple[SignedEntry | Endpoint, ...] = ()
@@ -276,6 +277,7 @@ class Session:
         if there.entries:
             self.entries_there = there.entries
         old, self._path = self._path, path
+        self._usual_round_trip = path.usual_round_trip
         if old is not None and dialed_here:
             old.finish()
         elif old is not None:
@@ -323,9 +325,9 @@ class Session:
 
     @property
     def usual_round_trip(self) -> float | None:
-        """Seconds of the last round trip that was measured by a ping, also where the path that it
-        was measured on is gone; None without any."""
-        return self._machine.round_trip
+        """Seconds of the last round trip on the current path or, where there is none, on the last
+        one; None without any. `round_trip` is for who compares paths, this for who waits."""
+        return self._machine.round_trip or self._usual_round_trip
 
     # -- the path's side ------------------------------------------------------------------------
 

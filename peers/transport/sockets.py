@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from peers.transport.relay_url import RelayAddress
-from peers.transport.tcp import RawStream
+from peers.transport.tcp import RawStream, kernel_round_trip
 
 __all__ = ["Address", "Dialed", "dial", "dial_relay", "fresh_after", "open_tcp", "resolve"]
 
@@ -183,7 +183,8 @@ async def dial(
                         raise
         won = min((task for task in running if task.done()), key=_failed)
         took = won.result()
-        return Dialed(running[won], address, took if took < _KERNEL else None)
+        trip = kernel_round_trip(running[won]) or took
+        return Dialed(running[won], address, trip if took < _KERNEL else None)
     finally:
         try:
             await _end_all(running, won)

@@ -62,6 +62,10 @@ class WebSocketStream:
     def paused(self) -> bool:
         return self._paused
 
+    @property
+    def round_trip(self) -> float | None:
+        return None
+
     def set_owner(self, owner: StreamOwner) -> None:
         self._owner = owner
         self._owned.set()
