@@ -38,6 +38,14 @@ class Phase(StrEnum):
     LEAVING = "leaving"
     """For old sessions only: the draft's IP1 after the move. Nobody dials it for a new session."""
 
+    @property
+    def rank(self) -> int:
+        """The place in the order in which endpoints are dialed: the lower, the sooner."""
+        return _PHASE_RANK[self]
+
+
+_PHASE_RANK = {Phase.PREFERRED: 0, Phase.NEW: 1, Phase.LEAVING: 2}
+
 
 class Provenance(StrEnum):
     """How the peer came to know the endpoint."""
@@ -142,16 +150,13 @@ def read_entry(signed: SignedEntry) -> Entry:
         raise ProtocolViolation(f"malformed endpoint entry: {error}") from None
 
 
-_PHASE_RANK = {Phase.PREFERRED: 0, Phase.NEW: 1}
-
-
 def order(entries: Iterable[Entry]) -> list[Entry]:
     """Return the entries that a new session may dial, best first.
 
     Preferred before new, then the latest `seq`, then the order given. `leaving` ones are left out.
     """
-    usable = [entry for entry in entries if entry.phase in _PHASE_RANK]
-    return sorted(usable, key=lambda entry: (_PHASE_RANK[entry.phase], -entry.seq))
+    usable = [entry for entry in entries if entry.phase is not Phase.LEAVING]
+    return sorted(usable, key=lambda entry: (entry.phase.rank, -entry.seq))
 
 
 def check_newer(seq: int, known: int | None) -> None:

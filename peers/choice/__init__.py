@@ -10,14 +10,20 @@ from peers.choice.candidate import (
     newest,
     open_candidates,
 )
+from peers.choice.race import MAX_TRIED, Discard, End, Race, Start
 from peers.choice.round_trips import RoundTrips
 
 __all__ = [
     "MARGIN_SECONDS",
     "MARGIN_SHARE",
+    "MAX_TRIED",
     "Candidate",
+    "Discard",
+    "End",
+    "Race",
     "RoundTrips",
     "Select",
+    "Start",
     "clearly_better",
     "in_order",
     "newest",

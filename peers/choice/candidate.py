@@ -23,8 +23,6 @@ __all__ = [
 MARGIN_SHARE, MARGIN_SECONDS = 0.10, 0.005
 """One round trip is better than another when it is shorter by both: less is noise."""
 
-_PHASES = {Phase.PREFERRED: 0, Phase.NEW: 1, Phase.LEAVING: 2}
-
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -80,7 +78,7 @@ def open_candidates(
             candidate = Candidate(entry.endpoint, None, entry.phase, entry.provenance, entry.seq)
             kept.setdefault(entry.endpoint, candidate)
     # Stable: within a phase and a record, the peer's own order holds.
-    return sorted(kept.values(), key=lambda c: (_PHASES[c.phase], -c.seq)), dropped
+    return sorted(kept.values(), key=lambda c: (c.phase.rank, -c.seq)), dropped
 
 
 def newest(known: Iterable[SignedEntry | Endpoint]) -> int:
@@ -99,9 +97,9 @@ def in_order(
     """Put candidates in the order of `fastest`: what the policy prefers (`rank`), then the phase,
     then known round trips in steps of the margin, then as they were: the latest first."""
 
-    def key(candidate: Candidate) -> tuple[tuple[int, ...], int, float]:
+    def key(candidate: Candidate) -> tuple[tuple[int, ...], bool, float]:
         known = candidate.round_trip
         step = float("inf") if known is None else round(known / MARGIN_SECONDS)
-        return rank(candidate), _PHASES[candidate.phase] // 2, step
+        return rank(candidate), candidate.phase is Phase.LEAVING, step
 
     return sorted(candidates, key=key)

@@ -13,7 +13,7 @@ from typing import Any
 
 from peers.config import HostPort
 from peers.dns import answer_data, ask, ask_all, system_servers
-from peers.transport import RelayAddress
+from peers.transport import RelayAddress, RelayTrips
 from protocol.dns_records import parse_zone
 from protocol.errors import (
     NameServerUnavailable,
@@ -45,6 +45,7 @@ class RelayAddresses:
         self._timeout = timeout
         self._rng = rng
         self._last: tuple[RelayAddress, ...] = ()
+        self._trips = RelayTrips()
         self._domain: str | None = None
         scheme, _, rest = text.partition(":")
         if scheme in ("dns", "dns+https"):
@@ -111,7 +112,12 @@ class RelayAddresses:
                     host = f"[{data.address}]" if kind == "AAAA" else data.address
                     url = f"{self._scheme}://{host}:{record.port}"
                     addresses.append(
-                        RelayAddress(url, ssl_context=self._ssl, certificate_name=domain)
+                        RelayAddress(
+                            url,
+                            ssl_context=self._ssl,
+                            certificate_name=domain,
+                            trips=self._trips,
+                        )
                     )
         return tuple(addresses[:_MAX_ADDRESSES])
 

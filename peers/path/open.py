@@ -7,7 +7,7 @@ from peers.choice import Candidate
 from peers.config import PathKind
 from peers.path.open_paths import Paths
 from peers.path.path import Path
-from peers.transport import RawStream
+from peers.transport import Address, dial, open_tcp
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed
 
@@ -31,23 +31,21 @@ async def open_direct(
     timeout: float,
     *,
     source: str | None = None,
+    round_trip: float | None = None,
 ) -> Path:
     """Make one direct path to `guid` at `endpoint`, from the local address `source` (None: the
-    route's). Both sides are proven then, and nothing is said yet.
+    route's). Both sides are proven then, and nothing is said yet. `round_trip` is the usual one in
+    seconds, where it is known: it says how soon a SYN is taken for lost.
 
     Raises:
         PathFailed: nothing answered there, or no peer.
         WrongIdentity: another peer answered.
     """
-    loop = asyncio.get_running_loop()
+    address = Address(endpoint.host, endpoint.port)
     try:
         async with asyncio.timeout(timeout):
-            _, stream = await loop.create_connection(
-                RawStream,
-                endpoint.host,
-                endpoint.port,
-                local_addr=(source, 0) if source else None,
-            )
+            dialed = await dial(address, source=source, round_trip=round_trip)
+            stream = await open_tcp(dialed.connected)
     except TimeoutError:
         raise PathFailed(f"{endpoint}: no answer within {timeout:g} s") from None
     except OSError as error:

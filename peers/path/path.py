@@ -83,6 +83,7 @@ class Path:
         self._lost = ""
         self._early = bytearray()
         self._answered = 0.0
+        """When the first bytes arrived."""
         self._user: PathUser | None = None
         self._finish_timer: asyncio.TimerHandle | None = None
         self.kind = kind
@@ -95,6 +96,9 @@ class Path:
         """The identity that the other end has proven."""
         self.round_trip: float | None = None
         """Seconds of the handshake's round trip; None at the end that answered."""
+        self.usual_round_trip: float | None = None
+        """How long one usually takes, in seconds, at either end: the kernel's word where there is
+        nothing between the two, else the handshake's, with what the other end computed."""
 
     def __repr__(self) -> str:
         return f"<Path {self.kind.value} {self.local} to {self.remote}>"
@@ -119,6 +123,7 @@ class Path:
                     raise WrongIdentity(guid, self.remote_guid, self.remote)
                 # To the first byte of the answer: what the handshake computes is no delay.
                 self.round_trip = self._answered - began
+                self.usual_round_trip = self.usual_round_trip or self.round_trip
                 return self.round_trip
 
     async def ask(self, make_hello: Callable[["Path"], PathHello], timeout: float) -> PathWelcome:
@@ -217,6 +222,7 @@ class Path:
             if self._stage is not _Stage.CARRYING:
                 self._stream.write(self._tls.to_send())
             if self._tls.established and not self._proven.done():
+                self.usual_round_trip = self._measured()
                 self._proven.set_result(None)
             if plain:
                 self._receive(plain)
@@ -263,6 +269,13 @@ class Path:
             self._stream.write(self._tls.to_send())
         await self._proven
         self.remote_guid = self._tls.remote_guid
+
+    def _measured(self) -> float | None:
+        known = self._stream.round_trip if self.kind is PathKind.DIRECT else None
+        if known is not None:
+            return known
+        # A server has answered the first bytes at once, and these are what came back.
+        return None if self._tls.is_client else time.perf_counter() - self._answered
 
     def _receive(self, plain: bytes) -> None:
         if self._user is not None:

@@ -44,8 +44,9 @@ class Ways:
         goes before the others."""
         return route.entries_for(self._local.location, first)
 
-    async def prove(self, guid: str, candidate: Candidate) -> Proven:
-        """Make a direct path to a candidate, say nothing on it, and keep its round trip.
+    async def prove(self, guid: str, candidate: Candidate, usual: float | None = None) -> Proven:
+        """Make a direct path to a candidate, say nothing on it, and keep its round trip. `usual` is
+        the round trip in seconds to expect where the candidate's own is not known.
 
         Raises:
             PathFailed, WrongIdentity: the peer `guid` is not there.
@@ -56,6 +57,7 @@ class Ways:
             self._local.paths,
             self._timeout,
             source=candidate.source,
+            round_trip=candidate.round_trip if candidate.round_trip is not None else usual,
         )
         proven = Proven(candidate, path, path.round_trip or 0.0)
         self._candidates.measured(guid, candidate, proven.round_trip)
@@ -64,7 +66,9 @@ class Ways:
     async def prove_for(self, route: Route, candidate: Candidate) -> Proven:
         """Do so for a session, whose trace tells what came of it."""
         try:
-            proven = await self.prove(route.session.remote, candidate)
+            proven = await self.prove(
+                route.session.remote, candidate, route.session.usual_round_trip
+            )
         except RoamRelayError as error:
             route.trace.note("failed", candidate, reason=error.reason)
             raise

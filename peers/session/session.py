@@ -59,6 +59,7 @@ class Session:
         self.id = session_id
         self.terms = terms
         self.pinned = False
+        self._usual_round_trip: float | None = None
 
     def __repr__(self) -> str:
         return f"<Session with {self.remote[:8]} for {self.service}, {self.mode.value}>"
@@ -260,6 +261,7 @@ class Session:
         self._machine.attach(there.received, there.consumed, there.window, self._loop.time())
         self._path_rank = self._rank(number, dialed_here)
         old, self._path = self._path, path
+        self._usual_round_trip = path.usual_round_trip
         if old is not None and dialed_here:
             old.finish()
         elif old is not None:
@@ -304,6 +306,12 @@ class Session:
         if self._path is None:
             return None
         return self._machine.round_trip or self._path.round_trip
+
+    @property
+    def usual_round_trip(self) -> float | None:
+        """Seconds of the last round trip on the current path or, where there is none, on the last
+        one; None without any. `round_trip` is for who compares paths, this for who waits."""
+        return self._machine.round_trip or self._usual_round_trip
 
     # -- the path's side ------------------------------------------------------------------------
 

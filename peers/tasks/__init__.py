@@ -1,5 +1,6 @@
 """Tasks with owners, and waiting for them."""
 
+from peers.tasks.attempts import Attempts, failure_of
 from peers.tasks.backoff import backoff
 from peers.tasks.guard import calling
 from peers.tasks.race import race
@@ -7,11 +8,13 @@ from peers.tasks.spawn import Spawn, Tasks
 from peers.tasks.waiting import Waiters, unless
 
 __all__ = [
+    "Attempts",
     "Spawn",
     "Tasks",
     "Waiters",
     "backoff",
     "calling",
+    "failure_of",
     "race",
     "unless",
 ]

@@ -1,11 +1,10 @@
 """Trying several things, of which one is enough (RFC 8305)."""
 
-import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from protocol.errors import PathFailed, RoamRelayError, WrongIdentity
+from peers.tasks.attempts import Attempts, failure_of
+from protocol.errors import RoamRelayError
 
 __all__ = ["race"]
 
@@ -18,7 +17,8 @@ async def race(
     stagger: float,
     discard: Callable[[_T], None],
 ) -> _T:
-    """Return the result of the first attempt that succeeds; cancel and `discard` the others.
+    """Return the result of the first attempt that succeeds; cancel and `discard` the others. The
+    next one begins `stagger` seconds after the last, or as soon as any has failed.
 
     Raises:
         WrongIdentity: the only thing that any attempt met was another peer.
@@ -27,42 +27,24 @@ async def race(
     """
     errors: list[RoamRelayError] = []
     won: list[_T] = []
-    changed = asyncio.Event()
-
-    async def attempt(make: Callable[[], Coroutine[Any, Any, _T]]) -> None:
-        try:
-            result = await make()
-        except RoamRelayError as error:
-            errors.append(error)
-        else:
-            if won:
-                discard(result)
-            else:
-                won.append(result)
-        changed.set()
-
+    left = list(enumerate(attempts))
     try:
-        async with asyncio.TaskGroup() as tasks:
-            running: list[asyncio.Task[None]] = []
-            for make in attempts:
-                changed.clear()
-                running.append(tasks.create_task(attempt(make)))
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(stagger):
-                        await changed.wait()
-                if won:
-                    break
-            while not won and len(errors) < len(running):
-                changed.clear()
-                await changed.wait()  # Each attempt has a timeout of its own.
-            for task in running:
-                task.cancel()
+        async with Attempts(discard) as running:
+            while not won and (left or running):
+                if left:
+                    number, make = left.pop(0)
+                    running.start(number, make())
+                for _, result in await running.over(stagger if left else None):
+                    if isinstance(result, RoamRelayError):
+                        errors.append(result)
+                    else:
+                        won.append(result)
     except BaseException:
         for result in won:
             discard(result)
         raise
+    for result in won[1:]:
+        discard(result)
     if won:
         return won[0]
-    if len(errors) == 1 or (errors and all(isinstance(error, WrongIdentity) for error in errors)):
-        raise errors[0]
-    raise PathFailed("no endpoint could be reached", tuple(error.reason for error in errors))
+    raise failure_of(errors)

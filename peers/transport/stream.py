@@ -36,6 +36,10 @@ class Stream(Protocol):
     def paused(self) -> bool:
         """Whether the owner should hold its bytes back."""
 
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds to the other end of the connection that carries it, as far as it is known."""
+
     def set_owner(self, owner: StreamOwner) -> None:
         """Hand the stream over; what has arrived meanwhile is delivered at once."""
 

@@ -2,15 +2,34 @@
 
 import asyncio
 import socket
+import struct
+import sys
 from typing import cast
 
 from peers.transport.stream import HIGH_WATER, StreamOwner
 from protocol.hosts import describe
 
-__all__ = ["END_OF_STREAM", "RawStream"]
+__all__ = ["END_OF_STREAM", "RawStream", "kernel_round_trip"]
 
 END_OF_STREAM = "end of stream"
 """The reason where the other side has ended the stream by itself."""
+
+
+_RTT_OFFSET, _INFO_SIZE = 68, 104
+"""Of `tcpi_rtt` in Linux's `struct tcp_info`, and as much of it as every kernel has."""
+
+
+def kernel_round_trip(connected: socket.socket) -> float | None:
+    """Return the seconds of a connection's round trip as the kernel has measured it, whatever the
+    programs at its ends were busy with; None where it does not tell."""
+    if sys.platform != "linux":
+        return None
+    try:
+        info = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
+    except OSError:
+        return None
+    (microseconds,) = struct.unpack_from("I", info, _RTT_OFFSET)
+    return microseconds / 1e6 or None
 
 
 class RawStream(asyncio.Protocol):
@@ -27,6 +46,11 @@ class RawStream(asyncio.Protocol):
     @property
     def paused(self) -> bool:
         return self._paused
+
+    @property
+    def round_trip(self) -> float | None:
+        taken = self.transport.get_extra_info("socket") if self.transport is not None else None
+        return None if taken is None else kernel_round_trip(taken)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance

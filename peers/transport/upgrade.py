@@ -15,6 +15,7 @@ import h11
 from peers.config import CarrierKind
 from peers.tasks import Spawn
 from peers.transport.relay_url import RelayAddress
+from peers.transport.sockets import dial_relay, open_tcp, resolve
 from peers.transport.stream import Stream
 from peers.transport.tcp import END_OF_STREAM, RawStream
 from protocol.errors import Code, RelayUnavailable, RoamRelayError
@@ -198,7 +199,7 @@ async def open_upgraded(
             return await open_websocket(relay, path, local_address, more, spawn)
     except TimeoutError:
         raise RelayUnavailable(f"no answer from {relay} within {timeout:g} s") from None
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise RelayUnavailable(f"cannot connect to {relay}: {error}") from None
 
 
@@ -208,15 +209,9 @@ async def _open_raw(
     local_address: str | None,
     more: Sequence[tuple[str, str]],
 ) -> Stream:
-    loop = asyncio.get_running_loop()
-    _, stream = await loop.create_connection(
-        RawStream,
-        relay.host,
-        relay.port,
-        ssl=relay.ssl,
-        server_hostname=relay.certificate_name,
-        local_addr=(local_address, 0) if local_address else None,
-    )
+    addresses = await resolve(relay.host, relay.port)
+    dialed = await dial_relay(relay, local_address, addresses)
+    stream = await open_tcp(dialed.connected, relay.ssl, relay.certificate_name or relay.host)
     try:
         request = UpgradeRequest(relay.url.authority, path, more)
         exchange = _Exchange(stream, request)

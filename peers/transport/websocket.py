@@ -8,12 +8,15 @@ import contextlib
 import socket
 from collections import deque
 from collections.abc import Sequence
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from peers.tasks import Spawn
 from peers.transport.relay_url import RelayAddress
+from peers.transport.sockets import Dialed, dial_relay, resolve
 from peers.transport.stream import HIGH_WATER, StreamOwner
 from protocol.errors import Code, RelayUnavailable
 from protocol.hosts import describe
@@ -49,6 +52,8 @@ class WebSocketStream:
         self._aborted = asyncio.Event()
         self._closing = False
         self._paused = False
+        self.begun = asyncio.Event()
+        """Set when `run` has begun, which frees everything in the end."""
         self.resume_ticket = ""
         self.local = describe(websocket.get_extra_info("sockname"))
         self.remote = describe(websocket.get_extra_info("peername"))
@@ -56,6 +61,10 @@ class WebSocketStream:
     @property
     def paused(self) -> bool:
         return self._paused
+
+    @property
+    def round_trip(self) -> float | None:
+        return None
 
     def set_owner(self, owner: StreamOwner) -> None:
         self._owner = owner
@@ -78,6 +87,7 @@ class WebSocketStream:
 
     async def run(self) -> None:
         """Carry bytes both ways until the stream ends. Returns when it is closed and freed."""
+        self.begun.set()
         reason = "end of stream"
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -92,12 +102,16 @@ class WebSocketStream:
         finally:
             self._closing = True
             self._outbox.clear()
-            with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-                async with asyncio.timeout(self._write_deadline):
-                    await self._websocket.close()
-            await self._session.close()
-            if self._owner is not None:
-                self._owner.stream_lost(reason)
+            try:
+                with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+                    async with asyncio.timeout(self._write_deadline):
+                        await self._websocket.close()
+            finally:
+                try:
+                    await self._session.close()
+                finally:
+                    if self._owner is not None:
+                        self._owner.stream_lost(reason)
 
     async def _read_all(self) -> None:
         await self._owned.wait()
@@ -127,6 +141,45 @@ class WebSocketStream:
             await self._wake.wait()
 
 
+class _Connected(socket.socket):
+    """A socket that is connected already, for aiohttp, which connects what it gets."""
+
+    def connect(self, address: object) -> None:
+        return
+
+
+class _Dialed(AbstractResolver):
+    """Gives aiohttp the connection that was dialed here, once: it cannot wait for fresh sockets
+    itself. What it does not take is closed."""
+
+    def __init__(self, dialed: Dialed) -> None:
+        self._address = dialed.address
+        self._socket: socket.socket | None = _Connected(fileno=dialed.connected.detach())
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        where = self._address
+        return [
+            ResolveResult(
+                hostname=host, host=where.host, port=port, family=where.family, proto=0, flags=0
+            )
+        ]
+
+    def take(self, address: object) -> socket.socket:
+        taken, self._socket = self._socket, None
+        if taken is None:
+            raise ConnectionAbortedError("the connection was lost before it was used")
+        return taken
+
+    async def close(self) -> None:
+        self.drop()
+
+    def drop(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+
+
 async def open_websocket(
     relay: RelayAddress,
     path: str,
@@ -134,16 +187,71 @@ async def open_websocket(
     more: Sequence[tuple[str, str]],
     spawn: Spawn,
 ) -> WebSocketStream:
+    """Open a WebSocket to `path` at the relay, directly or through the proxy that the environment
+    names; `spawn` owns the task that carries its bytes.
+
+    Through a proxy, and to a name of several addresses, aiohttp dials by itself.
+
+    Raises:
+        RelayUnavailable: the relay refused.
+        OSError: it cannot be reached.
+    """
+    dialed = None
+    if not _is_proxied(relay):
+        addresses = await resolve(relay.host, relay.port)
+        if len(addresses) == 1:
+            dialed = _Dialed(await dial_relay(relay, local_address, addresses))
+    try:
+        return await _open(relay, path, local_address, more, spawn, dialed)
+    finally:
+        if dialed is not None:
+            dialed.drop()
+
+
+async def _open(
+    relay: RelayAddress,
+    path: str,
+    local_address: str | None,
+    more: Sequence[tuple[str, str]],
+    spawn: Spawn,
+    dialed: _Dialed | None,
+) -> WebSocketStream:
     connector = aiohttp.TCPConnector(
-        local_addr=(local_address, 0) if local_address else None,
+        local_addr=(local_address, 0) if local_address and dialed is None else None,
         ssl=relay.ssl or False,
         family=socket.AF_UNSPEC,
         force_close=True,
+        resolver=dialed,
+        socket_factory=dialed.take if dialed is not None else None,
     )
     session = aiohttp.ClientSession(connector=connector, trust_env=True)
+    try:
+        websocket = await _upgrade(session, relay, path, more)
+    except BaseException:
+        await session.close()
+        raise
+    # aiohttp keeps the answer, with the headers of the 101, there and nowhere public.
+    answer = websocket._response
+    stream = WebSocketStream(websocket, session, _WRITE_DEADLINE)
+    stream.resume_ticket = answer.headers.get(RESUME_HEADER, "")
+    try:
+        await _begin(stream, spawn)
+    except BaseException:
+        answer.close()
+        await session.close()
+        raise
+    return stream
+
+
+async def _upgrade(
+    session: aiohttp.ClientSession,
+    relay: RelayAddress,
+    path: str,
+    more: Sequence[tuple[str, str]],
+) -> aiohttp.ClientWebSocketResponse:
     url = relay.url.with_port(relay.port).join(URL(path, encoded=True))
     try:
-        websocket = await session.ws_connect(
+        return await session.ws_connect(
             url,
             headers=more,
             protocols=(WEBSOCKET_PROTOCOL,),
@@ -153,7 +261,6 @@ async def open_websocket(
             timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
         )
     except aiohttp.WSServerHandshakeError as error:
-        await session.close()
         told = error.headers.get(CODE_HEADER) if error.headers else None
         raise RelayUnavailable(
             f"the relay answered with HTTP status {error.status}, not a WebSocket"
@@ -161,13 +268,25 @@ async def open_websocket(
             code=Code(told) if told else None,
         ) from None
     except aiohttp.ClientError as error:
-        await session.close()
         raise RelayUnavailable(f"cannot connect to {relay}: {error}") from None
-    except BaseException:
-        await session.close()
-        raise
-    stream = WebSocketStream(websocket, session, _WRITE_DEADLINE)
-    # aiohttp keeps the headers of the 101 there and nowhere public.
-    stream.resume_ticket = websocket._response.headers.get(RESUME_HEADER, "")
-    spawn(stream.run())
-    return stream
+
+
+async def _begin(stream: WebSocketStream, spawn: Spawn) -> None:
+    """Give the stream its task, and see that it begins: from then on it frees what it holds."""
+    begun = stream.begun
+    task = spawn(stream.run())
+    if task is not None:
+        # A task that is cancelled before it begins ends the wait, too.
+        task.add_done_callback(lambda task: begun.set())
+        try:
+            await begun.wait()
+        except BaseException:
+            stream.abort()
+            raise
+    if task is None or task.cancelled():
+        raise RelayUnavailable("closed")
+
+
+def _is_proxied(relay: RelayAddress) -> bool:
+    """Whether aiohttp will go through a proxy: by the variables of the environment."""
+    return relay.url.scheme in getproxies() and not proxy_bypass(relay.host)

@@ -17,17 +17,19 @@ import random
 import select
 import struct
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 from tests.lab.links import Link
 
-__all__ = ["Direction", "main"]
+__all__ = ["Direction", "dialed_by", "main"]
 
 _CLONE_NEWNET = 0x40000000
 _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
 _LARGEST = 65_535
+_TCP = 6
+_SYN, _ACK = 0x02, 0x10
 _BURST = 64
 """Packets that are read from one device before the others have their turn."""
 _MOST_UNDER_WAY = 20_000
@@ -43,7 +45,7 @@ class Direction:
         self._under_way: deque[tuple[float, bytes]] = deque()
         self._free_at = 0.0
         self._last_due = 0.0
-        self.passed = self.lost = self.full = self.down = 0
+        self.passed = self.lost = self.full = self.down = self.syns = 0
         self.change(link)
 
     def change(self, link: Link) -> None:
@@ -53,9 +55,16 @@ class Direction:
         self._loss = link.loss
         self._rate = link.rate_bits
         self._queue = link.queue_bytes
+        self._lose_syns = link.lose_syns
+        self._dialed: Counter[bytes] = Counter()
 
     def accept(self, packet: bytes, now: float) -> None:
         """Take a packet in."""
+        if self._lose_syns and (where := dialed_by(packet)):
+            self._dialed[where] += 1
+            if self._dialed[where] <= self._lose_syns:
+                self.syns += 1
+                return
         if self._loss and self._random.random() < self._loss:
             self.lost += 1
             return
@@ -88,6 +97,16 @@ class Direction:
         return packets
 
 
+def dialed_by(packet: bytes) -> bytes:
+    """Return the address and port that a packet dials; nothing where it is no SYN of TCP."""
+    if packet[0] >> 4 == 4:
+        protocol, where, tcp = packet[9], packet[16:20], packet[(packet[0] & 15) * 4 :]
+    else:
+        protocol, where, tcp = packet[6], packet[24:40], packet[40:]
+    is_first = protocol == _TCP and len(tcp) > 13 and tcp[13] & (_SYN | _ACK) == _SYN
+    return where + tcp[2:4] if is_first else b""
+
+
 class _Played:
     """A link that is played: two devices and the directions between them."""
 
@@ -109,7 +128,7 @@ class _Played:
     def counts(self) -> dict[str, int]:
         return {
             name: sum(getattr(direction, name) for _, _, direction in self.ways)
-            for name in ("passed", "lost", "full", "down")
+            for name in ("passed", "lost", "full", "down", "syns")
         }
 
 

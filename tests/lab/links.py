@@ -33,6 +33,8 @@ class Link:
     """Bits a second; 0 is without a limit."""
     queue_bytes: int = 64 * 1024
     """What may wait for the rate; a packet that finds the queue full is dropped."""
+    lose_syns: int = 0
+    """So many first SYNs to each address and port vanish, in each direction, from now on."""
     seed: int = 1
     """For loss and jitter: the same packets see the same fate."""
 
@@ -67,7 +69,8 @@ class Forwarder:
 
     def counts(self, number: int) -> dict[str, int]:
         """Return how many packets a link has `passed`, `lost`, dropped as its queue was `full`, or
-        could not deliver because the device was `down`; both directions together."""
+        could not deliver because the device was `down`, and how many first SYNs (`syns`) it has
+        lost; both directions together."""
         return {name: int(count) for name, count in self._tell({"counts": number}).items()}
 
     def _tell(self, order: dict[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,27 @@ def test_what_is_under_way_arrives_as_it_would_have() -> None:
     assert direction.arrived(0.1) == [b"before", b"after"]
 
 
+def syn(version: int, host: int, port: int, flags: int = 0x02) -> bytes:
+    tcp = bytes(2) + port.to_bytes(2, "big") + bytes(9) + bytes([flags]) + bytes(6)
+    if version == 4:
+        return bytes([0x45]) + bytes(8) + b"\x06" + bytes(9) + bytes([host]) + tcp
+    return bytes([0x60]) + bytes(5) + b"\x06" + bytes(32) + bytes([host]) + tcp
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_first_syns_vanish_and_nothing_else(version: int) -> None:
+    direction = Direction(Link(lose_syns=1))
+    first, answer, data = (syn(version, 1, 80, flags) for flags in (0x02, 0x12, 0x18))
+    udp = first.replace(b"\x06", b"\x11", 1)
+    for packet in (first, answer, data, udp, first, syn(version, 1, 81), syn(version, 2, 80)):
+        direction.accept(packet, 0.0)
+    assert direction.arrived(0.0) == [answer, data, udp, first]
+    assert direction.syns == 3
+    direction.change(Link(lose_syns=1))
+    direction.accept(first, 0.0)
+    assert direction.arrived(0.0) == []
+
+
 SERVER = """
 import socket
 server = socket.create_server(("10.0.0.2", 9))

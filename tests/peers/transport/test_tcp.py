@@ -4,7 +4,11 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import uvloop
 
 from peers.transport.stream import HIGH_WATER
 from peers.transport.tcp import RawStream
@@ -153,3 +157,16 @@ def test_without_a_transport_everything_is_harmless() -> None:
     stream.close()
     stream.abort()
     assert not stream.paused
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not tell")
+@pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop])
+def test_the_kernel_tells_the_round_trip(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def scene() -> None:
+        async with pair() as (stream, _):
+            assert stream.round_trip is not None
+            assert 0 < stream.round_trip < 0.5
+        assert RawStream().round_trip is None
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(scene())

@@ -1,0 +1,252 @@
+"""Dialing by TCP: a SYN that is lost does not cost the kernel's second.
+
+The kernel repeats a SYN after 1 s (RFC 6298 §2.1), whatever is known of the way. Here a fresh
+socket is tried after three usual round trips: three, as what is known may be of a quieter moment or
+of another network. Where nothing is known it comes after 300 ms. That is a judgement: RFC 8305 §5
+gives a connection 250 ms before it tries another one; on a longer way it costs one SYN more, which
+a reset takes back before the far side's program hears of it. There are three sockets at most, and
+none after the kernel's own second.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from peers.transport.relay_url import RelayAddress
+from peers.transport.tcp import RawStream, kernel_round_trip
+
+__all__ = ["Address", "Dialed", "dial", "dial_relay", "fresh_after", "open_tcp", "resolve"]
+
+_ROUND_TRIPS = 3
+_SOONEST = 0.03
+"""Seconds; a machine that is busy answers no sooner, however short the way."""
+_UNKNOWN = 0.3
+"""Seconds before a fresh socket where no round trip is known."""
+_KERNEL = 1.0
+"""Seconds until the kernel repeats a SYN by itself. A round trip as long as this may have been that
+of a repeated SYN, and tells nothing (Karn's rule)."""
+_OUT_OF_SOCKETS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+def fresh_after(round_trip: float | None) -> tuple[float, ...]:
+    """Return when fresh sockets are tried, in seconds after the first: after a while, and after
+    twice that while more. `round_trip` is the usual one in seconds, None where none is known."""
+    while_ = _UNKNOWN if round_trip is None else max(_ROUND_TRIPS * round_trip, _SOONEST)
+    return tuple(start for start in (while_, 3 * while_) if start < _KERNEL)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to dial: an address literal, with its zone where it has one, and a port."""
+
+    host: str
+    port: int
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """IPv4 or IPv6."""
+        return socket.AF_INET6 if ":" in self.host else socket.AF_INET
+
+
+@dataclass(frozen=True, slots=True)
+class Dialed:
+    """A connected socket that does not block, of whoever gets this."""
+
+    connected: socket.socket
+    address: Address
+    round_trip: float | None
+    """Seconds from its SYN to the answer; None where the kernel may have repeated the SYN."""
+
+
+Connect = Callable[[socket.socket, tuple[str, int]], Awaitable[None]]
+
+
+async def resolve(host: str, port: int) -> list[Address]:
+    """Return the addresses of a host, in the system's order. A literal is its own.
+
+    Raises:
+        OSError: it has none, or is no name.
+    """
+    try:
+        ipaddress.ip_address(host)
+        return [Address(host, port)]
+    except ValueError:
+        pass  # A name.
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        # An empty label, or one of more than 63 letters.
+        raise OSError(errno.EINVAL, f"not a host name: {host[:64]!r}") from None
+    addresses = []
+    for family, _, _, _, where in found:
+        if family in (socket.AF_INET, socket.AF_INET6):
+            zone = f"%{where[3]}" if len(where) == 4 and where[3] else ""
+            addresses.append(Address(f"{where[0]}{zone}", port))
+    if not addresses:
+        raise OSError(errno.EADDRNOTAVAIL, f"{host} has no address")
+    return list(dict.fromkeys(addresses))
+
+
+async def dial_in_turn(
+    addresses: Sequence[Address],
+    *,
+    source: str | None = None,
+    usual: Callable[[Address], float | None] = lambda address: None,
+) -> Dialed:
+    """Dial one address after the other; return the first that answers. `usual` tells their usual
+    round trips.
+
+    Raises:
+        OSError: what the only one said, or what each did.
+    """
+    failed: list[OSError] = []
+    for address in addresses:
+        try:
+            return await dial(address, source=source, round_trip=usual(address))
+        except OSError as error:
+            failed.append(error)
+    if len({str(error) for error in failed}) == 1:
+        raise failed[0]
+    raise OSError("; ".join(str(error) for error in failed) or "no address to dial")
+
+
+async def dial_relay(
+    relay: RelayAddress, source: str | None, addresses: Sequence[Address]
+) -> Dialed:
+    """Dial a relay at its addresses, one after the other, from the local address `source` (None:
+    the route's), and keep how far it is.
+
+    Raises:
+        OSError: none of them answers.
+    """
+    dialed = await dial_in_turn(
+        addresses,
+        source=source,
+        usual=lambda address: relay.trips.get(address.host, source),
+    )
+    if dialed.round_trip is not None:
+        relay.trips.put(dialed.address.host, source, dialed.round_trip)
+    return dialed
+
+
+async def dial(
+    address: Address,
+    *,
+    source: str | None = None,
+    round_trip: float | None = None,
+    connect: Connect | None = None,
+) -> Dialed:
+    """Connect to one address, from the local address `source` (None: the route's), by up to three
+    sockets; the first that connects is returned, and the others are closed.
+
+    No timeout: the kernel gives up after minutes, and who dials has a time of its own.
+
+    Raises:
+        OSError: no socket could be made, or any of them has been refused.
+    """
+    loop = asyncio.get_running_loop()
+    connect = connect or loop.sock_connect
+    running: dict[asyncio.Task[float], socket.socket] = {}
+    won: asyncio.Task[float] | None = None
+
+    async def attempt(one: socket.socket) -> float:
+        began = loop.time()
+        await connect(one, (address.host, address.port))
+        return loop.time() - began
+
+    def begin() -> None:
+        one = _socket(address, source)
+        task = loop.create_task(attempt(one))
+        running[task] = one
+        # Also of a task that was cancelled before it began.
+        task.add_done_callback(lambda ended: one.close() if _failed(ended) else None)
+
+    began = loop.time()
+    begin()
+    try:
+        for start in (*fresh_after(round_trip), None):
+            wait = None if start is None else began + start - loop.time()
+            done, _ = await asyncio.wait(running, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                break
+            # What is connected is only late to say so, on a busy machine.
+            if not any(map(_is_connected, running.values())):
+                try:
+                    begin()
+                except OSError as error:
+                    if error.errno not in _OUT_OF_SOCKETS:
+                        raise
+        won = min((task for task in running if task.done()), key=_failed)
+        took = won.result()
+        trip = kernel_round_trip(running[won]) or took
+        return Dialed(running[won], address, trip if took < _KERNEL else None)
+    finally:
+        try:
+            await _end_all(running, won)
+        except BaseException:
+            if won is not None:
+                running[won].close()
+            raise
+
+
+async def _end_all(
+    running: dict["asyncio.Task[float]", socket.socket], but: "asyncio.Task[float] | None"
+) -> None:
+    left = [task for task in running if task is not but]
+    for task in left:
+        if not task.cancel() and not _failed(task):
+            running[task].close()
+    if left:
+        # No timeout: a task that was cancelled ends, and closes its socket, in the next turn.
+        await asyncio.wait(left)
+
+
+def _failed(task: "asyncio.Task[float]") -> bool:
+    return task.cancelled() or task.exception() is not None
+
+
+def _is_connected(one: socket.socket) -> bool:
+    try:
+        one.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def _socket(address: Address, source: str | None) -> socket.socket:
+    one = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        one.setblocking(False)
+        if source is not None:
+            if (":" in source) != (":" in address.host):
+                raise OSError(
+                    errno.EADDRNOTAVAIL, f"no way from {source} to {address.host}: not one family"
+                )
+            one.bind((source, 0))
+    except BaseException:
+        one.close()
+        raise
+    return one
+
+
+async def open_tcp(
+    connected: socket.socket,
+    tls: ssl.SSLContext | None = None,
+    server_name: str | None = None,
+) -> RawStream:
+    """Make a stream of a connected socket, which belongs to the stream from now on; with `tls`
+    after the handshake, with a certificate for `server_name`.
+
+    Raises:
+        OSError: the handshake failed.
+    """
+    loop = asyncio.get_running_loop()
+    _, stream = await loop.create_connection(
+        RawStream, sock=connected, ssl=tls, server_hostname=server_name if tls else None
+    )
+    return stream

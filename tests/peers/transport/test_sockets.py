@@ -1,0 +1,419 @@
+"""A SYN that is lost costs a few round trips: on a clock of its own, and with the kernel."""
+
+import asyncio
+import errno
+import socket
+import ssl
+import struct
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peers.transport import sockets as module
+from peers.transport.relay_url import RelayAddress
+from peers.transport.sockets import (
+    Address,
+    Dialed,
+    dial,
+    dial_relay,
+    fresh_after,
+    open_tcp,
+    resolve,
+)
+from tests.support.virtual_time import run
+
+NOWHERE = Address("192.0.2.1", 9)
+LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [
+    asyncio.SelectorEventLoop,
+    uvloop.new_event_loop,
+]
+
+
+# -- when -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("round_trip", "starts"),
+    [
+        (0.0001, (0.03, 0.09)),
+        (0.01, (0.03, 0.09)),
+        (0.05, (0.15, 0.45)),
+        (0.15, (0.45,)),
+        (0.4, ()),
+        (None, (0.3, 0.9)),
+    ],
+)
+def test_three_round_trips_and_then_twice_that(
+    round_trip: float | None, starts: tuple[float, ...]
+) -> None:
+    assert fresh_after(round_trip) == pytest.approx(starts)
+
+
+@given(round_trip=st.floats(0, 1e6) | st.none())
+def test_at_most_three_sockets_and_none_after_the_kernels_own_second(
+    round_trip: float | None,
+) -> None:
+    starts = fresh_after(round_trip)
+    assert len(starts) <= 2
+    assert list(starts) == sorted(starts)
+    assert all(0.03 <= start < 1.0 for start in starts)
+
+
+# -- on a clock that jumps ------------------------------------------------------------------------
+
+
+class Kernel:
+    """Answers each SYN as it is told: seconds until it connects, an error, or None for never."""
+
+    def __init__(self, *fates: float | OSError | None) -> None:
+        self.fates = list(fates)
+        self.sockets: list[socket.socket] = []
+        self.starts: list[float] = []
+        self.took = 0.0
+
+    async def connect(self, one: socket.socket, where: tuple[str, int]) -> None:
+        self.sockets.append(one)
+        self.starts.append(asyncio.get_running_loop().time())
+        fate = self.fates[len(self.sockets) - 1]
+        await asyncio.sleep(3600 if fate is None else 0.0 if isinstance(fate, OSError) else fate)
+        if isinstance(fate, OSError):
+            raise fate
+        if fate is None:
+            raise OSError(errno.ETIMEDOUT, "Connection timed out")
+
+    def dial(self, round_trip: float | None = None, **more: Any) -> Dialed:
+        async def timed() -> Dialed:
+            loop = asyncio.get_running_loop()
+            try:
+                return await dial(NOWHERE, round_trip=round_trip, connect=self.connect, **more)
+            finally:
+                self.took = loop.time()
+
+        return run(timed())
+
+    @property
+    def open(self) -> list[int]:
+        return [number for number, one in enumerate(self.sockets) if one.fileno() >= 0]
+
+
+def test_what_answers_in_time_is_dialed_once() -> None:
+    kernel = Kernel(0.1)
+    dialed = kernel.dial(0.05)
+    assert dialed.connected is kernel.sockets[0]
+    assert kernel.starts == [0.0]
+    assert dialed.round_trip == pytest.approx(0.1)
+    dialed.connected.close()
+
+
+@pytest.mark.parametrize(
+    ("round_trip", "fates", "took", "won"),
+    [
+        (0.05, (None, 0.05, 0.05), 0.2, 1),
+        (0.05, (None, None, 0.05), 0.5, 2),
+        (None, (None, 0.01, 0.01), 0.31, 1),
+        (0.001, (None, 0.001, 0.001), 0.031, 1),
+        (0.05, (0.2, 0.3, 0.05), 0.2, 0),
+        (0.05, (0.6, 0.9, 0.05), 0.5, 2),
+        (0.5, (1.5,), 1.5, 0),
+    ],
+)
+def test_the_first_that_connects_wins_and_the_others_are_closed(
+    round_trip: float | None, fates: tuple[float | None, ...], took: float, won: int
+) -> None:
+    kernel = Kernel(*fates)
+    dialed = kernel.dial(round_trip)
+    assert kernel.took == pytest.approx(took)
+    assert kernel.open == [won]
+    assert dialed.connected is kernel.sockets[won]
+    # What took as long as the kernel waits before it repeats a SYN tells no round trip.
+    fate = fates[won]
+    assert fate is not None
+    expected = None if fate >= 1 else pytest.approx(fate)
+    assert dialed.round_trip == expected
+    dialed.connected.close()
+
+
+@pytest.mark.parametrize("code", [errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH])
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_an_error_on_one_socket_ends_the_dial_at_once(code: int, at: int) -> None:
+    fates: list[float | OSError | None] = [None, None, None]
+    fates[at] = OSError(code, "no")
+    kernel = Kernel(*fates)
+    with pytest.raises(OSError, match="no") as failed:
+        kernel.dial(0.05)
+    assert failed.value.errno == code
+    assert kernel.took == pytest.approx([0.0, 0.15, 0.45][at])
+    assert not kernel.open
+
+
+def test_silence_is_the_callers_to_end() -> None:
+    kernel = Kernel(None, None, None)
+
+    async def limited() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(10):
+                await dial(NOWHERE, round_trip=0.05, connect=kernel.connect)
+
+    run(limited())
+    assert len(kernel.sockets) == 3
+    assert not kernel.open
+
+
+def test_who_runs_out_of_sockets_goes_on_with_those_that_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = []
+
+    def scarce(address: Address, source: str | None) -> socket.socket:
+        if made:
+            raise OSError(errno.EMFILE, "Too many open files")
+        made.append(one := socket.socket())
+        return one
+
+    monkeypatch.setattr(module, "_socket", scarce)
+    kernel = Kernel(0.7)
+    dialed = kernel.dial(0.05)
+    assert kernel.took == pytest.approx(0.7)
+    dialed.connected.close()
+    with pytest.raises(OSError, match="Too many"):
+        Kernel(0.1).dial(0.05)
+
+
+def test_a_dial_that_is_cancelled_leaves_no_socket_wherever_it_was() -> None:
+    """In each turn of the loop in which it can be: between its starts, and as one of them wins."""
+    for fates in ((None, None, None), (0.1, None, None), (None, 0.05, None), (0.2, 0.05, None)):
+        for step in range(60):
+            kernel = Kernel(*fates)
+            ended = run(_cancelled_after(step, kernel))
+            assert not kernel.open, (fates, step, ended)
+
+
+async def _cancelled_after(step: int, kernel: Kernel) -> str:
+    dialing = asyncio.create_task(dial(NOWHERE, round_trip=0.05, connect=kernel.connect))
+    for _ in range(step):
+        # Turns and time in turn: the clock jumps to what is due next where nothing is ready.
+        await asyncio.sleep(0 if step % 2 else 0.01)
+    dialing.cancel()
+    try:
+        (await dialing).connected.close()
+    except asyncio.CancelledError:
+        return "cancelled"
+    return "won"
+
+
+def test_a_cancellation_while_the_losers_end_closes_the_winner() -> None:
+    kernel = Kernel(None, 0.05)
+    outer: list[asyncio.Task[Dialed]] = []
+
+    async def connect(one: socket.socket, where: tuple[str, int]) -> None:
+        try:
+            await kernel.connect(one, where)
+        except asyncio.CancelledError:
+            outer[0].cancel()
+            raise
+
+    async def scene() -> None:
+        outer.append(asyncio.create_task(dial(NOWHERE, round_trip=0.05, connect=connect)))
+        with pytest.raises(asyncio.CancelledError):
+            await outer[0]
+
+    run(scene())
+    assert len(kernel.sockets) == 2
+    assert not kernel.open
+
+
+# -- with the kernel ------------------------------------------------------------------------------
+
+
+def in_loop(loop: Callable[[], asyncio.AbstractEventLoop], work: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=loop, debug=True) as runner:
+        runner.run(asyncio.wait_for(work, 20))
+
+
+def full(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
+    """Return a listening socket that drops SYNs, as its queue is full, and the one that fills it:
+    one is accepted from it, and it takes them again."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    server = socket.create_server((host, 0), family=family, backlog=0)
+    return server, socket.create_connection(server.getsockname()[:2], timeout=5)
+
+
+@pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_lost_syn_does_not_cost_a_second(
+    loop: Callable[[], asyncio.AbstractEventLoop], host: str
+) -> None:
+    server, first = full(host)
+    dialed_sockets: list[socket.socket] = []
+
+    async def scene() -> None:
+        running = asyncio.get_running_loop()
+
+        async def connect(one: socket.socket, where: tuple[str, int]) -> None:
+            dialed_sockets.append(one)
+            if len(dialed_sockets) == 2:
+                server.accept()[0].close()  # Now there is room.
+            await running.sock_connect(one, where)
+
+        began = running.time()
+        dialed = await dial(
+            Address(host, server.getsockname()[1]), round_trip=0.001, connect=connect, source=host
+        )
+        took = running.time() - began
+        assert len(dialed_sockets) == 2
+        assert dialed.connected is dialed_sockets[1]
+        assert dialed_sockets[0].fileno() == -1
+        assert 0.03 <= took < 0.9, "the kernel would have needed a second"
+        stream = await open_tcp(dialed.connected)
+        stream.abort()
+        await asyncio.sleep(0)
+
+    with server, first:
+        in_loop(loop, scene())
+
+
+@pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "uvloop"])
+def test_a_refusal_is_told_at_once(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+    async def scene() -> None:
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(ConnectionRefusedError):
+            await dial(Address("127.0.0.1", port))
+        assert asyncio.get_running_loop().time() - began < 0.3
+
+    in_loop(loop, scene())
+
+
+@pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "uvloop"])
+def test_a_dial_that_is_cancelled_in_the_kernel_leaves_no_socket(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    server, first = full()
+    seen: list[socket.socket] = []
+
+    async def scene() -> None:
+        running = asyncio.get_running_loop()
+        third = asyncio.Event()
+
+        async def connect(one: socket.socket, where: tuple[str, int]) -> None:
+            seen.append(one)
+            if len(seen) == 3:
+                running.call_soon(third.set)
+            await running.sock_connect(one, where)
+
+        address = Address("127.0.0.1", server.getsockname()[1])
+        dialing = asyncio.create_task(dial(address, round_trip=0.001, connect=connect))
+        await third.wait()
+        dialing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dialing
+        assert [one.fileno() for one in seen] == [-1] * 3
+
+    with server, first:
+        in_loop(loop, scene())
+
+
+async def test_an_answer_that_is_only_read_late_brings_no_fresh_socket() -> None:
+    """A machine that is busy looks at its sockets when the time is over already."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        begun: list[socket.socket] = []
+
+        async def connect(one: socket.socket, where: tuple[str, int]) -> None:
+            begun.append(one)
+            one.setblocking(True)
+            one.connect(where)
+            one.setblocking(False)
+            await asyncio.sleep(0.1)
+
+        dialed = await dial(Address(*server.getsockname()[:2]), round_trip=0.001, connect=connect)
+        assert len(begun) == 1
+        dialed.connected.close()
+
+
+@pytest.mark.parametrize("host", ["relay..example", "x" * 70, "a." + "b" * 64 + ".example", ".."])
+async def test_what_is_no_host_name_is_an_error_like_any_other(host: str) -> None:
+    with pytest.raises(OSError, match=r"host name|not known|resolution|Name"):
+        await resolve(host, 9)
+
+
+async def test_a_literal_is_its_own_address_and_a_name_has_some() -> None:
+    assert await resolve("2001:db8::1", 9) == [Address("2001:db8::1", 9)]
+    assert await resolve("fe80::1%3", 9) == [Address("fe80::1%3", 9)]
+    assert Address("127.0.0.1", 9) in await resolve("localhost", 9)
+
+
+async def test_addresses_are_dialed_in_turn_from_their_own_family() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        relay = RelayAddress(f"http://relay.example:{port}")
+        three = [Address(host, port) for host in ("::1", "127.0.0.2", "127.0.0.1")]
+        dialed = await dial_relay(relay, "127.0.0.1", three)
+        assert dialed.address.host == "127.0.0.1"
+        assert relay.trips.get("127.0.0.1", "127.0.0.1") == dialed.round_trip
+        dialed.connected.close()
+    with pytest.raises(OSError, match=r"not one family.*127.0.0.2.*127.0.0.1"):
+        await dial_relay(relay, "127.0.0.1", three)
+
+
+async def test_the_relays_round_trip_is_given_to_the_next_dial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[float | None] = []
+
+    async def noted(
+        address: Address, *, source: str | None = None, round_trip: float | None = None
+    ) -> Dialed:
+        told.append(round_trip)
+        return Dialed(socket.socket(), address, 0.02)
+
+    monkeypatch.setattr(module, "dial", noted)
+    relay = RelayAddress("http://192.0.2.1:9")
+    for source in (None, None, "192.0.2.7"):
+        (await dial_relay(relay, source, [NOWHERE])).connected.close()
+    assert told == [None, 0.02, 0.02]
+
+
+# -- the stream -----------------------------------------------------------------------------------
+
+
+async def test_a_handshake_that_is_cancelled_leaves_no_socket() -> None:
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dialed = await dial(Address(*server.getsockname()[:2]))
+        opening = asyncio.create_task(
+            open_tcp(dialed.connected, ssl.create_default_context(), "relay.example")
+        )
+        other, _ = server.accept()
+        other.setblocking(False)
+        with other:
+            loop = asyncio.get_running_loop()
+            assert await asyncio.wait_for(loop.sock_recv(other, 1), 10), "the ClientHello"
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+            await _until_closed(dialed.connected)
+
+
+async def test_a_peer_that_resets_while_the_stream_is_made() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dialed = await dial(Address(*server.getsockname()[:2]))
+        other, _ = server.accept()
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        other.close()
+        stream = await open_tcp(dialed.connected)
+        stream.abort()
+        await _until_closed(dialed.connected)
+
+
+async def _until_closed(one: socket.socket) -> None:
+    async with asyncio.timeout(10):
+        while one.fileno() >= 0:
+            await asyncio.sleep(0)
