@@ -5,9 +5,10 @@ python examples/mobile_node.py RELAY-URL KEY-FILE FOLDER
 
 import asyncio
 import sys
+from collections.abc import Awaitable
 from pathlib import Path
 
-from peers import Identity, Peer, Session
+from peers import Identity, Peer, RoamRelayError, Session
 from peers.cli.file_transfer import receive_file
 
 
@@ -23,6 +24,14 @@ async def store(session: Session, folder: Path) -> None:
     await session.close()
 
 
+async def serve(what: Awaitable[None]) -> None:
+    """Serve one session: when it fails, the others go on."""
+    try:
+        await what
+    except RoamRelayError as error:
+        print(f"a session has failed: {error}", file=sys.stderr)
+
+
 async def main(relay: str, key: str, folder: Path) -> None:
     """Offer both services until the process is stopped."""
     async with Peer(Identity.load_or_create(key), relay) as peer:
@@ -33,11 +42,11 @@ async def main(relay: str, key: str, folder: Path) -> None:
 
             async def serve_pings() -> None:
                 async for session in pings:
-                    tasks.create_task(echo(session))
+                    tasks.create_task(serve(echo(session)))
 
             tasks.create_task(serve_pings())
             async for session in files:
-                tasks.create_task(store(session, folder))
+                tasks.create_task(serve(store(session, folder)))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ LINGER = 1.0
 has arrived."""
 _STEPS = 4
 """How often in that time is looked whether something came."""
+_NEXT_LINE = 0.25
+"""Seconds for the next line when the other side has closed: whether there was more to send."""
 _ECHO_WAIT = 10.0
 """Seconds for an echo."""
 
@@ -67,6 +69,7 @@ class _Conversation:
         self._session = session
         self._terminal = terminal
         self._heard = False
+        self._has_unsent = False
 
     async def print_all(self) -> None:
         """Print what arrives until the other side has closed."""
@@ -89,11 +92,15 @@ class _Conversation:
                     await printing
                     raise
                 except SessionClosed:
-                    await printing
-                    raise SessionClosed("the other side has closed before all was sent") from None
-                await self._until_quiet(printing, linger)
-                await self._session.close()
+                    pass  # The other side has closed; what it said before is printed first.
+                else:
+                    await self._until_quiet(printing, linger)
+                    await self._session.close()
             await printing
+            # What is there already, and could not be sent, is met at once; more may never come.
+            await asyncio.wait({sending}, timeout=_NEXT_LINE)
+            if self._has_unsent:
+                raise SessionClosed("the other side has closed before all was sent")
         finally:
             printing.cancel()
             sending.cancel()
@@ -101,7 +108,9 @@ class _Conversation:
 
     async def _send_all(self) -> None:
         while (line := await self._terminal.input.line()) is not None:
+            self._has_unsent = True
             await self._session.send(line)
+            self._has_unsent = False
 
     async def _until_quiet(self, printing: "asyncio.Future[None]", linger: float) -> None:
         # The wire cannot say "I have sent all, and still listen": a close ends both directions.

@@ -1,23 +1,59 @@
-"""The two commands as a user runs them: three processes, every mode, carrier and IP version."""
+"""The two commands as a user runs them: every mode, carrier and IP version, and every exit code.
 
+Each command is a process of its own once; what is tried over and over runs in this one.
+"""
+
+import asyncio
+import contextlib
 import hashlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
 
 from peers import Identity
+from relay.config import ConfigError as RelayConfigError
+from relay.config import RelayConfig, load
+from relay.server import RelayServer
+from tests.peers.cli import commands
 from tests.support.processes import environment, fact, peer, relay, run_peer, stop
 
 MODES = ["p2p", "central", "combined"]
 GIB = 1 << 30
+
+
+class Service(NamedTuple):
+    """`peer listen chat --echo --json` beside a relay, each a process."""
+
+    relay: str
+    guid: str
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Return a service that all processes here may call; Ctrl-C ends it with its exit code."""
+    folder = tmp_path_factory.mktemp("service")
+    with relay(folder) as (url, _):
+        ours = ("--relay", url, "--key", str(folder / "a.key"))
+        with peer(*ours, "listen", "chat", "--echo", "--json") as process:
+            yield Service(url, str(fact(process)["guid"]))
+            assert stop(process) == 130
+
+
+def command(service: Service, folder: Path, *words: str) -> list[str]:
+    """Return the words of another `peer` command beside the service."""
+    base = [sys.executable, "-m", "peers", "--relay", service.relay]
+    return [*base, "--key", str(folder / "b.key"), *words]
 
 
 def plane_bytes(url: str) -> float:
@@ -29,36 +65,59 @@ def plane_bytes(url: str) -> float:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize("carrier", ["raw", "websocket"])
-def test_every_mode_between_processes(tmp_path: Path, host: str, carrier: str) -> None:
-    with relay(tmp_path, "--host", host) as (url, _):
-        common = ("--relay", url, "--carrier", carrier)
-        with peer(
-            *common, "--key", str(tmp_path / "a.key"), "listen", "ping", "--echo", "--json"
-        ) as one:
-            guid = fact(one)["guid"]
+async def test_every_mode_between_peers(tmp_path: Path, host: str, carrier: str) -> None:
+    async with RelayServer(RelayConfig(port=0, host=host)) as server:
+        common = ("--relay", server.url, "--carrier", carrier)
+        ours = (*common, "--key", str(tmp_path / "a.key"))
+        async with commands.peer(*ours, "listen", "ping", "--echo", "--json") as one:
+            guid = (await one.fact())["guid"]
             for mode in MODES:
-                before = plane_bytes(url)
-                done = run_peer(
-                    *common,
-                    "--key",
-                    str(tmp_path / "b.key"),
-                    "ping",
-                    guid,
-                    "--mode",
-                    mode,
-                    "--json",
+                before = await asyncio.to_thread(plane_bytes, server.url)
+                theirs = (*common, "--key", str(tmp_path / "b.key"))
+                code, out, err = await commands.run_peer(
+                    *theirs, "ping", guid, "--mode", mode, "--json"
                 )
-                assert done.returncode == 0, done.stderr
-                result = json.loads(done.stdout)
+                assert code == 0, err
+                result = json.loads(out)
                 assert result["mode"] == mode
                 assert len(result["round_trips"]) == 4
                 assert result["path"].startswith("relayed" if mode == "central" else "direct")
-                assert (plane_bytes(url) > before) == (mode == "central")
-            assert stop(one) == 130
+                after = await asyncio.to_thread(plane_bytes, server.url)
+                assert (after > before) == (mode == "central")
+
+
+def test_ping_is_a_process_too(service: Service, tmp_path: Path) -> None:
+    theirs = ("--relay", service.relay, "--key", str(tmp_path / "b.key"))
+    done = run_peer(*theirs, "ping", service.guid, "chat", "--json")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["round_trips"]) == 4
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_gibibyte_arrives_whole_with_flat_memory(tmp_path: Path, mode: str) -> None:
+async def test_64_mebibytes_arrive_whole(tmp_path: Path, mode: str) -> None:
+    size = 64 << 20
+    source = tmp_path / "source"
+    data = os.urandom(size)
+    source.write_bytes(data)
+    async with RelayServer(RelayConfig(port=0)) as server:
+        ours = ("--relay", server.url, "--key", str(tmp_path / "a.key"))
+        theirs = ("--relay", server.url, "--key", str(tmp_path / "b.key"))
+        async with commands.peer(*ours, "receive", str(tmp_path / "in"), "--json") as receiving:
+            guid = (await receiving.fact())["guid"]
+            words = ("send", guid, str(source), "--mode", mode, "--json")
+            code, out, err = await commands.run_peer(*theirs, *words)
+            assert code == 0, err
+            sent, received = json.loads(out), await receiving.fact()
+        assert sent["sha256"] == received["sha256"] == hashlib.sha256(data).hexdigest()
+        assert sent["bytes"] == received["bytes"] == size
+        assert Path(received["file"]).read_bytes() == data
+        relayed = await asyncio.to_thread(plane_bytes, server.url)
+        assert (relayed > size) == (mode == "central")
+    source.unlink()
+
+
+def test_a_gibibyte_arrives_whole_with_flat_memory(tmp_path: Path) -> None:
+    mode = "central"  # The one in which all three hold what is under way.
     big = tmp_path / "big"
     block = os.urandom(1 << 20)
     with big.open("wb") as file:
@@ -99,17 +158,17 @@ def test_a_gibibyte_arrives_whole_with_flat_memory(tmp_path: Path, mode: str) ->
         assert sent["sha256"] == received["sha256"] == expected
         assert received["bytes"] == GIB
         relayed = plane_bytes(url)
-        assert (relayed > GIB) == (mode == "central")
+        assert relayed > GIB
         # An interpreter with the libraries has about 60 MiB; the windows and buffers add tens.
         assert max(peaks) < 160 << 20, [peak >> 20 for peak in peaks]
     big.unlink()
 
 
-def test_failures_have_one_line_and_their_exit_code(tmp_path: Path) -> None:
+async def test_failures_have_one_line_and_their_exit_code(tmp_path: Path) -> None:
     key = str(tmp_path / "a.key")
     nobody = Identity.generate().guid
-    with relay(tmp_path) as (url, _):
-        base = ("--relay", url, "--key", key)
+    async with RelayServer(RelayConfig(port=0)) as server:
+        base = ("--relay", server.url, "--key", key)
         cases = [
             (("--key", key, "locate", nobody, "chat"), 3),
             (("--relay", "ftp://x", "--key", key, "locate", nobody, "chat"), 3),
@@ -119,71 +178,172 @@ def test_failures_have_one_line_and_their_exit_code(tmp_path: Path) -> None:
             ((*base, "listen", "Not A Service"), 2),
             (("--config", str(tmp_path / "none.toml"), "id"), 2),
         ]
-        for arguments, code in cases:
-            done = run_peer(*arguments)
-            assert done.returncode == code, (arguments, done)
-            assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-            assert done.stderr.startswith("peer: ")
-    Path(key).chmod(0o644)
-    done = run_peer("--key", key, "id")
+        for arguments, expected in cases:
+            code, _, err = await commands.run_peer(*arguments)
+            assert code == expected, (arguments, err)
+            assert len(err.strip().splitlines()) == 1, err
+            assert err.startswith("peer: ")
+
+
+def test_a_failure_of_the_process_has_its_line_and_its_exit_code(tmp_path: Path) -> None:
+    key = tmp_path / "a.key"
+    Identity.load_or_create(key)
+    key.chmod(0o644)
+    done = run_peer("--key", str(key), "id")
     assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("peer: ")
     assert "chmod 600" in done.stderr
 
 
-def test_config_files_name_what_is_wrong(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"), [("mode = 'fast'", "mode"), ("colour = 1", "colour"), ("port = ", "Invalid")]
+)
+async def test_config_files_name_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "config.toml"
-    for text, said in [
-        ("mode = 'fast'", "mode"),
-        ("colour = 1", "colour"),
-        ("port = ", "Invalid"),
-    ]:
-        file.write_text(text)
-        done = run_peer("--config", str(file), "id")
-        assert done.returncode == 2
-        assert said in done.stderr
-        served = subprocess.run(
-            [sys.executable, "-m", "relay", "serve", "--config", str(file)],
-            capture_output=True,
-            text=True,
+    file.write_text(text)
+    code, _, err = await commands.run_peer("--config", str(file), "id")
+    assert code == 2
+    assert said in err
+    assert str(file) in err
+    with pytest.raises(RelayConfigError) as refused:
+        load(str(file), {}, {})
+    assert str(file) in str(refused.value)
+
+
+def test_a_relay_with_a_wrong_config_file_names_it(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("colour = 1")
+    served = subprocess.run(
+        [sys.executable, "-m", "relay", "serve", "--config", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env=environment(),
+    )
+    assert served.returncode == 1
+    assert str(file) in served.stderr
+    assert "Traceback" not in served.stderr
+
+
+async def test_talk_and_locate(tmp_path: Path) -> None:
+    async with RelayServer(RelayConfig(port=0)) as server:
+        ours = ("--relay", server.url, "--key", str(tmp_path / "a.key"))
+        theirs = ("--relay", server.url, "--key", str(tmp_path / "b.key"))
+        async with commands.peer(*ours, "listen", "chat", "--json") as one:
+            guid = (await one.fact())["guid"]
+            _, out, _ = await commands.run_peer(*theirs, "locate", guid, "chat", "--json")
+            found = json.loads(out)
+            assert found["state"] == "online"
+            assert found["endpoints"][0]["host"] == "127.0.0.1"
+            assert "127.0.0.1" in (await commands.run_peer(*theirs, "locate", guid, "chat"))[1]
+            async with commands.peer(*theirs, "connect", guid, "chat") as two:
+                two.say("hello")
+                assert (await one.fact())["event"] == "session"
+                assert await one.line() == "hello"
+                one.say("hello yourself")
+                assert await two.line() == "hello yourself"
+                two.end_input()
+                assert await two.ended() == 0
+
+
+def test_connect_and_locate_are_processes_too(service: Service, tmp_path: Path) -> None:
+    theirs = ("--relay", service.relay, "--key", str(tmp_path / "b.key"))
+    found = json.loads(run_peer(*theirs, "locate", service.guid, "chat", "--json").stdout)
+    assert found["state"] == "online"
+    with peer(*theirs, "connect", service.guid, "chat") as two:
+        assert two.stdin is not None
+        assert two.stdout is not None
+        two.stdin.write("hello\n")
+        two.stdin.flush()
+        assert two.stdout.readline() == "hello\n"
+        two.stdin.close()
+        assert two.wait(10) == 0
+
+
+SHELL = {"file": "< lines", "null": "< /dev/null", "closed": "<&-", "neither": "<&- >&-"}
+"""What a shell gives, and a process begins with."""
+
+
+def test_no_kind_of_standard_input_ends_the_process(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "lines").write_text("one\ntwo\n")
+    connect = shlex.join(command(service, tmp_path, "connect", service.guid, "chat"))
+    with contextlib.ExitStack() as stack:
+        running = {
+            kind: stack.enter_context(
+                subprocess.Popen(
+                    ["bash", "-c", f"exec {connect.replace('b.key', f'{kind}.key')} {given}"],
+                    cwd=tmp_path,
+                    env=environment(),
+                    text=True,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                )
+            )
+            for kind, given in SHELL.items()
+        }
+        nothing = subprocess.run(
+            ["bash", "-c", f"{connect.partition(' connect')[0]} id <&- >&- 2>&-"],
+            env=environment(),
             timeout=30,
             check=False,
-            env=environment(),
         )
-        assert served.returncode == 1
-        assert str(file) in served.stderr
-        assert "Traceback" not in served.stderr
+        assert nothing.returncode == 1  # There is nowhere to print it.
+        for kind, process in running.items():
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith("connected: "), kind
+        assert running["file"].communicate(timeout=30) == ("one\ntwo\n", "")
+        assert running["file"].returncode == 0
+        for kind in ("null", "closed", "neither"):
+            assert running[kind].poll() is None, kind
+            running[kind].send_signal(signal.SIGINT)
+        for kind in ("null", "closed", "neither"):
+            assert running[kind].wait(10) == 130, kind
 
 
-def test_talk_and_locate(tmp_path: Path) -> None:
-    with (
-        relay(tmp_path) as (url, _),
-        peer("--relay", url, "--key", str(tmp_path / "a.key"), "listen", "chat", "--json") as one,
-    ):
-        guid = fact(one)["guid"]
-        base = ("--relay", url, "--key", str(tmp_path / "b.key"))
-        found = json.loads(run_peer(*base, "locate", guid, "chat", "--json").stdout)
-        assert found["state"] == "online"
-        assert found["endpoints"][0]["host"] == "127.0.0.1"
-        assert "127.0.0.1" in run_peer(*base, "locate", guid, "chat").stdout
-        with peer(*base, "connect", guid, "chat") as two:
-            assert two.stdin is not None
-            assert one.stdin is not None
-            assert one.stdout is not None
-            assert two.stdout is not None
-            two.stdin.write("hello\n")
-            two.stdin.flush()
-            assert fact(one)["event"] == "session"
-            assert one.stdout.readline() == "hello\n"
-            one.stdin.write("hello yourself\n")
-            one.stdin.flush()
-            assert two.stdout.readline() == "hello yourself\n"
-            two.stdin.close()
-            assert two.wait(10) == 0
+def test_ctrl_c_ends_a_read_from_a_terminal_at_once(service: Service, tmp_path: Path) -> None:
+    master, terminal = os.openpty()
+    try:
+        with subprocess.Popen(
+            command(service, tmp_path, "connect", service.guid, "chat"),
+            env=environment(),
+            stdin=terminal,
+            text=True,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith("connected")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 130
+            assert process.stderr.read() == ""
+    finally:
+        os.close(master)
+        os.close(terminal)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_relay_drains_and_exits_with_zero(tmp_path: Path, number: signal.Signals) -> None:
-    key = tmp_path / "relay.key"
+def test_a_reader_that_has_gone_has_its_exit_code(service: Service, tmp_path: Path) -> None:
+    watch = shlex.join(command(service, tmp_path, "watch", service.guid, "--json"))
+    words = f"{watch} | head -1; echo ${{PIPESTATUS[0]}}; {sys.executable} -m peers -h > /dev/full"
+    done = subprocess.run(
+        ["bash", "-c", words],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    presence, code = done.stdout.splitlines()
+    assert json.loads(presence)["event"] == "presence"
+    assert code == "141"
+    assert done.stderr == "peer: cannot write: No space left on device\n"
+    assert done.returncode == 1
+
+
+@pytest.fixture(scope="module")
+def relay_key(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return a relay's key file, made by its command, and the GUID that this has printed."""
+    key = tmp_path_factory.mktemp("relay") / "relay.key"
     made = subprocess.run(
         [sys.executable, "-m", "relay", "key", str(key)],
         capture_output=True,
@@ -193,6 +353,14 @@ def test_the_relay_drains_and_exits_with_zero(tmp_path: Path, number: signal.Sig
         env=environment(),
     )
     assert key.stat().st_mode & 0o777 == 0o600
+    return key, made.stdout.strip()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_relay_drains_and_exits_with_zero(
+    tmp_path: Path, relay_key: tuple[Path, str], number: signal.Signals
+) -> None:
+    key, guid = relay_key
     with relay(tmp_path, "--identity", str(key), "--log-format", "json") as (url, process):
         assert url.startswith("http://127.0.0.1:")
         process.send_signal(number)
@@ -200,4 +368,4 @@ def test_the_relay_drains_and_exits_with_zero(tmp_path: Path, number: signal.Sig
         assert process.stderr is not None
         events = [json.loads(line) for line in process.stderr]
         assert [event["event"] for event in events] == ["serving", "draining", "stopped"]
-        assert events[0]["relay"] == made.stdout.strip()
+        assert events[0]["relay"] == guid

@@ -236,11 +236,11 @@ async def moved_to(session: Session, host: str) -> None:
 
 
 async def test_a_session_moves_to_what_stays_better(relay: RelayServer) -> None:
-    async with far(relay, 0.0, 0.03) as there, probing(relay) as bob:
+    async with far(relay, 0.0, 0.2) as there, probing(relay) as bob:
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")
         callee = await asyncio.wait_for(anext(rooms(there.peer).services.listeners["chat"]), 5)
         assert await host_of(session) == HOSTS[0]
-        there.proxies[HOSTS[0]].delay = fixed(0.05)
+        there.proxies[HOSTS[0]].delay = fixed(0.25)
         there.proxies[HOSTS[1]].delay = fixed(0.0)
         await moved_to(session, HOSTS[1])
         assert "in 5 probes running" in session.explain().rule
@@ -273,7 +273,7 @@ async def test_a_pinned_session_stays(relay: RelayServer) -> None:
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")
         other = await bob.connect(there.peer.guid, "chat", mode="p2p")
         session.pin()
-        there.proxies[HOSTS[0]].delay = fixed(0.05)
+        there.proxies[HOSTS[0]].delay = fixed(0.25)
         there.proxies[HOSTS[1]].delay = fixed(0.0)
         await moved_to(other, HOSTS[1])
         assert await host_of(session) == HOSTS[0]
@@ -283,7 +283,7 @@ async def test_a_pinned_session_stays(relay: RelayServer) -> None:
 
 
 async def test_explain_tells_candidates_drops_and_the_rule(relay: RelayServer, bob: Peer) -> None:
-    async with far(relay, 0.3, 0.0, dead=1) as there:
+    async with far(relay, 0.15, 0.0, dead=1) as there:
         session = await bob.connect(there.peer.guid, "chat", mode="p2p", policy="prefer private")
         told = session.explain()
         whats = {event.what for event in told.events}

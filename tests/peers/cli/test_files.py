@@ -1,0 +1,258 @@
+"""`peer send` and `peer receive`: what one transfer does is its own affair."""
+
+import asyncio
+import errno
+import hashlib
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from peers import Peer, Session, SessionLost
+from peers.cli import files
+from peers.cli.file_transfer import TransferFailed, send_file
+from relay.server import RelayServer
+from tests.peers.cli.commands import Running, peer
+
+
+@pytest.fixture
+def here(relay: RelayServer, tmp_path: Path) -> tuple[str, ...]:
+    return ("--relay", relay.url, "--key", str(tmp_path / "receiver.key"))
+
+
+@pytest.fixture
+def there(relay: RelayServer, tmp_path: Path) -> tuple[str, ...]:
+    return ("--relay", relay.url, "--key", str(tmp_path / "sender.key"))
+
+
+async def receiving(running: Running) -> str:
+    """Wait until `peer receive --json` does; return its GUID."""
+    return str((await running.fact())["guid"])
+
+
+def nothing(done: int, size: int) -> None:
+    """A transfer that nobody looks at."""
+
+
+async def begun(session: Session, name: str, size: int) -> None:
+    """Begin a transfer, and leave it so."""
+    await session.send(msgspec.json.encode({"name": name, "size": size}))
+
+
+async def finish(session: Session, data: bytes) -> bytes:
+    """Send what was begun; return the receiver's answer."""
+    await session.send(data)
+    await session.send(msgspec.json.encode({"sha256": hashlib.sha256(data).hexdigest()}))
+    return await session.receive()
+
+
+async def test_a_transfer_that_fails_leaves_the_others(
+    bob: Peer, here: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    async with peer(*here, "receive", str(folder), "--json") as running:
+        guid = await receiving(running)
+        async with await bob.connect(guid, "file") as good:
+            await begun(good, "good", 4)
+            aborted = await bob.connect(guid, "file")
+            await begun(aborted, "aborted", 4)
+            aborted.abort("no such file [/etc/motd]")
+            assert "no such file [/etc/motd]" in (await running.fact())["reason"]
+            wrong = await bob.connect(guid, "file")
+            await wrong.send(b"this is no header")
+            assert (await running.fact())["reason"] == "this is no file transfer"
+            with pytest.raises(SessionLost, match="this is no file transfer"):
+                await wrong.receive()
+            assert await finish(good, b"good") == b"ok"
+            fact = await running.fact()
+            assert (fact["event"], fact["bytes"]) == ("received", 4)
+        assert os.listdir(folder) == ["good"]
+
+
+async def test_a_full_disk_ends_one_transfer(
+    bob: Peer, here: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    async with peer(*here, "receive", str(folder), "--json") as running:
+        guid = await receiving(running)
+        async with await bob.connect(guid, "file") as good:
+            await begun(good, "good", 4)
+            (tmp_path / "big").write_bytes(b"x" * (4 << 20))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+            try:
+                bad = await bob.connect(guid, "file")
+                with pytest.raises(Exception, match="cannot store big: File too large"):
+                    await send_file(bad, tmp_path / "big", nothing)
+                bad.abort()
+                assert await running.fact() == {
+                    "event": "failed",
+                    "reason": "cannot store big: File too large",
+                }
+                assert await finish(good, b"good") == b"ok"
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            assert (await running.fact())["event"] == "received"
+        assert os.listdir(folder) == ["good"]
+
+
+@pytest.mark.expected_errors("nobody expected it")
+async def test_what_nobody_expected_ends_one_transfer(
+    bob: Peer, here: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    original = files.receive_file
+    calls = 0
+
+    async def failing(
+        session: Session, folder: Path, progress: Callable[[int, int], None]
+    ) -> tuple[Path, str]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyError("nobody expected it")
+        return await original(session, folder, progress)
+
+    monkeypatch.setattr(files, "receive_file", failing)
+    async with peer(*here, "receive", str(folder), "--json") as running:
+        guid = await receiving(running)
+        async with await bob.connect(guid, "file") as good:
+            await begun(good, "good", 4)
+            bad = await bob.connect(guid, "file")
+            assert "unexpected KeyError" in (await running.fact())["reason"]
+            bad.abort()
+            assert await finish(good, b"good") == b"ok"
+            assert (await running.fact())["event"] == "received"
+        assert not running.task.done()
+
+
+async def test_once_waits_for_no_caller_that_sends_nothing(
+    bob: Peer, here: tuple[str, ...], there: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "empty").touch()
+    async with peer(*here, "receive", str(tmp_path / "in"), "--once", "--json") as running:
+        guid = await receiving(running)
+        silent = await bob.connect(guid, "file")
+        async with peer(*there, "send", guid, str(tmp_path / "empty"), "--json") as sending:
+            sent, received = await sending.fact(), await running.fact()
+            assert sent["sha256"] == received["sha256"] == hashlib.sha256(b"").hexdigest()
+            assert sent["bytes"] == received["bytes"] == 0
+            assert await sending.ended() == 0
+        assert await running.ended() == 0
+        silent.abort()
+    assert os.listdir(tmp_path / "in") == ["empty"]
+
+
+async def test_a_file_that_cannot_be_read_ends_its_own_transfer_alone(
+    alice: Peer, bob: Peer, here: tuple[str, ...], tmp_path: Path
+) -> None:
+    class Broken:
+        """A file on a disk that fails in the middle."""
+
+        name = "broken"
+
+        def __str__(self) -> str:
+            return self.name
+
+        def open(self, mode: str) -> Any:
+            path = tmp_path / "broken"
+            path.write_bytes(b"x" * (1 << 20))
+            file = path.open(mode)
+            read = file.read
+
+            class Failing:
+                def __enter__(self) -> "Failing":
+                    return self
+
+                def __exit__(self, *error: object) -> None:
+                    file.close()
+
+                def fileno(self) -> int:
+                    return file.fileno()
+
+                def read(self, size: int) -> bytes:
+                    if file.tell():
+                        raise OSError(errno.EIO, "Input/output error")
+                    return bytes(read(size))
+
+            return Failing()
+
+    (tmp_path / "whole").write_bytes(b"whole")
+    async with peer(*here, "receive", str(tmp_path / "in"), "--json") as running:
+        guid = await receiving(running)
+        async with await bob.connect(guid, "file") as good:
+            await begun(good, "good", 4)
+            with pytest.raises(TransferFailed, match="cannot read broken: Input/output error"):
+                async with await alice.connect(guid, "file") as bad:
+                    await send_file(bad, Broken(), nothing)  # type: ignore[arg-type]
+            assert (await running.fact())["event"] == "failed"
+            assert await finish(good, b"good") == b"ok"
+        assert (await running.fact())["event"] == "received"
+    assert os.listdir(tmp_path / "in") == ["good"]
+
+
+async def test_a_file_that_is_taken_away_at_once_was_received_all_the_same(
+    bob: Peer, here: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = files.receive_file
+
+    async def taken_away(
+        session: Session, folder: Path, progress: Callable[[int, int], None]
+    ) -> tuple[Path, str]:
+        stored, digest = await original(session, folder, progress)
+        stored.unlink()
+        return stored, digest
+
+    monkeypatch.setattr(files, "receive_file", taken_away)
+    (tmp_path / "a").write_bytes(b"x" * 10)
+    async with peer(*here, "receive", str(tmp_path / "in"), "--once", "--json") as running:
+        guid = await receiving(running)
+        async with await bob.connect(guid, "file") as session:
+            await send_file(session, tmp_path / "a", nothing)
+        assert (await running.fact())["bytes"] == 10
+        assert await running.ended() == 0
+
+
+async def test_sending_to_a_receiver_that_goes_is_one_line_and_a_code(
+    alice: Peer, there: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "big").write_bytes(b"x" * (20 << 20))
+    listener = alice.listen("file")
+    await alice.published()
+    async with peer(*there, "send", alice.guid, str(tmp_path / "big")) as sending:
+        session = await anext(listener)
+        await session.receive()
+        session.abort("disk full [/dev/sda1]")
+        assert await sending.ended() == 11
+        out, err = await sending.rest()
+        assert out == ""
+        assert len(err.splitlines()) == 1
+        assert "disk full [/dev/sda1]" in err
+
+
+async def test_a_bar_shows_the_name_as_it_is(
+    alice: Peer, there: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "song[red].mp3"
+    path.write_bytes(b"x" * 1000)
+    listener = alice.listen("file")
+    await alice.published()
+    master, stderr = os.openpty()
+    try:
+        async with peer(*there, "send", alice.guid, str(path), stderr=stderr) as sending:
+            session = await anext(listener)
+            stored, _ = await files.receive_file(session, tmp_path / "in", nothing)
+            await session.close()
+            assert await sending.ended() == 0
+            seen = b""
+            while b"sent song[red].mp3: 1000 bytes" not in seen:
+                seen += await asyncio.to_thread(os.read, master, 65_536)
+            assert seen.count(b"song[red].mp3") > 1
+        assert stored.name == "song[red].mp3"
+    finally:
+        os.close(master)
+        os.close(stderr)
