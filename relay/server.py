@@ -5,6 +5,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Set
+from time import monotonic
 from types import TracebackType
 from typing import Self
 
@@ -49,7 +50,7 @@ class RelayServer:
             self.identity.public_key,
             PlaneLimits(config.ticket_lifetime, config.plane_idle, config.max_pending_planes),
             self.metrics,
-            _now,
+            monotonic,
             self._tasks.spawn,
         )
         self.broker = Broker(
@@ -64,18 +65,18 @@ class RelayServer:
                 config.proof_timeout,
                 config.proof_lifetime,
             ),
-            _now,
+            monotonic,
             self._tasks.spawn,
         )
         self.dns: DnsServer | None = None
         if config.dns is not None:
             dns = structs.replace(config.dns, host=config.dns.host or config.host)
-            self.dns = DnsServer(dns, self.identity, self.registry, self.metrics, _now)
+            self.dns = DnsServer(dns, self.identity, self.registry, self.metrics, monotonic)
         self._presence = Presence(self.registry, self.watches, self.proofs)
-        self._reception = Reception(config, self.identity, self.dns, self.metrics, _now)
+        self._reception = Reception(config, self.identity, self.dns, self.metrics, monotonic)
         self.doorkeeper = Doorkeeper(config)
         self.metrics.gauges = {
-            "peers": lambda: self.registry.counts(_now()),
+            "peers": lambda: self.registry.counts(monotonic()),
             "watches": lambda: {"all": len(self.watches)},
             "connections_open": lambda: {"all": len(self.connections)},
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
@@ -87,8 +88,8 @@ class RelayServer:
                     CarrierLimits(config.write_deadline, config.outbox_bytes),
                     self._connect,
                 ),
-                PlaneRoute(self.planes, self.broker, self._reception.requests, _now),
-                PublicRoutes(self.registry, self.doorkeeper, self.metrics, _now),
+                PlaneRoute(self.planes, self.broker, self._reception.requests, monotonic),
+                PublicRoutes(self.registry, self.doorkeeper, self.metrics, monotonic),
             ),
             access_log=None,
             shutdown_timeout=0.1,
@@ -192,7 +193,7 @@ class RelayServer:
         beat = 0
         while True:
             await asyncio.sleep(0.1)
-            now = _now()
+            now = monotonic()
             with guarded("looking at requests"):
                 self.broker.expire(now)
             with guarded("telling watchers"):
@@ -217,7 +218,3 @@ async def _closing(what: str, close: Callable[[], Awaitable[None]]) -> AsyncIter
     finally:
         with guarded(f"closing {what}"):
             await close()
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

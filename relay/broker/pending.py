@@ -5,7 +5,7 @@ nothing is in it twice, and nothing leaves it unseen.
 """
 
 import heapq
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -43,7 +43,8 @@ class PendingRequests:
     def __init__(self, per_caller: int) -> None:
         self._per_caller = per_caller
         self._requests: dict[int, Pending] = {}
-        self._by_caller: Counter[int] = Counter()
+        self._by_caller: dict[int, int] = {}
+        """By the identity of a caller's connection; those with none are not in it."""
         self._deadlines: list[tuple[float, int]] = []
         self._unheard: deque[tuple[float, int]] = deque()
         """When to look whether a callee with several flows is heard of, earliest first."""
@@ -57,7 +58,7 @@ class PendingRequests:
 
     def has_room(self, caller: Asker) -> bool:
         """Whether one more request of a caller may wait."""
-        return self._by_caller[id(caller)] < self._per_caller
+        return self._by_caller.get(id(caller), 0) < self._per_caller
 
     def next_number(self) -> int:
         """Return a number that no request has that waits."""
@@ -70,7 +71,8 @@ class PendingRequests:
         """A request begins to wait."""
         number = pending.forward.request
         self._requests[number] = pending
-        self._by_caller[id(pending.reply.caller)] += 1
+        caller = id(pending.reply.caller)
+        self._by_caller[caller] = self._by_caller.get(caller, 0) + 1
         heapq.heappush(self._deadlines, (pending.deadline, number))
 
     def find(self, number: int) -> Pending | None:
@@ -82,9 +84,9 @@ class PendingRequests:
         if self._requests.pop(pending.forward.request, None) is None:
             return False
         caller = id(pending.reply.caller)
-        self._by_caller[caller] -= 1
-        if not self._by_caller[caller]:
-            del self._by_caller[caller]
+        left = self._by_caller.pop(caller) - 1
+        if left:
+            self._by_caller[caller] = left
         return True
 
     def forwarded(self, pending: Pending, flow: Attachment, now: float, *, more: bool) -> None:

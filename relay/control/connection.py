@@ -55,6 +55,10 @@ class State(Enum):
     CLOSED = "closed"
 
 
+# Python 3.11 looks an enum's member up in 0.3 µs: these are asked for with every message.
+_REGISTERED, _CLOSED = State.REGISTERED, State.CLOSED
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a control connection comes from, and what carries it: `raw` or `websocket`."""
@@ -85,6 +89,7 @@ class ControlConnection:
         self._claim = NOBODY
         self._left_by_peer = False
         self.state = State.AWAITING_HELLO
+        self._handlers = _HANDLERS[self.state]
         self.guid = ""
         self.instance = b""
         self.flow = 0
@@ -97,7 +102,7 @@ class ControlConnection:
     @property
     def is_closed(self) -> bool:
         """Whether the connection is over."""
-        return self.state is State.CLOSED
+        return self.state is _CLOSED
 
     def send(self, message: Message) -> None:
         """Queue a message; never waits, and never raises: whoever sends may be about another
@@ -112,14 +117,14 @@ class ControlConnection:
 
     def end(self, code: Code, reason: str) -> None:
         """Tell the peer why, and close."""
-        if self.state is not State.CLOSED:
+        if self.state is not _CLOSED:
             self.send(Error(code, reason[:512]))
             self._leave(code.value)
             self._carrier.close(code.value)
 
     def restart(self, delay: float, spread: float) -> None:
         """Tell the peer that the relay goes down, and close."""
-        if self.state is not State.CLOSED:
+        if self.state is not _CLOSED:
             self.send(Restarting(delay, spread))
             self._leave(Code.RESTARTING.value)
             self._carrier.close(Code.RESTARTING.value)
@@ -132,7 +137,7 @@ class ControlConnection:
     def watch_time(self, now: float) -> None:
         """End a connection that is late, and ping one that is silent: call it every second."""
         config = self._reception.config
-        if self.state is State.REGISTERED:
+        if self.state is _REGISTERED:
             silent = now - self.heard
             if silent >= 2 * config.heartbeat:
                 self._leave(Code.HEARTBEAT_TIMEOUT.value)
@@ -140,7 +145,7 @@ class ControlConnection:
             elif silent >= config.heartbeat and now - self.pinged >= config.heartbeat:
                 self.pinged = now
                 self.send(Ping(0))
-        elif self.state is not State.CLOSED and now - self.opened >= config.handshake_timeout:
+        elif self.state is not _CLOSED and now - self.opened >= config.handshake_timeout:
             self.end(
                 Code.HANDSHAKE_TIMEOUT, f"no registration within {config.handshake_timeout:g} s"
             )
@@ -148,18 +153,18 @@ class ControlConnection:
     # -- the carrier's side ---------------------------------------------------------------------
 
     def carrier_data(self, data: bytes) -> None:
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return
         self.heard = now = self._reception.clock()
         try:
             for message in self._decoder.receive(data):
                 self._metrics.messages_in += 1
-                handler = _HANDLERS[self.state].get(type(message))
+                handler = self._handlers.get(type(message))
                 if handler is None:
                     self._unexpected(message)
                 else:
                     handler(self, message, now)
-                if self.is_closed:
+                if self.state is _CLOSED:
                     return
         except ProtocolViolation as violation:
             self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
@@ -177,13 +182,13 @@ class ControlConnection:
         reception = self._reception
         self._claim, answer = challenge(reception.identity, reception.limits, hello, os.urandom(32))
         self.guid, self.instance, self.flow = hello.guid, hello.instance, hello.flow
-        self.state = State.AWAITING_REGISTER
+        self._enter(State.AWAITING_REGISTER)
         self.send(answer)
 
     def _register(self, register: Register, now: float) -> None:
         record = check_register(self._reception.identity, self._claim, register)
         superseded = self._presence.register(self, record, now)
-        self.state = State.REGISTERED
+        self._enter(_REGISTERED)
         self._metrics.registrations += 1
         for old in superseded:
             # Its requests find the new connection in the registry.
@@ -280,12 +285,16 @@ class ControlConnection:
                 code=Code.UNEXPECTED_MESSAGE,
             )
 
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self._handlers = _HANDLERS[state]
+
     def _leave(self, reason: str) -> None:
         """Take the connection out of everything. Only the first reason counts."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return
-        was_registered = self.state is State.REGISTERED
-        self.state = State.CLOSED
+        was_registered = self.state is _REGISTERED
+        self._enter(_CLOSED)
         self._reception.connections.discard(self)
         self._metrics.closes[reason] += 1
         if was_registered:

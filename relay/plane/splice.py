@@ -11,6 +11,8 @@ import os
 import socket
 from collections.abc import Callable
 
+from relay.log import log
+
 __all__ = ["SocketPlane"]
 
 _PIPE_BYTES = 1 << 20
@@ -180,6 +182,14 @@ class SocketPlane:
             self.close("reset" if isinstance(error, ConnectionError) else "failed")
             return
         self._settle(direction, before)
+        try:
+            self._listen(direction)
+        except Exception as error:
+            log.error("a plane failed", exc_info=error)
+            self.close("failed")
+
+    def _listen(self, direction: _Direction) -> None:
+        """Have the loop call again for what a direction waits for; or end, where nothing is."""
         if all(one.done for one in self._directions):
             self.close("finished")
             return

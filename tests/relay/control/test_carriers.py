@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
+import weakref
 from collections.abc import AsyncIterator
+
+import pytest
 
 from protocol.errors import Code
 from protocol.messages import (
@@ -124,6 +128,30 @@ async def test_the_end_is_told_once_and_says_who_ended_it() -> None:
         carrier.abort("too late")
         await asyncio.sleep(0)
         assert (user.lost, lost) == (["peer_closed"], ["lost"])
+
+
+async def test_nothing_is_left_of_a_carrier_whose_end_was_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No timer holds it, and what is said to it is no write to a socket that is gone."""
+    async with carried(CarrierLimits(60.0, 1 << 20)) as (carrier, user, theirs, _):
+        carrier.close("superseded")
+        await asyncio.wait_for(user.gone.wait(), 5)
+        carrier.abort("too late")
+        assert user.lost == ["superseded"]
+    left = weakref.ref(user)
+    del carrier, user
+    async with asyncio.timeout(5):
+        while left() is not None:
+            await asyncio.sleep(0.01)
+            gc.collect()
+    async with carried(CarrierLimits(60.0, 1 << 20)) as (carrier, user, theirs, _):
+        theirs.close()
+        await asyncio.wait_for(user.gone.wait(), 5)
+        for _ in range(10):
+            carrier.write(b"is anybody there?")
+            await asyncio.sleep(0)
+    assert not [record for record in caplog.records if "send" in record.getMessage()]
 
 
 async def test_a_carrier_that_never_had_a_transport() -> None:

@@ -30,7 +30,7 @@ CARRIERS = pytest.mark.parametrize("headers", [RAW, WEBSOCKET], ids=["raw", "web
 LOOPS = pytest.mark.parametrize(
     "loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
 )
-STAGES = range(16)
+STAGES = range(12)
 """Turns of the loop between the request and the reset: more than an upgrade takes."""
 
 

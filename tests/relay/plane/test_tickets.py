@@ -212,7 +212,7 @@ def test_all_that_wait_end_at_once() -> None:
     assert live.state is PlaneState.JOINED
 
 
-@settings(max_examples=200, stateful_step_count=40, deadline=None)
+@settings(max_examples=100, stateful_step_count=30, deadline=None)
 class AnyOrder(RuleBasedStateMachine):
     """Legs come in any order, fail, expire, are discarded, come back, and all of it twice."""
 
