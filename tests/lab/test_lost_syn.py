@@ -46,5 +46,5 @@ def test_the_first_syn_is_lost(set_stage: SetStage, mode: str, round_trip_ms: in
     first_wait = max(3 * round_trip, 0.03)
     # A move takes three round trips where nothing is lost (docs/lab.md). The best of the moves says
     # how long it has to take, the others how busy the machine is.
-    assert min(result.gaps) <= 3 * round_trip + first_wait + 0.08
+    assert min(result.gaps) <= 3 * round_trip + first_wait + 0.15
     assert result.longest < 0.9, "the kernel would have needed a second"
