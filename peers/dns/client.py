@@ -4,24 +4,25 @@ What is asked, and what an answer means, is decided in lookup.py and registratio
 """
 
 import asyncio
+import contextlib
 import ipaddress
+import secrets
+import socket
 import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import dns.asyncquery
-import dns.asyncresolver
 import dns.exception
 import dns.message
-import dns.name
 import dns.rcode
-import dns.rdatatype
 import dns.resolver
 import dns.tsig
 
 from peers.config import HostPort
 from peers.dns import tsig
+from peers.dns.answer import Answer, Malformed, Truncated, Unusable, read_answer
 from protocol.errors import NameServerUnavailable
 
 __all__ = ["Answered", "Clock", "addresses_of", "ask", "ask_any", "system_servers", "update"]
@@ -32,6 +33,9 @@ _FIRST_TRY = 0.4
 """Seconds for the first datagram to be answered; doubled for each further one. Who has just come to
 another network often loses the first one."""
 _ROUNDS = 4
+_NOBODY = "nobody listens there"
+_SCRAPS = 64
+"""Malformed datagrams that are read while an answer is waited for."""
 
 
 async def addresses_of(server: HostPort) -> list[str]:
@@ -46,8 +50,8 @@ async def addresses_of(server: HostPort) -> list[str]:
         pass
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(server.host, server.port, type=2)
-    except OSError as error:
+        found = await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:  # A zone may name anything as its server.
         raise NameServerUnavailable(
             f"no address for the name server {server.host}: {error}"
         ) from None
@@ -71,33 +75,38 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer with NOERROR or NXDOMAIN, and the address that has given it."""
+    """An answer, and the address that has given it."""
 
     server: HostPort
-    message: dns.message.Message
+    answer: Answer
 
 
-async def ask(
-    servers: Sequence[HostPort], name: str, kind: str, timeout: float
-) -> dns.message.Message:
+async def ask(servers: Sequence[HostPort], name: str, kind: str, timeout: float) -> Answer:
     """Ask for one record set; return the answer alone. As `ask_any`."""
-    return (await ask_any(servers, name, kind, timeout)).message
+    return (await ask_any(servers, name, kind, timeout)).answer
 
 
 async def ask_any(servers: Sequence[HostPort], name: str, kind: str, timeout: float) -> Answered:
     """Ask for one record set: over UDP, again where nothing comes, and over TCP where the answer
-    is too large. Returns an answer with NOERROR or NXDOMAIN.
+    is too large.
 
     A server that is silent, lame or broken leaves the question to the next one.
 
     Raises:
-        NameServerUnavailable: none gave such an answer in `timeout` seconds; says why.
+        NameServerUnavailable: none gave an answer in `timeout` seconds; says why. Or `name` is no
+            name that could be asked for.
     """
-    said: dict[str, str] = {}
-    wait = _FIRST_TRY
     try:
+        query = dns.message.make_query(name, kind, use_edns=0, payload=_PAYLOAD)
+    except dns.exception.DNSException as error:
+        raise NameServerUnavailable(f"not a name in the DNS: {name[:80]!r}: {error}") from None
+    said: dict[str, str] = {}
+    loop = asyncio.get_running_loop()
+    again = loop.time()
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout):
-            for _ in range(_ROUNDS):
+            for wait in (_FIRST_TRY * 2**number for number in range(_ROUNDS)):
+                await asyncio.sleep(again - loop.time())
                 for server in servers:
                     said.setdefault(str(server), "no answer")
                     try:
@@ -106,39 +115,84 @@ async def ask_any(servers: Sequence[HostPort], name: str, kind: str, timeout: fl
                         said[str(server)] = error.reason
                         continue
                     for address in addresses:
-                        answer = await _try(address, server.port, name, kind, wait)
-                        if not isinstance(answer, str):
+                        query.id = secrets.randbits(16)
+                        answer = await _try(address, server.port, query, wait)
+                        if isinstance(answer, Answer):
                             return Answered(HostPort(address, server.port), answer)
                         said[str(server)] = answer
-                wait *= 2
-    except TimeoutError:
-        pass
+                        if answer is _NOBODY:  # It may be starting.
+                            again = loop.time() + wait
     reasons = "; ".join(f"{server}: {reason}" for server, reason in said.items())
     raise NameServerUnavailable(f"no answer about {name} {kind}: {reasons or 'no name server'}")
 
 
 async def _try(
-    address: str, port: int, name: str, kind: str, wait: float
-) -> dns.message.Message | str:
-    query = dns.message.make_query(name, kind, use_edns=0, payload=_PAYLOAD)
+    address: str, port: int, query: dns.message.QueryMessage, wait: float
+) -> Answer | str:
+    """Return the answer of one server, or why there is none."""
     try:
-        answer, _ = await dns.asyncquery.udp_with_fallback(
-            query, address, wait, port, ignore_unexpected=True, ignore_errors=True
-        )
-    except dns.exception.Timeout:
+        async with asyncio.timeout(wait):
+            try:
+                return await _ask_by_datagram(address, port, query)
+            except Truncated:
+                pass
+        async with asyncio.timeout(wait):
+            wire = await _ask_by_stream(HostPort(address, port), query.to_wire())
+            answer = read_answer(wire, query)
+            return "it answered something else" if answer is None else answer
+    except TimeoutError:
         return "no answer"
-    except (OSError, EOFError) as error:
-        return str(error) or "the connection ended"
-    except (dns.exception.DNSException, ValueError, struct.error) as error:
-        return f"a malformed answer: {error or type(error).__name__}"
-    code = answer.rcode()
-    if code == dns.rcode.NXDOMAIN:
-        return answer
-    if code != dns.rcode.NOERROR:
-        return str(dns.rcode.to_text(code))
-    if not answer.answer and any(one.rdtype == dns.rdatatype.NS for one in answer.authority):
-        return "it refers to others"
-    return answer
+    except Truncated:
+        return "a whole answer that is none"
+    except Unusable as error:
+        return str(error)
+    except EOFError:
+        return "it hung up"
+    except ConnectionRefusedError:
+        return _NOBODY
+    except (OSError, ValueError) as error:  # The scope of an address may be anything.
+        return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+async def _ask_by_datagram(address: str, port: int, query: dns.message.QueryMessage) -> Answer:
+    """Send one datagram; the caller has a timeout."""
+    loop = asyncio.get_running_loop()
+    transport, question = await loop.create_datagram_endpoint(
+        lambda: _Question(query), remote_addr=(address, port)
+    )
+    try:
+        transport.sendto(query.to_wire())
+        return await question.answer
+    finally:
+        transport.abort()
+
+
+class _Question(asyncio.DatagramProtocol):
+    """Waits for the answer to one question: what anybody else sends is left alone."""
+
+    def __init__(self, query: dns.message.QueryMessage) -> None:
+        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._query = query
+        self._left = _SCRAPS
+
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        if self.answer.done():
+            return
+        try:
+            answer = read_answer(data, self._query)
+        except Malformed as error:
+            self._left -= 1
+            if not self._left:
+                self.answer.set_exception(error)
+        except (Truncated, Unusable) as error:
+            self.answer.set_exception(error)
+        else:
+            if answer is not None:
+                self.answer.set_result(answer)
+
+    def error_received(self, exc: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(exc)
 
 
 async def update(
@@ -147,8 +201,8 @@ async def update(
     key: dns.tsig.Key,
     clock: Clock,
     timeout: float,
-) -> dns.message.Message:
-    """Send a signed update over TCP; return its answer, whatever its code is.
+) -> dns.rcode.Rcode:
+    """Send a signed update over TCP; return what the server says of it.
 
     Where the server finds our clock wrong, it is corrected, and the message sent once more.
 
@@ -169,31 +223,37 @@ async def update(
 
 async def _exchange(
     server: HostPort, message: dns.message.Message, key: dns.tsig.Key, now: float
-) -> dns.message.Message:
+) -> dns.rcode.Rcode:
     signed = tsig.sign(message, key, now)
     try:
-        reader, writer = await asyncio.open_connection(server.host, server.port)
-        try:
-            writer.write(struct.pack("!H", len(signed.wire)) + signed.wire)
-            await writer.drain()
-            (length,) = struct.unpack("!H", await reader.readexactly(2))
-            wire = await reader.readexactly(length)
-        finally:
-            writer.transport.abort()
-    except asyncio.IncompleteReadError:
+        wire = await _ask_by_stream(server, signed.wire)
+    except EOFError:
         raise NameServerUnavailable(f"{server} hung up") from None
-    except OSError as error:
-        raise NameServerUnavailable(f"{server}: {error.strerror or error}") from None
-    return tsig.open_answer(wire, message, signed, key, now)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise NameServerUnavailable(f"{server}: {reason or error}") from None
+    return tsig.open_answer(wire, signed, key, now)
 
 
-async def system_servers() -> tuple[HostPort, ...]:
+async def _ask_by_stream(server: HostPort, wire: bytes) -> bytes:
+    """Send one message over TCP and return what comes; the caller has a timeout."""
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    try:
+        writer.write(struct.pack("!H", len(wire)) + wire)
+        await writer.drain()
+        (length,) = struct.unpack("!H", await reader.readexactly(2))
+        return await reader.readexactly(length)
+    finally:
+        writer.transport.abort()
+
+
+async def system_servers(file: str = "/etc/resolv.conf") -> tuple[HostPort, ...]:
     """Return the resolvers that this host is configured with; none where it has none."""
 
     def read() -> list[str]:
         try:
-            return [str(one) for one in dns.resolver.Resolver().nameservers]
-        except dns.exception.DNSException:
+            return [str(one) for one in dns.resolver.Resolver(file).nameservers]
+        except (dns.exception.DNSException, ValueError):  # It is what some program has written.
             return []
 
     return tuple(HostPort(host) for host in await asyncio.to_thread(read))

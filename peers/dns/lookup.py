@@ -10,17 +10,17 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
-import dns.message
-import dns.rcode
 import dns.rdatatype
 
 from peers.config import DdnsConfig, HostPort
 from peers.dns import client
+from peers.dns.answer import Answer
 from peers.location import Found
 from protocol.dns_records import (
+    can_be_named,
     parse_zone,
     peer_name,
     read_entry_text,
@@ -73,6 +73,8 @@ class NameLookup:
             UnknownPeer, UnknownService: the zone has no such name.
             NameServerUnavailable: no server answers, and nothing is kept.
         """
+        if not can_be_named(service):
+            raise UnknownService(f"{self._zone} has no {service[:80]!r}: it is no name in the DNS")
         key = guid, service
         kept = self._kept.get(key)
         age = self._clock() - kept[1] if kept else 0.0
@@ -132,35 +134,33 @@ class NameLookup:
     ) -> Found:
         name = service_name(service, guid, self._zone)
 
-        async def ask(name: str, kind: str) -> dns.message.Message:
+        async def ask(name: str, kind: str) -> Answer:
             return await client.ask(servers, name, kind, timeout)
 
         texts, services = await ask_all(ask(name, "TXT"), ask(name, "SRV"))
         signed = tuple(
             one
-            for data in answer_data(texts, "TXT")[:_MAX_SIGNED]
+            for data in texts.data[:_MAX_SIGNED]
             if (one := read_entry_text(data.strings)) is not None
         )
         lifetime = float(min((_ttl(texts), _ttl(services), _MAX_TTL)))
         if signed:
             return Found(signed, (), lifetime)
-        records = sorted(answer_data(services, "SRV"), key=lambda one: (one.priority, -one.weight))
+        records = sorted(services.data, key=lambda one: (one.priority, -one.weight))
         hints: list[Endpoint] = []
         for record in records[:_MAX_HINTS]:
             if record.target.to_text() == ".":
                 continue
             target = record.target.to_text(omit_final_dot=True)
-            for kind, answer in zip(
-                ("AAAA", "A"), await ask_all(ask(target, "AAAA"), ask(target, "A")), strict=True
-            ):
-                for data in answer_data(answer, kind):
+            for answer in await ask_all(ask(target, "AAAA"), ask(target, "A")):
+                for data in answer.data:
                     try:
                         hints.append(Endpoint.parse(data.address, record.port))
                     except ProtocolViolation:
                         continue
         if hints:
             return Found((), tuple(dict.fromkeys(hints))[:_MAX_HINTS], lifetime)
-        if (await ask(peer_name(guid, self._zone), "TXT")).rcode() == dns.rcode.NXDOMAIN:
+        if not (await ask(peer_name(guid, self._zone), "TXT")).exists:
             raise UnknownPeer(f"{self._zone} has nobody with this GUID")
         raise UnknownService(f"{self._zone} has no {service} of this peer")
 
@@ -178,12 +178,12 @@ async def find_primary(config: DdnsConfig) -> HostPort:
     servers = servers or await client.system_servers()
     zone = parse_zone(config.zone)
     answer = await client.ask(servers, zone, "SOA", config.timeout)
-    for data in answer_data(answer, "SOA"):
+    for data in answer.data:
         return HostPort(data.mname.to_text(omit_final_dot=True))
     raise NameServerUnavailable(f"{zone} is no zone: it has no SOA record")
 
 
-async def ask_all(*questions: Any) -> list[dns.message.Message]:
+async def ask_all(*questions: Coroutine[Any, Any, Answer]) -> list[Answer]:
     """Ask at once; the first fault cancels the others, and is raised as it is."""
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -193,11 +193,11 @@ async def ask_all(*questions: Any) -> list[dns.message.Message]:
     return [task.result() for task in running]
 
 
-def answer_data(answer: dns.message.Message, kind: str) -> list[Any]:
-    """Return the data of one type in an answer: aliases (CNAME) were followed by the server."""
+def answer_data(answer: Answer, kind: str) -> list[Any]:
+    """Return the data of one type in an answer."""
     wanted = dns.rdatatype.from_text(kind)
-    return [cast(Any, one) for rrset in answer.answer if rrset.rdtype == wanted for one in rrset]
+    return [one for one in answer.data if one.rdtype == wanted]
 
 
-def _ttl(answer: dns.message.Message) -> int:
-    return min((int(rrset.ttl) for rrset in answer.answer), default=_MAX_TTL)
+def _ttl(answer: Answer) -> int:
+    return _MAX_TTL if answer.ttl is None else answer.ttl

@@ -9,7 +9,7 @@ import dns.tsig
 from peers.config import DdnsConfig, HostPort
 from peers.dns import client
 from peers.dns.events import NOTHING, Followed
-from peers.dns.lookup import answer_data, find_primary
+from peers.dns.lookup import find_primary
 from peers.dns.update import update_message
 from protocol.dns_records import RecordSets, parse_zone, peer_name, read_zone_record
 
@@ -60,7 +60,7 @@ class Primary:
         name = peer_name(self.guid, self.zone)
         answered = await client.ask_any(addresses, name, "TXT", self._config.timeout)
         self._addresses = tuple(dict.fromkeys((answered.server, *addresses)))
-        for data in answer_data(answered.message, "TXT"):
+        for data in answered.answer.data:
             record = read_zone_record(data.strings)
             if record is not None:
                 return Followed(record, data.to_text())
@@ -76,8 +76,8 @@ class Primary:
         """
         message = update_message(self.guid, self.zone, followed, sets)
         server = (await self._found())[0]
-        answer = await client.update(server, message, self._key, self._clock, self._config.timeout)
-        return Reply(server, answer.rcode())
+        code = await client.update(server, message, self._key, self._clock, self._config.timeout)
+        return Reply(server, code)
 
     async def _found(self) -> tuple[HostPort, ...]:
         if not self._addresses:

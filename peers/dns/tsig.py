@@ -6,17 +6,22 @@ many without a battery, must be able to learn the server's time and sign by it.
 
 import hmac
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import dns.exception
+import dns.flags
 import dns.message
 import dns.name
+import dns.opcode
 import dns.rcode
+import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 import dns.rdtypes.ANY.TSIG
 import dns.tsig
+import dns.wire
 
 from protocol.errors import NameServerUnavailable, UpdateRefused
 
@@ -47,6 +52,8 @@ class ClockIsWrong(NameServerUnavailable):
 class Signed:
     """A message with its signature, as it travels."""
 
+    number: int
+    """Of the message: the answer has the same."""
     wire: bytes
     mac: bytes
 
@@ -65,27 +72,25 @@ def sign(message: dns.message.Message, key: dns.tsig.Key, now: float) -> Signed:
         dns.rdataclass.ANY,
         dns.rdatatype.TSIG,
         key.algorithm,
-        int(now),
+        _seconds(now),
         _FUDGE,
         b"",
         message.id,
         dns.rcode.NOERROR,
         b"",
     )
-    rdata, _ = cast(Any, dns.tsig.sign)(wire, key, blank, int(now))
+    rdata, _ = cast(Any, dns.tsig.sign)(wire, key, blank, _seconds(now))
     data: bytes = rdata.to_wire()
     record: bytes = (key.name.to_wire() or b"") + struct.pack(
         "!HHIH", dns.rdatatype.TSIG, dns.rdataclass.ANY, 0, len(data)
     )
     (additional,) = struct.unpack("!H", wire[10:12])
     wire = wire[:10] + struct.pack("!H", additional + 1) + wire[12:] + record + data
-    return Signed(wire, rdata.mac)
+    return Signed(message.id, wire, rdata.mac)
 
 
-def open_answer(
-    wire: bytes, query: dns.message.Message, signed: Signed, key: dns.tsig.Key, now: float
-) -> dns.message.Message:
-    """Read the answer to a signed message; `now` is the time by which that was signed.
+def open_answer(wire: bytes, signed: Signed, key: dns.tsig.Key, now: float) -> dns.rcode.Rcode:
+    """Return the code of the answer to a signed update; `now` is the time by which that was signed.
 
     Raises:
         ClockIsWrong: the server says so, and has signed it.
@@ -93,44 +98,70 @@ def open_answer(
         NameServerUnavailable: malformed, not the answer, or not signed by the server.
     """
     try:
-        answer = dns.message.from_wire(wire, keyring=False)
-        if not query.is_response(answer):
+        number, flags, *counts = struct.unpack_from("!6H", wire)
+        if (
+            number != signed.number
+            or not flags & dns.flags.QR
+            or dns.opcode.from_flags(flags) != dns.opcode.UPDATE
+        ):
             raise NameServerUnavailable("the name server answered something else")
-        if answer.tsig is None:
+        code = dns.rcode.Rcode(flags & 0x0F)
+        owner, rdata, start = _signature(wire, counts)
+        if rdata is None:
             raise NameServerUnavailable(
-                f"the name server's answer ({dns.rcode.to_text(answer.rcode())}) is not signed"
+                f"the name server's answer ({dns.rcode.to_text(code)}) is not signed"
             )
-        rdata = cast(dns.rdtypes.ANY.TSIG.TSIG, answer.tsig[0])
-        start = _start_of_last(wire)
         if rdata.error in _HINTS:
             # Neither can be signed: the server has no key to do it with.
-            code = dns.rcode.Rcode(rdata.error)
-            raise UpdateRefused(f"{dns.rcode.to_text(code, tsig=True)}: {_HINTS[code]}")
+            fault = dns.rcode.Rcode(rdata.error)
+            raise UpdateRefused(f"{dns.rcode.to_text(fault, tsig=True)}: {_HINTS[fault]}")
         if rdata.error == dns.rcode.BADTIME:
             _check_bad_time(wire, start, rdata, signed, key)
             raise ClockIsWrong(int.from_bytes(rdata.other[:6], "big"))
-        cast(Any, dns.tsig.validate)(
-            wire, key, answer.tsig.name, rdata, int(now), signed.mac, start
-        )
+        cast(Any, dns.tsig.validate)(wire, key, owner, rdata, _seconds(now), signed.mac, start)
     except (dns.exception.DNSException, struct.error, ValueError) as error:
         raise NameServerUnavailable(
             f"the name server's answer cannot be used: {error or type(error).__name__}"
         ) from None
-    return answer
+    return code
 
 
-def _start_of_last(wire: bytes) -> int:
-    """Return where the last record begins: the TSIG record, or the message is malformed."""
-    questions, *records = struct.unpack("!HHHH", wire[4:12])
-    place = start = 12
+def _signature(wire: bytes, counts: Sequence[int]) -> tuple[dns.name.Name, Any, int]:
+    """Return the name, the data and the place of the TSIG record; no data where the last record is
+    none. What is before it is passed over: a server may send back all that we have sent."""
+    questions, *records = counts
+    parser = dns.wire.Parser(wire, 12)
+    place, size = 12, 0
+    kind = category = ttl = 0
     for number in range(questions + sum(records)):
-        start = place
-        _, length = dns.name.from_wire(wire, place)
-        place += length + 4
+        place = parser.current
+        _pass_name(parser)
+        kind, category = parser.get_struct("!HH")
         if number >= questions:
-            (data,) = struct.unpack_from("!H", wire, place + 4)
-            place += 6 + data
-    return start
+            ttl, size = parser.get_struct("!IH")
+            parser.get_bytes(size)
+    if parser.remaining():
+        raise ValueError("there is more behind it")
+    if not records[-1] or (kind, category, ttl) != (dns.rdatatype.TSIG, dns.rdataclass.ANY, 0):
+        return dns.name.root, None, place
+    owner, _ = dns.name.from_wire(wire, place)
+    data = dns.rdata.from_wire(
+        dns.rdataclass.ANY, dns.rdatatype.TSIG, wire, parser.current - size, size
+    )
+    return owner, data, place
+
+
+def _pass_name(parser: dns.wire.Parser) -> None:
+    while length := parser.get_uint8():
+        if length >= 0xC0:
+            parser.get_uint8()
+            return
+        parser.get_bytes(length)
+
+
+def _seconds(now: float) -> int:
+    """A server that has the key may have told us any time: the field has 48 bits."""
+    return min(max(int(now), 0), 2**48 - 1)
 
 
 def _check_bad_time(wire: bytes, start: int, rdata: Any, signed: Signed, key: dns.tsig.Key) -> None:
