@@ -18,8 +18,8 @@ from peers import DdnsConfig, Identity, PathFailed, Peer, PeerConfig
 from protocol.dns_records import peer_name
 from relay.dns_keys import DnsKeys
 from tests.chaos.world import Addresses, absent_addresses
-from tests.support.named import ZONE, free_port, named
 from tests.integration import processes
+from tests.support.named import ZONE, free_port, named
 
 __all__ = ["measure_names"]
 
