@@ -269,7 +269,6 @@ async def test_an_update_is_sent_by_address_or_name(host: str) -> None:
         assert code == dns.rcode.NOERROR
 
 
-@pytest.mark.skipif(not socket.has_ipv6, reason="this Python has no IPv6")
 async def test_an_update_is_sent_by_ipv6() -> None:
     async with streams(_takes, host="::1") as listening:
         server = HostPort.parse(f"[::1]:{listening.port}")

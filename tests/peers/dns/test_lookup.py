@@ -8,7 +8,7 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from peers import DdnsConfig, Identity, NameServerUnavailable, UnknownPeer
+from peers import DdnsConfig, Identity, NameServerUnavailable, UnknownPeer, UnknownService
 from peers.config.host_port import HostPort
 from peers.dns.lookup import NameLookup, find_primary
 from protocol.dns_records import entry_text, service_name
@@ -166,3 +166,53 @@ async def test_the_primary_is_the_one_that_the_soa_record_names() -> None:
         config = DdnsConfig(zone=ZONE, nameservers=(str(server),))
         with pytest.raises(NameServerUnavailable, match="is no zone"):
             await find_primary(config)
+
+
+@pytest.mark.parametrize(
+    "service", ["a" * 63, "a" * 300, "a..b", "", ".", "é" * 70, "\ud800", "\\"]
+)
+async def test_a_service_that_is_no_name_is_offered_by_nobody(service: str) -> None:
+    """As it is with a relay: a name that breaks the pattern is registered nowhere."""
+    async with fake(good) as (server, protocol):
+        with pytest.raises(UnknownService):
+            await lookup(server).find(ALICE.guid, service)
+        assert not protocol.asked
+
+
+async def test_targets_of_any_name_are_asked_for() -> None:
+    """Up to 255 bytes, and of any bytes."""
+    longest = ".".join(["b" * 63] * 3 + ["c" * 61]) + "."
+
+    def targets(query: dns.message.Message) -> list[bytes]:
+        return [
+            answered(
+                query,
+                f"SRV 0 0 9 {longest}",
+                "SRV 1 0 9 \\000\\255\\.\\032.example.",
+                "A 192.0.2.1",
+            )
+        ]
+
+    async with fake(targets) as (server, protocol):
+        found = await lookup(server).find(ALICE.guid, "chat")
+        assert found.hints == (Endpoint("192.0.2.1", 9),)
+        assert sum(longest in one for one in protocol.asked) == 2
+
+
+async def test_garbage_in_texts_is_no_entry() -> None:
+    def garbage(query: dns.message.Message) -> list[bytes]:
+        return [answered(query, 'TXT ""', 'TXT "\\000\\255"', 'TXT "AAAA"', f"TXT {ENTRY}")]
+
+    async with fake(garbage) as (server, _):
+        assert len((await lookup(server).find(ALICE.guid, "chat")).signed) == 1
+
+
+async def test_a_lookup_that_is_cancelled_leaves_no_question() -> None:
+    async with fake(lambda query: []) as (server, protocol):
+        finding = asyncio.create_task(lookup(server).find(ALICE.guid, "chat"))
+        while not protocol.asked:
+            await asyncio.sleep(0)
+        finding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await finding
+        assert len(asyncio.all_tasks()) == 1
