@@ -33,7 +33,8 @@ async def test_a_refusal_has_its_code_and_what_is_hidden_is_reached_through_the_
             assert await refusal(caller, callee.guid, "hidden", mode) == ("Refused", "refused")
         else:
             # Where no address is told there is the relay.
-            talk = await world.talk(caller, callee, mode, service="hidden")
+            left = "auto" if mode == "combined" else mode
+            talk = await world.talk(caller, callee, mode, becomes=left, service="hidden")
             await talk.joined(kind="relayed")
             await talk.close(talk.caller)
 

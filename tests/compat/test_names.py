@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.compat.children import Said
 from tests.compat.past import NEW, OLD
 from tests.compat.world import World
 
@@ -29,3 +30,9 @@ async def test_a_peer_is_found_by_its_name_and_followed(
     await talk.callee("joined", host=callee.hosts[1])
     await talk.exchange(8)
     await talk.close(talk.caller)
+    # Nobody but the other side itself can say that it knows the session no more.
+    talk = await world.talk(caller, callee, "p2p")
+    await talk.exchange(8)
+    await talk.callee("abort", cutting=True)
+    with pytest.raises(Said, match="SessionLost"):
+        await talk.caller("receive", count=1)

@@ -189,12 +189,16 @@ class World:
             await self.peer(cast.relay, cast.callee, "callee", carriers[1]),
         ]
 
-    async def talk(self, caller: Peer, callee: Peer, mode: str, **how: Any) -> Talk:
-        """Open a session between two peers."""
+    async def talk(
+        self, caller: Peer, callee: Peer, mode: str, *, becomes: str = "", **how: Any
+    ) -> Talk:
+        """Open a session between two peers; it must not fall back on another mode, unless it
+        `becomes` one of that mode."""
         name = f"session {next(self._numbers)}"
         here, there = End(caller, f"{name}, caller"), End(callee, f"{name}, callee")
         about = {"guid": callee.guid, "service": "talk", "mode": mode} | how
         opened = await here.peer("connect", end=here.name, **about)
+        assert opened["mode"] == (becomes or mode)
         accepted = await there("accept", number=opened["number"])
         assert accepted == {
             "service": about["service"],
