@@ -22,6 +22,12 @@ async def test_a_peer_is_found_by_its_name_and_followed(
     caller = await world.open(asking, None, ddns=zone)
     found = await caller("locate", guid=callee.guid, service="talk")
     assert found == {"hosts": callee.hosts[:1], "source": "dns", "dropped": []}
+    # Nobody but the other side itself can say that it knows the session no more.
+    talk = await world.talk(caller, callee, "p2p")
+    await talk.exchange(8)
+    await talk.callee("abort", cutting=True)
+    with pytest.raises(Said, match="SessionLost"):
+        await talk.caller("receive", count=1)
     talk = await world.talk(caller, callee, "p2p")
     await talk.exchange(8, 100_000)
     # The caller cannot be dialed, so that it is the zone that tells where the callee is now.
@@ -30,9 +36,3 @@ async def test_a_peer_is_found_by_its_name_and_followed(
     await talk.callee("joined", host=callee.hosts[1])
     await talk.exchange(8)
     await talk.close(talk.caller)
-    # Nobody but the other side itself can say that it knows the session no more.
-    talk = await world.talk(caller, callee, "p2p")
-    await talk.exchange(8)
-    await talk.callee("abort", cutting=True)
-    with pytest.raises(Said, match="SessionLost"):
-        await talk.caller("receive", count=1)
