@@ -137,7 +137,7 @@ class World:
         }
         self._peers: dict[tuple[str, ...], Peer] = {}
         self._opening = asyncio.Lock()
-        self._hosts = iter(range(1, 256))
+        self._hosts = itertools.count(1)
         self._numbers = itertools.count(1)
 
     def config(self, name: str, port: int = 0, dns_port: int = 0) -> Path:
@@ -165,7 +165,8 @@ class World:
     async def open(self, version: str, relay: str | None, **how: Any) -> Peer:
         """Open a peer, as tests/compat/party.py does."""
         number = next(self._hosts)
-        name, hosts = f"{version} {number}", [f"127.1.{number}.{last}" for last in (1, 2, 3)]
+        name = f"{version} {number}"
+        hosts = [f"127.{1 + number // 256}.{number % 256}.{last}" for last in (1, 2, 3)]
         party = self.parties[version]
         how = {"relay": relay, "key": str(self.folder / f"{name}.key")} | how
         guid = await party("open", peer=name, hosts=hosts, **how)
