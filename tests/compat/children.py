@@ -165,6 +165,7 @@ class Party(Child):
         super().__init__(tree, f"{tree.name} party")
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._doing: dict[int, str] = {}
 
     async def start(self) -> None:
         await self._begin("party.py")
@@ -181,6 +182,7 @@ class Party(Child):
         """
         number = next(self._numbers)
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+        self._doing[number] = do
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(
@@ -190,9 +192,13 @@ class Party(Child):
             async with asyncio.timeout(deadline):
                 told = await answer
         except TimeoutError:
-            raise Failed(f"{self.name}: no answer to {do} {arguments}") from None
+            others = sorted(set(self._doing.values()) - {do})
+            raise Failed(
+                f"{self.name}: no answer to {do} {arguments}; it also does {others}"
+            ) from None
         finally:
             self._waiting.pop(number, None)
+            del self._doing[number]
         if "broken" in told:
             raise Failed(f"{self.name}: {do} {arguments}:\n{told['broken']}")
         if "refused" in told:

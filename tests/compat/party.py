@@ -293,7 +293,7 @@ class Party:
         return {"zone": key.zone, "server": key.server, "key": secret}
 
     async def watch(self, peer: str, guid: str) -> Any:
-        """Follow another peer until it is gone; return all that was told."""
+        """Follow another peer until it has come and gone; return all that was told."""
         told = self._told(guid)
         async with contextlib.aclosing(self._peers[peer].peer.watch(guid)) as presences:
             async for presence in presences:
@@ -301,7 +301,7 @@ class Party:
                 online = "moved" if presence.moved else "online"
                 told.words.append(online if presence.state is PeerState.ONLINE else "away")
                 told.changed.set()
-                if len(told.words) > 1 and told.words[-1] == "away":
+                if told.words[-1] == "away" and "online" in told.words:
                     break
         return told.words
 

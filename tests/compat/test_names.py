@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.compat.children import Said, all_of
 from tests.compat.past import NEW, OLD
 from tests.compat.world import World
 
@@ -21,11 +22,17 @@ async def test_a_peer_is_found_by_its_name_and_followed(
     caller = await world.open(asking, None, ddns=zone)
     found = await caller("locate", guid=callee.guid, service="talk")
     assert found == {"hosts": callee.hosts[:1], "source": "dns", "dropped": []}
+    # Nobody but the other side itself can say that it knows the session no more.
+    talk = await world.talk(caller, callee, "p2p")
+    await talk.exchange(8)
+    await talk.callee("abort", cutting=True)
+    with pytest.raises(Said, match="SessionLost"):
+        await talk.caller("receive", count=1)
     talk = await world.talk(caller, callee, "p2p")
     await talk.exchange(8, 100_000)
-    # The caller cannot be dialed, so that it is the zone that tells where the callee is now.
-    await talk.callee.move(callee.hosts[1:2], [8, 9])
-    await talk.caller("receive", count=2)
-    await talk.callee("joined", host=callee.hosts[1])
+    # Neither knows where the other one is now: the zone does.
+    await all_of(*(end.move(end.peer.hosts[1:2], [8, 9]) for end in talk.ends))
+    await all_of(*(end("receive", count=2) for end in talk.ends))
+    await all_of(*(end("joined", host=end.peer.hosts[1]) for end in talk.ends))
     await talk.exchange(8)
     await talk.close(talk.caller)

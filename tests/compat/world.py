@@ -137,7 +137,7 @@ class World:
         }
         self._peers: dict[tuple[str, ...], Peer] = {}
         self._opening = asyncio.Lock()
-        self._hosts = iter(range(1, 256))
+        self._hosts = itertools.count(1)
         self._numbers = itertools.count(1)
 
     def config(self, name: str, port: int = 0, dns_port: int = 0) -> Path:
@@ -165,7 +165,8 @@ class World:
     async def open(self, version: str, relay: str | None, **how: Any) -> Peer:
         """Open a peer, as tests/compat/party.py does."""
         number = next(self._hosts)
-        name, hosts = f"{version} {number}", [f"127.1.{number}.{last}" for last in (1, 2, 3)]
+        name = f"{version} {number}"
+        hosts = [f"127.{1 + number // 256}.{number % 256}.{last}" for last in (1, 2, 3)]
         party = self.parties[version]
         how = {"relay": relay, "key": str(self.folder / f"{name}.key")} | how
         guid = await party("open", peer=name, hosts=hosts, **how)
@@ -189,12 +190,16 @@ class World:
             await self.peer(cast.relay, cast.callee, "callee", carriers[1]),
         ]
 
-    async def talk(self, caller: Peer, callee: Peer, mode: str, **how: Any) -> Talk:
-        """Open a session between two peers."""
+    async def talk(
+        self, caller: Peer, callee: Peer, mode: str, *, becomes: str = "", **how: Any
+    ) -> Talk:
+        """Open a session between two peers; it must not fall back on another mode, unless it
+        `becomes` one of that mode."""
         name = f"session {next(self._numbers)}"
         here, there = End(caller, f"{name}, caller"), End(callee, f"{name}, callee")
         about = {"guid": callee.guid, "service": "talk", "mode": mode} | how
         opened = await here.peer("connect", end=here.name, **about)
+        assert opened["mode"] == (becomes or mode)
         accepted = await there("accept", number=opened["number"])
         assert accepted == {
             "service": about["service"],
