@@ -31,6 +31,7 @@ from relay.dns_server import DnsServer
 from relay.dns_store import DnsStore
 from relay.server import RelayServer
 from tests.ddns.named import need
+from tests.support.scale import of
 
 ZONE = "peers.example.org"
 ALICE = Identity.from_seed(bytes(range(32)))
@@ -476,7 +477,7 @@ async def test_a_response_and_a_scrap_are_never_answered(server: RelayServer) ->
 
 
 @settings(
-    max_examples=400,
+    max_examples=of(400, 4000),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
