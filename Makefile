@@ -1,8 +1,10 @@
 # make demo   see every mode work      make lab   see it move      make test   the one gate
-.PHONY: demo test lab lab-shell lab-tests lab-picture chaos format clean
+.PHONY: demo test checks nightly steady lab lab-shell lab-tests lab-picture chaos format clean
 
 PYTHON ?= python3
 BIN = .venv/bin
+# Two workers; tests/support/groups.py says what goes to one of them, one after the other.
+GATE = -m pytest -n 2 $(ARGS)
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
@@ -13,15 +15,27 @@ BIN = .venv/bin
 demo: .venv/.installed
 	$(BIN)/python examples/demo.py
 
-test: .venv/.installed
+checks: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+test: checks
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run $(GATE)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# All that `make test` has no time for: the lab and chaos at their full length, new examples for
+# hypothesis and ten times as many, the tests marked `nightly`, and the benchmarks. CONTRIBUTING.md.
+nightly: checks
+	NIGHTLY=1 $(BIN)/python $(GATE)
+	$(BIN)/python -m benchmarks
+
+# The tests of the gate, so many times, with two busy loops beside them, and which were not green.
+steady: .venv/.installed
+	$(BIN)/python -m tests.steady --runs $(or $(RUNS),10) -- $(ARGS)
 
 # The draft's figures between network namespaces, shown; needs root, or user namespaces.
 # docs/lab.md; ARGS='--no-pause --only figure-4'.
@@ -34,7 +48,7 @@ lab-shell: .venv/.installed
 
 # All scenes as tests, with the times that the goals name, and a table of what was measured.
 lab-tests: .venv/.installed
-	LAB_FULL=1 $(BIN)/python -m pytest tests/lab
+	NIGHTLY=1 $(BIN)/python -m pytest tests/lab
 
 # Measure a move beside TCP and WebSocket; writes docs/pictures/move.svg and the table in docs/lab.md.
 lab-picture: .venv/.installed

@@ -3,19 +3,20 @@ asyncio looks closer, and that no error is logged that the test does not expect.
 """
 
 import gc
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import scale
 from tests.support.errors import ErrorLog
+from tests.support.groups import Groups
 
 TESTS = Path(__file__).parent
-UNITS = ("protocol", "relay", "peers", "ddns")
+UNITS = ("protocol", "relay", "peers")
 """Folders whose tests run in asyncio's debug mode, which doubles their CPU time."""
-GROUPS = ("lab", "chaos")
-"""Folders whose tests never run beside another of the same folder."""
 
 ERRORS = ErrorLog()
 
@@ -23,6 +24,10 @@ ERRORS = ErrorLog()
 def pytest_configure(config: pytest.Config) -> None:
     scale.load_profile()
     ERRORS.install()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As a shell leaves it for what it starts in the background: our programs would inherit it,
+        # and could not be interrupted.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def folder_of(item: pytest.Item) -> str:
@@ -30,14 +35,12 @@ def folder_of(item: pytest.Item) -> str:
     return item.path.relative_to(TESTS).parts[0]
 
 
-@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    return Groups(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put tests into their groups, and leave the long ones to the night."""
-    for item in items:
-        if folder_of(item) in GROUPS:
-            item.add_marker(pytest.mark.xdist_group(folder_of(item)))
-        elif item.get_closest_marker("timing"):
-            item.add_marker(pytest.mark.xdist_group("timing"))
+    """Leave the long ones to the night."""
     if not scale.NIGHTLY:
         long = [item for item in items if item.get_closest_marker("nightly")]
         config.hook.pytest_deselected(items=long)

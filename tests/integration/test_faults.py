@@ -115,7 +115,6 @@ def test_a_peer_that_was_killed_is_missed_after_the_resume_window(tmp_path: Path
                 assert listening.stdout.readline() == "heard\n"
                 listening.send_signal(signal.SIGKILL)
                 listening.wait(DEADLINE)
-                began = time.monotonic()
                 read_until(calling, "no path")
                 for _ in range(3):
                     calling.stdin.write("never heard\n")
@@ -123,7 +122,6 @@ def test_a_peer_that_was_killed_is_missed_after_the_resume_window(tmp_path: Path
                 line = read_until(calling, "peer:")
                 assert f"no path for {WINDOW:g} s (3 messages were not acknowledged)" in line
                 assert calling.wait(DEADLINE) == 11
-                assert time.monotonic() - began < DEADLINE / 2
 
 
 def test_two_relays_on_one_port(tmp_path: Path) -> None:

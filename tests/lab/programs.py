@@ -34,6 +34,7 @@ class Program:
 
     def __init__(self, host: Host, *arguments: str) -> None:
         self.host = host
+        self.began = time.monotonic()
         self.process = subprocess.Popen(
             host.lasting(sys.executable, "-m", *arguments),
             stdin=subprocess.PIPE,
@@ -78,13 +79,13 @@ class Program:
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
-    def registrations(self, guid: str) -> int:
-        """Return how many registrations of a peer a relay has told of so far."""
+    def registrations(self, guid: str) -> list[float]:
+        """Return when a relay has told of a registration of a peer, since this was last asked."""
         lines = []
         with contextlib.suppress(queue.Empty):
             while True:
-                lines.append(self.errors.get_nowait()[1])
-        return sum(f'"{guid[:8]}"' in line and '"registered"' in line for line in lines)
+                lines.append(self.errors.get_nowait())
+        return [when for when, line in lines if f'"{guid[:8]}"' in line and '"registered"' in line]
 
     def close(self) -> None:
         """Kill it, and wait."""

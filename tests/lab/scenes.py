@@ -38,7 +38,7 @@ def figure_1(stage: Stage) -> None:
             stage.finish(cn3, "figure 1, new session")
         stage.finish(cn1, "figure 1, old session")
     registrations = stage.relay.registrations(stage.guid)
-    assert registrations <= 6, "flows come and go with addresses, and not by turns"
+    assert len(registrations) <= 6, "flows come and go with addresses, and not by turns"
 
 
 def figure_3(stage: Stage) -> None:

@@ -4,11 +4,11 @@ The scenes are in tests/lab/scenes.py; here is what they have in common, and the
 """
 
 import contextlib
-import os
 import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,7 @@ from tests.lab.draft import SERVER, Draft, Links, draft, six
 from tests.lab.programs import Commands, Program
 from tests.lab.traffic import Result, Traffic
 
-__all__ = ["FULL", "RESULTS", "Audience", "Row", "Stage", "Talk", "stage", "talking"]
-
-FULL = bool(os.environ.get("LAB_FULL"))
-"""Whether scenes take the time that the project's goals name, and not a short one."""
+__all__ = ["RESULTS", "Audience", "Row", "Stage", "Talk", "stage", "talking"]
 
 
 @dataclass(frozen=True)
@@ -62,19 +59,18 @@ class Talk(Traffic):
         super().__init__(program, program, program.host, interval)
         self.program = program
         self.mode = mode
+        self.connecting = time.monotonic() - program.began
+        """Seconds from the program's start to its session: what the machine makes of it now."""
 
 
 @contextlib.contextmanager
 def talking(program: Program, mode: str, interval: float = 0.005) -> Iterator[Talk]:
     """Converse over a calling program once it is connected; it is closed afterwards."""
-    talk = Talk(program, mode, interval)
-    try:
+    with contextlib.closing(program):
         program.until("connected", program.errors)
-        talk.begin()
-        yield talk
-    finally:
-        talk.close()
-        program.close()
+        with contextlib.closing(Talk(program, mode, interval)) as talk:
+            talk.begin()
+            yield talk
 
 
 class Stage:

@@ -6,10 +6,11 @@ import pytest
 
 from tests.lab.conftest import SetStage
 from tests.lab.draft import IP1, IP2, access
-from tests.lab.stage import FULL, Stage
+from tests.lab.stage import Stage
 from tests.lab.traffic import Result
+from tests.support.scale import NIGHTLY, of
 
-MOVES = 4 if FULL else 2
+MOVES = of(2, 4)
 
 
 def moved(stage: Stage, mode: str, scene: str, round_trip: float) -> Result:
@@ -37,7 +38,7 @@ def moved(stage: Stage, mode: str, scene: str, round_trip: float) -> Result:
 
 
 @pytest.mark.parametrize("mode", ["p2p", "central"])
-@pytest.mark.parametrize("round_trip_ms", [10, 50] if FULL else [50])
+@pytest.mark.parametrize("round_trip_ms", [10, 50] if NIGHTLY else [50])
 def test_the_first_syn_is_lost(set_stage: SetStage, mode: str, round_trip_ms: int) -> None:
     round_trip = round_trip_ms / 1e3
     stage = set_stage(links=access(round_trip_ms / 2))

@@ -18,6 +18,7 @@ from protocol.session.events import Ended, PathDead
 from protocol.session.machine import SessionMachine
 from protocol.session.settings import SessionSettings
 from protocol.session.states import State
+from tests.support.scale import of
 
 ENDED = (State.CLOSED, State.LOST)
 Numbers = tuple[int, int, int]
@@ -338,4 +339,4 @@ class Roaming(RuleBasedStateMachine):
 
 
 TestRoaming = Roaming.TestCase
-TestRoaming.settings = settings(max_examples=300, stateful_step_count=30)
+TestRoaming.settings = settings(max_examples=of(300, 3000), stateful_step_count=30)
