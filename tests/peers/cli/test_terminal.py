@@ -7,6 +7,7 @@ import io
 import json
 import os
 import socket
+import sys
 import threading
 import tty
 from collections.abc import Iterator
@@ -443,3 +444,62 @@ async def test_a_library_that_writes_text_never_waits() -> None:
             for _ in range(2000):
                 print("x" * 1000, file=stream, flush=True)
             assert isinstance(stream, io.TextIOBase)
+
+
+SHELL = """
+import asyncio, fcntl, os, signal, sys, termios
+from peers.cli.input import Input
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # This session's terminal, as a shell has it.
+job = os.fork()
+if not job:
+    os.setpgid(0, 0)  # A job in the background: `peer listen chat &`.
+
+    async def read():
+        reading = Input(0)
+        print("begun", flush=True)
+        print((await reading.line()).decode(), flush=True)
+        await reading.close()
+
+    asyncio.run(read())
+    os._exit(0)
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+os.read(3, 1)  # What was typed waits; the job has met it by now, or meets it later.
+pid, status = os.waitpid(job, os.WNOHANG | os.WUNTRACED)
+print("stopped" if pid and os.WIFSTOPPED(status) else "running", flush=True)
+if pid:
+    os.kill(job, signal.SIGKILL)
+os.tcsetpgrp(0, job)  # `fg`
+os.waitpid(job, 0)
+"""
+
+
+async def test_a_job_in_the_background_is_not_stopped_by_its_terminal() -> None:
+    master, terminal = os.openpty()
+    with pipe() as (there, here):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            SHELL,
+            stdin=terminal,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=lambda: os.dup2(there, 3),
+            pass_fds=(3,),
+        )
+        try:
+            assert process.stdout is not None
+            async with asyncio.timeout(30):
+                assert await process.stdout.readline() == b"begun\n"
+                os.write(master, b"typed\n")
+                await asyncio.sleep(0.3)  # For a read that would stop it.
+                os.write(here, b"x")
+                assert await process.stdout.readline() == b"running\n"
+                assert await process.stdout.readline() == b"typed\n"
+                assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            os.close(master)
+            os.close(terminal)
