@@ -87,6 +87,7 @@ class RelayServer:
                     self.doorkeeper,
                     CarrierLimits(config.write_deadline, config.outbox_bytes),
                     self._connect,
+                    monotonic,
                 ),
                 PlaneRoute(self.planes, self.broker, self._reception.requests, monotonic),
                 PublicRoutes(self.registry, self.doorkeeper, self.metrics, monotonic),

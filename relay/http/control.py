@@ -37,10 +37,17 @@ Connect = Callable[[Carrier, Source], CarrierUser]
 class ControlRoute:
     """The route of one relay."""
 
-    def __init__(self, doorkeeper: Doorkeeper, limits: CarrierLimits, connect: Connect) -> None:
+    def __init__(
+        self,
+        doorkeeper: Doorkeeper,
+        limits: CarrierLimits,
+        connect: Connect,
+        clock: Callable[[], float],
+    ) -> None:
         self._doorkeeper = doorkeeper
         self._limits = limits
         self._connect = connect
+        self._clock = clock
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve a request. One whose sender goes away meanwhile leaves nothing behind."""
@@ -58,7 +65,7 @@ class ControlRoute:
         if source is None:
             return answers.nobody()
         try:
-            place = self._doorkeeper.admit(source[0], asyncio.get_running_loop().time())
+            place = self._doorkeeper.admit(source[0], self._clock())
         except TurnedAway as error:
             return answers.refused(error, error.retry_after)
         with place:
