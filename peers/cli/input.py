@@ -110,12 +110,14 @@ class Input:
 
     async def close(self) -> None:
         """Stop reading."""
+        if self._stopped:
+            return
         self._stopped = self._over = True
         if self._wake is None:
             return
+        # In this order: the thread closes the pipe when it may go on.
+        os.write(self._wake[1], b"x")
         self._wanted.release()
-        with contextlib.suppress(OSError):
-            os.write(self._wake[1], b"x")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ENDING):
                 await self._ended.wait()
