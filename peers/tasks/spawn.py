@@ -13,6 +13,10 @@ __all__ = ["Spawn", "Tasks"]
 
 _log = logging.getLogger("peers")
 
+_END = 10.0
+"""Seconds that a task may take to clean up when it was cancelled; each step has less. One that runs
+the program's own code may swallow the cancellation."""
+
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None] | None"]
 """Gives a coroutine a task with an owner; None where the owner is closed."""
 
@@ -55,8 +59,9 @@ class Tasks:
         for task in tasks:
             task.cancel()
         if tasks:
-            # No timeout: a task that was cancelled cleans up and ends, each step with its own.
-            await asyncio.wait(tasks)
+            _, stubborn = await asyncio.wait(tasks, timeout=_END)
+            for task in stubborn:
+                _log.warning("a task does not end although it was cancelled: %r", task)
 
     def _ended(self, task: "asyncio.Task[None]", work: Coroutine[Any, Any, None]) -> None:
         self._running.discard(task)
