@@ -5,13 +5,7 @@ No I/O and no clock: `now` is passed in. What is remembered has a bound.
 
 from collections import OrderedDict
 
-__all__ = ["Counts", "Place", "Rates", "host_of"]
-
-
-def host_of(address: object) -> str:
-    """Return the host of a socket address, IPv4 addresses mapped into IPv6 as IPv4."""
-    host = str(address[0]) if isinstance(address, tuple) else ""
-    return host.removeprefix("::ffff:") if "." in host else host
+__all__ = ["Counts", "Place", "Rates"]
 
 
 class Rates:

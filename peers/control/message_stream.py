@@ -12,7 +12,7 @@ from protocol.errors import (
     RelayUnavailable,
     RoamRelayError,
 )
-from protocol.hosts import host_of
+from protocol.hosts import host_in
 from protocol.messages import FROM_RELAY, Error, Message, Ping, Pong
 
 __all__ = ["MessageReader", "MessageStream"]
@@ -53,7 +53,7 @@ class MessageStream:
         self.heard = self._loop.time()
         """When anything came last."""
         self.closed: asyncio.Future[RoamRelayError] = self._loop.create_future()
-        self.local_host = host_of(stream.local)
+        self.local_host = host_in(stream.local)
         """The source address: one of this host's own."""
 
     @property

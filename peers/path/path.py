@@ -23,7 +23,7 @@ from protocol.errors import (
     WrongIdentity,
     error_for,
 )
-from protocol.hosts import host_of
+from protocol.hosts import host_in
 from protocol.messages import ON_PATH, Message, PathHello, PathReject, PathWelcome
 
 __all__ = ["FINISH_TIMEOUT", "Path", "PathUser"]
@@ -90,7 +90,7 @@ class Path:
         self.resume_ticket = stream.resume_ticket
         self.local = stream.local
         self.remote = stream.remote
-        self.local_host = host_of(stream.local)
+        self.local_host = host_in(stream.local)
         """This side's address without the port."""
         self.remote_guid = ""
         """The identity that the other end has proven."""

@@ -14,7 +14,7 @@ from peers.session import Terms
 from peers.tasks import calling
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed
-from protocol.hosts import host_of
+from protocol.hosts import host_in
 
 __all__ = ["Candidates"]
 
@@ -79,7 +79,7 @@ class Candidates:
         """Return the rule of a session's policy that forbids a path that is there."""
         if path.kind is PathKind.RELAYED:
             return terms.policy.refusal(PathFacts(PathKind.RELAYED))
-        return terms.policy.refusal(self._direct(host_of(path.remote), path.local_host))
+        return terms.policy.refusal(self._direct(host_in(path.remote), path.local_host))
 
     def source_towards(self, host: str) -> str | None:
         """Return the local address from which a relay at this host is reached; None leaves it to

@@ -11,7 +11,7 @@ from peers.tasks import Spawn
 from peers.transport.stream import Stream
 from peers.transport.tcp import RawStream
 from protocol.errors import PathFailed
-from protocol.hosts import host_of
+from protocol.hosts import host_in
 
 __all__ = ["DirectServer"]
 
@@ -91,7 +91,7 @@ class DirectServer:
     # -- inside ---------------------------------------------------------------------------------
 
     def _accept(self, stream: RawStream, serve: Serve, spawn: Spawn) -> None:
-        network = _network_of(host_of(stream.remote))
+        network = _network_of(host_in(stream.remote))
         if self.unproven >= _MAX_UNPROVEN or self._unproven[network] >= _MAX_FROM_ONE_NETWORK:
             stream.abort()
             return

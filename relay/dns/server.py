@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from dns.update import UpdateMessage
 
+from protocol.hosts import host_of
 from protocol.identity import Identity
 from relay.config import ConfigError, DnsConfig
 from relay.dns.keys import DnsKeys
@@ -21,7 +22,7 @@ from relay.dns.zone import Zone
 from relay.log import guarded, log
 from relay.metrics import Metrics
 from relay.presence import Registry
-from relay.rates import Counts, Rates, host_of
+from relay.rates import Counts, Rates
 from relay.tasks import Tasks
 
 __all__ = ["DnsServer"]

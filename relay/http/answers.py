@@ -7,8 +7,8 @@ import msgspec
 from aiohttp import web
 
 from protocol.errors import Code, RoamRelayError
+from protocol.hosts import host_of
 from protocol.messages import CODE_HEADER, EARLY_HEADER, MAX_EARLY, UPGRADE_TOKEN
-from relay.rates import host_of
 
 __all__ = ["early_bytes", "json", "nobody", "not_an_upgrade", "refusal", "refused", "source"]
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.rates import Counts, Rates, host_of
+from relay.rates import Counts, Rates
 
 
 def test_a_bucket_is_full_at_first_and_fills_again() -> None:
@@ -79,17 +79,3 @@ def test_the_total_is_what_is_held(events: list[tuple[str, bool]]) -> None:
         elif held:
             held.pop()[1].release()
         assert counts.total == len(held)
-
-
-@pytest.mark.parametrize(
-    ("address", "host"),
-    [
-        (("127.0.0.1", 9), "127.0.0.1"),
-        (("::ffff:192.0.2.1", 9, 0, 0), "192.0.2.1"),
-        (("2001:db8::1", 9, 0, 0), "2001:db8::1"),
-        (None, ""),
-        ("a path", ""),
-    ],
-)
-def test_a_mapped_address_counts_as_what_it_is(address: object, host: str) -> None:
-    assert host_of(address) == host
