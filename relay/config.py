@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from protocol.checked import check
 from protocol.dns_records import parse_zone
 from protocol.endpoint import Endpoint
 from protocol.errors import ProtocolViolation, RoamRelayError
@@ -22,7 +23,7 @@ _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
-class ConfigError(RoamRelayError):
+class ConfigError(RoamRelayError, ValueError):
     """The configuration cannot be used. The message names the source, the key and the fault."""
 
 
@@ -68,6 +69,9 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def own_addresses(self) -> tuple[str, ...]:
         """`addresses` as single ones."""
         return tuple(text for part in self.addresses.split(",") if (text := part.strip()))
+
+    def __post_init__(self) -> None:
+        _check(self)
 
 
 class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -137,6 +141,16 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def networks(self) -> tuple[str, ...]:
         """`proof_networks` as single ones."""
         return tuple(text for part in self.proof_networks.split(",") if (text := part.strip()))
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+def _check(config: msgspec.Struct) -> None:
+    try:
+        check(config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> RelayConfig:

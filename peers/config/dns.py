@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 
 from peers.config.host_port import HostPort
+from protocol.checked import check
 from protocol.dns_records import parse_zone
 from protocol.errors import ProtocolViolation, RoamRelayError
 
@@ -48,6 +49,7 @@ class DdnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """For how long an answer that is too old may be used while no server answers (RFC 8767)."""
 
     def __post_init__(self) -> None:
+        check(self)
         try:
             parse_zone(self.zone)
             for text in (*self.nameservers, *([self.server] if self.server else [])):

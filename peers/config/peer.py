@@ -9,6 +9,7 @@ import msgspec
 from peers.config.dns import DdnsConfig
 from peers.config.kinds import CarrierKind
 from peers.config.policy import Policy
+from protocol.checked import check
 from protocol.errors import RoamRelayError
 from protocol.messages import Guid, Mode, Service
 from protocol.session import SessionSettings
@@ -18,12 +19,18 @@ __all__ = ["ConfigError", "PeerConfig"]
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
-class ConfigError(RoamRelayError):
-    """A configuration file cannot be used. The message names the file, the key and the fault."""
+class ConfigError(RoamRelayError, ValueError):
+    """A configuration cannot be used. The message names the file, if there is one, the key and the
+    fault."""
 
 
 class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that can be configured. Times are seconds."""
+    """All that can be configured. Times are seconds.
+
+    Raises:
+        ConfigError: a value does not fit, also where the program makes it.
+        PolicyError: a policy cannot be read.
+    """
 
     relay: str | None = None
     """`http://HOST:PORT` or `https://HOST:PORT`; or `dns:DOMAIN`, whose SRV records name it."""
@@ -83,6 +90,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     session: SessionSettings = SessionSettings()
 
     def __post_init__(self) -> None:
+        try:
+            check(self)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
         for text in (self.policy, *self.policies.values()):
             Policy.parse(text)
 

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import msgspec
 
+from protocol.checked import check
+
 __all__ = ["MAX_PAYLOAD", "MESSAGE_WEIGHT", "SessionSettings"]
 
 MAX_PAYLOAD = 1 << 20
@@ -29,3 +31,6 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """A path is dead when nothing was heard on it, or nothing acknowledged, for this long."""
     linger: _Seconds = 30.0
     """A closed session answers a resume for this long."""
+
+    def __post_init__(self) -> None:
+        check(self)

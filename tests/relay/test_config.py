@@ -1,10 +1,11 @@
 """Where settings come from, and which goes first."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from relay.config import ConfigError, load
+from relay.config import ConfigError, DnsConfig, RelayConfig, load
 
 
 def test_flags_go_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
@@ -46,3 +47,24 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, text: str, words: str) -> 
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(ConfigError, match=r"cannot read /nowhere\.toml"):
         load("/nowhere.toml", {}, {})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("port", 65536),
+        ("port", "8440"),
+        ("heartbeat", 0),
+        ("proof_networks", ["192.0.2.0/24"]),
+        ("dns", {"zone": 7}),
+        ("max_connections", None),
+    ],
+)
+def test_a_program_that_passes_the_wrong_thing_is_told_where_it_does(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=key):
+        RelayConfig(**{key: value})
+
+
+def test_what_fits_is_put_into_its_type() -> None:
+    config = RelayConfig(dns={"zone": "example.org"})  # type: ignore[arg-type]
+    assert isinstance(config.dns, DnsConfig)

@@ -1,0 +1,22 @@
+"""Settings that are made by hand are held to the same types and bounds as those from a file."""
+
+import msgspec
+
+__all__ = ["check"]
+
+
+def check(settings: msgspec.Struct) -> None:
+    """Check every field against its type, and put it into it: `"combined"` becomes the mode, a list
+    a tuple. Call it from `__post_init__`; what comes out of a decoder passes.
+
+    Raises:
+        ValueError: a value does not fit; says which and why.
+    """
+    for field in msgspec.structs.fields(settings):
+        value = getattr(settings, field.name)
+        try:
+            fits = msgspec.convert(value, field.type)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"{field.name}: {error}") from None
+        if fits is not value:
+            msgspec.structs.force_setattr(settings, field.name, fits)
