@@ -1,6 +1,6 @@
 """An address of this host, and which of them a peer may use.
 
-There is no I/O here: the addresses are read in peers/addresses.py.
+There is no I/O here: the addresses are read in source.py.
 """
 
 import ipaddress

@@ -1,5 +1,5 @@
 """This host's ways into the network, as they change: which addresses a peer tells, and which it
-binds to. Reading them from the system is the work of peers/addresses.py.
+binds to. Reading them from the system is the work of source.py.
 """
 
 from collections.abc import Iterable, Sequence

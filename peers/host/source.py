@@ -1,7 +1,7 @@
 """This host's own addresses, as they change.
 
 The system is asked and listened to here; what a change means for registrations, flows and sessions
-is decided elsewhere. On Linux the kernel tells of changes at once (peers/netlink.py); on other
+is decided elsewhere. On Linux the kernel tells of changes at once (netlink.py); on other
 systems, and where the kernel refuses that, the addresses are compared once a second.
 """
 

@@ -135,7 +135,7 @@ class Session:
         """Send one message; wait while the window is full.
 
         When it returns, the message will arrive unless the session is lost; it need not have
-        arrived yet. At most 1 MiB (`protocol.session_settings.MAX_PAYLOAD`).
+        arrived yet. At most 1 MiB (`protocol.session.settings.MAX_PAYLOAD`).
 
         Raises:
             ValueError: the message is too large.

@@ -4,7 +4,7 @@ Bytes and times in, bytes and events out. A session outlives its paths: `attach`
 `detach` ends it, and what the other side has not received is sent again on the next. One side of a
 session is the same as the other; this file does not know which side it is on.
 
-The frames are in session_frames.py, the states in session_states.py.
+The frames are in frames.py, the states in states.py.
 
 Costs: sending, receiving and acknowledging are O(1) a message; a resume is O(unacknowledged).
 """
