@@ -51,7 +51,11 @@ class Whereabouts:
                 with contextlib.suppress(OSError), calling("addresses.read"):
                     self._interfaces.update(await source.read())
             except CallbackFailed as error:
-                log.error("this host's addresses are not known", reason=error.reason)
+                log.error(
+                    "this host's addresses are not known",
+                    reason=error.reason,
+                    exc_info=error.__cause__,
+                )
             self._following = True
             self._tell()
         self._set_sources()
@@ -65,14 +69,14 @@ class Whereabouts:
                     async for snapshot in source.changes():
                         self._take(snapshot)
                         pauses = backoff(lambda: 1.0, first=_AGAIN)
-                reason = "it has ended"
             except CallbackFailed as error:
-                reason = error.reason
                 log.error(
                     "this host's addresses are not followed",
-                    reason=reason,
+                    reason=error.reason,
                     exc_info=error.__cause__,
                 )
+            else:
+                log.error("this host's addresses are not followed", reason="they have ended")
             await asyncio.sleep(next(pauses))
 
     def registered(self) -> None:

@@ -54,7 +54,7 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     guids: dict[Guid, Mode] = {}
     """The mode for a peer; goes before the service's."""
     policy: str = ""
-    """Which paths sessions may take (policy.py beside this file); for those that `policies` does not name."""
+    """Which paths sessions may take (policy.py); for those that `policies` does not name."""
     policies: dict[str, str] = {}
     """The policy for a service or for a peer's GUID; the peer's goes before the service's."""
     select: Literal["fastest", "latest"] = "fastest"

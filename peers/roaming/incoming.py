@@ -187,9 +187,15 @@ class Incoming:
         path = self._local.paths.make(stream, kind, server=True)
         try:
             hello = await path.accept(self._local.config.path_timeout)
+            self._welcome(path, hello)
         except RoamRelayError as error:
+            path.abort()
             log.debug("path failed", kind=kind.value, remote=path.remote, reason=error.reason)
-            return
+        except BaseException:
+            path.abort()
+            raise
+
+    def _welcome(self, path: Path, hello: PathHello) -> None:
         guid = path.remote_guid
         route = self._route_for(path, hello)
         if isinstance(route, Refusal):
