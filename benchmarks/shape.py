@@ -1,5 +1,5 @@
-"""`python -m benchmarks.shape`: how much of the code one `connect` goes through, how many parameters
-the largest constructors have, and what `import peers` costs.
+"""`python -m benchmarks.shape`: how much of the code one `connect` goes through, how many
+parameters the largest constructors have, and what `import peers` costs.
 
 For another version of the project, run this file with that version first on the path; it uses the
 public names alone:
@@ -30,6 +30,8 @@ from relay.server import RelayServer
 
 PACKAGES = [Path(str(package.__file__)).parent for package in (peers, relay, protocol)]
 ROOT = PACKAGES[0].parent
+_QUIET = 0.13
+"""Seconds after a session, so that the end of its path is not counted with the next one."""
 
 
 class Calls:
@@ -37,6 +39,8 @@ class Calls:
 
     def __init__(self) -> None:
         self.made = 0
+        self.steps = 0
+        """Calls, and coroutines that go on: what `sys.setprofile` tells as a call."""
         self.files: set[Path] = set()
         self._known: dict[str, Path | None] = {}
 
@@ -61,10 +65,12 @@ class Calls:
             ours = any(path.is_relative_to(package) for package in PACKAGES)
             self._known[code.co_filename] = path.relative_to(ROOT) if ours else None
         file = self._known[code.co_filename]
+        if file is None:
+            return
+        self.steps += 1
+        self.files.add(file)
         # RESUME's argument is 0 where a function begins, and not where a coroutine goes on.
-        if file is not None and code.co_code[frame.f_lasti + 1] & 3 == 0:
-            self.made += 1
-            self.files.add(file)
+        self.made += code.co_code[frame.f_lasti + 1] & 3 == 0
 
 
 async def one_connect(caller: Peer, callee: Peer, mode: Mode) -> Calls:
@@ -72,6 +78,7 @@ async def one_connect(caller: Peer, callee: Peer, mode: Mode) -> Calls:
     with Calls() as calls:
         session = await caller.connect(callee.guid, "shape", mode=mode)
     await session.close()
+    await asyncio.sleep(_QUIET)
     return calls
 
 
@@ -83,24 +90,27 @@ async def _take(peer: Peer) -> None:
 async def connects(runs: int) -> list[dict[str, Any]]:
     """Return the medians of so many connects in each mode, after one to warm up."""
     rows = []
-    async with RelayServer(RelayConfig(port=0)) as server:
-        async with Peer(Identity.generate(), server.url) as callee:
-            taking = asyncio.create_task(_take(callee))
-            await asyncio.sleep(0)
-            await callee.published()
-            async with Peer(Identity.generate(), server.url) as caller:
-                for mode in Mode:
-                    done = [await one_connect(caller, callee, mode) for _ in range(runs + 1)][1:]
-                    row: dict[str, Any] = {"mode": mode.value}
-                    for name, count in (
-                        ("calls", lambda one: one.made),
-                        ("files", lambda one: len(one.files)),
-                        ("rooms", lambda one: len(one.rooms)),
-                    ):
-                        row[name] = round(statistics.median(map(count, done)))
-                    rows.append(row)
-            taking.cancel()
-            await asyncio.gather(taking, return_exceptions=True)
+    async with (
+        RelayServer(RelayConfig(port=0)) as server,
+        Peer(Identity.generate(), server.url) as callee,
+        Peer(Identity.generate(), server.url) as caller,
+    ):
+        taking = asyncio.create_task(_take(callee))
+        await asyncio.sleep(0)
+        await callee.published()
+        for mode in Mode:
+            done = [await one_connect(caller, callee, mode) for _ in range(runs + 1)][1:]
+            row: dict[str, Any] = {"mode": mode.value}
+            for name, count in (
+                ("calls", lambda one: one.made),
+                ("steps", lambda one: one.steps),
+                ("files", lambda one: len(one.files)),
+                ("rooms", lambda one: len(one.rooms)),
+            ):
+                row[name] = round(statistics.median(map(count, done)))
+            rows.append(row)
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
     return rows
 
 
@@ -160,7 +170,11 @@ def main(as_json: bool, runs: int) -> None:
         return
     print(f"one connect, both ends and the relay, in {ROOT.name}:")
     for row in found["connect"]:
-        print("  {mode:9}{calls:5} calls {files:4} files {rooms:4} rooms".format(**row))
+        print(
+            "  {mode:9}{calls:5} calls {steps:5} steps {files:4} files {rooms:4} rooms".format(
+                **row
+            )
+        )
     print("the largest constructors, by parameters:")
     for many, name, file in found["constructors"]:
         print(f"  {many:3}  {name} ({file})")
