@@ -1,5 +1,5 @@
 # make demo   see every mode work      make lab   see it move      make test   the one gate
-.PHONY: demo test checks nightly steady lab lab-shell lab-tests lab-picture chaos format clean
+.PHONY: demo test checks nightly steady lab lab-shell lab-tests lab-picture chaos floors format clean
 
 PYTHON ?= python3
 BIN = .venv/bin
@@ -57,6 +57,10 @@ lab-picture: .venv/.installed
 # A longer chaos run: SECONDS=600 SEED=… replays one.
 chaos: .venv/.installed
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
+# The rooms of each package, drawn from the imports; docs/architecture.md. ARGS=--write
+floors: .venv/.installed
+	$(BIN)/python -m tests.floors $(ARGS)
 
 format: .venv/.installed
 	$(BIN)/ruff format .

@@ -1,12 +1,18 @@
-"""The shape of the code, checked: what imports what, how long a file is, what each must have."""
+"""The shape of the code, checked: what imports what, how long a file is, what each must have.
+
+The rules are in CONTRIBUTING.md, the picture of the rooms in docs/architecture.md.
+"""
 
 import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests import floors
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("protocol", "relay", "peers")
@@ -17,8 +23,14 @@ EVERY_MODULE = pytest.mark.parametrize("path", MODULES, ids=IDS)
 MAX_LINES = 500
 """Files are cut by subject, never by length; what is longer than this has two subjects."""
 
+MAX_PARAMETERS = 5
+"""Of a constructor; values that travel together are one frozen class."""
+
 ROOMS = {path.parent for path in MODULES if path.parent.parent.parent == ROOT}
 """The folders inside a package: each has a door, its `__init__.py`."""
+EVERY_ROOM = pytest.mark.parametrize(
+    "room", sorted(ROOMS), ids=lambda room: str(room.relative_to(ROOT))
+)
 
 PURE = {
     "__future__",
@@ -88,6 +100,20 @@ def test_protocol_has_no_clock_no_loop_and_no_sockets(path: Path) -> None:
     assert not any(isinstance(node, ast.AsyncFunctionDef | ast.Await) for node in ast.walk(tree))
 
 
+def test_the_page_shows_the_rooms_as_they_are() -> None:
+    assert floors.on_page() == floors.draw(), "make floors ARGS=--write"
+
+
+def names_of(door: Path) -> set[str]:
+    """What goes through a door."""
+    (names,) = (
+        ast.literal_eval(node.value)
+        for node in ast.parse((door / "__init__.py").read_text()).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    )
+    return set(names)
+
+
 @EVERY_MODULE
 def test_a_room_is_entered_by_its_door(path: Path) -> None:
     for name in imports_of(path):
@@ -97,22 +123,83 @@ def test_a_room_is_entered_by_its_door(path: Path) -> None:
             assert path.parent == room, f"{path.name} imports {name}, not the door of its room"
 
 
-@pytest.mark.parametrize("room", sorted(ROOMS), ids=lambda room: str(room.relative_to(ROOT)))
+@EVERY_MODULE
+def test_nobody_takes_from_a_room_what_its_door_does_not_name(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            room = ROOT.joinpath(*(node.module or "").split("."))
+            if room in ROOMS and path.parent != room:
+                taken = {alias.name for alias in node.names}
+                assert taken <= names_of(room), f"line {node.lineno}"
+
+
+@EVERY_ROOM
 def test_a_door_names_what_goes_through_it(room: Path) -> None:
     door = ast.parse((room / "__init__.py").read_text())
-    assert ast.get_docstring(door), "one sentence that says what the room is for"
+    doc = ast.get_docstring(door)
+    assert doc, "one sentence that says what the room is for"
+    assert len(doc.splitlines()) == 1, "one room, one sentence"
     brought = {
         alias.asname or alias.name
         for node in door.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    told = [
-        ast.literal_eval(node.value)
-        for node in door.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    assert brought == names_of(room)
+
+
+@EVERY_ROOM
+def test_a_file_does_not_repeat_the_name_of_its_room(room: Path) -> None:
+    for path in room.glob("*.py"):
+        assert not path.stem.startswith(f"{room.name}_"), path.name
+
+
+@EVERY_MODULE
+def test_a_constructor_takes_few_things(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            taken = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs][1:]
+            assert len(taken) <= MAX_PARAMETERS, f"line {node.lineno}"
+
+
+@EVERY_MODULE
+def test_nothing_is_caught_and_dropped_unnamed(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ExceptHandler):
+            caught = ast.unparse(node.type) if node.type else "BaseException"
+            dropped = all(isinstance(step, ast.Pass | ast.Continue) for step in node.body)
+            broad = caught in ("Exception", "BaseException")
+            assert not (broad and dropped), f"line {node.lineno}"
+
+
+PURE_WORDS = re.compile(r"^(PURE|Pure|No I/O and no clock|Without I/O)\b", re.MULTILINE)
+DECIDERS = {
+    module
+    for contract in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
     ]
-    assert brought == {name for names in told for name in names}
+    if contract["name"].partition(": ")[2].startswith("what decides")
+    for module in contract["source_modules"]
+}
+"""What import-linter keeps pure."""
+
+
+@EVERY_MODULE
+def test_what_says_that_it_is_pure_is_held_to_it(path: Path) -> None:
+    doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if PURE_WORDS.search(doc) and parts[0] != "protocol":
+        names = {".".join(parts[: count + 1]) for count in range(len(parts))}
+        assert names & DECIDERS, "it is in no contract of pyproject.toml"
+
+
+FILE_NAME = re.compile(r"`((?:peers|relay|protocol|tests|benchmarks|docs|examples)/[\w./-]*\w)`")
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_a_file_that_a_page_names_is_there(page: Path) -> None:
+    for name in FILE_NAME.findall(page.read_text()):
+        assert (ROOT / name).exists(), name
 
 
 @EVERY_MODULE

@@ -40,3 +40,22 @@ def test_each_part_gives_its_figures(
     for row in rows:
         assert row["value"] >= 0, row
         assert math.isfinite(row["value"]), row
+
+
+def test_the_shape_of_the_code_is_measured() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.shape", "--json", "--runs", "1"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(__file__).parents[1],
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [row["mode"] for row in found["connect"]] == ["p2p", "central", "combined", "auto"]
+    for row in found["connect"]:
+        assert row["steps"] >= row["calls"] > row["files"] >= row["rooms"] > 1, row
+    assert found["constructors"]
+    assert found["import"]["modules"] > 1

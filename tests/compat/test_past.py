@@ -22,7 +22,7 @@ async def test_each_program_runs_its_own_version(world: World, old: Tree) -> Non
 
 
 async def test_a_wrong_version_and_a_traceback_are_seen(world: World, tmp_path: Path) -> None:
-    shutil.copytree(world.trees[OLD].folder / "protocol", tmp_path / "protocol")
+    shutil.copytree(world.trees[NEW].folder / "protocol", tmp_path / "protocol")
     party = Party(Tree(OLD, tmp_path))
     try:
         # The installed packages are found in place of those that are missing.

@@ -37,7 +37,8 @@ class Location(OwnLocation):
 
 async def test_without_a_key_it_looks_up_and_registers_nothing() -> None:
     tasks = Tasks()
-    names = Names(ALICE.guid, DdnsConfig(zone=ZONE, server="127.0.0.1:9"), Location(), list)
+    config = DdnsConfig(zone=ZONE, server="127.0.0.1:9")
+    names = Names(ALICE.guid, config, read_key(config, ALICE.guid), Location(), list)
     names.start(tasks.spawn)
     assert len(tasks) == 0
     names.changed()
@@ -55,7 +56,8 @@ async def test_a_fault_of_ours_is_logged_and_the_registration_goes_on_after_it(
         location = Location()
         location.fault = KeyError("nobody thought of it")
         tasks = Tasks()
-        names = Names(ALICE.guid, _config(relay.dns.port, key), location, list)
+        config = _config(relay.dns.port, key)
+        names = Names(ALICE.guid, config, read_key(config, ALICE.guid), location, list)
         with caplog.at_level(logging.ERROR, "peers"):
             names.start(tasks.spawn)
             with pytest.raises(RoamRelayError, match="nobody thought of it") as raised:
