@@ -306,7 +306,7 @@ class Peer:
                     config.ddns,
                     self._dns_key,
                     location,
-                    services.listeners.values,
+                    services.offered,
                 )
                 if config.ddns is not None
                 else None

@@ -337,7 +337,7 @@ class PathHello(Message, frozen=True, tag="path_hello"):
     received: Annotated[int, Meta(ge=0)] = 0
     """Messages of the session that the sender of this has received."""
     consumed: Annotated[int, Meta(ge=0)] = 0
-    """Weight of those that its application has taken (protocol/session.py)."""
+    """Weight of those that its application has taken (protocol/session/)."""
     window: Annotated[int, Meta(ge=1024)] = 8 << 20
     """Bytes that it is ready to hold."""
     path: Annotated[int, Meta(ge=1, lt=2**32)] = 1

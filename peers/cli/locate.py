@@ -5,7 +5,6 @@ import contextlib
 
 from peers.cli.sessions import MakePeer
 from peers.cli.terminal import Terminal
-from peers.roaming import age_of
 from protocol.errors import RoamRelayError
 
 __all__ = ["ddns_key", "expose", "locate", "locate_mine"]
@@ -28,7 +27,7 @@ async def locate(terminal: Terminal, make_peer: MakePeer, guid: str, service: st
                 "phase": one.entry.phase,
                 "provenance": one.entry.provenance,
                 "seq": one.entry.seq,
-                "age": age_of(one.entry),
+                "age": one.age,
                 "lifetime": one.entry.lifetime,
                 "round_trip": one.round_trip,
                 "chosen": one.chosen,
@@ -54,7 +53,7 @@ async def locate(terminal: Terminal, make_peer: MakePeer, guid: str, service: st
                 str(one.entry.endpoint),
                 one.entry.phase,
                 one.entry.provenance,
-                _seconds(age_of(one.entry)),
+                _seconds(one.age),
                 "" if one.round_trip is None else f"{one.round_trip * 1e3:.1f} ms",
                 "chosen" if one.chosen else "",
                 one.reason,

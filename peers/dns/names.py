@@ -10,8 +10,7 @@ from peers.dns.keeper import Keeper
 from peers.dns.lookup import NameLookup
 from peers.dns.primary import Primary
 from peers.dns.registration import Registration
-from peers.location import OwnLocation
-from peers.services import Listener
+from peers.location import Offered, OwnLocation
 from peers.tasks import Spawn
 from protocol.dns_records import can_be_named
 from protocol.endpoint import SignedEntry
@@ -29,10 +28,10 @@ class Names:
         config: DdnsConfig,
         key: dns.tsig.Key | None,
         own: OwnLocation,
-        listeners: Callable[[], Iterable[Listener]],
+        offered: Callable[[], Iterable[Offered]],
     ) -> None:
         self._own = own
-        self._listeners = listeners
+        self._offered = offered
         self._timeout = config.timeout
         self.lookup = NameLookup(config)
         self._keeper = (
@@ -76,7 +75,7 @@ class Names:
         """Everybody may read the DNS: only what is disclosed to anyone is told there."""
         self._own.advance(above)
         record = self._own.record(
-            one.offered for one in self._listeners() if one.offered.disclosure is Disclosure.ANYONE
+            one for one in self._offered() if one.disclosure is Disclosure.ANYONE
         )
         services = {one.service: one.entries for one in record.services}
         for service in [one for one in services if not can_be_named(one)]:

@@ -9,7 +9,7 @@ from peers.roaming.outgoing import Outgoing
 from peers.roaming.probes import Probes
 from peers.roaming.rounds import Rounds
 from peers.roaming.sessions import Sessions
-from peers.roaming.survey import Surveyed, age_of, survey
+from peers.roaming.survey import Surveyed, survey
 from peers.roaming.ways import Ways
 
 __all__ = [
@@ -24,6 +24,5 @@ __all__ = [
     "Sessions",
     "Surveyed",
     "Ways",
-    "age_of",
     "survey",
 ]

@@ -94,22 +94,18 @@ class Outgoing:
                 if error.code is not None or not self._config.fallback:
                     raise
                 log.info("no relay, the DNS instead", peer=terms.remote[:8], reason=error.reason)
-        return await self._open(replace(terms, mode=Mode.P2P), timeout)
+        return await self._sessions.open(replace(terms, mode=Mode.P2P), timeout)
 
     async def _with_relay(self, terms: Terms, timeout: float) -> Session:
         forbidden = terms.policy.refusal(PathFacts(PathKind.RELAYED))
         if terms.mode is not Mode.COMBINED or forbidden or not self._config.fallback:
-            return await self._open(terms, timeout)
+            return await self._sessions.open(terms, timeout)
         try:
             async with asyncio.timeout(_DIRECT):
-                return await self._open(terms, timeout)
+                return await self._sessions.open(terms, timeout)
         except (PathFailed, Refused, TimeoutError) as error:
             if isinstance(error, Refused) and error.code is not Code.NO_ENDPOINT:
                 raise
             reason = str(error) or f"none within {_DIRECT:g} s"
             log.info("no direct path, mode auto instead", peer=terms.remote[:8], reason=reason)
-        return await self._open(replace(terms, mode=Mode.AUTO), timeout)
-
-    async def _open(self, terms: Terms, timeout: float) -> Session:
-        discloses = terms.mode is not Mode.CENTRAL
-        return await self._sessions.open(replace(terms, discloses=discloses), timeout)
+        return await self._sessions.open(replace(terms, mode=Mode.AUTO), timeout)

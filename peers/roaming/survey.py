@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from peers.choice import Candidate, clearly_better
+from peers.config import log
 from peers.location import Located
 from peers.path import Proven
 from protocol.endpoint import Entry, order
 from protocol.errors import RoamRelayError
 
-__all__ = ["Surveyed", "age_of", "survey"]
+__all__ = ["Surveyed", "survey"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,8 @@ class Surveyed:
     reason: str
     """Why it would be chosen, or why not."""
     chosen: bool
-
-
-def age_of(entry: Entry) -> float | None:
-    """Return the seconds since an entry was made, as far as its number tells the time."""
-    age = time.time() - entry.seq / 1000
-    return age if 0 <= age < 10 * 365 * 86_400 else None
+    age: float | None
+    """Seconds since the entry was made, as far as its number tells the time; else None."""
 
 
 async def survey(
@@ -47,6 +44,9 @@ async def survey(
             return error.reason
         except TimeoutError:
             return f"no answer within {timeout:g} s"
+        except Exception as error:
+            log.exception("unexpected in a survey", endpoint=str(entry.endpoint))
+            return f"unexpected: {error!r}"
         proven.path.abort()
         return proven.round_trip
 
@@ -68,6 +68,12 @@ async def survey(
             if best is not None and entry is best[0]
             else "later in order, and not clearly better",
             best is not None and entry is best[0],
+            _age_of(entry),
         )
         for entry, result in results
     )
+
+
+def _age_of(entry: Entry) -> float | None:
+    age = time.time() - entry.seq / 1000
+    return age if 0 <= age < 10 * 365 * 86_400 else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from peers.location import OwnLocation
+from peers.location import Offered, OwnLocation
 from peers.services.listener import Listener
 from protocol.errors import ConnectionClosed, RoamRelayError
 from protocol.messages import LocationRecord, Service
@@ -39,10 +39,14 @@ class Services:
         """Return the listener of a service; None where it is not offered."""
         return self.listeners.get(service)
 
+    def offered(self) -> list[Offered]:
+        """What is offered, as a record tells it."""
+        return [listener.offered for listener in self.listeners.values()]
+
     def record(self, local_host: str) -> LocationRecord:
         """Return the location record of now, for a connection to the relay from this address."""
         self._location.used(local_host)
-        return self._location.record(one.offered for one in self.listeners.values())
+        return self._location.record(self.offered())
 
     def offer(
         self,

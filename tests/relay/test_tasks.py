@@ -91,3 +91,15 @@ async def test_an_error_is_the_caller_s_unless_it_is_cancelled(
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [Broken]
     with pytest.raises(Broken):
         await uninterrupted(work())
+
+
+async def test_after_the_end_nothing_begins() -> None:
+    tasks, begun = Tasks(), []
+
+    async def work() -> None:
+        begun.append(True)
+
+    await tasks.close()
+    tasks.spawn(work())
+    await asyncio.sleep(0)
+    assert (len(tasks), begun) == (0, [])
