@@ -153,20 +153,25 @@ class Output:
     def _fail(self, failure: OutputFailed) -> None:
         if not self._failed.done():
             self._failed.set_result(failure)
+        with self._lock:
+            self._queue.clear()
         self._waiters.wake()
 
     # -- the thread -----------------------------------------------------------------------------
 
     def _write(self) -> None:
         assert self._wake is not None
+        failed = False
         with contextlib.suppress(RuntimeError):  # The loop is closed: there is nobody to tell.
             try:
                 self._write_all()
             except OSError as error:
+                failed = True
                 self._loop.call_soon_threadsafe(self._fail, self._told(error))
             self._loop.call_soon_threadsafe(self._ended.set)
         with self._lock:
-            self._queue.clear()
+            if not failed:  # Else what waits is dropped with the word that it was not written.
+                self._queue.clear()
             self._woken = True  # Nobody writes into a pipe that is closed.
             for one in self._wake:
                 os.close(one)
