@@ -130,7 +130,8 @@ class MessageDecoder:
         self._table = table
         self._max_bytes = max_bytes
         self._decode = _decoder(tuple(table.values()))
-        self._reader = ValueReader(max_bytes)
+        self._reader: ValueReader | None = None
+        """Made when it is needed first: most streams never do, and each costs a buffer."""
         self._skipper = msgpack.Unpacker()
         self._whole = b""
         self._at = 0
@@ -141,7 +142,8 @@ class MessageDecoder:
         Raises:
             ProtocolViolation: from the iterator, after the messages that came before the fault.
         """
-        if not self._reader.pending and len(data) <= self._max_bytes:
+        reader = self._reader
+        if (reader is None or not reader.pending) and len(data) <= self._max_bytes:
             skipper, decode = self._skipper, self._decode
             skip, tell = skipper.skip, skipper.tell
             skipper.feed(data)
@@ -163,9 +165,11 @@ class MessageDecoder:
             self._whole, self._at = b"", 0
             if not data:
                 return
-        self._reader.feed(data)
+        if reader is None:
+            reader = self._reader = ValueReader(self._max_bytes)
+        reader.feed(data)
         table = self._table
-        for value in self._reader:
+        for value in reader:
             yield to_message(value, table)
 
     def rest(self) -> bytes:
@@ -174,7 +178,7 @@ class MessageDecoder:
         Call it before the iteration of `receive` goes on.
         """
         if not self._whole:
-            return self._reader.rest()
+            return self._reader.rest() if self._reader is not None else b""
         rest, self._at = self._whole[self._at :], len(self._whole)
         return rest
 

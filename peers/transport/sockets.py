@@ -11,15 +11,25 @@ none after the kernel's own second.
 import asyncio
 import errno
 import ipaddress
+import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from peers.transport.relay_url import RelayAddress
 from peers.transport.tcp import RawStream, kernel_round_trip
 
-__all__ = ["Address", "Dialed", "dial", "dial_relay", "fresh_after", "open_tcp", "resolve"]
+__all__ = [
+    "Address",
+    "Dialed",
+    "connecting",
+    "dial",
+    "dial_relay",
+    "fresh_after",
+    "open_tcp",
+    "resolve",
+]
 
 _ROUND_TRIPS = 3
 _SOONEST = 0.03
@@ -62,7 +72,7 @@ class Dialed:
     """Seconds from its SYN to the answer; None where the kernel may have repeated the SYN."""
 
 
-Connect = Callable[[socket.socket, tuple[str, int]], Awaitable[None]]
+Connect = Callable[[socket.socket, tuple[str, int]], "asyncio.Future[None]"]
 
 
 async def resolve(host: str, port: int) -> list[Address]:
@@ -104,15 +114,16 @@ async def dial_in_turn(
     Raises:
         OSError: what the only one said, or what each did.
     """
-    failed: list[OSError] = []
+    failed: list[tuple[Address, OSError]] = []
     for address in addresses:
         try:
             return await dial(address, source=source, round_trip=usual(address))
         except OSError as error:
-            failed.append(error)
-    if len({str(error) for error in failed}) == 1:
-        raise failed[0]
-    raise OSError("; ".join(str(error) for error in failed) or "no address to dial")
+            failed.append((address, error))
+    if len({str(error) for _, error in failed}) == 1:
+        raise failed[0][1]
+    told = (f"{address.host}: {error.strerror or error}" for address, error in failed)
+    raise OSError("; ".join(told) or "no address to dial")
 
 
 async def dial_relay(
@@ -134,6 +145,31 @@ async def dial_relay(
     return dialed
 
 
+def connecting(one: socket.socket, where: tuple[str, int]) -> "asyncio.Future[None]":
+    """Begin to connect a socket that does not block; return what is done when it is connected, or
+    has failed with an OSError. Who cancels that removes the socket from the loop's writers."""
+    loop = asyncio.get_running_loop()
+    connected: asyncio.Future[None] = loop.create_future()
+    code = one.connect_ex(where)
+    if code == errno.EINPROGRESS:
+        loop.add_writer(one, _finish, one, connected)
+    elif code:
+        connected.set_exception(OSError(code, os.strerror(code)))
+    else:
+        connected.set_result(None)
+    return connected
+
+
+def _finish(one: socket.socket, connected: "asyncio.Future[None]") -> None:
+    connected.get_loop().remove_writer(one)
+    if connected.done():
+        return
+    if code := one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        connected.set_exception(OSError(code, os.strerror(code)))
+    else:
+        connected.set_result(None)
+
+
 async def dial(
     address: Address,
     *,
@@ -150,64 +186,52 @@ async def dial(
         OSError: no socket could be made, or any of them has been refused.
     """
     loop = asyncio.get_running_loop()
-    connect = connect or loop.sock_connect
-    running: dict[asyncio.Task[float], socket.socket] = {}
-    won: asyncio.Task[float] | None = None
+    running: dict[asyncio.Future[None], tuple[socket.socket, float]] = {}
+    over: asyncio.Future[None] = loop.create_future()
+    """Done when any of them is, or when no other one can be made."""
 
-    async def attempt(one: socket.socket) -> float:
-        began = loop.time()
-        await connect(one, (address.host, address.port))
-        return loop.time() - began
+    def ended(attempt: "asyncio.Future[None]") -> None:
+        if not over.done():
+            over.set_result(None)
 
     def begin() -> None:
         one = _socket(address, source)
-        task = loop.create_task(attempt(one))
-        running[task] = one
-        # Also of a task that was cancelled before it began.
-        task.add_done_callback(lambda ended: one.close() if _failed(ended) else None)
+        attempt = (connect or connecting)(one, (address.host, address.port))
+        running[attempt] = one, loop.time()
+        attempt.add_done_callback(ended)
 
-    began = loop.time()
-    begin()
-    try:
-        for start in (*fresh_after(round_trip), None):
-            wait = None if start is None else began + start - loop.time()
-            done, _ = await asyncio.wait(running, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-            if done:
-                break
-            # What is connected is only late to say so, on a busy machine.
-            if not any(map(_is_connected, running.values())):
-                try:
-                    begin()
-                except OSError as error:
-                    if error.errno not in _OUT_OF_SOCKETS:
-                        raise
-        won = min((task for task in running if task.done()), key=_failed)
-        took = won.result()
-        trip = kernel_round_trip(running[won]) or took
-        return Dialed(running[won], address, trip if took < _KERNEL else None)
-    finally:
+    def begin_another() -> None:
+        # What is connected is only late to say so, on a busy machine.
+        if over.done() or any(_is_connected(one) for one, _ in running.values()):
+            return
         try:
-            await _end_all(running, won)
-        except BaseException:
-            if won is not None:
-                running[won].close()
-            raise
+            begin()
+        except OSError as error:
+            if error.errno not in _OUT_OF_SOCKETS:
+                over.set_exception(error)
+
+    timers = [loop.call_later(start, begin_another) for start in fresh_after(round_trip)]
+    try:
+        begin()
+        await over
+        attempt = min((one for one in running if one.done()), key=_failed)
+        attempt.result()
+        won, began = running.pop(attempt)
+        took = loop.time() - began
+        trip = kernel_round_trip(won) or took
+        return Dialed(won, address, trip if took < _KERNEL else None)
+    finally:
+        for timer in timers:
+            timer.cancel()
+        for attempt, (one, _) in running.items():
+            if not attempt.cancel() and not attempt.cancelled():
+                attempt.exception()  # Told already, or of a socket that was not needed.
+            loop.remove_writer(one)
+            one.close()
 
 
-async def _end_all(
-    running: dict["asyncio.Task[float]", socket.socket], but: "asyncio.Task[float] | None"
-) -> None:
-    left = [task for task in running if task is not but]
-    for task in left:
-        if not task.cancel() and not _failed(task):
-            running[task].close()
-    if left:
-        # No timeout: a task that was cancelled ends, and closes its socket, in the next turn.
-        await asyncio.wait(left)
-
-
-def _failed(task: "asyncio.Task[float]") -> bool:
-    return task.cancelled() or task.exception() is not None
+def _failed(attempt: "asyncio.Future[None]") -> bool:
+    return attempt.cancelled() or attempt.exception() is not None
 
 
 def _is_connected(one: socket.socket) -> bool:

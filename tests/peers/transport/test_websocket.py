@@ -15,6 +15,7 @@ from aiohttp import web
 
 from peers.config import CarrierKind
 from peers.tasks import Tasks
+from peers.transport import sockets as tcp_sockets
 from peers.transport.relay_url import RelayAddress
 from peers.transport.stream import Stream
 from peers.transport.upgrade import open_upgraded
@@ -208,21 +209,22 @@ async def test_a_task_that_is_cancelled_before_it_begins_leaves_nothing(both: bo
         assert len(tasks) == 0
 
 
-async def test_a_lost_syn_does_not_cost_a_second() -> None:
+async def test_a_lost_syn_does_not_cost_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     listening = socket.create_server(("127.0.0.1", 0), backlog=0)
     loop = asyncio.get_running_loop()
-    connect, dialed = loop.sock_connect, []
+    connecting = tcp_sockets.connecting
+    dialed: list[socket.socket] = []
 
-    async def noted(one: socket.socket, where: Any) -> None:
+    def noted(one: socket.socket, where: tuple[str, int]) -> "asyncio.Future[None]":
         dialed.append(one)
         if len(dialed) == 2:
             listening.listen(16)  # Now there is room.
-        await connect(one, where)
+        return connecting(one, where)
 
     with socket.create_connection(listening.getsockname(), timeout=5):
         relay = RelayAddress("http://{}:{}".format(*listening.getsockname()))
         relay.trips.put("127.0.0.1", None, 0.001)
-        loop.sock_connect = noted  # type: ignore[method-assign,assignment]
+        monkeypatch.setattr(tcp_sockets, "connecting", noted)
         opening = asyncio.create_task(opened(relay, tasks := Tasks()))
         async with asyncio.timeout(10):
             while len(dialed) < 2:
