@@ -21,6 +21,8 @@ from tests.lab.results import lines, table
 from tests.lab.scenes import SCENES, Scene
 from tests.lab.stage import RESULTS, stage
 
+UNAVAILABLE = 3
+"""The exit code where this machine cannot make the lab."""
 _READING = 1.5
 """Seconds to look at a step where nobody is asked to press a key."""
 
@@ -95,7 +97,8 @@ def main(no_pause: bool, only: tuple[str, ...], shell: bool) -> None:
         _play(console, chosen, not no_pause)
         _show(console)
     except LabUnavailable as reason:
-        sys.exit(f"lab: {reason}")
+        print(f"lab: {reason}", file=sys.stderr)
+        sys.exit(UNAVAILABLE)
     except AssertionError as failed:
         sys.exit(f"lab: this does not hold: {failed}")
     except KeyboardInterrupt:

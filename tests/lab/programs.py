@@ -79,6 +79,14 @@ class Program:
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
+    def said(self) -> str:
+        """Return its lines of errors that nobody has read yet: of a peer, why its paths changed."""
+        lines = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                lines.append(self.errors.get_nowait()[1])
+        return "; ".join(lines)
+
     def registrations(self, guid: str) -> list[float]:
         """Return when a relay has told of a registration of a peer, since this was last asked."""
         lines = []

@@ -24,7 +24,8 @@ def figure_1(stage: Stage) -> None:
         cn1.moving()
         lab.anchor()
         cn1.more(200)
-        assert IP1 in cn1.note_addresses(), "the move alone disturbs no session"
+        undisturbed = IP1 in cn1.note_addresses()
+        assert undisturbed, f"the move alone disturbs no session: {cn1.program.said()}"
         assert IP2 not in net["cn1"].remote_hosts()
         stage.say("The session of CN1 goes on over IP1. Now CN3 calls, and gets IP2.")
         with stage.talk("cn3", "combined") as cn3:
@@ -57,7 +58,8 @@ def figure_3(stage: Stage) -> None:
         with stage.talk("cn3", "p2p") as cn3:
             assert IP2 in net["cn3"].remote_hosts()
             stage.finish(cn3, "figure 3, new session")
-        assert IP1 in cn1.note_addresses(), "the update disturbs no session"
+        undisturbed = IP1 in cn1.note_addresses()
+        assert undisturbed, f"the update disturbs no session: {cn1.program.said()}"
         stage.say("The update has not disturbed the session of CN1, which is still on IP1.")
         stage.finish(cn1, "figure 3, old session")
 

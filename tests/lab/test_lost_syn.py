@@ -13,16 +13,21 @@ from tests.support.scale import NIGHTLY, of
 MOVES = of(2, 4)
 
 
+KERNEL = 1.0
+"""Seconds after which the kernel sends a SYN again (RFC 6298 §2)."""
+
+
 def moved(stage: Stage, mode: str, scene: str, round_trip: float) -> Result:
-    """Move MN1 to and fro, where it comes to links that lose the first SYN to each port."""
+    """Move MN1 to and fro; every second time it comes to a link that loses the first SYN to each
+    port."""
     with stage.talk("cn3", mode) as cn3:
         if mode == "p2p":
             cn3.moves_to(IP1)
         here, there = "mr1", "mr2"
-        for _ in range(MOVES):
+        for turn in range(2 * MOVES):
             link = access(round_trip / 2 * 1e3)["mr1", "mn1"]
             # To the relay MN1 dials twice: for its flow, and for the leg of the plane.
-            lose = 2 if mode == "central" else 1
+            lose = (2 if mode == "central" else 1) * (turn % 2)
             stage.net.change(there, "mn1", dataclasses.replace(link, lose_syns=lose))
             cn3.more(60)
             cn3.moving()
@@ -42,10 +47,10 @@ def moved(stage: Stage, mode: str, scene: str, round_trip: float) -> Result:
 def test_the_first_syn_is_lost(set_stage: SetStage, mode: str, round_trip_ms: int) -> None:
     round_trip = round_trip_ms / 1e3
     stage = set_stage(links=access(round_trip_ms / 2))
-    scene = f"hard move, first SYN lost, RTT {round_trip_ms} ms"
+    scene = f"hard move, every second with a lost SYN, RTT {round_trip_ms} ms"
     result = moved(stage, mode, scene, round_trip)
     first_wait = max(3 * round_trip, 0.03)
-    # A move takes three round trips where nothing is lost (docs/lab.md). The best of the moves says
-    # how long it has to take, the others how busy the machine is.
-    assert min(result.gaps) <= 3 * round_trip + first_wait + 0.15
-    assert result.longest < 0.9, "the kernel would have needed a second"
+    # The best moves of either kind say how long one has to take, the others how busy the machine
+    # is. What the lost SYN adds is nearer to our own wait than to the kernel's.
+    whole, lossy = min(result.gaps[::2]), min(result.gaps[1::2])
+    assert lossy - whole < (first_wait + KERNEL) / 2

@@ -6,7 +6,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 __all__ = ["GROUPS", "Groups", "group_of"]
 
-GROUPS = ("tests/lab/", "tests/chaos/", "tests/test_benchmarks.py")
+GROUPS = ("tests/lab/", "tests/compat/", "tests/chaos/", "tests/test_benchmarks.py")
 
 
 def group_of(nodeid: str) -> str:
