@@ -34,7 +34,7 @@ from protocol.messages import PathHello
 from protocol.session.settings import SessionSettings
 from relay.config import RelayConfig
 from relay.server import RelayServer
-from tests.peers.direct_path import dial_direct
+from tests.support.direct_path import dial_direct
 from tests.support.rooms import rooms
 
 MODES = pytest.mark.parametrize("mode", list(Mode))

@@ -16,7 +16,7 @@ from peers.session.session import Session
 from protocol.endpoint import read_entry
 from protocol.errors import ProtocolViolation
 from relay.server import RelayServer
-from tests.chaos.world import Addresses, absent_addresses
+from tests.support.addresses import Addresses, absent_addresses
 from tests.support.processes import fact, peer, relay, run_peer
 from tests.support.rooms import rooms
 

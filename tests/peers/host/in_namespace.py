@@ -1,7 +1,7 @@
-"""What test_addresses.py runs inside a new network namespace: real interfaces come and go.
+"""What test_netlink.py runs inside a new network namespace: real interfaces come and go.
 
 The loopback interface serves where a carrier does not matter: every kernel has it, and it needs no
-duplicate detection. Usage: `python -m tests.peers.addresses_in_namespace SCENARIO
+duplicate detection. Usage: `python -m tests.peers.host.in_namespace SCENARIO
 asyncio|uvloop`. pyroute2 makes the changes in a thread, because it needs an event loop of its own.
 """
 

@@ -25,8 +25,9 @@ from protocol.errors import Code
 from protocol.messages import PathHello
 from relay.config import RelayConfig
 from relay.server import RelayServer
-from tests.chaos.world import Addresses, absent_addresses, mute
-from tests.peers.direct_path import dial_direct
+from tests.support.addresses import Addresses, absent_addresses
+from tests.support.direct_path import dial_direct
+from tests.support.faults import mute
 from tests.support.rooms import rooms
 
 MODES = pytest.mark.parametrize("mode", list(Mode))

@@ -24,7 +24,7 @@ from peers.host.source import (
     usable,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def at(host: str, interface: str = "eth0", index: int = 2, **flags: bool) -> LocalAddress:
@@ -242,7 +242,7 @@ def test_netlink_tells_of(scenario: str, loop: str) -> None:
         pytest.skip("this kernel lets nobody here make a network namespace")
     done = subprocess.run(
         (*command, sys.executable, "-X", "dev", "-W", "error")
-        + ("-m", "tests.peers.addresses_in_namespace", scenario, loop),
+        + ("-m", "tests.peers.host.in_namespace", scenario, loop),
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -15,7 +15,7 @@ import pytest
 from peers import Identity, Mode, PathFailed, PathKind, Peer, PeerConfig, Refused, Session
 from peers.location import Hosts
 from relay.server import RelayServer
-from tests.peers.delay_proxy import DelayProxy
+from tests.support.delay_proxy import DelayProxy
 from tests.support.rooms import rooms
 
 HOSTS = [f"127.0.41.{last}" for last in range(1, 9)]
