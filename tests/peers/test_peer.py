@@ -130,7 +130,7 @@ async def test_a_reader_that_stops_stops_the_sender(
 
         sending = asyncio.create_task(send())
         async with asyncio.timeout(30):
-            while sent < 10 or there._machine.received < 10:
+            while sent < 10 or there.welcome(()).received < 10:
                 await asyncio.sleep(0)
         # All that was sent has arrived, and what came back after it gives no room.
         await there.send(b"no room")
@@ -328,3 +328,17 @@ async def test_all_endpoints_dead_lists_what_was_tried(alice: Peer, bob: Peer) -
     rooms(alice).direct.close()
     with pytest.raises(PathFailed, match=r"127\.0\.0\.1"):
         await bob.connect(alice.guid, "chat", mode="p2p")
+
+
+async def test_another_program_s_service_is_found_and_not_opened(alice: Peer, bob: Peer) -> None:
+    async with alice.expose("ssh", 22) as listener:
+        await alice.published()
+        found = await bob.locate(alice.guid, "ssh")
+        assert {entry.port for entry in found.entries} == {22}
+        with pytest.raises(Refused, match="another program's"):
+            await bob.connect(alice.guid, "ssh", mode="central")
+        with pytest.raises(ValueError, match="TCP port"):
+            alice.expose("http", 0)
+        with pytest.raises(ValueError, match="already"):
+            alice.listen("ssh")
+    assert listener.port == 22

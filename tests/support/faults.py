@@ -1,11 +1,13 @@
-"""What may happen to the stream under an open path: the one door through which tests reach it."""
+"""What may happen to the stream under an open path or flow: the one door through which tests reach
+it."""
 
 from peers import Session
+from peers.control import ControlConnection
 from peers.path import Path
 from peers.transport import Stream
 from peers.transport.tcp import RawStream
 
-__all__ = ["mute", "reset", "stream_of"]
+__all__ = ["mute", "mute_flow", "reset", "stream_of"]
 
 
 def stream_of(path: Path) -> Stream:
@@ -15,12 +17,12 @@ def stream_of(path: Path) -> Stream:
 
 def mute(session: Session) -> bool:
     """From now on the session's path carries nothing, and nobody is told."""
-    stream = stream_of(session.path) if session.path is not None else None
-    if not isinstance(stream, RawStream) or stream.transport is None:
-        return False
-    stream.transport.pause_reading()
-    stream.write = lambda data: None  # type: ignore[method-assign]
-    return True
+    return session.path is not None and _mute(stream_of(session.path))
+
+
+def mute_flow(connection: ControlConnection) -> bool:
+    """The same for a flow to the relay."""
+    return _mute(connection._messages.stream)
 
 
 def reset(session: Session) -> bool:
@@ -28,4 +30,12 @@ def reset(session: Session) -> bool:
     if session.path is None:
         return False
     stream_of(session.path).abort()
+    return True
+
+
+def _mute(stream: Stream) -> bool:
+    if not isinstance(stream, RawStream) or stream.transport is None:
+        return False
+    stream.transport.pause_reading()
+    stream.write = lambda data: None  # type: ignore[method-assign]
     return True
