@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack
 
 from benchmarks.measure import Row, relay_server
 from peers import Identity, Peer, PeerConfig
-from tests.chaos.world import Addresses
-from tests.peers.delay_proxy import DelayProxy
+from tests.support.addresses import Addresses
+from tests.support.delay_proxy import DelayProxy
 
 __all__ = ["measure_choice"]
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from benchmarks.measure import Row
 from peers import Identity, Listener, Mode, Peer, PeerConfig, RoamRelayError, Session
-from tests.chaos.world import Addresses, Relay, absent_addresses
+from tests.chaos.world import Relay
+from tests.support.addresses import Addresses, absent_addresses
 
 __all__ = ["measure_moves", "measure_relay_restarts"]
 

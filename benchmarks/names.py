@@ -17,8 +17,8 @@ from benchmarks.measure import Row
 from peers import DdnsConfig, Identity, PathFailed, Peer, PeerConfig
 from protocol.dns_records import peer_name
 from relay.dns import DnsKeys
-from tests.chaos.world import Addresses, absent_addresses
 from tests.support import processes
+from tests.support.addresses import Addresses, absent_addresses
 from tests.support.named import ZONE, free_port, named
 
 __all__ = ["measure_names"]

@@ -202,6 +202,8 @@ class Peer:
             policy=rules,
             select=select or self.config.select_for(guid, service),
         )
+        if rules.needs_interfaces:
+            await self._open.whereabouts.known()
         outgoing = self._open.outgoing
         patience = timeout or self.config.request_timeout
         return await (

@@ -19,6 +19,8 @@ from protocol.errors import CallbackFailed
 
 __all__ = ["Whereabouts"]
 
+_FIRST_LOOK = 2.0
+"""Seconds for the first look at this host's addresses."""
 _AGAIN = 1.0
 """Seconds until a source of addresses that has failed is asked again, doubled up to 30."""
 
@@ -39,8 +41,8 @@ class Whereabouts:
         self._registration = registration
         self._sessions = sessions
         self._publication = publication
-        self._following = False
-        """Whether a snapshot was seen: what is new in the first one has not just come."""
+        self._known = asyncio.Event()
+        """Set when a snapshot was seen: what is new in the first one has not just come."""
 
     async def begin(self, source: AddressSource, *, look: bool) -> None:
         """Begin to register. `look` first where the configuration names addresses, or no relay's
@@ -56,9 +58,16 @@ class Whereabouts:
                     reason=error.reason,
                     exc_info=error.__cause__,
                 )
-            self._following = True
+            self._known.set()
             self._tell()
         self._set_sources()
+
+    async def known(self) -> None:
+        """Wait until this host's addresses are known, for a moment at most: a rule about interfaces
+        means nothing before that. A source that tells nothing keeps nobody from dialing."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_LOOK):
+                await self._known.wait()
 
     async def follow(self, source: AddressSource) -> None:
         """Act on every change, until cancelled; a source that fails is asked again."""
@@ -105,13 +114,13 @@ class Whereabouts:
                 self._sessions.tell_locations()
                 self._publication.changed()
             return
-        if self._following:
+        if self._known.is_set():
             self._registration.network_changed(gone)
         told = self._tell()
         self._set_sources()
-        if self._following:
+        if self._known.is_set():
             self._sessions.network_changed(gone)
-        self._following = True
+        self._known.set()
         if told:
             self._publication.changed()
 

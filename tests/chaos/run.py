@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from peers import Listener, Mode, RoamRelayError, Session
-from tests.chaos.world import Host, Relay, absent_addresses, mute, reset
+from tests.chaos.world import Host, Relay
+from tests.support.addresses import absent_addresses
+from tests.support.faults import mute, reset
 
 _PACE = 0.002
 """Seconds between two messages of one sender, on average."""

@@ -1,67 +1,24 @@
 """The world of a chaos run: two peers with addresses that come and go, and a relay that dies.
 
-Everything is real but two things: a host's list of addresses is the test's (all of 127.0.0.0/8
-is on the loopback interface and cannot be taken away), and a path can be muted, as when packets
-are dropped without a word.
+Everything is real but two things: a host's list of addresses is the test's
+(tests/support/addresses.py), and a path can be muted, as when packets are dropped without a word
+(tests/support/faults.py).
 """
 
 import asyncio
 import base64
-import contextlib
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path as FilePath
-from typing import cast
 
-from peers import DdnsConfig, Identity, Peer, PeerConfig, Session, SessionSettings
-from peers.host.address import LocalAddress
-from peers.transport.listening import _Incoming
-from peers.transport.tcp import RawStream
+from peers import DdnsConfig, Identity, Peer, PeerConfig, SessionSettings
 from relay.dns import DnsKeys
+from tests.support.addresses import Addresses
 from tests.support.named import ZONE, free_port
 from tests.support.processes import environment
 
 SETTINGS = SessionSettings(
     window=256 * 1024, resume_window=60.0, ping_interval=0.3, silence_limit=1.0
 )
-
-
-_absent: set[str] = set()
-"""Addresses that no host has now: what is dialed there is cut at once."""
-
-
-def address(host: str) -> LocalAddress:
-    """Return a loopback address as the system would tell it."""
-    return LocalAddress(host, "lo", 1, 4, 8)
-
-
-class Addresses:
-    """A host's addresses, as the test wants them: of all that it may have, the first at first."""
-
-    def __init__(self, every: Sequence[str]) -> None:
-        self.all = tuple(every)
-        self._changed = asyncio.Event()
-        self.set(every[0])
-
-    async def read(self) -> tuple[LocalAddress, ...]:
-        return tuple(address(host) for host in self.hosts)
-
-    async def changes(self) -> AsyncIterator[tuple[LocalAddress, ...]]:
-        told = await self.read()
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            now = await self.read()
-            if now != told:
-                told = now
-                yield now
-
-    def set(self, *hosts: str) -> None:
-        """Have these addresses from now on and no others."""
-        _absent.update(set(self.all) - set(hosts))
-        _absent.difference_update(hosts)
-        self.hosts = list(hosts)
-        self._changed.set()
 
 
 class Host:
@@ -83,32 +40,6 @@ class Host:
             session=SETTINGS,
         )
         self.peer = Peer(identity, config=config, addresses=self.addresses)
-
-
-@contextlib.contextmanager
-def absent_addresses() -> Iterator[None]:
-    """Make every direct server deaf at the addresses that its host has not."""
-    made = _Incoming.connection_made
-
-    def connection_made(self: _Incoming, transport: asyncio.BaseTransport) -> None:
-        if transport.get_extra_info("sockname")[0] in _absent:
-            cast(asyncio.Transport, transport).abort()
-        else:
-            made(self, transport)
-
-    def connection_lost(self: _Incoming, error: Exception | None) -> None:
-        if self.transport is not None:
-            lost(self, error)
-
-    lost = _Incoming.connection_lost
-    _Incoming.connection_made = connection_made  # type: ignore[method-assign]
-    _Incoming.connection_lost = connection_lost  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        _Incoming.connection_made = made  # type: ignore[method-assign]
-        _Incoming.connection_lost = lost  # type: ignore[method-assign]
-        _absent.clear()
 
 
 class Relay:
@@ -159,23 +90,3 @@ class Relay:
             process, self._process = self._process, None
             process.kill()
             await process.wait()
-
-
-def mute(session: Session) -> bool:
-    """From now on the session's path carries nothing, and nobody is told."""
-    path = session.path
-    stream = path._stream if path is not None else None
-    if not isinstance(stream, RawStream) or stream.transport is None:
-        return False
-    stream.transport.pause_reading()
-    stream.write = lambda data: None  # type: ignore[method-assign]
-    return True
-
-
-def reset(session: Session) -> bool:
-    """The session's path is reset, as by a router that has lost its state."""
-    path = session.path
-    if path is None:
-        return False
-    path._stream.abort()
-    return True

@@ -34,7 +34,8 @@ from protocol.messages import PathHello
 from protocol.session.settings import SessionSettings
 from relay.config import RelayConfig
 from relay.server import RelayServer
-from tests.peers.direct_path import dial_direct
+from tests.support import scale
+from tests.support.direct_path import dial_direct
 from tests.support.rooms import rooms
 
 MODES = pytest.mark.parametrize("mode", list(Mode))
@@ -130,7 +131,7 @@ async def test_a_reader_that_stops_stops_the_sender(
 
         sending = asyncio.create_task(send())
         async with asyncio.timeout(30):
-            while sent < 10 or there._machine.received < 10:
+            while sent < 10 or there.welcome(()).received < 10:
                 await asyncio.sleep(0)
         # All that was sent has arrived, and what came back after it gives no room.
         await there.send(b"no room")
@@ -273,7 +274,7 @@ async def test_many_sessions_at_once_cross_nothing_and_leave_nothing() -> None:
     before = process.num_fds()
     config = RelayConfig(port=0, pending_requests=500, ticket_lifetime=120.0)
     async with RelayServer(config) as relay:
-        # Two hundred handshakes at once may take long on a busy machine, and nothing is to be
+        # So many handshakes at once may take long on a busy machine, and nothing is to be
         # given up meanwhile.
         patient = PeerConfig(
             relay=relay.url,
@@ -310,7 +311,7 @@ async def test_many_sessions_at_once_cross_nothing_and_leave_nothing() -> None:
             async with asyncio.timeout(120), asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(serve())
                 async with asyncio.TaskGroup() as talking:
-                    for number in range(200):
+                    for number in range(scale.of(80, 200)):
                         talking.create_task(talk(number))
                 listener.close()
                 await serving
@@ -328,3 +329,17 @@ async def test_all_endpoints_dead_lists_what_was_tried(alice: Peer, bob: Peer) -
     rooms(alice).direct.close()
     with pytest.raises(PathFailed, match=r"127\.0\.0\.1"):
         await bob.connect(alice.guid, "chat", mode="p2p")
+
+
+async def test_another_program_s_service_is_found_and_not_opened(alice: Peer, bob: Peer) -> None:
+    async with alice.expose("ssh", 22) as listener:
+        await alice.published()
+        found = await bob.locate(alice.guid, "ssh")
+        assert {entry.port for entry in found.entries} == {22}
+        with pytest.raises(Refused, match="another program's"):
+            await bob.connect(alice.guid, "ssh", mode="central")
+        with pytest.raises(ValueError, match="TCP port"):
+            alice.expose("http", 0)
+        with pytest.raises(ValueError, match="already"):
+            alice.listen("ssh")
+    assert listener.port == 22

@@ -11,7 +11,7 @@ from peers import CallbackFailed, Candidate, Identity, Mode, Peer, PeerConfig, S
 from peers.host.address import LocalAddress
 from protocol.errors import RoamRelayError
 from relay.server import RelayServer
-from tests.chaos.world import address
+from tests.support.addresses import address
 from tests.support.rooms import rooms
 
 DIRECT = [Mode.P2P, Mode.COMBINED]

@@ -34,7 +34,7 @@ from peers.location import Hosts
 from protocol.dns_records import location_record_sets, peer_name, read_zone_record
 from relay.config import RelayConfig
 from relay.server import RelayServer
-from tests.chaos.world import Addresses
+from tests.support.addresses import Addresses
 from tests.support.named import ZONE, Named, named, need
 from tests.support.rooms import rooms
 

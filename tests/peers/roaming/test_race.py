@@ -1,5 +1,5 @@
 """The race among candidates with its tasks, on a clock that jumps. What is decided in it is tested
-in choice/test_race.py."""
+in tests/peers/choice/test_race.py."""
 
 import asyncio
 import logging
@@ -36,7 +36,7 @@ class Race:
         self.tried: list[int] = []
         self.took = 0.0
 
-    async def _prove(self, candidate: Candidate) -> Proven:
+    async def prove(self, candidate: Candidate) -> Proven:
         number = self.candidates.index(candidate)
         self.tried.append(number)
         trip = self.trips[number]
@@ -53,7 +53,7 @@ class Race:
             loop = asyncio.get_running_loop()
             began = loop.time()
             try:
-                return await choose(self.candidates, self._prove, stagger=0.25, patience=patience)
+                return await choose(self.candidates, self.prove, stagger=0.25, patience=patience)
             finally:
                 self.took = (loop.time() - began) * 1e3
 
@@ -90,7 +90,7 @@ def test_what_nobody_expected_is_one_logged_fault_and_a_failed_candidate(
         async def prove(candidate: Candidate) -> Proven:
             if candidate is race.candidates[0]:
                 raise KeyError("who")
-            return await race._prove(candidate)
+            return await race.prove(candidate)
 
         return await choose(race.candidates, prove, stagger=0.25, patience=0.2)
 
@@ -115,7 +115,7 @@ def test_a_path_that_comes_after_the_end_is_aborted() -> None:
                 except asyncio.CancelledError:
                     made.append(Proven(candidate, cast(Any, FakePath()), 0.02))
                     return made[0]
-            return await race._prove(candidate)
+            return await race.prove(candidate)
 
         await choose(race.candidates, prove, stagger=0.01, patience=0.0)
         return made
@@ -138,7 +138,7 @@ def test_losers_are_returned_to_be_aborted_and_an_interrupted_race_aborts_them()
         race = Race(20, None, None)
 
         async def prove(candidate: Candidate) -> Proven:
-            proven = await race._prove(candidate)
+            proven = await race.prove(candidate)
             made.append(proven)
             return proven
 
