@@ -56,6 +56,8 @@ class Driver:
         self._attempt: Attempt | None = None
         """Of the round under way."""
         self._round: asyncio.Task[None] | None = None
+        self._rounds: set[asyncio.Task[None]] = set()
+        """It, and those that go on because the other side may have accepted their hello."""
         self._look: asyncio.Task[None] | None = None
         self._opening: asyncio.Future[None] | None = None
         """Of a session that this side opens: done when it has had a path, or never will."""
@@ -151,8 +153,9 @@ class Driver:
     def over(self) -> None:
         """The session has ended."""
         self.handle(Input.ENDED)
-        if self._look is not None:
-            self._look.cancel()
+        for task in (*self._rounds, self._look):
+            if task is not None:
+                task.cancel()
         self._not_opened(ConnectionClosed("the session ended before it was opened"))
 
     # -- rounds ---------------------------------------------------------------------------------
@@ -163,6 +166,9 @@ class Driver:
         self._round = self._local.tasks.spawn(self._run(attempt, first), self._fault)
         if self._round is None:
             self._not_opened(ConnectionClosed("the peer is closed"))
+            return
+        self._rounds.add(self._round)
+        self._round.add_done_callback(self._rounds.discard)
 
     def _call_off(self) -> None:
         if self._round is not None:
