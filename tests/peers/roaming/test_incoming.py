@@ -1,6 +1,11 @@
-"""What others ask of this peer: who gets a session, who is refused, and why."""
+"""What others ask of this peer: who gets a session, who is refused, and why.
+
+First what is judged, row by row; then the shell above fakes; then real peers.
+"""
 
 import asyncio
+import dataclasses
+from typing import Any, cast
 
 import pytest
 
@@ -13,14 +18,383 @@ from peers import (
     RoamRelayError,
     Session,
 )
+from peers.config import PathKind
 from peers.path.open_paths import Paths
 from peers.path.path import Path
+from peers.roaming.incoming import Incoming, Known, judge_path, judge_request
+from peers.roaming.route import Attempt, Route, Welcomed
+from peers.services import Listener, Services
+from peers.session import Terms
 from protocol.endpoint import Endpoint
-from protocol.errors import Code
-from protocol.messages import PathHello
+from protocol.errors import Code, PathFailed
+from protocol.messages import PathHello, PathWelcome, ServiceAnswer, ServiceRequestFrom
 from relay.server import RelayServer
+from tests.peers.roaming.fakes import CALLEE, CALLER, CONFIG, HERE, THERE, World, signed, turns
 from tests.support.direct_path import dial_direct
+from tests.support.fake_path import FakePath
 from tests.support.sessions import exchange, pair
+from tests.support.virtual_time import run
+
+# -- what is judged ---------------------------------------------------------------------------
+
+OPEN = Listener("chat", allow=None, disclose="anyone", on_close=lambda listener: None)
+CLOSED_TO = Listener("chat", allow=[HERE.guid], disclose="anyone", on_close=lambda listener: None)
+KNOWN = Known(CALLEE, has_had_path=True)
+NEW = Known(CALLEE, has_had_path=False)
+OPENED_HERE = Known(CALLER, has_had_path=True)
+
+
+def request(**fields: Any) -> ServiceRequestFrom:
+    known = {"request": 7, "guid": THERE.guid, "service": "chat", "mode": Mode.P2P}
+    return ServiceRequestFrom(**({"session": b"a" * 16} | known | fields))
+
+
+def of(known: Known, **fields: Any) -> Known:
+    """Return it with other terms."""
+    return dataclasses.replace(known, terms=dataclasses.replace(known.terms, **fields))
+
+
+@pytest.mark.parametrize(
+    ("asked", "known", "listener", "room", "expected"),
+    [
+        (request(), None, OPEN, True, None),
+        (request(), None, None, True, Code.UNKNOWN_SERVICE),
+        (request(), None, CLOSED_TO, True, Code.REFUSED),
+        (request(), None, OPEN, False, Code.LIMIT_EXCEEDED),
+        # The same request over another flow is no new one, whether there is room or not.
+        (request(), NEW, OPEN, False, None),
+        (request(), KNOWN, OPEN, True, None),
+        (request(), KNOWN, None, True, Code.UNKNOWN_SERVICE),
+        (request(), of(NEW, remote=HERE.guid), OPEN, True, Code.REFUSED),
+        (request(), of(NEW, service="mail"), OPEN, True, Code.REFUSED),
+        (request(mode=Mode.AUTO), NEW, OPEN, True, Code.REFUSED),
+        (request(), OPENED_HERE, OPEN, True, Code.REFUSED),
+        # Who comes back is known by its key, on either side of the session.
+        (request(resume=True), KNOWN, None, False, None),
+        (request(resume=True), OPENED_HERE, None, False, None),
+        (request(resume=True), None, OPEN, True, Code.SESSION_UNKNOWN),
+        (request(resume=True), of(KNOWN, remote=HERE.guid), OPEN, True, Code.SESSION_UNKNOWN),
+        (request(resume=True, mode=Mode.AUTO), KNOWN, OPEN, True, Code.SESSION_UNKNOWN),
+    ],
+)
+def test_requests_that_are_accepted_and_refused(
+    asked: ServiceRequestFrom,
+    known: Known | None,
+    listener: Listener | None,
+    room: bool,
+    expected: Code | None,
+) -> None:
+    refusal = judge_request(asked, known, listener, room=room)
+    assert (refusal and refusal.code) == expected
+
+
+def hello(**fields: Any) -> PathHello:
+    known = {"session": b"a" * 16, "service": "chat", "mode": Mode.P2P}
+    return PathHello(**(known | fields))
+
+
+DIRECT, RELAYED = PathKind.DIRECT, PathKind.RELAYED
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "known", "listener", "expected"),
+    [
+        (hello(), DIRECT, None, OPEN, None),
+        (hello(), DIRECT, None, None, Code.UNKNOWN_SERVICE),
+        (hello(), DIRECT, None, CLOSED_TO, Code.REFUSED),
+        (hello(version=99), DIRECT, KNOWN, OPEN, Code.VERSION_UNSUPPORTED),
+        # The modes but p2p are announced by the relay.
+        (hello(mode=Mode.COMBINED), DIRECT, None, OPEN, Code.SESSION_UNKNOWN),
+        (hello(mode=Mode.CENTRAL), RELAYED, None, OPEN, Code.SESSION_UNKNOWN),
+        (hello(mode=Mode.AUTO), RELAYED, None, OPEN, Code.SESSION_UNKNOWN),
+        (hello(mode=Mode.COMBINED), DIRECT, of(NEW, mode=Mode.COMBINED), OPEN, None),
+        (hello(mode=Mode.CENTRAL), RELAYED, of(NEW, mode=Mode.CENTRAL), OPEN, None),
+        (hello(mode=Mode.AUTO), RELAYED, of(NEW, mode=Mode.AUTO), OPEN, None),
+        (hello(mode=Mode.AUTO), DIRECT, of(NEW, mode=Mode.AUTO), OPEN, None),
+        # Each mode has its kinds of path.
+        (hello(), RELAYED, KNOWN, OPEN, Code.SESSION_UNKNOWN),
+        (hello(mode=Mode.COMBINED), RELAYED, KNOWN, OPEN, Code.SESSION_UNKNOWN),
+        (hello(mode=Mode.CENTRAL), DIRECT, KNOWN, OPEN, Code.SESSION_UNKNOWN),
+        # A session that is known is its own peer's, in its own mode, for its own service.
+        (hello(resume=True), DIRECT, KNOWN, None, None),
+        (hello(resume=True), DIRECT, OPENED_HERE, None, None),
+        (hello(), DIRECT, of(KNOWN, remote=HERE.guid), OPEN, Code.SESSION_UNKNOWN),
+        (hello(), DIRECT, of(KNOWN, service="mail"), OPEN, Code.SESSION_UNKNOWN),
+        (hello(), DIRECT, of(KNOWN, mode=Mode.COMBINED), OPEN, Code.SESSION_UNKNOWN),
+        (hello(resume=True), DIRECT, None, OPEN, Code.SESSION_UNKNOWN),
+        # One that was announced begins with its first path: the service may be gone by then, or
+        # closed to this peer.
+        (hello(), DIRECT, NEW, None, Code.UNKNOWN_SERVICE),
+        (hello(), DIRECT, NEW, CLOSED_TO, Code.REFUSED),
+        (hello(), DIRECT, dataclasses.replace(OPENED_HERE, has_had_path=False), None, None),
+    ],
+)
+def test_paths_that_are_accepted_and_refused(
+    said: PathHello,
+    kind: PathKind,
+    known: Known | None,
+    listener: Listener | None,
+    expected: Code | None,
+) -> None:
+    refusal = judge_path(said, kind, THERE.guid, known, listener)
+    assert (refusal and refusal.code) == expected
+
+
+# -- the shell above fakes --------------------------------------------------------------------
+
+
+class Flow:
+    """A control connection that keeps what is answered."""
+
+    def __init__(self) -> None:
+        self.answers: list[ServiceAnswer] = []
+
+    def answer(self, answer: ServiceAnswer) -> None:
+        self.answers.append(answer)
+
+    @property
+    def codes(self) -> list[Code | None]:
+        return [one.code for one in self.answers]
+
+
+class Coming(FakePath):
+    """A path that another peer has dialed: it says this hello."""
+
+    def __init__(self, said: PathHello, kind: PathKind = DIRECT) -> None:
+        super().__init__(kind)
+        self.remote_guid = THERE.guid
+        self.said = said
+        self.welcomes: list[PathWelcome] = []
+        self.rejected: Code | None = None
+
+    async def accept(self, timeout: float) -> PathHello:
+        return self.said
+
+    def welcome(self, answer: PathWelcome) -> None:
+        self.welcomes.append(answer)
+
+    def reject(self, code: Code, reason: str) -> None:
+        self.rejected = code
+        self.finish()
+
+
+class FakePaths:
+    """Makes the path that is coming of any stream."""
+
+    def __init__(self) -> None:
+        self.coming: Coming | None = None
+
+    def make(self, stream: object, kind: PathKind, *, server: bool) -> Any:
+        assert server
+        assert self.coming is not None
+        return self.coming
+
+
+class Home(World):
+    """A peer that offers services."""
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+        self.paths = FakePaths()
+        self.local = dataclasses.replace(self.local, paths=cast(Any, self.paths))
+        self.services = Services(self.local.location, lambda event: None)
+        self.listener = self.services.offer("chat", None, "anyone", None)
+        self.legs: asyncio.Queue[str] = asyncio.Queue()
+        self.leg_opens = asyncio.Event()
+        self.forbids: Any = None
+        self.incoming = Incoming(
+            self.local,
+            self.services,
+            self.sessions,
+            cast(Any, self),
+            cast(Any, self),
+        )
+
+    # -- as its ways and its candidates -------------------------------------------------------
+
+    def entries_for(self, route: Route, first: str | None = None) -> Any:
+        return self.ways.entries_for(route, first)
+
+    async def direct(self, attempt: Attempt) -> Welcomed:
+        return await self.ways.direct(attempt)
+
+    async def open_plane(self, connection: object, ticket: str) -> Any:
+        self.legs.put_nowait(ticket)
+        await self.leg_opens.wait()
+        raise PathFailed("the other leg did not come")
+
+    def refusal(self, terms: Terms, path: object) -> Any:
+        return self.forbids
+
+    # -- what others do -----------------------------------------------------------------------
+
+    def asks(self, **fields: Any) -> Flow:
+        """A request comes over a flow."""
+        flow = Flow()
+        self.incoming.request(cast(Any, flow), request(**fields))
+        return flow
+
+    async def comes(self, said: PathHello, kind: PathKind = DIRECT) -> Coming:
+        """A path comes."""
+        self.paths.coming = Coming(said, kind)
+        await self.incoming.serve(cast(Any, None), kind)
+        return self.paths.coming
+
+
+def test_the_same_request_over_two_flows_is_answered_twice_and_announced_once() -> None:
+    async def scene() -> None:
+        home = Home()
+        fields = {"mode": Mode.AUTO, "ticket": "t" * 43}
+        one, two = home.asks(**fields), home.asks(request=8, **fields)
+        assert (one.codes, two.codes) == ([None], [None])
+        assert one.answers[0].entries == two.answers[0].entries != ()
+        await turns()
+        assert home.legs.qsize() == 1, "one leg for one ticket"
+        path = await home.comes(hello(mode=Mode.AUTO))
+        assert len(path.welcomes) == 1
+        assert len(home.sessions.live) == 1
+        # A leg that has failed may be asked for again.
+        home.leg_opens.set()
+        await turns()
+        home.asks(**fields)
+        await turns()
+        assert home.legs.qsize() == 2
+        home.sessions.abort()
+        await home.local.tasks.close()
+
+    run(scene())
+
+
+def test_a_path_for_a_service_that_was_closed_after_the_request_is_refused() -> None:
+    async def scene() -> None:
+        home = Home()
+        assert home.asks(mode=Mode.COMBINED).codes == [None]
+        home.listener.close()
+        path = await home.comes(hello(mode=Mode.COMBINED))
+        assert path.rejected is Code.UNKNOWN_SERVICE
+        home.sessions.end_announced("chat")
+        path = await home.comes(hello(mode=Mode.COMBINED))
+        assert path.rejected is Code.SESSION_UNKNOWN
+        assert home.sessions.live == []
+
+    run(scene())
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_service_that_is_closed_while_a_caller_is_met_begins_no_session(again: bool) -> None:
+    async def scene() -> None:
+        home = Home()
+        theirs = signed("192.0.2.1")
+        assert home.asks(mode=Mode.COMBINED, entries=theirs).codes == [None]
+        await asyncio.sleep(4 * CONFIG.stagger + 0.01)
+        (meeting,) = home.ways.directs
+        home.listener.close()
+        if again:
+            home.sessions.end_announced("chat")
+            home.listener = home.services.offer("chat", None, "anyone", None)
+        path = meeting.finds()
+        await turns()
+        assert path.end == "aborted"
+        assert home.sessions.live == []
+        assert home.sessions.find_announced(b"a" * 16) is None
+        home.services.close()
+        assert [one async for one in home.listener] == []
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    ("fields", "met"),
+    [
+        ({"mode": Mode.COMBINED, "entries": signed("192.0.2.1")}, True),
+        ({"mode": Mode.COMBINED}, False),
+        ({"mode": Mode.AUTO, "entries": signed("192.0.2.1")}, False),
+        ({"mode": Mode.P2P, "entries": signed("192.0.2.1")}, False),
+    ],
+)
+def test_who_may_be_unable_to_reach_this_peer_is_met(fields: dict[str, Any], met: bool) -> None:
+    async def scene() -> None:
+        home = Home()
+        home.asks(**fields)
+        await asyncio.sleep(2)
+        assert len(home.ways.directs) == met
+        if met:
+            path = home.ways.directs[0].finds()
+            session = await anext(home.listener)
+            assert session.path is path
+        home.sessions.abort()
+        await home.local.tasks.close()
+
+    run(scene())
+
+
+def test_a_caller_that_has_come_by_itself_is_not_met() -> None:
+    async def scene() -> None:
+        home = Home()
+        home.asks(mode=Mode.COMBINED, entries=signed("192.0.2.1"))
+        path = await home.comes(hello(mode=Mode.COMBINED))
+        session = await anext(home.listener)
+        await asyncio.sleep(2)
+        assert (session.path, home.ways.directs) == (path, [])
+        session.abort()
+
+    run(scene())
+
+
+def test_a_policy_of_this_side_refuses_a_path_and_is_named() -> None:
+    async def scene() -> None:
+        home = Home()
+        home.forbids = "only relayed"
+        path = await home.comes(hello())
+        assert path.rejected is Code.REFUSED
+        assert home.sessions.live == []
+
+    run(scene())
+
+
+def test_an_older_path_is_refused_and_the_session_stays() -> None:
+    async def scene() -> None:
+        home = Home()
+        first = await home.comes(hello(path=3))
+        session = await anext(home.listener)
+        late = await home.comes(hello(path=2, resume=True))
+        assert late.rejected is Code.PATH_SUPERSEDED
+        assert (session.path, first.end) == (first, "")
+        newer = await home.comes(hello(path=4, resume=True))
+        assert session.path is newer
+        assert home.listener.refusal(THERE.guid) is None
+        session.abort()
+
+    run(scene())
+
+
+def test_one_caller_uses_its_share_up_and_others_go_on() -> None:
+    async def scene() -> None:
+        home = Home()
+
+        def ask(number: int, guid: str) -> Code | None:
+            name = number.to_bytes(16)
+            return home.asks(session=name, guid=guid, mode=Mode.COMBINED).codes[0]
+
+        assert {ask(number, THERE.guid) for number in range(256)} == {None}
+        assert ask(256, THERE.guid) is Code.LIMIT_EXCEEDED
+        assert ask(0, THERE.guid) is None, "the same request again is none more"
+        other = Identity.generate().guid
+        assert ask(1000, other) is None
+        # As many as there is room for in all.
+        many = [Identity.generate().guid for _ in range(8)]
+        for number in range(1100, 1100 + 767):
+            assert ask(number, many[number % 8]) is None
+        assert ask(5000, Identity.generate().guid) is Code.LIMIT_EXCEEDED
+        # Those whose caller does not come make room.
+        await asyncio.sleep(home.local.config.path_timeout + 11)
+        assert ask(6000, THERE.guid) is None
+        home.sessions.abort()
+
+    run(scene())
+
+
+# -- between real peers -----------------------------------------------------------------------
 
 
 def _hello(session: Session, **fields: object) -> PathHello:
