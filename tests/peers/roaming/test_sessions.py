@@ -1,16 +1,311 @@
-"""The sessions of one peer, and its three tables."""
+"""The sessions of one peer in its three tables: announced, live, and closed but still answering.
+
+First above fakes, on a clock that jumps; then between real peers.
+"""
 
 import asyncio
+import dataclasses
+from typing import Any
 
+import msgpack
 import pytest
 
 from peers import (
     Mode,
     Peer,
 )
+from peers.roaming import sessions
+from peers.roaming.route import Route
+from protocol.errors import PathFailed
+from protocol.messages import PathWelcome
+from protocol.session import State
 from relay.server import RelayServer
+from tests.peers.roaming.fakes import CALLEE, CALLER, CONFIG, HERE, THERE, World, signed, turns
+from tests.support.fake_path import FakePath
 from tests.support.faults import mute, reset
 from tests.support.sessions import MODES, exchange, joined, moving, pair
+from tests.support.virtual_time import run
+
+# -- above fakes ------------------------------------------------------------------------------
+
+CLOSE, CLOSED = msgpack.packb([2, 0]), msgpack.packb([3, 0])
+
+
+def announced(world: World, name: bytes = b"a" * 16, seconds: float = 30.0) -> Route:
+    """Announce a session that another peer wants."""
+    route = world.sessions.make(name, CALLEE)
+    world.sessions.announce(route, seconds)
+    return route
+
+
+def closed(world: World, name: bytes) -> Route:
+    """Accept a session, and let the other side close it."""
+    path = FakePath()
+    route = world.accepted(path, name=name)
+    path.arrives(CLOSE + CLOSED)
+    assert route.session.state is State.CLOSED
+    return route
+
+
+async def accept(world: World, route: Route) -> None:
+    path = FakePath()
+    assert world.sessions.accept(route, path.path, 1, PathWelcome(), dialed_here=False)
+
+
+async def accept_what_cannot_be(world: World, route: Route) -> None:
+    path = FakePath()
+    there = PathWelcome(received=5)
+    assert not world.sessions.accept(route, path.path, 1, there, dialed_here=False)
+    assert path.end == "aborted"
+
+
+async def not_come(world: World, route: Route) -> None:
+    await asyncio.sleep(31)
+
+
+async def service_closed(world: World, route: Route) -> None:
+    world.sessions.end_announced("mail")
+    assert world.sessions.find_announced(route.session.id) is route, "another service's stays"
+    world.sessions.end_announced("chat")
+
+
+async def aborted(world: World, route: Route) -> None:
+    route.session.abort()
+
+
+async def peer_closed(world: World, route: Route) -> None:
+    await world.sessions.close()
+
+
+async def peer_aborted(world: World, route: Route) -> None:
+    world.sessions.abort()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [accept, accept_what_cannot_be, not_come, service_closed, aborted, peer_closed, peer_aborted],
+    ids=lambda end: end.__name__,
+)
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_announced_session_gives_its_share_back(
+    monkeypatch: pytest.MonkeyPatch, end: Any, shared: bool
+) -> None:
+    monkeypatch.setattr(sessions, "_MAX_ANNOUNCED_EACH", 2 if shared else 1)
+
+    async def scene() -> None:
+        world = World()
+        if shared:
+            announced(world, b"b" * 16, 1000.0)
+        assert world.sessions.may_announce(THERE.guid)
+        route = announced(world)
+        assert not world.sessions.may_announce(THERE.guid)
+        assert world.sessions.may_announce(HERE.guid), "another peer has a share of its own"
+        await end(world, route)
+        assert world.sessions.may_announce(THERE.guid)
+        assert world.sessions.find_announced(route.session.id) is None
+        if end is not accept:
+            assert route.session.is_over
+        # What the clock says later is about nothing that is there.
+        another = announced(world, seconds=1000.0)
+        await asyncio.sleep(31)
+        assert world.sessions.find_announced(another.session.id) is another
+        world.sessions.abort()
+        assert world.sessions.may_announce(THERE.guid)
+
+    run(scene())
+
+
+def test_a_session_goes_from_table_to_table_and_is_in_one_of_them() -> None:
+    async def scene() -> None:
+        world = World()
+        route = announced(world)
+        name = route.session.id
+        assert (world.sessions.find(name), world.sessions.find_announced(name)) == (None, route)
+        path = FakePath()
+        assert world.sessions.accept(route, path.path, 1, PathWelcome(), dialed_here=False)
+        assert (world.sessions.find(name), world.sessions.find_announced(name)) == (route, None)
+        assert world.sessions.live == [route.session]
+        path.arrives(CLOSE + CLOSED)
+        assert world.sessions.live == []
+        assert world.sessions.find(name) is route, "it still answers"
+        late = FakePath()
+        assert world.sessions.accept(route, late.path, 2, PathWelcome(), dialed_here=False)
+        await turns()
+        assert (late.sent != [], late.end) == (True, "finished")
+        await asyncio.sleep(CONFIG.session.linger + 1)
+        assert world.sessions.find(name) is None
+
+    run(scene())
+
+
+def test_a_session_that_was_lost_does_not_answer() -> None:
+    async def scene() -> None:
+        world = World()
+        route = world.accepted()
+        route.session.abort()
+        assert world.sessions.find(route.session.id) is None
+
+    run(scene())
+
+
+def test_sessions_that_still_answer_have_a_bound_and_the_oldest_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions, "_MAX_LINGERING", 5)
+
+    async def scene() -> None:
+        world = World()
+        names = [number.to_bytes(16) for number in range(8)]
+        for name in names:
+            closed(world, name)
+        found = [world.sessions.find(name) is not None for name in names]
+        assert found == [False] * 3 + [True] * 5
+        await asyncio.sleep(CONFIG.session.linger + 1)
+        assert not any(world.sessions.find(name) for name in names)
+
+    run(scene())
+
+
+def test_a_first_path_that_cannot_be_ends_what_it_was_to_begin(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scene() -> None:
+        world = World()
+        route = world.sessions.make(b"n" * 16, CALLEE)
+        path = FakePath()
+        there = PathWelcome(consumed=10**6)
+        assert not world.sessions.accept(route, path.path, 1, there, dialed_here=False)
+        assert (path.end, route.session.is_over, world.sessions.live) == ("aborted", True, [])
+        assert world.registration.held == 0
+        # A later one that cannot be costs the session nothing.
+        route = world.accepted()
+        later = FakePath()
+        assert not world.sessions.accept(route, later.path, 2, there, dialed_here=False)
+        assert (later.end, world.sessions.live) == ("aborted", [route.session])
+        world.sessions.abort()
+
+    run(scene())
+
+
+def test_news_of_a_session_that_has_another_s_name_is_not_about_that_one() -> None:
+    async def scene() -> None:
+        world = World()
+        live = world.accepted(name=b"x" * 16)
+        impostor = world.sessions.make(b"x" * 16, CALLEE)
+        impostor.session.pin()
+        impostor.session.abort()
+        assert world.sessions.live == [live.session]
+        assert world.sessions.find(b"x" * 16) is live
+        world.sessions.abort()
+
+    run(scene())
+
+
+def test_what_the_other_side_tells_is_learned_and_tried() -> None:
+    async def scene() -> None:
+        world = World()
+        path = FakePath()
+        route = world.accepted(path, CALLER)
+        moved = signed("192.0.2.9", seq=5)
+        fields = [[one.body, one.signature] for one in moved]
+        path.lose("gone")
+        await turns()
+        world.rounds.last.fails(PathFailed("not there"))
+        await turns()
+        second = FakePath()
+        assert world.sessions.accept(route, second.path, 3, PathWelcome(), dialed_here=False)
+        second.arrives(msgpack.packb([7, fields]))
+        assert route.remote_entries == moved
+        world.sessions.abort()
+
+    run(scene())
+
+
+@pytest.mark.parametrize("hurries", ["resume_asked", "relay_found"])
+def test_a_session_that_waits_tries_at_once_where_something_has_become_possible(
+    hurries: str,
+) -> None:
+    async def scene() -> None:
+        world = World()
+        path = FakePath()
+        route = world.accepted(path, CALLER)
+        path.lose("gone")
+        await turns()
+        world.rounds.last.fails(PathFailed("not there"))
+        await turns()
+        assert len(world.rounds.calls) == 1
+        if hurries == "relay_found":
+            world.sessions.relay_found()
+        else:
+            world.sessions.resume_asked(route)
+        await turns()
+        assert len(world.rounds.calls) == 2
+        world.sessions.abort()
+        world.sessions.resume_asked(route)
+
+    run(scene())
+
+
+def test_where_this_side_is_is_told_to_those_who_may_know() -> None:
+    async def scene() -> None:
+        world = World()
+        told, silent = FakePath(), FakePath()
+        world.accepted(told, name=b"t" * 16)
+        hidden = dataclasses.replace(CALLEE, discloses=False)
+        world.accepted(silent, hidden, name=b"h" * 16)
+        await turns()
+        before = len(told.sent), len(silent.sent)
+        world.sessions.tell_locations()
+        await turns()
+        assert (len(told.sent), len(silent.sent)) == (before[0] + 1, before[1])
+        world.sessions.abort()
+
+    run(scene())
+
+
+def test_whoever_moves_tries_first_on_either_side() -> None:
+    async def scene() -> None:
+        world = World()
+        route = world.accepted(terms=CALLEE)
+        world.sessions.network_changed(frozenset({"10.0.0.1"}))
+        await turns()
+        assert len(world.rounds.calls) == 1, "not one stagger later"
+        path = world.rounds.last.finds()
+        await turns()
+        assert route.session.path is path
+        path.lose("by itself")
+        await turns()
+        assert len(world.rounds.calls) == 1
+        world.sessions.abort()
+
+    run(scene())
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_closing_leaves_no_session_although_the_other_sides_do_not_answer(cancelled: bool) -> None:
+    async def scene() -> None:
+        world = World()
+        answers, silent = FakePath(), FakePath()
+        first = world.accepted(answers, name=b"1" * 16).session
+        second = world.accepted(silent, name=b"2" * 16).session
+        third = announced(world).session
+        closing = asyncio.create_task(world.sessions.close(5.0))
+        await turns()
+        answers.arrives(CLOSE + CLOSED)
+        await turns()
+        assert (first.state, second.is_over, third.is_over) == (State.CLOSED, False, False)
+        if cancelled:
+            closing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await closing
+        else:
+            await closing
+        assert (second.is_over, third.is_over, world.sessions.live) == (True, True, [])
+
+    run(scene())
+
+
+# -- between real peers -----------------------------------------------------------------------
 
 
 @MODES
