@@ -1,12 +1,240 @@
-"""Opening a session from this side: its fallbacks and its deadline."""
+"""Opening a session from this side: its fallbacks and its deadline.
 
+First above fakes, on a clock that jumps; then between real peers.
+"""
+
+import asyncio
+import dataclasses
 import time
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, cast
 
 import pytest
 
-from peers import Mode, PathFailed, PathKind, Peer
+from peers import DdnsConfig, Mode, PathFailed, PathKind, Peer, PeerConfig
+from peers.config import Policy
+from peers.control import Presence
+from peers.roaming.outgoing import Outgoing
+from peers.session import Session, Terms
+from protocol.errors import (
+    Code,
+    ConnectionClosed,
+    NameServerUnavailable,
+    PeerOffline,
+    Refused,
+    RelayUnavailable,
+    RoamRelayError,
+    UnknownPeer,
+    UnknownService,
+    WrongIdentity,
+)
+from protocol.messages import PeerState
 from relay.server import RelayServer
+from tests.peers.roaming.fakes import CALLER
 from tests.support.far import far
+from tests.support.virtual_time import run
+
+# -- above fakes ------------------------------------------------------------------------------
+
+RELAY = PeerConfig(relay="http://192.0.2.99:1")
+BOTH = PeerConfig(relay="http://192.0.2.99:1", ddns=DdnsConfig(zone="example.org"))
+ZONE = PeerConfig(ddns=DdnsConfig(zone="example.org"))
+STRICT = PeerConfig(relay="http://192.0.2.99:1", fallback=False)
+STRICT_BOTH = PeerConfig(
+    relay="http://192.0.2.99:1", ddns=DdnsConfig(zone="example.org"), fallback=False
+)
+P2P, COMBINED, CENTRAL, AUTO = Mode.P2P, Mode.COMBINED, Mode.CENTRAL, Mode.AUTO
+NO_PATH, HIDDEN = PathFailed("deaf"), Refused("hidden", code=Code.NO_ENDPOINT)
+NO_RELAY, NOT_ADMITTED = RelayUnavailable("no relay"), RelayUnavailable("?", code=Code.NOT_ADMITTED)
+LONG = 1000.0
+
+
+class Sessions:
+    """Opens the modes that the test lets open; the others fail as it says, or take too long."""
+
+    def __init__(self, **says: RoamRelayError | float) -> None:
+        self.says = {Mode(name): said for name, said in says.items()}
+        self.tried: list[Mode] = []
+        self.terms: list[Terms] = []
+        self.cancelled = 0
+
+    async def open(self, terms: Terms, timeout: float) -> Session:
+        assert timeout == 7.0
+        self.tried.append(terms.mode)
+        self.terms.append(terms)
+        said = self.says.get(terms.mode, 0.0)
+        if isinstance(said, RoamRelayError):
+            raise said
+        try:
+            await asyncio.sleep(said)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return cast(Session, terms)
+
+
+def nobody(guid: str) -> AsyncGenerator[Presence, None]:
+    raise AssertionError("nobody watches")
+
+
+def outgoing(
+    sessions: Sessions, config: PeerConfig = RELAY, watch: Callable[..., Any] = nobody
+) -> Outgoing:
+    return Outgoing(config, cast(Any, sessions), watch)
+
+
+def wants(mode: Mode, policy: str = "") -> Terms:
+    return dataclasses.replace(CALLER, mode=mode, policy=Policy.parse(policy))
+
+
+@pytest.mark.parametrize(
+    ("mode", "config", "policy", "says", "tried", "raised"),
+    [
+        (COMBINED, RELAY, "", {}, [COMBINED], None),
+        (COMBINED, RELAY, "", {"combined": NO_PATH}, [COMBINED, AUTO], None),
+        (COMBINED, RELAY, "", {"combined": HIDDEN}, [COMBINED, AUTO], None),
+        (COMBINED, RELAY, "", {"combined": LONG}, [COMBINED, AUTO], None),
+        (COMBINED, RELAY, "", {"combined": NO_PATH, "auto": NO_RELAY}, [COMBINED, AUTO], NO_RELAY),
+        # What the other side or the relay has said for good.
+        (COMBINED, RELAY, "", {"combined": Refused("no")}, [COMBINED], Refused),
+        (COMBINED, RELAY, "", {"combined": UnknownPeer("?")}, [COMBINED], UnknownPeer),
+        (
+            COMBINED,
+            RELAY,
+            "",
+            {"combined": WrongIdentity("a", "b", "c")},
+            [COMBINED],
+            WrongIdentity,
+        ),
+        (COMBINED, RELAY, "", {"combined": NO_RELAY}, [COMBINED], RelayUnavailable),
+        # The policy or the configuration forbids it.
+        (COMBINED, RELAY, "not relayed", {"combined": NO_PATH}, [COMBINED], PathFailed),
+        (COMBINED, RELAY, "only direct", {"combined": HIDDEN}, [COMBINED], Refused),
+        (COMBINED, STRICT, "", {"combined": NO_PATH}, [COMBINED], PathFailed),
+        # Other modes become nothing else.
+        (P2P, RELAY, "", {"p2p": NO_PATH}, [P2P], PathFailed),
+        (AUTO, RELAY, "", {"auto": NO_PATH}, [AUTO], PathFailed),
+        (CENTRAL, RELAY, "", {"central": NO_PATH}, [CENTRAL], PathFailed),
+        # Without a relay the zone is asked, in those modes that hide nothing.
+        (COMBINED, BOTH, "", {"combined": NO_RELAY}, [COMBINED, P2P], None),
+        (AUTO, BOTH, "", {"auto": NO_RELAY}, [AUTO, P2P], None),
+        (COMBINED, BOTH, "", {"combined": NO_PATH, "auto": NO_RELAY}, [COMBINED, AUTO, P2P], None),
+        (COMBINED, BOTH, "", {"combined": NO_PATH}, [COMBINED, AUTO], None),
+        (COMBINED, BOTH, "", {"combined": NOT_ADMITTED}, [COMBINED], RelayUnavailable),
+        (AUTO, STRICT_BOTH, "", {"auto": NO_RELAY}, [AUTO], RelayUnavailable),
+        (CENTRAL, BOTH, "", {"central": NO_RELAY}, [CENTRAL], RelayUnavailable),
+        (COMBINED, ZONE, "", {}, [P2P], None),
+        (AUTO, ZONE, "", {}, [P2P], None),
+        (P2P, ZONE, "", {}, [P2P], None),
+        (CENTRAL, ZONE, "", {"central": NO_RELAY}, [CENTRAL], RelayUnavailable),
+    ],
+)
+def test_what_a_mode_becomes(
+    mode: Mode,
+    config: PeerConfig,
+    policy: str,
+    says: dict[str, Any],
+    tried: list[Mode],
+    raised: Any,
+) -> None:
+    sessions = Sessions(**says)
+    work = outgoing(sessions, config).open(wants(mode, policy), 7.0)
+    if raised is None:
+        opened = cast(Terms, run(work))
+        assert opened.mode is tried[-1]
+    else:
+        with pytest.raises(raised if isinstance(raised, type) else type(raised)):
+            run(work)
+    assert sessions.tried == tried
+    assert all(one.discloses is (one.mode is not CENTRAL) for one in sessions.terms)
+    assert sessions.cancelled == list(says.values()).count(LONG)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_policy_s_deadline_is_for_all_of_it(mode: Mode) -> None:
+    async def scene() -> float:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        with pytest.raises(PathFailed, match="'within 5'"):
+            await outgoing(sessions).open(wants(mode, "within 5"), 7.0)
+        return loop.time() - began
+
+    sessions = Sessions(p2p=LONG, combined=LONG, central=LONG, auto=LONG)
+    assert run(scene()) == 5.0
+    assert sessions.cancelled == len(sessions.tried) == (2 if mode is COMBINED else 1)
+
+
+class Watched:
+    """A peer whose presence is told as the test says."""
+
+    def __init__(self, *states: PeerState) -> None:
+        self.states = states
+        self.closed = False
+
+    async def __call__(self, guid: str) -> AsyncGenerator[Presence, None]:
+        try:
+            for state in self.states:
+                yield Presence(guid, state, None, False)
+        finally:
+            self.closed = True
+
+
+@pytest.mark.parametrize(
+    "error", [PeerOffline("gone"), UnknownPeer("?"), UnknownService("not yet")]
+)
+def test_whoever_waits_opens_when_the_peer_is_there_and_offers_the_service(
+    error: RoamRelayError,
+) -> None:
+    async def scene() -> None:
+        sessions = Sessions(p2p=error)
+        states = (PeerState.OFFLINE, PeerState.ONLINE, PeerState.OFFLINE, PeerState.ONLINE)
+        watched = Watched(*states)
+
+        async def watch(guid: str) -> AsyncGenerator[Presence, None]:
+            number = 0
+            async for one in watched(guid):
+                number += 1
+                if number == 4:
+                    sessions.says.clear()
+                yield one
+
+        opened = await outgoing(sessions, watch=watch).wait_and_open(wants(P2P), 7.0)
+        assert cast(Terms, opened).mode is P2P
+        assert sessions.tried == [P2P, P2P], "only while it is there"
+
+    run(scene())
+
+
+def test_waiting_ends_with_what_is_final_and_with_the_peer() -> None:
+    async def scene() -> None:
+        watched = Watched(PeerState.ONLINE)
+        refused = outgoing(Sessions(p2p=Refused("no")), watch=watched)
+        with pytest.raises(Refused):
+            await refused.wait_and_open(wants(P2P), 7.0)
+        assert watched.closed, "nobody watches any more"
+        with pytest.raises(ConnectionClosed):
+            await outgoing(Sessions(), watch=Watched()).wait_and_open(wants(P2P), 7.0)
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    "error", [UnknownPeer("?"), UnknownService("?"), PathFailed("?"), NameServerUnavailable("?")]
+)
+def test_without_a_relay_the_zone_is_looked_into_again(error: RoamRelayError) -> None:
+    async def scene() -> None:
+        sessions = Sessions(p2p=error)
+        waiting = asyncio.create_task(outgoing(sessions, ZONE).wait_and_open(wants(P2P), 7.0))
+        await asyncio.sleep(5)
+        assert len(sessions.tried) == 3
+        sessions.says.clear()
+        await waiting
+        assert len(sessions.tried) == 4
+
+    run(scene())
+
+
+# -- between real peers -----------------------------------------------------------------------
 
 
 async def test_all_dead_falls_back_where_the_mode_allows(relay: RelayServer, bob: Peer) -> None:
