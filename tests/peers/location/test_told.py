@@ -1,12 +1,19 @@
 """What a peer tells of itself: its addresses, where they are from, and what they are for."""
 
+import pytest
+
 from peers import Identity, Phase, Provenance
-from peers.location.told import Hosts, OwnLocation
-from protocol.endpoint import read_entry
+from peers.location.told import Hosts, Offered, OwnLocation
+from protocol.endpoint import open_entry, read_entry
+from protocol.errors import ProtocolViolation
+from protocol.messages import MAX_ENTRIES, Disclosure
+
+IDENTITY = Identity.generate()
+GUID = IDENTITY.guid
 
 
 def own(*configured: str) -> OwnLocation:
-    return OwnLocation(Identity.generate(), 4000, configured=configured, lifetime=60)
+    return OwnLocation(IDENTITY, 4000, configured=configured, lifetime=60)
 
 
 def told(location: OwnLocation) -> list[tuple[str, Provenance, Phase]]:
@@ -52,3 +59,57 @@ def test_an_address_that_has_just_worked_goes_first() -> None:
         ("192.0.2.2", Phase.PREFERRED),
         ("192.0.2.1", Phase.PREFERRED),
     ]
+
+
+def test_a_record_has_a_higher_number_than_any_before() -> None:
+    location = own("203.0.113.1")
+    first = location.record(())
+    assert location.record(()).seq > first.seq
+    ahead = first.seq + 10**9
+    location.advance(ahead)
+    assert location.record(()).seq == ahead + 1, "also where the clock is behind"
+    location.advance(5)
+    assert location.record(()).seq == ahead + 2
+
+
+def test_a_signature_is_made_once_for_each_change_and_for_each_record() -> None:
+    location = own("203.0.113.1")
+    before = location.entries("chat")
+    assert location.entries("chat")[0] is before[0]
+    assert location.entries("mail")[0] is not before[0]
+    location.update(Hosts(("192.0.2.1",)))
+    after = location.entries("chat")
+    assert after[0] is location.entries("chat")[0]
+    number = location.record([Offered("chat", None, Disclosure.ANYONE)]).seq
+    assert {read_entry(one).seq for one in location.entries("chat")} == {number}
+
+
+def test_the_address_of_the_moment_goes_first_whether_it_is_known_or_not() -> None:
+    location = own("203.0.113.1")
+    location.update(Hosts(("192.0.2.1", "192.0.2.2")))
+
+    def hosts(first: str | None) -> list[str]:
+        return [read_entry(one).host for one in location.entries("chat", first)]
+
+    usual = ["192.0.2.1", "192.0.2.2", "203.0.113.1"]
+    assert hosts(None) == usual
+    assert hosts("203.0.113.1") == ["203.0.113.1", "192.0.2.1", "192.0.2.2"]
+    assert hosts("198.51.100.7") == ["198.51.100.7", *usual]
+    assert hosts(None) == usual, "for once"
+    assert list(location.addresses) == usual
+
+
+def test_what_cannot_be_dialed_is_not_told_and_not_more_than_a_record_holds() -> None:
+    location = own("not an address", "0.0.0.0", "fe80::1%eth0")
+    assert [host for host, _, _ in told(location)] == ["fe80::1"]
+    location.update(Hosts(tuple(f"192.0.2.{last}" for last in range(1, 100))))
+    assert len(location.entries("chat")) == MAX_ENTRIES
+
+
+def test_another_program_s_port_is_told_and_signed_for_itself() -> None:
+    location = own("203.0.113.1")
+    (mine,), (theirs,) = location.entries("ssh"), location.entries("ssh", port=22)
+    assert (read_entry(mine).port, read_entry(theirs).port) == (location.port, 22)
+    assert open_entry(GUID, theirs).host == "203.0.113.1"
+    with pytest.raises(ProtocolViolation):
+        open_entry(Identity.generate().guid, theirs)
