@@ -1,11 +1,73 @@
 """Every endpoint of a service tried once, and which one a session would take."""
 
 import asyncio
+import time
+
+import pytest
 
 from peers import Identity, Peer, PeerConfig
-from peers.choice import clearly_better
+from peers.choice import Candidate, clearly_better
+from peers.location import Located
+from peers.path import Proven
+from peers.roaming import age_of, survey
+from protocol.endpoint import Entry, Phase, Provenance
+from protocol.errors import PathFailed
 from relay.server import RelayServer
+from tests.support.fake_path import FakePath
 from tests.support.rooms import rooms
+from tests.support.virtual_time import run
+
+
+def entry(last: int, phase: Phase = Phase.PREFERRED, seq: int = 1) -> Entry:
+    return Entry(seq, "chat", f"192.0.2.{last}", 9, phase, 60, Provenance.INTERFACE)
+
+
+@pytest.mark.parametrize(
+    ("trips", "chosen"),
+    [
+        ({1: 0.1, 2: 0.1}, 1),
+        ({1: 0.1, 2: 0.01}, 2),
+        ({1: 0.1, 2: 0.097}, 1),
+        ({2: 0.1}, 2),
+        ({}, None),
+    ],
+)
+def test_the_one_that_a_session_would_take_is_marked(
+    trips: dict[int, float], chosen: int | None
+) -> None:
+    # One that is leaving is dialed by nobody who begins anew.
+    late, gone = entry(3, Phase.NEW), entry(4, Phase.LEAVING)
+    entries = (gone, late, entry(2, Phase.NEW, seq=2), entry(1))
+    located = Located("x", "chat", None, None, entries, ())
+    made: list[FakePath] = []
+
+    async def prove(candidate: Candidate) -> Proven:
+        last = int(candidate.endpoint.host.rpartition(".")[2])
+        if last == 3:
+            await asyncio.sleep(1000)
+        if last not in trips:
+            raise PathFailed("deaf")
+        made.append(FakePath())
+        return Proven(candidate, made[-1].path, trips[last])
+
+    surveyed = run(survey(located, prove, 3.0))
+    assert [one.entry.host for one in surveyed] == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+    assert [one.round_trip for one in surveyed] == [trips.get(1), trips.get(2), None]
+    assert surveyed[2].reason == "no answer within 3 s"
+    assert [one.entry.host for one in surveyed if one.chosen] == (
+        [] if chosen is None else [f"192.0.2.{chosen}"]
+    )
+    assert all(one.reason == "deaf" for one in surveyed[:2] if one.round_trip is None)
+    assert [path.end for path in made] == ["aborted"] * len(trips), "nothing is left open"
+
+
+def test_the_age_of_an_entry_is_told_where_its_number_is_a_time() -> None:
+    now = time.time_ns() // 1_000_000
+    age = age_of(entry(1, seq=now - 5_000))
+    assert age is not None
+    assert 5 <= age < 60
+    assert age_of(entry(1, seq=1)) is None
+    assert age_of(entry(1, seq=now + 3_600_000)) is None, "a clock that is wrong"
 
 
 async def test_a_survey_tries_every_endpoint_once(relay: RelayServer, bob: Peer) -> None:
