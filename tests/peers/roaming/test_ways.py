@@ -1,13 +1,235 @@
-"""Which address, and why: real paths to one peer over addresses with different delays."""
+"""Ways to a path, each tried once: which address is taken, and why.
+
+First with proofs that go as the test says, on a clock that jumps; then real paths to one peer over
+addresses with different delays.
+"""
 
 import asyncio
+import dataclasses
+from typing import Any, cast
 
 import pytest
 
 from peers import Identity, Mode, Peer, PeerConfig
+from peers.choice import Candidate, RoundTrips
+from peers.control import Answered, KnownRelay
+from peers.host import Interfaces
+from peers.host.address import LocalAddress
+from peers.path import Path
+from peers.roaming import Candidates, Ways, ways
+from peers.roaming.route import Attempt
+from protocol.endpoint import Endpoint
+from protocol.errors import Code, PathFailed, Refused, RelayUnavailable, RoamRelayError
+from protocol.messages import PathHello, PathWelcome, ServiceResponse
 from relay.server import RelayServer
+from tests.peers.roaming.fakes import CALLER, THERE, make_local, make_route, signed
+from tests.support.fake_path import FakePath
 from tests.support.far import HOSTS, far, host_of
 from tests.support.rooms import rooms
+from tests.support.virtual_time import run
+
+# -- with proofs that go as the test says -----------------------------------------------------
+
+FIRST, SECOND = Endpoint("192.0.2.1", 9), Endpoint("192.0.2.2", 9)
+HERE = "10.0.0.1"
+
+
+class Asked(FakePath):
+    """A proven path, and what its other end says to a hello: nothing, an error, or welcome."""
+
+    def __init__(self, endpoint: Endpoint, trip: float, says: RoamRelayError | str) -> None:
+        super().__init__(remote=str(endpoint), local_host=HERE)
+        self.round_trip = trip
+        self.says = says
+        self.hellos: list[PathHello] = []
+
+    async def ask(self, make_hello: Any, timeout: float) -> PathWelcome:
+        self.hellos.append(make_hello(self))
+        if self.says == "nothing":
+            await asyncio.sleep(timeout)
+            self.abort()
+            raise PathFailed(f"no answer to the hello within {timeout:g} s")
+        if isinstance(self.says, RoamRelayError):
+            self.abort()
+            raise self.says
+        return PathWelcome()
+
+
+class Around:
+    """One peer that can dial two endpoints, each of which proves itself as it is said."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.says: dict[Endpoint, RoamRelayError | str] = {FIRST: "welcome", SECOND: "welcome"}
+        self.trips = {FIRST: 0.05, SECOND: 0.05}
+        self.made: dict[Endpoint, Asked] = {}
+        self.usual: list[float | None] = []
+        self.local = make_local()
+        self.interfaces = Interfaces(self.local.config)
+        self.interfaces.update([LocalAddress(HERE, "eth0", 2, 4, 24)])
+        self.last_relay: KnownRelay | None = None
+        self.candidates = Candidates(self.local.config, self.interfaces, RoundTrips(lambda: 0.0))
+        self.ways = Ways(self.local, self.candidates, cast(Any, self))
+        monkeypatch.setattr(ways, "open_direct", self._open)
+
+    async def _open(self, endpoint: Endpoint, *arguments: Any, **more: Any) -> Path:
+        self.usual.append(more["round_trip"])
+        said = self.says[endpoint]
+        if isinstance(said, PathFailed):
+            raise said
+        await asyncio.sleep(2 * self.trips[endpoint])
+        self.made[endpoint] = Asked(endpoint, self.trips[endpoint], said)
+        return self.made[endpoint].path
+
+    def attempt(self, select: Any = "fastest") -> Attempt:
+        route = make_route(dataclasses.replace(CALLER, select=select))
+        route.learn(signed(FIRST.host, SECOND.host))
+        return route.attempt()
+
+    def ended(self) -> dict[str, str]:
+        return {one.host: path.end for one, path in self.made.items()}
+
+
+def test_the_other_is_asked_where_the_chosen_one_does_not_answer_the_hello(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene() -> None:
+        around = Around(monkeypatch)
+        attempt = around.attempt()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        # Both are proven: they are compared for as long as the second may be clearly better.
+        around.trips[FIRST], around.trips[SECOND] = 0.1, 0.02
+        around.says[SECOND] = "nothing"
+        welcomed = await around.ways.direct(attempt)
+        assert welcomed.path.remote == str(FIRST)
+        assert not welcomed.all_answered
+        assert 2.0 <= loop.time() - began < 3.0
+        assert around.ended() == {FIRST.host: "", SECOND.host: "aborted"}
+        assert attempt.route.session.id == around.made[FIRST].hellos[0].session
+        assert around.made[FIRST].hellos[0].path == around.made[SECOND].hellos[0].path == 1
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    "error", [Refused("no"), RoamRelayError("?", code=Code.SESSION_UNKNOWN)], ids=repr
+)
+def test_what_the_other_side_says_itself_ends_it_and_leaves_no_path(
+    monkeypatch: pytest.MonkeyPatch, error: RoamRelayError
+) -> None:
+    async def scene() -> None:
+        around = Around(monkeypatch)
+        around.trips[FIRST], around.trips[SECOND] = 0.1, 0.02
+        around.says[SECOND] = error
+        with pytest.raises(type(error)) as told:
+            await around.ways.direct(around.attempt())
+        assert told.value is error
+        assert around.ended() == dict.fromkeys((FIRST.host, SECOND.host), "aborted")
+
+    run(scene())
+
+
+@pytest.mark.parametrize("how", ["quick", "latest"])
+def test_who_is_in_a_hurry_takes_the_first_that_is_proven(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    async def scene() -> None:
+        around = Around(monkeypatch)
+        around.trips[FIRST], around.trips[SECOND] = 0.1, 0.02
+        attempt = around.attempt("latest" if how == "latest" else "fastest")
+        welcomed = await around.ways.direct(attempt, quick=how == "quick")
+        assert welcomed.path.remote == str(FIRST)
+        assert SECOND not in around.made
+
+    run(scene())
+
+
+def test_only_one_is_dialed_where_it_is_known_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        around = Around(monkeypatch)
+        attempt = around.attempt()
+        welcomed = await around.ways.direct(attempt, only=Candidate(SECOND))
+        assert welcomed.path.remote == str(SECOND)
+        assert list(around.made) == [SECOND]
+        assert [one.what for one in attempt.route.trace.events] == ["proven"]
+
+    run(scene())
+
+
+def test_what_was_measured_is_expected_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        around = Around(monkeypatch)
+        await around.ways.prove(THERE.guid, Candidate(FIRST), usual=0.3)
+        (first, _) = around.candidates.of(around.attempt().route)
+        assert first.round_trip == 0.05
+        await around.ways.prove(THERE.guid, first, usual=0.3)
+        assert around.usual == [0.3, 0.05]
+        around.ways.network_changed(frozenset())
+        assert around.candidates.of(around.attempt().route)[0].round_trip == 0.05
+        around.ways.network_changed(frozenset({"10.0.0.9"}))
+        assert around.candidates.of(around.attempt().route)[0].round_trip is None
+
+    run(scene())
+
+
+def test_a_proof_that_fails_is_in_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        around = Around(monkeypatch)
+        around.says[FIRST] = PathFailed("deaf")
+        attempt = around.attempt()
+        welcomed = await around.ways.direct(attempt)
+        assert (welcomed.path.remote, welcomed.all_answered) == (str(SECOND), False)
+        told = [(one.what, one.reason) for one in attempt.route.trace.events]
+        assert ("failed", "deaf") in told
+        assert told[-1][0] == "chosen"
+
+    run(scene())
+
+
+def test_a_path_from_an_address_that_has_gone_meanwhile_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene() -> None:
+        around = Around(monkeypatch)
+        dialing = asyncio.create_task(around.ways.direct(around.attempt()))
+        await asyncio.sleep(0.01)
+        around.interfaces.update([])
+        with pytest.raises(PathFailed, match="is gone"):
+            await dialing
+        assert set(around.ended().values()) == {"aborted"}
+
+    run(scene())
+
+
+def test_who_is_cancelled_leaves_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        around = Around(monkeypatch)
+        around.trips[FIRST], around.trips[SECOND] = 0.1, 0.02
+        around.says[SECOND] = "nothing"
+        dialing = asyncio.create_task(around.ways.direct(around.attempt()))
+        await asyncio.sleep(1)
+        assert len(around.made) == 2
+        dialing.cancel()
+        await asyncio.gather(dialing, return_exceptions=True)
+        assert around.made[FIRST].end == "aborted"
+
+    run(scene())
+
+
+def test_without_a_ticket_or_a_relay_there_is_no_plane(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        around = Around(monkeypatch)
+        answer = Answered(cast(Any, None), ServiceResponse(0))
+        with pytest.raises(RoamRelayError, match="no ticket") as told:
+            await around.ways.relayed(around.attempt(), answer)
+        assert told.value.code is Code.INTERNAL
+        with pytest.raises(RelayUnavailable, match="no relay"):
+            await around.ways.next_plane(around.attempt())
+
+    run(scene())
+
+
+# -- between real peers -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("best", [0, 1, 2])
