@@ -29,6 +29,7 @@ from protocol.messages import PathWelcome
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.peers.roaming.fakes import CALLEE, CALLER, CONFIG, World, turns
+from tests.support import scale
 from tests.support.fake_path import FakePath
 from tests.support.faults import mute, reset
 from tests.support.rooms import rooms
@@ -588,7 +589,7 @@ async def test_direct_sessions_do_not_notice_a_relay_that_dies() -> None:
 async def test_mutual_loss_settles_on_one_path(alice: Peer, bob: Peer) -> None:
     """Both sides see the loss at once and search at once, again and again."""
     caller, callee = await pair(alice, bob, Mode.COMBINED)
-    for _ in range(30):
+    for _ in range(scale.of(15, 30)):
         for end in (caller, callee):
             await joined(end)
         for end in (caller, callee):

@@ -22,6 +22,7 @@ from protocol.errors import PathFailed
 from protocol.messages import PathWelcome
 from relay.server import RelayServer
 from tests.peers.roaming.fakes import make_route
+from tests.support import scale
 from tests.support.fake_path import FakePath
 from tests.support.far import HOSTS, far, fixed, host_of
 from tests.support.rooms import rooms
@@ -195,11 +196,11 @@ async def moved_to(session: Session, host: str) -> None:
 
 
 async def test_a_session_moves_to_what_stays_better(relay: RelayServer) -> None:
-    async with far(relay, 0.0, 0.2) as there, probing(relay) as bob:
+    async with far(relay, 0.0, 0.15) as there, probing(relay) as bob:
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")
         callee = await asyncio.wait_for(anext(rooms(there.peer).services.listeners["chat"]), 5)
         assert host_of(session) == HOSTS[0]
-        there.proxies[HOSTS[0]].delay = fixed(0.25)
+        there.proxies[HOSTS[0]].delay = fixed(0.1)
         there.proxies[HOSTS[1]].delay = fixed(0.0)
         await moved_to(session, HOSTS[1])
         assert "in 5 probes running" in session.explain().rule
@@ -220,7 +221,7 @@ async def test_delays_that_jitter_move_nothing(relay: RelayServer) -> None:
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")
         at = host_of(session)
         rounds = 0
-        while rounds < 20:
+        while rounds < scale.of(8, 20):
             await asyncio.sleep(0.05)
             rounds = sum(event.what == "proven" for event in session.explain().events) // 2
         assert host_of(session) == at, str(session.explain())
@@ -232,7 +233,7 @@ async def test_a_pinned_session_stays(relay: RelayServer) -> None:
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")
         other = await bob.connect(there.peer.guid, "chat", mode="p2p")
         session.pin()
-        there.proxies[HOSTS[0]].delay = fixed(0.25)
+        there.proxies[HOSTS[0]].delay = fixed(0.1)
         there.proxies[HOSTS[1]].delay = fixed(0.0)
         await moved_to(other, HOSTS[1])
         assert host_of(session) == HOSTS[0]
