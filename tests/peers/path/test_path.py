@@ -123,6 +123,24 @@ def test_bytes_go_both_ways_and_what_came_early_is_not_lost() -> None:
     run(scene())
 
 
+def test_what_came_before_the_end_is_delivered_to_who_takes_the_path_after_it() -> None:
+    """Whoever answers for a session that has closed hangs up behind the answer."""
+
+    async def scene() -> None:
+        it = Scene()
+        await it.proven()
+        it.server.welcome(PathWelcome())
+        it.server.send(b"closed")
+        it.server.finish()
+        await it.asking
+        await turns()
+        it.client.carry(it.user)
+        assert (it.user.data, it.user.lost) == (b"closed", ["the other side closed the path"])
+        await it.all_gone()
+
+    run(scene())
+
+
 @pytest.mark.parametrize("by", ["client", "server"])
 def test_a_path_that_is_finished_brings_all_that_was_sent_and_both_streams_are_gone(
     by: str,

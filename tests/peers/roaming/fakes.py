@@ -152,11 +152,13 @@ class FakeProbes:
 
     def __init__(self) -> None:
         self.looks = 0
+        self.seen: Any = None
         self.best: Candidate | None = None
         self.fault: Exception | None = None
 
     async def look(self, route: Route, seen: object) -> Candidate | None:
         self.looks += 1
+        self.seen = seen
         if self.fault is not None:
             raise self.fault
         return self.best

@@ -22,6 +22,7 @@ from peers import (
     SessionSettings,
 )
 from peers.choice import Candidate
+from peers.roaming.monitor import ROUNDS
 from peers.session import Terms
 from protocol.endpoint import Endpoint
 from protocol.errors import Code, ConnectionClosed, PathFailed, RoamRelayError, SessionLost
@@ -239,6 +240,35 @@ def test_a_late_round_that_fails_disturbs_nothing() -> None:
     run(scene())
 
 
+def test_a_round_that_was_overtaken_by_another_one_ends_without_a_word() -> None:
+    async def scene() -> None:
+        world = World()
+        path = FakePath()
+        session = await world.opened(path=path)
+        route = world.sessions.find(session.id)
+        assert route is not None
+        path.lose("gone")
+        await turns()
+        late = world.rounds.last
+        late.say_hello()
+        theirs = FakePath()
+        world.sessions.accept(route, theirs.path, 9, PathWelcome(), dialed_here=False)
+        theirs.lose("gone too")
+        await turns()
+        now = world.rounds.last
+        assert now is not late
+        late.fails(PathFailed("too late"))
+        await asyncio.sleep(100)
+        assert now.waits
+        assert world.rounds.last is now, "one round at a time"
+        now.finds()
+        await turns()
+        assert session.path is not None
+        session.abort()
+
+    run(scene())
+
+
 def test_a_round_whose_numbers_cannot_be_true_is_one_that_failed() -> None:
     async def scene() -> None:
         world = World()
@@ -400,17 +430,26 @@ def test_a_candidate_that_stayed_better_is_moved_to_and_the_rule_is_told() -> No
         session = await world.opened(path=first)
         await asyncio.sleep(5.5)
         assert world.probes.looks == 1
+        for _ in range(ROUNDS):
+            world.probes.seen.note(None, 0.1)
+            world.probes.seen.note(better, 0.01)
         world.probes.best = better
         await asyncio.sleep(5)
         (move,) = world.ways.directs
         assert move.only is better
+        assert world.probes.seen.better() is not None
+        move.fails(PathFailed("not just now"))
+        await turns()
+        assert world.probes.seen.better() is None, "it has to show it anew"
+        await asyncio.sleep(5)
+        _, move = world.ways.directs
         second = move.finds(FakePath(remote="192.0.2.7:9"))
         await turns()
         assert session.path is second
         assert "better than 192.0.2.1:9 in 5 probes" in session.explain().rule
         session.abort()
         await asyncio.sleep(100)
-        assert world.probes.looks == 2, "nothing is measured for a session that is over"
+        assert world.probes.looks == 3, "nothing is measured for a session that is over"
 
     run(scene())
 

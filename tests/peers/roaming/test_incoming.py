@@ -297,8 +297,11 @@ def test_a_service_that_is_closed_while_a_caller_is_met_begins_no_session(again:
         assert path.end == "aborted"
         assert home.sessions.live == []
         assert home.sessions.find_announced(b"a" * 16) is None
+        waiting = asyncio.ensure_future(anext(home.listener, None))
+        await turns()
+        assert waiting.done() is not again, "the service that was opened anew has no session"
         home.services.close()
-        assert [one async for one in home.listener] == []
+        assert await waiting is None
 
     run(scene())
 
