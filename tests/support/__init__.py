@@ -1,1 +1,2 @@
-"""What tests of several folders need, and no test: processes, virtual time, how much is tried."""
+"""What tests of several folders need, and no test: processes, virtual time, real peers that talk,
+paths and streams that are made of nothing."""
