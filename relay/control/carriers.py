@@ -159,7 +159,9 @@ class RawCarrier(asyncio.Protocol):
             data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
             self._out.clear()
             self._out_size = 0
-            self._transport.write(data)
+            # The other end may have closed, and nobody was told yet: uvloop would refuse.
+            if not self._transport.is_closing():
+                self._transport.write(data)
             if self._state is _CLOSING:
                 self._transport.close()
 

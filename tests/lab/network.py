@@ -21,6 +21,11 @@ __all__ = ["Host", "LabUnavailable", "Network", "network"]
 _TOOLS = ("ip", "ss", "nsenter", "unshare", "setpriv")
 _TIMEOUT = 30.0
 _FIRST_INDEX = 1000
+_NEIGHBORS = ("arp_cache", "ndisc_cache")
+_ASKING = "retrans 50 mcast_probes 60"
+"""Milliseconds, and how often. A link takes a moment to be up, and a busy machine makes it longer:
+who asks for a neighbor before that is not heard, and would ask again after a second. For how long
+it is asked for stays the same."""
 
 _SET_UP = """
 ip link set lo up
@@ -200,7 +205,9 @@ class Network:
             self._links[frozenset((one, other))] = number
         for host, name, own in ((here, other, addresses), (there, one, other_addresses)):
             host.ip(
-                f"link set {name} up", *(f"address add {address} dev {name}" for address in own)
+                *(f"ntable change name {table} dev {name} {_ASKING}" for table in _NEIGHBORS),
+                f"link set {name} up",
+                *(f"address add {address} dev {name}" for address in own),
             )
 
     def change(self, one: str, other: str, link: Link) -> None:

@@ -84,7 +84,7 @@ class Traffic:
             self.sent += 1
 
     def _take(self) -> None:
-        while not self._stop.is_set() or not self._complete:
+        while self._threads[0].is_alive() or not self._complete:
             try:
                 when, line = self._receiver.out.get(timeout=0.1)
             except queue.Empty:

@@ -154,6 +154,29 @@ async def test_nothing_is_left_of_a_carrier_whose_end_was_told(
     assert not [record for record in caplog.records if "send" in record.getMessage()]
 
 
+class Ending(asyncio.Transport):
+    """A transport of uvloop's whose other end has closed, before anybody was told of it."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def is_closing(self) -> bool:
+        return True
+
+    def write(self, data: object) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>")
+
+
+async def test_what_is_said_while_the_other_end_closes_is_no_error() -> None:
+    """It was logged as one: uvloop refuses to write where asyncio says nothing."""
+    user = User()
+    carrier = RawCarrier(lambda _: user, CarrierLimits(5.0, 100), lambda: None)
+    carrier.connection_made(Ending())
+    carrier.write(b"is anybody there?")
+    await asyncio.sleep(0)
+    carrier.connection_lost(None)
+    assert user.lost == ["peer_closed"]
+
+
 async def test_a_carrier_that_never_had_a_transport() -> None:
     carrier = RawCarrier(lambda _: User(), CarrierLimits(5.0, 100), lambda: None)
     assert not carrier.is_connected
