@@ -146,7 +146,7 @@ class World:
         folder.mkdir(exist_ok=True)
         Identity.load_or_create(folder / "relay.key")
         (folder / "relay.toml").write_text(
-            f'port = {port}\nidentity = "{folder}/relay.key"\nheartbeat = 2.0\n'
+            f'port = {port}\nidentity = "{folder}/relay.key"\nheartbeat = 6.0\n'
             f"drain_timeout = 0.0\n"
             f'[dns]\nzone = "{ZONE}"\nport = {dns_port}\nstore = "{folder}/dns.sqlite"\n'
         )

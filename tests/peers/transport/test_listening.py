@@ -14,6 +14,7 @@ from peers.transport import listening
 from peers.transport.listening import DirectServer
 from peers.transport.stream import Stream
 from protocol.errors import PathFailed
+from tests.support.scale import of
 
 
 class Serving:
@@ -87,7 +88,12 @@ async def until_counted(server: DirectServer, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "resets"), [("at once", 2000), ("after a byte", 400), ("while it is served", 400)]
+    ("stage", "resets"),
+    [
+        ("at once", of(600, 2000)),
+        ("after a byte", of(200, 400)),
+        ("while it is served", of(200, 400)),
+    ],
 )
 async def test_resets_are_not_counted_for_ever(stage: str, resets: int) -> None:
     tasks, there = Tasks(), Serving()

@@ -33,6 +33,7 @@ from tests.relay.dns.asking import (
     texts,
     update,
 )
+from tests.support.scale import of
 
 
 async def test_what_is_too_large_for_a_datagram_comes_by_tcp(server: RelayServer) -> None:
@@ -147,7 +148,7 @@ async def test_a_response_and_a_scrap_are_never_answered(server: RelayServer) ->
 
 
 @settings(
-    max_examples=400,
+    max_examples=of(200, 4000),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

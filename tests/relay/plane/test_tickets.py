@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 from protocol.errors import Code
 from protocol.messages import Mode
 from relay.plane.tickets import Admission, Plane, PlaneState, Purpose, TicketRefused, Tickets
+from tests.support.scale import of
 
 PURPOSE = Purpose(b"s" * 16, "alice", "bob", "chat", Mode.CENTRAL)
 LIFETIME = 30.0
@@ -212,7 +213,7 @@ def test_all_that_wait_end_at_once() -> None:
     assert live.state is PlaneState.JOINED
 
 
-@settings(max_examples=100, stateful_step_count=30, deadline=None)
+@settings(max_examples=of(60, 1000), stateful_step_count=30, deadline=None)
 class AnyOrder(RuleBasedStateMachine):
     """Legs come in any order, fail, expire, are discarded, come back, and all of it twice."""
 
