@@ -19,6 +19,8 @@ from tests.support.faults import mute, reset
 
 _PACE = 0.002
 """Seconds between two messages of one sender, on average."""
+_LEAST = 6
+"""Troubles of a run, however short it is."""
 _QUIET = 3.0
 """Seconds without trouble before the end, so that the last trouble is answered too."""
 
@@ -150,7 +152,8 @@ class Chaos:
         return f"talk-{self._talks.index(talk)}"
 
     async def run(self, seconds: float) -> Report:
-        """Make trouble for so long, then let everything finish, and say what was seen."""
+        """Make trouble for so long, and `_LEAST` times however slow the machine is; then let
+        everything finish, and say what was seen."""
         began = time.monotonic()
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(absent_addresses())
@@ -164,7 +167,10 @@ class Chaos:
             async with asyncio.timeout(seconds + 90), asyncio.TaskGroup() as tasks:
                 for talk, listener in zip(self._talks, listeners, strict=True):
                     tasks.create_task(talk.keep(listener))
-                while time.monotonic() - began < seconds - _QUIET:
+                while (
+                    time.monotonic() - began < seconds - _QUIET
+                    or self.report.troubles.total() < _LEAST
+                ):
                     await asyncio.sleep(self.random.random())
                     await self._trouble()
                 await self._settle()

@@ -24,7 +24,7 @@ async def test_chaos(tmp_path: Path, run: int) -> None:
     assert report.received == report.sent
     assert report.sent > 1000
     assert report.paths > of(1, 2) * report.sessions, "paths were cut and replaced"
-    assert report.troubles.total() > of(1, 5)
+    assert report.troubles.total() > 5
 
 
 @RUNS
