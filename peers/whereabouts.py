@@ -15,7 +15,7 @@ from peers.publication import Publication
 from peers.roaming import Sessions
 from peers.tasks import backoff, calling
 from protocol.endpoint import Endpoint
-from protocol.errors import CallbackFailed
+from protocol.errors import RoamRelayError
 
 __all__ = ["Whereabouts"]
 
@@ -52,11 +52,11 @@ class Whereabouts:
             try:
                 with contextlib.suppress(OSError), calling("addresses.read"):
                     self._interfaces.update(await source.read())
-            except CallbackFailed as error:
+            except RoamRelayError as error:
                 log.error(
                     "this host's addresses are not known",
                     reason=error.reason,
-                    exc_info=error.__cause__,
+                    exc_info=error.__cause__ or error,
                 )
             self._known.set()
             self._tell()
@@ -78,11 +78,11 @@ class Whereabouts:
                     async for snapshot in source.changes():
                         self._take(snapshot)
                         pauses = backoff(lambda: 1.0, first=_AGAIN)
-            except CallbackFailed as error:
+            except RoamRelayError as error:
                 log.error(
                     "this host's addresses are not followed",
                     reason=error.reason,
-                    exc_info=error.__cause__,
+                    exc_info=error.__cause__ or error,
                 )
             else:
                 log.error("this host's addresses are not followed", reason="they have ended")

@@ -131,13 +131,20 @@ async def test_a_source_of_addresses_that_raises_is_asked_again(
     monkeypatch.setattr("peers.whereabouts._AGAIN", 0.01)
     here = (address("127.0.0.1"),)
     source = Source(
-        ValueError("at the first look"), here, KeyError("later"), here, OSError("and later"), here
+        ValueError("at the first look"),
+        here,
+        KeyError("later"),
+        here,
+        OSError("and later"),
+        here,
+        RoamRelayError("one of ours"),
+        here,
     )
     config = PeerConfig(relay=relay.url, sources=("127.0.0.1",))
     async with Peer(Identity.generate(), config=config, addresses=source) as bob:
         async with talking(alice, bob):
             await asyncio.wait_for(source.done.wait(), 10)
-        assert source.begun == 3
+        assert source.begun == 4
 
 
 @pytest.mark.expected_errors("addresses are not")
