@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import nats.aio.client
 import psutil
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Server",
     "cpu_seconds",
     "median_rows",
+    "nats_in_step",
     "nats_server",
     "relay_server",
     "websocket_server",
@@ -143,6 +145,17 @@ def nats_server() -> Iterator[Server]:
             # The package may start the server as a child of its own.
             children = psutil.Process(pid).children(recursive=True)
             yield Server(children[0].pid if children else pid, "127.0.0.1", port)
+
+
+async def nats_in_step(client: nats.aio.client.Client) -> None:
+    """Return when nats-server has read all that `client` was told before, a subscription too.
+
+    One flush of nats-py does not say so: its PING overtakes what is still to be written, and a
+    request sent by then is answered "no responders". What was waiting has been written when the
+    first PONG comes, so that the second stands behind it.
+    """
+    await client.flush()
+    await client.flush()
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import aiohttp
 import nats
 import uvloop
 
-from benchmarks.measure import Row, Server
+from benchmarks.measure import Row, Server, nats_in_step
 from peers import Identity, Peer
 
 __all__ = ["SIZE", "measure_nats", "measure_sessions", "measure_websocket"]
@@ -124,7 +124,7 @@ async def _nats_receive(port: int, count: int) -> None:
         counter.message()
 
     await client.subscribe(_SERVICE, cb=take, pending_msgs_limit=-1, pending_bytes_limit=-1)
-    await client.flush()
+    await nats_in_step(client)
     _say("ready")
     await counter.done.wait()
     await client.close()

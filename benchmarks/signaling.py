@@ -11,7 +11,7 @@ import os
 import aiohttp
 import nats
 
-from benchmarks.measure import Row, Server, cpu_seconds
+from benchmarks.measure import Row, Server, cpu_seconds, nats_in_step
 from protocol.codec import MessageDecoder, encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry, sign_entry
 from protocol.identity import CONTEXT_REGISTER, Identity, public_key_of
@@ -147,7 +147,7 @@ async def measure_nats(server: Server, round_trips: int) -> list[Row]:
         await message.respond(PAYLOAD)
 
     await callee.subscribe("chat", cb=answer)
-    await callee.flush()
+    await nats_in_step(callee)
     left = round_trips
 
     async def ask() -> None:
