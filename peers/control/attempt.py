@@ -16,10 +16,14 @@ from peers.control.connection import ControlConnection, Tell
 from peers.control.handshake import Handshake, Records
 from peers.control.relay_address import RelayAddresses
 from peers.tasks import Tasks
-from peers.transport import RelayAddress, Stream, open_upgraded
+from peers.transport import Stream, open_upgraded
 from protocol.errors import Code, RelayUnavailable
 
 __all__ = ["Home", "attempt"]
+
+_PATIENCE = 2.5
+"""Seconds for a relay that SRV records name, before the next one: two round trips and a handshake
+by satellite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,10 @@ async def attempt(home: Home, flow: int, source: str | None, tell: Tell) -> Cont
 
 async def _from(home: Home, flow: int, source: str | None, tell: Tell) -> ControlConnection:
     failure = RelayUnavailable(f"{home.relay} has no address")
-    for address in await home.relay.find():
-        line = Line(address, source, flow, home.config.relay_guid)
+    addresses = await home.relay.find()
+    for address in addresses:
+        patience = _PATIENCE if address is not addresses[-1] else None
+        line = Line(address, source, flow, home.config.relay_guid, patience)
         try:
             return await _register(home, line, tell)
         except RelayUnavailable as error:
@@ -71,23 +77,24 @@ async def _from(home: Home, flow: int, source: str | None, tell: Tell) -> Contro
 
 async def _register(home: Home, line: Line, tell: Tell) -> ControlConnection:
     timeout = home.config.connect_timeout
-    stream = await _open(home, line.address, line.source)
+    stream = await _open(home, line)
     return await Handshake(home.account, line, tell).register(stream, home.records, timeout)
 
 
-async def _open(home: Home, address: RelayAddress, source: str | None) -> Stream:
+async def _open(home: Home, line: Line) -> Stream:
+    timeout = home.config.connect_timeout
     try:
         return await open_upgraded(
-            address,
+            line.address,
             "/v1/control",
             home.config.carrier,
             spawn=home.tasks.spawn,
-            timeout=home.config.connect_timeout,
-            local_address=source,
+            timeout=min(timeout, line.patience or timeout),
+            local_address=line.source,
         )
     except UnicodeError as error:
         # What the system's resolver says of a name that is none, as one with a long label.
-        raise RelayUnavailable(f"cannot connect to {address}: {error}") from None
+        raise RelayUnavailable(f"cannot connect to {line.address}: {error}") from None
 
 
 def _sources_towards(relay: str) -> list[str]:

@@ -23,8 +23,8 @@ from protocol.errors import (
 
 __all__ = ["RelayAddresses"]
 
-_MAX_ADDRESSES = 8
-"""Addresses that one attempt tries."""
+_MAX_TARGETS = 4
+"""Targets of SRV records that one attempt tries, each at all its addresses."""
 
 
 class RelayAddresses:
@@ -95,8 +95,8 @@ class RelayAddresses:
         servers = self._nameservers or await system_servers()
         name = f"_roam-relay._tcp.{domain}"
         answer = await ask(servers, name, "SRV", self._timeout)
-        addresses = []
-        for record in in_srv_order(answer_data(answer, "SRV"), self._rng)[:_MAX_ADDRESSES]:
+        relays: list[RelayAddress] = []
+        for record in in_srv_order(answer_data(answer, "SRV"), self._rng)[:_MAX_TARGETS]:
             target = record.target.to_text(omit_final_dot=True)
             if target in ("", "."):
                 continue
@@ -107,19 +107,24 @@ class RelayAddresses:
                 )
             except NameServerUnavailable:
                 continue  # Another target may have an address.
-            for kind, found in zip(("AAAA", "A"), both, strict=True):
-                for data in answer_data(found, kind):
-                    host = f"[{data.address}]" if kind == "AAAA" else data.address
-                    url = f"{self._scheme}://{host}:{record.port}"
-                    addresses.append(
-                        RelayAddress(
-                            url,
-                            ssl_context=self._ssl,
-                            certificate_name=domain,
-                            trips=self._trips,
-                        )
-                    )
-        return tuple(addresses[:_MAX_ADDRESSES])
+            hosts = [
+                data.address
+                for kind, found in zip(("AAAA", "A"), both, strict=True)
+                for data in answer_data(found, kind)
+            ]
+            if hosts:
+                relays.append(self._relay_at(hosts, record.port, domain))
+        return tuple(relays)
+
+    def _relay_at(self, hosts: Sequence[str], port: int, domain: str) -> RelayAddress:
+        host = f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
+        return RelayAddress(
+            f"{self._scheme}://{host}:{port}",
+            ssl_context=self._ssl,
+            certificate_name=domain,
+            addresses=hosts,
+            trips=self._trips,
+        )
 
 
 def in_srv_order(records: Sequence[Any], rng: Callable[[], float]) -> list[Any]:

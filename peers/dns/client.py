@@ -5,9 +5,7 @@ What is asked, and what an answer means, is decided in lookup.py and registratio
 
 import asyncio
 import contextlib
-import ipaddress
 import secrets
-import socket
 import struct
 import time
 from collections.abc import Sequence
@@ -23,6 +21,7 @@ import dns.tsig
 from peers.config import HostPort
 from peers.dns import tsig
 from peers.dns.answer import Answer, Malformed, Truncated, Unusable, read_answer
+from peers.transport import dial_any, resolve
 from protocol.errors import NameServerUnavailable
 
 __all__ = ["Answered", "Clock", "addresses_of", "ask", "ask_any", "system_servers", "update"]
@@ -45,17 +44,12 @@ async def addresses_of(server: HostPort) -> list[str]:
         NameServerUnavailable: its name leads nowhere.
     """
     try:
-        return [str(ipaddress.ip_address(server.host))]
-    except ValueError:
-        pass
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
-    except (OSError, ValueError) as error:  # A zone may name anything as its server.
+        found = await resolve(server.host, server.port)
+    except OSError as error:  # A zone may name anything as its server.
         raise NameServerUnavailable(
-            f"no address for the name server {server.host}: {error}"
+            f"no address for the name server {server.host}: {error.strerror or error}"
         ) from None
-    return list(dict.fromkeys(str(one[4][0]) for one in found))
+    return [address.host for address in found]
 
 
 class Clock:
@@ -137,7 +131,7 @@ async def _try(
             except Truncated:
                 pass
         async with asyncio.timeout(wait):
-            wire = await _ask_by_stream(HostPort(address, port), query.to_wire())
+            wire = await _ask_by_stream((HostPort(address, port),), query.to_wire())
             answer = read_answer(wire, query)
             return "it answered something else" if answer is None else answer
     except TimeoutError:
@@ -201,8 +195,10 @@ async def update(
     key: dns.tsig.Key,
     clock: Clock,
     timeout: float,
+    others: Sequence[HostPort] = (),
 ) -> dns.rcode.Rcode:
-    """Send a signed update over TCP; return what the server says of it.
+    """Send a signed update over TCP; return what the server says of it. It goes to one address:
+    `server`'s, or that of the `others` of the same server which is reached first.
 
     Where the server finds our clock wrong, it is corrected, and the message sent once more.
 
@@ -213,31 +209,34 @@ async def update(
     try:
         async with asyncio.timeout(timeout):
             try:
-                return await _exchange(server, message, key, clock.now())
+                return await _exchange((server, *others), message, key, clock.now())
             except tsig.ClockIsWrong as wrong:
                 clock.set(wrong.server_time)
-                return await _exchange(server, message, key, clock.now())
+                return await _exchange((server, *others), message, key, clock.now())
     except TimeoutError:
         raise NameServerUnavailable(f"no answer from {server} within {timeout:g} s") from None
 
 
 async def _exchange(
-    server: HostPort, message: dns.message.Message, key: dns.tsig.Key, now: float
+    servers: Sequence[HostPort], message: dns.message.Message, key: dns.tsig.Key, now: float
 ) -> dns.rcode.Rcode:
     signed = tsig.sign(message, key, now)
     try:
-        wire = await _ask_by_stream(server, signed.wire)
+        wire = await _ask_by_stream(servers, signed.wire)
     except EOFError:
-        raise NameServerUnavailable(f"{server} hung up") from None
+        raise NameServerUnavailable(f"{servers[0]} hung up") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
-        raise NameServerUnavailable(f"{server}: {reason or error}") from None
+        raise NameServerUnavailable(f"{servers[0]}: {reason or error}") from None
     return tsig.open_answer(wire, signed, key, now)
 
 
-async def _ask_by_stream(server: HostPort, wire: bytes) -> bytes:
-    """Send one message over TCP and return what comes; the caller has a timeout."""
-    reader, writer = await asyncio.open_connection(server.host, server.port)
+async def _ask_by_stream(servers: Sequence[HostPort], wire: bytes) -> bytes:
+    """Send one message over TCP to whichever of a server's addresses answers first, and return what
+    comes; the caller has a timeout."""
+    found = [at for server in servers for at in await resolve(server.host, server.port)]
+    dialed = await dial_any(found)
+    reader, writer = await asyncio.open_connection(sock=dialed.connected)
     try:
         writer.write(struct.pack("!H", len(wire)) + wire)
         await writer.drain()

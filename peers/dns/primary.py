@@ -75,8 +75,10 @@ class Primary:
             NameServerUnavailable: nobody knows what has become of it.
         """
         message = update_message(self.guid, self.zone, followed, sets)
-        server = (await self._found())[0]
-        code = await client.update(server, message, self._key, self._clock, self._config.timeout)
+        server, *others = await self._found()
+        code = await client.update(
+            server, message, self._key, self._clock, self._config.timeout, others
+        )
         return Reply(server, code)
 
     async def _found(self) -> tuple[HostPort, ...]:

@@ -2,7 +2,7 @@
 
 from peers.transport.listening import DirectServer
 from peers.transport.relay_url import RelayAddress, RelayTrips
-from peers.transport.sockets import Address, dial, open_tcp
+from peers.transport.sockets import Address, dial, dial_any, open_tcp, resolve
 from peers.transport.stream import Stream
 from peers.transport.tcp import RawStream
 from peers.transport.upgrade import open_upgraded
@@ -15,6 +15,8 @@ __all__ = [
     "RelayTrips",
     "Stream",
     "dial",
+    "dial_any",
     "open_tcp",
     "open_upgraded",
+    "resolve",
 ]

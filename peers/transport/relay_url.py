@@ -2,6 +2,7 @@
 
 import ssl
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from yarl import URL
 
@@ -45,6 +46,7 @@ class RelayAddress:
         *,
         ssl_context: ssl.SSLContext | None = None,
         certificate_name: str | None = None,
+        addresses: Sequence[str] = (),
         trips: RelayTrips | None = None,
     ) -> None:
         try:
@@ -63,6 +65,8 @@ class RelayAddress:
             self.ssl = ssl_context or ssl.create_default_context()
         self.certificate_name = certificate_name if self.ssl else None
         """The name that the certificate must be for, where it is not the host."""
+        self.addresses = tuple(addresses)
+        """Its addresses where they are known already; empty: those of the host."""
         self.trips = trips if trips is not None else RelayTrips()
         """What was measured on the way there; shared by the addresses of one peer."""
 

@@ -15,7 +15,7 @@ import h11
 from peers.config import CarrierKind
 from peers.tasks import Spawn
 from peers.transport.relay_url import RelayAddress
-from peers.transport.sockets import dial_relay, open_tcp, resolve
+from peers.transport.sockets import dial_relay, open_tcp
 from peers.transport.stream import Stream
 from peers.transport.tcp import END_OF_STREAM, RawStream
 from protocol.errors import Code, RelayUnavailable, RoamRelayError
@@ -209,8 +209,7 @@ async def _open_raw(
     local_address: str | None,
     more: Sequence[tuple[str, str]],
 ) -> Stream:
-    addresses = await resolve(relay.host, relay.port)
-    dialed = await dial_relay(relay, local_address, addresses)
+    dialed = await dial_relay(relay, local_address)
     stream = await open_tcp(dialed.connected, relay.ssl, relay.certificate_name or relay.host)
     try:
         request = UpgradeRequest(relay.url.authority, path, more)

@@ -16,7 +16,7 @@ from yarl import URL
 
 from peers.tasks import Spawn
 from peers.transport.relay_url import RelayAddress
-from peers.transport.sockets import Dialed, dial_relay, resolve
+from peers.transport.sockets import Dialed, dial_relay
 from peers.transport.stream import HIGH_WATER, StreamOwner
 from protocol.errors import Code, RelayUnavailable
 from protocol.hosts import describe
@@ -190,7 +190,7 @@ async def open_websocket(
     """Open a WebSocket to `path` at the relay, directly or through the proxy that the environment
     names; `spawn` owns the task that carries its bytes.
 
-    Through a proxy, and to a name of several addresses, aiohttp dials by itself.
+    Through a proxy aiohttp dials by itself.
 
     Raises:
         RelayUnavailable: the relay refused.
@@ -198,9 +198,7 @@ async def open_websocket(
     """
     dialed = None
     if not _is_proxied(relay):
-        addresses = await resolve(relay.host, relay.port)
-        if len(addresses) == 1:
-            dialed = _Dialed(await dial_relay(relay, local_address, addresses))
+        dialed = _Dialed(await dial_relay(relay, local_address))
     try:
         return await _open(relay, path, local_address, more, spawn, dialed)
     finally:
