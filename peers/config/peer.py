@@ -11,6 +11,7 @@ from peers.config.kinds import CarrierKind
 from peers.config.policy import Policy
 from protocol.checked import check
 from protocol.errors import RoamRelayError
+from protocol.hosts import is_address
 from protocol.messages import Guid, Mode, Service
 from protocol.session import SessionSettings
 
@@ -33,7 +34,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     relay: str | None = None
-    """`http://HOST:PORT` or `https://HOST:PORT`; or `dns:DOMAIN`, whose SRV records name it."""
+    """`http://HOST:PORT` or `https://HOST:PORT` (without a port 80 or 443, as in every URL); or
+    `dns:DOMAIN`, whose SRV records name it."""
     ddns: DdnsConfig | None = None
     """Registration and lookup by dynamic DNS, beside the relay or in its place (docs/ddns.md)."""
     lookup: Literal["relay", "dns"] = "relay"
@@ -41,7 +43,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     relay_guid: Guid | None = None
     """The relay's GUID where only that relay will do: else any relay at the URL is believed."""
     relay_ca: str | None = None
-    """A file of CA certificates (PEM) for `https://`, in place of the system's."""
+    """A file of CA certificates (PEM) for `https://`, in place of the system's. It is read again
+    for the next connection when it has changed."""
     carrier: CarrierKind = CarrierKind.RAW
     """`websocket` where a proxy passes nothing else."""
     identity: str | None = None
@@ -94,6 +97,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             check(self)
         except ValueError as error:
             raise ConfigError(str(error)) from None
+        for key in ("listen_hosts", "advertise", "sources"):
+            for text in getattr(self, key):
+                if not is_address(text):
+                    raise ConfigError(f"{key}: not an IP address: {text[:80]!r}")
         for text in (self.policy, *self.policies.values()):
             Policy.parse(text)
 

@@ -83,18 +83,14 @@ async def _register(home: Home, line: Line, tell: Tell) -> ControlConnection:
 
 async def _open(home: Home, line: Line) -> Stream:
     timeout = home.config.connect_timeout
-    try:
-        return await open_upgraded(
-            line.address,
-            "/v1/control",
-            home.config.carrier,
-            spawn=home.tasks.spawn,
-            timeout=min(timeout, line.patience or timeout),
-            local_address=line.source,
-        )
-    except UnicodeError as error:
-        # What the system's resolver says of a name that is none, as one with a long label.
-        raise RelayUnavailable(f"cannot connect to {line.address}: {error}") from None
+    return await open_upgraded(
+        line.address,
+        "/v1/control",
+        home.config.carrier,
+        spawn=home.tasks.spawn,
+        timeout=min(timeout, line.patience or timeout),
+        local_address=line.source,
+    )
 
 
 def _sources_towards(relay: str) -> list[str]:

@@ -7,13 +7,12 @@ DNS says of other names is not proven (RFC 6125 §1.8).
 
 import asyncio
 import random
-import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from peers.config import HostPort
 from peers.dns import answer_data, ask, ask_all, system_servers
-from peers.transport import RelayAddress, RelayTrips
+from peers.transport import RelayAddress, RelayTrips, Trust
 from protocol.dns_records import parse_zone
 from protocol.errors import (
     NameServerUnavailable,
@@ -34,13 +33,13 @@ class RelayAddresses:
         self,
         text: str,
         *,
-        ssl_context: ssl.SSLContext | None = None,
+        trust: Trust | None = None,
         nameservers: Sequence[HostPort] = (),
         timeout: float = 5.0,
         rng: Callable[[], float] = random.random,
     ) -> None:
         self._text = text
-        self._ssl = ssl_context
+        self._trust = trust or Trust()
         self._nameservers = tuple(nameservers)
         self._timeout = timeout
         self._rng = rng
@@ -57,7 +56,7 @@ class RelayAddresses:
                 ) from None
             self._scheme = "http" if scheme == "dns" else "https"
         else:
-            self._last = (RelayAddress(text, ssl_context=ssl_context),)
+            self._last = (RelayAddress(text, trust=self._trust),)
 
     @property
     def host(self) -> str:
@@ -98,7 +97,7 @@ class RelayAddresses:
         relays: list[RelayAddress] = []
         for record in in_srv_order(answer_data(answer, "SRV"), self._rng)[:_MAX_TARGETS]:
             target = record.target.to_text(omit_final_dot=True)
-            if target in ("", "."):
+            if target in ("", ".") or not record.port:
                 continue
             try:
                 both = await ask_all(
@@ -120,7 +119,7 @@ class RelayAddresses:
         host = f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
         return RelayAddress(
             f"{self._scheme}://{host}:{port}",
-            ssl_context=self._ssl,
+            trust=self._trust,
             certificate_name=domain,
             addresses=hosts,
             trips=self._trips,

@@ -5,6 +5,7 @@ from peers.transport.relay_url import RelayAddress, RelayTrips
 from peers.transport.sockets import Address, dial, dial_any, open_tcp, resolve
 from peers.transport.stream import Stream
 from peers.transport.tcp import RawStream
+from peers.transport.trust import Trust
 from peers.transport.upgrade import open_upgraded
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "RelayAddress",
     "RelayTrips",
     "Stream",
+    "Trust",
     "dial",
     "dial_any",
     "open_tcp",

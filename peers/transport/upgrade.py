@@ -7,6 +7,7 @@ is aiohttp's client. Errors leave here as `RelayUnavailable` or as the relay's o
 import asyncio
 import base64
 import json
+import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from peers.transport.relay_url import RelayAddress
 from peers.transport.sockets import dial_relay, open_tcp
 from peers.transport.stream import Stream
 from peers.transport.tcp import END_OF_STREAM, RawStream
+from peers.transport.trust import in_words
 from protocol.errors import Code, RelayUnavailable, RoamRelayError
 from protocol.messages import (
     EARLY_HEADER,
@@ -199,7 +201,9 @@ async def open_upgraded(
             return await open_websocket(relay, path, local_address, more, spawn)
     except TimeoutError:
         raise RelayUnavailable(f"no answer from {relay} within {timeout:g} s") from None
-    except (OSError, UnicodeError) as error:
+    except ssl.SSLCertVerificationError as error:
+        raise RelayUnavailable(in_words(relay, error)) from None
+    except OSError as error:
         raise RelayUnavailable(f"cannot connect to {relay}: {error}") from None
 
 
@@ -209,10 +213,11 @@ async def _open_raw(
     local_address: str | None,
     more: Sequence[tuple[str, str]],
 ) -> Stream:
+    tls = relay.tls()
     dialed = await dial_relay(relay, local_address)
-    stream = await open_tcp(dialed.connected, relay.ssl, relay.certificate_name or relay.host)
+    stream = await open_tcp(dialed.connected, tls, relay.certificate_name or relay.host)
     try:
-        request = UpgradeRequest(relay.url.authority, path, more)
+        request = UpgradeRequest(relay.authority, path, more)
         exchange = _Exchange(stream, request)
         stream.set_owner(exchange)
         stream.write(request.to_send())

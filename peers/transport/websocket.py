@@ -216,7 +216,7 @@ async def _open(
 ) -> WebSocketStream:
     connector = aiohttp.TCPConnector(
         local_addr=(local_address, 0) if local_address and dialed is None else None,
-        ssl=relay.ssl or False,
+        ssl=relay.tls() or False,
         family=socket.AF_UNSPEC,
         force_close=True,
         resolver=dialed,
@@ -247,7 +247,7 @@ async def _upgrade(
     path: str,
     more: Sequence[tuple[str, str]],
 ) -> aiohttp.ClientWebSocketResponse:
-    url = relay.url.with_port(relay.port).join(URL(path, encoded=True))
+    url = relay.url.join(URL(path, encoded=True))
     try:
         return await session.ws_connect(
             url,
@@ -265,6 +265,8 @@ async def _upgrade(
             + (f": {told[:64]}" if told else ""),
             code=Code(told) if told else None,
         ) from None
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise error.certificate_error from None
     except aiohttp.ClientError as error:
         raise RelayUnavailable(f"cannot connect to {relay}: {error}") from None
 

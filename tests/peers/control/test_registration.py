@@ -340,22 +340,12 @@ async def test_a_record_that_fails_costs_one_attempt_of_one_flow(
         await asyncio.sleep(0)
 
 
-@CARRIERS
 @pytest.mark.parametrize(
     "host", ["relay..example", f"{'a' * 70}.example"], ids=["empty label", "long label"]
 )
-async def test_a_host_name_that_is_none_is_a_relay_that_cannot_be_reached(
-    host: str, carrier: CarrierKind, caplog: pytest.LogCaptureFixture
-) -> None:
-    registration, _, _ = make(f"http://{host}:8440", carrier=carrier)
-    registration.set_sources([None])
-    with (
-        caplog.at_level(logging.ERROR, "peers"),
-        pytest.raises(RelayUnavailable, match="cannot connect"),
-    ):
-        await registration.connection(0.5)
-    await registration.close()
-    assert logged(caplog) == []
+def test_a_host_name_that_is_none_is_refused_where_it_is_handed_over(host: str) -> None:
+    with pytest.raises(RelayUnavailable, match="not a relay's URL"):
+        make(f"http://{host}:8440")
 
 
 async def test_a_system_that_does_not_tell_its_addresses(
