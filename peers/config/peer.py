@@ -45,8 +45,9 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     relay_ca: str | None = None
     """A file of CA certificates (PEM) for `https://`, in place of the system's. It is read again
     for the next connection when it has changed."""
-    carrier: CarrierKind = CarrierKind.RAW
-    """`websocket` where a proxy passes nothing else."""
+    carrier: CarrierKind | None = None
+    """What carries bytes to the relay: `raw` or `websocket` and nothing else. None: raw, and
+    `websocket` by itself where the upgrade is refused, as by a proxy that passes nothing else."""
     identity: str | None = None
     """The key file of the `peer` command."""
     mode: Mode = Mode.COMBINED

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from yarl import URL
 
+from peers.transport.proxies import KnownCarriers
 from peers.transport.trust import Trust
 from protocol.errors import RelayUnavailable
 from protocol.hosts import is_host
@@ -19,6 +20,8 @@ class RelayTrips:
 
     def __init__(self, limit: int = 64) -> None:
         self._limit = limit
+        self.carriers = KnownCarriers(limit)
+        """What has passed on the way there."""
         self._known: OrderedDict[tuple[str, str | None], float] = OrderedDict()
 
     def put(self, host: str, source: str | None, seconds: float) -> None:
@@ -67,6 +70,12 @@ class RelayAddress:
     def authority(self) -> str:
         """Host and port as HTTP says them."""
         return self.url.host_port_subcomponent or ""
+
+    @property
+    def target(self) -> str:
+        """The same with its port, whichever it is: what a proxy is asked for."""
+        host = self.url.raw_host or ""
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     def tls(self) -> ssl.SSLContext | None:
         """Return how TLS is spoken there on the next connection; None where it is not.

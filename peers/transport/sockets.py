@@ -21,10 +21,13 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
 
+from yarl import URL
+
 from peers.tasks import race
+from peers.transport.proxies import ConnectRequest
 from peers.transport.relay_url import RelayAddress
 from peers.transport.tcp import RawStream, kernel_round_trip
-from protocol.errors import PathFailed, RoamRelayError
+from protocol.errors import PathFailed, RelayUnavailable, RoamRelayError
 from protocol.hosts import is_address, is_host
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
     "dial",
     "dial_any",
     "dial_relay",
+    "dial_through",
     "fresh_after",
     "in_turn",
     "open_tcp",
@@ -171,8 +175,36 @@ async def dial_relay(relay: RelayAddress, source: str | None) -> Dialed:
     """
     hosts = relay.addresses or (relay.host,)
     found = [address for host in hosts for address in await resolve(host, relay.port)]
+    return await _dial_known(found, relay, source)
+
+
+async def dial_through(proxy: URL, relay: RelayAddress, source: str | None) -> Dialed:
+    """Do so through a proxy, by CONNECT. The caller has a timeout.
+
+    Raises:
+        OSError: the proxy cannot be reached.
+        RelayUnavailable: it refuses.
+    """
+    if proxy.scheme != "http":
+        raise RelayUnavailable(f"a proxy with {proxy.scheme}:// cannot be asked for a connection")
+    found = await resolve(proxy.host or "", proxy.port or 0)
+    dialed = await _dial_known(found, relay, source)
+    loop, request = asyncio.get_running_loop(), ConnectRequest(proxy, relay.target)
+    try:
+        await loop.sock_sendall(dialed.connected, request.to_send())
+        while not request.receive(await loop.sock_recv(dialed.connected, 4096)):
+            pass
+    except BaseException:
+        dialed.connected.close()
+        raise
+    return dialed
+
+
+async def _dial_known(
+    addresses: Sequence[Address], relay: RelayAddress, source: str | None
+) -> Dialed:
     dialed = await dial_any(
-        found, source=source, usual=lambda address: relay.trips.get(address.host, source)
+        addresses, source=source, usual=lambda address: relay.trips.get(address.host, source)
     )
     if dialed.round_trip is not None:
         relay.trips.put(dialed.address.host, source, dialed.round_trip)

@@ -8,16 +8,17 @@ import contextlib
 import socket
 from collections import deque
 from collections.abc import Sequence
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from peers.tasks import Spawn
+from peers.transport.proxies import proxy_for
 from peers.transport.relay_url import RelayAddress
 from peers.transport.sockets import Dialed, dial_relay
 from peers.transport.stream import HIGH_WATER, StreamOwner
+from peers.transport.upgrade import UPGRADE_REQUIRED, NotUpgraded
 from protocol.errors import Code, RelayUnavailable
 from protocol.hosts import describe
 from protocol.messages import CODE_HEADER, RESUME_HEADER, WEBSOCKET_PROTOCOL
@@ -186,20 +187,24 @@ async def open_websocket(
     local_address: str | None,
     more: Sequence[tuple[str, str]],
     spawn: Spawn,
+    reached: Dialed | None,
 ) -> WebSocketStream:
     """Open a WebSocket to `path` at the relay, directly or through the proxy that the environment
-    names; `spawn` owns the task that carries its bytes.
+    names; `spawn` owns the task that carries its bytes. `reached` is a connection to the relay that
+    is there already, and is used or closed.
 
     Through a proxy aiohttp dials by itself.
 
     Raises:
-        RelayUnavailable: the relay refused.
+        NotUpgraded, RelayUnavailable: the relay refused.
         OSError: it cannot be reached.
     """
-    dialed = None
-    if not _is_proxied(relay):
-        dialed = _Dialed(await dial_relay(relay, local_address))
+    dialed = None if reached is None else _Dialed(reached)
     try:
+        if proxy_for(relay.url) is not None:
+            return await _open(relay, path, local_address, more, spawn, None)
+        if dialed is None:
+            dialed = _Dialed(await dial_relay(relay, local_address))
         return await _open(relay, path, local_address, more, spawn, dialed)
     finally:
         if dialed is not None:
@@ -260,7 +265,8 @@ async def _upgrade(
         )
     except aiohttp.WSServerHandshakeError as error:
         told = error.headers.get(CODE_HEADER) if error.headers else None
-        raise RelayUnavailable(
+        kind = RelayUnavailable if told and error.status != UPGRADE_REQUIRED else NotUpgraded
+        raise kind(
             f"the relay answered with HTTP status {error.status}, not a WebSocket"
             + (f": {told[:64]}" if told else ""),
             code=Code(told) if told else None,
@@ -268,7 +274,8 @@ async def _upgrade(
     except aiohttp.ClientConnectorCertificateError as error:
         raise error.certificate_error from None
     except aiohttp.ClientError as error:
-        raise RelayUnavailable(f"cannot connect to {relay}: {error}") from None
+        # Whoever hangs up before the answer, or answers what is none, has not switched.
+        raise NotUpgraded(f"cannot connect to {relay}: {error}") from None
 
 
 async def _begin(stream: WebSocketStream, spawn: Spawn) -> None:
@@ -285,8 +292,3 @@ async def _begin(stream: WebSocketStream, spawn: Spawn) -> None:
             raise
     if task is None or task.cancelled():
         raise RelayUnavailable("closed")
-
-
-def _is_proxied(relay: RelayAddress) -> bool:
-    """Whether aiohttp will go through a proxy: by the variables of the environment."""
-    return relay.url.scheme in getproxies() and not proxy_bypass(relay.host)
