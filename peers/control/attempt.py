@@ -21,6 +21,9 @@ from protocol.errors import Code, RelayUnavailable
 
 __all__ = ["Home", "attempt"]
 
+_PROBES = 3
+"""Signs of life that the kernel wants in one heartbeat: a router with a new address drops what
+belongs to a flow, and tells neither end of it."""
 _PATIENCE = 2.5
 """Seconds for a relay that SRV records name, before the next one: two round trips and a handshake
 by satellite."""
@@ -78,7 +81,9 @@ async def _from(home: Home, flow: int, source: str | None, tell: Tell) -> Contro
 async def _register(home: Home, line: Line, tell: Tell) -> ControlConnection:
     timeout = home.config.connect_timeout
     stream = await _open(home, line)
-    return await Handshake(home.account, line, tell).register(stream, home.records, timeout)
+    made = await Handshake(home.account, line, tell).register(stream, home.records, timeout)
+    stream.probe_when_idle(made.registration.heartbeat / _PROBES)
+    return made
 
 
 async def _open(home: Home, line: Line) -> Stream:

@@ -18,6 +18,7 @@ from peers.transport.proxies import proxy_for
 from peers.transport.relay_url import RelayAddress
 from peers.transport.sockets import Dialed, dial_relay
 from peers.transport.stream import HIGH_WATER, StreamOwner
+from peers.transport.tcp import probe_when_idle
 from peers.transport.upgrade import UPGRADE_REQUIRED, NotUpgraded
 from protocol.errors import Code, RelayUnavailable
 from protocol.hosts import describe
@@ -66,6 +67,11 @@ class WebSocketStream:
     @property
     def round_trip(self) -> float | None:
         return None
+
+    def probe_when_idle(self, seconds: float) -> None:
+        taken = self._websocket.get_extra_info("socket")
+        if taken is not None:
+            probe_when_idle(taken, seconds)
 
     def set_owner(self, owner: StreamOwner) -> None:
         self._owner = owner
