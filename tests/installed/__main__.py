@@ -48,8 +48,8 @@ class Installation:
         self.home.mkdir()
         wheels = folder / "wheels"
         pip = ("-m", "pip", "--quiet", "--disable-pip-version-check")
-        # From a copy: setuptools leaves a folder `build` where it works, and takes from it, the next
-        # time, files that have gone.
+        # From a copy: setuptools leaves a folder `build` where it works, and takes from it, the
+        # next time, files that have gone.
         source = folder / "source"
         tracked = self.run("git", "-C", str(ROOT), "ls-files", "-z").split("\0")
         for name in filter(None, tracked):
