@@ -204,6 +204,7 @@ class Peer:
             discloses=chosen is not Mode.CENTRAL,
             policy=rules,
             select=select or self.config.select_for(guid, service),
+            fallback=self.config.fallback,
         )
         if rules.needs_interfaces:
             await self._open.whereabouts.known()

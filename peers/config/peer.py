@@ -69,7 +69,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     probe_interval: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
     """Between probes for a better direct path while a session lives; 0 does not look."""
     fallback: bool = True
-    """Whether a session in `combined` that finds no direct path is opened in `auto` instead."""
+    """Whether a session in `combined` that finds no direct path is opened in `auto` instead, and
+    one that loses its direct path goes on over the relay until there is one again."""
     metered: tuple[str, ...] = ()
     """Interfaces that cost money, as patterns, for policies: `wwan*`."""
     listen_hosts: tuple[str, ...] = ("0.0.0.0", "::")
