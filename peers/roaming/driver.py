@@ -65,8 +65,8 @@ class Driver:
         """Seconds for the answer to the request for the first path."""
         self._failure: RoamRelayError = PathFailed("nothing was tried")
         """What the last round said."""
-        self._awaiting_relay = contextlib.ExitStack()
-        self._awaits_relay = False
+        self._awaiting_relay: contextlib.ExitStack | None = None
+        """While the session searches: that somebody waits for the relay."""
 
     async def open(self, timeout: float) -> None:
         """Find the session's first path; `timeout` is for the answers of the relay and the callee.
@@ -273,11 +273,12 @@ class Driver:
     def _settle(self) -> None:
         """Set the timer, and say whether somebody waits for the relay."""
         searching = self._search.is_searching
-        if searching and not self._awaits_relay:
+        if searching and self._awaiting_relay is None:
+            self._awaiting_relay = contextlib.ExitStack()
             self._awaiting_relay.enter_context(self._means.registration.awaited())
-        elif not searching and self._awaits_relay:
+        elif not searching and self._awaiting_relay is not None:
             self._awaiting_relay.close()
-        self._awaits_relay = searching
+            self._awaiting_relay = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
