@@ -85,14 +85,21 @@ class Driver:
             raise
 
     def take(
-        self, path: Path, number: int, there: PathHello | PathWelcome, *, dialed_here: bool
+        self,
+        path: Path,
+        number: int,
+        there: PathHello | PathWelcome,
+        *,
+        dialed_here: bool,
+        ticket: str = "",
     ) -> bool:
-        """Give the session a path, dialed by either side; return whether it has taken it.
+        """Give the session a path, dialed by either side; return whether it has taken it. `ticket`
+        is for the next plane, where the path is over one.
 
         Raises:
             PathFailed: the other side's numbers cannot be true.
         """
-        if not self.route.take(path, number, there, dialed_here=dialed_here):
+        if not self.route.take(path, number, there, dialed_here=dialed_here, ticket=ticket):
             return False
         if self.route.session.path is not None:
             self._monitor.path_taken(path.kind, self._loop.time())
@@ -190,7 +197,13 @@ class Driver:
         if current:
             self._round = None  # It has ended: whatever it has found may not call it off.
         try:
-            taken = self.take(welcomed.path, attempt.number, welcomed.welcome, dialed_here=True)
+            taken = self.take(
+                welcomed.path,
+                attempt.number,
+                welcomed.welcome,
+                dialed_here=True,
+                ticket=welcomed.resume_ticket,
+            )
         except PathFailed as error:
             self._round_failed(attempt, error)
             return

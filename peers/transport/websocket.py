@@ -17,7 +17,7 @@ from yarl import URL
 from peers.tasks import Spawn
 from peers.transport.relay_url import RelayAddress
 from peers.transport.sockets import Dialed, dial_relay, resolve
-from peers.transport.stream import HIGH_WATER, StreamOwner
+from peers.transport.stream import HIGH_WATER, Opened, StreamOwner
 from protocol.errors import Code, RelayUnavailable
 from protocol.hosts import describe
 from protocol.messages import CODE_HEADER, RESUME_HEADER, WEBSOCKET_PROTOCOL
@@ -54,7 +54,6 @@ class WebSocketStream:
         self._paused = False
         self.begun = asyncio.Event()
         """Set when `run` has begun, which frees everything in the end."""
-        self.resume_ticket = ""
         self.local = describe(websocket.get_extra_info("sockname"))
         self.remote = describe(websocket.get_extra_info("peername"))
 
@@ -186,7 +185,7 @@ async def open_websocket(
     local_address: str | None,
     more: Sequence[tuple[str, str]],
     spawn: Spawn,
-) -> WebSocketStream:
+) -> Opened:
     """Open a WebSocket to `path` at the relay, directly or through the proxy that the environment
     names; `spawn` owns the task that carries its bytes.
 
@@ -215,7 +214,7 @@ async def _open(
     more: Sequence[tuple[str, str]],
     spawn: Spawn,
     dialed: _Dialed | None,
-) -> WebSocketStream:
+) -> Opened:
     connector = aiohttp.TCPConnector(
         local_addr=(local_address, 0) if local_address and dialed is None else None,
         ssl=relay.ssl or False,
@@ -233,14 +232,13 @@ async def _open(
     # aiohttp keeps the answer, with the headers of the 101, there and nowhere public.
     answer = websocket._response
     stream = WebSocketStream(websocket, session, _WRITE_DEADLINE)
-    stream.resume_ticket = answer.headers.get(RESUME_HEADER, "")
     try:
         await _begin(stream, spawn)
     except BaseException:
         answer.close()
         await session.close()
         raise
-    return stream
+    return Opened(stream, answer.headers.get(RESUME_HEADER, ""))
 
 
 async def _upgrade(
