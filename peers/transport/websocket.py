@@ -32,6 +32,19 @@ class _Ended(Exception):
     """Ends the tasks of a WebSocket stream; says why."""
 
 
+class _Nobody:
+    """Owns a stream that was not handed over yet."""
+
+    def stream_data(self, data: bytes) -> None:
+        return
+
+    def stream_writable(self) -> None:
+        return
+
+    def stream_lost(self, reason: str) -> None:
+        return
+
+
 class WebSocketStream:
     """A stream whose bytes travel in binary WebSocket frames. `run` must be run by a task."""
 
@@ -44,7 +57,7 @@ class WebSocketStream:
         self._websocket = websocket
         self._session = session
         self._write_deadline = write_deadline
-        self._owner: StreamOwner | None = None
+        self._owner: StreamOwner = _Nobody()
         self._owned = asyncio.Event()
         self._outbox: deque[bytes] = deque()
         self._waiting = 0
@@ -109,12 +122,10 @@ class WebSocketStream:
                 try:
                     await self._session.close()
                 finally:
-                    if self._owner is not None:
-                        self._owner.stream_lost(reason)
+                    self._owner.stream_lost(reason)
 
     async def _read_all(self) -> None:
         await self._owned.wait()
-        assert self._owner is not None
         async for message in self._websocket:
             if message.type is not aiohttp.WSMsgType.BINARY:
                 raise _Ended("a WebSocket frame that is not binary")
@@ -129,7 +140,7 @@ class WebSocketStream:
                 async with asyncio.timeout(self._write_deadline):
                     await self._websocket.send_bytes(data)
                 self._waiting -= len(data)
-                if self._paused and self._waiting <= HIGH_WATER // 4 and self._owner is not None:
+                if self._paused and self._waiting <= HIGH_WATER // 4:
                     self._paused = False
                     self._owner.stream_writable()
             if self._closing:
