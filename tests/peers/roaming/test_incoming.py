@@ -37,8 +37,8 @@ from tests.support.virtual_time import run
 
 # -- what is judged ---------------------------------------------------------------------------
 
-OPEN = Listener("chat", allow=None, disclose="anyone", on_close=lambda listener: None)
-CLOSED_TO = Listener("chat", allow=[HERE.guid], disclose="anyone", on_close=lambda listener: None)
+OPEN = Listener("chat", allow=None, disclose="anyone", on_closed=lambda listener: None)
+CLOSED_TO = Listener("chat", allow=[HERE.guid], disclose="anyone", on_closed=lambda listener: None)
 KNOWN = Known(CALLEE, has_had_path=True)
 NEW = Known(CALLEE, has_had_path=False)
 OPENED_HERE = Known(CALLER, has_had_path=True)
