@@ -5,8 +5,9 @@ PURE: what happens and when goes in, what is to be done comes out.
 Rule 1: one probe at a time for each peer, `NETWORK_AT_ONCE` for the peers of one network, `AT_ONCE`
 in all; and a rate for each peer and for all.
 Rule 2: who has been quiet is served first: the network, then the peer, for which probes have
-lasted the shortest of late; a peer is as loud as the address that it wants probed. Who has the
-relay wait at addresses that never answer is behind all others, under new keys too.
+lasted the shortest of late; a peer is as loud as the endpoint that it wants probed. Who has the
+relay wait at endpoints that never answer is behind all others, under new keys too. Nobody can make
+an endpoint loud that answers, whoever names it, and whatever is at its other ports.
 Rule 3: a probe has its whole time while nobody waits for its place. Else, after `PATIENCE`, it
 makes room for a quieter one, and counts as failed.
 Rule 4: an endpoint that was not proven is probed again after a pause, which is doubled each time.
@@ -21,7 +22,7 @@ from itertools import count
 from typing import TypeAlias
 
 from protocol.endpoint import Endpoint
-from relay.rates import Rates, network_of
+from relay.rates import Rates
 
 __all__ = [
     "AT_ONCE",
@@ -53,7 +54,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0
 _HALVED = 60.0
 """Seconds after which half of the time that probes have lasted is forgotten."""
 _MAX_REMEMBERED = 65_536
-"""Peers, and networks, whose probes are remembered; beyond it the longest unused are forgotten."""
+"""Peers, and networks, and endpoints, whose probes are remembered; beyond it the longest unused are
+forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ class Turns:
         self._probes: dict[str, _Probe] = {}
         self._networks: dict[str, _Network] = {}
         """Those that have peers that are ready or probed."""
-        self._by_peer, self._by_network, self._by_target = _Spent(), _Spent(), _Spent()
+        self._by_peer, self._by_network, self._by_endpoint = _Spent(), _Spent(), _Spent()
         self._waiting: list[_Queued] = []
         """A heap: whose endpoint is due first."""
         self._open: list[_Queued] = []
@@ -196,7 +198,7 @@ class Turns:
         lasted = now - probe.began
         self._by_peer.add(guid, lasted, now)
         self._by_network.add(probe.network, lasted, now)
-        self._by_target.add(network_of(probe.endpoint.host), lasted, now)
+        self._by_endpoint.add(str(probe.endpoint), lasted, now)
         self._networks[probe.network].probing -= 1
         peer = self._peers.get(guid)
         if peer is not None:
@@ -274,8 +276,8 @@ class Turns:
         return None
 
     def _level(self, peer: _Peer) -> float:
-        target = network_of(peer.next_endpoint.host)
-        return max(self._by_peer.level(peer.guid), self._by_target.level(target))
+        endpoint = str(peer.next_endpoint)
+        return max(self._by_peer.level(peer.guid), self._by_endpoint.level(endpoint))
 
     def _begin(self, peer: _Peer, now: float) -> Begin:
         endpoint = peer.next_endpoint
@@ -315,10 +317,9 @@ class Turns:
     def _loudness(self, guid: str, probe: _Probe, network: str, now: float) -> tuple[float, float]:
         """Return how loud a probe's cause is, beside somebody who comes from `network`."""
         lasted = now - probe.began
-        target = network_of(probe.endpoint.host)
         own = max(
             self._by_peer.level_with(guid, lasted, now),
-            self._by_target.level_with(target, lasted, now),
+            self._by_endpoint.level_with(str(probe.endpoint), lasted, now),
         )
         if probe.network == network:
             return self._by_network.level(network), own

@@ -149,6 +149,21 @@ def test_tar_pits_do_not_keep_an_honest_endpoint_from_being_proven(
     assert waited <= (PATIENCE + SPACING if network == HERE else SPACING)
 
 
+def test_nobody_can_make_somebody_s_endpoint_wait_by_naming_what_is_beside_it() -> None:
+    """All from one network; the strangers name silent ports of the honest one's host."""
+    strangers = [f"stranger{number}" for number in range(20)]
+    world = World(slow=set(strangers))
+    for guid in strangers:
+        world.comes(guid, HERE, [Endpoint(HONEST.host, port) for port in range(2, 18)])
+    world.until(1000.0 + 60.0)
+    world.comes("honest", HERE, [HONEST])
+    world.comes("later", HERE, endpoints(1))
+    came = world.now
+    world.until(came + 10.0)
+    assert came <= world.first("honest") <= came + PATIENCE + SPACING
+    assert world.first("honest") < world.first("later"), "as who has come first"
+
+
 def test_tar_pits_of_many_networks_have_all_places_for_a_second_at_most() -> None:
     tar_pits = [f"tar{number}" for number in range(64)]
     world = World(slow=set(tar_pits))
