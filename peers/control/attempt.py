@@ -88,7 +88,7 @@ async def _register(home: Home, line: Line, tell: Tell) -> ControlConnection:
 
 async def _open(home: Home, line: Line) -> Stream:
     timeout = home.config.connect_timeout
-    return await open_upgraded(
+    opened = await open_upgraded(
         line.address,
         "/v1/control",
         home.config.carrier,
@@ -96,6 +96,7 @@ async def _open(home: Home, line: Line) -> Stream:
         timeout=min(timeout, line.patience or timeout),
         local_address=line.source,
     )
+    return opened.stream
 
 
 def _sources_towards(relay: str) -> list[str]:

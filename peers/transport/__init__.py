@@ -3,7 +3,7 @@
 from peers.transport.listening import DirectServer
 from peers.transport.relay_url import RelayAddress, RelayTrips
 from peers.transport.sockets import Address, dial, dial_any, open_tcp, resolve
-from peers.transport.stream import Stream
+from peers.transport.stream import Opened, Stream
 from peers.transport.tcp import SILENT, RawStream
 from peers.transport.trust import Trust
 from peers.transport.upgrade import open_upgraded
@@ -12,6 +12,7 @@ __all__ = [
     "SILENT",
     "Address",
     "DirectServer",
+    "Opened",
     "RawStream",
     "RelayAddress",
     "RelayTrips",

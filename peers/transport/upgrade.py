@@ -18,7 +18,7 @@ from peers.tasks import Spawn
 from peers.transport.proxies import proxy_for
 from peers.transport.relay_url import RelayAddress
 from peers.transport.sockets import Dialed, dial_relay, dial_through, open_tcp
-from peers.transport.stream import Stream
+from peers.transport.stream import Opened
 from peers.transport.tcp import END_OF_STREAM, RawStream
 from peers.transport.trust import in_words
 from protocol.errors import Code, RelayUnavailable, RoamRelayError
@@ -138,8 +138,8 @@ class _Exchange:
     def __init__(self, stream: RawStream, request: UpgradeRequest) -> None:
         self._stream = stream
         self._request = request
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """The stream has been released, and belongs to nobody."""
+        self.done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """The stream has been released, and belongs to nobody; its resume ticket."""
 
     def stream_data(self, data: bytes) -> None:
         if self.done.done():
@@ -151,9 +151,8 @@ class _Exchange:
             return
         if upgraded is not None:
             # Now, and not when somebody wakes up: more may arrive until then.
-            self._stream.resume_ticket = upgraded.resume_ticket
             self._stream.release(upgraded.rest)
-            self.done.set_result(None)
+            self.done.set_result(upgraded.resume_ticket)
 
     def stream_writable(self) -> None:
         return
@@ -202,7 +201,7 @@ async def open_upgraded(
     timeout: float,
     local_address: str | None = None,
     early: bytes = b"",
-) -> Stream:
+) -> Opened:
     """Open a byte stream to `path` at the relay.
 
     The stream waits for `set_owner`. `local_address` is the source address to use; None leaves it
@@ -236,7 +235,7 @@ async def open_upgraded(
         raise RelayUnavailable(f"cannot connect to {relay}: {error}") from None
 
 
-async def _open_by_either(wanted: _Wanted) -> Stream:
+async def _open_by_either(wanted: _Wanted) -> Opened:
     relay, now = wanted.relay, asyncio.get_running_loop().time()
     try:
         dialed = await _reach(wanted)
@@ -252,12 +251,12 @@ async def _open_by_either(wanted: _Wanted) -> Stream:
         return await _open_on(wanted, first, dialed)
     except NotUpgraded as refused:
         try:
-            stream = await _open_on(wanted, second, await _reach(wanted))
+            opened = await _open_on(wanted, second, await _reach(wanted))
         except NotUpgraded as error:
             raise NotUpgraded(f"{refused}; {error}", code=refused.code) from None
     known.put(relay.authority, network, second, now)
     log.info("another carrier passes", relay=str(relay), source=network, carrier=second.value)
-    return stream
+    return opened
 
 
 async def _reach(wanted: _Wanted) -> Dialed:
@@ -281,13 +280,13 @@ async def _reach(wanted: _Wanted) -> Dialed:
         raise OSError(f"{error or 'no answer'}; and not through the proxy: {refused}") from None
 
 
-async def _open_on(wanted: _Wanted, carrier: CarrierKind, dialed: Dialed) -> Stream:
+async def _open_on(wanted: _Wanted, carrier: CarrierKind, dialed: Dialed) -> Opened:
     if carrier is CarrierKind.RAW:
         return await _open_raw(wanted, dialed)
     return await _open_websocket(wanted, dialed)
 
 
-async def _open_websocket(wanted: _Wanted, dialed: Dialed | None = None) -> Stream:
+async def _open_websocket(wanted: _Wanted, dialed: Dialed | None = None) -> Opened:
     # aiohttp takes 0.2 s to import: only who needs it pays.
     from peers.transport.websocket import open_websocket
 
@@ -296,7 +295,7 @@ async def _open_websocket(wanted: _Wanted, dialed: Dialed | None = None) -> Stre
     )
 
 
-async def _open_raw(wanted: _Wanted, dialed: Dialed) -> Stream:
+async def _open_raw(wanted: _Wanted, dialed: Dialed) -> Opened:
     relay = wanted.relay
     stream = await open_tcp(dialed.connected, relay.tls(), relay.certificate_name or relay.host)
     try:
@@ -304,8 +303,7 @@ async def _open_raw(wanted: _Wanted, dialed: Dialed) -> Stream:
         exchange = _Exchange(stream, request)
         stream.set_owner(exchange)
         stream.write(request.to_send())
-        await exchange.done
+        return Opened(stream, await exchange.done)
     except BaseException:
         stream.abort()
         raise
-    return stream
