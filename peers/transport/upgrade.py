@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import h11
+from yarl import URL
 
 from peers.config import CarrierKind, log
 from peers.tasks import Spawn
@@ -237,12 +238,14 @@ async def open_upgraded(
 
 async def _open_by_either(wanted: _Wanted) -> Opened:
     relay, now = wanted.relay, asyncio.get_running_loop().time()
-    try:
+    if _proxy(relay) is None:
         dialed = await _reach(wanted)
-    except OSError:
-        if proxy_for(relay.url) is None:
-            raise
-        return await _open_websocket(wanted)
+    else:
+        try:
+            async with asyncio.timeout(wanted.patience):
+                dialed = await _reach(wanted)
+        except OSError:  # Or TimeoutError, which is one: a WebSocket goes by the proxy.
+            return await _open_websocket(wanted)
     # Which network this is shows when it is dialed: the routes may have chosen the address.
     network = host_of(dialed.connected.getsockname())
     known = relay.trips.carriers
@@ -262,22 +265,28 @@ async def _open_by_either(wanted: _Wanted) -> Opened:
 async def _reach(wanted: _Wanted) -> Dialed:
     """Connect to the relay: for `https://` through the proxy that the environment names, and
     directly where there is none, or it does not let us through."""
-    relay, proxy = wanted.relay, proxy_for(wanted.relay.url)
-    if proxy is None:
+    relay, proxy = wanted.relay, _proxy(wanted.relay)
+    if proxy is None or relay.url.scheme != "https":
         return await dial_relay(relay, wanted.source)
-    refused = "it is for WebSockets"
     try:
         async with asyncio.timeout(wanted.patience):
-            if relay.url.scheme == "https":
-                return await dial_through(proxy, relay, wanted.source)
-    except (OSError, RelayUnavailable) as error:  # TimeoutError is an OSError.
+            return await dial_through(proxy, relay, wanted.source)
+    except (OSError, RelayUnavailable) as error:
         refused = str(error) or "no answer"
-        log.info("not through the proxy", relay=str(relay), reason=refused)
+    log.info("not through the proxy", relay=str(relay), reason=refused)
     try:
-        async with asyncio.timeout(wanted.patience):
-            return await dial_relay(relay, wanted.source)
+        return await dial_relay(relay, wanted.source)
     except OSError as error:
-        raise OSError(f"{error or 'no answer'}; and not through the proxy: {refused}") from None
+        raise OSError(f"{error}; and not through the proxy: {refused}") from None
+
+
+def _proxy(relay: RelayAddress) -> URL | None:
+    try:
+        return proxy_for(relay.url)
+    except RelayUnavailable as error:
+        # Meant for other programs, maybe: the direct way is as good as without it.
+        log.info("not through the proxy", relay=str(relay), reason=error.reason)
+        return None
 
 
 async def _open_on(wanted: _Wanted, carrier: CarrierKind, dialed: Dialed) -> Opened:

@@ -1,6 +1,7 @@
 """What passes through a proxy: learned where nobody names it, asked for where somebody does."""
 
 import contextlib
+import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -210,6 +211,31 @@ async def test_https_goes_through_the_proxy_that_the_environment_names(
         assert len(proxy.heads) == 4, "two flows and two legs"
         assert all(head.startswith(b"CONNECT 127.0.0.1:") for head in proxy.heads)
         assert proxy.count(b"proxy-authorization: basic dtpw") == 4
+
+
+@pytest.mark.parametrize("named", ["socks5://127.0.0.1:9", "s3cret@", "http://a..b:1"])
+async def test_a_proxy_that_cannot_be_asked_leaves_the_direct_way(
+    secure: tuple[RelayServer, PeerConfig], environment: pytest.MonkeyPatch, named: str
+) -> None:
+    relay, config = secure
+    environment.setenv("https_proxy", named)
+    async with Peer(Identity.generate(), relay.url, config=config) as peer:
+        assert peer.relay_guid == relay.guid
+
+
+async def test_where_a_plain_relay_is_reached_by_the_proxy_alone_a_websocket_is_taken(
+    relay: RelayServer, environment: pytest.MonkeyPatch
+) -> None:
+    async with picky_proxy(relay.url, is_websocket, None) as proxy:
+        environment.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        environment.setattr("peers.transport.upgrade.dial_relay", unreachable)
+        async with Peer(Identity.generate(), "http://relay.invalid:8440") as peer:
+            assert peer.relay_guid == relay.guid
+        assert proxy.heads[0].startswith(b"GET http://relay.invalid:8440/v1/control ")
+
+
+async def unreachable(*arguments: object) -> None:
+    raise OSError(errno.ENETUNREACH, "Network is unreachable")
 
 
 @pytest.mark.parametrize("answer", [ANSWERS["a page"], None], ids=["403", "reset"])
