@@ -15,7 +15,7 @@ END_OF_STREAM = "end of stream"
 """The reason where the other side has ended the stream by itself."""
 SILENT = "the other end does not answer"
 """The reason where the kernel has asked in vain."""
-_PROBES, _BETWEEN = 4, 2
+_PROBES, _BETWEEN = 5, 1
 """How often the kernel asks, and seconds between: a link that is full of other bytes may need some
 for a round trip."""
 

@@ -57,7 +57,7 @@ class State(Enum):
 
 # Python 3.11 looks an enum's member up in 0.3 µs: these are asked for with every message.
 _REGISTERED, _CLOSED = State.REGISTERED, State.CLOSED
-_DOUBT = 8.0
+_DOUBT = 6.0
 """Seconds for a peer that is doubted to say something: a link that is full of other bytes may need
 some for a round trip. A peer that is there registers anew."""
 

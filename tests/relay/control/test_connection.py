@@ -191,9 +191,9 @@ async def test_a_peer_that_is_doubted_is_pinged_and_must_say_something(relay: Re
         assert (await here.expect(Pong)).ping == 7, "one ping and no second came before"
         lives.heard = now + 1.0
         for one in (silent, lives):
-            one.watch_time(now + 7.9)
+            one.watch_time(now + 5.9)
             assert not one.is_closed
-            one.watch_time(now + 8.0)
+            one.watch_time(now + 6.0)
         assert (silent.is_closed, lives.is_closed) == (True, False)
         assert relay.metrics.closes[Code.HEARTBEAT_TIMEOUT.value] == 1
         silent.doubt(now)
