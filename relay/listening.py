@@ -17,6 +17,8 @@ __all__ = ["Bound", "bind"]
 
 _BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted."""
+_ALL = ("::", "0.0.0.0")
+"""All addresses of a family. A system without that family serves the others."""
 _FREE_PORTS = 8
 """Free ports that are tried until one is free everywhere, where any port will do."""
 _NEXT_STEP = {
@@ -85,11 +87,11 @@ async def _resolve(host: str) -> list[_Place]:
 
 def _without_parts(places: Sequence[_Place]) -> list[_Place]:
     """Return each place once, and of a family that is served at all addresses no single one."""
-    whole = {family for family, host in places if host in ("::", "0.0.0.0")}
+    whole = {family for family, host in places if host in _ALL}
     return [
         (family, host)
         for family, host in dict.fromkeys(places)
-        if family not in whole or host in ("::", "0.0.0.0")
+        if family not in whole or host in _ALL
     ]
 
 
@@ -106,9 +108,11 @@ def _take(places: Sequence[_Place], port: int, udp: bool) -> Bound:
                     datagrams.append(_socket(family, host, port, socket.SOCK_DGRAM))
                     undo.callback(datagrams[-1].close)
             except OSError as error:
-                if error.errno != errno.EAFNOSUPPORT or host != "::":
+                if error.errno != errno.EAFNOSUPPORT or host not in _ALL or len(places) < 2:
                     raise _Failed(host, error) from None
         undo.pop_all()
+    if not tcp:
+        raise _Failed(places[0][1], OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT)))
     return Bound(tuple(tcp), tuple(datagrams), port)
 
 

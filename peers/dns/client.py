@@ -47,7 +47,7 @@ async def addresses_of(server: HostPort) -> list[str]:
         found = await resolve(server.host, server.port)
     except OSError as error:  # A zone may name anything as its server.
         raise NameServerUnavailable(
-            f"no address for the name server {server.host}: {error.strerror or error}"
+            f"no address for the name server {server.host[:64]!r}: {error.strerror or error}"
         ) from None
     return [address.host for address in found]
 

@@ -92,22 +92,26 @@ async def test_any_port_is_one_that_is_free_everywhere(monkeypatch: pytest.Monke
     bound.close()
 
 
+@pytest.mark.parametrize(
+    ("missing", "left"), [(socket.AF_INET6, "0.0.0.0"), (socket.AF_INET, "::")], ids=str
+)
 async def test_a_system_without_one_family_serves_the_other(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, missing: socket.AddressFamily, left: str
 ) -> None:
     made = module._socket
 
-    def no_six(family: Any, *more: Any) -> socket.socket:
-        if family == socket.AF_INET6:
+    def lacks(family: Any, *more: Any) -> socket.socket:
+        if family == missing:
             raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
         return made(family, *more)
 
-    monkeypatch.setattr(module, "_socket", no_six)
+    monkeypatch.setattr(module, "_socket", lacks)
     bound = await bind(["::"], 0)
-    assert names(bound.tcp) == [("0.0.0.0", bound.port)]
+    assert names(bound.tcp) == [(left, bound.port)]
     bound.close()
-    with pytest.raises(ConfigError, match="cannot listen on ::1"):
-        await bind([SIX], 0)
+    alone = SIX if missing == socket.AF_INET6 else HERE
+    with pytest.raises(ConfigError, match=f"cannot listen on {alone}"):
+        await bind([alone], 0)
 
 
 # -- a relay --------------------------------------------------------------------------------------
