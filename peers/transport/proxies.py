@@ -11,7 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 import h11
 from yarl import URL
 
-from peers.config import CarrierKind
+from peers.config import CarrierKind, log
 from protocol.errors import RelayUnavailable
 from protocol.hosts import is_host
 
@@ -47,12 +47,8 @@ class KnownCarriers:
 
 def proxy_for(url: URL) -> URL | None:
     """Return the proxy through which a URL is reached, by the variables of the environment
-    (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`); None where it is reached directly.
-
-    Raises:
-        RelayUnavailable: what the environment says is no proxy. It may hold a password, and is not
-            shown.
-    """
+    (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`); None where it is reached directly, as where they name
+    what is no HTTP proxy: they may be meant for other programs."""
     text = getproxies().get(url.scheme)
     if not text or proxy_bypass(url.host or ""):
         return None
@@ -60,9 +56,11 @@ def proxy_for(url: URL) -> URL | None:
         proxy = URL(text if "://" in text else f"http://{text}")
     except ValueError:
         proxy = URL()
-    if not is_host(proxy.host or "") or not proxy.port:
-        raise RelayUnavailable(f"{url.scheme}_proxy in the environment is no http://HOST:PORT")
-    return proxy
+    if proxy.scheme in ("http", "https") and is_host(proxy.host or "") and proxy.port:
+        return proxy
+    # It may hold a password, and is not shown.
+    log.info("the environment names no proxy that can be used", variable=f"{url.scheme}_proxy")
+    return None
 
 
 class ConnectRequest:

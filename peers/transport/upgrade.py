@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import h11
-from yarl import URL
 
 from peers.config import CarrierKind, log
 from peers.tasks import Spawn
@@ -238,14 +237,15 @@ async def open_upgraded(
 
 async def _open_by_either(wanted: _Wanted) -> Opened:
     relay, now = wanted.relay, asyncio.get_running_loop().time()
-    if _proxy(relay) is None:
-        dialed = await _reach(wanted)
-    else:
-        try:
-            async with asyncio.timeout(wanted.patience):
-                dialed = await _reach(wanted)
-        except OSError:  # Or TimeoutError, which is one: a WebSocket goes by the proxy.
-            return await _open_websocket(wanted)
+    plain = relay.url.scheme == "http" and proxy_for(relay.url) is not None
+    try:
+        # A proxy for plain HTTP takes WebSockets alone, and needs its share of the time.
+        async with asyncio.timeout(wanted.patience if plain else None):
+            dialed = await _reach(wanted)
+    except OSError:  # TimeoutError is one.
+        if not plain:
+            raise
+        return await _open_websocket(wanted)
     # Which network this is shows when it is dialed: the routes may have chosen the address.
     network = host_of(dialed.connected.getsockname())
     known = relay.trips.carriers
@@ -254,7 +254,8 @@ async def _open_by_either(wanted: _Wanted) -> Opened:
         return await _open_on(wanted, first, dialed)
     except NotUpgraded as refused:
         try:
-            opened = await _open_on(wanted, second, await _reach(wanted))
+            again = await _reach(wanted)
+            opened = await _open_on(wanted, second, again)
         except NotUpgraded as error:
             raise NotUpgraded(f"{refused}; {error}", code=refused.code) from None
     known.put(relay.authority, network, second, now)
@@ -265,7 +266,7 @@ async def _open_by_either(wanted: _Wanted) -> Opened:
 async def _reach(wanted: _Wanted) -> Dialed:
     """Connect to the relay: for `https://` through the proxy that the environment names, and
     directly where there is none, or it does not let us through."""
-    relay, proxy = wanted.relay, _proxy(wanted.relay)
+    relay, proxy = wanted.relay, proxy_for(wanted.relay.url)
     if proxy is None or relay.url.scheme != "https":
         return await dial_relay(relay, wanted.source)
     try:
@@ -278,15 +279,6 @@ async def _reach(wanted: _Wanted) -> Dialed:
         return await dial_relay(relay, wanted.source)
     except OSError as error:
         raise OSError(f"{error}; and not through the proxy: {refused}") from None
-
-
-def _proxy(relay: RelayAddress) -> URL | None:
-    try:
-        return proxy_for(relay.url)
-    except RelayUnavailable as error:
-        # Meant for other programs, maybe: the direct way is as good as without it.
-        log.info("not through the proxy", relay=str(relay), reason=error.reason)
-        return None
 
 
 async def _open_on(wanted: _Wanted, carrier: CarrierKind, dialed: Dialed) -> Opened:

@@ -207,9 +207,9 @@ async def open_websocket(
 ) -> Opened:
     """Open a WebSocket to `path` at the relay, directly or through the proxy that the environment
     names; `spawn` owns the task that carries its bytes. `reached` is a connection to the relay that
-    is there already, and is used or closed.
+    is there already, maybe through such a proxy, and is used or closed.
 
-    Through a proxy aiohttp dials by itself.
+    Through a proxy for plain HTTP aiohttp dials by itself, and through any where nobody has.
 
     Raises:
         NotUpgraded, RelayUnavailable: the relay refused.
@@ -217,7 +217,7 @@ async def open_websocket(
     """
     dialed = None if reached is None else _Dialed(reached)
     try:
-        if proxy_for(relay.url) is not None:
+        if proxy_for(relay.url) is not None and (dialed is None or relay.url.scheme == "http"):
             return await _open(relay, path, local_address, more, spawn, None)
         if dialed is None:
             dialed = _Dialed(await dial_relay(relay, local_address))
@@ -243,7 +243,7 @@ async def _open(
         resolver=dialed,
         socket_factory=dialed.take if dialed is not None else None,
     )
-    session = aiohttp.ClientSession(connector=connector, trust_env=True)
+    session = aiohttp.ClientSession(connector=connector, trust_env=dialed is None)
     try:
         websocket = await _upgrade(session, relay, path, more)
     except BaseException:

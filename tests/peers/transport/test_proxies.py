@@ -2,7 +2,10 @@
 
 import contextlib
 import errno
+import logging
+import socket
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,9 @@ from yarl import URL
 
 from peers import Carrier, Identity, Mode, Peer, PeerConfig, RelayUnavailable
 from peers.tasks import Tasks
-from peers.transport import RelayAddress, open_upgraded
+from peers.transport import RelayAddress, Trust, open_upgraded
 from peers.transport.proxies import ConnectRequest, KnownCarriers, proxy_for
+from peers.transport.websocket import WebSocketStream
 from protocol.errors import Code
 from relay.config import RelayConfig
 from relay.server import RelayServer
@@ -82,14 +86,18 @@ def test_the_environment_names_a_proxy_for_each_scheme(environment: pytest.Monke
     assert proxy_for(relay) == URL("http://proxy.example:3128")
 
 
-@pytest.mark.parametrize("text", ["http://a..b:1", "http://s3cret@:1", "http://" + "x" * 70, "::"])
-def test_what_is_no_proxy_is_said_without_its_password(
-    environment: pytest.MonkeyPatch, text: str
+@pytest.mark.parametrize(
+    "text",
+    ["http://a..b:1", "http://s3cret@:1", "http://" + "x" * 70, "::", "socks5://127.0.0.1:9"],
+)
+def test_what_is_no_proxy_is_passed_over_and_its_password_not_shown(
+    environment: pytest.MonkeyPatch, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     environment.setenv("https_proxy", text)
-    with pytest.raises(RelayUnavailable, match="https_proxy in the environment") as error:
-        proxy_for(URL("https://relay.example"))
-    assert "s3cret" not in str(error.value)
+    with caplog.at_level(logging.INFO, "peers"):
+        assert proxy_for(URL("https://relay.example")) is None
+    assert "https_proxy" in caplog.text
+    assert "s3cret" not in caplog.text
 
 
 def test_a_proxy_is_asked_by_connect() -> None:
@@ -130,6 +138,10 @@ def test_any_bytes_from_a_proxy_are_an_answer_or_our_error(data: bytes) -> None:
 
 def is_websocket(head: bytes) -> bool:
     return b"upgrade: websocket" in head.lower()
+
+
+def answers(always: bool, head: bytes) -> bool:
+    return always
 
 
 async def talks(alice: Peer, bob: Peer, service: str = "chat") -> None:
@@ -250,3 +262,32 @@ async def test_a_proxy_that_does_not_let_through_leaves_the_direct_way(
         async with Peer(Identity.generate(), relay.url, config=config) as peer:
             assert peer.relay_guid == relay.guid
         assert proxy.heads
+
+
+async def test_a_proxy_that_says_nothing_leaves_the_direct_way_too(
+    secure: tuple[RelayServer, PeerConfig], environment: pytest.MonkeyPatch
+) -> None:
+    relay, config = secure
+    there = RelayAddress(relay.url, trust=Trust(config.relay_ca))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environment.setenv("https_proxy", "http://127.0.0.1:{1}".format(*silent.getsockname()))
+        opened = await open_upgraded(there, "/v1/control", None, spawn=Tasks().spawn, timeout=1.0)
+        opened.stream.abort()
+
+
+async def test_a_websocket_goes_the_way_that_was_found_for_the_raw_carrier(
+    secure: tuple[RelayServer, PeerConfig], environment: pytest.MonkeyPatch
+) -> None:
+    """By the tunnel, or directly where the proxy refuses that: no other is tried for it."""
+    relay, config = secure
+    there = RelayAddress(relay.url, trust=Trust(config.relay_ca))
+    there.trips.carriers.put(there.authority, "127.0.0.1", Carrier.WEBSOCKET, 1e9)
+    tasks = Tasks()
+    for passes in (True, False):
+        async with picky_proxy(relay.url, partial(answers, passes), None) as proxy:
+            of_environment(proxy, environment)
+            opened = await open_upgraded(there, "/v1/control", None, spawn=tasks.spawn, timeout=60)
+            assert isinstance(opened.stream, WebSocketStream)
+            assert len(proxy.heads) == 1
+            opened.stream.abort()
+    await tasks.close()
