@@ -6,7 +6,6 @@ nothing does.
 
 from collections.abc import Iterable
 
-import dns.message
 import dns.name
 import dns.rcode
 import dns.rdata
@@ -14,15 +13,17 @@ import dns.rdataclass
 import dns.rdataset
 import dns.rdatatype
 import dns.rrset
-from dns.update import UpdateMessage
 
 from relay.config import DnsConfig
+from relay.dns.signed import UpdateReader
 from relay.dns.zone import Records, RecordSets, Zone
 
 __all__ = ["UpdateFailed", "updated"]
 
 _TYPES = frozenset({dns.rdatatype.A, dns.rdatatype.AAAA, dns.rdatatype.SRV, dns.rdatatype.TXT})
 """What a peer may register: a zone that took more could be made to delegate or to alias."""
+_CLEARED = 64
+"""Records that an update of ours has beside those that it adds: it clears every address."""
 _SHORTEST_TTL, _LONGEST_TTL = 1, 3600
 _ANY, _NONE = dns.rdataclass.ANY, dns.rdataclass.NONE
 
@@ -35,15 +36,15 @@ class UpdateFailed(Exception):
         self.code = code
 
 
-def updated(zone: Zone, config: DnsConfig, guid: str, message: UpdateMessage) -> Records:
+def updated(zone: Zone, config: DnsConfig, guid: str, message: UpdateReader) -> Records:
     """Return the record sets of the peer `guid` as they are after its update.
 
     Raises:
         UpdateFailed: nothing is changed.
     """
     _check_zone(zone, message)
-    # Each section is read record by record; a message of 64 KiB may have thousands.
-    if len(message.update) + len(message.prerequisite) > 4 * config.max_records:
+    # Replacing all records of a peer takes about twice as many, and those of its addresses.
+    if len(message.update) + len(message.prerequisite) > 2 * config.max_records + _CLEARED:
         raise UpdateFailed(dns.rcode.REFUSED)
     _check_prerequisites(zone, message.prerequisite)
     _scan(zone, guid, message.update)
@@ -54,7 +55,7 @@ def updated(zone: Zone, config: DnsConfig, guid: str, message: UpdateMessage) ->
     return sets
 
 
-def _check_zone(zone: Zone, message: UpdateMessage) -> None:
+def _check_zone(zone: Zone, message: UpdateReader) -> None:
     """RFC 2136 §3.1."""
     if len(message.zone) != 1 or message.zone[0].rdtype != dns.rdatatype.SOA:
         raise UpdateFailed(dns.rcode.FORMERR)
