@@ -11,15 +11,25 @@ from dataclasses import dataclass
 
 from protocol.errors import ProtocolViolation
 
-__all__ = ["Counts", "TooCostly", "Weight", "counts_of", "question_end", "weigh"]
+__all__ = ["Counts", "Reader", "TooCostly", "Weight", "counts_of", "question_end", "weigh"]
 
 _HEADER = 12
 _POINTER = 0xC0
-_A, _TXT, _AAAA, _SRV, _OPT, _TSIG = 1, 16, 28, 33, 41, 250
+_A, _NS, _CNAME, _SOA, _TXT, _AAAA, _SRV, _OPT, _TSIG = 1, 2, 5, 6, 16, 28, 33, 41, 250
 _RECORD, _OPTION = 4, 2
 """Steps of what becomes an object of its own."""
 _LONGEST_NAME = 128
 """Labels, with the root's: 255 bytes hold no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Somebody who does not read all of a message."""
+
+    records: int
+    """Of the first ones, so many are read."""
+    kinds: frozenset[int]
+    """Types of records whose data are read; the others are passed over."""
 
 
 class TooCostly(ProtocolViolation):
@@ -69,15 +79,17 @@ def counts_of(wire: bytes) -> Counts:
     return Counts(*(_number(wire, place) for place in range(4, _HEADER, 2)))
 
 
-def weigh(wire: bytes, most: int) -> Weight:
-    """Count what reading a whole message takes, and what is behind its last record.
+def weigh(wire: bytes, most: int, reader: Reader | None = None) -> Weight:
+    """Count what reading a whole message takes, or as much of it as `reader` reads. In a whole one
+    there must be nothing behind the last record.
 
     Raises:
         TooCostly: more than `most` steps.
         ProtocolViolation: malformed; what is found is not all there is to find.
     """
     counts = counts_of(wire)
-    scale = _Scale(wire, most)
+    scale = _Scale(wire, most, reader.kinds if reader else None)
+    records = min(counts.records, reader.records) if reader else counts.records
     labels, end = 0, _HEADER
     try:
         for number in range(counts.questions):
@@ -86,14 +98,14 @@ def weigh(wire: bytes, most: int) -> Weight:
             if not number:
                 labels, end = of_this, scale.place
         signature = None
-        for _ in range(counts.records):
+        for _ in range(records):
             begin = scale.place
             signature = begin if scale.record() == _TSIG else None
     except IndexError:
         raise ProtocolViolation("a DNS message that ends too early") from None
-    if scale.place != len(wire):
+    if records == counts.records and scale.place != len(wire):
         raise ProtocolViolation("there is more behind a DNS message")
-    if not counts.additional:
+    if not counts.additional or records < counts.records:
         signature = None
     return Weight(counts, scale.steps, labels, end, scale.payload, signature)
 
@@ -118,9 +130,10 @@ def _number(wire: bytes, place: int) -> int:
 class _Scale:
     """Passes over one message, from its first question on."""
 
-    def __init__(self, wire: bytes, most: int) -> None:
+    def __init__(self, wire: bytes, most: int, kinds: frozenset[int] | None = None) -> None:
         self._wire = wire
         self._most = most
+        self._kinds = kinds
         self.place = _HEADER
         self.steps = 0
         self.payload: int | None = None
@@ -180,7 +193,7 @@ class _Scale:
         return labels, after or place + 1
 
     def _weigh_data(self, kind: int, data: int, size: int) -> None:
-        if not size or kind in (_A, _AAAA):
+        if not size or kind in (_A, _AAAA) or (self._kinds is not None and kind not in self._kinds):
             return
         if kind == _TXT:
             self._strings(data, data + size)
@@ -188,8 +201,11 @@ class _Scale:
             self._options(data, data + size)
         elif kind == _SRV and size > 6:
             self._name_at(data + 6)
-        elif kind == _TSIG:
+        elif kind in (_TSIG, _NS, _CNAME):
             self._name_at(data)
+        elif kind == _SOA:
+            _, behind = self._name_at(data)
+            self._name_at(behind)
         else:
             # Each two bytes of any other kind may be a pointer to a whole name.
             self._step(_LONGEST_NAME * (size // 2 + 1))

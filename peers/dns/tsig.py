@@ -6,7 +6,6 @@ many without a battery, must be able to learn the server's time and sign by it.
 
 import hmac
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,13 +20,16 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rdtypes.ANY.TSIG
 import dns.tsig
-import dns.wire
 
-from protocol.errors import NameServerUnavailable, UpdateRefused
+from protocol.dns_weight import Reader, weigh
+from protocol.errors import NameServerUnavailable, ProtocolViolation, UpdateRefused
 
 __all__ = ["ClockIsWrong", "Signed", "open_answer", "sign"]
 
 _FUDGE = 300
+_MAX_STEPS = 32_768
+"""What passing over an answer may take (protocol/dns_weight.py): 5 ms. It may be as long as what we
+have sent."""
 _HASHES = {
     dns.tsig.HMAC_SHA256: "sha256",
     dns.tsig.HMAC_SHA384: "sha384",
@@ -98,7 +100,7 @@ def open_answer(wire: bytes, signed: Signed, key: dns.tsig.Key, now: float) -> d
         NameServerUnavailable: malformed, not the answer, or not signed by the server.
     """
     try:
-        number, flags, *counts = struct.unpack_from("!6H", wire)
+        number, flags = struct.unpack_from("!2H8x", wire)
         if (
             number != signed.number
             or not flags & dns.flags.QR
@@ -106,7 +108,7 @@ def open_answer(wire: bytes, signed: Signed, key: dns.tsig.Key, now: float) -> d
         ):
             raise NameServerUnavailable("the name server answered something else")
         code = dns.rcode.Rcode(flags & 0x0F)
-        owner, rdata, start = _signature(wire, counts)
+        owner, rdata, start = _signature(wire)
         if rdata is None:
             raise NameServerUnavailable(
                 f"the name server's answer ({dns.rcode.to_text(code)}) is not signed"
@@ -119,6 +121,10 @@ def open_answer(wire: bytes, signed: Signed, key: dns.tsig.Key, now: float) -> d
             _check_bad_time(wire, start, rdata, signed, key)
             raise ClockIsWrong(int.from_bytes(rdata.other[:6], "big"))
         cast(Any, dns.tsig.validate)(wire, key, owner, rdata, _seconds(now), signed.mac, start)
+    except ProtocolViolation as error:
+        raise NameServerUnavailable(
+            f"the name server's answer cannot be used: {error.reason}"
+        ) from None
     except (dns.exception.DNSException, struct.error, ValueError) as error:
         raise NameServerUnavailable(
             f"the name server's answer cannot be used: {error or type(error).__name__}"
@@ -126,37 +132,20 @@ def open_answer(wire: bytes, signed: Signed, key: dns.tsig.Key, now: float) -> d
     return code
 
 
-def _signature(wire: bytes, counts: Sequence[int]) -> tuple[dns.name.Name, Any, int]:
+def _signature(wire: bytes) -> tuple[dns.name.Name, Any, int]:
     """Return the name, the data and the place of the TSIG record; no data where the last record is
     none. What is before it is passed over: a server may send back all that we have sent."""
-    questions, *records = counts
-    parser = dns.wire.Parser(wire, 12)
-    place, size = 12, 0
-    kind = category = ttl = 0
-    for number in range(questions + sum(records)):
-        place = parser.current
-        _pass_name(parser)
-        kind, category = parser.get_struct("!HH")
-        if number >= questions:
-            ttl, size = parser.get_struct("!IH")
-            parser.get_bytes(size)
-    if parser.remaining():
-        raise ValueError("there is more behind it")
-    if not records[-1] or (kind, category, ttl) != (dns.rdatatype.TSIG, dns.rdataclass.ANY, 0):
-        return dns.name.root, None, place
-    owner, _ = dns.name.from_wire(wire, place)
+    start = weigh(wire, _MAX_STEPS, Reader(_MAX_STEPS, frozenset())).signature
+    if start is None:
+        return dns.name.root, None, 0
+    owner, length = dns.name.from_wire(wire, start)
+    category, ttl, size = struct.unpack_from("!2xHIH", wire, start + length)
+    if (category, ttl) != (dns.rdataclass.ANY, 0):
+        return dns.name.root, None, 0
     data = dns.rdata.from_wire(
-        dns.rdataclass.ANY, dns.rdatatype.TSIG, wire, parser.current - size, size
+        dns.rdataclass.ANY, dns.rdatatype.TSIG, wire, start + length + 10, size
     )
-    return owner, data, place
-
-
-def _pass_name(parser: dns.wire.Parser) -> None:
-    while length := parser.get_uint8():
-        if length >= 0xC0:
-            parser.get_uint8()
-            return
-        parser.get_bytes(length)
+    return owner, data, start
 
 
 def _seconds(now: float) -> int:
