@@ -35,6 +35,7 @@ from protocol.dns_records import location_record_sets, peer_name, read_zone_reco
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.support.addresses import Addresses
+from tests.support.name_server import fake
 from tests.support.named import ZONE, Named, named, need
 from tests.support.rooms import rooms
 
@@ -280,6 +281,33 @@ async def _nsupdate(server: Named, folder: Path, *lines: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+async def test_a_peer_is_found_that_a_cache_says_does_not_exist(server: Named) -> None:
+    """The caller has asked a moment too early; its resolver keeps "there is none" (RFC 2308)."""
+
+    def none(query: dns.message.Message) -> list[bytes]:
+        response = dns.message.make_response(query)
+        response.set_rcode(dns.rcode.NXDOMAIN)
+        return [response.to_wire()]
+
+    async with fake(none) as (cache, _):
+        config = PeerConfig(
+            ddns=ddns(server, key=None, timeout=2.0, nameservers=(str(cache),)),
+            listen_hosts=("127.0.0.1",),
+            sources=("127.0.0.1",),
+        )
+        async with Peer(Identity.generate(), config=config) as bob:
+            with pytest.raises(UnknownPeer):
+                await bob.connect(ALICE.guid, "chat")
+            waiting = asyncio.create_task(bob.connect(ALICE.guid, "chat", wait=True))
+            async with peer(server, ALICE) as alice:
+                alice.listen("chat")
+                await alice.published()
+                session = await bob.connect(ALICE.guid, "chat")
+                await session.close()
+                waited = await asyncio.wait_for(waiting, 20)
+                await waited.close()
 
 
 async def test_what_is_kept_serves_while_the_server_is_silent(server: Named) -> None:
