@@ -57,6 +57,8 @@ class Answer:
     """The data of the type that was asked for, as dnspython reads it."""
     ttl: int | None = None
     """Seconds for which this may be kept; None: it says nothing."""
+    alias: str = ""
+    """What the name that was asked for is an alias of; empty: it is none."""
 
 
 def read_answer(wire: bytes, query: dns.message.QueryMessage) -> Answer | None:
@@ -121,13 +123,14 @@ def _records(parser: dns.wire.Parser, count: int, query: dns.message.QueryMessag
             found.append((owner, data))
         else:
             aliases.setdefault(owner, data.target)
-    name = query.question[0].name
+    asked = name = query.question[0].name
     for _ in range(_MAX_ALIASES):
         name = aliases.get(name, name)
     return Answer(
         True,
         tuple(data for owner, data in found if owner == name),
         min(ttls, default=None),
+        aliases[asked].to_text() if asked in aliases else "",
     )
 
 

@@ -55,7 +55,8 @@ class Signed:
     """A message with its signature, as it travels."""
 
     number: int
-    """Of the message: the answer has the same."""
+    opcode: dns.opcode.Opcode
+    """Both are the message's; the answer has the same."""
     wire: bytes
     mac: bytes
 
@@ -88,11 +89,12 @@ def sign(message: dns.message.Message, key: dns.tsig.Key, now: float) -> Signed:
     )
     (additional,) = struct.unpack("!H", wire[10:12])
     wire = wire[:10] + struct.pack("!H", additional + 1) + wire[12:] + record + data
-    return Signed(message.id, wire, rdata.mac)
+    return Signed(message.id, message.opcode(), wire, rdata.mac)
 
 
 def open_answer(wire: bytes, signed: Signed, key: dns.tsig.Key, now: float) -> dns.rcode.Rcode:
-    """Return the code of the answer to a signed update; `now` is the time by which that was signed.
+    """Return the code of the answer to a signed message; `now` is the time by which that was
+    signed.
 
     Raises:
         ClockIsWrong: the server says so, and has signed it.
@@ -104,14 +106,15 @@ def open_answer(wire: bytes, signed: Signed, key: dns.tsig.Key, now: float) -> d
         if (
             number != signed.number
             or not flags & dns.flags.QR
-            or dns.opcode.from_flags(flags) != dns.opcode.UPDATE
+            or dns.opcode.from_flags(flags) != signed.opcode
         ):
             raise NameServerUnavailable("the name server answered something else")
         code = dns.rcode.Rcode(flags & 0x0F)
         owner, rdata, start = _signature(wire)
         if rdata is None:
             raise NameServerUnavailable(
-                f"the name server's answer ({dns.rcode.to_text(code)}) is not signed"
+                f"the name server's answer ({dns.rcode.to_text(code)}) is not signed: it may not "
+                "take the key, its secret, or this host's clock"
             )
         if rdata.error in _HINTS:
             # Neither can be signed: the server has no key to do it with.
