@@ -167,7 +167,7 @@ class DnsMessages:
             or weight.question_labels > len(self._zone.origin) + _MORE_LABELS
         ):
             return self._bare(wire, dns.rcode.REFUSED, udp)
-        update = verify(wire, weight, self._keys, self._clock())
+        update = verify(wire, weight, weight.signature, self._keys, self._clock())
         if isinstance(update, BadSignature):
             return self._signature_failed(update, udp)
         return update
@@ -220,7 +220,7 @@ class DnsMessages:
         """Read a query, which is small."""
         if weight.signature is None:
             return dns.message.from_wire(wire)
-        signed = verify(wire, weight, self._keys, self._clock())
+        signed = verify(wire, weight, weight.signature, self._keys, self._clock())
         if isinstance(signed, BadSignature):
             return signed
         return dns.message.from_wire(wire, keyring=cast(Any, signed.key))

@@ -71,15 +71,16 @@ def question_of(wire: bytes, weight: Weight) -> dns.message.Message:
     return dns.message.from_wire(bare + wire[12 : weight.question_end])
 
 
-def verify(wire: bytes, weight: Weight, keys: DnsKeys, now: float) -> SignedUpdate | BadSignature:
-    """Check the signature of an update that has one.
+def verify(
+    wire: bytes, weight: Weight, start: int, keys: DnsKeys, now: float
+) -> SignedUpdate | BadSignature:
+    """Check the signature of a message, which begins at `start`.
 
     Raises:
         dns.exception.DNSException, ValueError, struct.error: malformed.
     """
-    assert weight.signature is not None
-    owner, length = dns.name.from_wire(wire, weight.signature)
-    place = weight.signature + length
+    owner, length = dns.name.from_wire(wire, start)
+    place = start + length
     _, category, ttl, size = struct.unpack_from("!HHIH", wire, place)
     if category != dns.rdataclass.ANY or ttl:
         raise ValueError("a TSIG record of an unknown kind")
@@ -90,7 +91,7 @@ def verify(wire: bytes, weight: Weight, keys: DnsKeys, now: float) -> SignedUpda
         return BadSignature(question_of(wire, weight), signature, dns.rcode.BADKEY)
     error: dns.rcode.Rcode
     try:
-        cast(Any, dns.tsig.validate)(wire, key, owner, rdata, now, b"", weight.signature)
+        cast(Any, dns.tsig.validate)(wire, key, owner, rdata, now, b"", start)
     except dns.tsig.BadTime:
         error = dns.rcode.BADTIME
     except (dns.tsig.BadSignature, dns.tsig.BadAlgorithm, dns.tsig.PeerError):
