@@ -199,6 +199,7 @@ class DnsServer:
             # waits on its own side.
             async with asyncio.timeout(_IDLE):
                 while wait := self._stream_rates.take(network, self._clock(), price(wire)):
+                    self._metrics.dns["tcp", "waits"] += 1
                     await asyncio.sleep(wait)
             async with self._turn:
                 response = self.messages.respond(wire, udp=False)

@@ -18,7 +18,11 @@ from relay.config import DnsConfig
 from relay.dns.signed import UpdateReader
 from relay.dns.zone import Records, RecordSets, Zone
 
-__all__ = ["UpdateFailed", "updated"]
+__all__ = ["MAX_SET", "UpdateFailed", "updated"]
+
+MAX_SET = 32
+"""Records of one set: making an answer of so many takes 1 ms. A service of a peer has 16 endpoints
+at most."""
 
 _TYPES = frozenset({dns.rdatatype.A, dns.rdatatype.AAAA, dns.rdatatype.SRV, dns.rdatatype.TXT})
 """What a peer may register: a zone that took more could be made to delegate or to alias."""
@@ -153,6 +157,8 @@ def _applied(sets: Records, updates: Iterable[dns.rrset.RRset]) -> Records:
 
 
 def _check_size(config: DnsConfig, sets: Records) -> None:
+    if any(len(rdataset) > MAX_SET for node in sets.values() for rdataset in node.values()):
+        raise UpdateFailed(dns.rcode.REFUSED)
     texts = [
         rdata.to_text()
         for node in sets.values()

@@ -31,7 +31,7 @@ from peers.dns import Names
 from peers.dns import tsig as peers_tsig
 from peers.dns.client import Clock
 from peers.dns.primary import Primary
-from peers.location import Hosts
+from peers.location import Found, Hosts
 from protocol.dns_records import location_record_sets, peer_name, read_zone_record
 from relay.config import RelayConfig
 from relay.server import RelayServer
@@ -347,6 +347,42 @@ async def test_what_is_kept_and_leads_nowhere_is_asked_anew(server: Named) -> No
             await alice.published()
             session = await bob.connect(ALICE.guid, "chat")
             assert (await asyncio.wait_for(anext(listener), 5)).id == session.id
+            assert "what was known led nowhere" in str(session.explain())
+            await session.close()
+
+
+async def test_a_caller_that_comes_too_early_after_a_move_asks_again(
+    server: Named, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cache and zone both hold the old address, where nobody is any more."""
+
+    async def dies(names: Names) -> None:
+        """The records stay, as after kill -9."""
+
+    async with caller(server) as bob:
+        with monkeypatch.context() as patched:
+            async with peer(server, ALICE) as alice:
+                alice.listen("chat")
+                await alice.published()
+                patched.setattr(Names, "withdraw", dies)
+        names = rooms(bob).names
+        assert names is not None
+        asked: list[bool] = []
+        find = names.lookup.find
+
+        async def counted(guid: str, service: str, *, fresh: bool = False) -> Found:
+            asked.append(fresh)
+            return await find(guid, service, fresh=fresh)
+
+        monkeypatch.setattr(names.lookup, "find", counted)
+        connecting = asyncio.create_task(bob.connect(ALICE.guid, "chat"))
+        async with asyncio.timeout(20):
+            while len(asked) < 3:
+                await asyncio.sleep(0.01)
+        assert asked == [False, True, True]
+        async with peer(server, ALICE) as alice:
+            alice.listen("chat")
+            session = await asyncio.wait_for(connecting, 20)
             assert "what was known led nowhere" in str(session.explain())
             await session.close()
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relay.dns.signed import SignedUpdate, UpdateReader
+from relay.dns.update import MAX_SET
 from relay.server import RelayServer
 from tests.relay.dns.asking import ALICE, NAME, ZONE, key_of, port_of, serving, texts, update
 from tests.support.calls import calls_of
@@ -20,6 +21,8 @@ from tests.support.scale import of
 
 MOST = 20_000
 """Calls that a message may cost before its signature is known to hold: 2 ms or so."""
+MOST_OF_AN_ANSWER = 30_000
+"""Calls for the largest answer that a key can make us give: 4 ms or so."""
 MOST_AT_ONCE = 4_000
 """Calls without a pause for others, where records of a signed update are read."""
 
@@ -152,6 +155,25 @@ async def test_messages_of_any_kind_cost_little(server: RelayServer, wire: bytes
     calls_of(lambda: answerer.truncated(wire), MOST)
 
 
+async def test_no_answer_costs_much_whatever_is_in_the_zone(server: RelayServer) -> None:
+    """The most that one key may put there, asked for so that no answer is at hand."""
+    assert server.dns is not None
+    answerer = server.dns.messages
+    for records, code in ((MAX_SET, dns.rcode.NOERROR), (MAX_SET + 1, dns.rcode.REFUSED)):
+        made = update(server)
+        for number in range(records):
+            made.add(f"srv.{NAME}", 30, "SRV", f"0 0 {number} h{number}.{NAME}")
+            made.add(f"h{number}.{NAME}", 30, "A", "192.0.2.1")
+            made.add(f"h{number}.{NAME}", 30, "AAAA", "2001:db8::1")
+            made.add(f"txt.{NAME}", 30, "TXT", f'"{number:03d} {"x" * 100}"')
+            made.add(f"b.c.d.e.f.g.n{number}.{NAME}", 30, "A", "192.0.2.1")
+        assert await _code(server, made.to_wire()) == code
+    for name, kind in (("srv", "SRV"), ("txt", "TXT"), ("none", "A"), ("g.n31", "A"), ("x", "ANY")):
+        for udp in (True, False):
+            wire = dns.message.make_query(f"{name}.{NAME}", kind, use_edns=0).to_wire()
+            calls_of(lambda wire=wire, udp=udp: answerer.respond(wire, udp=udp), MOST_OF_AN_ANSWER)  # type: ignore[misc]
+
+
 # -- connections ----------------------------------------------------------------------------------
 
 
@@ -202,6 +224,7 @@ async def test_who_asks_faster_than_its_network_may_is_not_read() -> None:
                     assert await other.readexactly(2)
             other_writer.close()
         assert server.metrics.dns["tcp", "NXDOMAIN"] == 11
+        assert server.metrics.dns["tcp", "waits"] >= 1
         writer.close()
 
 
