@@ -64,6 +64,8 @@ class Weight:
     """Where the first question ends; 12 where there is none."""
     payload: int | None
     """Bytes of a datagram that its sender takes (EDNS); None: it does not say."""
+    edns: int
+    """The version of EDNS; -1: none."""
     signature: int | None
     """Where its last record begins, if that is a TSIG record."""
 
@@ -107,7 +109,7 @@ def weigh(wire: bytes, most: int, reader: Reader | None = None) -> Weight:
         raise ProtocolViolation("there is more behind a DNS message")
     if not counts.additional or records < counts.records:
         signature = None
-    return Weight(counts, scale.steps, labels, end, scale.payload, signature)
+    return Weight(counts, scale.steps, labels, end, scale.payload, scale.edns, signature)
 
 
 def question_end(wire: bytes) -> int | None:
@@ -137,6 +139,7 @@ class _Scale:
         self.place = _HEADER
         self.steps = 0
         self.payload: int | None = None
+        self.edns = -1
 
     def skip(self, count: int) -> None:
         self.place += count
@@ -159,7 +162,7 @@ class _Scale:
         self.skip(size)
         self._weigh_data(kind, data, size)
         if kind == _OPT:
-            self.payload = _number(self._wire, head + 2)
+            self.payload, self.edns = _number(self._wire, head + 2), self._wire[head + 5]
         return kind
 
     # -- inside ---------------------------------------------------------------------------------

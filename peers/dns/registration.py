@@ -17,6 +17,7 @@ Rule 3: another instance's record under a number above all that this one may hav
     is a later registration: this one is over, as soon as the server's own signature says that the
     record is there, and this peer's key has signed what it names. Any other is followed, and
     replaced.
+    So is what stands in the way.
 Rule 4: what this instance may have put into the zone is taken back, whatever stands there now, but
     for another instance's.
 """
@@ -163,7 +164,7 @@ class Registration:
 
     def _found(self, found: Found, now: float) -> list[Action]:
         followed = self._followed = found.followed
-        if self._is_anothers(followed.record) and not found.confirmed:
+        if not found.confirmed and (self._is_anothers(followed.record) or followed.obstacle):
             self._attempt += 1
             return [Confirm(self._attempt, self._highest)]
         if self._is_anothers(followed.record) and found.proven:

@@ -32,7 +32,7 @@ from protocol.errors import ProtocolViolation
 from relay.config import DnsConfig
 from relay.dns.answer import PAYLOAD, answer_query, skeleton
 from relay.dns.keys import DnsKeys
-from relay.dns.signed import BadSignature, SignedUpdate, UpdateReader, question_of, verify
+from relay.dns.signed import FUDGE, BadSignature, SignedMessage, UpdateReader, question_of, verify
 from relay.dns.store import DnsStore, StoreFailed
 from relay.dns.update import UpdateFailed, updated
 from relay.dns.zone import Zone
@@ -42,8 +42,6 @@ from relay.rates import Rates
 
 __all__ = ["DnsMessages", "price"]
 
-_FUDGE = 300
-"""Seconds by which a signed message's clock may differ from ours (RFC 8945 §10)."""
 _MAX_SEEN = 4096
 """Signatures of updates that are remembered, so that none is taken twice."""
 _MAX_ANSWERS = 4096
@@ -73,10 +71,10 @@ class _Kept:
     rest: bytes
 
 
-def price(message: bytes | SignedUpdate) -> float:
+def price(message: bytes | SignedMessage) -> float:
     """Return what a message costs, in plain answers: as it comes, and of an update that is to be
     read what that costs beside it."""
-    if isinstance(message, SignedUpdate):
+    if isinstance(message, SignedMessage):
         return message.weight.steps / _STEPS_PER_TOKEN
     return 1.0 + len(message) // _BYTES_PER_TOKEN
 
@@ -106,7 +104,7 @@ class DnsMessages:
         """By the question's bytes behind its number."""
         self._seen: OrderedDict[bytes, tuple[float, dns.rcode.Rcode]] = OrderedDict()
 
-    def respond(self, wire: bytes, *, udp: bool) -> bytes | SignedUpdate | None:
+    def respond(self, wire: bytes, *, udp: bool) -> bytes | SignedMessage | None:
         """Return the response to a message, or the update that `update` must answer; None where
         there must be no response: to what is no message, and to a response, which two servers would
         send to and fro for ever."""
@@ -131,16 +129,12 @@ class DnsMessages:
             return self._bare(wire, dns.rcode.FORMERR, udp)
         return self._bare(wire, dns.rcode.NOTIMP, udp)
 
-    async def update(self, update: SignedUpdate, *, udp: bool) -> bytes:
+    async def update(self, update: SignedMessage, *, udp: bool) -> bytes:
         """Make an update, and return the response: what it acknowledges is on the disk."""
         code = await self._update(update)
         question = question_of(update.wire, update.weight)
         response = skeleton(question, code)
-        if update.weight.payload is not None:
-            response.use_edns(0, 0, PAYLOAD, update.weight.payload)
-        rdata = update.signature.rdata
-        response.use_tsig(update.key, update.signature.owner, _FUDGE, algorithm=rdata.algorithm)
-        response.request_mac = update.mac
+        update.sign(response)
         return self._finish(question, response, udp)
 
     def _query(self, wire: bytes, udp: bool) -> bytes:
@@ -149,16 +143,22 @@ class DnsMessages:
             return self._bare(wire, dns.rcode.FORMERR, udp)
         if weight.question_labels > len(self._zone.origin) + _MORE_LABELS:
             return self._bare(wire, dns.rcode.REFUSED, udp)
-        read = self._read(wire, weight)
-        if isinstance(read, BadSignature):
-            return self._signature_failed(read, udp)
-        response = answer_query(self._zone, read)
-        out = self._finish(read, response, udp)
-        if response.answer and not read.had_tsig:
-            self._keep(wire, udp, read.question[0].name, out)
+        signed: SignedMessage | None = None
+        if weight.signature is not None:
+            verified = verify(wire, weight, weight.signature, self._keys, self._clock())
+            if isinstance(verified, BadSignature):
+                return self._signature_failed(verified, udp)
+            signed = verified
+        question = question_of(wire, weight)
+        response = answer_query(self._zone, question)
+        if signed is not None:
+            signed.sign(response)
+        out = self._finish(question, response, udp)
+        if response.answer and signed is None:
+            self._keep(wire, udp, question.question[0].name, out)
         return out
 
-    def _signed(self, wire: bytes, udp: bool) -> bytes | SignedUpdate:
+    def _signed(self, wire: bytes, udp: bool) -> bytes | SignedMessage:
         weight = weigh(wire, _UPDATE_STEPS)
         if weight.counts.questions != 1:
             return self._bare(wire, dns.rcode.FORMERR, udp)
@@ -216,16 +216,7 @@ class DnsMessages:
 
     # -- reading --------------------------------------------------------------------------------
 
-    def _read(self, wire: bytes, weight: Weight) -> dns.message.Message | BadSignature:
-        """Read a query, which is small."""
-        if weight.signature is None:
-            return dns.message.from_wire(wire)
-        signed = verify(wire, weight, weight.signature, self._keys, self._clock())
-        if isinstance(signed, BadSignature):
-            return signed
-        return dns.message.from_wire(wire, keyring=cast(Any, signed.key))
-
-    async def _records(self, update: SignedUpdate) -> UpdateReader:
+    async def _records(self, update: SignedMessage) -> UpdateReader:
         reader = UpdateReader(update.wire, update.weight.counts)
         while reader.more(_AT_ONCE):
             await asyncio.sleep(0)
@@ -233,7 +224,7 @@ class DnsMessages:
 
     # -- updates --------------------------------------------------------------------------------
 
-    async def _update(self, update: SignedUpdate) -> dns.rcode.Rcode:
+    async def _update(self, update: SignedMessage) -> dns.rcode.Rcode:
         guid = self._zone.peer_of(update.key.name)
         if guid is None:
             return dns.rcode.REFUSED
@@ -264,7 +255,7 @@ class DnsMessages:
                 for guid in await self._store.drop_old(self._config.remember):
                     self._zone.replace(guid, {})
 
-    async def _make(self, guid: str, update: SignedUpdate) -> dns.rcode.Rcode:
+    async def _make(self, guid: str, update: SignedMessage) -> dns.rcode.Rcode:
         self._waiting += 1
         try:
             records = await self._records(update)
@@ -292,7 +283,7 @@ class DnsMessages:
         """
         now = self._clock()
         while self._seen and (
-            len(self._seen) >= _MAX_SEEN or next(iter(self._seen.values()))[0] < now - 2 * _FUDGE
+            len(self._seen) >= _MAX_SEEN or next(iter(self._seen.values()))[0] < now - 2 * FUDGE
         ):
             self._seen.popitem(last=False)
         if mac in self._seen:
@@ -325,7 +316,7 @@ class DnsMessages:
             dns.rdatatype.TSIG,
             theirs.algorithm,
             theirs.time_signed,
-            _FUDGE,
+            FUDGE,
             b"",
             query.id,
             read.error,

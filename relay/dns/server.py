@@ -15,7 +15,7 @@ from relay.config import ConfigError, DnsConfig
 from relay.dns.keys import DnsKeys
 from relay.dns.messages import DnsMessages, price
 from relay.dns.places import Places
-from relay.dns.signed import SignedUpdate
+from relay.dns.signed import SignedMessage
 from relay.dns.store import DnsStore
 from relay.dns.zone import Zone
 from relay.log import guarded, log
@@ -149,7 +149,7 @@ class DnsServer:
             self._updates.spawn(self._update(udp, response, source))
 
     async def _update(
-        self, udp: asyncio.DatagramTransport, message: SignedUpdate, source: tuple[Any, ...]
+        self, udp: asyncio.DatagramTransport, message: SignedMessage, source: tuple[Any, ...]
     ) -> None:
         _send(udp, await self.messages.update(message, udp=True), source)
 

@@ -21,8 +21,21 @@ import dns.wire
 from protocol.dns_weight import Counts, Weight
 from relay.dns.keys import DnsKeys
 
-__all__ = ["BadSignature", "Signature", "SignedUpdate", "UpdateReader", "question_of", "verify"]
+__all__ = [
+    "FUDGE",
+    "TYPES",
+    "BadSignature",
+    "Signature",
+    "SignedMessage",
+    "UpdateReader",
+    "question_of",
+    "verify",
+]
 
+TYPES = frozenset({dns.rdatatype.A, dns.rdatatype.AAAA, dns.rdatatype.SRV, dns.rdatatype.TXT})
+"""What a peer may register: a zone that took more could be made to delegate or to alias."""
+FUDGE = 300
+"""Seconds by which a signed message's clock may differ from ours (RFC 8945 §10)."""
 _LONGEST_TTL = 2**31 - 1
 
 
@@ -46,8 +59,8 @@ class BadSignature:
 
 
 @dataclass(frozen=True, slots=True)
-class SignedUpdate:
-    """An update under a signature that holds; its records have not been read."""
+class SignedMessage:
+    """A message under a signature that holds; its records have not been read."""
 
     wire: bytes
     weight: Weight
@@ -60,20 +73,37 @@ class SignedUpdate:
         mac: bytes = self.signature.rdata.mac
         return mac
 
+    def sign(self, response: dns.message.Message) -> None:
+        """Have the response to it signed by the same key."""
+        response.use_tsig(
+            self.key,
+            self.signature.owner,
+            FUDGE,
+            algorithm=self.signature.rdata.algorithm,
+        )
+        response.request_mac = self.mac
+
 
 def question_of(wire: bytes, weight: Weight) -> dns.message.Message:
-    """Return a message without its records.
+    """Return a message without its records, but for what EDNS says.
+
+    Nobody's records are read to find out what is asked: dnspython keeps a class for each pair of
+    type and class that it has met, for ever, and for one that it does not know a blank one, which
+    may then stand for the one of class IN.
 
     Raises:
         dns.exception.DNSException: malformed.
     """
     bare = wire[:4] + struct.pack("!4H", weight.counts.questions, 0, 0, 0)
-    return dns.message.from_wire(bare + wire[12 : weight.question_end])
+    message = dns.message.from_wire(bare + wire[12 : weight.question_end])
+    if weight.payload is not None:
+        message.use_edns(weight.edns, payload=weight.payload)
+    return message
 
 
 def verify(
     wire: bytes, weight: Weight, start: int, keys: DnsKeys, now: float
-) -> SignedUpdate | BadSignature:
+) -> SignedMessage | BadSignature:
     """Check the signature of a message, which begins at `start`.
 
     Raises:
@@ -97,7 +127,7 @@ def verify(
     except (dns.tsig.BadSignature, dns.tsig.BadAlgorithm, dns.tsig.PeerError):
         error = dns.rcode.BADSIG
     else:
-        return SignedUpdate(wire, weight, key, signature)
+        return SignedMessage(wire, weight, key, signature)
     return BadSignature(question_of(wire, weight), signature, error, key)
 
 
@@ -147,6 +177,8 @@ class UpdateReader:
         if category in (dns.rdataclass.ANY, dns.rdataclass.NONE):
             deleting = dns.rdataclass.RdataClass.make(category)
             category = self.zone[0].rdclass
+        elif category != self.zone[0].rdclass:
+            raise ValueError("a record of another class")
         empty = deleting == dns.rdataclass.ANY or (deleting is not None and without_data)
         rrset = dns.rrset.RRset(
             name, dns.rdataclass.RdataClass.make(category), kind, deleting=deleting
@@ -154,6 +186,10 @@ class UpdateReader:
         if empty:
             if size:
                 raise ValueError("data where there must be none")
+            return rrset
+        if kind not in TYPES:
+            # No peer may have one: its data are not read, and what it is is enough to refuse it.
+            self._parser.get_bytes(size)
             return rrset
         with self._parser.restrict_to(size):
             data = dns.rdata.from_wire_parser(rrset.rdclass, kind, self._parser)

@@ -15,7 +15,7 @@ import dns.rdatatype
 import dns.rrset
 
 from relay.config import DnsConfig
-from relay.dns.signed import UpdateReader
+from relay.dns.signed import TYPES, UpdateReader
 from relay.dns.zone import Records, RecordSets, Zone
 
 __all__ = ["MAX_SET", "UpdateFailed", "updated"]
@@ -24,8 +24,6 @@ MAX_SET = 32
 """Records of one set: making an answer of so many takes 1 ms. A service of a peer has 16 endpoints
 at most."""
 
-_TYPES = frozenset({dns.rdatatype.A, dns.rdatatype.AAAA, dns.rdatatype.SRV, dns.rdatatype.TXT})
-"""What a peer may register: a zone that took more could be made to delegate or to alias."""
 _CLEARED = 64
 """Records that an update of ours has beside those that it adds: it clears every address."""
 _SHORTEST_TTL, _LONGEST_TTL = 1, 3600
@@ -79,6 +77,8 @@ def _check_prerequisites(zone: Zone, prerequisites: Iterable[dns.rrset.RRset]) -
         if rrset.deleting is None:
             if _is_meta(rrset.rdtype):
                 raise UpdateFailed(dns.rcode.FORMERR)
+            if rrset.rdtype not in TYPES:
+                raise UpdateFailed(dns.rcode.NXRRSET)
             wanted.setdefault((rrset.name, rrset.rdtype), set()).update(rrset)
         elif rrset.deleting == _ANY:
             if rrset.rdtype == dns.rdatatype.ANY and not node:
@@ -117,7 +117,7 @@ def _scan(zone: Zone, guid: str, updates: Iterable[dns.rrset.RRset]) -> None:
     for rrset in updates:
         if zone.peer_of(rrset.name) != guid:
             raise UpdateFailed(dns.rcode.REFUSED)
-        if rrset.rdtype not in _TYPES and rrset.rdtype != dns.rdatatype.ANY:
+        if rrset.rdtype not in TYPES and rrset.rdtype != dns.rdatatype.ANY:
             raise UpdateFailed(dns.rcode.REFUSED)
 
 

@@ -4,6 +4,7 @@ import contextlib
 
 import dns.exception
 import dns.message
+import dns.rdata
 import dns.tsig
 import dns.update
 import pytest
@@ -16,6 +17,9 @@ from tests.support.calls import calls_of
 from tests.support.dns_wire import DEEP, POINTER, message, record
 
 ZONE = "peers.example.org"
+
+# dnspython keeps a blank class for whatever type it meets before it has loaded the true one.
+dns.rdata.load_all_types(disable_dynamic_load=False)
 
 
 def update() -> dns.update.UpdateMessage:
@@ -92,6 +96,30 @@ def test_where_a_question_ends() -> None:
     assert question_end(b"\0" * 12) is None
     assert question_end(message([[], [], []], question=POINTER)) is None
     assert question_end(message([[], [], []])[:-1]) is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=5), st.integers(0, 300)
+)
+def test_what_dnspython_reads_of_a_changed_message_can_be_weighed(
+    changes: list[tuple[int, int]], cut: int
+) -> None:
+    """And the other way round: what it can read has a weight, pointers into the header apart."""
+    whole = bytearray(update().to_wire())
+    whole[2] = 0
+    for place, byte in changes:
+        whole[4 + place % (len(whole) - 4)] = byte
+    for wire in (bytes(whole), bytes(whole[: cut + 4])):
+        try:
+            dns.message.from_wire(wire, keyring=False)
+        except (dns.exception.DNSException, ValueError):
+            continue
+        said = ""
+        try:
+            weigh(wire, 10**6)
+        except ProtocolViolation as error:
+            said = error.reason
+        assert said in ("", "a DNS name that leads forward")
 
 
 @given(st.binary(max_size=200))

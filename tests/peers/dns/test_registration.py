@@ -205,12 +205,21 @@ def test_what_is_in_the_way_is_told_and_tried_again() -> None:
     one = machine()
     one.handle(Begin(), 0)
     alias = Followed(NOTHING.record, "", obstacle="NAME is an alias")
-    (told,) = one.handle(Found(1, alias), 0)
+    assert one.handle(Found(1, alias), 0) == [Confirm(2, 0)], "anybody may have said so"
+    (told,) = one.handle(Found(2, alias, confirmed=True), 0)
     assert isinstance(told, NotRegistered)
     assert told.failure.reason == "NAME is an alias"
     assert isinstance(told.failure, UpdateRefused)
-    assert one.handle_timeout(1) == [Look(2)]
-    assert one.handle(Found(2, NOTHING), 1) == [Update(3, NOTHING, 0)]
+    assert one.handle_timeout(1) == [Look(3)]
+    assert one.handle(Found(3, NOTHING), 1) == [Update(4, NOTHING, 0)]
+
+
+def test_what_is_said_to_be_in_the_way_and_is_not_holds_nothing_up() -> None:
+    one = machine()
+    one.handle(Begin(), 0)
+    forged = Followed(NOTHING.record, "", obstacle="NAME is an alias")
+    one.handle(Found(1, forged), 0)
+    assert one.handle(Found(2, NOTHING, confirmed=True), 0) == [Update(3, NOTHING, 0)]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +228,7 @@ def test_what_is_in_the_way_is_told_and_tried_again() -> None:
 def test_what_may_be_there_is_taken_back_whatever_stands_at_the_name(found: Followed) -> None:
     one = updating()
     one.handle(Withdraw(), 100)
-    (remove,) = one.handle(Found(3, found), 101)
+    (remove,) = one.handle(Found(3, found, confirmed=True), 101)
     assert isinstance(remove, Remove)
     assert remove.followed.record.services == ("chat",)
     assert (remove.followed.text, remove.followed.others) == (found.text, found.others)

@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import struct
+from typing import Any
 
 import dns.message
 import dns.opcode
 import dns.rcode
+import dns.rdata
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.dns.signed import SignedUpdate, UpdateReader
+from relay.dns.signed import SignedMessage, UpdateReader
 from relay.dns.update import MAX_SET
 from relay.server import RelayServer
 from tests.relay.dns.asking import ALICE, NAME, ZONE, key_of, port_of, serving, texts, update
@@ -72,7 +74,7 @@ async def test_an_update_that_is_signed_is_read_in_pieces(server: RelayServer) -
     found: list[object] = []
     calls_of(lambda: found.append(server.dns.messages.respond(wire, udp=False)), MOST)  # type: ignore[union-attr]
     (signed,) = found
-    assert isinstance(signed, SignedUpdate)
+    assert isinstance(signed, SignedMessage)
     reader = UpdateReader(signed.wire, signed.weight.counts)
     left = [True]
     while left[-1]:
@@ -101,7 +103,7 @@ async def test_an_update_is_charged_by_what_it_costs() -> None:
 async def _code(server: RelayServer, wire: bytes) -> int:
     assert server.dns is not None
     signed = server.dns.messages.respond(wire, udp=False)
-    assert isinstance(signed, SignedUpdate)
+    assert isinstance(signed, SignedMessage)
     answer = await server.dns.messages.update(signed, udp=False)
     return dns.message.from_wire(answer, keyring=key_of(server), request_mac=signed.mac).rcode()
 
@@ -172,6 +174,37 @@ async def test_no_answer_costs_much_whatever_is_in_the_zone(server: RelayServer)
         for udp in (True, False):
             wire = dns.message.make_query(f"{name}.{NAME}", kind, use_edns=0).to_wire()
             calls_of(lambda wire=wire, udp=udp: answerer.respond(wire, udp=udp), MOST_OF_AN_ANSWER)  # type: ignore[misc]
+
+
+async def test_nobody_s_records_are_read_to_find_out_what_is_asked(
+    server: RelayServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dnspython keeps something for each type and class that it meets, for ever; and what it does
+    not know, as A of class ANY, would stand for what it has not loaded yet, as A of class IN."""
+    assert server.dns is not None
+    answerer = server.dns.messages
+    met: list[tuple[int, int]] = []
+    read = dns.rdata.from_wire_parser
+
+    def watched(category: int, kind: int, *more: Any) -> dns.rdata.Rdata:
+        met.append((category, kind))
+        return read(category, kind, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dns.rdata, "from_wire_parser", watched)
+    foreign = [record(kind, b"\x7f\0\0\1", category=255) for kind in (1, 33)]
+    for opcode in (dns.opcode.QUERY, dns.opcode.UPDATE):
+        for sections in ([[], [], foreign], [[], foreign[:1], foreign[1:]], [foreign, [], []]):
+            wire = message(sections, opcode=opcode, question=b"\1a\0")
+            answerer.respond(wire, udp=False)
+    assert met == []
+    made = update(server)
+    made.present(NAME, "MX", "1 a.example.")
+    assert await _code(server, made.to_wire()) == dns.rcode.NXRRSET
+    made = update(server)
+    made.add(f"x.{NAME}", 30, "MX", "1 a.example.")
+    made.add(NAME, 30, "A", "192.0.2.1")
+    assert await _code(server, made.to_wire()) == dns.rcode.REFUSED
+    assert (1, 15) not in met
 
 
 # -- connections ----------------------------------------------------------------------------------
