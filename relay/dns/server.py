@@ -59,8 +59,8 @@ class DnsServer:
         self.messages = DnsMessages(config, self.zone, self.keys, self._store, metrics)
         self._rates = Rates(config.answers_per_second, config.answers_burst)
         self._stream_rates = Rates(config.answers_per_second, config.answers_burst)
-        self._counts = Counts(config.max_connections_per_address, config.max_connections + 1)
-        """One more than there are places: a newcomer may take another's."""
+        self._counts = Counts(config.max_connections_per_address, 2 * config.max_connections)
+        """Twice as many as there are places: who has lost his takes a moment to leave."""
         self._places: Places[asyncio.WriteTransport] = Places(
             max(config.max_connections // _SHARE, config.max_connections_per_address),
             config.max_connections,
@@ -202,6 +202,8 @@ class DnsServer:
                     self._metrics.dns["tcp", "waits"] += 1
                     await asyncio.sleep(wait)
             async with self._turn:
+                if writer.is_closing():
+                    return
                 response = self.messages.respond(wire, udp=False)
                 await asyncio.sleep(0)
             if response is None:

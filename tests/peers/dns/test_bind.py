@@ -33,7 +33,8 @@ from peers.dns.client import Clock
 from peers.dns.primary import Primary
 from peers.location import Found, Hosts
 from protocol.dns_records import location_record_sets, peer_name, read_zone_record
-from relay.config import RelayConfig
+from protocol.endpoint import Entry, Phase, Provenance, sign_entry
+from relay.config import DnsConfig, RelayConfig
 from relay.server import RelayServer
 from tests.support.addresses import Addresses
 from tests.support.name_server import fake
@@ -233,6 +234,26 @@ async def test_another_instance_takes_over_and_the_first_stops(server: Named) ->
             with pytest.raises(UpdateRefused, match="another instance"):
                 await first.published()
             assert dig(server, f"_chat._tcp.{ALICES}", "SRV") == [f"0 0 {port} e0.{ALICES}."]
+
+
+async def test_a_relay_s_own_zone_says_under_its_signature_what_it_holds() -> None:
+    dns_config = DnsConfig(zone=ZONE, port=0)
+    async with RelayServer(RelayConfig(port=0, dns=dns_config)) as relay:
+        assert relay.dns is not None
+        config = DdnsConfig(zone=ZONE, server=f"127.0.0.1:{relay.dns.port}")
+        clock = Clock(-600)
+        primary = Primary(ALICE.guid, config, relay.dns.keys.key(ALICE.guid), clock)
+        nothing = await primary.look()
+        assert await primary.confirm(0) == (nothing, False)
+        assert abs(clock.offset) < 60
+        entry = Entry(7, "chat", "127.0.0.1", 9, Phase.PREFERRED, 120, Provenance.INTERFACE)
+        services = {"chat": [sign_entry(ALICE, entry)]}
+        sets = location_record_sets(ALICE.guid, ZONE, 7, services)
+        reply = await primary.update(nothing, sets)
+        assert (reply.code, reply.obstacle) == (dns.rcode.NOERROR, "")
+        for above, proven in (6, True), (7, False):
+            held, is_proven = await primary.confirm(above)
+            assert (held.record.seq, is_proven) == (7, proven)
 
 
 async def test_records_of_other_tools_are_hints(server: Named, tmp_path: Path) -> None:
