@@ -4,6 +4,7 @@ port, and a folder of their own."""
 import base64
 import contextlib
 import re
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -64,8 +65,8 @@ def powerdns(folder: Path, keys: Sequence[dns.tsig.Key], *, records: str = "") -
     program = need("pdns_server", "pdns-server, pdns-backend-sqlite3")
     database, zone = folder / "pdns.sqlite3", folder / "zone"
     zone.write_text(ZONE_FILE + records)
-    sqlite = need("sqlite3", "sqlite3")
-    subprocess.run([sqlite, str(database)], input=_SCHEMA.read_bytes(), check=True, timeout=60)
+    with contextlib.closing(sqlite3.connect(database)) as made:
+        made.executescript(_SCHEMA.read_text())
     (folder / "pdns.conf").write_text(
         f"""\
 local-address=127.0.0.1
