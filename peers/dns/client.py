@@ -24,7 +24,16 @@ from peers.dns.answer import Answer, Malformed, Truncated, Unusable, read_answer
 from peers.transport import dial_any, resolve
 from protocol.errors import NameServerUnavailable
 
-__all__ = ["Answered", "Clock", "addresses_of", "ask", "ask_any", "system_servers", "update"]
+__all__ = [
+    "Answered",
+    "Clock",
+    "addresses_of",
+    "ask",
+    "ask_any",
+    "ask_signed",
+    "system_servers",
+    "update",
+]
 
 _PAYLOAD = 1232
 """Bytes of an answer over UDP: what passes everywhere without fragments."""
@@ -189,6 +198,32 @@ class _Question(asyncio.DatagramProtocol):
             self.answer.set_exception(exc)
 
 
+async def ask_signed(
+    servers: Sequence[HostPort],
+    question: tuple[str, str],
+    key: dns.tsig.Key,
+    clock: Clock,
+    timeout: float,
+) -> Answer:
+    """Ask for one record set, of a name and a type, so that nobody but the server can answer: over
+    TCP, both ways signed by a key of its own. `servers` are its addresses: one at least, and the
+    first that is reached is asked.
+
+    Raises:
+        UpdateRefused: the server does not take the key.
+        NameServerUnavailable: no answer that is signed by the key, in `timeout` seconds.
+    """
+    query = dns.message.make_query(*question)
+    _, wire = await _signed(servers, query, key, clock, timeout)
+    try:
+        answer = read_answer(wire, query)
+    except (Truncated, Unusable) as error:
+        raise NameServerUnavailable(f"{servers[0]}: {error}") from None
+    if answer is None:
+        raise NameServerUnavailable(f"{servers[0]} answered something else")
+    return answer
+
+
 async def update(
     server: HostPort,
     message: dns.message.Message,
@@ -206,20 +241,32 @@ async def update(
         UpdateRefused: the server does not take the key.
         NameServerUnavailable: no answer that is signed by the key, in `timeout` seconds.
     """
+    code, _ = await _signed((server, *others), message, key, clock, timeout)
+    return code
+
+
+async def _signed(
+    servers: Sequence[HostPort],
+    message: dns.message.Message,
+    key: dns.tsig.Key,
+    clock: Clock,
+    timeout: float,
+) -> tuple[dns.rcode.Rcode, bytes]:
+    """Send a message, signed; return the answer, which is signed too, and its code."""
     try:
         async with asyncio.timeout(timeout):
             try:
-                return await _exchange((server, *others), message, key, clock.now())
+                return await _exchange(servers, message, key, clock.now())
             except tsig.ClockIsWrong as wrong:
                 clock.set(wrong.server_time)
-                return await _exchange((server, *others), message, key, clock.now())
+                return await _exchange(servers, message, key, clock.now())
     except TimeoutError:
-        raise NameServerUnavailable(f"no answer from {server} within {timeout:g} s") from None
+        raise NameServerUnavailable(f"no answer from {servers[0]} within {timeout:g} s") from None
 
 
 async def _exchange(
     servers: Sequence[HostPort], message: dns.message.Message, key: dns.tsig.Key, now: float
-) -> dns.rcode.Rcode:
+) -> tuple[dns.rcode.Rcode, bytes]:
     signed = tsig.sign(message, key, now)
     try:
         wire = await _ask_by_stream(servers, signed.wire)
@@ -228,7 +275,7 @@ async def _exchange(
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise NameServerUnavailable(f"{servers[0]}: {reason or error}") from None
-    return tsig.open_answer(wire, signed, key, now)
+    return tsig.open_answer(wire, signed, key, now), wire
 
 
 async def _ask_by_stream(servers: Sequence[HostPort], wire: bytes) -> bytes:
