@@ -42,7 +42,11 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "flow": st.integers(0, 3),
         "agent": st.text(max_size=128),
     },
-    messages.Register: {"location": st.binary(max_size=500), "signature": SIGNATURES},
+    messages.Register: {
+        "location": st.binary(max_size=500),
+        "signature": SIGNATURES,
+        "invitation": st.binary(max_size=1024),
+    },
     messages.Update: {"location": st.binary(max_size=500)},
     messages.ServiceRequestTo: {
         "request": REQUESTS,
@@ -74,6 +78,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "nonce": NONCES,
         "signature": SIGNATURES,
         "limits": LIMITS,
+        "invitation": st.booleans(),
     },
     messages.Registered: {
         "seq": COUNTS,

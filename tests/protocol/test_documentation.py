@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from protocol import identity, messages
+from protocol import identity, invitation, messages
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry
 from protocol.errors import Code
 from protocol.messages import FROM_PEER, FROM_RELAY, ON_PATH, Message
@@ -47,6 +47,11 @@ def test_every_message_has_a_section_with_its_fields(name: str) -> None:
     assert set(table) == set(fields)
     for field in fields.values():
         assert ("required" in table[field.name][1]) == field.required, field.name
+
+
+def test_every_field_of_an_invitation_is_named() -> None:
+    names = tuple(rows(section("The invitation")))
+    assert names == invitation.Invitation.__struct_fields__
 
 
 @pytest.mark.parametrize(
@@ -102,9 +107,16 @@ def test_the_table_of_states_is_the_code_s() -> None:
     assert told == TRANSITIONS
 
 
-@pytest.mark.parametrize("name", [name for name in identity.__all__ if "CONTEXT" in name])
-def test_every_context_is_written_out(name: str) -> None:
-    context: bytes = getattr(identity, name)
+@pytest.mark.parametrize(
+    "context",
+    [
+        getattr(module, name)
+        for module in (identity, invitation)
+        for name in module.__all__
+        if "CONTEXT" in name
+    ],
+)
+def test_every_context_is_written_out(context: bytes) -> None:
     assert context.decode().replace("\0", r"\0") in TEXT
 
 
