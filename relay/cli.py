@@ -12,7 +12,9 @@ import click
 from protocol.dns_records import key_file_text, parse_zone, peer_name
 from protocol.errors import IdentityError, RoamRelayError
 from protocol.identity import Identity
+from protocol.text import shown
 from relay import config as configuration
+from relay import disk
 from relay.config import ConfigError, RelayConfig
 from relay.dns import DnsKeys
 from relay.log import configure, log
@@ -59,7 +61,7 @@ def serve(file: str | None, ready_file: str | None, **flags: Any) -> None:
             log.warning("the zone's keys change with each start: name a key file as 'identity'")
         _run(_serve(config, identity, ready_file))
     except (ConfigError, IdentityError) as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(shown(str(error))) from None
 
 
 @main.command()
@@ -68,12 +70,10 @@ def key(file: str) -> None:
     """Show the GUID of the relay's key in FILE; make a new key where there is no FILE."""
     try:
         if not Path(file).exists():
-            descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            with os.fdopen(descriptor, "wb") as out:
-                out.write(Identity.generate().to_pem())
+            _make_key(file)
         click.echo(read_key(file).guid)
-    except (OSError, IdentityError) as error:
-        raise click.ClickException(str(error)) from None
+    except IdentityError as error:
+        raise click.ClickException(shown(str(error))) from None
 
 
 @main.command("dns-key")
@@ -105,7 +105,16 @@ def dns_key(guid: str, file: str | None, identity: str | None, zone: str | None)
         secret = DnsKeys(read_key(config.identity), name).secret(guid)
         click.echo(key_file_text(peer_name(guid, name), secret), nl=False)
     except RoamRelayError as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(shown(str(error))) from None
+
+
+def _make_key(file: str) -> None:
+    try:
+        disk.make(file, Identity.generate().to_pem())
+    except FileExistsError:
+        pass  # Somebody was faster: theirs is everybody's.
+    except OSError as error:
+        raise IdentityError(f"cannot make the key {file}: {error.strerror}") from None
 
 
 def read_key(file: str) -> Identity:
@@ -115,13 +124,13 @@ def read_key(file: str) -> Identity:
         IdentityError: it cannot be read, or not be used.
     """
     try:
-        with Path(file).open("rb") as source:
-            mode = os.fstat(source.fileno()).st_mode & 0o777 if os.name == "posix" else 0
-            data = source.read(65_536)
-    except OSError as error:
+        data, mode = disk.read(file)
+    except FileNotFoundError as error:
         raise IdentityError(
             f"cannot read the key {file}: {error.strerror} ('relay key {file}' makes one)"
         ) from None
+    except OSError as error:
+        raise IdentityError(f"cannot read the key {file}: {error.strerror}") from None
     return Identity.from_pem(data, file_mode=mode, name=file)
 
 

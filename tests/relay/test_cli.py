@@ -1,5 +1,8 @@
 """The `relay` command, in this process."""
 
+import os
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,46 @@ def test_the_key_of_a_peer_s_own_name(tmp_path: Path) -> None:
     key = DnsKeys(identity, "a.example").key(peer.guid)
     assert f'key "{peer.guid}.a.example"' in text
     assert key.name.to_text() == f"{peer.guid}.a.example."
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file can grow: what a write says then is an `OSError`, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_leaves_no_half_key(tmp_path: Path) -> None:
+    file = tmp_path / "relay.key"
+    said = (1, f"Error: cannot make the key {file}: File too large\n")
+    assert run("key", str(file)) == said
+    assert run("key", str(file)) == said
+
+
+def test_places_that_hold_no_key_are_one_line_each(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for name, says in (
+        ("pipe", "it is not a file"),
+        ("", "Is a directory"),
+        ("none/key", "cannot make the key"),
+        ("/proc/key", "cannot make the key"),
+        ("\udce9\x1b[31m/key", r"\udce9\x1b[31m/key: No such file"),
+    ):
+        status, text = run("key", str(tmp_path / name))
+        assert (status, len(text.splitlines())) == (1, 1), text
+        assert says in text
+    assert os.listdir(tmp_path) == ["pipe"]
+    (tmp_path / "half").write_bytes(Identity.generate().to_pem()[:60])
+    (tmp_path / "half").chmod(0o600)
+    for words in (("key", str(tmp_path / "half")), ("serve", "--identity", str(tmp_path / "half"))):
+        status, text = run(*words)
+        assert status == 1
+        assert "move it away" in text
 
 
 @pytest.mark.parametrize(
