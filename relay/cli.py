@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,10 @@ def main() -> None:
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--ready-file", metavar="FILE", help="Write the relay's URL here once it serves.")
 def serve(file: str | None, ready_file: str | None, **flags: Any) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and exit with 0; a second signal ends at once.
+    """Serve until SIGTERM or SIGINT, then drain and exit with 0; a second one ends at once.
+
+    SIGHUP reads the configuration and the certificate's files again; what needs a restart is
+    logged. It never ends the relay.
 
     Every setting can be a key in the TOML file or a variable ROAM_RELAY_KEY; flags go first, then
     the environment, then the file.
@@ -54,12 +58,19 @@ def serve(file: str | None, ready_file: str | None, **flags: Any) -> None:
       relay serve --config relay.toml --log-format json
     """
     try:
-        config = configuration.load(file, os.environ, flags)
+        _open_standard_descriptors()
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until there is something to reload.
+
+        def configured() -> RelayConfig:
+            return configuration.load(file, os.environ, flags)
+
+        config = configured()
         identity = read_key(config.identity) if config.identity else Identity.generate()
         configure(config.log_format, config.log_level)
         if config.dns is not None and config.identity is None:
             log.warning("the zone's keys change with each start: name a key file as 'identity'")
-        _run(_serve(config, identity, ready_file))
+        _run(_serve(config, identity, configured, ready_file))
     except (ConfigError, IdentityError) as error:
         raise click.ClickException(shown(str(error))) from None
 
@@ -108,6 +119,16 @@ def dns_key(guid: str, file: str | None, identity: str | None, zone: str | None)
         raise click.ClickException(shown(str(error))) from None
 
 
+def _open_standard_descriptors() -> None:
+    """Open closed ones on /dev/null: the next socket would get such a number, and libuv aborts a
+    process that closes a socket with one."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # The lowest free number is this one.
+
+
 def _make_key(file: str) -> None:
     try:
         disk.make(file, Identity.generate().to_pem())
@@ -134,18 +155,25 @@ def read_key(file: str) -> Identity:
     return Identity.from_pem(data, file_mode=mode, name=file)
 
 
-async def _serve(config: RelayConfig, identity: Identity, ready_file: str | None) -> None:
+async def _serve(
+    config: RelayConfig,
+    identity: Identity,
+    configured: Callable[[], RelayConfig],
+    ready_file: str | None,
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def on_signal() -> None:
+    def on_signal(number: int) -> None:
         if stop.is_set():
-            os._exit(130)
+            os._exit(128 + number)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, on_signal, number)
     async with RelayServer(config, identity) as server:
+        if hasattr(signal, "SIGHUP"):
+            loop.add_signal_handler(signal.SIGHUP, _reload, server, configured)
         log.info("serving", url=server.url, relay=server.guid)
         if ready_file is not None:
             _write_ready(ready_file, server.url)
@@ -154,6 +182,18 @@ async def _serve(config: RelayConfig, identity: Identity, ready_file: str | None
         log.info("draining", connections=len(server.connections))
         await server.drain()
     log.info("stopped")
+
+
+def _reload(server: RelayServer, configured: Callable[[], RelayConfig]) -> None:
+    try:
+        later = server.reload(configured())
+    except ConfigError as error:
+        log.error("not reloaded: all is as it was", reason=str(error))
+        return
+    configure(server.config.log_format, server.config.log_level)
+    log.info("reloaded")
+    if later:
+        log.warning("what has changed here needs a restart", keys=list(later))
 
 
 def _write_ready(file: str, url: str) -> None:

@@ -26,6 +26,7 @@ from relay.config import ConfigError as RelayConfigError
 from relay.config import RelayConfig, load
 from relay.server import RelayServer
 from tests.peers.cli import commands
+from tests.relay.certificates import certificate
 from tests.support.processes import environment, fact, peer, relay, run_peer, stop
 
 MODES = ["p2p", "central", "combined"]
@@ -371,3 +372,35 @@ def test_the_relay_drains_and_exits_with_zero(
         events = [json.loads(line) for line in process.stderr]
         assert [event["event"] for event in events] == ["serving", "draining", "stopped"]
         assert events[0]["relay"] == guid
+
+
+def test_sighup_reloads_and_never_ends_the_relay(tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text("drain_timeout = 0\n")
+    chain, key = certificate(tmp_path)
+    words = ("--config", str(file), "--tls-certificate", chain, "--tls-key", key)
+    with relay(tmp_path, *words, "--log-format", "json") as (url, process):
+        assert url.startswith("https://")
+        assert process.stderr is not None
+
+        def event() -> dict[str, object]:
+            assert process.stderr is not None
+            return dict(json.loads(process.stderr.readline()))
+
+        assert event()["event"] == "serving"
+        for text, events in (
+            ("drain_timeout = 1\n", ["reloaded"]),
+            ("lease = 60\nport = 1\n", ["reloaded", "what has changed here needs a restart"]),
+            ("lease = '", ["not reloaded: all is as it was"]),
+        ):
+            file.write_text(text)
+            process.send_signal(signal.SIGHUP)
+            said = [event() for _ in events]
+            assert [one["event"] for one in said] == events
+        assert "relay.toml" in str(said[-1]["reason"])
+        Path(chain).unlink()
+        file.write_text("")
+        process.send_signal(signal.SIGHUP)
+        assert "cannot read" in str(event()["reason"])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
