@@ -8,7 +8,7 @@ from pathlib import Path
 from peers import Session, SessionClosed, SessionLost
 from peers.cli.bars import Bars
 from peers.cli.file_transfer import receive_file, send_file
-from peers.cli.sessions import MakePeer, following, path_of, serve_each
+from peers.cli.sessions import MakePeer, closing, following, path_of, serve_each
 from peers.cli.terminal import Terminal
 from peers.tasks import unless
 
@@ -32,7 +32,7 @@ async def send(
         began = time.perf_counter()
         session = await peer.connect(guid, FILE_SERVICE, mode=mode)
         setup = time.perf_counter() - began
-        async with session:
+        async with closing(session):
             with terminal.bars() as bars:
                 bar = bars.add(file.name)
 

@@ -3,10 +3,8 @@
 What a subcommand does is beside this file; this one knows click and the process.
 """
 
-import asyncio
 import contextlib
 import logging
-import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ import msgspec
 from peers import Peer
 from peers.cli import files, locate, talk
 from peers.cli.output import OutputClosed
+from peers.cli.process import INTERRUPTED, let_go_of_output, run
 from peers.cli.terminal import Terminal, standard_descriptors
 from peers.config import (
     CarrierKind,
@@ -50,7 +49,6 @@ from protocol.text import shown
 
 __all__ = ["Invocation", "main", "parse", "perform"]
 
-_INTERRUPTED = 130
 _UNREAD = 141
 """What a shell says of a program that SIGPIPE has ended."""
 
@@ -81,7 +79,7 @@ Exit codes:
   3 no relay, no DNS   4 unknown peer, service   5 peer offline
   6 refused            7 limit reached           8 no answer in time
   9 no path           10 wrong identity         11 session ended early
-  130 interrupted (Ctrl-C)
+  129, 130, 143 ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM
   141 nobody reads standard output any more (| head -1)
 """
 
@@ -385,7 +383,7 @@ def parse(arguments: Sequence[str]) -> Invocation | int:
             error.show()
         return error.exit_code
     except click.Abort:
-        return _INTERRUPTED
+        return INTERRUPTED
     except SystemExit:  # Click's answer to a closed pipe.
         return _UNREAD
     except OSError as error:
@@ -456,30 +454,11 @@ def main() -> None:
     descriptors = standard_descriptors()
     invocation = parse(sys.argv[1:])
     if isinstance(invocation, int):
-        _let_go_of_output()
+        let_go_of_output()
         sys.exit(invocation)
-    sys.exit(_run(invocation, descriptors))
+    asked = invocation
 
-
-def _run(invocation: Invocation, descriptors: tuple[int | None, int | None, int | None]) -> int:
     async def work() -> int:
-        return await perform(invocation, Terminal(*descriptors, as_json=invocation.as_json))
+        return await perform(asked, Terminal(*descriptors, as_json=asked.as_json))
 
-    try:
-        if sys.platform == "win32":
-            return asyncio.run(work())
-        import uvloop
-
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(work())
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-
-
-def _let_go_of_output() -> None:
-    """What could not be printed is not tried again at the interpreter's end."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(run(work()))

@@ -8,7 +8,7 @@ import time
 
 from peers import Mode, RequestTimeout, Session, SessionClosed, SessionLost
 from peers.cli.input import InputFailed, InputKind, LineTooLong
-from peers.cli.sessions import MakePeer, following, path_of, serve_each
+from peers.cli.sessions import MakePeer, closing, following, path_of, serve_each
 from peers.cli.terminal import Terminal
 from peers.tasks import Tasks, unless
 
@@ -51,7 +51,7 @@ async def connect(
         session = await peer.connect(guid, service, mode=mode, policy=policy, wait=wait)
         terminal.notice(f"connected: {session.mode.value}, {path_of(session)}")
         async with (
-            session,
+            closing(session),
             following(session, terminal, lambda where: terminal.notice(f"now: {where}")),
         ):
             conversation = _Conversation(session, terminal)
@@ -268,7 +268,7 @@ async def ping(
         session = await peer.connect(guid, service, mode=mode)
         setup = time.perf_counter() - began
         path = path_of(session)
-        async with session:
+        async with closing(session):
             for number in range(count):
                 sent = time.perf_counter()
                 await session.send(b"ping %d" % number)

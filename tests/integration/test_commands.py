@@ -267,6 +267,8 @@ def test_connect_and_locate_are_processes_too(service: Service, tmp_path: Path) 
 
 SHELL = {"file": "< lines", "null": "< /dev/null", "closed": "<&-", "neither": "<&- >&-"}
 """What a shell gives, and a process begins with."""
+ENDS = {"null": signal.SIGINT, "closed": signal.SIGTERM, "neither": signal.SIGHUP}
+"""What ends those that have nothing to read."""
 
 
 def test_no_kind_of_standard_input_ends_the_process(service: Service, tmp_path: Path) -> None:
@@ -298,11 +300,44 @@ def test_no_kind_of_standard_input_ends_the_process(service: Service, tmp_path: 
             assert process.stderr.readline().startswith("connected: "), kind
         assert running["file"].communicate(timeout=30) == ("one\ntwo\n", "")
         assert running["file"].returncode == 0
-        for kind in ("null", "closed", "neither"):
+        for kind, number in ENDS.items():
             assert running[kind].poll() is None, kind
-            running[kind].send_signal(signal.SIGINT)
-        for kind in ("null", "closed", "neither"):
-            assert running[kind].wait(10) == 130, kind
+            running[kind].send_signal(number)
+        for kind, number in ENDS.items():
+            assert running[kind].wait(10) == 128 + number, kind
+            assert running[kind].communicate()[1] == "", kind
+
+
+STUBBORN = """
+import asyncio, os, signal, sys
+from peers.cli.process import run
+async def work():
+    print("there", flush=True)
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            print("ending", flush=True)
+sys.exit(run(work()))
+"""
+"""A command whose end takes for ever."""
+
+
+def test_a_second_signal_ends_at_once_and_what_is_ignored_stays_so() -> None:
+    with subprocess.Popen(
+        ["bash", "-c", f"trap '' HUP; exec {shlex.join([sys.executable, '-c', STUBBORN])}"],
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        process.send_signal(signal.SIGHUP)  # As with nohup.
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "ending\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 128 + signal.SIGTERM
+        assert process.stdout.read() == ""
 
 
 def test_ctrl_c_ends_a_read_from_a_terminal_at_once(service: Service, tmp_path: Path) -> None:

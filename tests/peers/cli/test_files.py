@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from peers import Peer, Session, SessionLost
+from peers import Peer, Session, SessionClosed, SessionLost
 from peers.cli import files
 from peers.cli.file_transfer import TransferFailed, send_file
 from relay.server import RelayServer
@@ -128,6 +128,23 @@ async def test_what_nobody_expected_ends_one_transfer(
             assert await finish(good, b"good") == b"ok"
             assert (await running.fact())["event"] == "received"
         assert not running.task.done()
+
+
+async def test_a_receiver_that_is_ended_keeps_no_half_file_and_closes_its_sessions(
+    bob: Peer, here: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    async with peer(*here, "receive", str(folder), "--json") as running:
+        guid = await receiving(running)
+        session = await bob.connect(guid, "file")
+        await begun(session, "big", 10)
+        await session.send(b"12345")
+        while not folder.exists() or not os.listdir(folder):
+            await asyncio.sleep(0.01)
+        await running.stop()
+        assert os.listdir(folder) == []
+        with pytest.raises(SessionClosed):
+            await session.receive()
 
 
 async def test_once_waits_for_no_caller_that_sends_nothing(
