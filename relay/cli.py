@@ -1,6 +1,7 @@
 """The `relay` command."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -202,6 +203,8 @@ def _write_ready(file: str, url: str) -> None:
         Path(part).write_text(f"{url}\n")
         os.replace(part, file)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
         raise ConfigError(f"cannot write {file}: {error.strerror}") from None
 
 

@@ -64,6 +64,7 @@ def replace(path: str | os.PathLike[str], data: bytes) -> None:
             raise OSError(errno.EINVAL, "it is not a file")
         with _written(where, data) as part:
             os.replace(part, where)
+        _sync(os.path.dirname(where))
 
 
 def place(part: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
@@ -74,18 +75,21 @@ def place(part: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
         FileExistsError: somebody has that name.
         OSError: it cannot have it.
     """
+    folder = os.path.dirname(os.path.abspath(path))
     with _as_os_error():
         try:
             os.link(part, path)
+            _sync(folder)
             return
         except FileExistsError:
             raise
         except OSError:
             pass  # Most likely there are no links (FAT); else the rename fails by the same.
-        with _locked(os.path.dirname(os.path.abspath(path))):
+        with _locked(folder):
             if os.path.lexists(path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             os.rename(part, path)
+        _sync(folder)
 
 
 @contextlib.contextmanager
@@ -103,7 +107,10 @@ def _written(where: str, data: bytes) -> Iterator[str]:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(part)
-    # The name is on the disk too, where folders can be opened and the file system can do it.
+
+
+def _sync(folder: str) -> None:
+    """See that a name is on the disk too, where folders can be opened and the system can do it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -5,6 +5,7 @@ What a subcommand does is beside this file; this one knows click and the process
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -173,11 +174,18 @@ def command(
 
 def _default_key() -> str:
     try:
-        default = Path.home() / ".config" / "roam-relay" / "peer.key"
-        default.parent.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError) as error:
+        if os.environ.get("HOME") == "":
+            raise RuntimeError("HOME is empty")
+        folder = Path.home() / ".config" / "roam-relay"
+    except RuntimeError as error:
         raise ConfigError(f"no place for the key, give --key: {error}") from None
-    return str(default)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"no place for the key, give --key: cannot make {folder}: {error.strerror}"
+        ) from None
+    return str(folder / "peer.key")
 
 
 _mode = click.option(
@@ -287,7 +295,7 @@ def watch(settings: _Settings, guid: str, as_json: bool) -> Invocation:
 @_json
 @click.pass_obj
 def send(settings: _Settings, guid: str, file: Path, mode: str | None, as_json: bool) -> Invocation:
-    """Send FILE to GUID, which runs 'peer receive'; checksummed."""
+    """Send FILE to GUID, which runs 'peer receive'; checksummed. A pipe is read to its end first."""
     return settings.invocation(
         lambda terminal: files.send(terminal, settings.peer, guid, file, mode=mode), as_json
     )

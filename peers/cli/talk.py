@@ -75,7 +75,7 @@ class _Conversation:
         """Print what arrives until the other side has closed."""
         async for message in self._session:
             self._heard = True
-            await self._terminal.message(message)
+            await self._terminal.message(message, self._session.remote)
 
     async def both_ways(self, linger: float) -> None:
         """Send and print until either side ends; return when all that arrived is printed."""
@@ -148,7 +148,7 @@ async def listen(
             if echo:
                 await session.send(message)
             else:
-                await terminal.message(message)
+                await terminal.message(message, session.remote)
 
     async def ended(session: Session, reason: str) -> None:
         await terminal.tell(f"session ended: {reason}", event="ended", reason=reason)

@@ -188,6 +188,55 @@ async def test_failures_have_one_line_and_their_exit_code(tmp_path: Path) -> Non
             assert err.startswith("peer: ")
 
 
+@pytest.mark.parametrize(
+    ("home", "says"), [("", "HOME is empty"), ("/proc", "cannot make /proc"), (None, "")]
+)
+async def test_no_place_for_the_key_is_one_line(
+    home: str | None, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path) if home is None else home)
+    if home is None:  # As far as the folder, which is a pipe.
+        (tmp_path / ".config").mkdir()
+        os.mkfifo(tmp_path / ".config" / "roam-relay")
+        says = "cannot make"
+    code, _, err = await commands.run_peer("id")
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert err.startswith("peer: no place for the key, give --key: ")
+    assert says in err
+
+
+SAYS = r"""
+import os, sys
+import peers.cli, relay.cli
+wrong = os.fsdecode(b"/none/\xe6\x97\xa5 caf\xe9\x1b[31m")
+for package, *words in (
+    [peers, "-h"], [peers, "listen", "-h"], [peers, wrong], [peers, "--config", wrong, "id"],
+    [peers, "--key", wrong, "id"], [relay, "-h"], [relay, "serve", "-h"], [relay, wrong],
+    [relay, "serve", "--config", wrong], [relay, "serve", "--identity", wrong],
+    [relay, "key", wrong],
+):
+    sys.argv[1:] = words
+    try:
+        package.cli.main()
+    except SystemExit as ended:
+        print("ended", type(ended.code).__name__)
+"""
+"""All that the commands print by themselves: help, wrong use, wrong files."""
+
+
+def test_output_that_is_not_utf_8_is_no_error() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", SAYS],
+        env=environment() | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(b"ended int") == 11
+    assert b"\x1b" not in done.stdout + done.stderr
+
+
 def test_a_failure_of_the_process_has_its_line_and_its_exit_code(tmp_path: Path) -> None:
     key = tmp_path / "a.key"
     Identity.load_or_create(key)
@@ -244,7 +293,9 @@ async def test_talk_and_locate(tmp_path: Path) -> None:
             async with commands.peer(*theirs, "connect", guid, "chat") as two:
                 two.say("hello")
                 assert (await one.fact())["event"] == "session"
-                assert await one.line() == "hello"
+                said = await one.fact()
+                assert said["remote"] == Identity.load(tmp_path / "b.key").guid
+                assert (said["event"], said["text"]) == ("message", "hello")
                 one.say("hello yourself")
                 assert await two.line() == "hello yourself"
                 two.end_input()
