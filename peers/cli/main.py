@@ -295,7 +295,10 @@ def watch(settings: _Settings, guid: str, as_json: bool) -> Invocation:
 @_json
 @click.pass_obj
 def send(settings: _Settings, guid: str, file: Path, mode: str | None, as_json: bool) -> Invocation:
-    """Send FILE to GUID, which runs 'peer receive'; checksummed. A pipe is read to its end first."""
+    """Send FILE to GUID, which runs 'peer receive'; checksummed.
+
+    A pipe, as of <(command), is read to its end first.
+    """
     return settings.invocation(
         lambda terminal: files.send(terminal, settings.peer, guid, file, mode=mode), as_json
     )
