@@ -25,7 +25,19 @@ from relay.server import RelayServer
 __all__ = ["main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """What cannot be printed is one line too."""
+
+    def main(self, *words: Any, **settings: Any) -> Any:
+        try:
+            return super().main(*words, **settings)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                click.echo(f"Error: cannot write: {error.strerror}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="roam-relay")
 def main() -> None:
     """Run a Roam Relay: it tells peers where other peers are, and joins those that cannot reach
@@ -59,9 +71,6 @@ def serve(file: str | None, ready_file: str | None, **flags: Any) -> None:
       relay serve --config relay.toml --log-format json
     """
     try:
-        _open_standard_descriptors()
-        if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until there is something to reload.
 
         def configured() -> RelayConfig:
             return configuration.load(file, os.environ, flags)
@@ -71,6 +80,9 @@ def serve(file: str | None, ready_file: str | None, **flags: Any) -> None:
         configure(config.log_format, config.log_level)
         if config.dns is not None and config.identity is None:
             log.warning("the zone's keys change with each start: name a key file as 'identity'")
+        _open_standard_descriptors()
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until there is something to reload.
         _run(_serve(config, identity, configured, ready_file))
     except (ConfigError, IdentityError) as error:
         raise click.ClickException(shown(str(error))) from None

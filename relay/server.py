@@ -209,7 +209,7 @@ class RelayServer:
                 self._runner, config.host, config.port, ssl_context=context, backlog=1024
             )
             await site.start()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise ConfigError(
                 f"cannot listen on {config.host} port {config.port}: {error}"
             ) from None

@@ -1,5 +1,8 @@
 """The `relay` command, in this process."""
 
+import contextlib
+import errno
+import io
 import os
 import resource
 from collections.abc import Iterator
@@ -76,6 +79,23 @@ def test_places_that_hold_no_key_are_one_line_each(tmp_path: Path) -> None:
         status, text = run(*words)
         assert status == 1
         assert "move it away" in text
+
+
+class Full(io.StringIO):
+    """Standard output on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("words", [("-h",), ("key", "KEY")])
+def test_what_cannot_be_printed_is_one_line(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.redirect_stdout(Full()), pytest.raises(SystemExit) as ended:
+        main([str(tmp_path / "key") if word == "KEY" else word for word in words])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "Error: cannot write: No space left on device\n"
 
 
 @pytest.mark.parametrize(

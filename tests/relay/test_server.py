@@ -198,3 +198,10 @@ async def test_a_certificate_for_a_relay_without_one_needs_a_restart(tmp_path: P
     async with RelayServer(RelayConfig(port=0)) as relay:
         with_tls = structs.replace(relay.config, tls_certificate=chain, tls_key=key)
         assert relay.reload(with_tls) == ("tls_certificate", "tls_key")
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70, "nowhere.invalid", "::zz"])
+async def test_a_host_that_is_none_is_said(host: str) -> None:
+    with pytest.raises(ConfigError, match="cannot listen on"):
+        async with RelayServer(RelayConfig(port=0, host=host)):
+            pass
