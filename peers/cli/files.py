@@ -103,6 +103,8 @@ async def receive(
         listener = peer.listen(FILE_SERVICE, allow=allow)
         await peer.published()
         await terminal.tell(f"receiving as {peer.guid}", event="listening", guid=peer.guid)
+        if terminal.as_json:
+            terminal.ends_unread()
         with terminal.bars() as bars:
             await unless(
                 arrived,

@@ -315,22 +315,24 @@ async def test_what_nobody_expected_in_one_session_leaves_the_others(
                 assert await session.receive() == b"hello"
 
 
-@pytest.mark.parametrize("command", ["listen", "connect", "watch"])
+@pytest.mark.parametrize("command", ["listen", "connect", "watch", "expose", "receive"])
 async def test_a_command_that_only_prints_ends_with_its_reader(
-    alice: Peer, base: tuple[str, ...], command: str
+    alice: Peer, base: tuple[str, ...], command: str, tmp_path: Path
 ) -> None:
     reader, stdout = os.pipe()
     words = {
         "listen": ("listen", "other"),
         "connect": ("connect", alice.guid, "chat"),
         "watch": ("watch", alice.guid, "--json"),
+        "expose": ("expose", "ssh", "--port", "22", "--json"),
+        "receive": ("receive", str(tmp_path), "--json"),
     }
     try:
         async with (
             offering(alice),
             peer(*base, *words[command], stdin=None, stdout=stdout) as running,
         ):
-            if command == "watch":
+            if "--json" in words[command]:
                 assert await asyncio.to_thread(os.read, reader, 1000)
             else:
                 await running.news()
