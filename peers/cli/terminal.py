@@ -141,7 +141,7 @@ class Terminal:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=Text(shown(title)))
+        table = Table()
         for column in columns:
             table.add_column(Text(column), overflow="fold")
         for row in rows:
@@ -150,7 +150,11 @@ class Terminal:
         is_terminal = self._out.is_terminal
         console = Console(file=page, force_terminal=is_terminal)
         if not is_terminal:
-            console.width = console.measure(table, options=console.options.update(width=10_000))[1]
+            cells = [cell for row in (columns, *rows) for cell in row]
+            room = sum(2 * len(shown(cell)) + 4 for cell in cells)  # A letter is two wide at most.
+            console.width = console.measure(table, options=console.options.update(width=room))[1]
+        # Not the table's own title, which is cut into lines as wide as the table.
+        console.print(Text(shown(title)), soft_wrap=not is_terminal)
         console.print(table)
         await self._out.write(self._encode(page.getvalue()))
 
