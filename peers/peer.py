@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, assert_never
 
@@ -447,7 +448,7 @@ async def _close(rooms: Rooms, at_once: asyncio.Event) -> None:
         except Exception:
             log.exception("closing a peer")
     # A session that has no path just now may still find one, to be closed cleanly on it.
-    await closed(rooms.sessions.close)
+    await closed(partial(rooms.sessions.close, rooms.local.config.close_timeout))
     rooms.sessions.abort()
     await closed(rooms.registration.close)
     if rooms.names is not None:
