@@ -3,9 +3,8 @@
 import errno
 import fcntl
 import os
-import resource
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -13,19 +12,9 @@ import pytest
 
 from peers import disk as of_peers
 from relay import disk as of_relay
+from tests.support.full_disk import full_disk
 
 BOTH = pytest.mark.parametrize("disk", [of_peers, of_relay], ids=["peers", "relay"])
-
-
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """No file can grow: what a write says then is an `OSError`, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def no_links(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -78,10 +67,9 @@ def test_of_many_who_make_a_file_at_once_one_does(
 
 
 @BOTH
-@pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_leaves_nothing(disk: ModuleType, tmp_path: Path) -> None:
     for work in (disk.make, disk.replace):
-        with pytest.raises(OSError, match="File too large"):
+        with full_disk(), pytest.raises(OSError, match="File too large"):
             work(tmp_path / "key", b"data")
     assert os.listdir(tmp_path) == []
 
