@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -25,15 +26,19 @@ from relay.server import RelayServer
 __all__ = ["main"]
 
 
+_UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
+
+
 class _Commands(click.Group):
-    """What cannot be printed is one line too."""
+    """What cannot be printed, and what the system refuses, is one line too."""
 
     def main(self, *words: Any, **settings: Any) -> Any:
         try:
             return super().main(*words, **settings)
         except OSError as error:
             with contextlib.suppress(OSError):
-                click.echo(f"Error: cannot write: {error.strerror}", err=True)
+                what = "cannot write: " if error.errno in _UNWRITTEN else ""
+                click.echo(f"Error: {what}{error.strerror or error}", err=True)
             sys.exit(1)
 
 

@@ -4,6 +4,7 @@ What a subcommand does is beside this file; this one knows click and the process
 """
 
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -50,6 +51,8 @@ from protocol.text import shown
 
 __all__ = ["Invocation", "main", "parse", "perform"]
 
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC)
+"""What a host says that has none left, wherever that is met: it is nobody's fault here."""
 _UNREAD = 141
 """What a shell says of a program that SIGPIPE has ended."""
 
@@ -429,6 +432,8 @@ def _told(error: Exception) -> tuple[str, int]:
         return f"peer: {error}", next(codes, 1)
     if isinstance(error, ValueError):
         return f"peer: {error}", 2
+    if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+        return f"peer: the system has no more to give: {error.strerror}", 1
     raise error
 
 
@@ -472,4 +477,10 @@ def main() -> None:
     async def work() -> int:
         return await perform(asked, Terminal(*descriptors, as_json=asked.as_json))
 
-    sys.exit(run(work()))
+    try:
+        code = run(work())
+    except OSError as error:
+        line, code = _told(error)
+        with contextlib.suppress(OSError):
+            click.echo(shown(line), err=True)
+    sys.exit(code)

@@ -5,6 +5,7 @@ Each command is a process of its own once; what is tried over and over runs in t
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from peers import Identity
+from peers import Identity, Peer
 from relay.config import ConfigError as RelayConfigError
 from relay.config import RelayConfig, load
 from relay.server import RelayServer
@@ -189,6 +190,19 @@ async def test_failures_have_one_line_and_their_exit_code(tmp_path: Path) -> Non
             assert code == expected, (arguments, err)
             assert len(err.strip().splitlines()) == 1, err
             assert err.startswith("peer: ")
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
+async def test_a_host_that_has_no_more_to_give_is_one_line(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Peer, "__aenter__", refuse)
+    words = ("--relay", "http://127.0.0.1:1", "--key", str(tmp_path / "a.key"), "listen", "chat")
+    said = f"peer: the system has no more to give: {os.strerror(number)}\n"
+    assert await commands.run_peer(*words) == (1, "", said)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from peers import Peer, Session, SessionClosed, SessionLost
 from peers.cli import files
 from peers.cli.file_transfer import TransferFailed, receive_file, send_file
 from relay.server import RelayServer
-from tests.peers.cli.commands import Running, peer
+from tests.peers.cli.commands import Running, peer, run_peer
 
 
 @pytest.fixture
@@ -145,6 +145,11 @@ async def test_a_receiver_that_is_ended_keeps_no_half_file_and_closes_its_sessio
         assert os.listdir(folder) == []
         with pytest.raises(SessionClosed):
             await session.receive()
+
+
+async def test_a_folder_that_cannot_be_is_told_at_once(here: tuple[str, ...]) -> None:
+    code, _, err = await run_peer(*here, "receive", "/proc/in")
+    assert (code, err) == (1, "peer: cannot make /proc/in: No such file or directory\n")
 
 
 async def test_once_waits_for_no_caller_that_sends_nothing(
