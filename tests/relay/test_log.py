@@ -145,7 +145,7 @@ sys.stdin.read()
 
 def test_a_log_that_nobody_reads_holds_nobody_up() -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", LOGS, "json", "20000"],
+        [sys.executable, "-c", LOGS, "json", "12000"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -161,7 +161,7 @@ def test_a_log_that_nobody_reads_holds_nobody_up() -> None:
             lines += event == "event"
             dropped = event if "left out" in event else ""
         # All that is not left out comes, the newest of it last.
-        left = 20_000 - lines - int(dropped.split()[0])
+        left = 12_000 - lines - int(dropped.split()[0])
         assert left > 0
         assert [json.loads(process.stderr.readline())["event"] for _ in range(left)]
         process.stdin.close()
