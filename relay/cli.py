@@ -6,7 +6,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,13 @@ def main() -> None:
 
 @main.command()
 @click.option("--config", "file", metavar="FILE", help="A TOML file with any of the settings.")
-@click.option("--host", help="Address to listen on [127.0.0.1]; '::' or 0.0.0.0 serves everybody.")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    help="Address to listen on [127.0.0.1]; may be repeated. '::' is every address of both "
+    "families, 0.0.0.0 those of IPv4: both serve everybody.",
+)
 @click.option("--port", type=int, help="Port to listen on [8440]; 0 takes any free one.")
 @click.option("--identity", metavar="FILE", help="The relay's key file (made by 'relay key').")
 @click.option("--tls-certificate", metavar="FILE", help="PEM chain, to serve https://.")
@@ -59,8 +65,8 @@ def main() -> None:
 @click.option("--drain-timeout", type=float, help="Seconds planes may go on at the end [5].")
 @click.option("--log-format", type=click.Choice(["auto", "console", "json"]), help="[auto]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
-@click.option("--ready-file", metavar="FILE", help="Write the relay's URL here once it serves.")
-def serve(file: str | None, ready_file: str | None, **flags: Any) -> None:
+@click.option("--ready-file", metavar="FILE", help="Write the relay's URLs here once it serves.")
+def serve(file: str | None, ready_file: str | None, hosts: tuple[str, ...], **flags: Any) -> None:
     """Serve until SIGTERM or SIGINT, then drain and exit with 0; a second one ends at once.
 
     SIGHUP reads the configuration and the certificate's files again; what needs a restart is
@@ -78,7 +84,7 @@ def serve(file: str | None, ready_file: str | None, **flags: Any) -> None:
     try:
 
         def configured() -> RelayConfig:
-            return configuration.load(file, os.environ, flags)
+            return configuration.load(file, os.environ, flags | {"host": hosts or None})
 
         config = configured()
         identity = read_key(config.identity) if config.identity else Identity.generate()
@@ -192,9 +198,9 @@ async def _serve(
     async with RelayServer(config, identity) as server:
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, _reload, server, configured)
-        log.info("serving", url=server.url, relay=server.guid)
+        log.info("serving", url=" ".join(server.urls), relay=server.guid)
         if ready_file is not None:
-            _write_ready(ready_file, server.url)
+            _write_ready(ready_file, server.urls)
         # No timeout: a relay serves until it is told to stop.
         await stop.wait()
         log.info("draining", connections=len(server.connections))
@@ -214,10 +220,10 @@ def _reload(server: RelayServer, configured: Callable[[], RelayConfig]) -> None:
         log.warning("what has changed here needs a restart", keys=list(later))
 
 
-def _write_ready(file: str, url: str) -> None:
+def _write_ready(file: str, urls: Sequence[str]) -> None:
     part = f"{file}.part"
     try:
-        Path(part).write_text(f"{url}\n")
+        Path(part).write_text("".join(f"{url}\n" for url in urls))
         os.replace(part, file)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -13,10 +13,11 @@ from msgspec import structs
 
 from protocol.identity import Identity
 from relay.broker import Broker
-from relay.config import ConfigError, RelayConfig
+from relay.config import RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Source
 from relay.dns import DnsServer
 from relay.http import ControlRoute, Doorkeeper, PlaneRoute, PublicRoutes, application
+from relay.listening import bind
 from relay.log import NAME, guarded
 from relay.metrics import Metrics
 from relay.plane import PlaneLimits, Planes
@@ -49,6 +50,8 @@ class RelayServer:
         self.guid = self.identity.guid
         self.metrics = Metrics()
         self.url = ""
+        """Where it serves; the first of `urls`."""
+        self.urls: tuple[str, ...] = ()
         self._certificate: Certificate | None = None
         """What https:// shows, once it listens."""
         self._tasks = Tasks()
@@ -73,7 +76,9 @@ class RelayServer:
             self.registry,
             self.metrics,
             ProofRules(
-                lambda host: may_probe(host, config.host, config.networks),
+                lambda host: all(
+                    may_probe(host, serves, config.networks) for serves in config.hosts
+                ),
                 config.proof_timeout,
                 config.proof_lifetime,
             ),
@@ -204,19 +209,15 @@ class RelayServer:
         if config.tls_certificate is not None and config.tls_key is not None:
             self._certificate = Certificate(config.tls_certificate, config.tls_key)
             scheme, context = "https", self._certificate.context
-        try:
-            site = web.TCPSite(
-                self._runner, config.host, config.port, ssl_context=context, backlog=1024
-            )
-            await site.start()
-        except (OSError, UnicodeError) as error:
-            raise ConfigError(
-                f"cannot listen on {config.host} port {config.port}: {error}"
-            ) from None
-        port = int(self._runner.addresses[0][1])
-        host = f"[{config.host}]" if ":" in config.host else config.host
-        self.url = f"{scheme}://{host}:{port}"
-        return port
+        bound = await bind(config.hosts, config.port)
+        with contextlib.closing(bound):
+            for one in bound.tcp:
+                site = web.SockSite(self._runner, one.dup(), ssl_context=context, backlog=1024)
+                await site.start()
+        shown = (f"[{host}]" if ":" in host else host for host in config.hosts)
+        self.urls = tuple(f"{scheme}://{host}:{bound.port}" for host in shown)
+        self.url = self.urls[0]
+        return bound.port
 
     def _connect(self, carrier: Carrier, source: Source) -> ControlConnection:
         return ControlConnection(carrier, source, self._presence, self.broker, self._reception)

@@ -202,6 +202,6 @@ async def test_a_certificate_for_a_relay_without_one_needs_a_restart(tmp_path: P
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 70, "nowhere.invalid", "::zz"])
 async def test_a_host_that_is_none_is_said(host: str) -> None:
-    with pytest.raises(ConfigError, match="cannot listen on"):
+    with pytest.raises(ConfigError, match=r"cannot listen on|not an address or a name"):
         async with RelayServer(RelayConfig(port=0, host=host)):
             pass
