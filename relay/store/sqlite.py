@@ -1,8 +1,8 @@
 """One SQLite file: for its owner alone, brought up to the version of now, written durably.
 
 What a call has returned from is on the disk: kill -9 and a power loss keep it, and a full disk
-keeps what was there before. Every call runs in one thread of its own, never on the event loop. What is in
-the tables is decided by who opens them.
+keeps what was there before. Every call runs in one thread of its own, never on the event loop.
+What is in the tables is decided by who opens them.
 """
 
 import asyncio
