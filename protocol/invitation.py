@@ -7,11 +7,10 @@ goes to nobody. No I/O and no clock; whether an invitation has expired is for wh
 """
 
 import base64
-import binascii
-import hashlib
 from typing import Annotated
 
 import msgspec
+from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from msgspec import Meta
 
 from protocol.errors import IdentityError, ProtocolViolation, RoamRelayError
@@ -26,6 +25,7 @@ __all__ = [
     "Invitation",
     "Token",
     "opened",
+    "read_statement",
 ]
 
 CONTEXT_INVITATION = b"roam-relay/1 invitation\0"
@@ -74,7 +74,7 @@ class Invitation(msgspec.Struct, frozen=True, array_like=True):
     @property
     def id(self) -> str:
         """Its name in lists and logs. It admits nobody."""
-        return hashlib.sha256(self.key).hexdigest()[:16]
+        return _sha256(self.key).hex()[:16]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -90,7 +90,7 @@ class Token:
     def __init__(self, seed: bytes, signed: bytes) -> None:
         self._seed = seed
         self._signed = signed
-        self.invitation = _statement(signed[_SIGNATURE:])
+        self.invitation = read_statement(signed[_SIGNATURE:])
         if Identity.from_seed(seed).public_key != self.invitation.key:
             raise BadInvitation("the invitation's key is not the one that it names")
 
@@ -137,12 +137,17 @@ class Token:
         body = text.removeprefix(_PREFIX)
         try:
             data = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError):
+        except ValueError:
             raise BadInvitation("the invitation has a character that belongs to none") from None
         data, check = data[:-_CHECK], data[-_CHECK:]
         if len(data) <= _SEED + _SIGNATURE or _checksum(data) != check:
             raise BadInvitation("the invitation is not whole: copy all of it")
         return cls(data[:_SEED], data[_SEED:])
+
+    @property
+    def statement(self) -> bytes:
+        """What the operator says of it, and may be shown."""
+        return self._signed[_SIGNATURE:]
 
     @property
     def text(self) -> str:
@@ -175,7 +180,7 @@ def opened(
     signature, statement = signed[:_SIGNATURE], signed[_SIGNATURE:]
     if len(signature) < _SIGNATURE:
         raise BadInvitation("the invitation cannot be read")
-    invitation = _statement(statement)
+    invitation = read_statement(statement)
     operator = next((key for key in operators if key[:_HINT] == invitation.operator), None)
     if operator is None:
         raise BadInvitation("the invitation is not from an operator of this relay")
@@ -192,7 +197,12 @@ def opened(
     return invitation
 
 
-def _statement(data: bytes) -> Invitation:
+def read_statement(data: bytes) -> Invitation:
+    """Read what an operator says of an invitation; who says it is not checked.
+
+    Raises:
+        BadInvitation: it is malformed.
+    """
     try:
         return _decode(data)
     except (msgspec.DecodeError, ValueError):
@@ -200,4 +210,10 @@ def _statement(data: bytes) -> Invitation:
 
 
 def _checksum(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()[:_CHECK]
+    return _sha256(data)[:_CHECK]
+
+
+def _sha256(data: bytes) -> bytes:
+    digest = Hash(SHA256())
+    digest.update(data)
+    return digest.finalize()

@@ -2,7 +2,7 @@
 
 from relay.control.carriers import Carrier, CarrierLimits, CarrierUser, RawCarrier, WebSocketCarrier
 from relay.control.connection import ControlConnection, Source, State
-from relay.control.reception import Reception
+from relay.control.reception import Reception, Rooms
 
 __all__ = [
     "Carrier",
@@ -11,6 +11,7 @@ __all__ = [
     "ControlConnection",
     "RawCarrier",
     "Reception",
+    "Rooms",
     "Source",
     "State",
     "WebSocketCarrier",

@@ -3,8 +3,9 @@
 The handshake's states are a table; what is not in it is answered with an error and the end.
 """
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -17,6 +18,7 @@ from protocol.messages import (
     DnsKeyResponse,
     Error,
     Hello,
+    LocationRecord,
     Message,
     PeerEvent,
     Ping,
@@ -30,7 +32,9 @@ from protocol.messages import (
     Update,
     Watch,
 )
+from relay.admission import Refusal
 from relay.broker import Broker
+from relay.control.admittance import Admittance
 from relay.control.carriers import Carrier
 from relay.control.handshake import (
     NOBODY,
@@ -51,6 +55,8 @@ class State(Enum):
 
     AWAITING_HELLO = "awaiting hello"
     AWAITING_REGISTER = "awaiting register"
+    AWAITING_ADMISSION = "awaiting admission"
+    """The peer has proven its key; whether it is admitted is being decided."""
     REGISTERED = "registered"
     CLOSED = "closed"
 
@@ -91,6 +97,7 @@ class ControlConnection:
         self._decoder = MessageDecoder(FROM_PEER)
         self._claim = NOBODY
         self._left_by_peer = False
+        self._admittance = Admittance(reception, self.refuse)
         self.state = State.AWAITING_HELLO
         self._handlers = _HANDLERS[self.state]
         self.guid = ""
@@ -109,6 +116,11 @@ class ControlConnection:
         """Whether the connection is over."""
         return self.state is _CLOSED
 
+    @property
+    def is_registered(self) -> bool:
+        """Whether its peer is admitted and its record in force."""
+        return self.state is _REGISTERED
+
     def send(self, message: Message) -> None:
         """Queue a message; never waits, and never raises: whoever sends may be about another
         peer's business."""
@@ -126,6 +138,13 @@ class ControlConnection:
             self.send(Error(code, reason[:512]))
             self._leave(code.value)
             self._carrier.close(code.value)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Tell the peer that it is not admitted, or not any more, and close."""
+        if self.state is not _CLOSED:
+            self.send(Error(refusal.code, refusal.reason[:512], refusal.retry_after))
+            self._leave(refusal.code.value)
+            self._carrier.close(refusal.code.value)
 
     def restart(self, delay: float, spread: float) -> None:
         """Tell the peer that the relay goes down, and close."""
@@ -160,6 +179,9 @@ class ControlConnection:
             elif silent >= config.heartbeat and now - self.pinged >= config.heartbeat:
                 self.pinged = now
                 self.send(Ping(0))
+            self._admittance.watch_time(now)
+        elif self.state is State.AWAITING_ADMISSION:
+            return  # Who decides has a timeout of its own.
         elif self.state is not _CLOSED and now - self.opened >= config.handshake_timeout:
             self.end(
                 Code.HANDSHAKE_TIMEOUT, f"no registration within {config.handshake_timeout:g} s"
@@ -171,7 +193,7 @@ class ControlConnection:
         if self.state is _CLOSED:
             return
         self.heard = now = self._reception.clock()
-        try:
+        with self._faults():
             for message in self._decoder.receive(data):
                 self._metrics.messages_in += 1
                 handler = self._handlers.get(type(message))
@@ -181,27 +203,51 @@ class ControlConnection:
                     handler(self, message, now)
                 if self.state is _CLOSED:
                     return
+
+    def carrier_lost(self, reason: str) -> None:
+        self._left_by_peer = reason == "peer_closed"
+        self._leave(reason)
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        """End the connection by what its peer, or the relay, does wrong."""
+        try:
+            yield
         except ProtocolViolation as violation:
             self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
         except Exception as error:
             log.error("a connection failed", peer=short(self.guid), exc_info=error)
             self.end(Code.INTERNAL, "the relay failed at this message")
 
-    def carrier_lost(self, reason: str) -> None:
-        self._left_by_peer = reason == "peer_closed"
-        self._leave(reason)
-
     # -- the handshake --------------------------------------------------------------------------
 
     def _hello(self, hello: Hello, now: float) -> None:
         reception = self._reception
-        self._claim, answer = challenge(reception.identity, reception.limits, hello, os.urandom(32))
+        self._claim, answer = challenge(
+            reception.identity,
+            reception.limits,
+            hello,
+            os.urandom(32),
+            invitation=reception.admission.asks_invitation,
+        )
         self.guid, self.instance, self.flow = hello.guid, hello.instance, hello.flow
         self._enter(State.AWAITING_REGISTER)
         self.send(answer)
 
     def _register(self, register: Register, now: float) -> None:
         record = check_register(self._reception.identity, self._claim, register)
+        self._enter(State.AWAITING_ADMISSION)
+        self._admittance.ask(
+            self._claim, register.invitation, self.observed_host, lambda: self._admitted(record)
+        )
+
+    def _admitted(self, record: LocationRecord) -> None:
+        """Keep what an admitted peer registers. It may have gone meanwhile."""
+        if self.state is State.AWAITING_ADMISSION:
+            with self._faults():
+                self._keep(record, self._reception.clock())
+
+    def _keep(self, record: LocationRecord, now: float) -> None:
         superseded = self._presence.register(self, record, now)
         self._enter(_REGISTERED)
         self._metrics.registrations += 1
@@ -236,7 +282,12 @@ class ControlConnection:
         self._confirm(record.seq)
 
     def _request(self, request: ServiceRequestTo, now: float) -> None:
-        wait = self._reception.requests.take(self.guid, now)
+        if not self._admittance.allows(request.mode):
+            reason = f"this relay does not admit this peer's sessions in mode {request.mode.value}"
+            self._metrics.requests[request.mode.value, Code.REFUSED.value] += 1
+            self.send(ServiceResponse(request.request, Code.REFUSED, reason))
+            return
+        wait = self._reception.requests.take(self.guid, now, self._admittance.cost)
         if not wait:
             self._broker.request(self, request, now)
             return
@@ -330,6 +381,7 @@ _ALWAYS: dict[type, _Handler] = {
 _HANDLERS: dict[State, dict[type, _Handler]] = {
     State.AWAITING_HELLO: {Hello: ControlConnection._hello, Error: ControlConnection._ignore},
     State.AWAITING_REGISTER: {Register: ControlConnection._register, **_ALWAYS},
+    State.AWAITING_ADMISSION: _ALWAYS,
     State.REGISTERED: {
         Update: ControlConnection._update,
         ServiceRequestTo: ControlConnection._request,

@@ -43,9 +43,10 @@ NOBODY = Claim(Hello("", b"", b""), b"", b"")
 
 
 def challenge(
-    identity: Identity, limits: Limits, hello: Hello, nonce: bytes
+    identity: Identity, limits: Limits, hello: Hello, nonce: bytes, *, invitation: bool = False
 ) -> tuple[Claim, Challenge]:
-    """Take a hello; return what is claimed, and how it is answered.
+    """Take a hello; return what is claimed, and how it is answered. `invitation` says that one is
+    asked for.
 
     Raises:
         ProtocolViolation: another version is spoken, or the GUID is none.
@@ -57,7 +58,7 @@ def challenge(
     except IdentityError as error:
         raise ProtocolViolation(str(error), code=Code.BAD_GUID) from None
     signature = identity.sign(CONTEXT_CHALLENGE, key, hello.nonce, nonce)
-    return Claim(hello, key, nonce), Challenge(identity.guid, nonce, signature, limits)
+    return Claim(hello, key, nonce), Challenge(identity.guid, nonce, signature, limits, invitation)
 
 
 def check_register(identity: Identity, claim: Claim, register: Register) -> LocationRecord:

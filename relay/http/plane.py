@@ -7,6 +7,7 @@ from aiohttp import web
 
 from protocol.errors import Code
 from protocol.messages import EARLY_HEADER, RESUME_HEADER, WEBSOCKET_PROTOCOL
+from relay.admission import Admission
 from relay.broker import Broker
 from relay.http import answers
 from relay.http.takeover import (
@@ -30,8 +31,14 @@ class PlaneRoute:
     ticket asks the other side, as one of them does."""
 
     def __init__(
-        self, planes: Planes, broker: Broker, rates: Rates, clock: Callable[[], float]
+        self,
+        planes: Planes,
+        broker: Broker,
+        admission: Admission,
+        rates: Rates,
+        clock: Callable[[], float],
     ) -> None:
+        self._admission = admission
         self._planes = planes
         self._broker = broker
         self._rates = rates
@@ -54,6 +61,9 @@ class PlaneRoute:
         except TicketRefused as error:
             return answers.refused(error)
         with seat:
+            refused = self._not_admitted(request, guid)
+            if refused is not None:
+                return refused
             if seat.asks_other and (refusal := self._ask_other(seat, guid)) is not None:
                 return refusal
             try:
@@ -67,6 +77,15 @@ class PlaneRoute:
             seat.attach(leg, early)
             await seat.stay(leg)
         return websocket
+
+    def _not_admitted(self, request: web.Request, guid: str) -> web.Response | None:
+        """Return a refusal where the bearer of a ticket is not admitted any more: a ticket for a
+        next plane is good without a control connection."""
+        source = answers.source(request)
+        refusal = self._admission.judge(guid, source[0] if source else "")
+        if refusal is None:
+            return None
+        return answers.refusal(refusal.code, refusal.reason, refusal.retry_after)
 
     def _ask_other(self, seat: Seat, guid: str) -> web.Response | None:
         """Ask the other peer for its leg; return a refusal where that cannot be. The ticket stays

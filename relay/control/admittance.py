@@ -1,0 +1,81 @@
+"""How one connection's peer is admitted: asked once it has proven its key, and again when the grant
+ends. What a grant allows is asked here, and who decides is in `relay.admission`.
+"""
+
+from collections.abc import Callable
+
+from protocol.errors import Code
+from protocol.invitation import Invitation
+from protocol.messages import Mode
+from relay.admission import Admission, Applicant, Grant, Outcome, Refusal, network_of_source
+from relay.control.handshake import Claim
+from relay.control.reception import Reception
+
+__all__ = ["Admittance"]
+
+_NOTHING_YET = Grant()
+
+
+class Admittance:
+    """The admittance of one connection. `refuse` is called when the peer has to go."""
+
+    def __init__(self, reception: Reception, refuse: Callable[[Refusal], None]) -> None:
+        self._reception = reception
+        self._refuse = refuse
+        self._grant = _NOTHING_YET
+        self._ends: float | None = None
+        """When the grant does; None while it has no end, or somebody was asked for the next."""
+        self._applicant: Applicant | None = None
+        self.cost = 1.0
+        """What one service request costs the peer, where its rate is another than everybody's."""
+
+    def ask(self, claim: Claim, presented: bytes, host: str, then: Callable[[], None]) -> None:
+        """Ask for a peer that has proven its key; `then` is called when it is admitted."""
+        admission = self._reception.admission
+        applicant = Applicant(claim.hello.guid, host, network_of_source(host))
+        if presented and admission.asks_invitation and admission.needs_invitation(applicant.guid):
+            found = self._open(claim, presented, applicant.network)
+            if isinstance(found, Refusal):
+                admission.refused(applicant, found)
+                self._refuse(found)
+                return
+            applicant = Applicant(applicant.guid, host, applicant.network, found)
+        self._applicant = applicant
+        self._put(admission, then)
+
+    def allows(self, mode: Mode) -> bool:
+        """Whether the peer may ask for a session in a mode."""
+        return self._grant.allows(mode)
+
+    def watch_time(self, now: float) -> None:
+        """Ask again when the grant has ended: call it every second."""
+        if self._ends is not None and now >= self._ends:
+            self._ends = None
+            self._put(self._reception.admission, lambda: None)
+
+    def _put(self, admission: Admission, then: Callable[[], None]) -> None:
+        if self._applicant is None:
+            return
+
+        def answered(decided: Grant | Refusal) -> None:
+            if isinstance(decided, Refusal):
+                self._refuse(decided)
+                return
+            self._take(decided)
+            then()
+
+        admission.ask(self._applicant, answered)
+
+    def _take(self, grant: Grant) -> None:
+        reception = self._reception
+        self._grant = grant
+        self._ends = None if grant.lifetime is None else reception.clock() + grant.lifetime
+        rate = grant.requests_per_second
+        self.cost = 1.0 if rate is None else reception.requests.per_second / rate
+
+    def _open(self, claim: Claim, presented: bytes, network: str) -> Invitation | Refusal:
+        reception = self._reception
+        if wait := reception.invitations.take(network, reception.clock()):
+            reason = "too many invitations from here"
+            return Refusal(reason, wait, Code.LIMIT_EXCEEDED, Outcome.BUSY)
+        return reception.operators.open(presented, claim.nonce, claim.hello.guid)
