@@ -13,6 +13,7 @@ import msgspec
 
 from peers.control.account import KnownRelay
 from peers.control.message_stream import MessageStream
+from peers.control.refusal import refusal
 from peers.control.requests import Answers, Unanswered
 from peers.control.tell import tell_safely
 from peers.transport import RelayAddress
@@ -252,7 +253,7 @@ class ControlConnection:
             self.answer(ServiceAnswer(request.request, Verdict.REFUSED, reason, code=Code.INTERNAL))
 
     def _receive_error(self, message: Error) -> None:
-        error = RelayUnavailable(message.reason, code=message.code)
+        error = refusal(message)
         if message.code is Code.STALE_SEQUENCE:
             self._updates.fail(error)
         elif message.code not in (Code.UNKNOWN_TYPE, Code.UNKNOWN_REQUEST):

@@ -3,9 +3,11 @@
 Rule 1: what may follow what is in `TRANSITIONS`; an event that a state does not know is our own
 mistake, and raises.
 Rule 2: there is one attempt at a time.
-Rule 3: a flow ends when it is told to, or on an error that another attempt cannot mend
-(`is_final`); else it tries again within a bound.
+Rule 3: a flow ends when it is told to, or on an error that is judged final
+(`peers.control.refusal`); else it tries again within a bound.
 Rule 4: whoever hurries still leaves the relay `SHORTEST_PAUSE` between two attempts.
+Rule 5: who was told when to come back waits for that, however many wait for the relay; but a host
+that has moved tries at once, as the refusal may have been of where it was.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,8 +15,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias, assert_never
 
+from peers.control.refusal import PASSES, Judgement
 from peers.tasks import backoff
-from protocol.errors import Code, RoamRelayError, WrongIdentity
+from protocol.errors import Code, RoamRelayError
 from protocol.messages import Restarting
 
 __all__ = [
@@ -36,7 +39,6 @@ __all__ = [
     "State",
     "Stop",
     "TimePassed",
-    "is_final",
 ]
 
 RETURN_IDLE, RETURN_URGENT = 5.0, 1.5
@@ -46,6 +48,8 @@ SHORTEST_PAUSE = 0.05
 """Seconds that nobody cuts short."""
 _FIRST_WAIT = 0.5
 """The bound in seconds of the first wait after an attempt that failed; the next ones grow."""
+_SPREAD = 0.25
+"""The part of a wait that the relay has asked for which is added at random."""
 
 
 class State(Enum):
@@ -57,7 +61,7 @@ class State(Enum):
     """An attempt is under way."""
     REGISTERED = "registered"
     RESTING = "resting"
-    """The part of a wait that nobody cuts short."""
+    """The part of a wait that who waits for the relay does not cut short."""
     WAITING = "waiting"
     ENDED = "ended"
 
@@ -72,6 +76,7 @@ class AttemptFailed:
     """The attempt that was under way has failed."""
 
     error: RoamRelayError
+    judgement: Judgement = PASSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +95,15 @@ class ConnectionEnded:
     """Whether it was dropped here, as it led nowhere any more."""
     urgent: bool = False
     """Whether somebody waits for the relay."""
+    judgement: Judgement = PASSES
 
 
 @dataclass(frozen=True, slots=True)
 class Hurry:
     """Cut the wait short: this one, or else the next one."""
+
+    moved: bool = False
+    """Whether this host has: then a wait that the relay has asked for is cut short too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +177,14 @@ TRANSITIONS: dict[State, dict[type[Event], frozenset[State]]] = {
 """Which states may follow one, by event. Begin: the first attempt comes at once."""
 
 
-def is_final(error: RoamRelayError) -> bool:
-    """Return whether another attempt cannot mend what ended this one: decided here alone."""
-    return isinstance(error, WrongIdentity) or (
-        error.code is not None and not error.code.is_retryable
-    )
+class _Haste(Enum):
+    """Why a wait is cut short."""
+
+    NONE = "none"
+    AWAITED = "awaited"
+    """Somebody waits for the relay."""
+    MOVED = "moved"
+    """This host has, since the attempt began."""
 
 
 class Reconnect:
@@ -181,11 +193,13 @@ class Reconnect:
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
         self._state = State.IDLE
-        self._hurried = False
+        self._haste = _Haste.NONE
         self._was_late = False
         self._waits: Iterator[float] = iter(())
         self._failures = 0
-        self._rested = self._due = 0.0
+        self._soonest = self._rested = self._due = 0.0
+        """Of the wait of now: when a host that has moved tries, when whoever waits for the relay
+        does, and when it is over."""
 
     @property
     def state(self) -> State:
@@ -196,7 +210,7 @@ class Reconnect:
         """Return when to say `TimePassed`; None while nothing depends on the time."""
         match self._state:
             case State.RESTING:
-                return self._rested
+                return self._soonest if self._haste is _Haste.MOVED else self._rested
             case State.WAITING:
                 return self._due
             case _:
@@ -217,17 +231,25 @@ class Reconnect:
                 self._failures = 0
                 self._was_late = False
                 return self._go(State.REGISTERED)
-            case AttemptFailed(error) | ConnectionEnded(error):
-                if is_final(error):
+            case AttemptFailed(error, judgement) | ConnectionEnded(error, judgement=judgement):
+                if judgement.final:
                     return [*self._go(State.ENDED), Report(error, final=True)]
                 wait = (
                     self._after_failure(error)
                     if isinstance(event, AttemptFailed)
                     else self._after_end(event)
                 )
-                return [Report(error, final=False), *self._pause(wait, now)]
-            case Hurry():
-                self._hurried = True
+                told = judgement.retry_after or 0.0
+                if isinstance(event, ConnectionEnded) and event.network_changed:
+                    told = 0.0
+                # Those who were told the same do not come back in one moment.
+                told *= 1 + _SPREAD * self._random()
+                return [Report(error, final=False), *self._pause(wait, told, now)]
+            case Hurry(moved):
+                if moved and self._state is not State.REGISTERED:
+                    self._haste = _Haste.MOVED
+                elif self._haste is _Haste.NONE:
+                    self._haste = _Haste.AWAITED
                 return self._try_again() if self._state is State.WAITING else []
             case Stop():
                 held = self._state in (State.TRYING, State.REGISTERED)
@@ -255,23 +277,28 @@ class Reconnect:
             return event.restarting.delay + event.restarting.spread * self._random()
         return self._random() * (RETURN_URGENT if event.urgent else RETURN_IDLE)
 
-    def _pause(self, wait: float, now: float) -> list[Action]:
+    def _pause(self, wait: float, told: float, now: float) -> list[Action]:
+        wait = max(wait, told)
         if not wait:
             return self._try_again()
-        self._rested = now + min(wait, SHORTEST_PAUSE)
+        self._soonest = now + min(wait, SHORTEST_PAUSE)
+        self._rested = max(self._soonest, now + told)
         self._due = now + wait
         return self._go(State.RESTING)
 
     def _time_passed(self, now: float) -> list[Action]:
-        rests = self._state is State.RESTING
-        if now >= self._due or (rests and self._hurried and now >= self._rested):
+        if now >= self._due:
             return self._try_again()
-        if rests and now >= self._rested:
-            return self._go(State.WAITING)
+        if self._state is State.RESTING:
+            hurries = self._haste is not _Haste.NONE
+            if now >= self._rested:
+                return self._try_again() if hurries else self._go(State.WAITING)
+            if self._haste is _Haste.MOVED and now >= self._soonest:
+                return self._try_again()
         return []
 
     def _try_again(self) -> list[Action]:
-        self._hurried = False
+        self._haste = _Haste.NONE
         return self._go(State.TRYING)
 
     def _go(self, state: State) -> list[Action]:

@@ -1,7 +1,7 @@
 """Where a peer is: what this one says of itself, and what others said, checked."""
 
 from peers.location.found import Found, Located, found_by_name, located
-from peers.location.told import Hosts, Offered, OwnLocation
+from peers.location.told import Hosts, Offered, OwnLocation, fits
 
 __all__ = [
     "Found",
@@ -9,6 +9,7 @@ __all__ = [
     "Located",
     "Offered",
     "OwnLocation",
+    "fits",
     "found_by_name",
     "located",
 ]

@@ -9,12 +9,26 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from protocol.codec import encode_location
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance, SignedEntry, sign_entry
 from protocol.errors import ProtocolViolation
 from protocol.identity import Identity
-from protocol.messages import MAX_ENTRIES, Disclosure, LocationRecord, ServiceRecord
+from protocol.messages import (
+    MAX_ENTRIES,
+    MAX_MESSAGE_BYTES,
+    Disclosure,
+    LocationRecord,
+    ServiceRecord,
+)
 
-__all__ = ["Hosts", "Offered", "OwnLocation"]
+__all__ = ["MAX_RECORD_BYTES", "Hosts", "Offered", "OwnLocation", "fits"]
+
+MAX_RECORD_BYTES = MAX_MESSAGE_BYTES - 512
+"""Bytes of a location record: the message that registers it has a signature and keys beside it."""
+_FEWEST_ENTRIES = 4
+"""Addresses of each service for which a record has room, however long its lists of GUIDs are."""
+_LONGEST_BODY = 151
+"""Bytes of the longest entry: a service of 63 letters at an IPv6 address in full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +55,20 @@ class Hosts:
     """Those that are for old sessions only."""
     observed: tuple[str, ...] = ()
     """Those that are not its own: the relay has seen them."""
+
+
+def fits(services: Iterable[Offered]) -> bool:
+    """Whether a record of these services has room for some addresses of each, whichever they are:
+    then it can be registered, wherever this host goes."""
+    entry = SignedEntry(bytes(_LONGEST_BODY), bytes(64))
+    record = LocationRecord(
+        2**63 - 1,
+        tuple(
+            ServiceRecord(one.service, (entry,) * _FEWEST_ENTRIES, one.disclosure, one.listed)
+            for one in services
+        ),
+    )
+    return len(encode_location(record)) <= MAX_RECORD_BYTES
 
 
 class OwnLocation:
@@ -105,30 +133,33 @@ class OwnLocation:
         own = tuple(dict.fromkeys((host, *hosts.own)))
         self.update(replace(hosts, own=own, live=hosts.live | {host}))
 
-    def advance(self, seq: int) -> None:
-        """Give the next record a number above this one."""
+    def advance(self, seq: int) -> bool:
+        """Give the next record a number above this one; return whether none before was."""
+        newer = seq > self._seq
         self._seq = max(self._seq, seq)
+        return newer
 
     def record(self, services: Iterable[Offered]) -> LocationRecord:
         """Return the record of now, under a higher number than any before.
 
         The clock gives the number where it can, so that a program that starts anew goes on above
-        its last one.
+        its last one. Where there are too many addresses for one record, the first ones are told.
         """
         self._seq = max(self._seq + 1, time.time_ns() // 1_000_000)
         self._signed.clear()
-        return LocationRecord(
-            self._seq,
-            tuple(
-                ServiceRecord(
-                    one.service,
-                    self.entries(one.service, port=one.port),
-                    one.disclosure,
-                    one.listed,
-                )
-                for one in services
-            ),
-        )
+        told = [(one, self.entries(one.service, port=one.port)) for one in services]
+        most = MAX_ENTRIES
+        while True:
+            record = LocationRecord(
+                self._seq,
+                tuple(
+                    ServiceRecord(one.service, entries[:most], one.disclosure, one.listed)
+                    for one, entries in told
+                ),
+            )
+            if not most or len(encode_location(record)) <= MAX_RECORD_BYTES:
+                return record
+            most -= 1
 
     def entries(
         self, service: str, first: str | None = None, port: int | None = None

@@ -14,7 +14,7 @@ import ipaddress
 import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from peers.transport.relay_url import RelayAddress
@@ -75,12 +75,20 @@ class Dialed:
 Connect = Callable[[socket.socket, tuple[str, int]], "asyncio.Future[None]"]
 
 
-async def resolve(host: str, port: int) -> list[Address]:
-    """Return the addresses of a host, in the system's order. A literal is its own.
+async def resolve(host: str, port: int, avoid: Collection[str] = ()) -> list[Address]:
+    """Return the addresses of a host, in the system's order, without those to `avoid`. A literal is
+    its own.
 
     Raises:
-        OSError: it has none, or is no name.
+        OSError: it has none, or no other, or is no name.
     """
+    addresses = [address for address in await _resolve(host, port) if address.host not in avoid]
+    if not addresses:
+        raise OSError(errno.EADDRNOTAVAIL, f"{host} has no{' other' if avoid else ''} address")
+    return addresses
+
+
+async def _resolve(host: str, port: int) -> list[Address]:
     try:
         ipaddress.ip_address(host)
         return [Address(host, port)]
@@ -97,8 +105,6 @@ async def resolve(host: str, port: int) -> list[Address]:
         if family in (socket.AF_INET, socket.AF_INET6):
             zone = f"%{where[3]}" if len(where) == 4 and where[3] else ""
             addresses.append(Address(f"{where[0]}{zone}", port))
-    if not addresses:
-        raise OSError(errno.EADDRNOTAVAIL, f"{host} has no address")
     return list(dict.fromkeys(addresses))
 
 

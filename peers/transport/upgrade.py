@@ -7,7 +7,7 @@ is aiohttp's client. Errors leave here as `RelayUnavailable` or as the relay's o
 import asyncio
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import h11
@@ -25,7 +25,7 @@ from protocol.messages import (
     UPGRADE_TOKEN,
 )
 
-__all__ = ["UpgradeRequest", "Upgraded", "open_upgraded"]
+__all__ = ["UpgradeRequest", "Upgraded", "open_upgraded", "retry_after"]
 
 _MAX_INTERIM = 16
 """Answers of status 1xx before the one that counts."""
@@ -60,6 +60,7 @@ class UpgradeRequest:
         )
         self._interim = 0
         self._status: int | None = None
+        self._retry_after: float | None = None
         self._body = b""
 
     def to_send(self) -> bytes:
@@ -86,14 +87,17 @@ class UpgradeRequest:
         while True:
             match self._http.next_event():
                 case h11.InformationalResponse(status_code=101, headers=headers):
-                    return Upgraded(_resume_ticket(headers), bytes(self._http.trailing_data[0]))
+                    return Upgraded(
+                        _header(RESUME_HEADER, headers), bytes(self._http.trailing_data[0])
+                    )
                 case h11.InformationalResponse():
                     # RFC 9110 §15.2: any number may come before the answer, unasked.
                     self._interim += 1
                     if self._interim > _MAX_INTERIM:
                         raise RelayUnavailable("the relay answers and answers, and never finally")
-                case h11.Response(status_code=status):
+                case h11.Response(status_code=status, headers=headers):
                     self._status = status
+                    self._retry_after = retry_after(_header("Retry-After", headers))
                 case h11.Data(data=piece):
                     self._body += bytes(piece)
                     if len(self._body) > _MAX_BODY:
@@ -113,11 +117,13 @@ class UpgradeRequest:
     def _refusal(self, body: bytes) -> RelayUnavailable:
         try:
             answer = json.loads(body)
-            return RelayUnavailable(str(answer["reason"]), code=Code(answer["code"]))
+            reason, code = str(answer["reason"]), Code(answer["code"])
         except (ValueError, LookupError, TypeError, RecursionError):
-            return RelayUnavailable(
-                f"the relay answered with HTTP status {self._status}, not an upgrade"
+            reason, code = (
+                f"the relay answered with HTTP status {self._status}, not an upgrade",
+                None,
             )
+        return RelayUnavailable(reason, code=code, retry_after=self._retry_after)
 
 
 class _Exchange:
@@ -163,9 +169,15 @@ class _Exchange:
         self.done.exception()  # Nobody may be waiting any more; then it is not an error unseen.
 
 
-def _resume_ticket(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    wanted = RESUME_HEADER.lower().encode()
+def _header(name: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
+    wanted = name.lower().encode()
     return next((value.decode("ascii", "replace") for name, value in headers if name == wanted), "")
+
+
+def retry_after(told: str) -> float | None:
+    """Return the seconds that a `Retry-After` names (RFC 9110 §10.2.3); None where it names none,
+    or a date: the clocks may differ."""
+    return float(told) if told.isascii() and told.isdigit() and len(told) <= 9 else None
 
 
 async def open_upgraded(
@@ -177,12 +189,14 @@ async def open_upgraded(
     timeout: float,
     local_address: str | None = None,
     early: bytes = b"",
+    avoid: Collection[str] = (),
 ) -> Stream:
     """Open a byte stream to `path` at the relay.
 
     The stream waits for `set_owner`. `local_address` is the source address to use; None leaves it
     to the routes. `spawn` owns the task that a WebSocket needs. `early` are the first bytes for the
-    other leg of a plane: they travel with the request, and save a round trip.
+    other leg of a plane: they travel with the request, and save a round trip. `avoid` are addresses
+    of the relay's host that are not dialed: who answers there has proven to be another.
 
     Raises:
         RelayUnavailable: no connection, no answer within `timeout` seconds, or a refusal, whose
@@ -192,11 +206,11 @@ async def open_upgraded(
     try:
         async with asyncio.timeout(timeout):
             if carrier is CarrierKind.RAW:
-                return await _open_raw(relay, path, local_address, more)
+                return await _open_raw(relay, path, local_address, more, avoid)
             # aiohttp takes 0.2 s to import: only who needs it pays.
             from peers.transport.websocket import open_websocket
 
-            return await open_websocket(relay, path, local_address, more, spawn)
+            return await open_websocket(relay, path, local_address, more, spawn, avoid)
     except TimeoutError:
         raise RelayUnavailable(f"no answer from {relay} within {timeout:g} s") from None
     except (OSError, UnicodeError) as error:
@@ -208,8 +222,9 @@ async def _open_raw(
     path: str,
     local_address: str | None,
     more: Sequence[tuple[str, str]],
+    avoid: Collection[str],
 ) -> Stream:
-    addresses = await resolve(relay.host, relay.port)
+    addresses = await resolve(relay.host, relay.port, avoid)
     dialed = await dial_relay(relay, local_address, addresses)
     stream = await open_tcp(dialed.connected, relay.ssl, relay.certificate_name or relay.host)
     try:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -18,6 +18,7 @@ from peers.tasks import Spawn
 from peers.transport.relay_url import RelayAddress
 from peers.transport.sockets import Dialed, dial_relay, resolve
 from peers.transport.stream import HIGH_WATER, StreamOwner
+from peers.transport.upgrade import retry_after
 from protocol.errors import Code, RelayUnavailable
 from protocol.hosts import describe
 from protocol.messages import CODE_HEADER, RESUME_HEADER, WEBSOCKET_PROTOCOL
@@ -186,6 +187,7 @@ async def open_websocket(
     local_address: str | None,
     more: Sequence[tuple[str, str]],
     spawn: Spawn,
+    avoid: Collection[str] = (),
 ) -> WebSocketStream:
     """Open a WebSocket to `path` at the relay, directly or through the proxy that the environment
     names; `spawn` owns the task that carries its bytes.
@@ -198,8 +200,8 @@ async def open_websocket(
     """
     dialed = None
     if not _is_proxied(relay):
-        addresses = await resolve(relay.host, relay.port)
-        if len(addresses) == 1:
+        addresses = await resolve(relay.host, relay.port, avoid)
+        if len(addresses) == 1 or avoid:
             dialed = _Dialed(await dial_relay(relay, local_address, addresses))
     try:
         return await _open(relay, path, local_address, more, spawn, dialed)
@@ -262,10 +264,12 @@ async def _upgrade(
         )
     except aiohttp.WSServerHandshakeError as error:
         told = error.headers.get(CODE_HEADER) if error.headers else None
+        after = error.headers.get("Retry-After", "") if error.headers else ""
         raise RelayUnavailable(
             f"the relay answered with HTTP status {error.status}, not a WebSocket"
             + (f": {told[:64]}" if told else ""),
             code=Code(told) if told else None,
+            retry_after=retry_after(after),
         ) from None
     except aiohttp.ClientError as error:
         raise RelayUnavailable(f"cannot connect to {relay}: {error}") from None
