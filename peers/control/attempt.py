@@ -137,7 +137,7 @@ async def _open(
     home: Home, address: RelayAddress, source: str | None, strangers: Collection[str]
 ) -> Stream:
     try:
-        return await open_upgraded(
+        opened = await open_upgraded(
             address,
             "/v1/control",
             home.config.carrier,
@@ -146,6 +146,7 @@ async def _open(
             local_address=source,
             avoid=strangers,
         )
+        return opened.stream
     except UnicodeError as error:
         # What the system's resolver says of a name that is none, as one with a long label.
         raise RelayUnavailable(f"cannot connect to {address}: {error}") from None

@@ -250,14 +250,15 @@ class Registration:
         return answered
 
     async def publish(self) -> None:
-        """Register the record anew. Where nothing is connected, the next connection will.
+        """Register the record anew.
 
         Raises:
+            RelayUnavailable: nothing is connected; the next connection will do it.
             RoamRelayError: the relay refused it, or did not confirm it in time; or it has refused
                 what is offered now, and what was in force stays.
         """
         if self.current is None:
-            return
+            raise RelayUnavailable(f"not registered with {self._relay_name} now")
 
         async def update(connection: ControlConnection) -> None:
             for _ in range(_UPDATES):

@@ -124,7 +124,9 @@ class Services:
             raise ValueError(
                 f"{service} cannot be offered: a peer has at most {MAX_SERVICES} services at once"
             )
-        listener = Listener(service, allow=allow, disclose=disclose, on_close=self._gone, port=port)
+        listener = Listener(
+            service, allow=allow, disclose=disclose, on_closed=self._gone, port=port
+        )
         if not fits([*self.offered(), listener.offered]):
             raise ValueError(
                 f"{service} cannot be offered: the disclosure lists of all services together are "

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from peers import Peer
 from peers.config import CarrierKind, PeerConfig
 from peers.control import Account, Registration, RegistrationEnded
 from peers.control.refusal import FINAL, Phase
-from protocol.codec import MessageDecoder, encode
+from protocol.codec import MessageDecoder, decode_location, encode
 from protocol.errors import (
     Code,
     RelayUnavailable,
@@ -20,7 +21,16 @@ from protocol.errors import (
     WrongIdentity,
 )
 from protocol.identity import CONTEXT_CHALLENGE, Identity, public_key_of
-from protocol.messages import FROM_PEER, Challenge, Error, Hello, Message, Register, Registered
+from protocol.messages import (
+    FROM_PEER,
+    Challenge,
+    Error,
+    Hello,
+    Message,
+    Register,
+    Registered,
+    Update,
+)
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.peers.control.test_registration import Numbered, Told
@@ -450,3 +460,48 @@ async def test_a_relay_that_names_no_number_is_asked_again(relay: RelayServer) -
         entrance.answers = [PHASES[Phase.HANDSHAKE](Error(Code.STALE_SEQUENCE, "late"))] * 4
         async with registration(entrance) as (made, _):
             await until_answered(entrance, made)
+
+
+@pytest.mark.expected_errors("not registered")
+async def test_a_relay_that_takes_less_keeps_what_it_took_and_published_says_so(
+    relay: RelayServer,
+) -> None:
+    """As one of another version may: it ends the connection by an update that it cannot take."""
+
+    async def small(talk: Talk, most: int = 1) -> None:
+        location = decode_location((await talk.challenge()).location)
+        while len(location.services) <= most:
+            taken.append([one.service for one in location.services])
+            talk.say(Registered(location.seq, "192.0.2.1", 1, 15.0, 120.0))
+            message = await talk.next()
+            assert isinstance(message, Update)
+            location = decode_location(message.location)
+        talk.say(Error(Code.BAD_MESSAGE, "too many services for me"))
+
+    taken: list[list[str]] = []
+    async with Entrance() as entrance:
+        entrance.answers = [small] * 5
+        async with Peer(Identity.generate(), entrance.url) as peer:
+            first = peer.listen("first")
+            await peer.published()
+            second = peer.listen("second")
+            for _ in range(2):
+                with pytest.raises(RelayUnavailable, match="too many services for me"):
+                    await peer.published()
+            assert taken[-1] == ["first"]
+            assert peer.relay_guid == RELAY.guid
+            first.close()
+            await peer.published()
+            assert taken[-1] == ["second"]
+            second.close()
+
+
+async def test_a_seventeenth_service_ends_nothing(relay: RelayServer) -> None:
+    async with Peer(Identity.generate(), relay.url) as alice:
+        for number in range(16):
+            alice.listen(f"service-{number}")
+        await alice.published()
+        with pytest.raises(ValueError, match="16 services"):
+            alice.listen("service-16")
+        await alice.published()
+        assert len(relay.registry.get(alice.guid).services) == 16  # type: ignore[union-attr]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peers.control.reconnect import (
+    HURRY_HOLDS,
     RETURN_IDLE,
     RETURN_URGENT,
     SHORTEST_PAUSE,
@@ -43,27 +44,43 @@ EVENTS: list[Event] = [
     AttemptSucceeded(),
     ConnectionEnded(LOST),
     Hurry(),
+    Hurry(moved=True),
     Stop(),
     TimePassed(),
 ]
 
-# The table is written out a second time: what each event leads to with an error that is not final,
-# and nobody in a hurry. The time of `TimePassed` is the one that was asked for.
+# The table is written out a second time: what each event leads to with an error that is not final.
+# The time of `TimePassed` is the one that was asked for.
 EXPECTED = """
-            Begin   AttemptFailed  AttemptSucceeded  ConnectionEnded  Hurry       Stop   TimePassed
-idle        trying  -              -                 -                idle        ended  -
-trying      -       resting        registered        -                trying      ended  -
-registered  -       -              -                 resting          registered  ended  -
-resting     -       -              -                 -                resting     ended  waiting
-waiting     -       -              -                 -                trying      ended  trying
-ended       -       -              -                 -                ended       ended  -
+         Begin  AttemptFailed AttemptSucceeded ConnectionEnded Hurry    Moved    Stop  TimePassed
+idle     trying -             -                -               idle     idle     ended -
+trying   -      resting       live             -               trying!  trying>  ended -
+trying!  -      resting!      live!            -               trying!  trying>  ended -
+trying>  -      resting>      live!            -               trying>  trying>  ended -
+live     -      -             -                resting         live!    live!    ended -
+live!    -      -             -                resting!        live!    live!    ended live
+resting  -      -             -                -               resting! resting> ended waiting
+resting! -      -             -                -               resting! resting> ended trying
+resting> -      -             -                -               resting> resting> ended trying
+waiting  -      -             -                -               trying   trying   ended trying
+ended    -      -             -                -               ended    ended    ended -
 """
+
+
+def state_of(word: str) -> State:
+    for short, long in {"live": "registered", "!": ", hurried", ">": ", moved"}.items():
+        word = word.replace(short, long)
+    return State(word)
+
+
+def name_of(event: Event) -> str:
+    return "Moved" if event == Hurry(moved=True) else type(event).__name__
 
 
 def expected() -> dict[tuple[State, str], State | None]:
     head, *rows = (line.split() for line in EXPECTED.strip().splitlines())
     return {
-        (State(row[0]), name): None if word == "-" else State(word)
+        (state_of(row[0]), name): None if word == "-" else state_of(word)
         for row in rows
         for name, word in zip(head, row[1:], strict=True)
     }
@@ -79,8 +96,18 @@ def brought_to(state: State) -> Reconnect:
     ways: dict[State, list[Event]] = {
         State.IDLE: [],
         State.TRYING: [Begin()],
+        State.TRYING_HURRIED: [Begin(), Hurry()],
+        State.TRYING_MOVED: [Begin(), Hurry(moved=True)],
         State.REGISTERED: [Begin(), AttemptSucceeded()],
+        State.REGISTERED_HURRIED: [Begin(), AttemptSucceeded(), Hurry()],
         State.RESTING: [Begin(), AttemptSucceeded(), ConnectionEnded(LOST)],
+        State.RESTING_HURRIED: [Begin(), AttemptSucceeded(), ConnectionEnded(LOST), Hurry()],
+        State.RESTING_MOVED: [
+            Begin(),
+            AttemptSucceeded(),
+            ConnectionEnded(LOST),
+            Hurry(moved=True),
+        ],
         State.WAITING: [Begin(), AttemptSucceeded(), ConnectionEnded(LOST)],
         State.ENDED: [Stop()],
     }
@@ -92,11 +119,16 @@ def brought_to(state: State) -> Reconnect:
     return machine
 
 
+def machine_holds(state: State) -> bool:
+    """Whether an attempt is under way, or a connection there."""
+    return state.name.startswith(("TRYING", "REGISTERED"))
+
+
 @pytest.mark.parametrize(("state", "event"), list(product(State, EVENTS)))
 def test_every_state_and_event(state: State, event: Event) -> None:
     machine = brought_to(state)
-    after = expected()[state, type(event).__name__]
-    now = machine.next_timeout() or 0.0
+    after = expected()[state, name_of(event)]
+    now = (machine.next_timeout() or 0.0) if isinstance(event, TimePassed) else 0.0
     if after is None:
         assert type(event) not in TRANSITIONS[state]
         with pytest.raises(RuntimeError, match=state.value):
@@ -106,10 +138,8 @@ def test_every_state_and_event(state: State, event: Event) -> None:
     actions = machine.receive(event, now)
     assert machine.state is after
     assert after in TRANSITIONS[state][type(event)]
-    assert (Attempt() in actions) is (after is State.TRYING and state is not State.TRYING)
-    assert (Release() in actions) is (
-        after is State.ENDED and state in (State.TRYING, State.REGISTERED)
-    )
+    assert (Attempt() in actions) is (after is State.TRYING)
+    assert (Release() in actions) is (after is State.ENDED and machine_holds(state))
     assert (Report(LOST, final=False) in actions) is isinstance(
         event, AttemptFailed | ConnectionEnded
     )
@@ -241,6 +271,37 @@ def test_a_hurry_cuts_every_wait_but_the_shortest_pause() -> None:
     assert machine.receive(Hurry(), 1.1) == [Attempt()]
 
 
+@pytest.mark.parametrize("came", [State.TRYING, State.REGISTERED])
+def test_a_hurry_of_long_ago_counts_for_nothing(came: State) -> None:
+    """Once, a relay that restarted had everybody back at once who had ever moved before."""
+    machine = brought_to(came)
+    machine.receive(Hurry(), 0.0)
+    if came is State.TRYING:
+        machine.receive(AttemptSucceeded(), 0.0)
+    assert machine.next_timeout() == HURRY_HOLDS
+    machine.receive(TimePassed(), HURRY_HOLDS)
+    assert machine.next_timeout() is None
+    machine.receive(ConnectionEnded(LOST, Restarting(2.0, 3.0)), 3600.0)
+    machine.receive(TimePassed(), 3600.0 + SHORTEST_PAUSE)
+    assert machine.next_timeout() == pytest.approx(3603.5)
+
+
+@pytest.mark.parametrize(("ends", "wait"), [(-0.01, SHORTEST_PAUSE), (0.0, RETURN_IDLE / 2)])
+def test_a_hurry_holds_for_what_ends_soon_however_late_the_timer_is(
+    ends: float, wait: float
+) -> None:
+    machine = brought_to(State.REGISTERED)
+    machine.receive(Hurry(), 0.0)
+    machine.receive(Hurry(), 1.0)  # The last one counts.
+    now = 1.0 + HURRY_HOLDS + ends
+    actions = machine.receive(ConnectionEnded(LOST), now)
+    began = now
+    while Attempt() not in actions:
+        now = due(machine)
+        actions = machine.receive(TimePassed(), now)
+    assert now - began == pytest.approx(wait)
+
+
 @pytest.mark.parametrize("state", [State.TRYING, State.REGISTERED])
 def test_a_hurry_before_the_wait_counts_for_the_next_one(state: State) -> None:
     machine = brought_to(state)
@@ -347,10 +408,12 @@ def check(
 ) -> None:
     at = machine.next_timeout()
     match machine.state:
-        case State.RESTING | State.WAITING:
+        case State.RESTING | State.RESTING_HURRIED | State.RESTING_MOVED | State.WAITING:
             # It comes back, and in time.
             assert at is not None
             assert at <= since + bound + 1e-6
+        case State.REGISTERED_HURRIED:
+            assert at is not None
         case State.ENDED:
             assert at is None
             assert Attempt() not in actions

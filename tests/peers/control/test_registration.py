@@ -213,7 +213,8 @@ async def test_without_a_relay_it_says_so() -> None:
     with pytest.raises(RelayUnavailable, match="no relay is configured"):
         await registration.connection(5)
     assert (registration.relay_host, registration.current, told) == ("", None, [])
-    await registration.publish()
+    with pytest.raises(RelayUnavailable, match="not registered"):
+        await registration.publish()
     registration.watch(Watch(NOBODY))
     await registration.close()
 
