@@ -128,8 +128,8 @@ class Peer:
     @property
     def failure(self) -> RoamRelayError | None:
         """Why this peer is not registered with its relay now, as far as that is known; None while
-        it is."""
-        return self._open.registration.failure
+        it is, and before it is entered."""
+        return self._rooms.registration.failure if self._rooms is not None else None
 
     @property
     def relay_guid(self) -> str | None:

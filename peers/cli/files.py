@@ -8,7 +8,7 @@ from pathlib import Path
 from peers import Session, SessionClosed, SessionLost
 from peers.cli.bars import Bars
 from peers.cli.file_transfer import receive_file, send_file
-from peers.cli.sessions import MakePeer, following, path_of, serve_each
+from peers.cli.sessions import MakePeer, following, path_of, registered, serve_each
 from peers.cli.terminal import Terminal
 from peers.tasks import unless
 
@@ -99,9 +99,9 @@ async def receive(
     async def ended(session: Session, reason: str) -> None:
         await terminal.tell(f"not received: {reason}", event="failed", reason=reason)
 
-    async with make_peer() as peer:
-        listener = peer.listen(FILE_SERVICE, allow=allow)
-        await peer.published()
+    async with registered(
+        terminal, make_peer, lambda peer: peer.listen(FILE_SERVICE, allow=allow)
+    ) as (peer, listener):
         await terminal.tell(f"receiving as {peer.guid}", event="listening", guid=peer.guid)
         with terminal.bars() as bars:
             await unless(

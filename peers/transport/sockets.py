@@ -215,6 +215,7 @@ async def dial(
         except OSError as error:
             if error.errno not in _OUT_OF_SOCKETS:
                 over.set_exception(error)
+                over.exception()  # Who dials may have left in this very moment.
 
     timers = [loop.call_later(start, begin_another) for start in fresh_after(round_trip)]
     try:

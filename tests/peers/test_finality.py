@@ -4,7 +4,11 @@ the way; and what a relay says in each phase, code by code."""
 import asyncio
 import contextlib
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +38,7 @@ from protocol.messages import (
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.peers.control.test_registration import Numbered, Told
+from tests.peers.host.test_netlink import namespace_command
 
 RELAY = Identity.from_seed(b"r" * 32)
 OTHER = Identity.from_seed(b"o" * 32)
@@ -505,3 +510,44 @@ async def test_a_seventeenth_service_ends_nothing(relay: RelayServer) -> None:
             alice.listen("service-16")
         await alice.published()
         assert len(relay.registry.get(alice.guid).services) == 16  # type: ignore[union-attr]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
+async def test_a_listener_at_boot_waits_for_a_network_and_nothing_else_is_said(
+    tmp_path: Path,
+) -> None:
+    command = namespace_command()
+    if command is None:
+        pytest.skip("this kernel lets nobody here make a network namespace")
+    wanted = (
+        ("--relay", "http://relay.example:8440"),
+        ("--relay", "http://192.0.2.7:8440", "--carrier", "websocket"),
+        ("--relay", "dns:example.org"),
+    )
+    running = [
+        await asyncio.create_subprocess_exec(
+            *(*command, sys.executable, "-W", "error", "-m", "peers"),
+            *("--key", tmp_path / f"{number}.key", *options, "listen", "chat"),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        for number, options in enumerate(wanted)
+    ]
+    try:
+        async with asyncio.timeout(60):
+            for one in running:
+                assert one.stderr is not None
+                line = await one.stderr.readline()
+                while b"waiting for an answer" in line:
+                    line = await one.stderr.readline()
+                assert line.startswith(b"peer: waiting, not registered yet: "), line
+                one.send_signal(signal.SIGINT)
+            for one in running:
+                assert one.stderr is not None
+                assert await one.stderr.read() == b""
+                assert await one.wait() == 130
+    finally:
+        for one in running:
+            if one.returncode is None:
+                one.kill()
+                await one.wait()
