@@ -13,6 +13,7 @@ from aiohttp import web
 from msgspec import structs
 
 from protocol.identity import Identity
+from protocol.lateness import Lateness
 from relay.broker import Broker
 from relay.config import ConfigError, RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Source
@@ -25,6 +26,9 @@ from relay.presence import Presence, ProofRules, Proofs, Registry, Watches, may_
 from relay.tasks import Tasks, uninterrupted
 
 __all__ = ["RelayServer"]
+
+_BEAT = 0.1
+"""Seconds between two looks at the deadlines."""
 
 
 class RelayServer:
@@ -191,10 +195,16 @@ class RelayServer:
     async def _keep_time(self) -> None:
         """Look at every deadline there is: requests a few times a second, the rest every second.
         What fails at one of them keeps no other from its turn."""
-        beat = 0
+        beat, lateness, wait = 0, Lateness(), _BEAT
+        now = monotonic()
         while True:
-            await asyncio.sleep(0.1)
+            due = now + wait
+            await asyncio.sleep(wait)
             now = monotonic()
+            if (turn := lateness.turn(due, now)) is not None:
+                wait = turn  # What was said meanwhile is read before anybody is judged silent.
+                continue
+            wait = _BEAT
             with guarded("looking at requests"):
                 self.broker.expire(now)
             with guarded("telling watchers"):

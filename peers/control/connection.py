@@ -25,6 +25,7 @@ from protocol.errors import (
     RequestTimeout,
     RoamRelayError,
 )
+from protocol.lateness import Lateness
 from protocol.messages import (
     Challenge,
     DnsKeyRequest,
@@ -192,16 +193,22 @@ class ControlConnection:
 
         Returns when the connection has ended: what has ended it.
         """
-        messages = self._messages
+        messages, lateness = self._messages, Lateness()
+        due = self._loop.time()
         while not messages.is_closed:
             heartbeat = _within_bounds(self.registration.heartbeat)
-            silent = self._loop.time() - messages.heard
-            if silent >= 2 * heartbeat:
-                self._end(RelayUnavailable("the relay is silent", code=Code.HEARTBEAT_TIMEOUT))
-                break
-            if silent >= heartbeat:
-                messages.send(Ping(0))
-            await asyncio.wait({messages.closed}, timeout=heartbeat / 2)
+            now = self._loop.time()
+            wait = lateness.turn(due, now)
+            if wait is None:
+                wait = heartbeat / 2
+                silent = now - messages.heard
+                if silent >= 2 * heartbeat:
+                    self._end(RelayUnavailable("the relay is silent", code=Code.HEARTBEAT_TIMEOUT))
+                    break
+                if silent >= heartbeat:
+                    messages.send(Ping(0))
+            due = now + wait
+            await asyncio.wait({messages.closed}, timeout=wait)
         return messages.closed.result()
 
     def drop(self, reason: str) -> None:
@@ -279,8 +286,15 @@ def _within_bounds(heartbeat: float) -> float:
 
 
 async def _in_time(answer: "asyncio.Future[_T]", timeout: float, otherwise: str) -> _T:
-    try:
-        async with asyncio.timeout(timeout):
-            return await answer
-    except TimeoutError:
-        raise RequestTimeout(otherwise) from None
+    loop, lateness = asyncio.get_running_loop(), Lateness()
+    now, wait = loop.time(), timeout
+    while True:
+        due = now + wait
+        await asyncio.wait({answer}, timeout=wait)
+        if answer.done():
+            return answer.result()
+        now = loop.time()
+        turn = lateness.turn(due, now)
+        if turn is None:
+            raise RequestTimeout(otherwise)
+        wait = turn
