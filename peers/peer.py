@@ -311,7 +311,7 @@ class Peer:
                 identity, direct.port, configured=config.advertise, lifetime=config.lifetime
             )
             interfaces = Interfaces(config)
-            services = Services(location, self._heard)
+            services = Services(location, self._heard, registers=config.relay is not None)
             names = (
                 Names(
                     identity.guid,

@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 from peers.control.account import Account, KnownRelay, Line
 from peers.control.connection import ControlConnection, Tell
 from peers.control.message_stream import MessageStream
-from peers.control.refusal import FOLLOWED_SEQ, REFUSES_RECORD, Phase, StaleRecord, refusal
+from peers.control.refusal import REFUSES_RECORD, Phase, StaleRecord, refusal
 from peers.transport import Stream
 from protocol.codec import encode_location
 from protocol.errors import (
@@ -46,7 +46,8 @@ class Records(Protocol):
         source address of the connection that it is for."""
 
     def advance(self, seq: int) -> bool:
-        """Give the next record a number above this one; return whether none before was."""
+        """Give the next record a number above this one, if it is not beyond all clocks; return
+        whether it is newer than it would have been."""
 
     def accepted(self, record: LocationRecord) -> None:
         """A relay has put this record in force."""
@@ -213,8 +214,7 @@ class _Confirmed(_Phase[ControlConnection]):
 def follow(stale: StaleRecord, records: Records) -> bool:
     """Go on above the number that a relay knows, as after a clock that ran fast. Return whether the
     next record is newer than it would have been."""
-    known = stale.known
-    return known is not None and known < FOLLOWED_SEQ and records.advance(known)
+    return stale.known is not None and records.advance(stale.known)
 
 
 def _heed(error: RelayUnavailable, records: Records, record: LocationRecord) -> None:

@@ -22,7 +22,6 @@ from protocol.messages import Error
 __all__ = [
     "FINAL",
     "FINAL_AT_FIRST",
-    "FOLLOWED_SEQ",
     "LONGEST_RETRY",
     "PASSES",
     "REFUSES_RECORD",
@@ -76,9 +75,6 @@ LONGEST_RETRY: dict[Phase, float] = {
     Phase.REGISTERED: 600.0,
 }
 """Seconds for which a peer stays away at most because it was told to."""
-FOLLOWED_SEQ = 2**61
-"""Numbers from here on are not followed, whoever names them: no clock comes near, and however often
-a relay lies, as many are left as a peer can ever use. It is below what is read in a zone."""
 
 
 class StaleRecord(RelayUnavailable):

@@ -44,7 +44,7 @@ from peers.dns.events import (
 from peers.dns.states import TRANSITIONS, Input, State
 from peers.tasks import backoff
 from protocol.dns_records import ZoneRecord
-from protocol.errors import Code, NameServerUnavailable, RoamRelayError, UpdateRefused
+from protocol.errors import NameServerUnavailable, RoamRelayError, Superseded
 
 __all__ = ["Registration"]
 
@@ -158,9 +158,7 @@ class Registration:
     def _found(self, followed: Followed, now: float) -> list[Action]:
         self._followed = followed
         if self._is_anothers(followed.record):
-            error = UpdateRefused(
-                "another instance with this key has registered", code=Code.SUPERSEDED
-            )
+            error = Superseded("another instance with this key has registered")
             return self._fail(error, now, Input.OTHERS)
         if followed is NOTHING and self.state is State.CHECKING:
             return self._move(Input.NOTHING, now)

@@ -21,10 +21,13 @@ from protocol.messages import (
     ServiceRecord,
 )
 
-__all__ = ["MAX_RECORD_BYTES", "Hosts", "Offered", "OwnLocation", "fits"]
+__all__ = ["FARTHEST_AHEAD", "MAX_RECORD_BYTES", "Hosts", "Offered", "OwnLocation", "fits"]
 
 MAX_RECORD_BYTES = MAX_MESSAGE_BYTES - 512
 """Bytes of a location record: the message that registers it has a signature and keys beside it."""
+FARTHEST_AHEAD = 100 * 365 * 86_400_000
+"""Milliseconds by which a number may be ahead of this host's clock: what follows a clock that ran
+fast, or one that stands at 1970, is nearer."""
 _FEWEST_ENTRIES = 4
 """Addresses of each service for which a record has room, however long its lists of GUIDs are."""
 _LONGEST_BODY = 151
@@ -55,6 +58,11 @@ class Hosts:
     """Those that are for old sessions only."""
     observed: tuple[str, ...] = ()
     """Those that are not its own: the relay has seen them."""
+
+
+def _clock() -> int:
+    """Milliseconds since 1970, as this host knows them: where numbers come from."""
+    return max(0, time.time_ns() // 1_000_000)
 
 
 def fits(services: Iterable[Offered]) -> bool:
@@ -134,18 +142,26 @@ class OwnLocation:
         self.update(replace(hosts, own=own, live=hosts.live | {host}))
 
     def advance(self, seq: int) -> bool:
-        """Give the next record a number above this one; return whether none before was."""
-        newer = seq > self._seq
-        self._seq = max(self._seq, seq)
+        """Give the next record a number above this one, which somebody knows of this peer; return
+        whether it is newer than it would have been.
+
+        What no clock can have given is not followed. Numbers grow slower than the clock, so that
+        what was followed once can be followed again after every start; and whoever lies moves a
+        peer no further than that, however often.
+        """
+        newer = self._seq < seq <= _clock() + FARTHEST_AHEAD
+        if newer:
+            self._seq = seq
         return newer
 
-    def record(self, services: Iterable[Offered]) -> LocationRecord:
+    def record(self, services: Iterable[Offered], *, most_bytes: int = 0) -> LocationRecord:
         """Return the record of now, under a higher number than any before.
 
         The clock gives the number where it can, so that a program that starts anew goes on above
-        its last one. Where there are too many addresses for one record, the first ones are told.
+        its last one. Where there are too many addresses for `most_bytes`, the first ones are told;
+        0 does not look.
         """
-        self._seq = max(self._seq + 1, time.time_ns() // 1_000_000)
+        self._seq = max(self._seq + 1, _clock())
         self._signed.clear()
         told = [(one, self.entries(one.service, port=one.port)) for one in services]
         most = MAX_ENTRIES
@@ -157,7 +173,7 @@ class OwnLocation:
                     for one, entries in told
                 ),
             )
-            if not most or len(encode_location(record)) <= MAX_RECORD_BYTES:
+            if not most_bytes or not most or len(encode_location(record)) <= most_bytes:
                 return record
             most -= 1
 

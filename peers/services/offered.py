@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from peers.config import log
-from peers.location import Offered, OwnLocation, fits
+from peers.location import MAX_RECORD_BYTES, Offered, OwnLocation, fits
 from peers.services.listener import Listener
 from protocol.errors import ConnectionClosed, RoamRelayError
 from protocol.messages import MAX_SERVICES, Disclosure, LocationRecord, Service
@@ -39,16 +39,24 @@ def _terms_of(record: LocationRecord) -> frozenset[_Terms]:
 class Services:
     """The listeners of one peer, and the location record that tells of them.
 
-    `tell` is told whenever there is one more, or one less. It must not raise.
+    `tell` is told whenever there is one more, or one less. It must not raise. What cannot be in one
+    record is not offered, where it `registers` with a relay.
 
     Where a relay cannot take what is offered now, what it has taken before stays in force, as far
     as it is still offered, until what is offered changes.
     """
 
-    def __init__(self, location: OwnLocation, tell: Callable[[ServicesChanged], None]) -> None:
+    def __init__(
+        self,
+        location: OwnLocation,
+        tell: Callable[[ServicesChanged], None],
+        *,
+        registers: bool = True,
+    ) -> None:
         self.listeners: dict[str, Listener] = {}
         self._location = location
         self._tell = tell
+        self._registers = registers
         self._closed = False
         self._in_force: frozenset[_Terms] = frozenset()
         """What a relay has taken last."""
@@ -70,10 +78,11 @@ class Services:
         offered = self.offered()
         if self.refusal is not None:
             offered = [one for one in offered if _terms(one) in self._in_force]
-        return self._location.record(offered)
+        return self._location.record(offered, most_bytes=MAX_RECORD_BYTES)
 
     def advance(self, seq: int) -> bool:
-        """Give the next record a number above this one; return whether none before was."""
+        """Give the next record a number above this one, if it is not beyond all clocks; return
+        whether it is newer than it would have been."""
         return self._location.advance(seq)
 
     def accepted(self, record: LocationRecord) -> None:
@@ -120,14 +129,14 @@ class Services:
             ) from None
         if service in self.listeners:
             raise ValueError(f"{service} is offered already")
-        if len(self.listeners) >= MAX_SERVICES:
+        if self._registers and len(self.listeners) >= MAX_SERVICES:
             raise ValueError(
                 f"{service} cannot be offered: a peer has at most {MAX_SERVICES} services at once"
             )
         listener = Listener(
             service, allow=allow, disclose=disclose, on_closed=self._gone, port=port
         )
-        if not fits([*self.offered(), listener.offered]):
+        if self._registers and not fits([*self.offered(), listener.offered]):
             raise ValueError(
                 f"{service} cannot be offered: the disclosure lists of all services together are "
                 "too long for one location record"

@@ -7,7 +7,6 @@ import pytest
 from peers.control.refusal import (
     FINAL,
     FINAL_AT_FIRST,
-    FOLLOWED_SEQ,
     LONGEST_RETRY,
     Judgement,
     Phase,
@@ -16,7 +15,6 @@ from peers.control.refusal import (
     refusal,
     unproven,
 )
-from protocol.dns_records import ZoneRecord, read_zone_record, zone_record_text
 from protocol.errors import (
     Code,
     IdentityError,
@@ -110,10 +108,3 @@ def test_what_a_relay_says_becomes_an_exception_of_its_own() -> None:
     full = refusal(Error(Code.LIMIT_EXCEEDED, "full", retry_after=3.0))
     assert type(full) is RelayUnavailable
     assert (full.code, full.retry_after) == (Code.LIMIT_EXCEEDED, 3.0)
-
-
-def test_what_is_followed_can_be_published_in_a_zone_and_read_there() -> None:
-    text = zone_record_text(ZoneRecord(FOLLOWED_SEQ, ()))
-    read = read_zone_record([string.strip('"').encode() for string in text.split(" ")])
-    assert read is not None
-    assert read.seq == FOLLOWED_SEQ

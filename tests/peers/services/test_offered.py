@@ -156,6 +156,13 @@ def test_a_disclosure_list_is_of_guids(listed: list[str]) -> None:
     assert services.listeners == {}
 
 
+def test_without_a_relay_there_is_no_record_to_fit_into() -> None:
+    services = Services(Offering().location, lambda event: None, registers=False)
+    for number in range(MAX_SERVICES + 1):
+        services.offer(f"service-{number}", None, "anyone", None)
+    assert len(services.listeners) == MAX_SERVICES + 1
+
+
 def test_lists_that_are_too_long_for_one_record_are_refused_where_they_are_handed_over() -> None:
     services = Offering()
     guids = [Identity.from_seed(bytes([number, 0] * 16)).guid for number in range(MAX_DISCLOSE)]
@@ -241,6 +248,7 @@ def test_a_refusal_of_what_is_offered_no_more_says_nothing() -> None:
 
 def test_the_next_number_is_above_one_that_is_known() -> None:
     services = Offering()
-    assert services.advance(2**60)
-    assert services.record(HOST).seq == 2**60 + 1
-    assert not services.advance(2**60)
+    ahead = services.record(HOST).seq + 7_200_000
+    assert services.advance(ahead)
+    assert services.record(HOST).seq == ahead + 1
+    assert not services.advance(ahead)
