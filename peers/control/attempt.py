@@ -18,7 +18,7 @@ from peers.control.handshake import Handshake, Records
 from peers.control.refusal import Phase, judge, unproven
 from peers.control.relay_address import RelayAddresses
 from peers.tasks import Tasks
-from peers.transport import RelayAddress, Stream, open_upgraded
+from peers.transport import Stream, open_upgraded
 from protocol.errors import Code, RelayUnavailable, RoamRelayError
 from protocol.hosts import host_in
 
@@ -41,6 +41,14 @@ class Standing:
 
     is_kept: bool = False
     """Whether it has worked, or is to be waited for: then little ends it (refusal.py)."""
+
+
+_PROBES = 3
+"""Signs of life that the kernel wants in one heartbeat: a router with a new address drops what
+belongs to a flow, and tells neither end of it."""
+_PATIENCE = 2.5
+"""Seconds for a relay that SRV records name, before the next one: two round trips and a handshake
+by satellite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,8 @@ async def _from(home: Home, flow: int, source: str | None, tell: Tell) -> Contro
         raise AttemptEnded(error) from None
     failure = AttemptEnded(RelayUnavailable(f"{home.relay} has no address"))
     for address in addresses:
-        line = Line(address, source, flow, home.config.relay_guid)
+        patience = _PATIENCE if address is not addresses[-1] else None
+        line = Line(address, source, flow, home.config.relay_guid, patience)
         try:
             return await _register(home, line, tell)
         except AttemptEnded as ended:
@@ -119,12 +128,14 @@ async def _register(home: Home, line: Line, tell: Tell) -> ControlConnection:
     while True:
         handshake = Handshake(home.account, line, tell)
         try:
-            stream = await _open(home, line.address, line.source, strangers)
+            stream = await _open(home, line, strangers)
         except RoamRelayError as error:
             raise failure or AttemptEnded(error) from None
         there = host_in(stream.remote)
         try:
-            return await handshake.register(stream, home.records, home.config.connect_timeout)
+            made = await handshake.register(stream, home.records, home.config.connect_timeout)
+            stream.probe_when_idle(made.registration.heartbeat / _PROBES)
+            return made
         except RoamRelayError as error:
             ended = AttemptEnded(error, handshake.phase)
         if ended.phase is not Phase.UNPROVEN or there in strangers:
@@ -133,23 +144,18 @@ async def _register(home: Home, line: Line, tell: Tell) -> ControlConnection:
         strangers.add(there)
 
 
-async def _open(
-    home: Home, address: RelayAddress, source: str | None, strangers: Collection[str]
-) -> Stream:
-    try:
-        opened = await open_upgraded(
-            address,
-            "/v1/control",
-            home.config.carrier,
-            spawn=home.tasks.spawn,
-            timeout=home.config.connect_timeout,
-            local_address=source,
-            avoid=strangers,
-        )
-        return opened.stream
-    except UnicodeError as error:
-        # What the system's resolver says of a name that is none, as one with a long label.
-        raise RelayUnavailable(f"cannot connect to {address}: {error}") from None
+async def _open(home: Home, line: Line, strangers: Collection[str]) -> Stream:
+    timeout = home.config.connect_timeout
+    opened = await open_upgraded(
+        line.address,
+        "/v1/control",
+        home.config.carrier,
+        spawn=home.tasks.spawn,
+        timeout=min(timeout, line.patience or timeout),
+        local_address=line.source,
+        avoid=strangers,
+    )
+    return opened.stream
 
 
 def _sources_towards(relay: str) -> list[str]:
