@@ -111,8 +111,8 @@ class _Settings(msgspec.Struct, frozen=True):
 
     def waiting_peer(self) -> Peer:
         """Return a peer that waits for its network and its relay: it may start before them."""
-        config = msgspec.structs.replace(self.config, wait_for_relay=True)
-        return Peer(self.identity(), config=config)
+        waits = msgspec.structs.replace(self.config, wait_for_relay=True)
+        return Peer(self.identity(), config=waits)
 
     def stranger(self) -> Peer:
         """Return a peer with a key of its own for the moment."""
@@ -225,9 +225,7 @@ def listen(
     echo: bool,
     as_json: bool,
 ) -> Invocation:
-    """Offer SERVICE and print the messages that arrive, until Ctrl-C.
-
-    It waits for a network and a relay that are not there yet, and says so.
+    """Offer SERVICE and print the messages that arrive, until Ctrl-C; waits for a relay.
 
     Lines of standard input go to the last caller. Without a caller those of a pipe or a file wait
     for one, what was typed is not sent. The service goes on when the input has ended.
