@@ -12,6 +12,7 @@ from aiohttp import web
 from msgspec import structs
 
 from protocol.identity import Identity
+from protocol.lateness import Lateness
 from relay.broker import Broker
 from relay.config import RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Source
@@ -36,6 +37,8 @@ _LIVE = _DOOR | {
     "requests_per_second",
 }
 _CERTIFICATE = {"tls_certificate", "tls_key"}
+_BEAT = 0.1
+"""Seconds between two looks at the deadlines."""
 
 
 class RelayServer:
@@ -232,10 +235,16 @@ class RelayServer:
     async def _keep_time(self) -> None:
         """Look at every deadline there is: requests a few times a second, the rest every second.
         What fails at one of them keeps no other from its turn."""
-        beat = 0
+        beat, lateness, wait = 0, Lateness(), _BEAT
+        now = monotonic()
         while True:
-            await asyncio.sleep(0.1)
+            due = now + wait
+            await asyncio.sleep(wait)
             now = monotonic()
+            if (turn := lateness.turn(due, now)) is not None:
+                wait = turn  # What was said meanwhile is read before anybody is judged silent.
+                continue
+            wait = _BEAT
             with guarded("looking at requests"):
                 self.broker.expire(now)
             with guarded("telling watchers"):

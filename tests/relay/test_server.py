@@ -7,10 +7,12 @@ import os
 import socket
 from pathlib import Path
 from time import monotonic
+from typing import Any, cast
 
 import pytest
 from msgspec import structs
 
+from protocol import lateness
 from relay.config import ConfigError, DnsConfig, RelayConfig
 from relay.control import ControlConnection
 from relay.dns import DnsServer
@@ -205,3 +207,35 @@ async def test_a_host_that_is_none_is_said(host: str) -> None:
     with pytest.raises(ConfigError, match=r"cannot listen on|not an address or a name"):
         async with RelayServer(RelayConfig(port=0, host=host)):
             pass
+
+
+async def test_nobody_is_judged_silent_by_a_beat_that_was_held_up_before_all_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """libuv runs timers before it reads: a relay that was stopped would drop everybody."""
+    story: list[tuple[str, float]] = []
+    clock = [1000.0]
+    late = {10: 60.0, 21: 60.0, 22: 60.0}
+    """How much later than asked for these sleeps end."""
+
+    class Silent:
+        def watch_time(self, now: float) -> None:
+            story.append(("judged", now))
+
+    async def sleep(seconds: float) -> None:
+        story.append(("slept", seconds))
+        slept = sum(what == "slept" for what, _ in story)
+        if slept == 34:
+            raise asyncio.CancelledError
+        clock[0] += seconds + late.get(slept, 0.0)
+
+    server = RelayServer(RelayConfig(port=0))
+    monkeypatch.setattr("relay.server.monotonic", lambda: clock[0])
+    monkeypatch.setattr("asyncio.sleep", sleep)
+    cast(Any, server.connections).add(Silent())
+    with pytest.raises(asyncio.CancelledError):
+        await server._keep_time()
+    turn = lateness.TURN
+    judged = [number for number, (what, _) in enumerate(story) if what == "judged"]
+    before = [[seconds for _, seconds in story[number - 2 : number]] for number in judged]
+    assert before == [[0.1, turn], [turn, turn], [0.1, 0.1]]
