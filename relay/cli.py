@@ -15,6 +15,7 @@ from protocol.identity import Identity
 from relay import config as configuration
 from relay.config import ConfigError, RelayConfig
 from relay.dns import DnsKeys
+from relay.http import Descriptors, raise_limit
 from relay.log import configure, log
 from relay.server import RelayServer
 
@@ -35,11 +36,20 @@ def main() -> None:
 @click.option("--identity", metavar="FILE", help="The relay's key file (made by 'relay key').")
 @click.option("--tls-certificate", metavar="FILE", help="PEM chain, to serve https://.")
 @click.option("--tls-key", metavar="FILE", help="PEM key of the certificate.")
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    metavar="NETWORK",
+    multiple=True,
+    help="A reverse proxy that says where peers come from (docs/deploy.md); may be repeated.",
+)
 @click.option("--drain-timeout", type=float, help="Seconds planes may go on at the end [5].")
 @click.option("--log-format", type=click.Choice(["auto", "console", "json"]), help="[auto]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--ready-file", metavar="FILE", help="Write the relay's URL here once it serves.")
-def serve(file: str | None, ready_file: str | None, **flags: Any) -> None:
+def serve(
+    file: str | None, ready_file: str | None, trusted_proxies: tuple[str, ...], **flags: Any
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain and exit with 0; a second signal ends at once.
 
     Every setting can be a key in the TOML file or a variable ROAM_RELAY_KEY; flags go first, then
@@ -52,11 +62,13 @@ def serve(file: str | None, ready_file: str | None, **flags: Any) -> None:
       relay serve --config relay.toml --log-format json
     """
     try:
+        flags["trusted_proxies"] = trusted_proxies or None
         config = configuration.load(file, os.environ, flags)
         identity = read_key(config.identity) if config.identity else Identity.generate()
         configure(config.log_format, config.log_level)
         if config.dns is not None and config.identity is None:
             log.warning("the zone's keys change with each start: name a key file as 'identity'")
+        _raise_limit(config)
         _run(_serve(config, identity, ready_file))
     except (ConfigError, IdentityError) as error:
         raise click.ClickException(str(error)) from None
@@ -123,6 +135,20 @@ def read_key(file: str) -> Identity:
             f"cannot read the key {file}: {error.strerror} ('relay key {file}' makes one)"
         ) from None
     return Identity.from_pem(data, file_mode=mode, name=file)
+
+
+def _raise_limit(config: RelayConfig) -> None:
+    """Take all the descriptors that the process may have, and say how many that are."""
+    before, now = raise_limit()
+    log.info("file descriptors", limit=now, was=before)
+    room = Descriptors(now).connections
+    if config.max_connections > room:
+        log.warning(
+            "max_connections is more than the file descriptors allow: raise the hard limit "
+            "(ulimit -Hn, LimitNOFILE=)",
+            max_connections=config.max_connections,
+            allowed=room,
+        )
 
 
 async def _serve(config: RelayConfig, identity: Identity, ready_file: str | None) -> None:

@@ -98,7 +98,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_offline: _Count = 100_000
     """Offline peers that are remembered; beyond it the oldest are forgotten."""
     handshake_timeout: _Seconds = 10.0
-    """From the upgrade to the registration."""
+    """From the connection to its first byte and through TLS; for each request; and from the upgrade
+    to the registration."""
     write_deadline: _Seconds = 10.0
     """How long a peer may leave what it was sent unread before its connection is aborted."""
     outbox_bytes: _Count = 1 << 20
@@ -108,7 +109,15 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_connections: _Count = 50_000
     """Control connections in all."""
     max_connections_per_address: _Count = 1_000
-    """Control connections from one source address: many peers may share a NAT."""
+    """Control connections from one source network, an IPv4 address or an IPv6 /64: many peers may
+    share a NAT. An IPv6 /48 may have four times as many."""
+    max_newcomers: _Count = 4_096
+    """Connections that have not proven yet whose they are: before the upgrade, or not registered.
+    Beyond it the network that has most of them loses its oldest."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks (CIDR, or addresses) of the reverse proxies whose word is taken for where a peer
+    comes from: by the PROXY protocol, or X-Forwarded-For or Forwarded. In the environment separated
+    by commas."""
     max_pending_planes: _Count = 4_096
     """Planes whose two legs have not both come."""
     ticket_lifetime: _Seconds = 30.0
@@ -140,10 +149,24 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def networks(self) -> tuple[str, ...]:
         """`proof_networks` as single ones."""
-        return tuple(text for part in self.proof_networks.split(",") if (text := part.strip()))
+        return _parts(self.proof_networks)
 
     def __post_init__(self) -> None:
         _check(self)
+        for key, networks in (
+            ("proof_networks", self.networks),
+            ("trusted_proxies", self.trusted_proxies),
+        ):
+            for text in networks:
+                try:
+                    ipaddress.ip_network(text)
+                except ValueError as error:
+                    raise ConfigError(f"{key}: {error}") from None
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    """Return what stands between commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _check(config: msgspec.Struct) -> None:
@@ -176,17 +199,14 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
     dns = {name[4:]: variables.pop(name) for name in list(variables) if name.startswith("dns_")}
     if dns:
         variables["dns"] = {**values.get("dns", {}), **dns}
+    if "trusted_proxies" in variables:
+        variables["trusted_proxies"] = _parts(variables["trusted_proxies"])
     _convert(variables, "the environment", strict=False)
     values |= variables
     values |= {name: value for name, value in flags.items() if value is not None}
     config = _convert(values, "the configuration", strict=False)
     if (config.tls_certificate is None) != (config.tls_key is None):
         raise ConfigError("tls_certificate and tls_key are needed together")
-    for text in config.networks:
-        try:
-            ipaddress.ip_network(text)
-        except ValueError as error:
-            raise ConfigError(f"proof_networks: {error}") from None
     if config.dns is not None:
         _check_dns(config.dns)
     return config

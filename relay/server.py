@@ -17,7 +17,19 @@ from relay.broker import Broker
 from relay.config import ConfigError, RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Source
 from relay.dns import DnsServer
-from relay.http import ControlRoute, Doorkeeper, PlaneRoute, PublicRoutes, application
+from relay.http import (
+    ControlRoute,
+    Deadlines,
+    Descriptors,
+    Doorkeeper,
+    Entrance,
+    PlaneRoute,
+    Proxies,
+    PublicRoutes,
+    Rules,
+    application,
+    listen,
+)
 from relay.log import NAME, guarded
 from relay.metrics import Metrics
 from relay.plane import PlaneLimits, Planes
@@ -57,11 +69,15 @@ class RelayServer:
             self.registry, self.planes, self.metrics, pending_requests=config.pending_requests
         )
         self.watches = Watches(self.registry, grace=config.suspect_grace)
+        self._proxies = Proxies(config.trusted_proxies)
+        self.doorkeeper = Doorkeeper(
+            Rules(config, self._proxies, Descriptors.of_process()), self.metrics, monotonic
+        )
         self.proofs = Proofs(
             self.registry,
             self.metrics,
             ProofRules(
-                lambda host: may_probe(host, config.host, config.networks),
+                self._may_probe,
                 config.proof_timeout,
                 config.proof_lifetime,
             ),
@@ -74,15 +90,16 @@ class RelayServer:
             self.dns = DnsServer(dns, self.identity, self.registry, self.metrics, monotonic)
         self._presence = Presence(self.registry, self.watches, self.proofs)
         self._reception = Reception(config, self.identity, self.dns, self.metrics, monotonic)
-        self.doorkeeper = Doorkeeper(config)
         self.metrics.gauges = {
             "peers": lambda: self.registry.counts(monotonic()),
             "watches": lambda: {"all": len(self.watches)},
             "connections_open": lambda: {"all": len(self.connections)},
+            "newcomers": lambda: {"all": self.doorkeeper.newcomers},
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
         self._runner = web.AppRunner(
             application(
+                self.doorkeeper,
                 ControlRoute(
                     self.doorkeeper,
                     CarrierLimits(config.write_deadline, config.outbox_bytes),
@@ -95,6 +112,13 @@ class RelayServer:
             access_log=None,
             shutdown_timeout=0.1,
             logger=logging.getLogger(f"{NAME}.http"),
+        )
+        self._entrance = Entrance(
+            self._runner,
+            self.doorkeeper,
+            self._proxies,
+            Deadlines(config.handshake_timeout, config.write_deadline),
+            self._tasks.spawn,
         )
 
     async def __aenter__(self) -> Self:
@@ -130,9 +154,8 @@ class RelayServer:
         Returns when the last plane has ended, or after `drain_timeout`.
         """
         self.doorkeeper.draining = True
-        for site in list(self._runner.sites):
-            with guarded("closing the listener"):
-                await site.stop()
+        with guarded("closing the listener"):
+            self._entrance.close()
         connections = list(self.connections)
         for connection in connections:
             with guarded("sending a peer away"):
@@ -151,6 +174,7 @@ class RelayServer:
             await closing(_closing("the DNS server", self.dns.close))
         await closing(_closing("the tasks", self._tasks.close))
         await closing(_closing("the connections", self._send_away))
+        await closing(_closing("the listener", self._shut))
         await self._runner.setup()
         port = await self._listen()
         if self.dns is not None:
@@ -165,21 +189,30 @@ class RelayServer:
             if config.tls_certificate is not None and config.tls_key is not None:
                 scheme, context = "https", ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
                 context.load_cert_chain(config.tls_certificate, config.tls_key)
-            site = web.TCPSite(
-                self._runner, config.host, config.port, ssl_context=context, backlog=1024
-            )
-            await site.start()
+            sockets = await listen(config.host, config.port)
         except OSError as error:
             raise ConfigError(
                 f"cannot listen on {config.host} port {config.port}: {error}"
             ) from None
-        port = int(self._runner.addresses[0][1])
+        port = int(sockets[0].getsockname()[1])
+        self._entrance.open(sockets, context)
         host = f"[{config.host}]" if ":" in config.host else config.host
         self.url = f"{scheme}://{host}:{port}"
         return port
 
     def _connect(self, carrier: Carrier, source: Source) -> ControlConnection:
         return ControlConnection(carrier, source, self._presence, self.broker, self._reception)
+
+    def _may_probe(self, host: str) -> bool:
+        """Whether the relay may dial an address. What it serves on says where its peers are, unless
+        a proxy stands between; and no proxy is a peer."""
+        config = self.config
+        proxied = config.trusted_proxies or self.doorkeeper.has_unnamed_proxy
+        serves = "" if proxied else config.host
+        return not self._proxies.trusts(host) and may_probe(host, serves, config.networks)
+
+    async def _shut(self) -> None:
+        self._entrance.close()
 
     async def _send_away(self) -> None:
         for connection in list(self.connections):

@@ -17,7 +17,7 @@ from relay.http.forwarded import (
 )
 from relay.http.proxy_header import ProxyHeader
 
-__all__ = ["Headers", "Origin", "Proxies", "is_near"]
+__all__ = ["Headers", "Origin", "Proxies", "has_passed_a_proxy", "is_loopback", "is_near"]
 
 _HINTS = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")
 """Headers that only proxies write."""
@@ -100,11 +100,7 @@ class Proxies:
             BadForwarding: a trusted proxy has sent what cannot be read, or two different answers.
         """
         if not self.trusts(origin.host):
-            if (
-                origin.proxy
-                or not is_near(origin.host)
-                or not any(map(headers.__contains__, _HINTS))
-            ):
+            if origin.proxy or not is_near(origin.host) or not has_passed_a_proxy(headers):
                 return origin
             # A proxy that nobody has named: it is believed in nothing, but it is not the peer.
             return Origin("", 0, origin.host)
@@ -128,6 +124,16 @@ class Proxies:
             if client is None or not self.trusts(client[0]):
                 return client
         return None
+
+
+def has_passed_a_proxy(headers: Headers) -> bool:
+    """Whether a request bears what only proxies write."""
+    return any(name in headers for name in _HINTS)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is of this very host."""
+    return bool(host) and ipaddress.ip_address(host.partition("%")[0]).is_loopback
 
 
 def is_near(host: str) -> bool:

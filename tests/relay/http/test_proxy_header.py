@@ -19,7 +19,9 @@ SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
 
 def v2(body: bytes, command: int = 0x21, kind: int = 0x11, size: int | None = None) -> bytes:
-    return SIGNATURE + struct.pack("!BBH", command, kind, len(body) if size is None else size) + body
+    return (
+        SIGNATURE + struct.pack("!BBH", command, kind, len(body) if size is None else size) + body
+    )
 
 
 def ipv4(source: str = "192.0.2.7", port: int = 51000) -> bytes:
