@@ -41,6 +41,7 @@ def test_the_key_of_a_peer_s_own_name(tmp_path: Path) -> None:
         (("serve", "--config", "/nowhere.toml"), "cannot read /nowhere.toml"),
         (("serve", "--identity", "/nowhere.key"), "cannot read the key /nowhere.key"),
         (("serve", "--tls-key", "x"), "needed together"),
+        (("serve", "--trusted-proxy", "::1", "--trusted-proxy", "x"), "trusted_proxies: 'x'"),
         (("dns-key", "a" * 52), "name its file with --identity"),
         (("key", "/nowhere/relay.key"), "nowhere"),
     ],

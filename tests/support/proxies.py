@@ -22,10 +22,7 @@ _MAIN = {
         "fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder};\n{text}\n}}"
     ),
     "haproxy": "global\n    maxconn 256\n\n{text}",
-    "caddy": (
-        "{{\n admin off\n auto_https off\n storage file_system {folder}\n}}\n"
-        "{text}"
-    ),
+    "caddy": ("{{\n admin off\n auto_https off\n storage file_system {folder}\n}}\n{text}"),
 }
 """What stands around the page's part; its braces are doubled."""
 
