@@ -1,4 +1,4 @@
-"""Strangers at the relay's front door: what an honest peer sees meanwhile, and what is left after."""
+"""Strangers at the relay's front door: what an honest peer sees, and what is left after."""
 
 import asyncio
 import contextlib
