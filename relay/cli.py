@@ -140,9 +140,10 @@ def read_key(file: str) -> Identity:
 def _raise_limit(config: RelayConfig) -> None:
     """Take all the descriptors that the process may have, and say how many that are."""
     before, now = raise_limit()
-    log.info("file descriptors", limit=now, was=before)
     room = Descriptors(now).connections
-    if config.max_connections > room:
+    connections = min(room, config.max_connections)
+    log.info("file descriptors", limit=now, was=before, connections=connections)
+    if room < config.max_connections != RelayConfig().max_connections:
         log.warning(
             "max_connections is more than the file descriptors allow: raise the hard limit "
             "(ulimit -Hn, LimitNOFILE=)",

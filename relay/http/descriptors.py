@@ -36,8 +36,13 @@ class Descriptors:
 
     @property
     def connections(self) -> int:
-        """Control connections that there may be at most, with as many left for planes and for who
-        has just come."""
+        """Control connections that there may be at most: the rest is for planes, and for who has
+        just come."""
+        return max(1, self.for_strangers * 3 // 4)
+
+    @property
+    def share(self) -> int:
+        """What one network may have of these, and what all who have just come may have."""
         return max(1, self.for_strangers // 2)
 
     @classmethod

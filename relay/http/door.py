@@ -60,7 +60,7 @@ class Doorkeeper:
 
     def __init__(self, rules: Rules, metrics: Metrics, clock: Callable[[], float]) -> None:
         config = rules.config
-        room = rules.descriptors.connections
+        descriptors = rules.descriptors
         self._rules = rules
         self._metrics = metrics
         self._clock = clock
@@ -69,11 +69,11 @@ class Doorkeeper:
             WIDE_SHARE * config.connects_per_second, WIDE_SHARE * config.connects_burst
         )
         self._counts = Counts(
-            min(config.max_connections_per_address, room),
-            min(config.max_connections, 2 * room),
+            min(config.max_connections_per_address, descriptors.share),
+            min(config.max_connections, descriptors.connections),
             WIDE_SHARE,
         )
-        self._crowd: Crowd[Guest] = Crowd(min(config.max_newcomers, room))
+        self._crowd: Crowd[Guest] = Crowd(min(config.max_newcomers, descriptors.share))
         self._known: OrderedDict[str, None] = OrderedDict()
         self._logged: dict[str, float] = {}
         self._unlogged: dict[str, int] = {}

@@ -78,7 +78,7 @@ async def few_descriptors(folder: Path, limit: int) -> AsyncIterator[tuple[str, 
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "relay", "serve", "--port", "0", "--log-format", "json"),
             *("--ready-file", str(ready)),
-            env=environment(),
+            env=environment() | {"ROAM_RELAY_MAX_CONNECTIONS": "1000"},
             stderr=said,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit // 2, limit)),
         )

@@ -155,7 +155,7 @@ def test_the_last_descriptors_are_for_known_networks_and_the_very_last_for_none(
 @pytest.mark.parametrize("limit", [64, 256, 1_024, 65_536, 1 << 20])
 def test_shares_of_descriptors(limit: int) -> None:
     descriptors = Descriptors(limit)
-    assert 0 < descriptors.connections < descriptors.for_strangers
+    assert 0 < descriptors.share < descriptors.connections < descriptors.for_strangers
     assert descriptors.for_strangers < descriptors.for_known < limit
 
 
