@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Set
 from time import monotonic
 from types import TracebackType
 from typing import Self
@@ -28,6 +28,7 @@ from relay.http import (
     PublicRoutes,
     Rules,
     application,
+    is_near,
     listen,
 )
 from relay.log import NAME, guarded
@@ -203,12 +204,13 @@ class RelayServer:
     def _connect(self, carrier: Carrier, source: Source) -> ControlConnection:
         return ControlConnection(carrier, source, self._presence, self.broker, self._reception)
 
-    def _may_probe(self, host: str) -> bool:
-        """Whether the relay may dial an address. What it serves on says where its peers are, unless
-        a proxy stands between; and no proxy is a peer."""
+    def _may_probe(self, host: str, observed: Collection[str]) -> bool:
+        """Whether the relay may dial an address for a peer that is observed at these. What the
+        relay serves on says where its peers are only where no proxy stands between; and no proxy
+        is a peer."""
         config = self.config
-        proxied = config.trusted_proxies or self.doorkeeper.has_unnamed_proxy
-        serves = "" if proxied else config.host
+        is_neighbour = not config.trusted_proxies and any(map(is_near, observed))
+        serves = config.host if is_neighbour else ""
         return not self._proxies.trusts(host) and may_probe(host, serves, config.networks)
 
     async def _shut(self) -> None:

@@ -4,7 +4,7 @@ from relay.http.control import ControlRoute
 from relay.http.descriptors import Descriptors, raise_limit
 from relay.http.door import Doorkeeper, Rules
 from relay.http.entrance import Deadlines, Entrance, listen
-from relay.http.origin import Proxies
+from relay.http.origin import Proxies, is_near
 from relay.http.plane import PlaneRoute
 from relay.http.public import PublicRoutes
 from relay.http.routes import application
@@ -20,6 +20,7 @@ __all__ = [
     "PublicRoutes",
     "Rules",
     "application",
+    "is_near",
     "listen",
     "raise_limit",
 ]

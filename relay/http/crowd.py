@@ -8,7 +8,7 @@ import ipaddress
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
-__all__ = ["WIDE_SHARE", "Crowd", "network_of", "wide_network_of"]
+__all__ = ["WIDE_SHARE", "Crowd", "narrow_network", "wide_network"]
 
 _Guest = TypeVar("_Guest")
 
@@ -17,13 +17,13 @@ WIDE_SHARE = 4
 provider, or all the networks of one house."""
 
 
-def network_of(host: str) -> str:
+def narrow_network(host: str) -> str:
     """Return the network that shares go by: an IPv4 address, or the /64 of an IPv6 one, of which a
     single host has all. What is no address stands for itself."""
     return _network(host, 64)
 
 
-def wide_network_of(host: str) -> str:
+def wide_network(host: str) -> str:
     """Return the network around it, of which one customer may have all: the /48 of an IPv6
     address."""
     return _network(host, 48)
@@ -105,13 +105,13 @@ class Crowd(Generic[_Guest]):
 
     def count(self, host: str) -> int:
         """Return how many come from the network of an address."""
-        return self._narrow.size(network_of(host))
+        return self._narrow.size(narrow_network(host))
 
     def enter(self, guest: _Guest, host: str) -> None:
         """Count a guest, from an address."""
         self._hosts[guest] = host
-        self._narrow.add(network_of(host), guest)
-        self._wide.add(wide_network_of(host), guest)
+        self._narrow.add(narrow_network(host), guest)
+        self._wide.add(wide_network(host), guest)
 
     def move(self, guest: _Guest, host: str) -> None:
         """A guest turns out to come from elsewhere; who is not here any more is left alone."""
@@ -123,8 +123,8 @@ class Crowd(Generic[_Guest]):
         """Count a guest no longer; only the first time counts."""
         host = self._hosts.pop(guest, None)
         if host is not None:
-            self._narrow.remove(network_of(host), guest)
-            self._wide.remove(wide_network_of(host), guest)
+            self._narrow.remove(narrow_network(host), guest)
+            self._wide.remove(wide_network(host), guest)
 
     def first_to_go(self) -> _Guest | None:
         """Return who goes first where somebody has to: the oldest of the network that has most.

@@ -12,9 +12,9 @@ from typing import Protocol
 
 from protocol.errors import Code, RoamRelayError
 from relay.config import RelayConfig
-from relay.http.crowd import WIDE_SHARE, Crowd, network_of, wide_network_of
+from relay.http.crowd import WIDE_SHARE, Crowd, narrow_network, wide_network
 from relay.http.descriptors import Descriptors
-from relay.http.origin import Headers, Origin, Proxies, is_loopback, is_near
+from relay.http.origin import Headers, Origin, Proxies, is_near
 from relay.log import log
 from relay.metrics import Metrics
 from relay.rates import Counts, Place, Rates
@@ -80,8 +80,6 @@ class Doorkeeper:
         self._told_of_proxies: set[str] = set()
         self.draining = False
         """Whether nobody is let in any more."""
-        self.has_unnamed_proxy = False
-        """Whether a proxy on this host has brought somebody, and is none of the trusted ones."""
 
     @property
     def inside(self) -> int:
@@ -103,7 +101,7 @@ class Doorkeeper:
         the crowd.
         """
         descriptors = self._rules.descriptors
-        known = network_of(host) in self._known
+        known = narrow_network(host) in self._known
         self._crowd.enter(guest, host)
         if descriptor >= (descriptors.for_known if known else descriptors.for_strangers):
             self._thin_out("descriptors")
@@ -145,7 +143,7 @@ class Doorkeeper:
     def proven(self, guest: Guest, host: str) -> None:
         """A guest has proven who it is: a peer's key is behind it."""
         self._crowd.leave(guest)
-        network = network_of(host)
+        network = narrow_network(host)
         self._known[network] = None
         self._known.move_to_end(network)
         if len(self._known) > _KNOWN_NETWORKS:
@@ -166,7 +164,7 @@ class Doorkeeper:
         if self.draining:
             self.refused("draining", origin.text)
             raise TurnedAway("the relay goes down", Code.RESTARTING)
-        network, wide = network_of(origin.charged), wide_network_of(origin.charged)
+        network, wide = narrow_network(origin.charged), wide_network(origin.charged)
         wait = self._rates.take(network, now)
         if wide != network:
             wait = wait or self._wide_rates.take(wide, now)
@@ -199,7 +197,6 @@ class Doorkeeper:
 
     def _unnamed_proxy(self, host: str) -> None:
         """Say once of an address that it seems to be a proxy's, and what to configure then."""
-        self.has_unnamed_proxy = self.has_unnamed_proxy or is_loopback(host)
         if host in self._told_of_proxies or len(self._told_of_proxies) >= _MANY:
             return
         self._told_of_proxies.add(host)

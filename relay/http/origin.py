@@ -17,7 +17,7 @@ from relay.http.forwarded import (
 )
 from relay.http.proxy_header import ProxyHeader
 
-__all__ = ["Headers", "Origin", "Proxies", "has_passed_a_proxy", "is_loopback", "is_near"]
+__all__ = ["Headers", "Origin", "Proxies", "has_passed_a_proxy", "is_near"]
 
 _HINTS = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")
 """Headers that only proxies write."""
@@ -129,11 +129,6 @@ class Proxies:
 def has_passed_a_proxy(headers: Headers) -> bool:
     """Whether a request bears what only proxies write."""
     return any(name in headers for name in _HINTS)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is of this very host."""
-    return bool(host) and ipaddress.ip_address(host.partition("%")[0]).is_loopback
 
 
 def is_near(host: str) -> bool:

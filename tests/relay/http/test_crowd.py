@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from relay.http.crowd import WIDE_SHARE, Crowd, network_of, wide_network_of
+from relay.http.crowd import WIDE_SHARE, Crowd, narrow_network, wide_network
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from relay.http.crowd import WIDE_SHARE, Crowd, network_of, wide_network_of
     ],
 )
 def test_networks(host: str, network: str, wide: str) -> None:
-    assert (network_of(host), wide_network_of(host)) == (network, wide)
+    assert (narrow_network(host), wide_network(host)) == (network, wide)
 
 
 def test_the_network_with_most_loses_its_oldest() -> None:
