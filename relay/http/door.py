@@ -110,15 +110,19 @@ class Doorkeeper:
         return guest in self._crowd
 
     def make_room(self) -> None:
-        """There is no descriptor for the next connection: end the first to go."""
-        self._thin_out("descriptors")
+        """There is no descriptor for the next connection: end the first to go. Where all have
+        proven who they are, the next one waits."""
+        if not self._thin_out("descriptors"):
+            self.refused("descriptors", "", "all that there are belong to registered peers")
 
-    def _thin_out(self, reason: str) -> None:
+    def _thin_out(self, reason: str) -> bool:
         guest = self._crowd.first_to_go()
-        if guest is not None:
-            self.refused(reason, self._crowd.host(guest))
-            self._crowd.leave(guest)
-            guest.drop(reason)
+        if guest is None:
+            return False
+        self.refused(reason, self._crowd.host(guest))
+        self._crowd.leave(guest)
+        guest.drop(reason)
+        return True
 
     def origin(self, guest: Guest, origin: Origin, headers: Headers) -> Origin:
         """Return where a request of a guest really comes from, which answers for it from now on.

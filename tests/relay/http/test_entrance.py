@@ -1,18 +1,25 @@
 """What is heard of a connection before aiohttp has it, on real sockets."""
 
 import asyncio
+import errno
 import gc
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from protocol.identity import Identity
 from relay.config import RelayConfig
+from relay.http import Deadlines, Entrance, Proxies
 from relay.http.visitor import Visit
 from relay.server import RelayServer
+from relay.tasks import Tasks
 from tests.relay.certificates import certificate
 from tests.relay.client import Client, registered
 from tests.relay.http.test_proxy_header import ipv4, v2
@@ -203,3 +210,43 @@ async def test_what_is_no_http_is_answered_and_written_into_no_log(
             assert b" 400 " in (await ended(reader)).split(b"\r\n")[0]
     assert relay.metrics.refusals == {"bad_http": 3}
     assert "Traceback" not in caplog.text
+
+
+class Short(socket.socket):
+    """A listening socket of a process that has no descriptors left for a while."""
+
+    failures = 3
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.failures:
+            self.failures -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return super().accept()
+
+
+async def test_without_descriptors_the_first_to_go_makes_room() -> None:
+    """And who waits in the backlog is accepted as soon as there are some again."""
+    async with RelayServer(RelayConfig(port=0)) as relay:
+        runner = web.AppRunner(web.Application())
+        await runner.setup()
+        tasks = Tasks()
+        entrance = Entrance(
+            runner, relay.doorkeeper, Proxies(()), Deadlines(30.0, 30.0), tasks.spawn
+        )
+        async with opened(relay, "127.0.0.66") as (silent, _):
+            while not relay.doorkeeper.newcomers:
+                await asyncio.sleep(0.01)
+            listening = Short()
+            listening.bind(("127.0.0.1", 0))
+            listening.setblocking(False)
+            listening.listen()
+            entrance.open([listening], None)
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            writer.write(b"GET / HTTP/1.0\r\n\r\n")
+            assert b" 404 " in (await ended(reader)).split(b"\r\n")[0]
+            writer.close()
+            assert await ended(silent) == b""
+            assert relay.metrics.refusals == {"descriptors": 1}
+        entrance.close()
+        await tasks.close()
+        await runner.cleanup()
