@@ -100,7 +100,7 @@ class Proxies:
             BadForwarding: a trusted proxy has sent what cannot be read, or two different answers.
         """
         if not self.trusts(origin.host):
-            if origin.proxy or not is_near(origin.host) or not has_passed_a_proxy(headers):
+            if origin.proxy or not has_passed_a_proxy(headers) or not is_near(origin.host):
                 return origin
             # A proxy that nobody has named: it is believed in nothing, but it is not the peer.
             return Origin("", 0, origin.host)
