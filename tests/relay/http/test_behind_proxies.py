@@ -12,6 +12,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from peers import Peer, PeerConfig
+from peers.config import CarrierKind
 from protocol.codec import encode_location
 from protocol.endpoint import read_entry
 from protocol.identity import Identity
@@ -262,3 +264,26 @@ async def test_a_proxy_that_nobody_named_is_not_the_peer(
                 assert not relay.proofs.working
                 bob.writer.close()
     assert caplog.text.count('trusted_proxies = ["127.0.0.1"]') == 1
+
+
+@pytest.mark.parametrize("carrier", list(CarrierKind))
+@pytest.mark.parametrize("name", ["nginx", "proxy-v2"])
+async def test_peers_whose_address_nobody_knows(
+    name: str, carrier: CarrierKind, tmp_path: Path
+) -> None:
+    """They come from the proxy's own address: nothing is observed, and the relay joins them."""
+    async with behind(WAYS[name], tmp_path) as there:
+        config = PeerConfig(carrier=carrier, relay_ca=str(tmp_path / "chain.pem"))
+        async with (
+            Peer(Identity.generate(), there.url, config=config) as bob,
+            Peer(Identity.generate(), there.url, config=config) as alice,
+        ):
+            listener = bob.listen("chat")
+            await bob.published()
+            for mode in (Mode.CENTRAL, Mode.COMBINED):
+                here = await alice.connect(bob.guid, "chat", mode=mode)
+                beyond = await anext(listener)
+                await here.send(b"hello")
+                assert await beyond.receive() == b"hello"
+                await here.close()
+        assert there.relay.metrics.refusals == {}
