@@ -214,7 +214,10 @@ class RelayServer:
         return not self._proxies.trusts(host) and may_probe(host, serves, config.networks)
 
     async def _shut(self) -> None:
-        self._entrance.close()
+        try:
+            self._entrance.close()
+        finally:
+            self.doorkeeper.end_all("shutdown")
 
     async def _send_away(self) -> None:
         for connection in list(self.connections):

@@ -115,6 +115,12 @@ class Doorkeeper:
         if not self._thin_out("descriptors"):
             self.refused("descriptors", "", "all that there are belong to registered peers")
 
+    def end_all(self, reason: str) -> None:
+        """The relay closes: end everybody who has not proven who it is."""
+        while (guest := self._crowd.first_to_go()) is not None:
+            self._crowd.leave(guest)
+            guest.drop(reason)
+
     def _thin_out(self, reason: str) -> bool:
         guest = self._crowd.first_to_go()
         if guest is None:

@@ -225,7 +225,7 @@ class Visitor:
         except OSError:
             pass  # It has gone, or was late, which is counted there.
         finally:
-            if self._stage is not _Stage.ASKING:
+            if self._stage in (_Stage.GREETING, _Stage.GONE):
                 self.drop("aborted")
                 self.stop_waiting()
                 self.left()

@@ -215,7 +215,7 @@ async def test_what_is_no_http_is_answered_and_written_into_no_log(
 class Short(socket.socket):
     """A listening socket of a process that has no descriptors left for a while."""
 
-    failures = 3
+    failures = 2
 
     def accept(self) -> tuple[socket.socket, Any]:
         if self.failures:
@@ -246,7 +246,27 @@ async def test_without_descriptors_the_first_to_go_makes_room() -> None:
             assert b" 404 " in (await ended(reader)).split(b"\r\n")[0]
             writer.close()
             assert await ended(silent) == b""
-            assert relay.metrics.refusals == {"descriptors": 1}
+            assert relay.metrics.refusals == {"descriptors": 2}, "at the second time nobody is left"
         entrance.close()
         await tasks.close()
         await runner.cleanup()
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /v1", UPGRADE + b"\r\n"], ids=["", "half", "upgrade"])
+async def test_a_relay_that_closes_leaves_nobody_waiting(said: bytes) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    async with RelayServer(RelayConfig(port=0)) as relay:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(relay))
+        writer.write(said)
+        async with asyncio.timeout(10):
+            while not relay.doorkeeper.newcomers:
+                await asyncio.sleep(0.01)
+            if said.endswith(b"\r\n\r\n"):
+                await reader.readuntil(b"\r\n\r\n")
+    await ended(reader)
+    writer.close()
+    assert relay.doorkeeper.newcomers == 0
+    async with asyncio.timeout(10):
+        while len(os.listdir("/proc/self/fd")) > before:
+            await asyncio.sleep(0.01)
+            gc.collect()
