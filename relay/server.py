@@ -29,8 +29,8 @@ from relay.http import (
     Rules,
     application,
     is_near,
-    listen,
 )
+from relay.listening import bind
 from relay.log import NAME, guarded
 from relay.metrics import Metrics
 from relay.plane import PlaneLimits, Planes
@@ -52,6 +52,8 @@ class RelayServer:
         self.guid = self.identity.guid
         self.metrics = Metrics()
         self.url = ""
+        """Where it serves; the first of `urls`."""
+        self.urls: tuple[str, ...] = ()
         self._tasks = Tasks()
         self._stack = contextlib.AsyncExitStack()
         self.registry = Registry(
@@ -186,20 +188,20 @@ class RelayServer:
         """Listen, and return the port."""
         config = self.config
         scheme, context = "http", None
-        try:
-            if config.tls_certificate is not None and config.tls_key is not None:
-                scheme, context = "https", ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        if config.tls_certificate is not None and config.tls_key is not None:
+            scheme, context = "https", ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            try:
                 context.load_cert_chain(config.tls_certificate, config.tls_key)
-            sockets = await listen(config.host, config.port)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {config.host} port {config.port}: {error}"
-            ) from None
-        port = int(sockets[0].getsockname()[1])
-        self._entrance.open(sockets, context)
-        host = f"[{config.host}]" if ":" in config.host else config.host
-        self.url = f"{scheme}://{host}:{port}"
-        return port
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot use {config.tls_certificate} with {config.tls_key}: {error}"
+                ) from None
+        bound = await bind(config.hosts, config.port)
+        self._entrance.open(bound.tcp, context)
+        shown = (f"[{host}]" if ":" in host else host for host in config.hosts)
+        self.urls = tuple(f"{scheme}://{host}:{bound.port}" for host in shown)
+        self.url = self.urls[0]
+        return bound.port
 
     def _connect(self, carrier: Carrier, source: Source) -> ControlConnection:
         return ControlConnection(carrier, source, self._presence, self.broker, self._reception)
@@ -210,8 +212,10 @@ class RelayServer:
         is a peer."""
         config = self.config
         is_neighbour = not config.trusted_proxies and any(map(is_near, observed))
-        serves = config.host if is_neighbour else ""
-        return not self._proxies.trusts(host) and may_probe(host, serves, config.networks)
+        return not self._proxies.trusts(host) and all(
+            may_probe(host, serves if is_neighbour else "", config.networks)
+            for serves in config.hosts
+        )
 
     async def _shut(self) -> None:
         try:

@@ -3,7 +3,7 @@
 from relay.http.control import ControlRoute
 from relay.http.descriptors import Descriptors, raise_limit
 from relay.http.door import Doorkeeper, Rules
-from relay.http.entrance import Deadlines, Entrance, listen
+from relay.http.entrance import Deadlines, Entrance
 from relay.http.origin import Proxies, is_near
 from relay.http.plane import PlaneRoute
 from relay.http.public import PublicRoutes
@@ -21,6 +21,5 @@ __all__ = [
     "Rules",
     "application",
     "is_near",
-    "listen",
     "raise_limit",
 ]

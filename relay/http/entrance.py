@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +15,13 @@ from relay.http.door import Doorkeeper
 from relay.http.origin import Proxies
 from relay.http.visitor import Hall, Visit, Visitor
 
-__all__ = ["Deadlines", "Entrance", "listen"]
+__all__ = ["Deadlines", "Entrance"]
 
 _AT_ONCE = 16
 """Connections that are accepted in one turn of the loop: a flood leaves the others theirs."""
 
 _PAUSE = 0.1
 """Seconds for which nobody is accepted where the system has no descriptor or memory left."""
-
-_BACKLOG = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,32 +32,6 @@ class Deadlines:
     """For the first byte with the header and TLS, and for each request."""
     answer: float
     """For what is answered to be read."""
-
-
-async def listen(host: str, port: int) -> list[socket.socket]:
-    """Return sockets that listen on all addresses of a host; a port of 0 takes any free one.
-
-    Raises:
-        OSError: one cannot be had; none is open then.
-    """
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    sockets: list[socket.socket] = []
-    try:
-        for family, kind, number, _, address in dict.fromkeys(found):
-            sock = socket.socket(family, kind, number)
-            sockets.append(sock)
-            sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(address)
-            sock.listen(_BACKLOG)
-    except BaseException:
-        for sock in sockets:
-            sock.close()
-        raise
-    return sockets
 
 
 class Entrance:
@@ -82,7 +54,7 @@ class Entrance:
         self._tls: ssl.SSLContext | None = None
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
 
-    def open(self, sockets: list[socket.socket], tls: ssl.SSLContext | None) -> None:
+    def open(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
         """Accept on listening sockets, which are the entrance's from now on."""
         self._tls = tls
         self._listening += sockets
