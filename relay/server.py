@@ -80,7 +80,7 @@ class RelayServer:
             self.registry,
             self.metrics,
             ProofRules(
-                self._may_probe,
+                self.may_probe,
                 config.proof_timeout,
                 config.proof_lifetime,
             ),
@@ -151,6 +151,17 @@ class RelayServer:
         """Whether the relay accepts nobody any more."""
         return self.doorkeeper.draining
 
+    def may_probe(self, host: str, observed: Collection[str]) -> bool:
+        """Whether the relay may dial an address for a peer that is observed at these. What the
+        relay serves on says where its peers are only where no proxy stands between; and no proxy
+        is a peer."""
+        config = self.config
+        is_neighbour = not config.trusted_proxies and any(map(is_near, observed))
+        return not self._proxies.trusts(host) and all(
+            may_probe(host, serves if is_neighbour else "", config.networks)
+            for serves in config.hosts
+        )
+
     async def drain(self) -> None:
         """Stop accepting, send every peer away with `restarting`, and let planes end.
 
@@ -205,17 +216,6 @@ class RelayServer:
 
     def _connect(self, carrier: Carrier, source: Source) -> ControlConnection:
         return ControlConnection(carrier, source, self._presence, self.broker, self._reception)
-
-    def _may_probe(self, host: str, observed: Collection[str]) -> bool:
-        """Whether the relay may dial an address for a peer that is observed at these. What the
-        relay serves on says where its peers are only where no proxy stands between; and no proxy
-        is a peer."""
-        config = self.config
-        is_neighbour = not config.trusted_proxies and any(map(is_near, observed))
-        return not self._proxies.trusts(host) and all(
-            may_probe(host, serves if is_neighbour else "", config.networks)
-            for serves in config.hosts
-        )
 
     async def _shut(self) -> None:
         try:
