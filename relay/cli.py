@@ -79,7 +79,6 @@ def serve(
         configure(config.log_format, config.log_level)
         if config.dns is not None and config.identity is None:
             log.warning("the zone's keys change with each start: name a key file as 'identity'")
-        _raise_limit(config)
         _run(_serve(config, identity, ready_file))
     except (ConfigError, IdentityError) as error:
         raise click.ClickException(str(error)) from None
@@ -148,12 +147,10 @@ def read_key(file: str) -> Identity:
     return Identity.from_pem(data, file_mode=mode, name=file)
 
 
-def _raise_limit(config: RelayConfig) -> None:
-    """Take all the descriptors that the process may have, and say how many that are."""
+def _raise_limit(config: RelayConfig) -> dict[str, int]:
+    """Take all the file descriptors that the process may have; return what is said of them."""
     before, now = raise_limit()
     room = Descriptors(now).connections
-    connections = min(room, config.max_connections)
-    log.info("file descriptors", limit=now, was=before, connections=connections)
     if room < config.max_connections != RelayConfig().max_connections:
         log.warning(
             "max_connections is more than the file descriptors allow: raise the hard limit "
@@ -161,6 +158,12 @@ def _raise_limit(config: RelayConfig) -> None:
             max_connections=config.max_connections,
             allowed=room,
         )
+    raised = {"descriptors_before": before} if now != before else {}
+    return {
+        "descriptors": now,
+        **raised,
+        "max_connections": min(room, config.max_connections),
+    }
 
 
 async def _serve(config: RelayConfig, identity: Identity, ready_file: str | None) -> None:
@@ -174,8 +177,10 @@ async def _serve(config: RelayConfig, identity: Identity, ready_file: str | None
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    # Before the relay is made, which looks at what there is.
+    descriptors = _raise_limit(config)
     async with RelayServer(config, identity) as server:
-        log.info("serving", url=" ".join(server.urls), relay=server.guid)
+        log.info("serving", url=" ".join(server.urls), relay=server.guid, **descriptors)
         if ready_file is not None:
             _write_ready(ready_file, server.urls)
         # No timeout: a relay serves until it is told to stop.

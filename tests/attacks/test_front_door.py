@@ -119,8 +119,8 @@ async def test_more_silent_connections_than_descriptors(tmp_path: Path) -> None:
     refused = [line for line in text.splitlines() if line.startswith("roam_relay_refusals_total")]
     assert any('reason="descriptors"' in line or 'reason="crowded_out"' in line for line in refused)
     log = (tmp_path / "log").read_text()
-    (raised,) = [line for line in log.splitlines() if '"file descriptors"' in line]
-    assert (json.loads(raised)["was"], json.loads(raised)["limit"]) == (128, 256)
+    (serving,) = [line for line in map(json.loads, log.splitlines()) if line["event"] == "serving"]
+    assert (serving["descriptors_before"], serving["descriptors"]) == (128, 256)
     assert "max_connections is more than the file descriptors allow" in log
     assert "Traceback" not in log
 
