@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, assert_never
 
@@ -61,6 +62,10 @@ from protocol.messages import Mode
 
 __all__ = ["Peer"]
 
+_LAST_WORD = 0.2
+"""Seconds for paths to finish after sessions that took all of their time: what was said on them
+leaves, and is not waited for."""
+
 
 class Peer:
     """Use it as a context manager: inside, it is registered; afterwards, nothing of it is left.
@@ -70,8 +75,9 @@ class Peer:
     background; calls that need the relay wait for it up to their timeouts. Sessions go on over
     every change of address, path and relay process (docs/sessions.md).
 
-    Leaving closes the sessions cleanly, as far as that is possible in 5 s. Whoever cancels it makes
-    it fast, and not half: what is open is dropped, and the cancellation goes on when all has ended.
+    Leaving closes the sessions cleanly, as far as that is possible within `close_timeout`. Whoever
+    cancels it makes it fast, and not half: what is open is dropped, and the cancellation goes on
+    when all has ended.
     """
 
     def __init__(
@@ -435,7 +441,8 @@ class Rooms:
 async def _close(rooms: Rooms, at_once: asyncio.Event) -> None:
     """End everything, each step on its own: what one of them raises is logged, and stops none.
 
-    When `at_once` is set, nothing waits for anybody else any more.
+    Sessions and their paths have `close_timeout` together, and the paths a last word after it. When
+    `at_once` is set, nothing waits for anybody else any more.
     """
 
     async def closed(step: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -444,18 +451,21 @@ async def _close(rooms: Rooms, at_once: asyncio.Event) -> None:
         except Exception:
             log.exception("closing a peer")
 
-    for end in (rooms.direct.close, rooms.services.close, rooms.presence.close):
+    loop = asyncio.get_running_loop()
+    patience = rooms.local.config.close_timeout
+    end = loop.time() + patience
+    for step in (rooms.direct.close, rooms.services.close, rooms.presence.close):
         try:
-            end()
+            step()
         except Exception:
             log.exception("closing a peer")
     # A session that has no path just now may still find one, to be closed cleanly on it.
-    await closed(rooms.sessions.close)
+    await closed(partial(rooms.sessions.close, patience))
     rooms.sessions.abort()
     await closed(rooms.registration.close)
     if rooms.names is not None:
         await closed(rooms.names.withdraw)
     for last in (rooms.registration.close, rooms.local.tasks.close):
         await last()
-    await closed(rooms.local.paths.close)
+    await closed(partial(rooms.local.paths.close, max(_LAST_WORD, end - loop.time())))
     await rooms.local.paths.abort()

@@ -90,6 +90,9 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """For the callee's answer to a service request."""
     path_timeout: _Seconds = 10.0
     """For one path, from the first packet to the answer to its hello."""
+    close_timeout: _Seconds = 1.5
+    """At the end of a peer, for its sessions to be closed cleanly: what was sent has arrived. What
+    is left then is dropped."""
     stagger: _Seconds = 0.25
     """Between the starts of attempts at two endpoints (RFC 8305 §5)."""
     session: SessionSettings = SessionSettings()

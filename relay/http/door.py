@@ -81,6 +81,18 @@ class Doorkeeper:
         self.draining = False
         """Whether nobody is let in any more."""
 
+    def allow(self, config: RelayConfig) -> None:
+        """Other bounds from now on; who is inside stays."""
+        self._rates.allow(config.connects_per_second, config.connects_burst)
+        self._wide_rates.allow(
+            WIDE_SHARE * config.connects_per_second, WIDE_SHARE * config.connects_burst
+        )
+        descriptors = self._rules.descriptors
+        self._counts.allow(
+            min(config.max_connections_per_address, descriptors.share),
+            min(config.max_connections, descriptors.connections),
+        )
+
     @property
     def inside(self) -> int:
         """Control connections that are counted."""
