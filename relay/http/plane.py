@@ -15,9 +15,11 @@ from relay.http.takeover import (
     is_foreign_websocket,
     is_raw_upgrade,
     is_tls,
+    let_go,
     take_socket,
     take_transport,
 )
+from relay.http.visitor import not_an_upgrade, visitor_of
 from relay.plane import Planes, Seat, SocketLeg, TicketRefused, TlsLeg, WebSocketLeg
 from relay.rates import Rates
 
@@ -51,7 +53,7 @@ class PlaneRoute:
             protocols=(WEBSOCKET_PROTOCOL,), compress=False, max_msg_size=_MAX_FRAME
         )
         if not raw and (is_foreign_websocket(request) or not websocket.can_prepare(request).ok):
-            return answers.not_an_upgrade()
+            return not_an_upgrade(request)
         early = answers.early_bytes(request)
         if early is None:
             return answers.refusal(Code.BAD_MESSAGE, f"{EARLY_HEADER} cannot be read")
@@ -66,6 +68,7 @@ class PlaneRoute:
                 return refused
             if seat.asks_other and (refusal := self._ask_other(seat, guid)) is not None:
                 return refusal
+            visitor_of(request).proven()
             try:
                 if raw:
                     return await self._raw(request, seat, early)
@@ -81,8 +84,7 @@ class PlaneRoute:
     def _not_admitted(self, request: web.Request, guid: str) -> web.Response | None:
         """Return a refusal where the bearer of a ticket is not admitted any more: a ticket for a
         next plane is good without a control connection."""
-        source = answers.source(request)
-        refusal = self._admission.judge(guid, source[0] if source else "")
+        refusal = self._admission.judge(guid, visitor_of(request).origin.host)
         if refusal is None:
             return None
         return answers.refusal(refusal.code, refusal.reason, refusal.retry_after)
@@ -114,5 +116,8 @@ class PlaneRoute:
 
         if take_transport(request, take):
             seat.attach(legs[0], early)
-            await seat.stay(legs[0])
+            try:
+                await seat.stay(legs[0])
+            finally:
+                let_go(request)
         return response
