@@ -298,8 +298,8 @@ async def decided(server: RelayServer, times: int) -> None:
 
 async def test_a_grant_that_ends_is_asked_for_again() -> None:
     answers: list[Grant | Refusal] = [
-        Grant(lifetime=50.0),
-        Grant(lifetime=50.0),
+        Grant(lifetime=5.0),
+        Grant(lifetime=5.0),
         Refusal("enough", retry_after=9.0),
     ]
 
@@ -309,7 +309,7 @@ async def test_a_grant_that_ends_is_asked_for_again() -> None:
     async with door(admit=admit) as server, registered(server.url) as one:
         for number in (2, 3):
             for connection in list(server.connections):
-                connection.watch_time(monotonic() + 60)
+                connection.watch_time(monotonic() + 6)
             await decided(server, number)
         said = await one.expect(Error)
         assert (said.reason, said.retry_after) == ("enough", 9.0)
