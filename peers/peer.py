@@ -58,6 +58,7 @@ from peers.whereabouts import Whereabouts
 from protocol.endpoint import Phase, Provenance
 from protocol.errors import ConnectionClosed, RelayUnavailable, RoamRelayError
 from protocol.identity import Identity, public_key_of
+from protocol.invitation import Token
 from protocol.messages import Mode
 
 __all__ = ["Peer"]
@@ -333,7 +334,8 @@ class Peer:
                 if config.ddns is not None
                 else None
             )
-            account = Account(identity, location.instance)
+            token = Token.parse(config.invitation) if config.invitation is not None else None
+            account = Account(identity, location.instance, invitation=token)
             registration = Registration(account, config, services, self._heard)
             tasks = Tasks()
             local = Local(identity, config, location, Paths(identity), tasks)

@@ -138,6 +138,13 @@ class _Settings(msgspec.Struct, frozen=True):
     envvar="PEER_KEY",
     help="The key file; made where there is none [~/.config/roam-relay/peer.key].",
 )
+@click.option(
+    "--invite",
+    metavar="TOKEN",
+    envvar="PEER_INVITE",
+    help="What the relay's operator has made by 'relay invite'. As PEER_INVITE, or as "
+    "'invitation' in the file, others on this host do not see it.",
+)
 @click.option("--config", "file", metavar="FILE", envvar="PEER_CONFIG", help="A TOML file.")
 @click.option(
     "--carrier",
@@ -153,6 +160,7 @@ def command(
     context: click.Context,
     relay: str | None,
     key: str | None,
+    invite: str | None,
     file: str | None,
     carrier: str | None,
     zone: str | None,
@@ -171,6 +179,8 @@ def command(
     changes: dict[str, Any] = {}
     if relay:
         changes["relay"] = relay
+    if invite:
+        changes["invitation"] = invite
     if carrier:
         changes["carrier"] = CarrierKind(carrier)
     names = {"zone": zone, "server": name_server, "key_file": dns_key}
