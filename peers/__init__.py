@@ -38,6 +38,7 @@ from protocol.errors import (
     SessionLost,
     UnknownPeer,
     UnknownService,
+    Unsupported,
     UpdateRefused,
     WrongIdentity,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "TraceEvent",
     "UnknownPeer",
     "UnknownService",
+    "Unsupported",
     "UpdateRefused",
     "WrongIdentity",
 ]

@@ -57,6 +57,10 @@ MAX_SERVICES = 16
 """Services of one location record."""
 MAX_DISCLOSE = 256
 """GUIDs in one disclosure list."""
+MAX_FEATURES = 32
+"""Features that one side may name (protocol/features.py)."""
+MAX_FEATURE_NAME = 32
+"""Characters of one of them."""
 
 Guid = Annotated[str, Meta(min_length=GUID_LENGTH, max_length=GUID_LENGTH)]
 Service = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -73,6 +77,8 @@ Reason = Annotated[str, Meta(max_length=512)]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Entries = Annotated[tuple[SignedEntry, ...], Meta(max_length=MAX_ENTRIES)]
 Ticket = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
+Feature = Annotated[str, Meta(min_length=1, max_length=MAX_FEATURE_NAME)]
+Features = Annotated[tuple[Feature, ...], Meta(max_length=MAX_FEATURES)]
 
 
 class Mode(StrEnum):
@@ -156,6 +162,8 @@ class Hello(Message, frozen=True, tag="hello"):
     version: int = VERSION
     flow: Annotated[int, Meta(ge=0, lt=4)] = 0
     agent: Annotated[str, Meta(max_length=128)] = ""
+    features: Features = ()
+    """What the peer knows beyond version 1, for the relay."""
 
 
 class Register(Message, frozen=True, tag="register"):
@@ -229,6 +237,8 @@ class Challenge(Message, frozen=True, tag="challenge"):
     signature: Signature
     """Over the challenge context, peer key, peer nonce and relay nonce, by the relay's key."""
     limits: Limits = Limits()
+    features: Features = ()
+    """What the relay knows beyond version 1, for the peer."""
 
 
 class Registered(Message, frozen=True, tag="registered"):
@@ -344,6 +354,12 @@ class PathHello(Message, frozen=True, tag="path_hello"):
     """The number of this path in its session: above that of every path known to the sender."""
     entries: Entries = ()
     """Where the sender of this can be dialed for the session's next path."""
+    features: Features = ()
+    """What the sender knows beyond version 1: the same at every path of a session."""
+    partial: Annotated[int, Meta(ge=0)] = 0
+    """Bytes of message `received` + 1 that the sender of this has received."""
+    idle: Seconds = 0.0
+    """Kept for the interval of an idle path's pings, once both sides agree on one."""
 
 
 class PathWelcome(Message, frozen=True, tag="path_welcome"):
@@ -353,6 +369,9 @@ class PathWelcome(Message, frozen=True, tag="path_welcome"):
     consumed: Annotated[int, Meta(ge=0)] = 0
     window: Annotated[int, Meta(ge=1024)] = 8 << 20
     entries: Entries = ()
+    features: Features = ()
+    partial: Annotated[int, Meta(ge=0)] = 0
+    idle: Seconds = 0.0
 
 
 class PathReject(Message, frozen=True, tag="path_reject"):

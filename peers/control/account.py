@@ -40,3 +40,5 @@ class KnownRelay(NamedTuple):
 
     address: RelayAddress
     guid: str
+    features: frozenset[str] = frozenset()
+    """What it and this peer have both named (protocol/features.py)."""

@@ -23,6 +23,9 @@ WINDOWS = st.integers(1024, 2**40)
 ENTRIES = st.lists(
     st.builds(SignedEntry, st.binary(max_size=256), SIGNATURES), max_size=messages.MAX_ENTRIES
 ).map(tuple)
+FEATURES = st.lists(
+    st.text(min_size=1, max_size=messages.MAX_FEATURE_NAME), max_size=messages.MAX_FEATURES
+).map(tuple)
 LIMITS = st.builds(
     messages.Limits,
     message_bytes=COUNTS,
@@ -38,6 +41,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "version": st.integers(0, 99),
         "flow": st.integers(0, 3),
         "agent": st.text(max_size=128),
+        "features": FEATURES,
     },
     messages.Register: {"location": st.binary(max_size=500), "signature": SIGNATURES},
     messages.Update: {"location": st.binary(max_size=500)},
@@ -71,6 +75,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "nonce": NONCES,
         "signature": SIGNATURES,
         "limits": LIMITS,
+        "features": FEATURES,
     },
     messages.Registered: {
         "seq": COUNTS,
@@ -130,12 +135,18 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "window": WINDOWS,
         "path": st.integers(1, 2**32 - 1),
         "entries": ENTRIES,
+        "features": FEATURES,
+        "partial": COUNTS,
+        "idle": SECONDS,
     },
     messages.PathWelcome: {
         "received": COUNTS,
         "consumed": COUNTS,
         "window": WINDOWS,
         "entries": ENTRIES,
+        "features": FEATURES,
+        "partial": COUNTS,
+        "idle": SECONDS,
     },
     messages.PathReject: {"code": st.sampled_from(Code), "reason": REASONS},
 }

@@ -465,6 +465,8 @@ async def test_numbers_from_the_future_end_the_path_and_not_the_session(
         def path_data(self, path: Path, data: bytes) -> None:
             raise AssertionError("nothing is sent on a path that is refused")
 
+        def path_heard(self, path: Path) -> None: ...
+
         def path_writable(self, path: Path) -> None: ...
 
         def path_lost(self, path: Path, reason: str) -> None:
