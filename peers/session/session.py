@@ -54,6 +54,7 @@ class Session:
         self._events = EventQueue()
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0
         self._readable = Waiters(self._loop)
         self._writable = Waiters(self._loop)
         self._over: asyncio.Future[Ended] = self._loop.create_future()
@@ -406,6 +407,9 @@ class Session:
                     self._tell(LocationTold(self, event.entries))
                 case Ended():
                     self._end(event)
+        due = machine.acknowledges_at
+        if due is not None and due < self._wakes_at:
+            self._set_timer()
         if machine.inbox or machine.state is not State.OPEN:
             self._readable.wake()
         if self._writable and (machine.writable or not machine.may_send):
@@ -445,6 +449,7 @@ class Session:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self._loop.call_at(when, self._timeout)
+            self._wakes_at = when
 
     def _timeout(self) -> None:
         # Armed once for each deadline and not for each message: a deadline that moved is met here.

@@ -20,10 +20,18 @@ from protocol.session.events import Ended, Event, Moved, PathDead
 from protocol.session.frames import WRITE_BYTES, Frame, frame_reader, read_location
 from protocol.session.liveness import PathLiveness
 from protocol.session.outgoing import Outgoing
+from protocol.session.reassembly import Reassembly
 from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
 from protocol.session.states import ESTABLISHED, TRANSITIONS, WRITABLE, Input, State
 
 __all__ = ["SessionMachine"]
+
+_NO_NUMBERS = frozenset({bool, float})
+_ACK_SECONDS = 0.005
+"""Between two acknowledgements of parts, on a path that has brought so much that one for each part
+would only cost."""
+_ACK_EACH_UP_TO = 1 << 20
+"""Bytes; below it the sender still learns how fast the path is."""
 
 
 class SessionMachine:
@@ -45,8 +53,7 @@ class SessionMachine:
         self.consumed = 0
         """Weight of those that were taken from the inbox."""
         self._revised: bool | None = None
-        self._part = bytearray()
-        self._part_total = 0
+        self._reassembly = Reassembly()
         self._last_there: int | None = None
         self._consumed_there = 0
         self._window_there = 0
@@ -56,6 +63,10 @@ class SessionMachine:
         # is answered gets fewer answers, and costs no memory.
         self._control: dict[Frame, bytes] = {}
         self._ack_due = False
+        self._acknowledged_at = 0.0
+        self._ack_each_until = 0
+        self.acknowledges_at: float | None = None
+        """When an acknowledgement that waits for more must leave; None where none waits."""
         self._told_consumed = 0
         self._last_due: Frame | None = None
         self._reader = frame_reader(revised=False)
@@ -99,11 +110,6 @@ class SessionMachine:
         return self._outgoing.acknowledged
 
     @property
-    def partial(self) -> int:
-        """Bytes that have arrived of the message after those of `received`."""
-        return len(self._part)
-
-    @property
     def needs_flush(self) -> bool:
         """Whether `data_to_send` has something that is not a message."""
         return self._ack_due or bool(self._control)
@@ -112,6 +118,11 @@ class SessionMachine:
     def outstanding(self) -> int:
         """Messages that the other side is not known to have."""
         return self._outgoing.sent - self._outgoing.acknowledged
+
+    @property
+    def partial(self) -> int:
+        """Bytes that have arrived of the message after those of `received`."""
+        return self._reassembly.size
 
     def send(self, payload: bytes) -> None:
         """Queue one message. Check `may_send` and `writable` first.
@@ -192,9 +203,12 @@ class SessionMachine:
         self._window_there = window
         self._liveness.begin(now)
         self._outgoing.begin(in_parts=revised, patience=self._liveness.patience)
+        if not self._reassembly.size:
+            self._reassembly.drop()
         self._control.clear()
         self._reader = frame_reader(revised=revised)
-        self._ack_due = True
+        self._ack_due, self.acknowledges_at = True, None
+        self._ack_each_until = self._arrived_weight + self._reassembly.size + _ACK_EACH_UP_TO
         self.attached = True
         # What a lost path may have swallowed is said again.
         if self.state is State.HALF_CLOSED_LOCAL:
@@ -244,9 +258,13 @@ class SessionMachine:
         self._control.clear()
         if self._ack_due:
             self._ack_due = False
+            self._acknowledged_at = now
+            self.acknowledges_at = None
             self._told_consumed = self.consumed
             numbers = (Frame.ACK, self.received, self.consumed)
-            pieces.append(self._pack((*numbers, len(self._part)) if self._revised else numbers))
+            pieces.append(
+                self._pack((*numbers, self._reassembly.size) if self._revised else numbers)
+            )
         outgoing = self._outgoing
         if outgoing.unsent and self.state is not State.LOST:
             if outgoing.pace.is_idle:
@@ -291,6 +309,8 @@ class SessionMachine:
         if not self.attached:
             return self._pathless_since + self.settings.resume_window
         when = self._liveness.next_deadline(self._outgoing.pace.seconds_needed)
+        if self.acknowledges_at is not None:
+            when = min(when, self.acknowledges_at)
         return when if self.state in ESTABLISHED else min(when, self._close_deadline)
 
     def handle_timeout(self, now: float) -> None:
@@ -298,6 +318,8 @@ class SessionMachine:
         if self.state in (State.CLOSED, State.LOST):
             return
         window = self.settings.resume_window
+        if self.acknowledges_at is not None and now >= self.acknowledges_at:
+            self._ack_due, self.acknowledges_at = True, None
         if not self.attached:
             if now >= self._pathless_since + window:
                 self._lose(f"no path for {window:g} s", now)
@@ -330,14 +352,15 @@ class SessionMachine:
         self._control[kind] = self._pack((kind, *fields))
 
     def _receive_frame(self, frame: Any, now: float) -> None:
-        if type(frame) is not list or any(type(field) in (bool, float) for field in frame):
-            # They would pass for the integers that they are equal to.
+        # A bool or a float would pass for the integer that it is equal to.
+        if type(frame) is not list or not _NO_NUMBERS.isdisjoint(map(type, frame)):
             raise ProtocolViolation("not a session frame")
         match frame:
             case [Frame.DATA, int(first), list(payloads)]:
                 self._receive_data(first, payloads)
             case [Frame.PART, int(number), int(offset), int(total), bytes(piece)] if self._revised:
                 self._receive_part(number, offset, total, piece)
+                self._acknowledge_soon(now)
             case [Frame.ACK, int(received), int(consumed), int(partial)] if self._revised:
                 self._acknowledge(received, consumed, partial, now)
             case [Frame.ACK, int(received), int(consumed)] if not self._revised:
@@ -381,34 +404,36 @@ class SessionMachine:
             weight += len(payload) + MESSAGE_WEIGHT
         self._check_room(weight)
         # A message that had arrived in part may come whole after all.
-        if self._part:
-            self._part = bytearray()
+        if self._reassembly.size:
+            self._reassembly.drop()
         self._arrived_weight += weight
         self.inbox.extend(fresh)
         self.received += len(fresh)
         self._ack_due = True
 
     def _receive_part(self, number: int, offset: int, total: int, piece: bytes) -> None:
-        end = offset + len(piece)
-        if not (1 <= number <= self.received + 1 and 0 <= offset < end <= total <= MAX_PAYLOAD):
-            raise ProtocolViolation(f"no part of message {number}")
+        if not 1 <= number <= self.received + 1:
+            raise ProtocolViolation(f"a part of message {number} follows message {self.received}")
         if number <= self.received:
             return
-        part = self._part
-        known = len(part)
-        if offset > known or (known and total != self._part_total):
-            raise ProtocolViolation(f"{known} bytes of message {number} are here, not {offset}")
-        if end <= known:
+        reassembly = self._reassembly
+        count = reassembly.fresh(offset, total, piece)
+        if count <= 0:
             return
-        self._check_room(end + MESSAGE_WEIGHT)
-        part += memoryview(piece)[known - offset :]
-        self._part_total = total
-        self._ack_due = True
-        if end == total:
-            self.inbox.append(bytes(part))
-            self._part = bytearray()
+        self._check_room(reassembly.size + count + MESSAGE_WEIGHT)
+        message = reassembly.add(count, total, piece)
+        if message is not None:
+            self.inbox.append(message)
             self._arrived_weight += total + MESSAGE_WEIGHT
             self.received += 1
+            self._ack_due = True
+
+    def _acknowledge_soon(self, now: float) -> None:
+        due = self._acknowledged_at + _ACK_SECONDS
+        if now >= due or self._arrived_weight + self._reassembly.size < self._ack_each_until:
+            self._ack_due = True
+        else:
+            self.acknowledges_at = due
 
     def _check_room(self, weight: int) -> None:
         if self._last_there is not None:
@@ -420,7 +445,7 @@ class SessionMachine:
 
     def _end_there(self, count: int) -> None:
         """The other side has said that nothing follows this message."""
-        if count != self.received or self._part:
+        if count != self.received or self._reassembly.size:
             raise ProtocolViolation(f"closed after {count}, but {self.received} arrived")
         self._last_there = count
 
@@ -454,7 +479,7 @@ class SessionMachine:
         self.state = after
         if after is not before and after in (State.CLOSED, State.LOST):
             self._ended_at = now
-            self._part = bytearray()
+            self._reassembly.drop()
             self._events.append(Ended(reason, self.outstanding))
 
     def _leave(self, after: State, now: float) -> None:

@@ -28,7 +28,7 @@ _FRAGMENT_SECONDS = 0.25
 _FIRST_FLIGHT = 16_384
 """Bytes that leave before the first acknowledgement: about what TCP begins with."""
 _LEAST_FLIGHT = 1024
-"""So little that one frame is alone on its way: then it is measured anew what an idle path takes."""
+"""So little that one frame is alone on its way, and tells anew what an idle path takes."""
 _LARGEST_FLIGHT = 1 << 26
 _QUEUE_SECONDS = 0.5
 """How much later than on an idle path an acknowledgement may come."""

@@ -1,5 +1,6 @@
 """The second revision of the frames: messages in parts, acknowledged by bytes."""
 
+import msgpack
 import pytest
 
 from protocol.errors import Code, ProtocolViolation
@@ -10,6 +11,7 @@ from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettin
 from protocol.session.states import State
 from tests.protocol.test_session import Pair, frames, inbox, tell
 from tests.protocol.test_session import lone as lone_of_the_first
+from tests.support import scale
 
 SETTINGS = SessionSettings()
 LARGE = bytes(range(256)) * 4096
@@ -66,6 +68,30 @@ def test_every_part_is_acknowledged_by_itself() -> None:
     assert 0 < two.b.partial < len(LARGE)
 
 
+def test_a_fast_path_has_one_acknowledgement_for_many_parts() -> None:
+    machine = lone()
+    piece = bytes(65_536)
+    acks = 0
+    for number in range(1, 5):
+        for offset in range(0, 1 << 20, 65_536):
+            machine.receive(msgpack.packb([8, number, offset, 1 << 20, piece]), 1.0)
+            acks += machine.data_to_send(1.0) != b""
+        machine.take()
+    assert acks < 16 + 2 * 4, "a mebibyte in full, and then whole messages"
+    machine.data_to_send(1.0)
+    machine.receive(msgpack.packb([8, 5, 0, 1 << 20, piece]), 1.0)
+    assert machine.data_to_send(1.0) == b""
+    due = machine.acknowledges_at
+    assert due is not None
+    assert machine.next_timeout() == due < 1.01
+    machine.handle_timeout(due)
+    assert machine.next_timeout() != due, "also where the path takes nothing now"
+    [ack] = frames(machine.data_to_send(due))
+    assert ack[-1] == len(piece)
+    machine.receive(msgpack.packb([8, 5, 65_536, 1 << 20, piece]), 1.02)
+    assert frames(machine.data_to_send(1.02)), "a part that comes later is acknowledged at once"
+
+
 def test_an_old_party_gets_what_it_knows() -> None:
     two = Pair()
     two.run()
@@ -91,7 +117,7 @@ def test_what_has_arrived_of_a_message_is_not_sent_again_wherever_the_path_is_cu
     """At each byte of what was written: at most the fragments that were not whole come again."""
     message = bytes(6000)
     length = len(written := _first_writes(message))
-    for cut in range(length + 1):
+    for cut in range(0, length + 1, scale.of(5, 1)):
         two = pair()
         two.a.send(message)
         assert _write_all(two.a) == written
