@@ -3,9 +3,10 @@
 No I/O and no clock: `now` is passed in. What is remembered has a bound.
 """
 
+import ipaddress
 from collections import OrderedDict
 
-__all__ = ["Counts", "Place", "Rates"]
+__all__ = ["Counts", "Place", "Rates", "network_of"]
 
 
 class Rates:
@@ -85,3 +86,13 @@ class Counts:
         self._counts[key] -= 1
         if not self._counts[key]:
             del self._counts[key]
+
+
+def network_of(host: str) -> str:
+    """Return the network that an address is counted for: /24, or /56 of IPv6."""
+    if ":" not in host:
+        return host.rpartition(".")[0]
+    address = ipaddress.IPv6Address(host.partition("%")[0])
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped).rpartition(".")[0]
+    return address.packed[:7].hex()

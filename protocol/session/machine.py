@@ -16,6 +16,7 @@ import msgpack
 
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
+from protocol.session.acknowledgement import Acknowledgement
 from protocol.session.events import Ended, Event, Moved, PathDead
 from protocol.session.frames import WRITE_BYTES, Frame, frame_reader, read_location
 from protocol.session.liveness import PathLiveness
@@ -27,11 +28,6 @@ from protocol.session.states import ESTABLISHED, TRANSITIONS, WRITABLE, Input, S
 __all__ = ["SessionMachine"]
 
 _NO_NUMBERS = frozenset({bool, float})
-_ACK_SECONDS = 0.005
-"""Between two acknowledgements of parts, on a path that has brought so much that one for each part
-would only cost."""
-_ACK_EACH_UP_TO = 1 << 20
-"""Bytes; below it the sender still learns how fast the path is."""
 
 
 class SessionMachine:
@@ -62,11 +58,7 @@ class SessionMachine:
         # The last frame of each kind but DATA, ACK and CLOSE: who asks faster than they read what
         # is answered gets fewer answers, and costs no memory.
         self._control: dict[Frame, bytes] = {}
-        self._ack_due = False
-        self._acknowledged_at = 0.0
-        self._ack_each_until = 0
-        self.acknowledges_at: float | None = None
-        """When an acknowledgement that waits for more must leave; None where none waits."""
+        self._acknowledgement = Acknowledgement()
         self._told_consumed = 0
         self._last_due: Frame | None = None
         self._reader = frame_reader(revised=False)
@@ -110,9 +102,14 @@ class SessionMachine:
         return self._outgoing.acknowledged
 
     @property
+    def acknowledges_at(self) -> float | None:
+        """When an acknowledgement that waits for more must leave; None where none waits."""
+        return self._acknowledgement.waits_until
+
+    @property
     def needs_flush(self) -> bool:
         """Whether `data_to_send` has something that is not a message."""
-        return self._ack_due or bool(self._control)
+        return self._acknowledgement.due or bool(self._control)
 
     @property
     def outstanding(self) -> int:
@@ -129,11 +126,13 @@ class SessionMachine:
 
         Raises:
             ValueError: the message is larger than `MAX_PAYLOAD`.
+            RuntimeError: the session is not open.
         """
         size = len(payload)
         if size > MAX_PAYLOAD:
             raise ValueError(f"a message may have at most {MAX_PAYLOAD} bytes, not {size}")
-        assert self.state in WRITABLE
+        if self.state not in WRITABLE:
+            raise RuntimeError(f"a message to a session that is {self.state.value}")
         outgoing = self._outgoing
         outgoing.sent += 1
         outgoing.weight += size + MESSAGE_WEIGHT
@@ -148,13 +147,18 @@ class SessionMachine:
         payload = self.inbox.popleft()
         self.consumed += len(payload) + MESSAGE_WEIGHT
         if self.consumed - self._told_consumed >= self._window // 8:
-            self._ack_due = True
+            self._acknowledgement.due = True
         return payload
 
     def finish(self, now: float) -> None:
         """Send what was queued, and nothing more; the other side goes on. Where it has finished
-        too, the session closes. Check `may_finish` first."""
-        assert self._revised
+        too, the session closes. Check `may_finish` first.
+
+        Raises:
+            RuntimeError: the other side knows no such end.
+        """
+        if not self._revised:
+            raise RuntimeError("a direction cannot end by itself in this session")
         self._move(Input.FINISH_HERE, now)
 
     def close(self, now: float) -> None:
@@ -207,8 +211,7 @@ class SessionMachine:
             self._reassembly.drop()
         self._control.clear()
         self._reader = frame_reader(revised=revised)
-        self._ack_due, self.acknowledges_at = True, None
-        self._ack_each_until = self._arrived_weight + self._reassembly.size + _ACK_EACH_UP_TO
+        self._acknowledgement.begin(self._arrived_weight + self._reassembly.size)
         self.attached = True
         # What a lost path may have swallowed is said again.
         if self.state is State.HALF_CLOSED_LOCAL:
@@ -256,10 +259,8 @@ class SessionMachine:
             return b""
         pieces = list(self._control.values())
         self._control.clear()
-        if self._ack_due:
-            self._ack_due = False
-            self._acknowledged_at = now
-            self.acknowledges_at = None
+        if self._acknowledgement.due:
+            self._acknowledgement.said(now)
             self._told_consumed = self.consumed
             numbers = (Frame.ACK, self.received, self.consumed)
             pieces.append(
@@ -309,8 +310,8 @@ class SessionMachine:
         if not self.attached:
             return self._pathless_since + self.settings.resume_window
         when = self._liveness.next_deadline(self._outgoing.pace.seconds_needed)
-        if self.acknowledges_at is not None:
-            when = min(when, self.acknowledges_at)
+        if (waits := self.acknowledges_at) is not None:
+            when = min(when, waits)
         return when if self.state in ESTABLISHED else min(when, self._close_deadline)
 
     def handle_timeout(self, now: float) -> None:
@@ -318,8 +319,7 @@ class SessionMachine:
         if self.state in (State.CLOSED, State.LOST):
             return
         window = self.settings.resume_window
-        if self.acknowledges_at is not None and now >= self.acknowledges_at:
-            self._ack_due, self.acknowledges_at = True, None
+        self._acknowledgement.look(now)
         if not self.attached:
             if now >= self._pathless_since + window:
                 self._lose(f"no path for {window:g} s", now)
@@ -360,7 +360,8 @@ class SessionMachine:
                 self._receive_data(first, payloads)
             case [Frame.PART, int(number), int(offset), int(total), bytes(piece)] if self._revised:
                 self._receive_part(number, offset, total, piece)
-                self._acknowledge_soon(now)
+                arrived = self._arrived_weight + self._reassembly.size
+                self._acknowledgement.part_arrived(arrived, now)
             case [Frame.ACK, int(received), int(consumed), int(partial)] if self._revised:
                 self._acknowledge(received, consumed, partial, now)
             case [Frame.ACK, int(received), int(consumed)] if not self._revised:
@@ -409,7 +410,7 @@ class SessionMachine:
         self._arrived_weight += weight
         self.inbox.extend(fresh)
         self.received += len(fresh)
-        self._ack_due = True
+        self._acknowledgement.due = True
 
     def _receive_part(self, number: int, offset: int, total: int, piece: bytes) -> None:
         if not 1 <= number <= self.received + 1:
@@ -426,14 +427,7 @@ class SessionMachine:
             self.inbox.append(message)
             self._arrived_weight += total + MESSAGE_WEIGHT
             self.received += 1
-            self._ack_due = True
-
-    def _acknowledge_soon(self, now: float) -> None:
-        due = self._acknowledged_at + _ACK_SECONDS
-        if now >= due or self._arrived_weight + self._reassembly.size < self._ack_each_until:
-            self._ack_due = True
-        else:
-            self.acknowledges_at = due
+            self._acknowledgement.due = True
 
     def _check_room(self, weight: int) -> None:
         if self._last_there is not None:
