@@ -1,5 +1,7 @@
 """Slow links: what flows is progress, what is only buffered is none, and a ping gets through."""
 
+import tracemalloc
+
 import msgpack
 import pytest
 
@@ -21,12 +23,13 @@ def test_nothing_more_leaves_than_brings_it_there_sooner() -> None:
     pace.wrote((1, 0), first, 0.0)
     assert pace.room == 0
     pace.arrived((1, 0), 0.1)
-    assert pace.room == 2 * first, "twice as much after a round trip"
-    pace.wrote((2, 0), first, 0.1)
+    assert pace.room == 3 * first, "faster than TCP, after a round trip"
+    pace.wrote((2, 0), 2 * first, 0.1)
     pace.wrote((3, 0), first, 0.1)
     pace.arrived((2, 0), 0.2)
+    most = pace.room + first
     pace.arrived((3, 0), 1.2)
-    assert pace.room < 2 * first, "it came a second later than it comes on an idle path"
+    assert pace.room < 0.6 * most, "it came a second later than it comes on an idle path"
 
 
 def test_a_sender_that_has_little_to_say_is_not_taken_for_a_slow_path() -> None:
@@ -50,6 +53,20 @@ def test_a_receiver_that_stands_still_for_a_while_does_not_slow_its_sender_for_g
         pace.arrived((end, 0), now)
     assert pace.room > 1 << 20
     assert pace.fragment == 65_536
+
+
+def test_small_frames_that_nobody_acknowledges_cost_little() -> None:
+    pace = Pace()
+    tracemalloc.start()
+    try:
+        for number in range(1, 20_001):
+            pace.wrote((number, 0), 40, number / 10_000)
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size < 20_000 * 40, "less than the frames themselves"
+    pace.arrived((20_000, 0), 3.0)
+    assert pace.is_idle
 
 
 def test_a_long_path_is_filled() -> None:
