@@ -3,10 +3,10 @@
 Only what the other side acknowledges counts as delivered. What a socket, a kernel or a relay has
 taken says nothing: each of them takes megabytes for a receiver that gets none of them.
 
-What is on its way has a limit, which grows as on any TCP connection, and faster, until acknowledgements begin to
-come later than for a frame that had nothing before it. Where they come more than half a second
-later, the limit shrinks to what the path delivers in that time. So a ping waits for about half a
-second of other bytes, and a path that is cut has swallowed no more.
+What is on its way has a limit, which grows as on any TCP connection, and faster, until
+acknowledgements begin to come later than for a frame that had nothing before it. Where they come
+more than half a second later, the limit shrinks to what the path delivers in that time. So a ping
+waits for about half a second of other bytes, and a path that is cut has swallowed no more.
 
 Positions are pairs: messages that are whole, and bytes of the next one.
 """

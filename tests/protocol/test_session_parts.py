@@ -1,5 +1,7 @@
 """The second revision of the frames: messages in parts, acknowledged by bytes."""
 
+from collections.abc import Callable
+
 import msgpack
 import pytest
 
@@ -8,7 +10,7 @@ from protocol.session.events import Ended
 from protocol.session.frames import FRAME_BYTES, MAX_SMALL_FRAME, Frame
 from protocol.session.machine import SessionMachine
 from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
-from protocol.session.states import State
+from protocol.session.states import TRANSITIONS, Input, State
 from tests.protocol.test_session import Pair, frames, inbox, tell
 from tests.protocol.test_session import lone as lone_of_the_first
 from tests.support import scale
@@ -154,6 +156,7 @@ def test_a_message_that_is_cut_at_nine_tenths_ten_times_is_sent_once_and_a_littl
         arrived = 0
         while arrived < missing * 0.9:
             data = two.a.data_to_send(two.now)
+            assert data
             taken += payload_bytes(data)
             arrived += payload_bytes(data)
             if arrived >= missing * 0.9:
@@ -324,6 +327,21 @@ def test_an_acknowledgement_may_be_ahead_of_what_is_sent_again() -> None:
     assert again[0][2] == written - 1
 
 
+def test_what_is_acknowledged_whole_while_it_is_sent_again_leaves_the_next_one_whole() -> None:
+    machine = lone()
+    messages = [b"a" * 5000, b"b" * 5000]
+    for message in messages:
+        machine.send(message)
+    _write_all(machine)
+    machine.attach(0, 0, SETTINGS.window, 0.0, partial=100, revised=True)
+    [_, again] = frames(machine.data_to_send(0.0))
+    assert again[:3] == [Frame.PART, 1, 100]
+    tell(machine, [1, 1, 0, 0])
+    rest = [frame for frame in frames(_write_all(machine)) if frame[0] == Frame.PART]
+    assert rest[0][:3] == [Frame.PART, 2, 0]
+    assert b"".join(frame[4] for frame in rest) == messages[1]  # type: ignore[misc]
+
+
 @pytest.mark.parametrize("partial", [0, 1, 9])
 def test_an_acknowledgement_may_name_messages_that_wait_to_be_sent_again(partial: int) -> None:
     machine = lone()
@@ -433,6 +451,61 @@ def test_a_path_that_dies_while_a_side_finishes(steps: int, then: str) -> None:
     assert two.a.state is two.b.state is State.CLOSED
     assert ended(two.a) == ended(two.b) == [Ended(None, 0)]
     assert (inbox(two.a), inbox(two.b)) == ([b"b"], [b"a"])
+
+
+WALK: dict[State, Callable[[SessionMachine], object]] = {
+    State.OPEN: lambda machine: None,
+    State.HALF_CLOSED_LOCAL: lambda machine: machine.finish(0.0),
+    State.HALF_CLOSED_REMOTE: lambda machine: tell(machine, [9, 0]),
+    State.CLOSING: lambda machine: machine.close(0.0),
+    State.ANSWERING: lambda machine: tell(machine, [2, 0]),
+    State.ACKNOWLEDGED: lambda machine: (machine.close(0.0), tell(machine, [3, 0])),
+    State.CLOSED: lambda machine: (machine.close(0.0), tell(machine, [2, 0], [3, 0])),
+    State.LOST: lambda machine: machine.abort(Code.REFUSED, "enough", 0.0),
+}
+INPUTS: dict[Input, Callable[[SessionMachine], object]] = {
+    Input.FINISH_HERE: lambda machine: machine.finish(0.0),
+    Input.FINISH_THERE: lambda machine: tell(machine, [9, 0]),
+    Input.CLOSE_HERE: lambda machine: machine.close(0.0),
+    Input.CLOSE_THERE: lambda machine: tell(machine, [2, 0]),
+    Input.CLOSED_THERE: lambda machine: tell(machine, [3, 0]),
+    Input.LOSE: lambda machine: machine.abort(Code.REFUSED, "enough", 0.0),
+}
+
+
+@pytest.mark.parametrize("cause", INPUTS)
+@pytest.mark.parametrize("state", WALK)
+def test_the_machine_walks_the_table(state: State, cause: Input) -> None:
+    machine = lone()
+    WALK[state](machine)
+    assert machine.state is state
+    after = TRANSITIONS[state].get(cause)
+    if after is None:
+        with pytest.raises(ProtocolViolation):
+            INPUTS[cause](machine)
+        after = State.LOST
+    else:
+        INPUTS[cause](machine)
+    assert machine.state is after
+    assert machine.may_send == (after in (State.OPEN, State.HALF_CLOSED_REMOTE))
+    ends = [event for event in machine.events() if isinstance(event, Ended)]
+    assert len(ends) == (after in (State.CLOSED, State.LOST))
+    # What a new path swallows is said again.
+    if after not in (State.CLOSED, State.LOST):
+        machine.data_to_send(0.0)
+        machine.attach(0, 0, SETTINGS.window, 0.0, revised=True)
+        said = {frame[0] for frame in frames(machine.data_to_send(0.0))} - {Frame.ACK}
+        assert (
+            said
+            == {
+                State.OPEN: set(),
+                State.HALF_CLOSED_LOCAL: {Frame.FINISH},
+                State.HALF_CLOSED_REMOTE: set(),
+                State.CLOSING: {Frame.CLOSE},
+                State.ANSWERING: {Frame.CLOSED, Frame.CLOSE},
+                State.ACKNOWLEDGED: {Frame.CLOSE},
+            }[after]
+        )
 
 
 def test_a_message_after_the_finish_is_a_violation() -> None:
