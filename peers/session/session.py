@@ -19,7 +19,7 @@ from peers.session.terms import Terms
 from peers.tasks import Waiters
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation, SessionClosed, SessionLost, Unsupported
-from protocol.features import PATH_FEATURES, SESSION_2, shared
+from protocol.features import SESSION_2, SESSION_FEATURES, shared
 from protocol.messages import Mode, PathHello, PathWelcome
 from protocol.session import Ended, Moved, PathDead, SessionMachine, SessionSettings, State
 
@@ -249,7 +249,7 @@ class Session:
             window=machine.settings.window,
             path=number,
             entries=entries,
-            features=PATH_FEATURES,
+            features=(*self.terms.features, *SESSION_FEATURES),
             partial=machine.partial,
         )
 
@@ -261,7 +261,7 @@ class Session:
             machine.consumed,
             machine.settings.window,
             entries,
-            features=PATH_FEATURES,
+            features=(*self.terms.features, *SESSION_FEATURES),
             partial=machine.partial,
         )
 
@@ -294,7 +294,7 @@ class Session:
             there.window,
             self._loop.time(),
             partial=there.partial,
-            revised=SESSION_2 in shared(PATH_FEATURES, there.features),
+            revised=SESSION_2 in shared(SESSION_FEATURES, there.features),
         )
         self._path_rank = self._rank(number, dialed_here)
         old, self._path = self._path, path

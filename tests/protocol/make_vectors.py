@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from protocol.codec import encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code
-from protocol.features import PATH_FEATURES
+from protocol.features import RELAY_FALLBACK, SESSION_FEATURES
 from protocol.identity import (
     CONTEXT_CHALLENGE,
     CONTEXT_DNS_KEY,
@@ -182,6 +182,7 @@ def messages() -> list[Message]:
             window=1 << 20,
             path=70_000,
             entries=(BOBS,),
+            features=(RELAY_FALLBACK, "another"),
         ),
         PathHello(
             SESSION,
@@ -191,13 +192,13 @@ def messages() -> list[Message]:
             received=3,
             consumed=96,
             path=2,
-            features=PATH_FEATURES,
+            features=SESSION_FEATURES,
             partial=70_000,
             idle=30.0,
         ),
         PathWelcome(),
-        PathWelcome(3, 96, features=PATH_FEATURES, partial=4096, idle=2.0),
-        PathWelcome(5, 160, 1024, SIGNED[:1]),
+        PathWelcome(3, 96, features=SESSION_FEATURES, partial=4096, idle=2.0),
+        PathWelcome(5, 160, 1024, SIGNED[:1], (RELAY_FALLBACK,)),
         PathReject(Code.SESSION_UNKNOWN, "no session can be resumed here"),
     ]
 

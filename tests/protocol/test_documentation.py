@@ -10,7 +10,7 @@ import pytest
 from protocol import identity, messages
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry
 from protocol.errors import Code
-from protocol.features import CONTROL_FEATURES, PATH_FEATURES
+from protocol.features import CONTROL_FEATURES, RELAY_FALLBACK, SESSION_FEATURES
 from protocol.messages import FROM_PEER, FROM_RELAY, ON_PATH, Message
 from protocol.session.frames import MAX_FRAME, MAX_SMALL_FRAME, Frame
 from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
@@ -111,7 +111,11 @@ def test_the_table_of_states_is_the_code_s() -> None:
 
 
 def test_every_feature_has_a_row() -> None:
-    assert set(rows(section("15. Versions"))) == {*CONTROL_FEATURES, *PATH_FEATURES}
+    assert set(rows(section("15. Versions"))) == {
+        *CONTROL_FEATURES,
+        *SESSION_FEATURES,
+        RELAY_FALLBACK,
+    }
     for limit in (messages.MAX_FEATURES, messages.MAX_FEATURE_NAME):
         assert f"{limit}" in section("15. Versions")
 
