@@ -99,8 +99,8 @@ async def test_the_next_plane_needs_its_ticket_and_nobody_else(world: World, cas
 @EVERY_CAST
 async def test_an_old_party_is_not_told_of_half_a_close(world: World, cast: Cast) -> None:
     talk = await world.talk(*await world.cast(cast), "auto")
-    versions = {talk.caller: cast.caller, talk.callee: cast.callee}
-    new = [end for end, version in versions.items() if version == NEW]
+    versions = (cast.caller, cast.callee)
+    new = [end for end, version in zip(talk.ends, versions, strict=True) if version == NEW]
     if len(new) == 2:
         await all_of(*(end("send", sizes=SMALL) for end in talk.ends))
         await talk.caller("finish")
