@@ -20,6 +20,7 @@ from peers.tasks import Waiters
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation, SessionClosed, SessionLost, Unsupported
 from protocol.features import SESSION_2, SESSION_FEATURES, shared
+from protocol.lateness import Lateness
 from protocol.messages import Mode, PathHello, PathWelcome
 from protocol.session import Ended, Moved, PathDead, SessionMachine, SessionSettings, State
 
@@ -55,6 +56,7 @@ class Session:
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = 0.0
+        self._lateness = Lateness()
         self._readable = Waiters(self._loop)
         self._writable = Waiters(self._loop)
         self._over: asyncio.Future[Ended] = self._loop.create_future()
@@ -448,13 +450,18 @@ class Session:
         if (when := self._machine.next_timeout()) is not None and not self._over.done():
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(when, self._timeout)
+            self._timer = self._loop.call_at(when, self._timeout, when)
             self._wakes_at = when
 
-    def _timeout(self) -> None:
+    def _timeout(self, due: float) -> None:
         # Armed once for each deadline and not for each message: a deadline that moved is met here.
         self._timer = None
-        self._machine.handle_timeout(self._loop.time())
+        now = self._loop.time()
+        if (turn := self._lateness.turn(due, now)) is not None:
+            self._timer = self._loop.call_at(now + turn, self._timeout, now + turn)
+            self._wakes_at = now + turn
+            return
+        self._machine.handle_timeout(now)
         self._after()
         self._set_timer()
 
