@@ -13,7 +13,6 @@ from protocol.errors import Code, ProtocolViolation
 from protocol.messages import (
     Message,
     Mode,
-    PeerState,
     ServiceAnswer,
     ServiceRequestFrom,
     ServiceRequestTo,
@@ -40,7 +39,7 @@ class PlaneMaker(Protocol):
 
 
 # Python 3.11 looks an enum's member up in 0.3 µs, and a request takes 5.
-_P2P, _CENTRAL, _AUTO, _ONLINE = Mode.P2P, Mode.CENTRAL, Mode.AUTO, PeerState.ONLINE
+_P2P, _CENTRAL, _AUTO = Mode.P2P, Mode.CENTRAL, Mode.AUTO
 _RELAYED = (_CENTRAL, _AUTO)
 """The modes in which a plane is made."""
 _LEG_TIMEOUT = 10.0
@@ -157,10 +156,11 @@ class Broker:
                     self._pass_on(pending, other, now)
                     continue
                 self._requests.take(pending)
-                if callee is None:
+                gone = self._registry.gone(flow.guid)
+                if gone is None:
                     pending.reply.fail(Code.PEER_OFFLINE, "the peer has gone")
                 else:
-                    pending.reply.offline(callee, self._registry.state(callee, now), now)
+                    pending.reply.offline(self._registry.state(gone, now), gone.last_seen(now))
 
     def expire(self, now: float) -> None:
         """Answer the requests whose time is over, and forward again what may have gone to a dead
@@ -185,13 +185,9 @@ class Broker:
         """Answer a request, or pass it on."""
         message = reply.request
         callee = self._registry.get(message.guid)
-        if callee is None:
-            reply.fail(Code.UNKNOWN_PEER, "nobody with this GUID has registered")
-            return
-        state = self._registry.state(callee, now)
-        flow = callee.primary
-        if state is not _ONLINE or flow is None:
-            reply.offline(callee, state, now)
+        flow = callee.primary if callee is not None else None
+        if callee is None or flow is None:
+            self._absent(reply, now)
         elif message.resume:
             # Either side may have moved, and only one of them offers the service: who is asked
             # decides, in every mode.
@@ -202,6 +198,14 @@ class Broker:
             _look_up(reply, callee, now)
         else:
             self._forward(reply, flow, now)
+
+    def _absent(self, reply: Reply, now: float) -> None:
+        """The callee is not here."""
+        gone = self._registry.gone(reply.request.guid)
+        if gone is None:
+            reply.fail(Code.UNKNOWN_PEER, "nobody with this GUID has registered")
+        else:
+            reply.offline(self._registry.state(gone, now), gone.last_seen(now))
 
     def _forward(self, reply: Reply, callee: Attachment, now: float) -> None:
         """Ask the callee (draft §4.2.2, §4.2.3)."""

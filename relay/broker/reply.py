@@ -68,9 +68,8 @@ class Reply:
             ),
         )
 
-    def offline(self, callee: RegisteredPeer, state: PeerState, now: float) -> None:
-        """Tell the caller since when the callee has not been heard of."""
-        last_seen = callee.last_seen(now)
+    def offline(self, state: PeerState, last_seen: float) -> None:
+        """Tell the caller since when, in seconds, the callee has not been heard of."""
         code = Code.PEER_OFFLINE
         reason = f"the peer is {state.value}: last seen {last_seen:.0f} s ago"
         response = ServiceResponse(self.request.request, code, reason, state, last_seen)

@@ -8,8 +8,8 @@ from protocol.identity import Identity
 from protocol.messages import Limits
 from relay.config import RelayConfig
 from relay.dns import DnsServer
+from relay.limits import Rates
 from relay.metrics import Metrics
-from relay.rates import Rates
 
 if TYPE_CHECKING:
     from relay.control.connection import ControlConnection

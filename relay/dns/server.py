@@ -19,10 +19,10 @@ from relay.dns.keys import DnsKeys
 from relay.dns.messages import DnsMessages
 from relay.dns.store import DnsStore
 from relay.dns.zone import Zone
+from relay.limits import Counts, Rates
 from relay.log import guarded, log
 from relay.metrics import Metrics
 from relay.presence import Registry
-from relay.rates import Counts, Rates
 from relay.tasks import Tasks
 
 __all__ = ["DnsServer"]

@@ -26,7 +26,7 @@ from relay.http.takeover import (
     take_socket,
     take_transport,
 )
-from relay.rates import Place
+from relay.limits import Place
 
 __all__ = ["ControlRoute"]
 

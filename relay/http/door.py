@@ -2,7 +2,7 @@
 
 from protocol.errors import Code, RoamRelayError
 from relay.config import RelayConfig
-from relay.rates import Counts, Place, Rates
+from relay.limits import Counts, Place, Rates
 
 __all__ = ["Doorkeeper", "TurnedAway"]
 

@@ -17,8 +17,8 @@ from relay.http.takeover import (
     take_socket,
     take_transport,
 )
+from relay.limits import Rates
 from relay.plane import Planes, Seat, SocketLeg, TicketRefused, TlsLeg, WebSocketLeg
-from relay.rates import Rates
 
 __all__ = ["PlaneRoute"]
 

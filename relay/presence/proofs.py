@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from protocol.endpoint import Endpoint
 from protocol.identity import guid_of
+from relay.limits import Rates
 from relay.log import log, short
 from relay.metrics import Metrics
 from relay.presence.registry import RegisteredPeer, Registry
-from relay.rates import Rates
 
 __all__ = ["ProofRules", "Proofs", "guid_in", "may_probe"]
 

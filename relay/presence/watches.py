@@ -32,6 +32,8 @@ class Watcher(Protocol):
 
 Told = tuple[PeerState, int]
 """State and record number, as a watcher was told last."""
+_NOTHING: Told = (PeerState.OFFLINE, 0)
+"""Of a peer that is not known, or offers nothing."""
 
 
 class Watches:
@@ -59,7 +61,7 @@ class Watches:
         ):
             watcher.send(PeerEvent(guid, code=Code.LIMIT_EXCEEDED))
             return
-        self._watchers.setdefault(guid, watchers)[watcher] = (PeerState.OFFLINE, 0)
+        self._watchers.setdefault(guid, watchers).setdefault(watcher, _NOTHING)
         self._watched.setdefault(watcher, watched).add(guid)
         self._say(watcher, guid, now, always=True)
 
@@ -85,8 +87,7 @@ class Watches:
         """Note that a peer has registered, updated, or lost a connection."""
         if guid in self._watchers:
             self._changed[guid] = None
-            registration = self._registry.get(guid)
-            if registration is not None and registration.lost is not None:
+            if self._registry.gone(guid) is not None:
                 self._graces.append((now + self._grace, guid))
 
     def tell(self, now: float) -> None:
@@ -101,8 +102,13 @@ class Watches:
                 self._say(watcher, guid, now)
 
     def _say(self, watcher: Watcher, guid: str, now: float, *, always: bool = False) -> None:
-        registration = self._registry.get(guid)
-        if registration is None or not registration.services:
+        registration, gone = self._registry.get(guid), self._registry.gone(guid)
+        watchers = self._watchers[guid]
+        told = watchers[watcher]
+        if gone is not None and (gone.shown or told != _NOTHING):
+            # To whom else it was disclosed went with its record; who was told of it was one.
+            event = PeerEvent(guid, self._registry.state(gone, now), gone.last_seen(now), gone.seq)
+        elif registration is None or not registration.services:
             # It may come, and offer something: until then there is nothing to see.
             event = PeerEvent(guid)
         elif not _may_watch(registration, watcher.guid):
@@ -116,10 +122,8 @@ class Watches:
                 registration.last_seen(now),
                 registration.record.seq,
             )
-        told = event.state, event.seq
-        watchers = self._watchers[guid]
-        if always or watchers[watcher] != told:
-            watchers[watcher] = told
+        if always or told != (event.state, event.seq):
+            watchers[watcher] = event.state, event.seq
             if not always:
                 self._told[guid] = now
             watcher.send(event)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.rates import Counts, Rates
+from relay.limits import Counts, Rates
 
 
 def test_a_bucket_is_full_at_first_and_fills_again() -> None:

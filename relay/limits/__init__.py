@@ -1,0 +1,18 @@
+"""What strangers may cause: what it costs, who is charged for it, how much each may have."""
+
+from relay.limits.causes import Cause, cause_of
+from relay.limits.rates import Counts, Place, Rates
+from relay.limits.shares import Bounds, Shares
+from relay.limits.work import Work, WorkRates
+
+__all__ = [
+    "Bounds",
+    "Cause",
+    "Counts",
+    "Place",
+    "Rates",
+    "Shares",
+    "Work",
+    "WorkRates",
+    "cause_of",
+]
