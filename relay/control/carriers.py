@@ -111,8 +111,10 @@ class RawCarrier(asyncio.Protocol):
         if not self.closed.done():
             self.closed.set_result(None)
         self._on_lost()
-        if self._user is not None:
-            self._user.carrier_lost(self._reason)
+        # Neither holds the other any more: their buffers go now, not with the next collection.
+        user, self._user = self._user, None
+        if user is not None:
+            user.carrier_lost(self._reason)
 
     def pause_writing(self) -> None:
         self._paused = True

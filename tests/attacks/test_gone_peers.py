@@ -1,8 +1,10 @@
 """Fresh keys that register as much as a record may hold, and go: what of them stays?"""
 
+import asyncio
 import gc
 import os
 import tracemalloc
+import weakref
 
 import pytest
 
@@ -80,3 +82,23 @@ async def test_who_has_gone_is_remembered_though_a_network_sends_fresh_keys() ->
         await peers.look_up()
         await peers.newcomer()
         assert len(relay.registry) <= 3 + 10
+
+
+async def test_what_a_connection_held_goes_with_it_and_waits_for_no_collection() -> None:
+    async with RelayServer(RelayConfig(port=0)) as relay:
+        await come_and_go(relay, RECORD, EVIL)
+        gc.collect()
+        gc.disable()
+        try:
+            async with client(relay.url, source=EVIL) as one:
+                await one.hello()
+                one.send(one.signed_register(encode_location(RECORD)))
+                await one.expect(Registered)
+                (connection,) = relay.connections
+                left = weakref.ref(connection)
+                del connection
+            async with asyncio.timeout(10):
+                while left() is not None:
+                    await asyncio.sleep(0.01)
+        finally:
+            gc.enable()
