@@ -110,7 +110,11 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_connections_per_address: _Count = 1_000
     """Control connections from one source address: many peers may share a NAT."""
     max_pending_planes: _Count = 4_096
-    """Planes whose two legs have not both come."""
+    """Planes whose two legs have not both come; fewer where the process may open fewer files than 8
+    for each. One peer has a sixteenth of them, one network half."""
+    max_planes: _Count = 16_384
+    """Planes that are joined; fewer where the process may not open that many files: half of those
+    are for planes. One peer has a quarter of them, one network half."""
     ticket_lifetime: _Seconds = 30.0
     """From the making of a plane to the coming of its second leg."""
     plane_idle: _Seconds = 120.0

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import resource
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from time import monotonic
@@ -18,6 +19,7 @@ from relay.config import ConfigError, RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Source
 from relay.dns import DnsServer
 from relay.http import ControlRoute, Doorkeeper, PlaneRoute, PublicRoutes, application
+from relay.limits import plane_budget
 from relay.log import NAME, guarded
 from relay.metrics import Metrics
 from relay.plane import PlaneLimits, Planes
@@ -48,7 +50,11 @@ class RelayServer:
         )
         self.planes = Planes(
             self.identity.public_key,
-            PlaneLimits(config.ticket_lifetime, config.plane_idle, config.max_pending_planes),
+            PlaneLimits(
+                config.ticket_lifetime,
+                config.plane_idle,
+                plane_budget(config.max_pending_planes, config.max_planes, _descriptors()),
+            ),
             self.metrics,
             monotonic,
             self._tasks.spawn,
@@ -79,6 +85,7 @@ class RelayServer:
             "peers": lambda: self.registry.counts(monotonic()),
             "watches": lambda: {"all": len(self.watches)},
             "connections_open": lambda: {"all": len(self.connections)},
+            "pipes": lambda: {"open": self.planes.pipes},
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
         self._runner = web.AppRunner(
@@ -219,3 +226,9 @@ async def _closing(what: str, close: Callable[[], Awaitable[None]]) -> AsyncIter
     finally:
         with guarded(f"closing {what}"):
             await close()
+
+
+def _descriptors() -> int:
+    """Return how many files this process may open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if limit == resource.RLIM_INFINITY else limit

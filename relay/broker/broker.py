@@ -20,6 +20,7 @@ from protocol.messages import (
 )
 from relay.broker.pending import Pending, PendingRequests
 from relay.broker.reply import Asker, Reply
+from relay.limits import Cause
 from relay.log import guarded
 from relay.metrics import Metrics
 from relay.plane import Purpose
@@ -31,8 +32,8 @@ __all__ = ["Broker", "PlaneMaker"]
 class PlaneMaker(Protocol):
     """Where user planes are made."""
 
-    def create(self, purpose: Purpose) -> tuple[str, str] | None:
-        """Return the tickets of the caller and the callee; None where there are too many."""
+    def create(self, purpose: Purpose, cause: Cause) -> tuple[str, str] | None:
+        """Return the tickets of the caller and the callee; None where its cause has too many."""
 
     def discard(self, ticket: str) -> None:
         """Take a plane back that nobody will join."""
@@ -49,8 +50,9 @@ _LEG_TIMEOUT = 10.0
 class _Absent:
     """Stands for a caller that has no control connection just now: nothing is sent to it."""
 
-    def __init__(self, guid: str) -> None:
+    def __init__(self, guid: str, cause: Cause) -> None:
         self.guid = guid
+        self.cause = cause
 
     def send(self, message: Message) -> None:
         return
@@ -88,7 +90,9 @@ class Broker:
         finally:
             self._settle(reply)
 
-    def ask_for_leg(self, purpose: Purpose, tickets: tuple[str, str], now: float) -> bool:
+    def ask_for_leg(
+        self, purpose: Purpose, cause: Cause, tickets: tuple[str, str], now: float
+    ) -> bool:
         """Ask the other peer of a session for its leg of the next plane, whose two tickets these
         are; return False where that peer is not here."""
         callee = self._registry.get(purpose.callee)
@@ -106,7 +110,7 @@ class Broker:
             True,
         )
         own, other = tickets
-        reply = Reply(_Absent(purpose.caller), message, self._metrics, own)
+        reply = Reply(_Absent(purpose.caller, cause), message, self._metrics, own)
         try:
             self._ask(reply, flow, (), other, now)
         except BaseException as error:
@@ -224,7 +228,8 @@ class Broker:
         callee_ticket = None
         if message.mode in _RELAYED:
             tickets = self._planes.create(
-                Purpose(message.session, caller.guid, callee.guid, message.service, message.mode)
+                Purpose(message.session, caller.guid, callee.guid, message.service, message.mode),
+                caller.cause,
             )
             if tickets is None:
                 reply.fail(Code.LIMIT_EXCEEDED, "too many planes are being joined", retry_after=1.0)

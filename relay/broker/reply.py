@@ -6,6 +6,7 @@ from typing import Protocol
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code
 from protocol.messages import Message, PeerState, ServiceRequestTo, ServiceResponse
+from relay.limits import Cause
 from relay.metrics import Metrics
 from relay.presence import RegisteredPeer
 
@@ -16,6 +17,8 @@ class Asker(Protocol):
     """Who is told what comes of a request."""
 
     guid: str
+    cause: Cause
+    """Who is charged for what it asks."""
 
     def send(self, message: Message) -> None:
         """Queue a message."""

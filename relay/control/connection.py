@@ -40,6 +40,7 @@ from relay.control.handshake import (
     sealed_key,
 )
 from relay.control.reception import Reception
+from relay.limits import cause_of
 from relay.log import guarded, log, short
 from relay.presence import Presence
 
@@ -94,6 +95,8 @@ class ControlConnection:
         self.instance = b""
         self.flow = 0
         self.observed_host = source.host
+        self.cause = cause_of(source.host)
+        """Who is charged: the source's network, and the key as soon as it is proven."""
         self.opened = self.heard = reception.clock()
         self.pinged = self.heard
         reception.connections.add(self)
@@ -189,6 +192,7 @@ class ControlConnection:
         record = check_register(self._reception.identity, self._claim, register)
         superseded = self._presence.register(self, record, now)
         self._enter(_REGISTERED)
+        self.cause = cause_of(self.observed_host, self.guid)
         self._metrics.registrations += 1
         for old in superseded:
             # Its requests find the new connection in the registry.

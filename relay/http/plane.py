@@ -48,9 +48,12 @@ class PlaneRoute:
         early = answers.early_bytes(request)
         if early is None:
             return answers.refusal(Code.BAD_MESSAGE, f"{EARLY_HEADER} cannot be read")
+        source = answers.source(request)
+        if source is None:
+            return answers.nobody()
         guid, signature = request.query.get("guid", ""), request.query.get("signature", "")
         try:
-            seat = self._planes.admit(request.match_info["ticket"], guid, signature)
+            seat = self._planes.admit(request.match_info["ticket"], guid, signature, source[0])
         except TicketRefused as error:
             return answers.refused(error)
         with seat:
@@ -75,7 +78,7 @@ class PlaneRoute:
         if wait := self._rates.take(guid, now):
             seat.give_up("discarded")
             return answers.refusal(Code.LIMIT_EXCEEDED, "too many requests", wait)
-        if not self._broker.ask_for_leg(seat.purpose, seat.tickets, now):
+        if not self._broker.ask_for_leg(seat.purpose, seat.cause, seat.tickets, now):
             seat.give_up("discarded")
             return answers.refusal(Code.PEER_OFFLINE, "the other peer is not here now")
         return None

@@ -1,5 +1,6 @@
 """What strangers may cause: what it costs, who is charged for it, how much each may have."""
 
+from relay.limits.budgets import PlaneBudget, plane_budget
 from relay.limits.causes import Cause, cause_of
 from relay.limits.rates import Counts, Place, Rates
 from relay.limits.shares import Bounds, Shares
@@ -10,9 +11,11 @@ __all__ = [
     "Cause",
     "Counts",
     "Place",
+    "PlaneBudget",
     "Rates",
     "Shares",
     "Work",
     "WorkRates",
     "cause_of",
+    "plane_budget",
 ]

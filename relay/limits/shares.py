@@ -97,13 +97,6 @@ class Shares(Generic[_T]):
             group = group.parts.get(name) if group is not None else None
         return group.size if group is not None else 0
 
-    def oldest(self, cause: Cause) -> _T:
-        """Return what a key that has something, or a network without keys, has had longest."""
-        group = self._all
-        for name in _path(cause):
-            group = group.parts[name]
-        return next(iter(group.items))
-
     def has_room(self, cause: Cause) -> bool:
         """Whether `add` would take one more: perhaps in place of another one."""
         full = self._full(cause)
@@ -134,6 +127,15 @@ class Shares(Generic[_T]):
         group.items[item] = None
         return gone
 
+    def push(self, cause: Cause, item: _T) -> tuple[_T, ...]:
+        """Count one more as `add` does; where it would not be taken, its cause's oldest goes."""
+        gone = self.add(cause, item)
+        if gone is None:
+            gone = (self._oldest(cause),)
+            self.remove(gone[0])
+            self.add(cause, item)
+        return gone
+
     def remove(self, item: _T) -> bool:
         """Count one less; False where it was not counted."""
         cause = self._causes.pop(item, None)
@@ -145,6 +147,13 @@ class Shares(Generic[_T]):
             group = group.resize(name, -1)
         del group.items[item]
         return True
+
+    def _oldest(self, cause: Cause) -> _T:
+        """Return what a cause has had longest, which has something."""
+        group = self._all
+        for name in _path(cause):
+            group = group.parts[name]
+        return next(iter(group.items))
 
     def _full(self, cause: Cause) -> tuple[_Group[_T], int] | None:
         """Return the narrowest group of a cause that has all that it may have, and its depth."""

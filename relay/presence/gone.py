@@ -60,14 +60,8 @@ class GonePeers:
 
     def add(self, peer: GonePeer, host: str) -> None:
         """Remember a peer whose last connection came from an address."""
-        # Each key is one peer: its network is all that can have many.
-        network = cause_of(host)
-        gone = self._shares.add(network, peer.guid)
-        if gone is None:
-            # Nobody has more than its own network: the oldest of that one goes.
-            gone = (self._shares.oldest(network),)
-            self._shares.remove(gone[0])
-            self._shares.add(network, peer.guid)
+        # Each key is one peer: only its network can have many.
+        gone = self._shares.push(cause_of(host), peer.guid)
         for guid in gone:
             del self._peers[guid]
         self._peers[peer.guid] = peer

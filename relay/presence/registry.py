@@ -20,6 +20,7 @@ from protocol.endpoint import (
 )
 from protocol.errors import Code, ProtocolViolation
 from protocol.messages import Disclosure, LocationRecord, Message, PeerState, ServiceRecord
+from relay.limits import Cause
 from relay.presence.gone import GonePeer, GonePeers
 
 __all__ = ["Attachment", "RegisteredPeer", "Registry", "check_record"]
@@ -32,6 +33,7 @@ class Attachment(Protocol):
     instance: bytes
     flow: int
     observed_host: str
+    cause: Cause
     heard: float
 
     def send(self, message: Message) -> None:

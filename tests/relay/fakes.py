@@ -5,6 +5,7 @@ import os
 from protocol.errors import Code
 from protocol.identity import Identity
 from protocol.messages import Message
+from relay.limits import cause_of
 
 __all__ = ["FakeAttachment"]
 
@@ -17,6 +18,7 @@ class FakeAttachment:
         self.instance = instance or os.urandom(16)
         self.flow = flow
         self.observed_host = "127.0.0.1"
+        self.cause = cause_of(self.observed_host, self.guid)
         self.heard = 0.0
         self.got: list[Message] = []
         self.ended: list[Code] = []

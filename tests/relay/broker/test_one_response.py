@@ -22,6 +22,7 @@ from protocol.messages import (
     Verdict,
 )
 from relay.broker import Broker
+from relay.limits import Cause
 from relay.metrics import Metrics
 from relay.plane import Purpose
 from relay.presence import Registry
@@ -277,7 +278,7 @@ class Planes:
         self.made: list[str] = []
         self.discarded: list[str] = []
 
-    def create(self, purpose: Purpose) -> tuple[str, str]:
+    def create(self, purpose: Purpose, cause: Cause) -> tuple[str, str]:
         self.made.append(f"plane {len(self.made)}")
         return self.made[-1], "the callee's"
 
