@@ -220,7 +220,6 @@ class Planes:
         for joint in list(self._live):
             with guarded("closing a plane"):
                 joint.end(reason)
-        self._pipes.close()
 
     async def finished(self) -> None:
         """Wait until all planes that are joined now are over."""
@@ -339,6 +338,8 @@ class Planes:
     def _finish(self, joint: _Joint, reason: str) -> None:
         """A joined plane is over."""
         self._live.discard(joint)
+        if not self._live:
+            self._pipes.close_kept()
         self._tickets.end(joint.plane, self._clock())
         purpose = joint.plane.purpose
         log.info(

@@ -127,12 +127,11 @@ class Pipes:
         else:
             self._kept.append(buffer)
 
-    def close(self) -> None:
-        """Close what is kept."""
+    def close_kept(self) -> None:
+        """Keep none: nobody moves bytes."""
         while self._kept:
             self._kept.pop().close()
             self.open -= 1
-        self._most = 0
 
 
 class _Direction:

@@ -114,7 +114,7 @@ async def test_a_plane_has_a_pipe_only_while_it_holds_bytes() -> None:
     await sending
     assert got == data
     await both.end()
-    both.pipes.close()
+    both.pipes.close_kept()
     assert both.pipes.open == 0
 
 
@@ -138,7 +138,7 @@ async def test_who_gets_no_pipe_copies_and_holds_nothing() -> None:
     assert await asyncio.wait_for(loop.sock_recv(both.bob, 5), 5) == b"again"
     assert both.moved["splice"] == 5
     await both.end()
-    both.pipes.close()
+    both.pipes.close_kept()
 
 
 @pytest.mark.parametrize(
@@ -162,5 +162,5 @@ async def test_where_the_users_pipes_may_hold_no_more(
     assert await asyncio.wait_for(loop.sock_recv(both.bob, 5), 5) == b"hello"
     assert both.moved == {way: 5}
     await both.end()
-    both.pipes.close()
+    both.pipes.close_kept()
     assert both.pipes.open == 0
