@@ -96,7 +96,7 @@ class RelayServer:
                     self._connect,
                     monotonic,
                 ),
-                PlaneRoute(self.planes, self.broker, self._reception.requests, monotonic),
+                PlaneRoute(self.planes, self.broker, self._reception),
                 PublicRoutes(self.registry, self.doorkeeper, self.metrics, monotonic),
             ),
             access_log=None,

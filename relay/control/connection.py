@@ -4,7 +4,7 @@ The handshake's states are a table; what is not in it is answered with an error 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -40,7 +40,7 @@ from relay.control.handshake import (
     sealed_key,
 )
 from relay.control.reception import Reception
-from relay.limits import cause_of
+from relay.limits import BYTE, EVENT, MESSAGE, REQUEST, SIGNATURE, cause_of
 from relay.log import guarded, log, short
 from relay.presence import Presence
 
@@ -58,6 +58,13 @@ class State(Enum):
 
 # Python 3.11 looks an enum's member up in 0.3 µs: these are asked for with every message.
 _REGISTERED, _CLOSED = State.REGISTERED, State.CLOSED
+
+
+_PURSE = 100.0
+"""Units of work that a connection takes at once from what its cause may have: some 1 ms. Taking
+each by itself would cost as much as a look-up."""
+_TURN = 2
+"""How often in one turn of the loop: then others have theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,14 @@ class ControlConnection:
         self._decoder = MessageDecoder(FROM_PEER)
         self._claim = NOBODY
         self._left_by_peer = False
+        self._purse = 0.0
+        """Units of work that are paid for; below 0 where the next step is not yet."""
+        self._earned = 0
+        """How often it was filled in this turn of the loop."""
+        self._steps: Iterator[float] | None = None
+        """What is under way while nothing is read."""
+        self._backlog: list[bytes] = []
+        """What arrived meanwhile."""
         self.state = State.AWAITING_HELLO
         self._handlers = _HANDLERS[self.state]
         self.guid = ""
@@ -148,6 +163,8 @@ class ControlConnection:
             elif silent >= config.heartbeat and now - self.pinged >= config.heartbeat:
                 self.pinged = now
                 self.send(Ping(0))
+        elif self._steps is not None:
+            return  # It is the relay that lets it wait.
         elif self.state is not _CLOSED and now - self.opened >= config.handshake_timeout:
             self.end(
                 Code.HANDSHAKE_TIMEOUT, f"no registration within {config.handshake_timeout:g} s"
@@ -158,16 +175,36 @@ class ControlConnection:
     def carrier_data(self, data: bytes) -> None:
         if self.state is _CLOSED:
             return
-        self.heard = now = self._reception.clock()
+        self.heard = self._reception.clock()
+        if self._steps is None:
+            self._earned = 0
+            self._go_on(self._take(data))
+        else:
+            self._backlog.append(data)
+
+    def carrier_resumed(self) -> None:
+        steps = self._steps
+        if steps is None:
+            return
+        self.heard = self._reception.clock()
+        self._earned = 0
+        if self._purse >= 0 or self._earn():
+            self._steps = None
+            self._go_on(steps)
+
+    def carrier_lost(self, reason: str) -> None:
+        self._left_by_peer = reason == "peer_closed"
+        self._leave(reason)
+
+    # -- what its messages cost -----------------------------------------------------------------
+
+    def _go_on(self, steps: Iterator[float]) -> None:
+        """Take steps, each of which is paid for before; the rest of them when they can be."""
         try:
-            for message in self._decoder.receive(data):
-                self._metrics.messages_in += 1
-                handler = self._handlers.get(type(message))
-                if handler is None:
-                    self._unexpected(message)
-                else:
-                    handler(self, message, now)
-                if self.state is _CLOSED:
+            for cost in steps:
+                self._purse -= cost
+                if self._purse < 0 and not self._earn():
+                    self._steps = steps
                     return
         except ProtocolViolation as violation:
             self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
@@ -175,9 +212,37 @@ class ControlConnection:
             log.error("a connection failed", peer=short(self.guid), exc_info=error)
             self.end(Code.INTERNAL, "the relay failed at this message")
 
-    def carrier_lost(self, reason: str) -> None:
-        self._left_by_peer = reason == "peer_closed"
-        self._leave(reason)
+    def _earn(self) -> bool:
+        """Fill the purse; else nothing is read until there is more, or others had their turn."""
+        if wait := self._reception.charge(self.cause, _PURSE - self._purse):
+            self._carrier.pause(wait)
+            return False
+        self._purse = _PURSE
+        self._earned += 1
+        if self._earned > _TURN:
+            self._carrier.pause(0.0)
+            return False
+        return True
+
+    def _take(self, data: bytes) -> Iterator[float]:
+        """Handle what has arrived; yields what the next step costs, before it is done."""
+        while True:
+            yield EVENT + len(data) * BYTE
+            for message in self._decoder.receive(data):
+                self._metrics.messages_in += 1
+                handler = self._handlers.get(type(message))
+                yield _COSTS.get(type(message), MESSAGE)
+                if handler is None:
+                    self._unexpected(message)
+                else:
+                    more = handler(self, message, self.heard)
+                    if more is not None:
+                        yield from more
+                if self.state is _CLOSED:
+                    return
+            if not self._backlog:
+                return
+            data = self._backlog.pop(0)
 
     # -- the handshake --------------------------------------------------------------------------
 
@@ -188,11 +253,12 @@ class ControlConnection:
         self._enter(State.AWAITING_REGISTER)
         self.send(answer)
 
-    def _register(self, register: Register, now: float) -> None:
+    def _register(self, register: Register, now: float) -> Iterator[float]:
         record = check_register(self._reception.identity, self._claim, register)
-        superseded = self._presence.register(self, record, now)
-        self._enter(_REGISTERED)
         self.cause = cause_of(self.observed_host, self.guid)
+        services = yield from self._presence.checking(self.guid, record)
+        superseded = self._presence.register(self, record, self.heard, services)
+        self._enter(_REGISTERED)
         self._metrics.registrations += 1
         for old in superseded:
             # Its requests find the new connection in the registry.
@@ -213,10 +279,11 @@ class ControlConnection:
 
     # -- registered -----------------------------------------------------------------------------
 
-    def _update(self, update: Update, now: float) -> None:
+    def _update(self, update: Update, now: float) -> Iterator[float]:
         record = decode_location(update.location)
         try:
-            self._presence.update(self, record, now)
+            services = yield from self._presence.checking(self.guid, record)
+            self._presence.update(self, record, self.heard, services)
         except ProtocolViolation as violation:
             if violation.code is not Code.STALE_SEQUENCE:
                 raise
@@ -298,6 +365,8 @@ class ControlConnection:
         if self.state is _CLOSED:
             return
         was_registered = self.state is _REGISTERED
+        self._steps = None
+        self._backlog.clear()
         self._enter(_CLOSED)
         self._reception.connections.discard(self)
         self._metrics.closes[reason] += 1
@@ -310,7 +379,17 @@ class ControlConnection:
             log.info("connection ended", peer=short(self.guid), reason=reason)
 
 
-_Handler = Callable[[ControlConnection, Any, float], None]
+_Handler = Callable[[ControlConnection, Any, float], Iterator[float] | None]
+_COSTS: dict[type, float] = {
+    Hello: SIGNATURE,
+    Register: SIGNATURE,
+    Update: REQUEST,
+    ServiceRequestTo: REQUEST,
+    ServiceAnswer: REQUEST,
+    Watch: REQUEST,
+    DnsKeyRequest: 2 * SIGNATURE,
+}
+"""Of each message, in units of work; of all others, `MESSAGE`."""
 _ALWAYS: dict[type, _Handler] = {
     Ping: ControlConnection._ping,
     Pong: ControlConnection._ignore,

@@ -2,11 +2,17 @@
 
 from relay.limits.budgets import PlaneBudget, plane_budget
 from relay.limits.causes import Cause, cause_of
+from relay.limits.costs import BYTE, EVENT, MESSAGE, REQUEST, SIGNATURE
 from relay.limits.rates import Counts, Place, Rates
 from relay.limits.shares import Bounds, Shares
 from relay.limits.work import Work, WorkRates
 
 __all__ = [
+    "BYTE",
+    "EVENT",
+    "MESSAGE",
+    "REQUEST",
+    "SIGNATURE",
     "Bounds",
     "Cause",
     "Counts",

@@ -5,6 +5,7 @@ returned, and closing it is the caller's work. A connection that ends removes it
 it can never remove its successor.
 """
 
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,10 +21,10 @@ from protocol.endpoint import (
 )
 from protocol.errors import Code, ProtocolViolation
 from protocol.messages import Disclosure, LocationRecord, Message, PeerState, ServiceRecord
-from relay.limits import Cause
+from relay.limits import SIGNATURE, Cause
 from relay.presence.gone import GonePeer, GonePeers
 
-__all__ = ["Attachment", "RegisteredPeer", "Registry", "check_record"]
+__all__ = ["Attachment", "RegisteredPeer", "Registry", "Services", "check_record"]
 
 
 class Attachment(Protocol):
@@ -50,7 +51,7 @@ class RegisteredPeer:
     guid: str
     instance: bytes
     record: LocationRecord
-    services: dict[str, tuple[ServiceRecord, tuple[Entry, ...]]]
+    services: "Services"
     updated: float
     """When the record came in force."""
     flows: dict[int, Attachment] = field(init=False, default_factory=dict)
@@ -122,22 +123,44 @@ class RegisteredPeer:
         return tuple(kept)
 
 
+Services = dict[str, tuple[ServiceRecord, tuple[Entry, ...]]]
+"""The services of a record that was checked, each with its entries opened."""
+
+
 def check_record(
-    guid: str, record: LocationRecord
-) -> dict[str, tuple[ServiceRecord, tuple[Entry, ...]]]:
+    guid: str, record: LocationRecord, known: Mapping[SignedEntry, Entry]
+) -> Generator[float, None, Services]:
     """Open every entry of a record: each must be the peer's, for its service, and not from later.
+    One that is `known` by all its bytes was verified before.
+
+    A generator, as it may be long: it yields what the next step costs, before it is done.
 
     Raises:
         ProtocolViolation: one is not.
     """
+    opened = dict(known)
     services = {}
     for service in record.services:
-        entries = tuple(open_entry(guid, signed) for signed in service.entries)
+        for signed in service.entries:
+            if signed not in opened:
+                yield SIGNATURE
+                opened[signed] = open_entry(guid, signed)
+        entries = tuple(opened[signed] for signed in service.entries)
         for entry in entries:
             if entry.service != service.service or entry.seq > record.seq:
                 raise ProtocolViolation(f"an entry of {service.service} is of another record")
         services[service.service] = (service, entries)
     return services
+
+
+def _all_of(check: Generator[float, None, Services]) -> Services:
+    """Do all of a check at once."""
+    while True:
+        try:
+            next(check)
+        except StopIteration as done:
+            found: Services = done.value
+            return found
 
 
 class Registry:
@@ -162,11 +185,35 @@ class Registry:
         """Return the state of a peer."""
         return self._gone.state(peer, now) if isinstance(peer, GonePeer) else PeerState.ONLINE
 
-    def register(self, flow: Attachment, record: LocationRecord, now: float) -> list[Attachment]:
+    def checking(self, guid: str, record: LocationRecord) -> Generator[float, None, Services]:
+        """Check a peer's record, as `check_record` does; the entries of the one in force are known.
+
+        Raises:
+            ProtocolViolation: the record is malformed, or not newer than the one in force
+                (`Code.STALE_SEQUENCE`): before anything is verified.
+        """
+        peer, gone = self._peers.get(guid), self._gone.get(guid)
+        known: dict[SignedEntry, Entry] = {}
+        if peer is not None:
+            check_newer(record.seq, peer.record.seq)
+            for service, entries in peer.services.values():
+                known.update(zip(service.entries, entries, strict=True))
+        elif gone is not None:
+            check_newer(record.seq, gone.seq)
+        return (yield from check_record(guid, record, known))
+
+    def register(
+        self,
+        flow: Attachment,
+        record: LocationRecord,
+        now: float,
+        services: Services | None = None,
+    ) -> list[Attachment]:
         """Put a proven flow and its record in force; return the flows that it supersedes.
 
-        The same instance and flow number takes over at once; another instance with the same key
-        supersedes all of the old one's flows: the newest wins.
+        `services` are what `checking` has returned; the record is checked here without. The same
+        instance and flow number takes over at once; another instance with the same key supersedes
+        all of the old one's flows: the newest wins.
 
         Raises:
             ProtocolViolation: the record is malformed, or not newer than the one in force
@@ -177,7 +224,8 @@ class Registry:
             check_newer(record.seq, known.record.seq)
         elif gone is not None:
             check_newer(record.seq, gone.seq)
-        services = check_record(flow.guid, record)
+        if services is None:
+            services = _all_of(self.checking(flow.guid, record))
         if known is None:
             known = RegisteredPeer(flow.guid, flow.instance, record, services, now)
             self._peers[flow.guid] = known
@@ -196,7 +244,13 @@ class Registry:
         known.flows_changed()
         return superseded
 
-    def update(self, flow: Attachment, record: LocationRecord, now: float) -> None:
+    def update(
+        self,
+        flow: Attachment,
+        record: LocationRecord,
+        now: float,
+        services: Services | None = None,
+    ) -> None:
         """Replace the record of a live flow's peer. No session is disturbed (draft §4.2.1).
 
         Raises:
@@ -204,7 +258,8 @@ class Registry:
         """
         known = self._peers[flow.guid]
         check_newer(record.seq, known.record.seq)
-        services = check_record(flow.guid, record)
+        if services is None:
+            services = _all_of(self.checking(flow.guid, record))
         known.record, known.services, known.updated = record, services, now
 
     def remove(self, flow: Attachment, now: float, *, closed: bool) -> bool:

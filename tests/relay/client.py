@@ -173,9 +173,13 @@ async def client(
 
 @asynccontextmanager
 async def registered(
-    url: str, *services: str, identity: Identity | None = None, source: str | None = None
+    url: str,
+    *services: str,
+    identity: Identity | None = None,
+    source: str | None = None,
+    seq: int | None = None,
 ) -> AsyncIterator[Client]:
     """Open a control connection and register."""
     async with client(url, identity, source) as one:
-        await one.register(*services)
+        await one.register(*services, seq=seq)
         yield one
