@@ -14,7 +14,7 @@ from aiohttp import web
 from msgspec import structs
 
 from protocol.identity import Identity
-from relay.broker import Broker
+from relay.broker import Broker, BrokerLimits
 from relay.config import ConfigError, RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Source
 from relay.dns import DnsServer
@@ -60,7 +60,12 @@ class RelayServer:
             self._tasks.spawn,
         )
         self.broker = Broker(
-            self.registry, self.planes, self.metrics, pending_requests=config.pending_requests
+            self.registry,
+            self.planes,
+            self.metrics,
+            BrokerLimits(
+                config.pending_requests, config.requests_per_second, config.requests_burst
+            ),
         )
         self.watches = Watches(self.registry, grace=config.suspect_grace)
         self.proofs = Proofs(

@@ -6,6 +6,7 @@ response, and with one that fails its plane ends too, whatever raises on the way
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from protocol.endpoint import SignedEntry
@@ -20,13 +21,13 @@ from protocol.messages import (
 )
 from relay.broker.pending import Pending, PendingRequests
 from relay.broker.reply import Asker, Reply
-from relay.limits import Cause
+from relay.limits import Cause, Windows
 from relay.log import guarded
 from relay.metrics import Metrics
 from relay.plane import Purpose
 from relay.presence import Attachment, RegisteredPeer, Registry
 
-__all__ = ["Broker", "PlaneMaker"]
+__all__ = ["Broker", "BrokerLimits", "PlaneMaker"]
 
 
 class PlaneMaker(Protocol):
@@ -47,6 +48,17 @@ _LEG_TIMEOUT = 10.0
 """Seconds for a peer to answer for its leg of a session's next plane."""
 
 
+@dataclass(frozen=True, slots=True)
+class BrokerLimits:
+    """What callers may have at once."""
+
+    pending: int
+    """Requests of one connection that wait for an answer."""
+    per_second: float
+    burst: int
+    """Requests of one network to one callee, sustained and at once: what one peer has for all."""
+
+
 class _Absent:
     """Stands for a caller that has no control connection just now: nothing is sent to it."""
 
@@ -62,13 +74,17 @@ class Broker:
     """Passes service requests to callees and their answers back."""
 
     def __init__(
-        self, registry: Registry, planes: PlaneMaker, metrics: Metrics, *, pending_requests: int
+        self, registry: Registry, planes: PlaneMaker, metrics: Metrics, limits: BrokerLimits
     ) -> None:
         self._registry = registry
         self._planes = planes
         self._metrics = metrics
-        self._per_caller = pending_requests
-        self._requests = PendingRequests(pending_requests)
+        self._per_caller = limits.pending
+        self._requests = PendingRequests(limits.pending)
+        seconds = max(1.0, limits.burst / limits.per_second)
+        self._to_one = Windows(limits.burst, seconds)
+        """Requests of each network to each callee."""
+        self._wide_to_one = Windows(2 * limits.burst, seconds)
 
     @property
     def pending(self) -> int:
@@ -215,11 +231,17 @@ class Broker:
         """Ask the callee (draft §4.2.2, §4.2.3)."""
         message, caller = reply.request, reply.caller
         if not self._requests.has_room(caller):
-            reply.fail(
-                Code.LIMIT_EXCEEDED,
-                f"{self._per_caller} requests already wait for an answer",
-                retry_after=1.0,
-            )
+            self._limit(reply, f"{self._per_caller} requests already wait for an answer")
+            return
+        wide, network, _ = caller.cause
+        guid = callee.guid
+        wait = self._to_one.take((guid, network), now) or self._wide_to_one.take((guid, wide), now)
+        if wait:
+            self._limit(reply, "too many requests to this peer", wait)
+            return
+        displaced = self._requests.make_room(caller, callee)
+        if displaced is None:
+            self._limit(reply, "too many requests already wait for this peer")
             return
         entries: tuple[SignedEntry, ...] = ()
         own = self._registry.get(caller.guid)
@@ -232,10 +254,19 @@ class Broker:
                 caller.cause,
             )
             if tickets is None:
-                reply.fail(Code.LIMIT_EXCEEDED, "too many planes are being joined", retry_after=1.0)
+                reply.fail(Code.LIMIT_EXCEEDED, "too many planes of yours", retry_after=1.0)
                 return
             reply.ticket, callee_ticket = tickets
+        for pending in displaced:
+            with self._taking("letting a request give way", pending):
+                self._requests.take(pending)
+                self._limit(pending.reply, "others have waited for this peer with fewer requests")
         self._ask(reply, callee, entries, callee_ticket, now)
+
+    def _limit(self, reply: Reply, reason: str, retry_after: float = 1.0) -> None:
+        """Somebody has his share."""
+        self._metrics.limited["request"] += 1
+        reply.fail(Code.LIMIT_EXCEEDED, reason, retry_after)
 
     def _ask(
         self,

@@ -9,16 +9,24 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TypeVar
 
 from protocol.messages import ServiceRequestFrom
 from relay.broker.reply import Asker, Reply
+from relay.limits import Bounds, Shares
 from relay.presence import Attachment
 
 __all__ = ["Pending", "PendingRequests"]
 
+AT_ONE = Bounds(in_all=1024, wide=768, network=512, key=128)
+"""Requests that may wait for one callee, and the shares of those who ask."""
+_FEW = 64
+"""Where no more wait for a callee, nobody asks who has how many."""
+
 PATIENCE = 1.0
 """Seconds after which a request goes over the callee's next flow too, when nothing was heard on the
 one before: a flow may be dead without anybody knowing yet."""
+_Key = TypeVar("_Key")
 
 
 @dataclass(slots=True, eq=False)
@@ -43,8 +51,12 @@ class PendingRequests:
     def __init__(self, per_caller: int) -> None:
         self._per_caller = per_caller
         self._requests: dict[int, Pending] = {}
-        self._by_caller: dict[int, int] = {}
+        self._by_caller: dict[int, dict[Pending, None]] = {}
         """By the identity of a caller's connection; those with none are not in it."""
+        self._by_flow: dict[int, dict[Pending, None]] = {}
+        """By that of the flow that was asked last."""
+        self._crowds: dict[int, Shares[Pending]] = {}
+        """The same with their causes, of flows for which more than a few wait."""
         self._deadlines: list[tuple[float, int]] = []
         self._unheard: deque[tuple[float, int]] = deque()
         """When to look whether a callee with several flows is heard of, earliest first."""
@@ -58,7 +70,20 @@ class PendingRequests:
 
     def has_room(self, caller: Asker) -> bool:
         """Whether one more request of a caller may wait."""
-        return self._by_caller.get(id(caller), 0) < self._per_caller
+        return len(self._by_caller.get(id(caller), ())) < self._per_caller
+
+    def make_room(self, caller: Asker, callee: Attachment) -> tuple[Pending, ...] | None:
+        """Make room for one more request to a callee: return those that have to give way to it, for
+        the caller to take out and answer; None where its cause has its share."""
+        waiting = self._by_flow.get(id(callee), ())
+        if len(waiting) < _FEW:
+            return ()
+        crowd = self._crowds.get(id(callee))
+        if crowd is None:
+            crowd = self._crowds[id(callee)] = Shares(AT_ONE)
+            for pending in waiting:
+                crowd.add(pending.reply.caller.cause, pending)
+        return crowd.room(caller.cause)
 
     def next_number(self) -> int:
         """Return a number that no request has that waits."""
@@ -70,9 +95,10 @@ class PendingRequests:
     def add(self, pending: Pending) -> None:
         """A request begins to wait."""
         number = pending.forward.request
+        caller = pending.reply.caller
         self._requests[number] = pending
-        caller = id(pending.reply.caller)
-        self._by_caller[caller] = self._by_caller.get(caller, 0) + 1
+        self._by_caller.setdefault(id(caller), {})[pending] = None
+        self._asked(pending, pending.callee)
         heapq.heappush(self._deadlines, (pending.deadline, number))
 
     def find(self, number: int) -> Pending | None:
@@ -83,26 +109,27 @@ class PendingRequests:
         """Take a request out, to answer it; False where somebody has."""
         if self._requests.pop(pending.forward.request, None) is None:
             return False
-        caller = id(pending.reply.caller)
-        left = self._by_caller.pop(caller) - 1
-        if left:
-            self._by_caller[caller] = left
+        _drop(self._by_caller, id(pending.reply.caller), pending)
+        self._asked_no_more(pending)
         return True
 
     def forwarded(self, pending: Pending, flow: Attachment, now: float, *, more: bool) -> None:
         """A request went over a flow; `more` says that the callee has others to try later."""
         if pending.tried or more:
             self._unheard.append((now + PATIENCE, pending.forward.request))
+        if pending.callee is not flow and pending.forward.request in self._requests:
+            self._asked_no_more(pending)
+            self._asked(pending, flow)
         pending.callee, pending.forwarded = flow, now
         pending.tried.append(flow)
 
     def of_caller(self, flow: Asker) -> list[Pending]:
         """Return the requests that came over a flow."""
-        return [one for one in self._requests.values() if one.reply.caller is flow]
+        return list(self._by_caller.get(id(flow), ()))
 
     def of_callee(self, flow: Attachment) -> list[Pending]:
         """Return the requests that a flow was asked last."""
-        return [one for one in self._requests.values() if one.callee is flow]
+        return list(self._by_flow.get(id(flow), ()))
 
     def unheard(self, now: float) -> list[Pending]:
         """Return the requests whose callee has said nothing on its flow since, for long enough."""
@@ -121,3 +148,26 @@ class PendingRequests:
             if pending is not None and pending.deadline <= now and self.take(pending):
                 found.append(pending)
         return found
+
+    def _asked(self, pending: Pending, flow: Attachment) -> None:
+        """A request waits for a flow."""
+        self._by_flow.setdefault(id(flow), {})[pending] = None
+        if self._crowds and (crowd := self._crowds.get(id(flow))) is not None:
+            crowd.push(pending.reply.caller.cause, pending)
+
+    def _asked_no_more(self, pending: Pending) -> None:
+        flow = id(pending.callee)
+        if _drop(self._by_flow, flow, pending):
+            self._crowds.pop(flow, None)
+        elif self._crowds and (crowd := self._crowds.get(flow)) is not None:
+            crowd.remove(pending)
+
+
+def _drop(index: dict[_Key, dict[Pending, None]], key: _Key, pending: Pending) -> bool:
+    """Take a request out of an index; return whether it was the last one under its key."""
+    waiting = index[key]
+    del waiting[pending]
+    if waiting:
+        return False
+    del index[key]
+    return True

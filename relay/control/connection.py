@@ -63,6 +63,10 @@ _REGISTERED, _CLOSED = State.REGISTERED, State.CLOSED
 _PURSE = 100.0
 """Units of work that a connection takes at once from what its cause may have: some 1 ms. Taking
 each by itself would cost as much as a look-up."""
+_SMALL, _ENOUGH = 1024, 30.0
+"""Bytes that arrive at once, and units in the purse, with which nothing is asked before it is done:
+so many cost no more than another purse."""
+_NONE: Iterator[float] = iter(())
 _TURN = 2
 """How often in one turn of the loop: then others have theirs."""
 
@@ -175,12 +179,32 @@ class ControlConnection:
     def carrier_data(self, data: bytes) -> None:
         if self.state is _CLOSED:
             return
-        self.heard = self._reception.clock()
-        if self._steps is None:
-            self._earned = 0
-            self._go_on(self._take(data))
-        else:
+        self.heard = now = self._reception.clock()
+        if self._steps is not None:
             self._backlog.append(data)
+            return
+        messages, size = self._decoder.receive(data), len(data)
+        if size > _SMALL or self._purse < _ENOUGH:
+            self._earned = 0
+            self._go_on(self._take(messages, EVENT + size * BYTE))
+            return
+        # The shorter way, as nearly always: little has arrived, and it is paid for.
+        self._purse -= EVENT + size * BYTE
+        try:
+            for message in messages:
+                self._metrics.messages_in += 1
+                handler, cost = self._handlers.get(type(message), _UNEXPECTED)
+                self._purse -= cost
+                steps = handler(self, message, now)
+                if steps is not None:
+                    self._go_on(self._take(messages, 0.0, steps))
+                    return
+                if self.state is _CLOSED:
+                    return
+        except ProtocolViolation as violation:
+            self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
+        except Exception as error:
+            self._failed(error)
 
     def carrier_resumed(self) -> None:
         steps = self._steps
@@ -209,8 +233,11 @@ class ControlConnection:
         except ProtocolViolation as violation:
             self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
         except Exception as error:
-            log.error("a connection failed", peer=short(self.guid), exc_info=error)
-            self.end(Code.INTERNAL, "the relay failed at this message")
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        log.error("a connection failed", peer=short(self.guid), exc_info=error)
+        self.end(Code.INTERNAL, "the relay failed at this message")
 
     def _earn(self) -> bool:
         """Fill the purse; else nothing is read until there is more, or others had their turn."""
@@ -224,25 +251,26 @@ class ControlConnection:
             return False
         return True
 
-    def _take(self, data: bytes) -> Iterator[float]:
-        """Handle what has arrived; yields what the next step costs, before it is done."""
-        while True:
-            yield EVENT + len(data) * BYTE
-            for message in self._decoder.receive(data):
+    def _take(
+        self, messages: Iterator[Message | UnknownType], cost: float, steps: Iterator[float] = _NONE
+    ) -> Iterator[float]:
+        """Go through messages, after the steps of one before them. Yields what the next step costs,
+        before it is done."""
+        yield cost
+        yield from steps
+        while self.state is not _CLOSED:
+            for message in messages:
                 self._metrics.messages_in += 1
-                handler = self._handlers.get(type(message))
-                yield _COSTS.get(type(message), MESSAGE)
-                if handler is None:
-                    self._unexpected(message)
-                else:
-                    more = handler(self, message, self.heard)
-                    if more is not None:
-                        yield from more
+                handler, cost = self._handlers.get(type(message), _UNEXPECTED)
+                yield cost
+                yield from handler(self, message, self.heard) or _NONE
                 if self.state is _CLOSED:
                     return
             if not self._backlog:
                 return
             data = self._backlog.pop(0)
+            messages = self._decoder.receive(data)
+            yield EVENT + len(data) * BYTE
 
     # -- the handshake --------------------------------------------------------------------------
 
@@ -347,7 +375,7 @@ class ControlConnection:
             )
         )
 
-    def _unexpected(self, message: Message | UnknownType) -> None:
+    def _unexpected(self, message: Message | UnknownType, now: float) -> None:
         if isinstance(message, UnknownType):
             self.send(Error(Code.UNKNOWN_TYPE, f"unknown type {message.type!r}"))
         else:
@@ -379,31 +407,26 @@ class ControlConnection:
             log.info("connection ended", peer=short(self.guid), reason=reason)
 
 
-_Handler = Callable[[ControlConnection, Any, float], Iterator[float] | None]
-_COSTS: dict[type, float] = {
-    Hello: SIGNATURE,
-    Register: SIGNATURE,
-    Update: REQUEST,
-    ServiceRequestTo: REQUEST,
-    ServiceAnswer: REQUEST,
-    Watch: REQUEST,
-    DnsKeyRequest: 2 * SIGNATURE,
-}
-"""Of each message, in units of work; of all others, `MESSAGE`."""
+_Handler = tuple[Callable[[ControlConnection, Any, float], Iterator[float] | None], float]
+"""What is done, and what that costs in units of work."""
+_UNEXPECTED: _Handler = (ControlConnection._unexpected, MESSAGE)
 _ALWAYS: dict[type, _Handler] = {
-    Ping: ControlConnection._ping,
-    Pong: ControlConnection._ignore,
-    Error: ControlConnection._ignore,
+    Ping: (ControlConnection._ping, MESSAGE),
+    Pong: (ControlConnection._ignore, MESSAGE),
+    Error: (ControlConnection._ignore, MESSAGE),
 }
 _HANDLERS: dict[State, dict[type, _Handler]] = {
-    State.AWAITING_HELLO: {Hello: ControlConnection._hello, Error: ControlConnection._ignore},
-    State.AWAITING_REGISTER: {Register: ControlConnection._register, **_ALWAYS},
+    State.AWAITING_HELLO: {
+        Hello: (ControlConnection._hello, SIGNATURE),
+        Error: (ControlConnection._ignore, MESSAGE),
+    },
+    State.AWAITING_REGISTER: {Register: (ControlConnection._register, SIGNATURE), **_ALWAYS},
     State.REGISTERED: {
-        Update: ControlConnection._update,
-        ServiceRequestTo: ControlConnection._request,
-        ServiceAnswer: ControlConnection._answer,
-        Watch: ControlConnection._watch,
-        DnsKeyRequest: ControlConnection._dns_key,
+        Update: (ControlConnection._update, REQUEST),
+        ServiceRequestTo: (ControlConnection._request, REQUEST),
+        ServiceAnswer: (ControlConnection._answer, REQUEST),
+        Watch: (ControlConnection._watch, REQUEST),
+        DnsKeyRequest: (ControlConnection._dns_key, 2 * SIGNATURE),
         **_ALWAYS,
     },
     State.CLOSED: {},

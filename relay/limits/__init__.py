@@ -3,7 +3,7 @@
 from relay.limits.budgets import PlaneBudget, plane_budget
 from relay.limits.causes import Cause, cause_of
 from relay.limits.costs import BYTE, EVENT, MESSAGE, REQUEST, SIGNATURE
-from relay.limits.rates import Counts, Place, Rates
+from relay.limits.rates import Counts, Place, Rates, Windows
 from relay.limits.shares import Bounds, Shares
 from relay.limits.work import Work, WorkRates
 
@@ -20,6 +20,7 @@ __all__ = [
     "PlaneBudget",
     "Rates",
     "Shares",
+    "Windows",
     "Work",
     "WorkRates",
     "cause_of",

@@ -8,7 +8,7 @@ BYTE = 1 / 256
 """One of them: it is decoded, and copied a few times."""
 MESSAGE = 1.0
 """A message that concerns nobody else: it is decoded, and answered."""
-REQUEST = 5.0
+REQUEST = 3.0
 """One that leads to another one for somebody else, or to a look into the tables."""
 SIGNATURE = 15.0
 """A signature is made or verified."""

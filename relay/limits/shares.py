@@ -97,10 +97,22 @@ class Shares(Generic[_T]):
             group = group.parts.get(name) if group is not None else None
         return group.size if group is not None else 0
 
+    def room(
+        self, cause: Cause, choose: Callable[[Iterable[_T]], _T] | None = None
+    ) -> tuple[_T, ...] | None:
+        """Return what `add` would return; nothing has changed by this."""
+        full = self._full(cause)
+        if full is None:
+            return ()
+        heaviest = self._heaviest(*full, cause)
+        if heaviest is None:
+            return None
+        # It is in the narrowest group that is full, and so in all of them.
+        return (choose(heaviest.items) if choose else next(iter(heaviest.items)),)
+
     def has_room(self, cause: Cause) -> bool:
         """Whether `add` would take one more: perhaps in place of another one."""
-        full = self._full(cause)
-        return full is None or self._heaviest(*full, cause) is not None
+        return self.room(cause) is not None
 
     def add(
         self, cause: Cause, item: _T, choose: Callable[[Iterable[_T]], _T] | None = None
@@ -110,15 +122,11 @@ class Shares(Generic[_T]):
 
         `choose` picks from what the one who has most has, oldest first; else the oldest goes.
         """
-        gone: tuple[_T, ...] = ()
-        full = self._full(cause)
-        if full is not None:
-            heaviest = self._heaviest(*full, cause)
-            if heaviest is None:
-                return None
-            gone = (choose(heaviest.items) if choose else next(iter(heaviest.items)),)
-            # It is in the narrowest group that is full, and so in all of them.
-            self.remove(gone[0])
+        gone = self.room(cause, choose)
+        if gone is None:
+            return None
+        for other in gone:
+            self.remove(other)
         self._causes[item] = cause
         group = self._all
         group.size += 1

@@ -21,7 +21,7 @@ from protocol.messages import (
     ServiceResponse,
     Verdict,
 )
-from relay.broker import Broker
+from relay.broker import Broker, BrokerLimits
 from relay.limits import Cause
 from relay.metrics import Metrics
 from relay.plane import Purpose
@@ -235,7 +235,7 @@ def test_a_callee_that_cannot_be_asked(mode: Mode) -> None:
     for one in (alice, bob):
         registry.register(one, LocationRecord(1, (ServiceRecord("chat"),)), 0.0)
     planes = Planes()
-    broker = Broker(registry, planes, Metrics(), pending_requests=4)
+    broker = Broker(registry, planes, Metrics(), BrokerLimits(4, 100.0, 100))
     bob.fails = True
     message = ServiceRequestTo(1, bob.guid, "chat", mode, SESSION)
     with pytest.raises(RuntimeError):
@@ -256,7 +256,7 @@ def test_one_request_that_fails_at_the_end_of_a_connection_hinders_no_other(
     for one in (alice, carol, bob):
         registry.register(one, LocationRecord(1, (ServiceRecord("chat"),)), 0.0)
     planes = Planes()
-    broker = Broker(registry, planes, Metrics(), pending_requests=4)
+    broker = Broker(registry, planes, Metrics(), BrokerLimits(4, 100.0, 100))
     for one in (alice, carol):
         broker.request(one, ServiceRequestTo(1, bob.guid, "chat", Mode.CENTRAL, SESSION), 0.0)
     alice.fails = True

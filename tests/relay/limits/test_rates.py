@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.limits import Counts, Rates
+from relay.limits import Counts, Rates, Windows
 
 
 def test_a_bucket_is_full_at_first_and_fills_again() -> None:
@@ -79,3 +79,11 @@ def test_the_total_is_what_is_held(events: list[tuple[str, bool]]) -> None:
         elif held:
             held.pop()[1].release()
         assert counts.total == len(held)
+
+
+def test_a_window_has_so_many_for_each() -> None:
+    windows = Windows(2, 5.0)
+    assert [windows.take("a", 10.0) for _ in range(3)] == [0.0, 0.0, 5.0]
+    assert windows.take("b", 11.0) == 0.0, "each key has its own"
+    assert windows.take("a", 14.0) == pytest.approx(1.0)
+    assert windows.take("a", 15.0) == 0.0, "and the next window"
