@@ -1,10 +1,10 @@
 # make demo   see every mode work      make lab   see it move      make test   the one gate
-.PHONY: demo test checks nightly steady lab lab-shell lab-tests lab-picture chaos floors format clean
+.PHONY: demo test checks nightly steady installed lab lab-shell lab-tests lab-picture chaos floors format clean
 
 PYTHON ?= python3
 BIN = .venv/bin
-# Two workers; tests/support/groups.py says what goes to one of them, one after the other.
-GATE = -m pytest -n 2 $(ARGS)
+# Three workers on two cores, as much of it is waiting; tests/support/groups.py says what goes to one of them, one after the other.
+GATE = -m pytest -n 3 $(ARGS)
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
@@ -36,6 +36,10 @@ nightly: checks
 # The tests of the gate, so many times, with two busy loops beside them, and which were not green.
 steady: .venv/.installed
 	$(BIN)/python -m tests.steady --runs $(or $(RUNS),10) -- $(ARGS)
+
+# The wheel, in a fresh environment and an empty folder, used as a user would.
+installed: .venv/.installed
+	$(BIN)/python -m tests.installed
 
 # The draft's figures between network namespaces, shown; needs root, or user namespaces.
 # docs/lab.md; ARGS='--no-pause --only figure-4'.

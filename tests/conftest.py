@@ -47,6 +47,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in long]
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Take what was imported out of every later collection: a test that collects to see what was
+    left looks at what tests made, in a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     item.config.option.asyncio_debug = folder_of(item) in UNITS

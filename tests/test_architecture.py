@@ -172,6 +172,17 @@ def test_nothing_is_caught_and_dropped_unnamed(path: Path) -> None:
             assert not (broad and dropped), f"line {node.lineno}"
 
 
+@EVERY_MODULE
+def test_no_assert_says_what_a_type_should(path: Path) -> None:
+    """`assert x is not None` says that a class is two; what must hold raises what is named."""
+    asserts = [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Assert)
+    ]
+    assert not asserts, f"lines {asserts}"
+
+
 PURE_WORDS = re.compile(r"^(PURE|Pure|No I/O and no clock|Without I/O)\b", re.MULTILINE)
 DECIDERS = {
     module

@@ -14,8 +14,10 @@ import signal
 import stat
 import sys
 import threading
+from collections.abc import Callable
 from enum import Enum, auto
 
+from peers.cli.bell import Bell
 from protocol.errors import RoamRelayError
 
 if sys.platform != "win32":
@@ -57,20 +59,19 @@ class Input:
     """The lines of one descriptor. One reader at a time; use it inside a running loop."""
 
     def __init__(self, descriptor: int | None) -> None:
-        self._descriptor = descriptor
         self.kind = kind_of(descriptor)
+        self._source: int | OSError | None = None if self.kind is InputKind.NONE else descriptor
+        """What is read; or why it cannot be; None when there is no more."""
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
         self._scanned = 0
         self._skipping = False
+        """Whether what comes is the rest of a line that was too long."""
         self._asked = False
-        self._over = self.kind is InputKind.NONE
-        self._failure: OSError | None = None
+        """Whether the thread has been asked for more, and has brought none yet."""
         self._arrived = asyncio.Event()
         self._ended = asyncio.Event()
-        self._wanted = threading.Semaphore(0)
-        self._stopped = False
-        self._wake: tuple[int, int] | None = None
+        self._reader: _Reader | None = None
 
     async def line(self) -> bytes | None:
         """Return the next line without its end (`\\n` or `\\r\\n`), None when there is no more.
@@ -83,12 +84,6 @@ class Input:
         """
         while True:
             end = self._buffer.find(b"\n", self._scanned)
-            if end < 0 and self._over and self._failure is None:
-                line, self._buffer = bytes(self._buffer), bytearray()
-                self._scanned = 0
-                if not line or self._skipping:
-                    return None
-                return self._checked(line)
             if end >= 0:
                 line = bytes(self._buffer[:end])
                 del self._buffer[: end + 1]
@@ -97,6 +92,9 @@ class Input:
                     self._skipping = False
                     continue
                 return self._checked(line.removesuffix(b"\r"))
+            source = self._source
+            if source is None:
+                return self._rest()
             self._scanned = len(self._buffer)
             if self._skipping or len(self._buffer) > MAX_LINE + 1:
                 told, self._skipping = self._skipping, True
@@ -104,77 +102,105 @@ class Input:
                 self._scanned = 0
                 if not told:
                     raise _too_long()
-            if self._failure is not None:
-                raise InputFailed(f"cannot read standard input: {self._failure.strerror}")
-            await self._more()
+            if isinstance(source, OSError):
+                raise InputFailed(f"cannot read standard input: {source.strerror}")
+            await self._more(source)
 
     async def close(self) -> None:
         """Stop reading."""
-        if self._stopped:
+        if not isinstance(self._source, OSError):
+            self._source = None
+        reader, self._reader = self._reader, None
+        if reader is None:
             return
-        self._stopped = self._over = True
-        if self._wake is None:
-            return
-        # In this order: the thread closes the pipe when it may go on.
-        os.write(self._wake[1], b"x")
-        self._wanted.release()
+        reader.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ENDING):
                 await self._ended.wait()
+
+    def _rest(self) -> bytes | None:
+        """Return the last line, which has no end."""
+        line, self._buffer = bytes(self._buffer), bytearray()
+        self._scanned = 0
+        return None if not line or self._skipping else self._checked(line)
 
     def _checked(self, line: bytes) -> bytes:
         if len(line) > MAX_LINE:
             raise _too_long()
         return line
 
-    async def _more(self) -> None:
-        if self._wake is None:
-            self._wake = os.pipe()
-            threading.Thread(target=self._read, name="standard input", daemon=True).start()
+    async def _more(self, descriptor: int) -> None:
+        if self._reader is None:
+            self._reader = _Reader(descriptor, self._told)
+            threading.Thread(target=self._reader.run, name="standard input", daemon=True).start()
         if not self._asked:
             self._asked = True
-            self._wanted.release()
+            self._reader.ask()
         self._arrived.clear()
         # No timeout: when something is typed, or comes, is not ours to decide.
         await self._arrived.wait()
 
-    def _take(self, what: bytes | OSError) -> None:
+    def _told(self, what: bytes | OSError | None) -> None:
+        """The thread has read something, or ends (None)."""
+        self._loop.call_soon_threadsafe(self._take, what)
+
+    def _take(self, what: bytes | OSError | None) -> None:
+        if what is None:
+            self._ended.set()
+            return
         self._asked = False
         if isinstance(what, OSError):
-            self._failure = what
+            self._source = what
         elif what:
             self._buffer += what
         else:
-            self._over = True
+            self._source = None
         self._arrived.set()
 
-    # -- the thread -----------------------------------------------------------------------------
 
-    def _read(self) -> None:
-        assert self._wake is not None
+class _Reader:
+    """Reads one descriptor in a thread of its own: so much at once as there is, each time that it
+    is asked. `tell` is called in that thread, with None at its end; that it raises RuntimeError, as
+    the loop is closed and with it everybody who could want this, is an end too."""
+
+    def __init__(self, descriptor: int, tell: Callable[[bytes | OSError | None], None]) -> None:
+        self._descriptor = descriptor
+        self._tell = tell
+        self._wanted = threading.Semaphore(0)
+        self._bell = Bell()
+        self._is_stopped = False
+
+    def ask(self) -> None:
+        """Read once."""
+        self._wanted.release()
+
+    def stop(self) -> None:
+        """Read no more, and end."""
+        self._is_stopped = True
+        self._bell.ring()
+        self._wanted.release()
+
+    def run(self) -> None:
+        """Read when it is asked, until it is stopped."""
         if hasattr(signal, "pthread_sigmask"):
             # A program in the background that reads from its terminal is stopped as a whole, with
             # all its sessions, unless this signal cannot reach the thread: then the read fails.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTIN})
-        try:
-            while True:
-                self._wanted.acquire()
-                if self._stopped:
-                    break
-                self._loop.call_soon_threadsafe(self._take, self._chunk())
-        except RuntimeError:
-            return  # The loop is closed, and with it everybody who could want this.
-        finally:
-            for one in self._wake:
-                os.close(one)
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._ended.set)
+            try:
+                while True:
+                    self._wanted.acquire()
+                    if self._is_stopped:
+                        break
+                    self._tell(self._chunk())
+            finally:
+                self._bell.close()
+            self._tell(None)
 
     def _chunk(self) -> bytes | OSError:
-        assert self._descriptor is not None
-        while not self._stopped:
+        while not self._is_stopped:
             self._wait(self._descriptor, None)
-            if self._stopped:
+            if self._is_stopped:
                 break
             try:
                 return os.read(self._descriptor, _CHUNK)
@@ -189,18 +215,16 @@ class Input:
         return b""
 
     def _wait(self, descriptor: int | None, seconds: float | None) -> None:
-        """Wait until the descriptor has something, or `close` is called."""
-        assert self._wake is not None
+        """Wait until the descriptor has something, or `stop` is called."""
         if not hasattr(select, "poll"):
             return  # The read itself waits, and is left behind at the end.
         poll = select.poll()
-        poll.register(self._wake[0], select.POLLIN)
+        poll.register(self._bell.descriptor, select.POLLIN)
         if descriptor is not None:
             poll.register(descriptor, select.POLLIN)
         poll.poll(None if seconds is None else seconds * 1000)
 
     def _in_background(self) -> bool:
-        assert self._descriptor is not None
         try:
             return os.tcgetpgrp(self._descriptor) != os.getpgrp()
         except OSError:

@@ -77,7 +77,7 @@ async def _register(home: Home, line: Line, tell: Tell) -> ControlConnection:
 
 async def _open(home: Home, address: RelayAddress, source: str | None) -> Stream:
     try:
-        return await open_upgraded(
+        opened = await open_upgraded(
             address,
             "/v1/control",
             home.config.carrier,
@@ -85,6 +85,7 @@ async def _open(home: Home, address: RelayAddress, source: str | None) -> Stream
             timeout=home.config.connect_timeout,
             local_address=source,
         )
+        return opened.stream
     except UnicodeError as error:
         # What the system's resolver says of a name that is none, as one with a long label.
         raise RelayUnavailable(f"cannot connect to {address}: {error}") from None

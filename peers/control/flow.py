@@ -79,6 +79,20 @@ class Awaited:
             self._count -= 1
 
 
+@dataclass(slots=True)
+class _Held:
+    """The registered connection of a flow."""
+
+    connection: ControlConnection
+    network_changed: bool = False
+    """Whether it was dropped here, as it led nowhere any more."""
+
+    def drop(self, reason: str) -> None:
+        """Drop it: it leads nowhere any more."""
+        self.network_changed = True
+        self.connection.drop(reason)
+
+
 class Flow:
     """Keeps one control connection, from `begin` to `stop`. `source` is the local address that it
     comes from; None leaves it to the routes."""
@@ -102,14 +116,13 @@ class Flow:
         self._is_acting = False
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
-        self._network_changed = False
-        self._connection: ControlConnection | None = None
+        self._held: _Held | None = None
 
     @property
     def connection(self) -> ControlConnection | None:
         """The registered connection; None while there is none."""
-        connection = self._connection
-        return None if connection is None or connection.is_closed else connection
+        held = self._held
+        return None if held is None or held.connection.is_closed else held.connection
 
     def begin(self) -> None:
         """Connect, register, and do it again whenever the connection ends. It ends on `stop`, and
@@ -122,19 +135,18 @@ class Flow:
 
     def check(self, timeout: float) -> None:
         """Ping the connection; unless it answers within `timeout` seconds, drop it and try anew."""
-        connection = self.connection
-        if connection is not None:
+        held = self._held
+        if held is not None and not held.connection.is_closed:
             silent = f"no answer for {timeout:g} s after the network changed"
             self._home.tasks.spawn(
-                self._ping(connection, timeout, silent),
-                lambda error: connection.drop(str(error)),
+                self._ping(held, timeout, silent),
+                lambda error: held.connection.drop(str(error)),
             )
 
     def drop(self, reason: str) -> None:
         """Drop the connection, which leads nowhere any more, and try anew at once."""
-        if self._connection is not None:
-            self._network_changed = True
-            self._connection.drop(reason)
+        if self._held is not None:
+            self._held.drop(reason)
         self.hurry()
 
     def stop(self) -> None:
@@ -162,8 +174,8 @@ class Flow:
             case Attempt():
                 self._task = self._home.tasks.spawn(self._keep(), self._failed)
             case Release():
-                if self._connection is not None:
-                    self._connection.close()
+                if self._held is not None:
+                    self._held.connection.close()
                 if self._task is not None:
                     self._task.cancel()
             case Report(error, final):
@@ -191,7 +203,7 @@ class Flow:
         if self._machine.state is State.ENDED:  # It was stopped in the same moment.
             connection.close()
             return
-        self._connection, self._network_changed = connection, False
+        held = self._held = _Held(connection)
         try:
             self._happened(AttemptSucceeded())
             log.info("registered", relay=str(connection.address), source=connection.local_host)
@@ -199,10 +211,10 @@ class Flow:
             ended = await connection.keep_alive()
         finally:
             connection.close()
-            self._connection = None
+            self._held = None
         self._over(
             ConnectionEnded(
-                ended, connection.restarting, self._network_changed, self._awaited.is_urgent
+                ended, connection.restarting, held.network_changed, self._awaited.is_urgent
             )
         )
 
@@ -213,15 +225,14 @@ class Flow:
     def _failed(self, error: Exception) -> None:
         """Begin anew, after a pause, what nobody expected to fail."""
         told = RelayUnavailable(f"unexpected here: {error!r}", code=Code.INTERNAL)
-        if self._machine.state is State.TRYING:
+        if self._machine.is_trying:
             self._happened(AttemptFailed(told))
-        elif self._machine.state is State.REGISTERED:
+        elif self._machine.is_registered:
             self._happened(ConnectionEnded(told, urgent=self._awaited.is_urgent))
 
-    async def _ping(self, connection: ControlConnection, timeout: float, silent: str) -> None:
+    async def _ping(self, held: _Held, timeout: float, silent: str) -> None:
         try:
-            await connection.ping(timeout)
+            await held.connection.ping(timeout)
         except RoamRelayError:
-            if not connection.is_closed:
-                self._network_changed = True
-                connection.drop(silent)
+            if not held.connection.is_closed:
+                held.drop(silent)

@@ -6,6 +6,8 @@ Rule 2: there is one attempt at a time.
 Rule 3: a flow ends when it is told to, or on an error that another attempt cannot mend
 (`is_final`); else it tries again within a bound.
 Rule 4: whoever hurries still leaves the relay `SHORTEST_PAUSE` between two attempts.
+Rule 5: a hurry counts for one wait, and not for one that begins long after: when a relay restarts,
+its peers come back spread.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from protocol.errors import Code, RoamRelayError, WrongIdentity
 from protocol.messages import Restarting
 
 __all__ = [
+    "HURRY_HOLDS",
     "RETURN_IDLE",
     "RETURN_URGENT",
     "SHORTEST_PAUSE",
@@ -44,6 +47,9 @@ RETURN_IDLE, RETURN_URGENT = 5.0, 1.5
 peers lose it in the same moment. It is urgent where somebody waits for the relay."""
 SHORTEST_PAUSE = 0.05
 """Seconds that nobody cuts short."""
+HURRY_HOLDS = 3.0
+"""Seconds for which a hurry counts while the flow is registered: as long as a flow may be checked
+after the network has changed, and a little."""
 _FIRST_WAIT = 0.5
 """The bound in seconds of the first wait after an attempt that failed; the next ones grow."""
 
@@ -55,9 +61,15 @@ class State(Enum):
     """It has not begun."""
     TRYING = "trying"
     """An attempt is under way."""
+    TRYING_HURRIED = "trying, hurried"
+    """Should it fail, the next one is in a hurry."""
     REGISTERED = "registered"
+    REGISTERED_HURRIED = "registered, hurried"
+    """Should it end soon, the next attempt is in a hurry."""
     RESTING = "resting"
     """The part of a wait that nobody cuts short."""
+    RESTING_HURRIED = "resting, hurried"
+    """The next attempt comes behind it."""
     WAITING = "waiting"
     ENDED = "ended"
 
@@ -142,17 +154,36 @@ TRANSITIONS: dict[State, dict[type[Event], frozenset[State]]] = {
     State.TRYING: {
         AttemptSucceeded: frozenset({State.REGISTERED}),
         AttemptFailed: frozenset({State.TRYING, State.RESTING, State.ENDED}),
-        Hurry: frozenset({State.TRYING}),
+        Hurry: frozenset({State.TRYING_HURRIED}),
+        Stop: frozenset({State.ENDED}),
+    },
+    State.TRYING_HURRIED: {
+        AttemptSucceeded: frozenset({State.REGISTERED_HURRIED}),
+        AttemptFailed: frozenset({State.TRYING, State.RESTING_HURRIED, State.ENDED}),
+        Hurry: frozenset({State.TRYING_HURRIED}),
         Stop: frozenset({State.ENDED}),
     },
     State.REGISTERED: {
         ConnectionEnded: frozenset({State.TRYING, State.RESTING, State.ENDED}),
-        Hurry: frozenset({State.REGISTERED}),
+        Hurry: frozenset({State.REGISTERED_HURRIED}),
+        Stop: frozenset({State.ENDED}),
+    },
+    State.REGISTERED_HURRIED: {
+        ConnectionEnded: frozenset(
+            {State.TRYING, State.RESTING, State.RESTING_HURRIED, State.ENDED}
+        ),
+        TimePassed: frozenset({State.REGISTERED, State.REGISTERED_HURRIED}),
+        Hurry: frozenset({State.REGISTERED_HURRIED}),
         Stop: frozenset({State.ENDED}),
     },
     State.RESTING: {
         TimePassed: frozenset({State.RESTING, State.WAITING, State.TRYING}),
-        Hurry: frozenset({State.RESTING}),
+        Hurry: frozenset({State.RESTING_HURRIED}),
+        Stop: frozenset({State.ENDED}),
+    },
+    State.RESTING_HURRIED: {
+        TimePassed: frozenset({State.RESTING_HURRIED, State.TRYING}),
+        Hurry: frozenset({State.RESTING_HURRIED}),
         Stop: frozenset({State.ENDED}),
     },
     State.WAITING: {
@@ -175,30 +206,57 @@ def is_final(error: RoamRelayError) -> bool:
     )
 
 
+class _Failures:
+    """What has failed since the flow was registered last."""
+
+    def __init__(self, random: Callable[[], float]) -> None:
+        self._waits: Iterator[float] = backoff(random, first=_FIRST_WAIT)
+        self._stale = 0
+        """Attempts running that came behind a newer record."""
+
+    def wait_after(self, error: RoamRelayError) -> float:
+        """Return how many seconds to wait after one more."""
+        # Another flow was faster with a newer record: then this one's was only late, and the next
+        # is not. Should it be late again, it waits as for everything else.
+        self._stale = self._stale + 1 if error.code is Code.STALE_SEQUENCE else 0
+        return 0.0 if self._stale % 2 else next(self._waits)
+
+
 class Reconnect:
     """The return of one flow. `random` gives numbers from 0 to 1."""
 
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
         self._state = State.IDLE
-        self._hurried = False
-        self._was_late = False
-        self._waits: Iterator[float] = iter(())
-        self._failures = 0
+        self._failures = _Failures(random)
         self._rested = self._due = 0.0
+        self._hurry_ends = 0.0
+        """When a hurry counts no more, while the flow is registered."""
 
     @property
     def state(self) -> State:
         """What the flow does now."""
         return self._state
 
+    @property
+    def is_trying(self) -> bool:
+        """Whether an attempt is under way."""
+        return self._state in (State.TRYING, State.TRYING_HURRIED)
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether there is a connection whose end was not told yet."""
+        return self._state in (State.REGISTERED, State.REGISTERED_HURRIED)
+
     def next_timeout(self) -> float | None:
         """Return when to say `TimePassed`; None while nothing depends on the time."""
         match self._state:
-            case State.RESTING:
+            case State.RESTING | State.RESTING_HURRIED:
                 return self._rested
             case State.WAITING:
                 return self._due
+            case State.REGISTERED_HURRIED:
+                return self._hurry_ends
             case _:
                 return None
 
@@ -212,41 +270,38 @@ class Reconnect:
             raise RuntimeError(f"{event} while {self._state.value}")
         match event:
             case Begin():
-                return self._go(State.TRYING)
+                return self._try()
             case AttemptSucceeded():
-                self._failures = 0
-                self._was_late = False
-                return self._go(State.REGISTERED)
+                return self._succeeded(now)
             case AttemptFailed(error) | ConnectionEnded(error):
                 if is_final(error):
-                    return [*self._go(State.ENDED), Report(error, final=True)]
+                    self._state = State.ENDED
+                    return [Report(error, final=True)]
                 wait = (
-                    self._after_failure(error)
+                    self._failures.wait_after(error)
                     if isinstance(event, AttemptFailed)
                     else self._after_end(event)
                 )
                 return [Report(error, final=False), *self._pause(wait, now)]
             case Hurry():
-                self._hurried = True
-                return self._try_again() if self._state is State.WAITING else []
+                return self._hurry(now)
             case Stop():
-                held = self._state in (State.TRYING, State.REGISTERED)
-                return [*self._go(State.ENDED), *([Release()] if held else [])]
+                held = self.is_trying or self.is_registered
+                self._state = State.ENDED
+                return [Release()] if held else []
             case TimePassed():
                 return self._time_passed(now)
             case _:
                 assert_never(event)
 
-    def _after_failure(self, error: RoamRelayError) -> float:
-        # Another flow was faster with a newer record: then this one's was only late, and the next
-        # is not.
-        self._was_late = error.code is Code.STALE_SEQUENCE and not self._was_late
-        if self._was_late:
-            return 0.0
-        if not self._failures:
-            self._waits = backoff(self._random, first=_FIRST_WAIT)
-        self._failures += 1
-        return next(self._waits)
+    def _succeeded(self, now: float) -> list[Action]:
+        self._failures = _Failures(self._random)
+        if self._state is State.TRYING_HURRIED:
+            self._hurry_ends = now + HURRY_HOLDS
+            self._state = State.REGISTERED_HURRIED
+        else:
+            self._state = State.REGISTERED
+        return []
 
     def _after_end(self, event: ConnectionEnded) -> float:
         if event.network_changed:
@@ -257,23 +312,44 @@ class Reconnect:
 
     def _pause(self, wait: float, now: float) -> list[Action]:
         if not wait:
-            return self._try_again()
+            return self._try()
         self._rested = now + min(wait, SHORTEST_PAUSE)
         self._due = now + wait
-        return self._go(State.RESTING)
-
-    def _time_passed(self, now: float) -> list[Action]:
-        rests = self._state is State.RESTING
-        if now >= self._due or (rests and self._hurried and now >= self._rested):
-            return self._try_again()
-        if rests and now >= self._rested:
-            return self._go(State.WAITING)
+        hurried = self._state is State.TRYING_HURRIED or (
+            self._state is State.REGISTERED_HURRIED and now < self._hurry_ends
+        )
+        self._state = State.RESTING_HURRIED if hurried else State.RESTING
         return []
 
-    def _try_again(self) -> list[Action]:
-        self._hurried = False
-        return self._go(State.TRYING)
+    def _hurry(self, now: float) -> list[Action]:
+        match self._state:
+            case State.WAITING:
+                return self._try()
+            case State.TRYING:
+                self._state = State.TRYING_HURRIED
+            case State.REGISTERED | State.REGISTERED_HURRIED:
+                self._hurry_ends = now + HURRY_HOLDS
+                self._state = State.REGISTERED_HURRIED
+            case State.RESTING:
+                self._state = State.RESTING_HURRIED
+            case State.TRYING_HURRIED | State.RESTING_HURRIED | State.IDLE | State.ENDED:
+                pass
+        return []
 
-    def _go(self, state: State) -> list[Action]:
-        self._state = state
-        return [Attempt()] if state is State.TRYING else []
+    def _time_passed(self, now: float) -> list[Action]:
+        match self._state:
+            case State.RESTING_HURRIED if now >= self._rested:
+                return self._try()
+            case State.RESTING | State.WAITING if now >= self._due:
+                return self._try()
+            case State.RESTING if now >= self._rested:
+                self._state = State.WAITING
+            case State.REGISTERED_HURRIED if now >= self._hurry_ends:
+                self._state = State.REGISTERED
+            case _:
+                pass  # It has not come.
+        return []
+
+    def _try(self) -> list[Action]:
+        self._state = State.TRYING
+        return [Attempt()]

@@ -87,7 +87,6 @@ class Path:
         self._user: PathUser | None = None
         self._finish_timer: asyncio.TimerHandle | None = None
         self.kind = kind
-        self.resume_ticket = stream.resume_ticket
         self.local = stream.local
         self.remote = stream.remote
         self.local_host = host_in(stream.local)

@@ -61,11 +61,15 @@ class TlsChannel:
         self.began = 0.0
         """When a client's first flight was made, by `time.perf_counter`; 0 before that. It may be
         before there is a stream."""
-        self.established = False
         self.remote_guid = ""
-        """The key that the other side has proven, once `established`."""
+        """The key that the other side has proven; empty before that."""
         self.ended = False
         """Whether the other side has said that nothing more follows."""
+
+    @property
+    def established(self) -> bool:
+        """Whether the other side has proven its key."""
+        return bool(self.remote_guid)
 
     def start(self) -> None:
         """Begin the handshake: a client has its first flight `to_send` after this."""
@@ -129,7 +133,6 @@ class TlsChannel:
         if not isinstance(key, Ed25519PublicKey):
             raise PathFailed("the other side's certificate holds no Ed25519 key")
         self.remote_guid = guid_of(key.public_bytes_raw())
-        self.established = True
         return True
 
 

@@ -65,8 +65,8 @@ class Driver:
         """Seconds for the answer to the request for the first path."""
         self._failure: RoamRelayError = PathFailed("nothing was tried")
         """What the last round said."""
-        self._awaiting_relay = contextlib.ExitStack()
-        self._awaits_relay = False
+        self._awaiting_relay: contextlib.ExitStack | None = None
+        """While the session searches: that somebody waits for the relay."""
 
     async def open(self, timeout: float) -> None:
         """Find the session's first path; `timeout` is for the answers of the relay and the callee.
@@ -85,14 +85,21 @@ class Driver:
             raise
 
     def take(
-        self, path: Path, number: int, there: PathHello | PathWelcome, *, dialed_here: bool
+        self,
+        path: Path,
+        number: int,
+        there: PathHello | PathWelcome,
+        *,
+        dialed_here: bool,
+        ticket: str = "",
     ) -> bool:
-        """Give the session a path, dialed by either side; return whether it has taken it.
+        """Give the session a path, dialed by either side; return whether it has taken it. `ticket`
+        is for the next plane, where the path is over one.
 
         Raises:
             PathFailed: the other side's numbers cannot be true.
         """
-        if not self.route.take(path, number, there, dialed_here=dialed_here):
+        if not self.route.take(path, number, there, dialed_here=dialed_here, ticket=ticket):
             return False
         if self.route.session.path is not None:
             self._monitor.path_taken(path.kind, self._loop.time())
@@ -190,7 +197,13 @@ class Driver:
         if current:
             self._round = None  # It has ended: whatever it has found may not call it off.
         try:
-            taken = self.take(welcomed.path, attempt.number, welcomed.welcome, dialed_here=True)
+            taken = self.take(
+                welcomed.path,
+                attempt.number,
+                welcomed.welcome,
+                dialed_here=True,
+                ticket=welcomed.resume_ticket,
+            )
         except PathFailed as error:
             self._round_failed(attempt, error)
             return
@@ -273,11 +286,12 @@ class Driver:
     def _settle(self) -> None:
         """Set the timer, and say whether somebody waits for the relay."""
         searching = self._search.is_searching
-        if searching and not self._awaits_relay:
+        if searching and self._awaiting_relay is None:
+            self._awaiting_relay = contextlib.ExitStack()
             self._awaiting_relay.enter_context(self._means.registration.awaited())
-        elif not searching and self._awaits_relay:
+        elif not searching and self._awaiting_relay is not None:
             self._awaiting_relay.close()
-        self._awaits_relay = searching
+            self._awaiting_relay = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

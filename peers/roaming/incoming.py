@@ -172,22 +172,25 @@ class Incoming:
 
     async def _attach(self, connection: ControlConnection, ticket: str) -> None:
         try:
-            stream = await self._ways.open_plane(connection, ticket)
+            leg = await self._ways.open_plane(connection, ticket)
         except RoamRelayError as error:
             log.warning("cannot attach to the plane", reason=error.reason)
             return
         finally:
             self._tickets.discard(ticket)
-        await self.serve(stream, PathKind.RELAYED)
+        await self.serve(leg.stream, PathKind.RELAYED, leg.resume_ticket)
 
     # -- paths that come in ---------------------------------------------------------------------
 
-    async def serve(self, stream: Stream, kind: PathKind = PathKind.DIRECT) -> None:
-        """Take one incoming stream to its session, or close it with a reason."""
+    async def serve(
+        self, stream: Stream, kind: PathKind = PathKind.DIRECT, ticket: str = ""
+    ) -> None:
+        """Take one incoming stream to its session, or close it with a reason. `ticket` is for the
+        next plane, where the stream is a leg of one."""
         path = self._local.paths.make(stream, kind, server=True)
         try:
             hello = await path.accept(self._local.config.path_timeout)
-            self._welcome(path, hello)
+            self._welcome(path, hello, ticket)
         except RoamRelayError as error:
             path.abort()
             log.debug("path failed", kind=kind.value, remote=path.remote, reason=error.reason)
@@ -195,7 +198,7 @@ class Incoming:
             path.abort()
             raise
 
-    def _welcome(self, path: Path, hello: PathHello) -> None:
+    def _welcome(self, path: Path, hello: PathHello, ticket: str) -> None:
         guid = path.remote_guid
         route = self._route_for(path, hello)
         if isinstance(route, Refusal):
@@ -207,7 +210,7 @@ class Incoming:
             route.trace.note("dropped", path.remote, reason=f"policy '{rule}'")
             return
         path.welcome(route.session.welcome(self._ways.entries_for(route)))
-        self._join(route, path, hello.path, hello, dialed_here=False)
+        self._join(route, path, hello.path, hello, dialed_here=False, ticket=ticket)
 
     def _route_for(self, path: Path, hello: PathHello) -> Route | Refusal:
         """Return the session that a path is for, or why there is none."""
@@ -236,6 +239,7 @@ class Incoming:
         there: PathHello | PathWelcome,
         *,
         dialed_here: bool,
+        ticket: str = "",
     ) -> None:
         """Give a path to its session, and a session that begins with it to its service."""
         session = route.session
@@ -246,7 +250,9 @@ class Incoming:
             path.abort()
             session.abort("the service is closed")
             return
-        taken = self._sessions.accept(route, path, number, there, dialed_here=dialed_here)
+        taken = self._sessions.accept(
+            route, path, number, there, dialed_here=dialed_here, ticket=ticket
+        )
         if begins and taken and listener is not None:
             listener.offer(session)
 

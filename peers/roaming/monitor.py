@@ -38,6 +38,8 @@ class MonitorState(Enum):
     """The next look is at a deadline."""
     LOOKING = "looking"
     """A look is under way."""
+    LOOKING_HURRIED = "looking, hurried"
+    """A look is under way, and another one follows at once."""
 
 
 class MonitorAction(Enum):
@@ -71,7 +73,6 @@ class Monitor:
         self._kind: PathKind | None = None
         self._pinned = False
         self._deadline = 0.0
-        self._hurried = False
         self.state = MonitorState.OFF
 
     def next_timeout(self) -> float | None:
@@ -83,8 +84,8 @@ class Monitor:
         self._kind = kind
         wish = self._wish
         match self.state:
-            case MonitorState.LOOKING:
-                self._hurried = self._hurried or wish is MonitorAction.GO_DIRECT
+            case MonitorState.LOOKING if wish is MonitorAction.GO_DIRECT:
+                self.state = MonitorState.LOOKING_HURRIED
             case MonitorState.WAITING if wish is MonitorAction.GO_DIRECT:
                 self._wait(now)
             case MonitorState.OFF if wish is not None:
@@ -111,28 +112,29 @@ class Monitor:
         if self.state is MonitorState.WAITING:
             self._deadline = now
         elif self.state is MonitorState.LOOKING:
-            self._hurried = True
+            self.state = MonitorState.LOOKING_HURRIED
 
     def time(self, now: float) -> MonitorAction | None:
         """A deadline may have come; return how to look, if it is time to."""
         if self.state is not MonitorState.WAITING or now < self._deadline:
             return None
         wish = self._wish
-        self._hurried = False
         self.state = MonitorState.OFF if wish is None else MonitorState.LOOKING
         return wish
 
     def looked(self, now: float) -> None:
         """The look that was asked for is over, whatever came of it."""
-        if self.state is not MonitorState.LOOKING:
-            return
-        match self._wish:
-            case None:
+        match self.state, self._wish:
+            case ((MonitorState.LOOKING | MonitorState.LOOKING_HURRIED), None):
                 self.state = MonitorState.OFF
-            case MonitorAction.GO_DIRECT:
-                self._wait(now if self._hurried else now + _DIRECT_INTERVAL)
-            case MonitorAction.PROBE:
-                self._wait(now if self._hurried else now + self._pace.probe_interval)
+            case MonitorState.LOOKING_HURRIED, _:
+                self._wait(now)
+            case MonitorState.LOOKING, MonitorAction.GO_DIRECT:
+                self._wait(now + _DIRECT_INTERVAL)
+            case MonitorState.LOOKING, MonitorAction.PROBE:
+                self._wait(now + self._pace.probe_interval)
+            case _:
+                pass  # No look was under way.
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -148,7 +150,6 @@ class Monitor:
 
     def _wait(self, deadline: float) -> None:
         self._deadline = deadline
-        self._hurried = False
         self.state = MonitorState.WAITING
 
 

@@ -20,6 +20,8 @@ class Welcomed:
     welcome: PathWelcome
     all_answered: bool = True
     """Whether every candidate that was dialed on the way to it had answered."""
+    resume_ticket: str = ""
+    """Of a path over a plane: the ticket for the next one; empty where there is none."""
 
     def discard(self) -> None:
         """Drop the path: it is not needed."""
@@ -58,10 +60,17 @@ class Route:
         return Attempt(self, self.number)
 
     def take(
-        self, path: Path, number: int, there: PathHello | PathWelcome, *, dialed_here: bool
+        self,
+        path: Path,
+        number: int,
+        there: PathHello | PathWelcome,
+        *,
+        dialed_here: bool,
+        ticket: str = "",
     ) -> bool:
         """Give the session a path; return False, and drop it, where the session has taken a newer
         one, or is over. One that is over still answers, on a path that the other side dials.
+        `ticket` is for the next plane, where the path is over one.
 
         Raises:
             PathFailed: the other side's numbers cannot be true. The path is dropped.
@@ -82,7 +91,7 @@ class Route:
             path.abort()
             raise PathFailed(f"{session.remote[:8]} broke the protocol: {violation}") from None
         self.number = max(self.number, number)
-        self.ticket = path.resume_ticket
+        self.ticket = ticket
         return True
 
 

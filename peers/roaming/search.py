@@ -31,8 +31,12 @@ class State(Enum):
     """It has none; the next round begins at a deadline."""
     TRYING = "trying"
     """A round is under way."""
+    TRYING_HURRIED = "trying, hurried"
+    """A round is under way, and another one follows at once."""
     ASKED = "asked"
     """A round is under way, and the other side may have heard its hello."""
+    ASKED_HURRIED = "asked, hurried"
+    """Likewise, and another one follows at once."""
     OVER = "over"
 
 
@@ -87,7 +91,6 @@ class Search:
         self._make_waits = waits
         self._waits = waits()
         self._deadline: float | None = None
-        self._hurried = False
         self.state = State.RESTING
 
     @property
@@ -131,7 +134,6 @@ class Search:
 
     def _try(self, now: float) -> tuple[Action, ...]:
         self._deadline = None
-        self._hurried = False
         self.state = State.TRYING
         return (Action.TRY,)
 
@@ -141,24 +143,22 @@ class Search:
         return ()
 
     def _hurry(self, now: float) -> tuple[Action, ...]:
-        self._hurried = True
+        asked = self.state is State.ASKED
+        self.state = State.ASKED_HURRIED if asked else State.TRYING_HURRIED
         return ()
 
     def _anew(self, now: float) -> tuple[Action, ...]:
         return (Action.CALL_OFF, *self._begin_at_once(now))
 
     def _hello(self, now: float) -> tuple[Action, ...]:
-        self.state = State.ASKED if self.state is State.TRYING else State.OPENING_ASKED
+        self.state = _HEARD[self.state]
         return ()
 
     def _failed(self, now: float) -> tuple[Action, ...]:
-        if self._hurried:
-            return self._begin_at_once(now)
         return self._wait(now + next(self._waits))
 
     def _rest(self, now: float) -> tuple[Action, ...]:
         self._deadline = None
-        self._hurried = False
         self.state = State.RESTING
         return ()
 
@@ -173,6 +173,13 @@ class Search:
     def _end_without(self, now: float) -> tuple[Action, ...]:
         return (Action.CALL_OFF, *self._end(now))
 
+
+_HEARD = {
+    State.OPENING: State.OPENING_ASKED,
+    State.TRYING: State.ASKED,
+    State.TRYING_HURRIED: State.ASKED_HURRIED,
+}
+"""What a state becomes when its round's hello leaves."""
 
 _TABLE: dict[State, dict[Input, _Step]] = {
     State.RESTING: {
@@ -244,6 +251,30 @@ _TABLE: dict[State, dict[Input, _Step]] = {
         Input.MOVED: Search._hurry,
         Input.HELLO: Search._nothing,
         Input.FAILED: Search._failed,
+        Input.TAKEN: Search._rest,
+        Input.ENDED: Search._end_without,
+        Input.TIME: Search._nothing,
+    },
+    State.TRYING_HURRIED: {
+        Input.OPEN: Search._nothing,
+        Input.LOST_HERE: Search._nothing,
+        Input.LOST: Search._nothing,
+        Input.HURRY: Search._nothing,
+        Input.MOVED: Search._anew,
+        Input.HELLO: Search._hello,
+        Input.FAILED: Search._begin_at_once,
+        Input.TAKEN: Search._rest_without,
+        Input.ENDED: Search._end_without,
+        Input.TIME: Search._nothing,
+    },
+    State.ASKED_HURRIED: {
+        Input.OPEN: Search._nothing,
+        Input.LOST_HERE: Search._nothing,
+        Input.LOST: Search._nothing,
+        Input.HURRY: Search._nothing,
+        Input.MOVED: Search._nothing,
+        Input.HELLO: Search._nothing,
+        Input.FAILED: Search._begin_at_once,
         Input.TAKEN: Search._rest,
         Input.ENDED: Search._end_without,
         Input.TIME: Search._nothing,

@@ -102,19 +102,20 @@ class Sessions:
         there: PathHello | PathWelcome,
         *,
         dialed_here: bool,
+        ticket: str = "",
     ) -> bool:
         """Give a path to a session that others have begun, or that lives; return whether it was
-        taken. Else it is dropped."""
+        taken. Else it is dropped. `ticket` is for the next plane, where the path is over one."""
         session = route.session
         driver = self._live.get(session.id)
         try:
             if driver is None and session.is_over:
-                return route.take(path, number, there, dialed_here=dialed_here)
+                return route.take(path, number, there, dialed_here=dialed_here, ticket=ticket)
             if driver is not None:
-                return driver.take(path, number, there, dialed_here=dialed_here)
+                return driver.take(path, number, there, dialed_here=dialed_here, ticket=ticket)
             self._forget_announced(route)
             driver = self._live[session.id] = Driver(route, self._local, self._means)
-            if driver.take(path, number, there, dialed_here=dialed_here):
+            if driver.take(path, number, there, dialed_here=dialed_here, ticket=ticket):
                 return True
         except RoamRelayError as error:
             log.warning("path dropped", peer=session.remote[:8], reason=error.reason)

@@ -11,7 +11,7 @@ from peers.roaming.candidates import Candidates
 from peers.roaming.local import Local
 from peers.roaming.race import choose
 from peers.roaming.route import Attempt, Route, Welcomed
-from peers.transport import Stream, open_upgraded
+from peers.transport import Opened, open_upgraded
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, PathFailed, RelayUnavailable, RoamRelayError
 from protocol.identity import CONTEXT_PLANE, public_key_of
@@ -140,7 +140,7 @@ class Ways:
         source = self._candidates.source_towards(relay.address.host)
         return await self._over_plane(attempt, relay, attempt.route.ticket, source)
 
-    async def open_plane(self, connection: ControlConnection, ticket: str) -> Stream:
+    async def open_plane(self, connection: ControlConnection, ticket: str) -> Opened:
         """Open this peer's leg of a plane that another peer has asked for.
 
         Raises:
@@ -174,14 +174,14 @@ class Ways:
     ) -> Welcomed:
         route = attempt.route
         begun = self._local.paths.begin()
-        stream = await self._open_leg(relay, ticket, source, begun.flight)
-        path = self._local.paths.make(stream, PathKind.RELAYED, server=False, begun=begun)
+        leg = await self._open_leg(relay, ticket, source, begun.flight)
+        path = self._local.paths.make(leg.stream, PathKind.RELAYED, server=False, begun=begun)
         await path.prove(route.session.remote, self._timeout)
         welcome = await path.ask(lambda _: attempt.hello(self.entries_for(route)), self._timeout)
         route.trace.note(
             "chosen", path.remote, round_trip=path.round_trip, reason="through the relay"
         )
-        return self._still_there(Welcomed(path, welcome))
+        return self._still_there(Welcomed(path, welcome, resume_ticket=leg.resume_ticket))
 
     def _still_there(self, welcomed: Welcomed) -> Welcomed:
         path = welcomed.path
@@ -196,7 +196,7 @@ class Ways:
         ticket: str,
         source: str | None,
         early: bytes = b"",
-    ) -> Stream:
+    ) -> Opened:
         identity = self._local.identity
         proof = identity.sign(CONTEXT_PLANE, public_key_of(relay.guid), ticket.encode())
         signature = base64.urlsafe_b64encode(proof).decode().rstrip("=")

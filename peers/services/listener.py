@@ -41,7 +41,7 @@ class Listener:
         *,
         allow: Collection[str] | None,
         disclose: str | Collection[str],
-        on_close: Callable[["Listener"], None],
+        on_closed: Callable[["Listener"], None],
         port: int | None = None,
     ) -> None:
         self.service = service
@@ -50,7 +50,7 @@ class Listener:
         """What the record tells of it."""
         self.allow = None if allow is None else frozenset(allow)
         """The GUIDs that may ask; None lets anyone."""
-        self._on_close = on_close
+        self._on_closed = on_closed
         self._waiting: asyncio.Queue[Session | None] = asyncio.Queue()
         self._waiting_of: Counter[str] = Counter()
         """How many of them each caller has."""
@@ -108,7 +108,7 @@ class Listener:
                 self._taken(session)
                 session.abort("the service is closed")
         self._waiting.put_nowait(None)
-        self._on_close(self)
+        self._on_closed(self)
 
     def __aiter__(self) -> Self:
         return self

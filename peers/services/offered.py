@@ -71,7 +71,9 @@ class Services:
             ) from None
         if service in self.listeners:
             raise ValueError(f"{service} is offered already")
-        listener = Listener(service, allow=allow, disclose=disclose, on_close=self._gone, port=port)
+        listener = Listener(
+            service, allow=allow, disclose=disclose, on_closed=self._gone, port=port
+        )
         self.listeners[service] = listener
         self._tell(ServicesChanged())
         return listener

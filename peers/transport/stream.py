@@ -3,9 +3,10 @@
 Foreign exceptions end in the modules that make streams: above, there is only a reason in words.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["HIGH_WATER", "Stream", "StreamOwner"]
+__all__ = ["HIGH_WATER", "Opened", "Stream", "StreamOwner"]
 
 HIGH_WATER = 1 << 20
 """Bytes that may wait in a stream before its owner is told to stop."""
@@ -29,8 +30,6 @@ class Stream(Protocol):
 
     local: str
     remote: str
-    resume_ticket: str
-    """Of a plane's leg: the ticket for the session's next plane; empty where there is none."""
 
     @property
     def paused(self) -> bool:
@@ -51,3 +50,12 @@ class Stream(Protocol):
 
     def abort(self) -> None:
         """End the stream now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a relay has opened: a stream, and what it has said of it."""
+
+    stream: Stream
+    resume_ticket: str
+    """Of a plane's leg: the ticket for the session's next plane; empty where there is none."""

@@ -41,7 +41,7 @@ class RawStream(asyncio.Protocol):
         self._lost: str | None = None
         self._paused = False
         self.transport: asyncio.Transport | None = None
-        self.local = self.remote = self.resume_ticket = ""
+        self.local = self.remote = ""
 
     @property
     def paused(self) -> bool:

@@ -16,7 +16,7 @@ from peers.config import CarrierKind
 from peers.tasks import Spawn
 from peers.transport.relay_url import RelayAddress
 from peers.transport.sockets import dial_relay, open_tcp, resolve
-from peers.transport.stream import Stream
+from peers.transport.stream import Opened
 from peers.transport.tcp import END_OF_STREAM, RawStream
 from protocol.errors import Code, RelayUnavailable, RoamRelayError
 from protocol.messages import (
@@ -126,8 +126,8 @@ class _Exchange:
     def __init__(self, stream: RawStream, request: UpgradeRequest) -> None:
         self._stream = stream
         self._request = request
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """The stream has been released, and belongs to nobody."""
+        self.done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """The stream has been released, and belongs to nobody; its resume ticket."""
 
     def stream_data(self, data: bytes) -> None:
         if self.done.done():
@@ -139,9 +139,8 @@ class _Exchange:
             return
         if upgraded is not None:
             # Now, and not when somebody wakes up: more may arrive until then.
-            self._stream.resume_ticket = upgraded.resume_ticket
             self._stream.release(upgraded.rest)
-            self.done.set_result(None)
+            self.done.set_result(upgraded.resume_ticket)
 
     def stream_writable(self) -> None:
         return
@@ -177,7 +176,7 @@ async def open_upgraded(
     timeout: float,
     local_address: str | None = None,
     early: bytes = b"",
-) -> Stream:
+) -> Opened:
     """Open a byte stream to `path` at the relay.
 
     The stream waits for `set_owner`. `local_address` is the source address to use; None leaves it
@@ -208,7 +207,7 @@ async def _open_raw(
     path: str,
     local_address: str | None,
     more: Sequence[tuple[str, str]],
-) -> Stream:
+) -> Opened:
     addresses = await resolve(relay.host, relay.port)
     dialed = await dial_relay(relay, local_address, addresses)
     stream = await open_tcp(dialed.connected, relay.ssl, relay.certificate_name or relay.host)
@@ -217,8 +216,7 @@ async def _open_raw(
         exchange = _Exchange(stream, request)
         stream.set_owner(exchange)
         stream.write(request.to_send())
-        await exchange.done
+        return Opened(stream, await exchange.done)
     except BaseException:
         stream.abort()
         raise
-    return stream

@@ -17,7 +17,7 @@ from yarl import URL
 from peers.tasks import Spawn
 from peers.transport.relay_url import RelayAddress
 from peers.transport.sockets import Dialed, dial_relay, resolve
-from peers.transport.stream import HIGH_WATER, StreamOwner
+from peers.transport.stream import HIGH_WATER, Opened, StreamOwner
 from protocol.errors import Code, RelayUnavailable
 from protocol.hosts import describe
 from protocol.messages import CODE_HEADER, RESUME_HEADER, WEBSOCKET_PROTOCOL
@@ -32,6 +32,19 @@ class _Ended(Exception):
     """Ends the tasks of a WebSocket stream; says why."""
 
 
+class _Nobody:
+    """Owns a stream that was not handed over yet."""
+
+    def stream_data(self, data: bytes) -> None:
+        return
+
+    def stream_writable(self) -> None:
+        return
+
+    def stream_lost(self, reason: str) -> None:
+        return
+
+
 class WebSocketStream:
     """A stream whose bytes travel in binary WebSocket frames. `run` must be run by a task."""
 
@@ -44,7 +57,7 @@ class WebSocketStream:
         self._websocket = websocket
         self._session = session
         self._write_deadline = write_deadline
-        self._owner: StreamOwner | None = None
+        self._owner: StreamOwner = _Nobody()
         self._owned = asyncio.Event()
         self._outbox: deque[bytes] = deque()
         self._waiting = 0
@@ -54,7 +67,6 @@ class WebSocketStream:
         self._paused = False
         self.begun = asyncio.Event()
         """Set when `run` has begun, which frees everything in the end."""
-        self.resume_ticket = ""
         self.local = describe(websocket.get_extra_info("sockname"))
         self.remote = describe(websocket.get_extra_info("peername"))
 
@@ -110,12 +122,10 @@ class WebSocketStream:
                 try:
                     await self._session.close()
                 finally:
-                    if self._owner is not None:
-                        self._owner.stream_lost(reason)
+                    self._owner.stream_lost(reason)
 
     async def _read_all(self) -> None:
         await self._owned.wait()
-        assert self._owner is not None
         async for message in self._websocket:
             if message.type is not aiohttp.WSMsgType.BINARY:
                 raise _Ended("a WebSocket frame that is not binary")
@@ -130,7 +140,7 @@ class WebSocketStream:
                 async with asyncio.timeout(self._write_deadline):
                     await self._websocket.send_bytes(data)
                 self._waiting -= len(data)
-                if self._paused and self._waiting <= HIGH_WATER // 4 and self._owner is not None:
+                if self._paused and self._waiting <= HIGH_WATER // 4:
                     self._paused = False
                     self._owner.stream_writable()
             if self._closing:
@@ -186,7 +196,7 @@ async def open_websocket(
     local_address: str | None,
     more: Sequence[tuple[str, str]],
     spawn: Spawn,
-) -> WebSocketStream:
+) -> Opened:
     """Open a WebSocket to `path` at the relay, directly or through the proxy that the environment
     names; `spawn` owns the task that carries its bytes.
 
@@ -215,7 +225,7 @@ async def _open(
     more: Sequence[tuple[str, str]],
     spawn: Spawn,
     dialed: _Dialed | None,
-) -> WebSocketStream:
+) -> Opened:
     connector = aiohttp.TCPConnector(
         local_addr=(local_address, 0) if local_address and dialed is None else None,
         ssl=relay.ssl or False,
@@ -233,14 +243,13 @@ async def _open(
     # aiohttp keeps the answer, with the headers of the 101, there and nowhere public.
     answer = websocket._response
     stream = WebSocketStream(websocket, session, _WRITE_DEADLINE)
-    stream.resume_ticket = answer.headers.get(RESUME_HEADER, "")
     try:
         await _begin(stream, spawn)
     except BaseException:
         answer.close()
         await session.close()
         raise
-    return stream
+    return Opened(stream, answer.headers.get(RESUME_HEADER, ""))
 
 
 async def _upgrade(

@@ -90,11 +90,13 @@ class SessionMachine:
 
         Raises:
             ValueError: the message is larger than `MAX_PAYLOAD`.
+            RuntimeError: the session is not open.
         """
         size = len(payload)
         if size > MAX_PAYLOAD:
             raise ValueError(f"a message may have at most {MAX_PAYLOAD} bytes, not {size}")
-        assert self.state is State.OPEN
+        if self.state is not State.OPEN:
+            raise RuntimeError(f"a message to a session that is {self.state.value}")
         self.sent += 1
         self._sent_weight += size + MESSAGE_WEIGHT
         self._unsent.append(payload)

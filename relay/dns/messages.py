@@ -52,6 +52,7 @@ class _Unsigned:
     """A signature that does not hold, and what to answer."""
 
     query: dns.message.Message
+    signature: dns.rrset.RRset
     error: dns.rcode.Rcode
     key: dns.tsig.Key | None = None
 
@@ -186,7 +187,10 @@ class DnsMessages:
         except (dns.tsig.BadSignature, dns.tsig.BadAlgorithm, dns.tsig.PeerError):
             error = dns.rcode.BADSIG
         query = dns.message.from_wire(wire, keyring=False)
-        return _Unsigned(query, error, found[0] if found else None)
+        signature, query.tsig = query.tsig, None
+        if signature is None:
+            raise ValueError("an error of a signature that is not there")
+        return _Unsigned(query, signature, error, found[0] if found else None)
 
     # -- updates --------------------------------------------------------------------------------
 
@@ -270,9 +274,7 @@ class DnsMessages:
         """RFC 8945 §5.2: NOTAUTH, with the reason in a TSIG record. Only a wrong clock is answered
         with a signature: the key is right then, and the client must be able to believe the time."""
         query = read.query
-        assert query.tsig is not None
-        name, theirs = query.tsig.name, cast(Any, query.tsig)[0]
-        query.tsig = None
+        name, theirs = read.signature.name, cast(Any, read.signature)[0]
         response = skeleton(query, dns.rcode.NOTAUTH)
         wire = response.to_wire()
         bad_time = read.error == dns.rcode.BADTIME and read.key is not None

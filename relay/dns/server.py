@@ -5,7 +5,6 @@ What a message means is decided in messages.py.
 
 import asyncio
 import contextlib
-import ipaddress
 import struct
 from collections.abc import Callable
 from typing import Any, cast
@@ -19,7 +18,7 @@ from relay.dns.keys import DnsKeys
 from relay.dns.messages import DnsMessages
 from relay.dns.store import DnsStore
 from relay.dns.zone import Zone
-from relay.limits import Counts, Rates
+from relay.limits import Counts, Rates, network_of
 from relay.log import guarded, log
 from relay.metrics import Metrics
 from relay.presence import Registry
@@ -124,7 +123,7 @@ class DnsServer:
     ) -> None:
         """Answer one datagram, unless its source network has had enough: who asks under another's
         address makes us send little there."""
-        if self._rates.take(_network(source[0]), self._clock()):
+        if self._rates.take(network_of(source[0]), self._clock()):
             self._metrics.dns["udp", "limited"] += 1
             self._slips += 1
             # Every second one may be somebody honest behind the same addresses: he comes by TCP.
@@ -207,13 +206,3 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     def error_received(self, exc: Exception) -> None:
         return  # An ICMP error about an answer: whoever asked has gone.
-
-
-def _network(host: str) -> str:
-    """Return the network that answers are counted for: /24, or /56 of IPv6."""
-    if ":" not in host:
-        return host.rpartition(".")[0]
-    address = ipaddress.IPv6Address(host.partition("%")[0])
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped).rpartition(".")[0]
-    return address.packed[:7].hex()

@@ -46,7 +46,8 @@ class DnsStore:
         self._file = file
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, "dns-store")
-        self._database: sqlite3.Connection | None = None
+        self._table: _Table | None = None
+        """None while it is not open. In the thread only."""
 
     async def open(self, remember: float) -> dict[str, Stored]:
         """Return all that is stored and not older than `remember` seconds; the rest is dropped.
@@ -69,8 +70,8 @@ class DnsStore:
             StoreFailed: nothing has changed.
         """
         rows = [_Row(name, kind, ttl, data) for (name, kind), (ttl, data) in records.items()]
-        body = _encode(rows)
-        await self._run(lambda: self._put(guid, body if rows else None))
+        body = _encode(rows) if rows else None
+        await self._run(lambda: self._opened().put(guid, body))
 
     async def drop_old(self, remember: float) -> list[str]:
         """Drop what is older than `remember` seconds; return whose it was.
@@ -78,15 +79,12 @@ class DnsStore:
         Raises:
             StoreFailed: nothing has changed.
         """
-        return await self._run(lambda: self._drop_old(remember))
+        return await self._run(lambda: self._opened().drop_old(remember))
 
     async def close(self) -> None:
         """Close the database."""
-        if self._database is not None:
-            await self._run(self._database.close)
+        await self._run(self._close)
         self._thread.shutdown(wait=False)
-
-    # -- in the thread --------------------------------------------------------------------------
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         def guarded() -> _T:
@@ -100,25 +98,50 @@ class DnsStore:
             asyncio.get_running_loop().run_in_executor(self._thread, guarded)
         )
 
+    # -- in the thread --------------------------------------------------------------------------
+
     def _open(self, remember: float) -> dict[str, Stored]:
         database = sqlite3.connect(
             self._file or ":memory:", isolation_level=None, check_same_thread=False, timeout=5.0
         )
+        table = self._table = _Table(database, self._clock)
+        return table.load(remember)
+
+    def _opened(self) -> "_Table":
+        if self._table is None:
+            raise StoreFailed("the store is not open")
+        return self._table
+
+    def _close(self) -> None:
+        table, self._table = self._table, None
+        if table is not None:
+            table.close()
+
+
+class _Table:
+    """The table in an open database. Each call is in the store's thread, and may raise
+    `sqlite3.Error`; then nothing has changed."""
+
+    def __init__(self, database: sqlite3.Connection, clock: Callable[[], float]) -> None:
         self._database = database
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute(
+        self._clock = clock
+
+    def load(self, remember: float) -> dict[str, Stored]:
+        """Make the table where there is none; return what is in it, and not too old."""
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.execute(
             "CREATE TABLE IF NOT EXISTS peers "
             "(guid TEXT PRIMARY KEY, updated REAL NOT NULL, records BLOB NOT NULL) WITHOUT ROWID"
         )
-        self._drop_old(remember)
+        self.drop_old(remember)
         found = {}
-        for guid, body in database.execute("SELECT guid, records FROM peers"):
+        for guid, body in self._database.execute("SELECT guid, records FROM peers"):
             found[guid] = {(row.name, row.kind): (row.ttl, row.data) for row in _decode(body)}
         return found
 
-    def _put(self, guid: str, body: bytes | None) -> None:
-        assert self._database is not None
+    def put(self, guid: str, body: bytes | None) -> None:
+        """Replace the row of a peer; without a body it has none."""
         if body is None:
             self._database.execute("DELETE FROM peers WHERE guid = ?", (guid,))
         else:
@@ -126,9 +149,13 @@ class DnsStore:
                 "INSERT OR REPLACE INTO peers VALUES (?, ?, ?)", (guid, self._clock(), body)
             )
 
-    def _drop_old(self, remember: float) -> list[str]:
-        assert self._database is not None
+    def drop_old(self, remember: float) -> list[str]:
+        """Drop the rows that are older than `remember` seconds; return whose they were."""
         rows = self._database.execute(
             "DELETE FROM peers WHERE updated < ? RETURNING guid", (self._clock() - remember,)
         )
         return [guid for (guid,) in rows.fetchall()]
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()

@@ -1,7 +1,7 @@
 """What strangers may cause: what it costs, who is charged for it, how much each may have."""
 
 from relay.limits.budgets import PlaneBudget, plane_budget
-from relay.limits.causes import Cause, cause_of
+from relay.limits.causes import Cause, cause_of, network_of
 from relay.limits.costs import BYTE, EVENT, MESSAGE, REQUEST, SIGNATURE
 from relay.limits.rates import Counts, Place, Rates, Windows
 from relay.limits.shares import Bounds, Shares
@@ -24,5 +24,6 @@ __all__ = [
     "Work",
     "WorkRates",
     "cause_of",
+    "network_of",
     "plane_budget",
 ]

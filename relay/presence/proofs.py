@@ -2,8 +2,9 @@
 
 An address that a peer's own connection comes from needs no proof. At any other the relay itself
 completes one TLS handshake, in which the peer's key must show. Nothing else is sent, and what came
-of it is told to nobody. One probe at a time for each peer, few in all, with growing pauses, only
-into networks that the operator allows: a peer can make neither a port scanner nor a flood of it.
+of it is told to nobody. One probe at a time for each peer, few in all, with growing pauses
+(`turns.py` decides), only into networks that the operator allows: a peer can make neither a port
+scanner nor a flood of it.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import ipaddress
 import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -20,21 +21,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from protocol.endpoint import Endpoint
 from protocol.identity import guid_of
-from relay.limits import Rates
+from relay.limits import network_of
 from relay.log import log, short
 from relay.metrics import Metrics
-from relay.presence.registry import RegisteredPeer, Registry
+from relay.presence.registry import Registry
+from relay.presence.turns import Begin, CallOff, Turns
 
 __all__ = ["ProofRules", "Proofs", "guid_in", "may_probe"]
-
-_AT_ONCE = 16
-"""Probes under way in all."""
-_PEER_RATE, _PEER_BURST = 1.0, 32
-"""Probes of one peer: sustained, a second; and at once."""
-_SPACING = 0.01
-"""Seconds between the starts of two probes, whoever they are for: 100 a second in all."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0
-"""Seconds between two probes of an endpoint that was not proven; doubled each time."""
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _TRANSLATED = tuple(
@@ -80,7 +73,7 @@ class ProofRules:
 
 
 class Proofs:
-    """The probes of one relay."""
+    """The probes of one relay: carries out what `Turns` decides."""
 
     def __init__(
         self,
@@ -95,10 +88,11 @@ class Proofs:
         self._rules = rules
         self._clock = clock
         self._spawn = spawn
-        self._slots = asyncio.Semaphore(_AT_ONCE)
-        self._rates = Rates(_PEER_RATE, _PEER_BURST)
-        self._next = 0.0
-        self._working: dict[str, asyncio.Event] = {}
+        self._turns = Turns(rules.lifetime)
+        self._changed: asyncio.Event | None = None
+        """Set to look again; None while nobody looks."""
+        self._handshakes: dict[str, asyncio.Timeout] = {}
+        """Those under way, by the peer that is probed."""
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._context.check_hostname = False
         # The key in the certificate is compared with the GUID; no authority has signed it.
@@ -110,20 +104,55 @@ class Proofs:
     @property
     def working(self) -> int:
         """Peers whose endpoints are probed, or will be again."""
-        return len(self._working)
+        return len(self._turns)
 
     def consider(self, guid: str) -> None:
         """A peer has registered or updated: prove what is not proven."""
-        if guid in self._working:
-            self._working[guid].set()
-        elif self._wanting(guid):
-            self._working[guid] = asyncio.Event()
-            self._spawn(self._work(guid))
+        self._refresh(guid)
+        if self._changed is not None:
+            self._changed.set()
+        elif self.working:
+            self._changed = asyncio.Event()
+            self._spawn(self._keep(self._changed))
 
-    def _wanting(self, guid: str) -> list[Endpoint]:
+    async def _keep(self, changed: asyncio.Event) -> None:
+        """Probe as long as any peer has an endpoint to prove."""
+        try:
+            while self.working:
+                changed.clear()
+                for action in self._turns.time(self._clock()):
+                    match action:
+                        case Begin(guid, endpoint):
+                            self._begin(guid, endpoint)
+                        case CallOff(guid):
+                            self._call_off(guid)
+                        case _:
+                            assert_never(action)
+                due = self._turns.next_timeout()
+                with contextlib.suppress(TimeoutError):
+                    # Without a deadline it is a probe that ends, and tells.
+                    async with asyncio.timeout(None if due is None else due - self._clock()):
+                        await changed.wait()
+        finally:
+            self._changed = None
+
+    def _begin(self, guid: str, endpoint: Endpoint) -> None:
+        if endpoint in self._refresh(guid):
+            self._spawn(self._prove(guid, endpoint))
+        else:  # Its peer has gone meanwhile.
+            self._finished(guid, endpoint, False)
+
+    def _call_off(self, guid: str) -> None:
+        handshake = self._handshakes.get(guid)
+        if handshake is not None and not handshake.expired():
+            handshake.reschedule(0.0)
+
+    def _refresh(self, guid: str) -> list[Endpoint]:
         """Return the endpoints of a live peer that need a probe, now or later."""
         registration = self._registry.get(guid)
-        if registration is None or not registration.flows:
+        primary = registration.primary if registration is not None else None
+        if registration is None or primary is None:
+            self._turns.wants(guid, "", (), self._clock())
             return []
         found = dict.fromkeys(
             entry.endpoint
@@ -133,63 +162,45 @@ class Proofs:
         )
         for endpoint in [known for known in registration.proofs if known not in found]:
             del registration.proofs[endpoint]
+        self._turns.wants(guid, network_of(primary.observed_host), found, self._clock())
         return list(found)
 
-    async def _work(self, guid: str) -> None:
-        """Probe one peer's endpoints, one after the other, as long as it has any to prove."""
-        changed = self._working[guid]
-        due: dict[Endpoint, float] = {}
-        pauses: dict[Endpoint, float] = {}
+    async def _prove(self, guid: str, endpoint: Endpoint) -> None:
+        proven = False
         try:
-            while wanting := self._wanting(guid):
-                changed.clear()
-                now = self._clock()
-                due = {endpoint: due.get(endpoint, now) for endpoint in wanting}
-                endpoint = min(wanting, key=due.__getitem__)
-                if due[endpoint] > now:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(due[endpoint] - now):
-                            await changed.wait()
-                    continue
-                if wait := self._rates.take(guid, now):
-                    await asyncio.sleep(wait)
-                    continue
-                registration = self._registry.get(guid)
-                proven = await self._probe(guid, endpoint)
-                if registration is None or registration is not self._registry.get(guid):
-                    return
-                pause = self._note(registration, endpoint, proven, pauses.get(endpoint, 0.0))
-                pauses[endpoint] = 0.0 if proven else pause
-                due[endpoint] = self._clock() + pause
+            proven = await self._probe(guid, endpoint)
         finally:
-            del self._working[guid]
+            self._finished(guid, endpoint, proven)
 
-    def _note(
-        self, registration: RegisteredPeer, endpoint: Endpoint, proven: bool, pause: float
-    ) -> float:
-        """Keep what came of a probe; return the pause before the next one there."""
+    def _finished(self, guid: str, endpoint: Endpoint, proven: bool) -> None:
+        wanting = self._refresh(guid)
+        self._turns.finished(guid, proven, self._clock())
+        if self._changed is not None:
+            self._changed.set()
+        registration = self._registry.get(guid)
+        if registration is None or endpoint not in wanting:
+            return
         self._metrics.proofs["proven" if proven else "failed"] += 1
-        if proven:
-            if endpoint not in registration.proofs:
-                log.debug("endpoint proven", peer=short(registration.guid), at=str(endpoint))
-            registration.proofs[endpoint] = None
-            return self._rules.lifetime
-        registration.proofs.pop(endpoint, None)
-        return min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+        if not proven:
+            registration.proofs.pop(endpoint, None)
+            return
+        if endpoint not in registration.proofs:
+            log.debug("endpoint proven", peer=short(guid), at=str(endpoint))
+        registration.proofs[endpoint] = None
 
     async def _probe(self, guid: str, endpoint: Endpoint) -> bool:
         """Whether a TLS handshake at an endpoint ends at the peer's key."""
-        async with self._slots:
-            now = self._clock()
-            self._next = max(now, self._next) + _SPACING
-            await asyncio.sleep(self._next - _SPACING - now)
-            try:
-                async with asyncio.timeout(self._rules.timeout):
+        try:
+            async with asyncio.timeout(self._rules.timeout) as handshake:
+                self._handshakes[guid] = handshake
+                try:
                     _, writer = await asyncio.open_connection(
                         endpoint.host, endpoint.port, ssl=self._context
                     )
-            except (OSError, TimeoutError):
-                return False
+                finally:
+                    del self._handshakes[guid]
+        except (OSError, TimeoutError):
+            return False
         try:
             channel = writer.get_extra_info("ssl_object")
             return guid_in(channel.getpeercert(True) if channel else None) == guid

@@ -135,12 +135,15 @@ async def test_fresh_keys_of_one_network_do_not_keep_a_newcomer_waiting() -> Non
         for one in evil:
             await one.hello()
         for one in evil:
-            one.send(one.signed_register(encode_location(full(one, 1, services=4))))
+            one.send(one.signed_register(encode_location(full(one, 1, services=8))))
         await peers.look_up()
         async with registered(relay.url, source=GOOD):
-            assert relay.metrics.registrations < 3 + len(evil), "it did not wait for all of them"
+            served = relay.metrics.registrations
+            assert served < 3 + len(evil), "it did not wait for all of them"
         await put_off(relay)
-        assert (await evil[0].expect(Registered)).seq == 1, "and they are served in their turn"
+        async with asyncio.timeout(20):
+            while relay.metrics.registrations == served:
+                await asyncio.sleep(0.01)
 
 
 async def test_a_connection_that_waits_for_its_time_is_not_taken_for_dead() -> None:

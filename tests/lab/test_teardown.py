@@ -34,7 +34,10 @@ def everybody() -> set[int]:
 
 def made_by(pid: int) -> set[Path]:
     """Return the folders that a lab has made: its children are told of them."""
-    words = {word for child in psutil.Process(pid).children() for word in child.cmdline()}
+    words = set()
+    for child in psutil.Process(pid).children():
+        with suppress(psutil.Error):  # One that has just ended.
+            words.update(child.cmdline())
     return {Path(word) for word in words if Path(word).name.startswith("lab-")}
 
 

@@ -34,7 +34,9 @@ def held() -> tuple[int, int]:
 async def settled(before: set["asyncio.Task[Any]"], fds: tuple[int, int]) -> None:
     """Wait until no task and no descriptor is there that was not before."""
     async with asyncio.timeout(20):
-        while asyncio.all_tasks() - before or held()[1] > fds[1] or held()[0] > fds[0]:
+        while asyncio.all_tasks() - before:
+            await asyncio.sleep(0.01)
+        while (now := held())[1] > fds[1] or now[0] > fds[0]:
             await asyncio.sleep(0.01)
 
 

@@ -18,13 +18,11 @@ class FakePath:
         *,
         remote: str = "192.0.2.1:9",
         local_host: str = "10.0.0.1",
-        ticket: str = "",
         lost_at_once: bool = False,
     ) -> None:
         self.kind = kind
         self.remote = remote
         self.local_host = local_host
-        self.resume_ticket = ticket
         self.remote_guid = ""
         self.round_trip: float | None = 0.05
         self.usual_round_trip: float | None = 0.04

@@ -12,8 +12,6 @@ __all__ = ["MemoryStream", "streams"]
 class MemoryStream:
     """One end."""
 
-    resume_ticket = ""
-
     def __init__(self, local: str, remote: str) -> None:
         self.local = local
         self.remote = remote

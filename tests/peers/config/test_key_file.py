@@ -5,6 +5,7 @@ import os
 import resource
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,12 @@ import pytest
 from peers import Identity, IdentityError
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
-    """No file can grow: what a write says then is an `OSError`, as on a disk that is full."""
+    """No file can grow: what a write says then is an `OSError`, as on a disk that is full.
+
+    No fixture: pytest writes its report of a test, to a file perhaps, before fixtures end.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
@@ -31,9 +35,8 @@ def test_a_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.key"]
 
 
-@pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_leaves_no_half_key(tmp_path: Path) -> None:
-    with pytest.raises(IdentityError, match="cannot make the key"):
+    with full_disk(), pytest.raises(IdentityError, match="cannot make the key"):
         Identity.load_or_create(tmp_path / "a.key")
     assert os.listdir(tmp_path) == []
 

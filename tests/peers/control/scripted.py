@@ -32,7 +32,7 @@ CONFIRMED = Registered(7, "198.51.100.1", 4711, heartbeat=15.0, lease=120.0)
 class Wire:
     """A stream, and the relay at its other end: what it got is in `got`."""
 
-    local, remote, resume_ticket = "192.0.2.1:5000", "127.0.0.1:9", ""
+    local, remote = "192.0.2.1:5000", "127.0.0.1:9"
 
     def __init__(self) -> None:
         self.paused = False

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peers.control.reconnect import (
+    HURRY_HOLDS,
     RETURN_IDLE,
     RETURN_URGENT,
     SHORTEST_PAUSE,
@@ -53,23 +54,30 @@ EVENTS: list[Event] = [
     TimePassed(),
 ]
 
-# The table is written out a second time: what each event leads to with an error that is not final,
-# and nobody in a hurry. The time of `TimePassed` is the one that was asked for.
+# The table is written out a second time: what each event leads to with an error that is not final.
+# The time of `TimePassed` is the one that was asked for.
 EXPECTED = """
-            Begin   AttemptFailed  AttemptSucceeded  ConnectionEnded  Hurry       Stop   TimePassed
-idle        trying  -              -                 -                idle        ended  -
-trying      -       resting        registered        -                trying      ended  -
-registered  -       -              -                 resting          registered  ended  -
-resting     -       -              -                 -                resting     ended  waiting
-waiting     -       -              -                 -                trying      ended  trying
-ended       -       -              -                 -                ended       ended  -
+             Begin   AttemptFailed AttemptSucceeded ConnectionEnded Hurry        Stop   TimePassed
+idle         trying  -             -                -               idle         ended  -
+trying       -       resting       registered       -               trying!      ended  -
+trying!      -       resting!      registered!      -               trying!      ended  -
+registered   -       -             -                resting         registered!  ended  -
+registered!  -       -             -                resting!        registered!  ended  registered
+resting      -       -             -                -               resting!     ended  waiting
+resting!     -       -             -                -               resting!     ended  trying
+waiting      -       -             -                -               trying       ended  trying
+ended        -       -             -                -               ended        ended  -
 """
+
+
+def state_of(word: str) -> State:
+    return State(word.replace("!", ", hurried"))
 
 
 def expected() -> dict[tuple[State, str], State | None]:
     head, *rows = (line.split() for line in EXPECTED.strip().splitlines())
     return {
-        (State(row[0]), name): None if word == "-" else State(word)
+        (state_of(row[0]), name): None if word == "-" else state_of(word)
         for row in rows
         for name, word in zip(head, row[1:], strict=True)
     }
@@ -85,8 +93,11 @@ def brought_to(state: State) -> Reconnect:
     ways: dict[State, list[Event]] = {
         State.IDLE: [],
         State.TRYING: [Begin()],
+        State.TRYING_HURRIED: [Begin(), Hurry()],
         State.REGISTERED: [Begin(), AttemptSucceeded()],
+        State.REGISTERED_HURRIED: [Begin(), AttemptSucceeded(), Hurry()],
         State.RESTING: [Begin(), AttemptSucceeded(), ConnectionEnded(LOST)],
+        State.RESTING_HURRIED: [Begin(), AttemptSucceeded(), ConnectionEnded(LOST), Hurry()],
         State.WAITING: [Begin(), AttemptSucceeded(), ConnectionEnded(LOST)],
         State.ENDED: [Stop()],
     }
@@ -98,11 +109,16 @@ def brought_to(state: State) -> Reconnect:
     return machine
 
 
+def machine_holds(state: State) -> bool:
+    """Whether an attempt is under way, or a connection there."""
+    return state.name.startswith(("TRYING", "REGISTERED"))
+
+
 @pytest.mark.parametrize(("state", "event"), list(product(State, EVENTS)))
 def test_every_state_and_event(state: State, event: Event) -> None:
     machine = brought_to(state)
     after = expected()[state, type(event).__name__]
-    now = machine.next_timeout() or 0.0
+    now = (machine.next_timeout() or 0.0) if isinstance(event, TimePassed) else 0.0
     if after is None:
         assert type(event) not in TRANSITIONS[state]
         with pytest.raises(RuntimeError, match=state.value):
@@ -112,10 +128,8 @@ def test_every_state_and_event(state: State, event: Event) -> None:
     actions = machine.receive(event, now)
     assert machine.state is after
     assert after in TRANSITIONS[state][type(event)]
-    assert (Attempt() in actions) is (after is State.TRYING and state is not State.TRYING)
-    assert (Release() in actions) is (
-        after is State.ENDED and state in (State.TRYING, State.REGISTERED)
-    )
+    assert (Attempt() in actions) is (after is State.TRYING)
+    assert (Release() in actions) is (after is State.ENDED and machine_holds(state))
     assert (Report(LOST, final=False) in actions) is isinstance(
         event, AttemptFailed | ConnectionEnded
     )
@@ -185,6 +199,37 @@ def test_a_hurry_cuts_every_wait_but_the_shortest_pause() -> None:
     machine.receive(TimePassed(), 1.0 + SHORTEST_PAUSE)
     assert machine.state is State.WAITING
     assert machine.receive(Hurry(), 1.1) == [Attempt()]
+
+
+@pytest.mark.parametrize("came", [State.TRYING, State.REGISTERED])
+def test_a_hurry_of_long_ago_counts_for_nothing(came: State) -> None:
+    """Once, a relay that restarted had everybody back at once who had ever moved before."""
+    machine = brought_to(came)
+    machine.receive(Hurry(), 0.0)
+    if came is State.TRYING:
+        machine.receive(AttemptSucceeded(), 0.0)
+    assert machine.next_timeout() == HURRY_HOLDS
+    machine.receive(TimePassed(), HURRY_HOLDS)
+    assert machine.next_timeout() is None
+    machine.receive(ConnectionEnded(LOST, Restarting(2.0, 3.0)), 3600.0)
+    machine.receive(TimePassed(), 3600.0 + SHORTEST_PAUSE)
+    assert machine.next_timeout() == pytest.approx(3603.5)
+
+
+@pytest.mark.parametrize(("ends", "wait"), [(-0.01, SHORTEST_PAUSE), (0.0, RETURN_IDLE / 2)])
+def test_a_hurry_holds_for_what_ends_soon_however_late_the_timer_is(
+    ends: float, wait: float
+) -> None:
+    machine = brought_to(State.REGISTERED)
+    machine.receive(Hurry(), 0.0)
+    machine.receive(Hurry(), 1.0)  # The last one counts.
+    now = 1.0 + HURRY_HOLDS + ends
+    actions = machine.receive(ConnectionEnded(LOST), now)
+    began = now
+    while Attempt() not in actions:
+        now = due(machine)
+        actions = machine.receive(TimePassed(), now)
+    assert now - began == pytest.approx(wait)
 
 
 @pytest.mark.parametrize("state", [State.TRYING, State.REGISTERED])
@@ -286,10 +331,12 @@ def check(
 ) -> None:
     at = machine.next_timeout()
     match machine.state:
-        case State.RESTING | State.WAITING:
+        case State.RESTING | State.RESTING_HURRIED | State.WAITING:
             # It comes back, and in time.
             assert at is not None
             assert at <= since + bound + 1e-6
+        case State.REGISTERED_HURRIED:
+            assert at is not None
         case State.ENDED:
             assert at is None
             assert Attempt() not in actions

@@ -37,8 +37,8 @@ from tests.support.virtual_time import run
 
 # -- what is judged ---------------------------------------------------------------------------
 
-OPEN = Listener("chat", allow=None, disclose="anyone", on_close=lambda listener: None)
-CLOSED_TO = Listener("chat", allow=[HERE.guid], disclose="anyone", on_close=lambda listener: None)
+OPEN = Listener("chat", allow=None, disclose="anyone", on_closed=lambda listener: None)
+CLOSED_TO = Listener("chat", allow=[HERE.guid], disclose="anyone", on_closed=lambda listener: None)
 KNOWN = Known(CALLEE, has_had_path=True)
 NEW = Known(CALLEE, has_had_path=False)
 OPENED_HERE = Known(CALLER, has_had_path=True)
@@ -234,11 +234,27 @@ class Home(World):
         self.incoming.request(cast(Any, flow), request(**fields))
         return flow
 
-    async def comes(self, said: PathHello, kind: PathKind = DIRECT) -> Coming:
+    async def comes(self, said: PathHello, kind: PathKind = DIRECT, ticket: str = "") -> Coming:
         """A path comes."""
         self.paths.coming = Coming(said, kind)
-        await self.incoming.serve(cast(Any, None), kind)
+        await self.incoming.serve(cast(Any, None), kind, ticket)
         return self.paths.coming
+
+
+def test_a_leg_brings_the_ticket_of_its_session_s_next_plane() -> None:
+    async def scene() -> None:
+        home = Home()
+        home.asks(mode=Mode.AUTO, ticket="t" * 43)
+        said = hello(mode=Mode.AUTO)
+        await home.comes(said, PathKind.RELAYED, "next")
+        route = home.sessions.find(said.session)
+        assert route is not None
+        assert route.ticket == "next"
+        home.leg_opens.set()
+        home.sessions.abort()
+        await home.local.tasks.close()
+
+    run(scene())
 
 
 def test_the_same_request_over_two_flows_is_answered_twice_and_announced_once() -> None:

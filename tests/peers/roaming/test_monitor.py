@@ -1,6 +1,8 @@
 """The search for a better path, walked state by input: no loop, no clock, no sleep."""
 
 import dataclasses
+from collections.abc import Callable
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -116,6 +118,48 @@ def test_without_a_path_nothing_is_looked_for() -> None:
     monitor.path_lost()
     assert monitor.time(30.0) is None
     assert monitor.state is MonitorState.OFF
+
+
+INPUTS: dict[str, Callable[[Monitor], object]] = {
+    "relayed": lambda monitor: monitor.path_taken(PathKind.RELAYED, 0.0),
+    "direct": lambda monitor: monitor.path_taken(PathKind.DIRECT, 0.0),
+    "lost": lambda monitor: monitor.path_lost(),
+    "pin": lambda monitor: monitor.pin(True, 0.0),
+    "hurry": lambda monitor: monitor.hurry(0.0),
+    "time": lambda monitor: monitor.time(0.0),
+    "looked": lambda monitor: monitor.looked(0.0),
+}
+REACHED = {
+    MonitorState.OFF: (),
+    MonitorState.WAITING: ("relayed",),
+    MonitorState.LOOKING: ("relayed", "time"),
+    MonitorState.LOOKING_HURRIED: ("relayed", "time", "hurry"),
+}
+"""A way to each state, all at time 0, for a relayed session in `auto`."""
+EXPECTED = {
+    (MonitorState.OFF, "relayed"): MonitorState.WAITING,
+    (MonitorState.OFF, "direct"): MonitorState.WAITING,
+    (MonitorState.WAITING, "pin"): MonitorState.OFF,
+    (MonitorState.WAITING, "time"): MonitorState.LOOKING,
+    (MonitorState.LOOKING, "relayed"): MonitorState.LOOKING_HURRIED,
+    (MonitorState.LOOKING, "hurry"): MonitorState.LOOKING_HURRIED,
+    (MonitorState.LOOKING, "looked"): MonitorState.WAITING,
+    (MonitorState.LOOKING_HURRIED, "looked"): MonitorState.WAITING,
+}
+"""What changes; whatever is not here changes nothing."""
+
+
+@pytest.mark.parametrize(("state", "what"), list(product(MonitorState, INPUTS)))
+def test_every_input_in_every_state(state: MonitorState, what: str) -> None:
+    monitor = Monitor(CALLER, PACE)
+    for before in REACHED[state]:
+        INPUTS[before](monitor)
+    assert monitor.state is state
+    INPUTS[what](monitor)
+    assert monitor.state is EXPECTED.get((state, what), state)
+    if what == "looked" and monitor.state is MonitorState.WAITING and state is not monitor.state:
+        later = 0.0 if state is MonitorState.LOOKING_HURRIED else 60.0
+        assert monitor.next_timeout() == later
 
 
 @given(

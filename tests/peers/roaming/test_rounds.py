@@ -135,8 +135,9 @@ async def first(below: Below, terms: Terms = CALLER) -> FakePath:
 def met(terms: Terms = CALLER, *, entries: tuple[SignedEntry, ...] = (), ticket: str = "") -> Route:
     """Return a session that has had a path, and has lost it."""
     route = make_route(terms)
-    path = FakePath(ticket=ticket)
-    route.take(path.path, 1, PathWelcome(entries=entries), dialed_here=terms.is_caller)
+    path = FakePath()
+    there = PathWelcome(entries=entries)
+    route.take(path.path, 1, there, dialed_here=terms.is_caller, ticket=ticket)
     path.lose("gone")
     return route
 

@@ -46,8 +46,8 @@ async def test_the_newer_path_is_taken_and_the_older_one_dropped(
 
 async def test_a_path_brings_what_the_other_side_tells_and_its_ticket() -> None:
     route = make_route()
-    path = FakePath(PathKind.RELAYED, ticket="next")
-    assert route.take(path.path, 3, PathWelcome(entries=OLD), dialed_here=True)
+    path = FakePath(PathKind.RELAYED)
+    assert route.take(path.path, 3, PathWelcome(entries=OLD), dialed_here=True, ticket="next")
     assert (route.remote_entries, route.ticket, route.number) == (OLD, "next", 3)
     direct = FakePath()
     assert route.take(direct.path, 4, PathWelcome(), dialed_here=True)
@@ -60,8 +60,8 @@ async def test_a_path_brings_what_the_other_side_tells_and_its_ticket() -> None:
 async def test_numbers_that_cannot_be_true_leave_everything_as_it_was() -> None:
     route = make_route()
     route.learn(OLD)
-    first, second = FakePath(ticket="t"), FakePath()
-    assert route.take(first.path, 1, PathWelcome(), dialed_here=True)
+    first, second = FakePath(), FakePath()
+    assert route.take(first.path, 1, PathWelcome(), dialed_here=True, ticket="t")
     with pytest.raises(PathFailed, match="broke the protocol"):
         route.take(second.path, 5, PathWelcome(received=9, entries=NEW), dialed_here=True)
     assert second.end == "aborted"

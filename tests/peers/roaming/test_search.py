@@ -33,7 +33,9 @@ REACHED = {
     State.OPENING_ASKED: (Input.OPEN, Input.HELLO),
     State.WAITING: (Input.LOST,),
     State.TRYING: (Input.LOST_HERE,),
+    State.TRYING_HURRIED: (Input.LOST_HERE, Input.HURRY),
     State.ASKED: (Input.LOST_HERE, Input.HELLO),
+    State.ASKED_HURRIED: (Input.LOST_HERE, Input.HELLO, Input.HURRY),
     State.OVER: (Input.ENDED,),
 }
 """A way to each state."""
@@ -56,14 +58,25 @@ EXPECTED: dict[tuple[State, Input], tuple[State, tuple[Action, ...]]] = {
     (State.WAITING, Input.MOVED): (State.TRYING, TRY),
     (State.WAITING, Input.TAKEN): (State.RESTING, ()),
     (State.WAITING, Input.ENDED): (State.OVER, ()),
+    (State.TRYING, Input.HURRY): (State.TRYING_HURRIED, ()),
     (State.TRYING, Input.MOVED): (State.TRYING, CALL_OFF + TRY),
     (State.TRYING, Input.HELLO): (State.ASKED, ()),
     (State.TRYING, Input.FAILED): (State.WAITING, ()),
     (State.TRYING, Input.TAKEN): (State.RESTING, CALL_OFF),
     (State.TRYING, Input.ENDED): (State.OVER, CALL_OFF),
+    (State.TRYING_HURRIED, Input.MOVED): (State.TRYING, CALL_OFF + TRY),
+    (State.TRYING_HURRIED, Input.HELLO): (State.ASKED_HURRIED, ()),
+    (State.TRYING_HURRIED, Input.FAILED): (State.TRYING, TRY),
+    (State.TRYING_HURRIED, Input.TAKEN): (State.RESTING, CALL_OFF),
+    (State.TRYING_HURRIED, Input.ENDED): (State.OVER, CALL_OFF),
+    (State.ASKED, Input.HURRY): (State.ASKED_HURRIED, ()),
+    (State.ASKED, Input.MOVED): (State.ASKED_HURRIED, ()),
     (State.ASKED, Input.FAILED): (State.WAITING, ()),
     (State.ASKED, Input.TAKEN): (State.RESTING, ()),
     (State.ASKED, Input.ENDED): (State.OVER, CALL_OFF),
+    (State.ASKED_HURRIED, Input.FAILED): (State.TRYING, TRY),
+    (State.ASKED_HURRIED, Input.TAKEN): (State.RESTING, ()),
+    (State.ASKED_HURRIED, Input.ENDED): (State.OVER, CALL_OFF),
 }
 """What changes; whatever is not here changes nothing."""
 
@@ -103,7 +116,7 @@ def test_the_pauses_between_rounds_grow_until_something_happens() -> None:
 @pytest.mark.parametrize("what", [Input.HURRY, Input.MOVED])
 def test_what_happens_while_the_hello_is_out_makes_the_next_round_come_at_once(what: Input) -> None:
     machine = search(Input.LOST_HERE, Input.HELLO, what)
-    assert machine.state is State.ASKED
+    assert machine.state is State.ASKED_HURRIED
     assert machine.handle(Input.FAILED, 0.0) == TRY
     assert machine.handle(Input.FAILED, 0.0) == (), "once"
 
@@ -112,6 +125,10 @@ def test_a_late_round_changes_nothing() -> None:
     machine = search(Input.LOST_HERE, Input.HELLO, Input.TAKEN)
     assert machine.handle(Input.FAILED, 1.0) == ()
     assert machine.state is State.RESTING
+
+
+RUNNING = {state for state in State if "OPENING" in state.name or "TRYING" in state.name}
+ASKED = {state for state in State if "ASKED" in state.name}
 
 
 class Model:
@@ -126,7 +143,7 @@ class Model:
         self.opened = False
 
     def give(self, what: Input) -> None:
-        asked = self.search.state in (State.ASKED, State.OPENING_ASKED)
+        asked = self.search.state in ASKED
         actions = self.search.handle(what, self.now)
         if what is Input.FAILED and self.running:
             self.running = False
@@ -165,9 +182,7 @@ def test_whatever_happens_in_whatever_order(opens: bool, steps: list[tuple[Input
             continue  # Only a round that runs says hello or fails.
         model.give(what)
         machine = model.search
-        assert model.running == (
-            machine.state in (State.OPENING, State.OPENING_ASKED, State.TRYING, State.ASKED)
-        )
+        assert model.running == (machine.state in RUNNING | ASKED)
         # Without a path something is under way, or has a time at which it will be.
         if machine.is_searching:
             assert model.running or machine.next_timeout() is not None

@@ -29,7 +29,7 @@ def listener(
     port: int | None = None,
 ) -> Listener:
     CLOSED.clear()
-    return Listener("chat", allow=allow, disclose=disclose, on_close=CLOSED.append, port=port)
+    return Listener("chat", allow=allow, disclose=disclose, on_closed=CLOSED.append, port=port)
 
 
 def session(guid: str = ONE) -> Session:

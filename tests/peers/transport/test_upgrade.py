@@ -185,10 +185,11 @@ async def test_the_stream_begins_behind_the_101(apart: bool) -> None:
         await reader.read()
 
     async with http_server(serve) as relay:
-        stream = await open_upgraded(
+        opened = await open_upgraded(
             relay, "/v1/control", CarrierKind.RAW, spawn=Tasks().spawn, timeout=10
         )
-        assert stream.resume_ticket == "0123"
+        assert opened.resume_ticket == "0123"
+        stream = opened.stream
         owner = Owner()
         stream.set_owner(owner)
         assert await asyncio.wait_for(owner.lost, 10) == "end of stream"

@@ -72,7 +72,10 @@ async def server(listening: socket.socket | None = None) -> AsyncIterator[RelayA
 
 
 async def opened(relay: RelayAddress, tasks: Tasks, path: str = "/v1/control") -> Stream:
-    return await open_upgraded(relay, path, CarrierKind.WEBSOCKET, spawn=tasks.spawn, timeout=10)
+    carrier = CarrierKind.WEBSOCKET
+    leg = await open_upgraded(relay, path, carrier, spawn=tasks.spawn, timeout=10)
+    assert leg.resume_ticket == "0123"
+    return leg.stream
 
 
 def sockets() -> set[str]:
@@ -102,7 +105,6 @@ def test_bytes_go_both_ways_and_nothing_is_logged(
             before = sockets()
             tasks = Tasks()
             stream = await opened(relay, tasks)
-            assert stream.resume_ticket == "0123"
             assert stream.remote == f"{relay.host}:{relay.port}"
             owner = Owner()
             stream.set_owner(owner)

@@ -17,6 +17,7 @@ import pytest
 
 from relay.config import ConfigError
 from relay.dns import DnsStore
+from relay.dns.store import StoreFailed
 from tests.relay.dns.asking import NAME, ask, sent, serving, texts, update
 
 
@@ -27,8 +28,9 @@ async def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
         message.add(NAME, 30, "A", "192.0.2.1")
         assert await sent(server, message) == dns.rcode.NOERROR
         assert server.dns is not None
-        database = server.dns._store._database
-        assert database is not None
+        table = server.dns._store._table
+        assert table is not None
+        database = table._database
         (pages,) = database.execute("PRAGMA page_count").fetchone()
         database.execute(f"PRAGMA max_page_count = {pages}")
         message = update(server)
@@ -55,6 +57,16 @@ async def test_what_is_old_is_dropped(tmp_path: Path) -> None:
     again = DnsStore(str(tmp_path / "dns.sqlite"), clock=lambda: now)
     assert list(await again.open(60.0)) == ["b"]
     await again.close()
+
+
+async def test_a_store_that_is_not_open_says_so() -> None:
+    store = DnsStore(None)
+    with pytest.raises(StoreFailed, match="not open"):
+        await store.put("a", {})
+    await store.open(60.0)
+    await store.close()
+    unused = DnsStore(None)
+    await unused.close()
 
 
 async def test_a_store_that_cannot_be_used_is_a_clear_error(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from protocol.messages import (
     Update,
 )
 from relay.config import ConfigError, RelayConfig, load
-from relay.presence import may_probe
+from relay.presence import may_probe, turns
 from relay.presence import proofs as module
 from relay.server import RelayServer
 from tests.relay.client import Client, client, registered
@@ -94,7 +94,7 @@ async def test_an_address_of_the_peer_is_proven_and_disclosed() -> None:
 async def test_a_victim_is_never_disclosed_and_hardly_notices(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_FIRST_PAUSE", 0.2)
+    monkeypatch.setattr(turns, "FIRST_PAUSE", 0.2)
     loop = asyncio.get_running_loop()
     async with (
         victim("127.0.52.1") as (port, counts),
@@ -229,11 +229,37 @@ async def test_one_probe_at_a_time_for_each_peer() -> None:
                 await asyncio.sleep(0.01)
 
 
+async def test_keys_with_tar_pits_do_not_keep_an_honest_endpoint_from_being_proven() -> None:
+    """All from one address. Once, theirs were a queue, and each of them had the whole timeout."""
+    async with (
+        RelayServer(RelayConfig(port=0, proof_timeout=300.0)) as relay,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        pits = [await stack.enter_async_context(victim("127.0.58.1")) for _ in range(16)]
+        for _ in range(20):
+            attacker = await stack.enter_async_context(client(relay.url))
+            await attacker.hello()
+            entries = tuple(attacker.entry("chat", 1, "127.0.58.1", port) for port, _ in pits)
+            record = LocationRecord(1, (ServiceRecord("chat", entries),))
+            attacker.send(attacker.signed_register(encode_location(record)))
+            await attacker.expect(Registered)
+        async with asyncio.timeout(30):
+            while sum(len(counts) for _, counts in pits) < turns.NETWORK_AT_ONCE:
+                await asyncio.sleep(0.01)
+        config = PeerConfig(relay=relay.url, advertise=("127.0.51.1",))
+        alice = await stack.enter_async_context(Peer(Identity.generate(), config=config))
+        alice.listen("chat")
+        await alice.published()
+        async with asyncio.timeout(25):
+            while not relay.metrics.proofs["proven"]:
+                await asyncio.sleep(0.01)
+
+
 async def test_a_peer_that_tells_ever_new_endpoints_scans_no_ports(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_PEER_BURST", 4)
-    monkeypatch.setattr(module, "_PEER_RATE", 0.001)
+    monkeypatch.setattr(turns, "PEER_BURST", 4)
+    monkeypatch.setattr(turns, "PEER_RATE", 0.001)
     async with (
         victim("127.0.56.1") as (port, counts),
         fast_relay() as relay,

@@ -1,0 +1,183 @@
+"""`make installed`: builds the wheel, installs it into a fresh environment without extras, and uses
+it from an empty folder: both commands, README's program, and mypy on a program of a user's.
+
+A command and no test of pytest's, as it fetches what the wheel depends on. The exit code is 0 only
+if all of it worked; what did not is shown with what it printed.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DEADLINE = 60.0
+"""Seconds for one step; ten times that for pip."""
+
+TYPED = """
+from peers import Mode, Peer, Session
+
+
+async def talk(peer: Peer, guid: str) -> bytes:
+    session: Session = await peer.connect(guid, "chat", mode=Mode.AUTO)
+    reply = await session.receive()
+    reveal_type(reply)
+    return reply
+"""
+"""A user's program: its types are those of the package, none of them `Any`."""
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a user who has set nothing for us."""
+    ours = ("PEER_", "ROAM_RELAY_", "PYTHON", "VIRTUAL_ENV")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+class Installation:
+    """A fresh environment with our wheel in it, used from a folder with nothing in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._bin = folder / "environment" / "bin"
+        self.home = folder / "home"
+        self.home.mkdir()
+        wheels = folder / "wheels"
+        pip = ("-m", "pip", "--quiet", "--disable-pip-version-check")
+        # From a copy: setuptools leaves a folder `build` where it works, and takes from it, the
+        # next time, files that have gone.
+        source = folder / "source"
+        tracked = self.run("git", "-C", str(ROOT), "ls-files", "-z").split("\0")
+        for name in filter(None, tracked):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, source / name)
+        self.run(sys.executable, *pip, "wheel", "--no-deps", "-w", str(wheels), str(source))
+        self.run(sys.executable, "-m", "venv", str(self._bin.parent))
+        (wheel,) = wheels.iterdir()
+        self.run(self.program("python"), *pip, "install", str(wheel))
+
+    def program(self, name: str) -> str:
+        """Return the path of a program of the environment."""
+        return str(self._bin / name)
+
+    def run(self, *command: str, given: str | None = None) -> str:
+        """Run a command to its end, with a text to read or none, and return what it printed."""
+        done = subprocess.run(
+            command,
+            cwd=self.home,
+            env=environment(),
+            input=given or "",
+            capture_output=True,
+            text=True,
+            timeout=10 * DEADLINE,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(
+                f"{' '.join(command)}\nended with {done.returncode}\n{done.stdout}{done.stderr}"
+            )
+        return done.stdout
+
+    @contextlib.contextmanager
+    def running(self, *command: str) -> Iterator[None]:
+        """Run a command until the block ends, and have it end as it should."""
+        with (self.home / "log").open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=self.home,
+                env=environment(),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+            )
+            try:
+                yield
+            finally:
+                process.terminate()
+                try:
+                    process.wait(DEADLINE)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                    raise
+
+    def wait_for(self, file: str) -> str:
+        """Return what a file says once it is there."""
+        end = time.monotonic() + DEADLINE
+        while not (self.home / file).exists():
+            if time.monotonic() > end:
+                raise SystemExit(f"no {file}: " + (self.home / "log").read_text(errors="replace"))
+            time.sleep(0.02)
+        return (self.home / file).read_text().strip()
+
+
+def commands(installation: Installation, url: str) -> None:
+    """Talk between the two commands, as README shows."""
+    peer = (installation.program("peer"), "--relay", url)
+    guid = installation.run(*peer, "--key", "alice.key", "id").strip()
+    with installation.running(*peer, "--key", "alice.key", "listen", "chat", "--echo"):
+        told = installation.run(
+            *peer, "--key", "bob.key", "connect", "--wait", guid, "chat", given="one\ntwo\n"
+        )
+    if "one" not in told or "two" not in told:
+        raise SystemExit(f"`peer connect` printed no answers: {told!r}")
+
+
+def readme(installation: Installation, url: str) -> None:
+    """Run README's program: its first half in the background, its second half to its end."""
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    imports, rest = block.replace("http://127.0.0.1:8440", url).split("\n\n", 1)
+    first, second = rest.split("\n\n")
+    program = "\n".join(
+        [
+            "import asyncio, sys",
+            imports,
+            "async def listening():",
+            *("    " + line for line in first.splitlines()),
+            "async def main():",
+            "    background = asyncio.create_task(listening())",
+            "    alice_guid = Identity.load_or_create('alice.key').guid",
+            "    bob_identity = Identity.generate()",
+            "    async with Peer(Identity.generate(), relay=sys.argv[1]) as early:",
+            "        await (await early.connect(alice_guid, 'chat', wait=True)).close()",
+            *("    " + line for line in second.splitlines()),
+            "    assert reply == b'hello', reply",
+            "    background.cancel()",
+            "asyncio.run(main())",
+        ]
+    )
+    (installation.home / "program.py").write_text(program)
+    installation.run(installation.program("python"), "program.py", url)
+
+
+def types(installation: Installation) -> None:
+    """Have mypy, which is none of ours to install there, follow the installed package."""
+    (installation.home / "typed.py").write_text(TYPED)
+    python = installation.program("python")
+    told = installation.run(
+        sys.executable, "-m", "mypy", "--strict", "--python-executable", python, "typed.py"
+    )
+    if 'Revealed type is "bytes"' not in told:
+        raise SystemExit(f"mypy does not see the types of the package:\n{told}")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        installation = Installation(Path(folder))
+        for name in ("peer", "relay"):
+            installation.run(installation.program(name), "--help")
+        relay = (installation.program("relay"), "serve", "--port", "0", "--ready-file", "ready")
+        with installation.running(*relay):
+            url = installation.wait_for("ready")
+            commands(installation, url)
+            readme(installation, url)
+        types(installation)
+    print("installed from the wheel: both commands, README's program and the types work")
+
+
+if __name__ == "__main__":
+    main()
