@@ -5,7 +5,8 @@ mistake, and raises.
 Rule 2: there is one attempt at a time.
 Rule 3: a flow ends when it is told to, or on an error that another attempt cannot mend
 (`is_final`); else it tries again within a bound.
-Rule 4: whoever hurries still leaves the relay `SHORTEST_PAUSE` between two attempts.
+Rule 4: whoever hurries still leaves the relay `SHORTEST_PAUSE` between two attempts; and one that
+sends a flow away again and again soon after it has come, whatever it says, more and more.
 Rule 5: a hurry counts for one wait, and not for one that begins long after: when a relay restarts,
 its peers come back spread.
 """
@@ -24,6 +25,7 @@ __all__ = [
     "RETURN_IDLE",
     "RETURN_URGENT",
     "SHORTEST_PAUSE",
+    "SOON",
     "TRANSITIONS",
     "Action",
     "Attempt",
@@ -50,6 +52,10 @@ SHORTEST_PAUSE = 0.05
 HURRY_HOLDS = 3.0
 """Seconds for which a hurry counts while the flow is registered: as long as a flow may be checked
 after the network has changed, and a little."""
+SOON = 5.0
+"""Seconds for which a connection lasts at least that was no waste."""
+_LONGEST_REST = 15.0
+"""Seconds between two attempts that a relay can bring a flow to, at most."""
 _FIRST_WAIT = 0.5
 """The bound in seconds of the first wait after an attempt that failed; the next ones grow."""
 
@@ -230,6 +236,10 @@ class Reconnect:
         self._state = State.IDLE
         self._failures = _Failures(random)
         self._rested = self._due = 0.0
+        self._since = 0.0
+        """When the flow was registered last."""
+        self._soon = 0
+        """How many times running its connection has ended soon."""
         self._hurry_ends = 0.0
         """When a hurry counts no more, while the flow is registered."""
 
@@ -277,12 +287,11 @@ class Reconnect:
                 if is_final(error):
                     self._state = State.ENDED
                     return [Report(error, final=True)]
-                wait = (
-                    self._failures.wait_after(error)
-                    if isinstance(event, AttemptFailed)
-                    else self._after_end(event)
-                )
-                return [Report(error, final=False), *self._pause(wait, now)]
+                if isinstance(event, AttemptFailed):
+                    wait, least = self._failures.wait_after(error), 0.0
+                else:
+                    wait, least = self._after_end(event), self._least_pause(event, now)
+                return [Report(error, final=False), *self._pause(max(wait, least), least, now)]
             case Hurry():
                 return self._hurry(now)
             case Stop():
@@ -296,6 +305,7 @@ class Reconnect:
 
     def _succeeded(self, now: float) -> list[Action]:
         self._failures = _Failures(self._random)
+        self._since = now
         if self._state is State.TRYING_HURRIED:
             self._hurry_ends = now + HURRY_HOLDS
             self._state = State.REGISTERED_HURRIED
@@ -310,10 +320,20 @@ class Reconnect:
             return event.restarting.delay + event.restarting.spread * self._random()
         return self._random() * (RETURN_URGENT if event.urgent else RETURN_IDLE)
 
-    def _pause(self, wait: float, now: float) -> list[Action]:
+    def _least_pause(self, event: ConnectionEnded, now: float) -> float:
+        """Return for how many seconds nobody comes back after a connection has ended, whatever the
+        relay has said: more each time that it ends soon."""
+        if event.network_changed:
+            return 0.0
+        self._soon = self._soon + 1 if now - self._since < SOON else 0
+        if self._soon < 2:
+            return SHORTEST_PAUSE
+        return float(min(_FIRST_WAIT * 2.0 ** min(self._soon - 2, 10), _LONGEST_REST))
+
+    def _pause(self, wait: float, least: float, now: float) -> list[Action]:
         if not wait:
             return self._try()
-        self._rested = now + min(wait, SHORTEST_PAUSE)
+        self._rested = now + max(min(wait, SHORTEST_PAUSE), least)
         self._due = now + wait
         hurried = self._state is State.TRYING_HURRIED or (
             self._state is State.REGISTERED_HURRIED and now < self._hurry_ends
