@@ -7,7 +7,7 @@ response, and with one that fails its plane ends too, whatever raises on the way
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
@@ -56,7 +56,7 @@ class BrokerLimits:
     """Requests of one connection that wait for an answer."""
     per_second: float
     burst: int
-    """Requests of one network to one callee, sustained and at once: what one peer has for all."""
+    """Requests of one wide network to one callee, sustained and at once: what one peer may have."""
 
 
 class _Absent:
@@ -65,6 +65,7 @@ class _Absent:
     def __init__(self, guid: str, cause: Cause) -> None:
         self.guid = guid
         self.cause = cause
+        self.asks: dict[Any, None] = {}
 
     def send(self, message: Message) -> None:
         return
@@ -83,8 +84,7 @@ class Broker:
         self._requests = PendingRequests(limits.pending)
         seconds = max(1.0, limits.burst / limits.per_second)
         self._to_one = Windows(limits.burst, seconds)
-        """Requests of each network to each callee."""
-        self._wide_to_one = Windows(2 * limits.burst, seconds)
+        """Requests to each callee."""
 
     @property
     def pending(self) -> int:
@@ -233,14 +233,10 @@ class Broker:
         if not self._requests.has_room(caller):
             self._limit(reply, f"{self._per_caller} requests already wait for an answer")
             return
-        wide, network, _ = caller.cause
-        guid = callee.guid
-        wait = self._to_one.take((guid, network), now) or self._wide_to_one.take((guid, wide), now)
-        if wait:
+        if wait := self._to_one.take(message.guid, caller.cause, now):
             self._limit(reply, "too many requests to this peer", wait)
             return
-        displaced = self._requests.make_room(caller, callee)
-        if displaced is None:
+        if (displaced := self._requests.make_room(caller, callee)) is None:
             self._limit(reply, "too many requests already wait for this peer")
             return
         entries: tuple[SignedEntry, ...] = ()

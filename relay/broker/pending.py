@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TypeVar
 
 from protocol.messages import ServiceRequestFrom
 from relay.broker.reply import Asker, Reply
@@ -26,7 +25,6 @@ _FEW = 64
 PATIENCE = 1.0
 """Seconds after which a request goes over the callee's next flow too, when nothing was heard on the
 one before: a flow may be dead without anybody knowing yet."""
-_Key = TypeVar("_Key")
 
 
 @dataclass(slots=True, eq=False)
@@ -51,12 +49,8 @@ class PendingRequests:
     def __init__(self, per_caller: int) -> None:
         self._per_caller = per_caller
         self._requests: dict[int, Pending] = {}
-        self._by_caller: dict[int, dict[Pending, None]] = {}
-        """By the identity of a caller's connection; those with none are not in it."""
-        self._by_flow: dict[int, dict[Pending, None]] = {}
-        """By that of the flow that was asked last."""
         self._crowds: dict[int, Shares[Pending]] = {}
-        """The same with their causes, of flows for which more than a few wait."""
+        """What waits for a flow, with its causes: by its identity, where more than a few do."""
         self._deadlines: list[tuple[float, int]] = []
         self._unheard: deque[tuple[float, int]] = deque()
         """When to look whether a callee with several flows is heard of, earliest first."""
@@ -70,12 +64,12 @@ class PendingRequests:
 
     def has_room(self, caller: Asker) -> bool:
         """Whether one more request of a caller may wait."""
-        return len(self._by_caller.get(id(caller), ())) < self._per_caller
+        return len(caller.asks) < self._per_caller
 
     def make_room(self, caller: Asker, callee: Attachment) -> tuple[Pending, ...] | None:
         """Make room for one more request to a callee: return those that have to give way to it, for
         the caller to take out and answer; None where its cause has its share."""
-        waiting = self._by_flow.get(id(callee), ())
+        waiting = callee.asked
         if len(waiting) < _FEW:
             return ()
         crowd = self._crowds.get(id(callee))
@@ -95,9 +89,8 @@ class PendingRequests:
     def add(self, pending: Pending) -> None:
         """A request begins to wait."""
         number = pending.forward.request
-        caller = pending.reply.caller
         self._requests[number] = pending
-        self._by_caller.setdefault(id(caller), {})[pending] = None
+        pending.reply.caller.asks[pending] = None
         self._asked(pending, pending.callee)
         heapq.heappush(self._deadlines, (pending.deadline, number))
 
@@ -109,7 +102,7 @@ class PendingRequests:
         """Take a request out, to answer it; False where somebody has."""
         if self._requests.pop(pending.forward.request, None) is None:
             return False
-        _drop(self._by_caller, id(pending.reply.caller), pending)
+        del pending.reply.caller.asks[pending]
         self._asked_no_more(pending)
         return True
 
@@ -125,11 +118,11 @@ class PendingRequests:
 
     def of_caller(self, flow: Asker) -> list[Pending]:
         """Return the requests that came over a flow."""
-        return list(self._by_caller.get(id(flow), ()))
+        return list(flow.asks)
 
     def of_callee(self, flow: Attachment) -> list[Pending]:
         """Return the requests that a flow was asked last."""
-        return list(self._by_flow.get(id(flow), ()))
+        return list(flow.asked)
 
     def unheard(self, now: float) -> list[Pending]:
         """Return the requests whose callee has said nothing on its flow since, for long enough."""
@@ -151,23 +144,14 @@ class PendingRequests:
 
     def _asked(self, pending: Pending, flow: Attachment) -> None:
         """A request waits for a flow."""
-        self._by_flow.setdefault(id(flow), {})[pending] = None
+        flow.asked[pending] = None
         if self._crowds and (crowd := self._crowds.get(id(flow))) is not None:
             crowd.push(pending.reply.caller.cause, pending)
 
     def _asked_no_more(self, pending: Pending) -> None:
-        flow = id(pending.callee)
-        if _drop(self._by_flow, flow, pending):
-            self._crowds.pop(flow, None)
-        elif self._crowds and (crowd := self._crowds.get(flow)) is not None:
+        flow = pending.callee
+        del flow.asked[pending]
+        if self._crowds and (crowd := self._crowds.get(id(flow))) is not None:
             crowd.remove(pending)
-
-
-def _drop(index: dict[_Key, dict[Pending, None]], key: _Key, pending: Pending) -> bool:
-    """Take a request out of an index; return whether it was the last one under its key."""
-    waiting = index[key]
-    del waiting[pending]
-    if waiting:
-        return False
-    del index[key]
-    return True
+            if not flow.asked:
+                del self._crowds[id(flow)]

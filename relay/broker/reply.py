@@ -1,7 +1,7 @@
 """The response to a service request: exactly one, whatever happens on the way to it."""
 
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code
@@ -19,6 +19,8 @@ class Asker(Protocol):
     guid: str
     cause: Cause
     """Who is charged for what it asks."""
+    asks: dict[Any, None]
+    """Its requests that wait: the broker's to fill."""
 
     def send(self, message: Message) -> None:
         """Queue a message."""

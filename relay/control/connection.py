@@ -100,6 +100,8 @@ class ControlConnection:
         self._decoder = MessageDecoder(FROM_PEER)
         self._claim = NOBODY
         self._left_by_peer = False
+        self.asks: dict[Any, None] = {}
+        self.asked: dict[Any, None] = {}
         self._purse = 0.0
         """Units of work that are paid for; below 0 where the next step is not yet."""
         self._earned = 0

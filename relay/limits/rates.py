@@ -4,7 +4,8 @@ No I/O and no clock: `now` is passed in. What is remembered has a bound.
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable
+
+from relay.limits.causes import Cause
 
 __all__ = ["Counts", "Place", "Rates", "Windows"]
 
@@ -50,25 +51,38 @@ class Rates:
 
 
 class Windows:
-    """So many for each key in each window of time: less exact than `Rates`, at a third of its cost.
-    What is remembered is bounded by what is asked for in one window."""
+    """How often one may be asked by whom, in each window of time: by one wide network so often; by
+    then each network in it has a few more, up to twice as many of all of them. Less exact than
+    `Rates`, at a third of its cost. What is remembered is bounded by what is asked in one window.
+    """
 
     def __init__(self, limit: int, seconds: float) -> None:
         self._limit = limit
         self._seconds = seconds
         self._begin = 0.0
-        self._counts: dict[Hashable, int] = {}
+        self._wide: dict[tuple[str, str], int] = {}
+        self._networks: dict[tuple[str, str], int] = {}
 
-    def take(self, key: Hashable, now: float) -> float:
+    def take(self, asked: str, cause: Cause, now: float) -> float:
         """Count one more; return 0, or the seconds to wait until the next window."""
         if now - self._begin >= self._seconds:
             self._begin = now
-            self._counts.clear()
-        count = self._counts.get(key, 0)
-        if count >= self._limit:
+            self._wide.clear()
+            self._networks.clear()
+        key = asked, cause[0]
+        count = self._wide.get(key, 0)
+        if count >= self._limit and not self._has_few(asked, cause, count):
             return self._begin + self._seconds - now
-        self._counts[key] = count + 1
+        self._wide[key] = count + 1
         return 0.0
+
+    def _has_few(self, asked: str, cause: Cause, count: int) -> bool:
+        key = asked, cause.network
+        own = self._networks.get(key, 0)
+        if count >= 2 * self._limit or own >= max(1, self._limit // 20):
+            return False
+        self._networks[key] = own + 1
+        return True
 
 
 class Place:

@@ -7,7 +7,7 @@ it can never remove its successor.
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from protocol.endpoint import (
     Endpoint,
@@ -36,6 +36,9 @@ class Attachment(Protocol):
     observed_host: str
     cause: Cause
     heard: float
+    asks: dict[Any, None]
+    asked: dict[Any, None]
+    """Its requests that wait, and those that wait for it: the broker's to fill."""
 
     def send(self, message: Message) -> None:
         """Queue a message."""

@@ -77,7 +77,7 @@ async def test_fresh_keys_of_one_network_ask_one_callee_no_more_than_one_key_may
             async with registered(relay.url, source=EVIL) as evil:
                 evil.send(ask(victim, Mode.COMBINED, "chat", 0.1))
                 codes.append((await evil.expect(ServiceResponse)).code)
-        assert codes == [Code.REQUEST_TIMEOUT] * 8 + [Code.LIMIT_EXCEEDED] * 4
+        assert codes == [Code.REQUEST_TIMEOUT] * 9 + [Code.LIMIT_EXCEEDED] * 3
         await peers.tickets()
 
 

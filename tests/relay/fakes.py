@@ -1,6 +1,7 @@
 """Connections that keep what they are sent, for the relay's machines."""
 
 import os
+from typing import Any
 
 from protocol.errors import Code
 from protocol.identity import Identity
@@ -20,6 +21,8 @@ class FakeAttachment:
         self.observed_host = "127.0.0.1"
         self.cause = cause_of(self.observed_host, self.guid)
         self.heard = 0.0
+        self.asks: dict[Any, None] = {}
+        self.asked: dict[Any, None] = {}
         self.got: list[Message] = []
         self.ended: list[Code] = []
         self.fails = False

@@ -137,6 +137,8 @@ class FakeFlow:
         self.observed_host = "127.0.0.1"
         self.cause = cause_of(self.observed_host, guid)
         self.heard = 0.0
+        self.asks: dict[object, None] = {}
+        self.asked: dict[object, None] = {}
         self.got: list[PeerEvent] = []
 
     def send(self, message: Message) -> None:
