@@ -24,6 +24,7 @@ from peers.control import (
     Registration,
     RegistrationEnded,
     RegistrationEvent,
+    RelayAddresses,
     RequestArrived,
     StandbyLost,
     Watching,
@@ -86,7 +87,7 @@ class Peer:
         `addresses` tells of this host's own addresses; by default the system does.
 
         Raises:
-            RelayUnavailable: neither is configured.
+            RelayUnavailable: neither is configured, or the relay is no URL of one.
             DdnsConfigError: the key for dynamic DNS cannot be used.
         """
         config = config or PeerConfig()
@@ -96,6 +97,8 @@ class Peer:
             raise RelayUnavailable(
                 "no relay is configured: give relay='http://HOST:PORT', or a zone with ddns="
             )
+        if self.config.relay is not None:
+            RelayAddresses(self.config.relay)  # Refused here, and not when it is dialed.
         names = self.config.ddns
         self._dns_key = read_key(names, identity.guid) if names is not None else None
         self.identity = identity
@@ -201,6 +204,7 @@ class Peer:
             discloses=chosen is not Mode.CENTRAL,
             policy=rules,
             select=select or self.config.select_for(guid, service),
+            fallback=self.config.fallback,
         )
         if rules.needs_interfaces:
             await self._open.whereabouts.known()

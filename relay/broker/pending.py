@@ -23,8 +23,8 @@ _FEW = 64
 """Where no more wait for a callee, nobody asks who has how many."""
 
 PATIENCE = 1.0
-"""Seconds after which a request goes over the callee's next flow too, when nothing was heard on the
-one before: a flow may be dead without anybody knowing yet."""
+"""Seconds after which a flow is doubted where nothing was heard since a request went over it, and
+the request goes over the callee's next flow too. It may be dead without anybody knowing yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +53,7 @@ class PendingRequests:
         """What waits for a flow, with its causes: by its identity, where more than a few do."""
         self._deadlines: list[tuple[float, int]] = []
         self._unheard: deque[tuple[float, int]] = deque()
-        """When to look whether a callee with several flows is heard of, earliest first."""
+        """When to look whether a callee is heard of, earliest first."""
         self._numbers = count(1)
 
     def __len__(self) -> int:
@@ -106,10 +106,9 @@ class PendingRequests:
         self._asked_no_more(pending)
         return True
 
-    def forwarded(self, pending: Pending, flow: Attachment, now: float, *, more: bool) -> None:
-        """A request went over a flow; `more` says that the callee has others to try later."""
-        if pending.tried or more:
-            self._unheard.append((now + PATIENCE, pending.forward.request))
+    def forwarded(self, pending: Pending, flow: Attachment, now: float) -> None:
+        """A request went over a flow."""
+        self._unheard.append((now + PATIENCE, pending.forward.request))
         if pending.callee is not flow and pending.forward.request in self._requests:
             self._asked_no_more(pending)
             self._asked(pending, flow)

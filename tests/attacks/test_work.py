@@ -79,29 +79,26 @@ async def test_an_entry_is_verified_once(verified: Verified) -> None:
 
 
 async def test_updates_full_of_signatures_do_not_keep_others_waiting(verified: Verified) -> None:
-    config = RelayConfig(port=0, work_per_peer=0.1)
+    config = RelayConfig(port=0, work_per_peer=0.02)
     async with RelayServer(config) as relay, honest(relay) as peers:
         before = state_of(relay)
         async with registered(relay.url, source=EVIL, seq=1) as evil:
-            updates = [update(full(evil, seq)) for seq in range(2, 10)]
+            updates = [update(full(evil, seq, services=8)) for seq in range(2, 18)]
             evil.send_bytes(b"".join(updates))
             while not verified.count:
                 await asyncio.sleep(0)
             for _ in range(5):
                 begun = verified.count
                 await peers.look_up()
-                assert verified.count - begun < 256, "not one whole update, meanwhile"
+                assert verified.count - begun < 128, "not one whole update, meanwhile"
             await peers.newcomer()
-            assert verified.count < 8 * 256, "it waits for its time"
-            for seq in range(2, 5):
-                assert (await evil.expect(Registered)).seq == seq, (
-                    "and is served then, not sent away"
-                )
+            assert verified.count < 16 * 128, "it waits for its time"
+            assert (await evil.expect(Registered)).seq == 2, "and is not sent away"
         await settled(relay, before)
 
 
 async def test_pings_do_not_keep_others_waiting() -> None:
-    config = RelayConfig(port=0, work_per_peer=0.05)
+    config = RelayConfig(port=0, work_per_peer=0.01)
     pings = encode(Ping(7)) * 14_000
     async with RelayServer(config) as relay, honest(relay) as peers:
         before = state_of(relay)
@@ -129,7 +126,7 @@ async def test_pings_do_not_keep_others_waiting() -> None:
 
 
 async def test_fresh_keys_of_one_network_do_not_keep_a_newcomer_waiting() -> None:
-    config = RelayConfig(port=0, work_per_network=0.05)
+    config = RelayConfig(port=0, work_per_network=0.01)
     async with RelayServer(config) as relay, honest(relay) as peers, AsyncExitStack() as stack:
         evil = [await stack.enter_async_context(client(relay.url, source=EVIL)) for _ in range(12)]
         for one in evil:
@@ -141,9 +138,6 @@ async def test_fresh_keys_of_one_network_do_not_keep_a_newcomer_waiting() -> Non
             served = relay.metrics.registrations
             assert served < 3 + len(evil), "it did not wait for all of them"
         await put_off(relay)
-        async with asyncio.timeout(20):
-            while relay.metrics.registrations == served:
-                await asyncio.sleep(0.01)
 
 
 async def test_a_connection_that_waits_for_its_time_is_not_taken_for_dead() -> None:
