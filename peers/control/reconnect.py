@@ -3,12 +3,14 @@
 Rule 1: what may follow what is in `TRANSITIONS`; an event that a state does not know is our own
 mistake, and raises.
 Rule 2: there is one attempt at a time.
-Rule 3: a flow ends when it is told to, or on an error that another attempt cannot mend
-(`is_final`); else it tries again within a bound.
+Rule 3: a flow ends when it is told to, or on an error that is judged final
+(`peers.control.refusal`); else it tries again within a bound.
 Rule 4: whoever hurries still leaves the relay `SHORTEST_PAUSE` between two attempts; and one that
 sends a flow away again and again soon after it has come, whatever it says, more and more.
 Rule 5: a hurry counts for one wait, and not for one that begins long after: when a relay restarts,
 its peers come back spread.
+Rule 6: who was told when to come back waits for that, however many wait for the relay; but a host
+that has moved tries at once, as the refusal may have been of where it was.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,8 +18,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias, assert_never
 
+from peers.control.refusal import PASSES, Judgement
 from peers.tasks import backoff
-from protocol.errors import Code, RoamRelayError, WrongIdentity
+from protocol.errors import Code, RoamRelayError
 from protocol.messages import Restarting
 
 __all__ = [
@@ -41,7 +44,6 @@ __all__ = [
     "State",
     "Stop",
     "TimePassed",
-    "is_final",
 ]
 
 RETURN_IDLE, RETURN_URGENT = 5.0, 1.5
@@ -56,6 +58,8 @@ SOON = 5.0
 """Seconds for which a connection lasts at least that was no waste."""
 _LONGEST_REST = 15.0
 """Seconds between two attempts that a relay can bring a flow to, at most."""
+_SPREAD = 0.25
+"""The part of a wait that the relay has asked for which is added at random."""
 _FIRST_WAIT = 0.5
 """The bound in seconds of the first wait after an attempt that failed; the next ones grow."""
 
@@ -69,13 +73,17 @@ class State(Enum):
     """An attempt is under way."""
     TRYING_HURRIED = "trying, hurried"
     """Should it fail, the next one is in a hurry."""
+    TRYING_MOVED = "trying, moved"
+    """The host has moved since it began: should it fail, the next one comes whatever was told."""
     REGISTERED = "registered"
     REGISTERED_HURRIED = "registered, hurried"
     """Should it end soon, the next attempt is in a hurry."""
     RESTING = "resting"
-    """The part of a wait that nobody cuts short."""
+    """The part of a wait that only a move cuts short: the shortest one, and what was told."""
     RESTING_HURRIED = "resting, hurried"
     """The next attempt comes behind it."""
+    RESTING_MOVED = "resting, moved"
+    """The next attempt comes behind the shortest pause."""
     WAITING = "waiting"
     ENDED = "ended"
 
@@ -90,6 +98,7 @@ class AttemptFailed:
     """The attempt that was under way has failed."""
 
     error: RoamRelayError
+    judgement: Judgement = PASSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +117,15 @@ class ConnectionEnded:
     """Whether it was dropped here, as it led nowhere any more."""
     urgent: bool = False
     """Whether somebody waits for the relay."""
+    judgement: Judgement = PASSES
 
 
 @dataclass(frozen=True, slots=True)
 class Hurry:
     """Cut the wait short: this one, or else the next one."""
+
+    moved: bool = False
+    """Whether this host has: then a wait that the relay has asked for is cut short too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +173,19 @@ TRANSITIONS: dict[State, dict[type[Event], frozenset[State]]] = {
     State.TRYING: {
         AttemptSucceeded: frozenset({State.REGISTERED}),
         AttemptFailed: frozenset({State.TRYING, State.RESTING, State.ENDED}),
-        Hurry: frozenset({State.TRYING_HURRIED}),
+        Hurry: frozenset({State.TRYING_HURRIED, State.TRYING_MOVED}),
         Stop: frozenset({State.ENDED}),
     },
     State.TRYING_HURRIED: {
         AttemptSucceeded: frozenset({State.REGISTERED_HURRIED}),
         AttemptFailed: frozenset({State.TRYING, State.RESTING_HURRIED, State.ENDED}),
-        Hurry: frozenset({State.TRYING_HURRIED}),
+        Hurry: frozenset({State.TRYING_HURRIED, State.TRYING_MOVED}),
+        Stop: frozenset({State.ENDED}),
+    },
+    State.TRYING_MOVED: {
+        AttemptSucceeded: frozenset({State.REGISTERED_HURRIED}),
+        AttemptFailed: frozenset({State.TRYING, State.RESTING_MOVED, State.ENDED}),
+        Hurry: frozenset({State.TRYING_MOVED}),
         Stop: frozenset({State.ENDED}),
     },
     State.REGISTERED: {
@@ -184,12 +203,17 @@ TRANSITIONS: dict[State, dict[type[Event], frozenset[State]]] = {
     },
     State.RESTING: {
         TimePassed: frozenset({State.RESTING, State.WAITING, State.TRYING}),
-        Hurry: frozenset({State.RESTING_HURRIED}),
+        Hurry: frozenset({State.RESTING_HURRIED, State.RESTING_MOVED}),
         Stop: frozenset({State.ENDED}),
     },
     State.RESTING_HURRIED: {
         TimePassed: frozenset({State.RESTING_HURRIED, State.TRYING}),
-        Hurry: frozenset({State.RESTING_HURRIED}),
+        Hurry: frozenset({State.RESTING_HURRIED, State.RESTING_MOVED}),
+        Stop: frozenset({State.ENDED}),
+    },
+    State.RESTING_MOVED: {
+        TimePassed: frozenset({State.RESTING_MOVED, State.TRYING}),
+        Hurry: frozenset({State.RESTING_MOVED}),
         Stop: frozenset({State.ENDED}),
     },
     State.WAITING: {
@@ -203,13 +227,6 @@ TRANSITIONS: dict[State, dict[type[Event], frozenset[State]]] = {
     },
 }
 """Which states may follow one, by event. Begin: the first attempt comes at once."""
-
-
-def is_final(error: RoamRelayError) -> bool:
-    """Return whether another attempt cannot mend what ended this one: decided here alone."""
-    return isinstance(error, WrongIdentity) or (
-        error.code is not None and not error.code.is_retryable
-    )
 
 
 class _Failures:
@@ -235,7 +252,9 @@ class Reconnect:
         self._random = random
         self._state = State.IDLE
         self._failures = _Failures(random)
-        self._rested = self._due = 0.0
+        self._soonest = self._rested = self._due = 0.0
+        """Of the wait of now: when a host that has moved tries, when whoever waits for the relay
+        does, and when it is over."""
         self._since = 0.0
         """When the flow was registered last."""
         self._soon = 0
@@ -251,7 +270,7 @@ class Reconnect:
     @property
     def is_trying(self) -> bool:
         """Whether an attempt is under way."""
-        return self._state in (State.TRYING, State.TRYING_HURRIED)
+        return self._state in (State.TRYING, State.TRYING_HURRIED, State.TRYING_MOVED)
 
     @property
     def is_registered(self) -> bool:
@@ -263,6 +282,8 @@ class Reconnect:
         match self._state:
             case State.RESTING | State.RESTING_HURRIED:
                 return self._rested
+            case State.RESTING_MOVED:
+                return self._soonest
             case State.WAITING:
                 return self._due
             case State.REGISTERED_HURRIED:
@@ -283,17 +304,25 @@ class Reconnect:
                 return self._try()
             case AttemptSucceeded():
                 return self._succeeded(now)
-            case AttemptFailed(error) | ConnectionEnded(error):
-                if is_final(error):
+            case AttemptFailed(error, judgement) | ConnectionEnded(error, judgement=judgement):
+                if judgement.final:
                     self._state = State.ENDED
                     return [Report(error, final=True)]
-                if isinstance(event, AttemptFailed):
-                    wait, least = self._failures.wait_after(error), 0.0
-                else:
-                    wait, least = self._after_end(event), self._least_pause(event, now)
-                return [Report(error, final=False), *self._pause(max(wait, least), least, now)]
-            case Hurry():
-                return self._hurry(now)
+                wait = (
+                    self._failures.wait_after(error)
+                    if isinstance(event, AttemptFailed)
+                    else self._after_end(event)
+                )
+                least = self._least_pause(event, now) if isinstance(event, ConnectionEnded) else 0.0
+                told = judgement.retry_after or 0.0
+                if isinstance(event, ConnectionEnded) and event.network_changed:
+                    told = 0.0
+                # Those who were told the same do not come back in one moment.
+                told *= 1 + _SPREAD * self._random()
+                pause = self._pause(max(wait, least), told, least, now)
+                return [Report(error, final=False), *pause]
+            case Hurry(moved):
+                return self._hurry(moved, now)
             case Stop():
                 held = self.is_trying or self.is_registered
                 self._state = State.ENDED
@@ -306,7 +335,7 @@ class Reconnect:
     def _succeeded(self, now: float) -> list[Action]:
         self._failures = _Failures(self._random)
         self._since = now
-        if self._state is State.TRYING_HURRIED:
+        if self._state in (State.TRYING_HURRIED, State.TRYING_MOVED):
             self._hurry_ends = now + HURRY_HOLDS
             self._state = State.REGISTERED_HURRIED
         else:
@@ -328,24 +357,35 @@ class Reconnect:
             return 0.0
         self._soon = self._soon + 1 if now - self._since < SOON else 0
         if self._soon < 2:
-            return SHORTEST_PAUSE
+            return 0.0 if event.error.code is Code.HEARTBEAT_TIMEOUT else SHORTEST_PAUSE
         return float(min(_FIRST_WAIT * 2.0 ** min(self._soon - 2, 10), _LONGEST_REST))
 
-    def _pause(self, wait: float, least: float, now: float) -> list[Action]:
+    def _pause(self, wait: float, told: float, least: float, now: float) -> list[Action]:
+        wait = max(wait, told)
         if not wait:
             return self._try()
-        self._rested = now + max(min(wait, SHORTEST_PAUSE), least)
+        self._soonest = now + max(min(wait, SHORTEST_PAUSE), least)
+        self._rested = max(self._soonest, now + told)
         self._due = now + wait
-        hurried = self._state is State.TRYING_HURRIED or (
-            self._state is State.REGISTERED_HURRIED and now < self._hurry_ends
-        )
-        self._state = State.RESTING_HURRIED if hurried else State.RESTING
+        match self._state:
+            case State.TRYING_MOVED:
+                self._state = State.RESTING_MOVED
+            case State.TRYING_HURRIED:
+                self._state = State.RESTING_HURRIED
+            case State.REGISTERED_HURRIED if now < self._hurry_ends:
+                self._state = State.RESTING_HURRIED
+            case _:
+                self._state = State.RESTING
         return []
 
-    def _hurry(self, now: float) -> list[Action]:
+    def _hurry(self, moved: bool, now: float) -> list[Action]:
         match self._state:
             case State.WAITING:
                 return self._try()
+            case State.TRYING | State.TRYING_HURRIED if moved:
+                self._state = State.TRYING_MOVED
+            case State.RESTING | State.RESTING_HURRIED if moved:
+                self._state = State.RESTING_MOVED
             case State.TRYING:
                 self._state = State.TRYING_HURRIED
             case State.REGISTERED | State.REGISTERED_HURRIED:
@@ -353,13 +393,15 @@ class Reconnect:
                 self._state = State.REGISTERED_HURRIED
             case State.RESTING:
                 self._state = State.RESTING_HURRIED
-            case State.TRYING_HURRIED | State.RESTING_HURRIED | State.IDLE | State.ENDED:
-                pass
+            case _:
+                pass  # It is in a hurry, or there is nothing to hurry.
         return []
 
     def _time_passed(self, now: float) -> list[Action]:
         match self._state:
             case State.RESTING_HURRIED if now >= self._rested:
+                return self._try()
+            case State.RESTING_MOVED if now >= self._soonest:
                 return self._try()
             case State.RESTING | State.WAITING if now >= self._due:
                 return self._try()

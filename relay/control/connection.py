@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from protocol.codec import MessageDecoder, UnknownType, decode_location, encode
-from protocol.errors import Code, ProtocolViolation
+from protocol.errors import Code, ProtocolViolation, StaleSequence
 from protocol.messages import (
     FROM_PEER,
     DnsKeyRequest,
@@ -144,10 +144,11 @@ class ControlConnection:
             return
         self._metrics.messages_out += 1
 
-    def end(self, code: Code, reason: str) -> None:
-        """Tell the peer why, and close."""
+    def end(self, code: Code, reason: str, seq: int | None = None) -> None:
+        """Tell the peer why, and close. `seq` is the number of its record in force, where that is
+        why."""
         if self.state is not _CLOSED:
-            self.send(Error(code, reason[:512]))
+            self.send(Error(code, reason[:512], seq=seq))
             self._leave(code.value)
             self._carrier.close(code.value)
 
@@ -218,6 +219,8 @@ class ControlConnection:
                     return
                 if self.state is _CLOSED:
                     return
+        except StaleSequence as stale:
+            self.end(Code.STALE_SEQUENCE, stale.reason, stale.known)
         except ProtocolViolation as violation:
             self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
         except Exception as error:
@@ -247,6 +250,8 @@ class ControlConnection:
                 if self._purse < 0 and not self._earn():
                     self._steps = steps
                     return
+        except StaleSequence as stale:
+            self.end(Code.STALE_SEQUENCE, stale.reason, stale.known)
         except ProtocolViolation as violation:
             self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
         except Exception as error:
@@ -329,10 +334,8 @@ class ControlConnection:
         try:
             services = yield from self._presence.checking(self.guid, record)
             self._presence.update(self, record, self.heard, services)
-        except ProtocolViolation as violation:
-            if violation.code is not Code.STALE_SEQUENCE:
-                raise
-            self.send(Error(Code.STALE_SEQUENCE, violation.reason))
+        except StaleSequence as stale:
+            self.send(Error(Code.STALE_SEQUENCE, stale.reason, seq=stale.known))
             return
         self._confirm(record.seq)
 

@@ -60,10 +60,16 @@ def nobody() -> web.Response:
 
 
 def not_an_upgrade() -> web.Response:
+    """Say what to ask for. The peer may have: some proxies strip it."""
+    code = Code.UPGRADE_REQUIRED
     return json(
-        {"code": Code.BAD_MESSAGE, "reason": f"ask for an upgrade to {UPGRADE_TOKEN} or websocket"},
+        {"code": code, "reason": f"ask for an upgrade to {UPGRADE_TOKEN} or websocket"},
         426,
-        {"Upgrade": f"{UPGRADE_TOKEN}, websocket", "Connection": "Upgrade"},
+        {
+            "Upgrade": f"{UPGRADE_TOKEN}, websocket",
+            "Connection": "Upgrade",
+            CODE_HEADER: code.value,
+        },
     )
 
 
