@@ -173,9 +173,10 @@ class Registration:
 
     @property
     def observed(self) -> tuple[str, ...]:
-        """The addresses that the relay has seen this peer's connections come from."""
+        """The addresses that the relay has seen this peer's connections come from; none of a relay
+        that does not know, behind a proxy that does not tell it."""
         told = (connection.registration.observed_host for connection in self.connections)
-        return tuple(dict.fromkeys(told))
+        return tuple(dict.fromkeys(host for host in told if host))
 
     def set_sources(self, sources: Sequence[str | None]) -> None:
         """Keep one flow for each of these local addresses, up to `MAX_FLOWS`, and no other."""

@@ -74,13 +74,23 @@ _TURN = 2
 """How often in one turn of the loop: then others have theirs."""
 
 
+def _nobody_listens() -> None:
+    """Who has nothing to do when a connection is proven."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a control connection comes from, and what carries it: `raw` or `websocket`."""
 
     carrier: str
     host: str
+    """Empty where it is not known: a proxy that does not tell stands between."""
     port: int
+    """0 where it is not known."""
+    proxy: str = ""
+    """The proxy that it came by; empty where it came by itself."""
+    proven: Callable[[], None] = _nobody_listens
+    """Called once its peer has registered."""
 
 
 class ControlConnection:
@@ -309,6 +319,7 @@ class ControlConnection:
         services = yield from self._presence.checking(self.guid, record)
         superseded = self._presence.register(self, record, self.heard, services)
         self._enter(_REGISTERED)
+        self._source.proven()
         self._metrics.registrations += 1
         for old in superseded:
             # Its requests find the new connection in the registry.
@@ -322,7 +333,8 @@ class ControlConnection:
         log.info(
             "registered",
             peer=short(self.guid),
-            source=self.observed_host,
+            source=self.observed_host or "unknown",
+            **({"proxy": self._source.proxy} if self._source.proxy else {}),
             carrier=self._source.carrier,
             services=len(record.services),
         )

@@ -14,9 +14,11 @@ from relay.http.takeover import (
     is_foreign_websocket,
     is_raw_upgrade,
     is_tls,
+    let_go,
     take_socket,
     take_transport,
 )
+from relay.http.visitor import not_an_upgrade, visitor_of
 from relay.limits import SIGNATURE, cause_of
 from relay.plane import Planes, Seat, SocketLeg, TicketRefused, TlsLeg, WebSocketLeg
 
@@ -41,23 +43,22 @@ class PlaneRoute:
             protocols=(WEBSOCKET_PROTOCOL,), compress=False, max_msg_size=_MAX_FRAME
         )
         if not raw and (is_foreign_websocket(request) or not websocket.can_prepare(request).ok):
-            return answers.not_an_upgrade()
+            return not_an_upgrade(request)
         early = answers.early_bytes(request)
         if early is None:
             return answers.refusal(Code.BAD_MESSAGE, f"{EARLY_HEADER} cannot be read")
-        source = answers.source(request)
-        if source is None:
-            return answers.nobody()
+        host = visitor_of(request).origin.host
         guid, signature = request.query.get("guid", ""), request.query.get("signature", "")
-        if wait := self._reception.charge(cause_of(source[0]), SIGNATURE):
+        if wait := self._reception.charge(cause_of(host), SIGNATURE):
             return answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
         try:
-            seat = self._planes.admit(request.match_info["ticket"], guid, signature, source[0])
+            seat = self._planes.admit(request.match_info["ticket"], guid, signature, host)
         except TicketRefused as error:
             return answers.refused(error)
         with seat:
             if seat.asks_other and (refusal := self._ask_other(seat, guid)) is not None:
                 return refusal
+            visitor_of(request).proven()
             try:
                 if raw:
                     return await self._raw(request, seat, early)
@@ -97,5 +98,8 @@ class PlaneRoute:
 
         if take_transport(request, take):
             seat.attach(legs[0], early)
-            await seat.stay(legs[0])
+            try:
+                await seat.stay(legs[0])
+            finally:
+                let_go(request)
         return response

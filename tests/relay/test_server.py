@@ -17,6 +17,7 @@ from relay.config import ConfigError, DnsConfig, RelayConfig
 from relay.control import ControlConnection
 from relay.dns import DnsServer
 from relay.http.door import TurnedAway
+from relay.http.origin import Origin
 from relay.plane import Planes
 from relay.server import RelayServer
 from tests.relay.certificates import certificate
@@ -180,16 +181,16 @@ async def test_what_can_be_reloaded_is_and_the_rest_is_named() -> None:
         new = structs.replace(
             old, drain_timeout=0.5, connects_burst=3, max_connections=2, host="::1", lease=60.0
         )
-        place = relay.doorkeeper.admit("192.0.2.1", monotonic())
+        place = relay.doorkeeper.admit(Origin("192.0.2.1", 1), monotonic())
         with pytest.raises(TurnedAway):
-            relay.doorkeeper.admit("192.0.2.1", monotonic())
+            relay.doorkeeper.admit(Origin("192.0.2.1", 1), monotonic())
         assert relay.reload(new) == ("host", "lease")
         assert (relay.config.drain_timeout, relay.config.host) == (0.5, "127.0.0.1")
-        relay.doorkeeper.admit("192.0.2.2", monotonic())
+        relay.doorkeeper.admit(Origin("192.0.2.2", 1), monotonic())
         with pytest.raises(TurnedAway):
-            relay.doorkeeper.admit("192.0.2.3", monotonic())
+            relay.doorkeeper.admit(Origin("192.0.2.3", 1), monotonic())
         place.release()
-        relay.doorkeeper.admit("192.0.2.3", monotonic())
+        relay.doorkeeper.admit(Origin("192.0.2.3", 1), monotonic())
         # Said again until it is restarted: it is still so.
         assert relay.reload(new) == ("host", "lease")
         assert relay.reload(old) == ()
