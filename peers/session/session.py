@@ -101,6 +101,11 @@ class Session:
         return self._machine.outstanding
 
     @property
+    def window(self) -> int:
+        """Bytes that the other side may make this one hold, beside one message."""
+        return self._machine.settings.window
+
+    @property
     def is_over(self) -> bool:
         """Whether the session has ended, closed or lost."""
         return self._over.done()
