@@ -1,6 +1,6 @@
 """Who may register: bans, a list, invitations, or the program's own word; and how long it holds."""
 
-from relay.admission.admission import Admission, AdmissionRules, network_of_source
+from relay.admission.admission import Admission, AdmissionRules
 from relay.admission.bans import Ban, Bans, subject_of
 from relay.admission.book import Book, InvitationKept, Member
 from relay.admission.grants import Admit, Applicant, Grant, Outcome, Refusal
@@ -20,6 +20,5 @@ __all__ = [
     "Operators",
     "Outcome",
     "Refusal",
-    "network_of_source",
     "subject_of",
 ]

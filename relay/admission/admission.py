@@ -5,7 +5,6 @@ invitations do, as far as the relay is not open. Whatever fails admits nobody.
 """
 
 import asyncio
-import ipaddress
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from time import monotonic
@@ -16,12 +15,12 @@ from relay.admission.bans import Ban
 from relay.admission.book import Book, expired
 from relay.admission.grants import PATIENCE, Admit, Applicant, Grant, Outcome, Refusal
 from relay.admission.invitations import grant_of, invited_only
-from relay.log import log, short
+from relay.limits import Counts
+from relay.log import guarded, log, short
 from relay.metrics import Metrics
-from relay.rates import Counts
 from relay.store import StoreFailed
 
-__all__ = ["Admission", "AdmissionRules", "network_of_source"]
+__all__ = ["Admission", "AdmissionRules"]
 
 _MAX_UNDECIDED, _MAX_UNDECIDED_OF_ONE = 1024, 64
 """Peers in all, and of one network, that wait to be decided: the program's function, or the store,
@@ -84,7 +83,7 @@ class Admission:
         if decided is not None:
             self._answered(applicant, decided, answer)
             return
-        place = self._undecided.take(applicant.network)
+        place = self._undecided.take(applicant.network, applicant.wide)
         if place is None:
             reason = "too many peers wait to be admitted"
             busy = Refusal(reason, _BUSY, Code.LIMIT_EXCEEDED, Outcome.BUSY)
@@ -92,7 +91,8 @@ class Admission:
             return
 
         async def decide() -> None:
-            with place:
+            decided: Grant | Refusal = _undecided(Outcome.FAILED)
+            with place, guarded("deciding who is admitted"):
                 decided = await self._decide(applicant)
             # It may have been banned meanwhile.
             self._answered(applicant, self._banned(applicant) or decided, answer)
@@ -221,19 +221,6 @@ class Admission:
         else:
             self._metrics.admissions[Outcome.GRANTED.value] += 1
         answer(decided)
-
-
-def network_of_source(host: str) -> str:
-    """Return the network that a source address is counted for: itself, or its /64 of IPv6."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is None:
-            return str(ipaddress.ip_network((address, 64), strict=False))
-        address = address.ipv4_mapped
-    return f"{address}/32"
 
 
 def _refused_by(ban: Ban, now: float) -> Refusal:

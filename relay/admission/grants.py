@@ -49,6 +49,8 @@ class Applicant:
     """The source address."""
     network: str
     """The network that it is counted for: /32, or /64 of IPv6."""
+    wide: str
+    """The one around it."""
     invitation: Invitation | None = None
     """It is signed by an operator and was made for nobody else; whether it is still good, is not
     decided yet."""

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from protocol.errors import Code
 from protocol.invitation import Invitation
 from protocol.messages import Mode
-from relay.admission import Admission, Applicant, Grant, Outcome, Refusal, network_of_source
+from relay.admission import Applicant, Grant, Outcome, Refusal
 from relay.control.handshake import Claim
 from relay.control.reception import Reception
+from relay.limits import cause_of
 
 __all__ = ["Admittance"]
 
@@ -29,19 +30,21 @@ class Admittance:
         self.cost = 1.0
         """What one service request costs the peer, where its rate is another than everybody's."""
 
-    def ask(self, claim: Claim, presented: bytes, host: str, then: Callable[[], None]) -> None:
-        """Ask for a peer that has proven its key; `then` is called when it is admitted."""
+    def ask(self, claim: Claim, presented: bytes, host: str, later: Callable[[], None]) -> bool:
+        """Ask for a peer that has proven its key. Return whether it is admitted now: else it is
+        refused, now or later, or `later` is called."""
         admission = self._reception.admission
-        applicant = Applicant(claim.hello.guid, host, network_of_source(host))
+        cause = cause_of(host)
+        applicant = Applicant(claim.hello.guid, host, cause.network, cause.wide)
         if presented and admission.asks_invitation and admission.needs_invitation(applicant.guid):
             found = self._open(claim, presented, applicant.network)
             if isinstance(found, Refusal):
                 admission.refused(applicant, found)
                 self._refuse(found)
-                return
-            applicant = Applicant(applicant.guid, host, applicant.network, found)
+                return False
+            applicant = Applicant(applicant.guid, host, cause.network, cause.wide, found)
         self._applicant = applicant
-        self._put(admission, then)
+        return self._put(applicant, later)
 
     def allows(self, mode: Mode) -> bool:
         """Whether the peer may ask for a session in a mode."""
@@ -49,22 +52,27 @@ class Admittance:
 
     def watch_time(self, now: float) -> None:
         """Ask again when the grant has ended: call it every second."""
-        if self._ends is not None and now >= self._ends:
+        if self._ends is not None and now >= self._ends and self._applicant is not None:
             self._ends = None
-            self._put(self._reception.admission, lambda: None)
+            self._put(self._applicant, lambda: None)
 
-    def _put(self, admission: Admission, then: Callable[[], None]) -> None:
-        if self._applicant is None:
-            return
+    def _put(self, applicant: Applicant, later: Callable[[], None]) -> bool:
+        asking, admitted = True, False
 
         def answered(decided: Grant | Refusal) -> None:
+            nonlocal admitted
             if isinstance(decided, Refusal):
                 self._refuse(decided)
                 return
             self._take(decided)
-            then()
+            if asking:
+                admitted = True
+            else:
+                later()
 
-        admission.ask(self._applicant, answered)
+        self._reception.admission.ask(applicant, answered)
+        asking = False
+        return admitted
 
     def _take(self, grant: Grant) -> None:
         reception = self._reception
