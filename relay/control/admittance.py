@@ -17,6 +17,10 @@ __all__ = ["Admittance"]
 _NOTHING_YET = Grant()
 
 
+def _to_nobody(refusal: Refusal) -> None:
+    """Nobody is there any more."""
+
+
 class Admittance:
     """The admittance of one connection. `refuse` is called when the peer has to go."""
 
@@ -45,6 +49,12 @@ class Admittance:
             applicant = Applicant(applicant.guid, host, cause.network, cause.wide, found)
         self._applicant = applicant
         return self._put(applicant, later)
+
+    def end(self) -> None:
+        """The connection is over: nothing of it is held here any more, or a collection had to find
+        the two."""
+        self._refuse = _to_nobody
+        self._ends = self._applicant = None
 
     def allows(self, mode: Mode) -> bool:
         """Whether the peer may ask for a session in a mode."""

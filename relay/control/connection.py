@@ -482,6 +482,7 @@ class ControlConnection:
         was_registered = self.state is _REGISTERED
         self._steps = None
         self._backlog.clear()
+        self._admittance.end()
         self._enter(_CLOSED)
         self._reception.connections.discard(self)
         self._metrics.closes[reason] += 1

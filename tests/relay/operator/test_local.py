@@ -29,7 +29,7 @@ from relay.server import RelayServer
 from tests.relay.admission.doors import door, invited, token
 from tests.relay.client import client, registered
 
-ALICE = Identity.generate()
+ALICE = Identity.from_seed(bytes([1]) * 32)
 
 
 def path_of(server: RelayServer) -> str:
