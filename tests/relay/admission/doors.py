@@ -1,5 +1,6 @@
 """Relays that do not admit everybody, and what peers see of them."""
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ from protocol.messages import Error, Registered
 from relay.admission import Admit
 from relay.config import RelayConfig
 from relay.server import RelayServer
-from tests.relay.client import client
+from tests.relay.client import TIMEOUT, Client, client
 
 OPERATOR = Identity.generate()
 
@@ -42,22 +43,38 @@ def token(*, operator: Identity = OPERATOR, ends_in: float = 3600.0, **said: Any
 
 
 async def come(
-    server: RelayServer, identity: Identity | None = None, token: Token | None = None
+    server: RelayServer,
+    identity: Identity | None = None,
+    token: Token | None = None,
+    *,
+    source: str | None = None,
 ) -> Registered | Error:
     """Register once; return what the relay says."""
-    async with client(server.url, identity) as one:
+    async with client(server.url, identity, source) as one:
         await one.ask_to_register(token=token)
+        return await outcome(one)
+
+
+async def outcome(one: Client) -> Registered | Error:
+    """Return what the relay says to a registration."""
+    async with asyncio.timeout(TIMEOUT):
         while True:
             for message in one.messages:
                 if isinstance(message, Registered | Error):
                     return message
-            one.messages += one.decoder.receive(await one.reader.read(65536))  # type: ignore[arg-type]
+            data = await one.reader.read(65536)
+            assert data, "the relay closed without a word"
+            one.messages += one.decoder.receive(data)  # type: ignore[arg-type]
 
 
 async def refusal(
-    server: RelayServer, identity: Identity | None = None, token: Token | None = None
+    server: RelayServer,
+    identity: Identity | None = None,
+    token: Token | None = None,
+    *,
+    source: str | None = None,
 ) -> Error:
     """Register, which must fail; return what the relay says."""
-    said = await come(server, identity, token)
+    said = await come(server, identity, token, source=source)
     assert isinstance(said, Error), said
     return said
