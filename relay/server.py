@@ -301,7 +301,12 @@ class RelayServer:
         config = self.config
         scheme, context = "http", None
         if config.tls_certificate is not None and config.tls_key is not None:
-            self._certificate = Certificate(config.tls_certificate, config.tls_key)
+            certificate = Certificate(config.tls_certificate, config.tls_key)
+            certificate.look(time())
+            self._certificate = certificate
+            self.metrics.gauges["certificate_seconds"] = lambda: {
+                "left": round(certificate.ends - time())
+            }
             scheme, context = "https", self._certificate.context
         bound = await bind(config.hosts, config.port)
         self._entrance.open(bound.tcp, context)
@@ -350,6 +355,9 @@ class RelayServer:
                         connection.watch_time(now)
                 with guarded("looking at planes"):
                     self.planes.sweep(now)
+            if beat % 30 == 0 and self._certificate is not None:
+                with guarded("looking at the certificate"):
+                    self._certificate.look(time())
             if beat % 600 == 0:
                 with guarded("forgetting peers"):
                     self.registry.forget(now)
