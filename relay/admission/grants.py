@@ -3,7 +3,7 @@
 Pure: values and how they fit together; who answers is elsewhere.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
@@ -66,7 +66,7 @@ class Grant:
 
     lifetime: float | None = None
     """Seconds; then the question is asked again. None: until it is revoked."""
-    modes: frozenset[Mode] | None = None
+    modes: Collection[Mode | str] | None = None
     """What it may ask for; None: every mode."""
     requests_per_second: float | None = None
     """Its service requests, sustained; the burst is in proportion. None: as everybody's."""
