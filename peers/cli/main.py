@@ -6,7 +6,6 @@ What a subcommand does is beside this file; this one knows click and the process
 import contextlib
 import errno
 import logging
-import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 
 from peers import Peer
 from peers.cli import files, locate, talk
+from peers.cli.key import default_key
 from peers.cli.output import OutputClosed
 from peers.cli.process import INTERRUPTED, let_go_of_output, run
 from peers.cli.terminal import Terminal, standard_descriptors
@@ -190,24 +190,8 @@ def command(
         if not zone and not known:
             raise ConfigError("--name-server and --dns-key are for a zone: give --zone too")
         changes["ddns"] = DdnsConfig(**(known | names))
-    path = key or config.identity or _default_key()
+    path = key or config.identity or default_key()
     context.obj = _Settings(msgspec.structs.replace(config, **changes), path, verbose)
-
-
-def _default_key() -> str:
-    try:
-        if os.environ.get("HOME") == "":
-            raise RuntimeError("HOME is empty")
-        folder = Path.home() / ".config" / "roam-relay"
-    except RuntimeError as error:
-        raise ConfigError(f"no place for the key, give --key: {error}") from None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"no place for the key, give --key: cannot make {folder}: {error.strerror}"
-        ) from None
-    return str(folder / "peer.key")
 
 
 _mode = click.option(

@@ -7,8 +7,6 @@ import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from protocol.codec import MessageDecoder, UnknownType, decode_location, encode
@@ -45,23 +43,13 @@ from relay.control.handshake import (
     sealed_key,
 )
 from relay.control.reception import Reception
+from relay.control.source import Source
+from relay.control.states import State
 from relay.limits import BYTE, EVENT, MESSAGE, REQUEST, SIGNATURE, cause_of
 from relay.log import guarded, log, short
 from relay.presence import Presence
 
-__all__ = ["ControlConnection", "Source", "State"]
-
-
-class State(Enum):
-    """Where a control connection is in its life."""
-
-    AWAITING_HELLO = "awaiting hello"
-    AWAITING_REGISTER = "awaiting register"
-    AWAITING_ADMISSION = "awaiting admission"
-    """The peer has proven its key; whether it is admitted is being decided."""
-    REGISTERED = "registered"
-    CLOSED = "closed"
-
+__all__ = ["ControlConnection"]
 
 # Python 3.11 looks an enum's member up in 0.3 µs: these are asked for with every message.
 _REGISTERED, _CLOSED = State.REGISTERED, State.CLOSED
@@ -79,25 +67,6 @@ so many cost no more than another purse."""
 _NONE: Iterator[float] = iter(())
 _TURN = 2
 """How often in one turn of the loop: then others have theirs."""
-
-
-def _nobody_listens() -> None:
-    """Who has nothing to do when a connection is proven."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a control connection comes from, and what carries it: `raw` or `websocket`."""
-
-    carrier: str
-    host: str
-    """Empty where it is not known: a proxy that does not tell stands between."""
-    port: int
-    """0 where it is not known."""
-    proxy: str = ""
-    """The proxy that it came by; empty where it came by itself."""
-    proven: Callable[[], None] = _nobody_listens
-    """Called once its peer has registered."""
 
 
 class ControlConnection:
