@@ -54,6 +54,9 @@ class LocalDoor:
         Raises:
             ConfigError: it cannot listen there.
         """
+        if not hasattr(socket, "AF_UNIX") or not hasattr(asyncio, "start_unix_server"):
+            log.warning("this system has no sockets for 'relay ban' and its like")
+            return
         listening = _bound(self.path)
         try:
             self._server = await asyncio.start_unix_server(
