@@ -125,6 +125,11 @@ class ControlConnection:
         """Whether its peer is admitted and its record in force."""
         return self.state is _REGISTERED
 
+    @property
+    def has_proven_key(self) -> bool:
+        """Whether its GUID is its peer's, admitted or not yet."""
+        return self.state in (_REGISTERED, State.AWAITING_ADMISSION)
+
     def send(self, message: Message) -> None:
         """Queue a message; never waits, and never raises: whoever sends may be about another
         peer's business."""
@@ -336,6 +341,10 @@ class ControlConnection:
 
     def _keep(self, record: LocationRecord) -> Iterator[float]:
         services = yield from self._presence.checking(self.guid, record)
+        # Others had their turn meanwhile, the operator too.
+        if refusal := self._reception.admission.judge(self.guid, self.observed_host):
+            self.refuse(refusal)
+            return
         superseded = self._presence.register(self, record, self.heard, services)
         self._enter(_REGISTERED)
         self._source.proven()

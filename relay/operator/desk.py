@@ -96,11 +96,16 @@ class Desk:
     async def review(self) -> int:
         """Send away who is here and is not admitted any more; return how many connections ended."""
         judge = self._admission.judge
-        return await self._end(lambda one: judge(one.guid, one.observed_host))
+        # Who is not registered yet is asked about anyway.
+        return await self._end(
+            lambda one: judge(one.guid, one.observed_host) if one.is_registered else None
+        )
 
     async def end(self, guid: str, refusal: Refusal) -> int:
         """Send a peer away; return how many connections ended."""
-        return await self._end(lambda one: refusal if one.guid == guid else None)
+        return await self._end(
+            lambda one: refusal if one.has_proven_key and one.guid == guid else None
+        )
 
     # -- changes --------------------------------------------------------------------------------
 
@@ -154,8 +159,7 @@ class Desk:
         gone: set[str] = set()
         connections = list(self._present.connections())
         for number, one in enumerate(connections, 1):
-            # Who is not registered yet is asked about anyway.
-            refusal = judge(one) if one.is_registered else None
+            refusal = judge(one)
             if refusal is not None:
                 gone.add(one.guid)
                 with guarded("sending a peer away"):

@@ -6,18 +6,35 @@ from time import monotonic
 
 import pytest
 
+from protocol.codec import encode_location
 from protocol.errors import Code
 from protocol.identity import Identity
 from protocol.invitation import Invitation
-from protocol.messages import Error, Mode, Registered, ServiceRequestTo, ServiceResponse
+from protocol.messages import (
+    Error,
+    LocationRecord,
+    Mode,
+    Registered,
+    ServiceRecord,
+    ServiceRequestTo,
+    ServiceResponse,
+)
+from relay.admission import Ban as BanKept
 from relay.admission import Grant, Refusal
 from relay.config import ConfigError, RelayConfig
 from relay.operator import Allow, Ban, Done, Failed, Revoke
 from relay.server import RelayServer
-from tests.relay.admission.doors import OPERATOR, come, door, invited, refusal, token
+from tests.relay.admission.doors import OPERATOR, come, door, invited, outcome, refusal, token
 from tests.relay.client import client, registered
 
 ALICE = Identity.generate()
+
+
+async def decided(server: RelayServer, times: int) -> None:
+    """Wait until so many were admitted or refused."""
+    async with asyncio.timeout(10):
+        while sum(server.metrics.admissions.values()) < times:
+            await asyncio.sleep(0)
 
 
 async def test_everybody_is_admitted_by_default() -> None:
@@ -155,6 +172,50 @@ async def test_a_ban_takes_hold_on_who_is_here(tmp_path: Path) -> None:
         assert isinstance(await come(server, ALICE), Registered)
 
 
+async def test_a_ban_takes_hold_on_who_is_about_to_be_here() -> None:
+    """Between the grant and the registration others have their turn: a large record is checked
+    piece by piece."""
+    async with door() as server, client(server.url, ALICE) as one:
+        await one.hello()
+        names = [f"service-{number}" for number in range(16)]
+        services = tuple(
+            ServiceRecord(name, tuple(one.entry(name, 1, port=port) for port in range(1, 17)))
+            for name in names
+        )
+        record = LocationRecord(1, services)
+        one.send(one.signed_register(encode_location(record)))
+        await decided(server, 1)
+        assert server.metrics.admissions["granted"] == 1
+        assert server.metrics.registrations == 0, "it is still being checked"
+        server.admission.book.bans.put(BanKept(ALICE.guid, 0.0))
+        said = await outcome(one)
+        assert isinstance(said, Error)
+        assert said.code is Code.NOT_ADMITTED
+        assert server.registry.get(ALICE.guid) is None
+
+
+async def test_who_waits_for_the_program_is_revoked_too() -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def admit(guid: str, network: str, invitation: Invitation | None) -> Grant:
+        begun.set()
+        await go.wait()
+        return Grant()
+
+    async with door(admit=admit, admission_timeout=60) as server, client(server.url, ALICE) as one:
+        await one.ask_to_register()
+        await begun.wait()
+        assert await server.operator.do(Revoke(ALICE.guid)) == Done(
+            ALICE.guid, "sent away, but it may come back: 'relay ban'", 1
+        )
+        go.set()
+        said = await outcome(one)
+        assert isinstance(said, Error)
+        assert said.code is Code.NOT_ADMITTED
+        await decided(server, 1)
+        assert server.registry.get(ALICE.guid) is None
+
+
 async def test_a_ban_of_a_network_is_not_for_good(tmp_path: Path) -> None:
     async with door(tmp_path) as server, registered(server.url) as one:
         done = await server.operator.do(Ban("127.0.0.0/8"))
@@ -287,13 +348,6 @@ async def test_who_leaves_while_the_program_decides_leaves_nothing() -> None:
         go.set()
         await decided(server, 1)
         assert server.registry.get(ALICE.guid) is None
-
-
-async def decided(server: RelayServer, times: int) -> None:
-    """Wait until the program has decided so many times."""
-    async with asyncio.timeout(10):
-        while sum(server.metrics.admissions.values()) < times:
-            await asyncio.sleep(0)
 
 
 async def test_a_grant_that_ends_is_asked_for_again() -> None:
