@@ -144,24 +144,16 @@ class ControlConnection:
     def end(self, code: Code, reason: str, seq: int | None = None) -> None:
         """Tell the peer why, and close. `seq` is the number of its record in force, where that is
         why."""
-        if self.state is not _CLOSED:
-            self.send(Error(code, reason[:512], seq=seq))
-            self._leave(code.value)
-            self._carrier.close(code.value)
+        self._say_and_close(Error(code, reason[:512], seq=seq), code)
 
     def refuse(self, refusal: Refusal) -> None:
         """Tell the peer that it is not admitted, or not any more, and close."""
-        if self.state is not _CLOSED:
-            self.send(Error(refusal.code, refusal.reason[:512], refusal.retry_after))
-            self._leave(refusal.code.value)
-            self._carrier.close(refusal.code.value)
+        said = Error(refusal.code, refusal.reason[:512], refusal.retry_after)
+        self._say_and_close(said, refusal.code)
 
     def restart(self, delay: float, spread: float) -> None:
         """Tell the peer that the relay goes down, and close."""
-        if self.state is not _CLOSED:
-            self.send(Restarting(delay, spread))
-            self._leave(Code.RESTARTING.value)
-            self._carrier.close(Code.RESTARTING.value)
+        self._say_and_close(Restarting(delay, spread), Code.RESTARTING)
 
     def abort(self, reason: str) -> None:
         """Drop the connection now."""
@@ -452,6 +444,12 @@ class ControlConnection:
     def _enter(self, state: State) -> None:
         self.state = state
         self._handlers = _HANDLERS[state]
+
+    def _say_and_close(self, last: Message, code: Code) -> None:
+        if self.state is not _CLOSED:
+            self.send(last)
+            self._leave(code.value)
+            self._carrier.close(code.value)
 
     def _leave(self, reason: str) -> None:
         """Take the connection out of everything. Only the first reason counts."""
