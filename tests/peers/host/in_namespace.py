@@ -6,9 +6,9 @@ asyncio|uvloop`. pyroute2 makes the changes in a thread, because it needs an eve
 """
 
 import asyncio
-import logging
 import contextlib
 import errno
+import logging
 import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
