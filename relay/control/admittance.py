@@ -24,6 +24,8 @@ def _to_nobody(refusal: Refusal) -> None:
 class Admittance:
     """The admittance of one connection. `refuse` is called when the peer has to go."""
 
+    __slots__ = ("_applicant", "_ends", "_grant", "_reception", "_refuse", "cost")
+
     def __init__(self, reception: Reception, refuse: Callable[[Refusal], None]) -> None:
         self._reception = reception
         self._refuse = refuse
@@ -31,6 +33,7 @@ class Admittance:
         self._ends: float | None = None
         """When the grant does; None while it has no end, or somebody was asked for the next."""
         self._applicant: Applicant | None = None
+        """Kept only where it may have to be asked again: there are as many as connections."""
         self.cost = 1.0
         """What one service request costs the peer, where its rate is another than everybody's."""
 
@@ -87,6 +90,8 @@ class Admittance:
     def _take(self, grant: Grant) -> None:
         reception = self._reception
         self._grant = grant
+        if grant.lifetime is None:
+            self._applicant = None
         self._ends = None if grant.lifetime is None else reception.clock() + grant.lifetime
         rate = grant.requests_per_second
         self.cost = 1.0 if rate is None else reception.requests.per_second / rate
