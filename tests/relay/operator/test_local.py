@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,18 @@ async def test_one_relay_has_a_state_folder(tmp_path: Path) -> None:
         assert await ask(path_of(server), Peers()) == PeersShown(0, ())
     async with door(tmp_path):
         pass
+
+
+async def test_a_book_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    async with door(tmp_path):
+        pass
+    file = tmp_path / "state" / "relay.sqlite"
+    with contextlib.closing(sqlite3.connect(file)) as newer:
+        newer.execute("PRAGMA user_version = 99")
+    for _ in range(2):  # The folder is nobody's after the first.
+        with pytest.raises(ConfigError, match=r"state: .*newer version"):
+            async with door(tmp_path):
+                pass
 
 
 async def test_a_state_folder_that_cannot_be_used(tmp_path: Path) -> None:
