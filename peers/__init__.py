@@ -12,6 +12,7 @@ from peers.config import (
     PathKind,
     PeerConfig,
     PolicyError,
+    ServiceNameError,
 )
 from peers.control import DdnsKey, Presence
 from peers.location import Located
@@ -39,6 +40,7 @@ from protocol.errors import (
     UnknownPeer,
     UnknownService,
     UpdateRefused,
+    UsageError,
     WrongIdentity,
 )
 from protocol.messages import Mode, PeerState
@@ -79,6 +81,7 @@ __all__ = [
     "RelayUnavailable",
     "RequestTimeout",
     "RoamRelayError",
+    "ServiceNameError",
     "Session",
     "SessionClosed",
     "SessionLost",
@@ -88,5 +91,6 @@ __all__ = [
     "UnknownPeer",
     "UnknownService",
     "UpdateRefused",
+    "UsageError",
     "WrongIdentity",
 ]

@@ -25,6 +25,7 @@ __all__ = [
     "UnknownPeer",
     "UnknownService",
     "UpdateRefused",
+    "UsageError",
     "WrongIdentity",
     "error_for",
 ]
@@ -202,6 +203,11 @@ class PathFailed(RoamRelayError):
 class CallbackFailed(RoamRelayError):
     """A function that the program gave us has raised, or returned what cannot be used. What it
     raised is the `__cause__`."""
+
+
+class UsageError(RoamRelayError, RuntimeError):
+    """The program calls us as it cannot work: from another thread or event loop, or two tasks that
+    receive from one session. Nothing has happened; says the next step."""
 
 
 class ConnectionClosed(RoamRelayError):

@@ -23,6 +23,7 @@ class Identity(identity.Identity):
         Raises:
             IdentityError: no such file, others may read it, or it holds no Ed25519 key.
         """
+        _check_path(path)
         try:
             # Not waiting for somebody to write, where it is a pipe.
             with open(path, "rb", opener=_open_at_once) as file:
@@ -42,6 +43,7 @@ class Identity(identity.Identity):
         Raises:
             IdentityError: the file cannot be used or made.
         """
+        _check_path(path)
         if os.path.lexists(path):
             return cls.load(path)
         created = cls.generate()
@@ -52,6 +54,12 @@ class Identity(identity.Identity):
         except OSError as error:
             raise IdentityError(f"cannot make the key {path}: {error.strerror}") from None
         return created
+
+
+def _check_path(path: str | os.PathLike[str]) -> None:
+    """Refuse what names no file: a number would be somebody's descriptor."""
+    if "\0" in os.fsdecode(path):
+        raise IdentityError(f"cannot use the key {path!r}: no name of a file holds a NUL")
 
 
 def _open_at_once(path: str, flags: int) -> int:

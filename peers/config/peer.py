@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from peers.config.arguments import ServiceNameError, checked_guid, checked_service
 from peers.config.dns import DdnsConfig
 from peers.config.kinds import CarrierKind
 from peers.config.policy import Policy
 from protocol.checked import check
-from protocol.errors import RoamRelayError
+from protocol.errors import IdentityError, RoamRelayError
 from protocol.messages import Guid, Mode, Service
 from protocol.session import SessionSettings
 
@@ -85,6 +86,9 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """For the callee's answer to a service request."""
     path_timeout: _Seconds = 10.0
     """For one path, from the first packet to the answer to its hello."""
+    close_timeout: _Seconds = 1.5
+    """At the end of a peer, for its sessions to be closed cleanly: what was sent has arrived. What
+    is left then is dropped."""
     stagger: _Seconds = 0.25
     """Between the starts of attempts at two endpoints (RFC 8305 §5)."""
     session: SessionSettings = SessionSettings()
@@ -96,6 +100,13 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ConfigError(str(error)) from None
         for text in (self.policy, *self.policies.values()):
             Policy.parse(text)
+        for guid in self.guids:
+            _check_guid("guids", guid)
+        if self.relay_guid is not None:
+            _check_guid("relay_guid", self.relay_guid)
+        for key in ("policies", "selects"):
+            for name in getattr(self, key):
+                _check_guid_or_service(key, name)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "PeerConfig":
@@ -123,3 +134,20 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Return the configured policy of a session: the peer's, else the service's, else
         `policy`."""
         return Policy.parse(self.policies.get(guid) or self.policies.get(service) or self.policy)
+
+
+def _check_guid(key: str, text: str) -> None:
+    try:
+        checked_guid(text, key)
+    except IdentityError as error:
+        raise ConfigError(error.reason) from None
+
+
+def _check_guid_or_service(key: str, text: str) -> None:
+    try:
+        checked_service(text)
+    except ServiceNameError:
+        try:
+            checked_guid(text)
+        except IdentityError:
+            raise ConfigError(f"{key}: {text[:80]!r} is neither a service nor a GUID") from None

@@ -3,7 +3,6 @@ and still answer. Each is in one of the three tables, with its one `Route`.
 """
 
 import asyncio
-import contextlib
 import os
 from collections import Counter, OrderedDict
 from typing import assert_never
@@ -25,8 +24,6 @@ refused."""
 _MAX_LINGERING = 4096
 """Closed sessions that still answer a resume; beyond it the oldest is forgotten, and answers
 `session_unknown` like one that has lingered long enough."""
-_CLOSE_GRACE = 5.0
-"""Seconds that open sessions get to close cleanly when their peer goes away."""
 
 
 class Sessions:
@@ -158,14 +155,15 @@ class Sessions:
         for route in [one for one in self._announced.values() if one.session.service == service]:
             route.session.abort("the service is closed")
 
-    async def close(self, grace: float = _CLOSE_GRACE) -> None:
+    async def close(self, grace: float) -> None:
         """Close every session cleanly, as far as it is possible within `grace` seconds. None is
         left after it, also where it is cancelled."""
 
         async def close(session: Session) -> None:
-            with contextlib.suppress(RoamRelayError, TimeoutError):
-                async with asyncio.timeout(grace):
-                    await session.close()
+            try:
+                await session.close(grace)
+            except RoamRelayError as error:
+                log.warning("not closed cleanly", peer=session.remote[:8], reason=error.reason)
 
         try:
             async with asyncio.TaskGroup() as closing:

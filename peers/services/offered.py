@@ -3,16 +3,13 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-import msgspec
-
+from peers.config import checked_service
 from peers.location import Offered, OwnLocation
 from peers.services.listener import Listener
 from protocol.errors import ConnectionClosed, RoamRelayError
-from protocol.messages import LocationRecord, Service
+from protocol.messages import LocationRecord
 
 __all__ = ["Services", "ServicesChanged"]
-
-_SERVICE = msgspec.json.Decoder(Service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +60,15 @@ class Services:
         """
         if self._closed:
             raise ConnectionClosed("the peer is closed")
-        try:
-            _SERVICE.decode(msgspec.json.encode(service))
-        except msgspec.ValidationError:
-            raise ValueError(
-                f"not a service name: {service!r} (1 to 63 of a-z, 0-9 and inner hyphens)"
-            ) from None
+        checked_service(service)
         if service in self.listeners:
             raise ValueError(f"{service} is offered already")
         listener = Listener(
-            service, allow=allow, disclose=disclose, on_closed=self._gone, port=port
+            service,
+            allow=allow,
+            disclose=disclose,
+            on_closed=self._gone,
+            port=port,
         )
         self.listeners[service] = listener
         self._tell(ServicesChanged())

@@ -11,29 +11,46 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
+from peers.config import checked_flag, checked_kind, checked_seconds
 from peers.path import Path
 from peers.session.events import EventQueue, PathChanged
 from peers.session.explanation import Explanation, Trace
 from peers.session.news import LocationTold, Over, PathLost, Pinned, TellSession
 from peers.session.terms import Terms
-from peers.tasks import Waiters
+from peers.tasks import Waiters, check_loop
 from protocol.endpoint import SignedEntry
-from protocol.errors import Code, ProtocolViolation, SessionClosed, SessionLost
+from protocol.errors import Code, ProtocolViolation, SessionClosed, SessionLost, UsageError
 from protocol.messages import Mode, PathHello, PathWelcome
-from protocol.session import Ended, Moved, PathDead, SessionMachine, SessionSettings, State
+from protocol.session import (
+    MAX_PAYLOAD,
+    Ended,
+    Moved,
+    PathDead,
+    SessionMachine,
+    SessionSettings,
+    State,
+)
 
 __all__ = ["Session"]
 
 _RETIRE = 1.0
 """Seconds for which a path that was replaced stays open at the side that was dialed."""
+CLOSE_PATIENCE = 10.0
+"""Seconds for which `close` waits while nothing is acknowledged, unless it is told another time."""
 
 
 class Session:
     """A conversation with one service of one peer.
 
     Messages arrive exactly once and in order, over any number of paths. `async for message in
-    session` ends when the other side has closed; `async with session` closes it. All methods may
-    be cancelled: a cancelled `receive` loses no message, a cancelled `send` has not sent its own.
+    session` ends when the other side has closed; `async with session` closes it, or aborts it where
+    the block raises.
+
+    It belongs to one event loop. Any number of tasks may `send`: the messages of one task stay in
+    their order. One task at a time may `receive`, also while others send or close. All methods may
+    be cancelled at any await: a cancelled `receive` loses no message, a cancelled `send` has not
+    sent its own, and a cancelled `close` goes on closing in the background. When the session ends,
+    whoever waits in `send` is told at once, and `receive` when all that had arrived was read.
     """
 
     def __init__(
@@ -107,12 +124,14 @@ class Session:
 
         A reader that is slow loses the oldest events beyond 64, never the newest.
         """
+        check_loop(self._loop, "the session")
         return self._events.subscribe(PathChanged(self._path, "now"))
 
     def pin(self, pinned: bool = True) -> None:
         """Keep the session on its path as long as that lives, whatever would be better; with
         False, look for a better one again."""
-        if pinned != self.pinned:
+        check_loop(self._loop, "the session")
+        if checked_flag(pinned, "pinned") != self.pinned:
             self.pinned = pinned
             if not self._over.done():
                 self._tell(Pinned(self))
@@ -135,15 +154,18 @@ class Session:
         """Send one message; wait while the window is full.
 
         When it returns, the message will arrive unless the session is lost; it need not have
-        arrived yet. At most 1 MiB (`protocol.session.settings.MAX_PAYLOAD`).
+        arrived yet. At most 1 MiB (`protocol.session.settings.MAX_PAYLOAD`). A buffer that can
+        change is copied before anything is waited for.
 
         Raises:
+            TypeError: it is no bytes, but a text for example: encode it first.
             ValueError: the message is too large.
-            SessionClosed: either side has closed the session.
+            SessionClosed: either side has closed the session, also while this waited.
             SessionLost: the session is lost.
+            UsageError: it is another loop's.
         """
-        if not isinstance(message, bytes):
-            message = _bytes_of(message)
+        check_loop(self._loop, "the session")
+        message = _bytes_of(message)
         machine = self._machine
         while machine.state is State.OPEN and not machine.writable:
             # No timeout: how long a reader may take is the application's to decide.
@@ -154,18 +176,22 @@ class Session:
         self._flush_soon()
 
     async def receive(self) -> bytes:
-        """Return the next message; wait until there is one. One reader at a time.
+        """Return the next message; wait until there is one. One task at a time.
 
         Raises:
             SessionClosed: the other side has closed, and all that it sent was read.
             SessionLost: the session is lost, and all that had arrived was read.
+            UsageError: another task waits here already, or it is another loop's.
         """
+        check_loop(self._loop, "the session")
         machine = self._machine
         while not machine.inbox:
             if machine.state not in (State.OPEN, State.CLOSING, State.ACKNOWLEDGED):
                 raise self._why_over()
             if self._readable:
-                raise RuntimeError("two tasks receive from one session")
+                raise UsageError(
+                    "two tasks receive from one session: let one do it, and hand the messages on"
+                )
             # No timeout: when the next message comes is the other application's to decide.
             await self._readable.wait()
         message = machine.take()
@@ -180,22 +206,44 @@ class Session:
             except SessionClosed:
                 return
 
-    async def close(self) -> None:
+    async def close(self, timeout: float | None = None) -> None:
         """Close the session; return when all that was sent has arrived and both sides agree.
 
-        Messages of the other side that arrive meanwhile can still be read afterwards.
+        `timeout` (seconds) is for all of it. Without one, it goes on while the other side goes on
+        acknowledging, and gives up when nothing came for 10 s. Messages of the other side that
+        arrive meanwhile can still be read afterwards.
 
         Raises:
-            SessionLost: the session was lost before that; says how much was not acknowledged.
+            SessionLost: the time was over, or the session was lost before; says how much was not
+                acknowledged.
+            UsageError: it is another loop's.
         """
-        self._machine.close(self._loop.time())
+        check_loop(self._loop, "the session")
+        if timeout is not None:
+            checked_seconds(timeout)
+        began = self._loop.time()
+        self._machine.close(began)
         self._flush_soon()
-        # No timeout of its own: with a path or without, the session ends in its resume window.
-        if (await asyncio.shield(self._over)).lost is not None:
+        while not self._over.done():
+            now = self._loop.time()
+            patience = CLOSE_PATIENCE if timeout is None else timeout
+            since = began if timeout is not None else max(began, self._machine.progressed)
+            due = since + patience
+            if now >= due:
+                reason = f"the close was not answered within {patience:g} s"
+                self._machine.abort(Code.REQUEST_TIMEOUT, reason, now)
+                self._after()
+                break
+            await asyncio.wait({self._over}, timeout=due - now)
+        if self._over.result().lost is not None:
             raise self._why_over()
 
     def abort(self, reason: str = "aborted by the application") -> None:
-        """End the session at once; what is under way may be lost. Never fails."""
+        """End the session at once; what is under way may be lost. The other side is told the
+        reason, if there is a path. Does nothing to a session that is over."""
+        check_loop(self._loop, "the session")
+        checked_kind("reason", reason, str, "a text")
+        reason = reason.encode(errors="replace").decode()  # Half a character has no encoding.
         self._machine.abort(Code.REFUSED, reason, self._loop.time())
         self._after()
 
@@ -410,7 +458,10 @@ class Session:
         self._set_timer()
 
 
-def _bytes_of(message: object) -> bytes:
-    if not isinstance(message, bytearray | memoryview):
+def _bytes_of(message: bytes | bytearray | memoryview) -> bytes:
+    if not isinstance(message, bytes | bytearray | memoryview):
         raise TypeError(f"a message is bytes, not {type(message).__name__}: encode it first")
-    return bytes(message)
+    size = message.nbytes if isinstance(message, memoryview) else len(message)
+    if size > MAX_PAYLOAD:
+        raise ValueError(f"a message may have at most {MAX_PAYLOAD} bytes, not {size}")
+    return bytes(message)  # The same object where it cannot change.

@@ -2,7 +2,7 @@
 
 from peers.tasks.attempts import Attempts, failure_of
 from peers.tasks.backoff import backoff
-from peers.tasks.guard import calling
+from peers.tasks.guard import calling, check_loop, running_loop
 from peers.tasks.race import race
 from peers.tasks.spawn import Spawn, Tasks
 from peers.tasks.waiting import Waiters, unless
@@ -14,7 +14,9 @@ __all__ = [
     "Waiters",
     "backoff",
     "calling",
+    "check_loop",
     "failure_of",
     "race",
+    "running_loop",
     "unless",
 ]

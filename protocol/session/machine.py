@@ -85,6 +85,11 @@ class SessionMachine:
         """Messages that the other side is not known to have."""
         return self.sent - self.acknowledged
 
+    @property
+    def progressed(self) -> float:
+        """When something was acknowledged last, or first put on its way."""
+        return self._liveness.progress
+
     def send(self, payload: bytes) -> None:
         """Queue one message. Check `state` and `writable` first.
 
