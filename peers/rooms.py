@@ -19,6 +19,9 @@ from peers.whereabouts import Whereabouts
 
 __all__ = ["Leaving", "Rooms"]
 
+_LAST_WORDS = 0.2
+"""Seconds for what was said last to leave, where the sessions have taken all the time there was."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
@@ -61,6 +64,7 @@ async def _close(rooms: Rooms, at_once: asyncio.Event, grace: float) -> None:
         except Exception:
             log.exception("closing a peer")
 
+    began = rooms.loop.time()
     for end in (rooms.direct.close, rooms.services.close, rooms.presence.close):
         try:
             end()
@@ -74,5 +78,6 @@ async def _close(rooms: Rooms, at_once: asyncio.Event, grace: float) -> None:
         await closed(rooms.names.withdraw)
     for last in (rooms.registration.close, rooms.local.tasks.close):
         await last()
-    await closed(rooms.local.paths.close)
+    left = max(began + grace - rooms.loop.time(), _LAST_WORDS)
+    await closed(partial(rooms.local.paths.close, left))
     await rooms.local.paths.abort()
