@@ -18,7 +18,9 @@ from peers.config import (
     ModeWord,
     PeerConfig,
     checked_address,
+    checked_count,
     checked_flag,
+    checked_function,
     checked_guid,
     checked_kind,
     checked_mode,
@@ -61,7 +63,7 @@ from peers.roaming import (
     survey,
 )
 from peers.rooms import Leaving, Rooms
-from peers.services import Listener, Services, ServicesChanged
+from peers.services import Handler, Listener, Services, ServicesChanged, serve_sessions
 from peers.session import Session, Terms
 from peers.tasks import Tasks, check_loop
 from peers.transport import DirectServer
@@ -194,6 +196,36 @@ class Peer:
             ConnectionClosed: the peer is closed.
         """
         return self._open.services.offer(service, allow, disclose, None)
+
+    async def serve(
+        self,
+        service: str,
+        handler: Handler,
+        *,
+        allow: Collection[str] | None = None,
+        disclose: str | Collection[str] = "anyone",
+        max_sessions: int = 256,
+    ) -> None:
+        """Serve all sessions of a service, until this is cancelled or the peer is closed:
+        `await peer.serve("chat", handler)`.
+
+        `handler` is an async function of one session, and runs in a task for each. When it returns,
+        the session is closed; what it raises aborts that session alone, and is told once, by the
+        loop's exception handler (which logs it). At most `max_sessions` run at once: further ones
+        wait, 128 of one caller and 256 in all, and beyond that callers get `LimitExceeded`.
+
+        Cancelling this cancels the handlers and aborts their sessions; a peer that is closed
+        cancels them, and closes their sessions cleanly. No task is left when it returns.
+
+        Raises:
+            TypeError: `handler` cannot be called.
+            ValueError, IdentityError, ConnectionClosed: as `listen`.
+            RoamRelayError: the registration was lost for good.
+        """
+        checked_function(handler, "handler")
+        checked_count(max_sessions, "max_sessions")
+        listener = self.listen(service, allow=allow, disclose=disclose)
+        await serve_sessions(listener, handler, max_sessions)
 
     async def published(self) -> None:
         """Wait until what is offered now can be found: at the relay and in the zone, as far as
