@@ -52,18 +52,20 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     max_bytes: _Count = 32_768
     """Bytes of one peer's records, as text."""
     updates_per_second: Annotated[float, msgspec.Meta(gt=0)] = 5.0
-    """Of one key, sustained; above it an update is refused."""
+    """Of one key, sustained; above it an update is refused. A long one counts as several."""
     updates_burst: _Count = 20
     answers_per_second: Annotated[float, msgspec.Meta(gt=0)] = 50.0
-    """Over UDP, to one source network (/24 or /56): what is above it is dropped, or told to come by
-    TCP."""
+    """To one source network (/24 or /56): over UDP what is above it is dropped, or told to come by
+    TCP; over TCP it is not read for so long."""
     answers_burst: _Count = 200
     made_per_second: Annotated[float, msgspec.Meta(gt=0)] = 500.0
     """Answers over UDP that are not at hand and have to be made, for everybody: one takes some
     0.3 ms of the relay's time. What is above it is told to come by TCP."""
     max_connections: _Count = 256
-    """TCP connections in all."""
+    """TCP connections in all, a quarter of them for one network. When all are taken, a newcomer
+    gets the one that is quiet longest in the network that holds most."""
     max_connections_per_address: _Count = 32
+    """Of IPv6: for one /56."""
 
     @property
     def own_addresses(self) -> tuple[str, ...]:

@@ -19,20 +19,34 @@ class Rates:
         self._max_keys = max_keys
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, key: str, now: float) -> float:
-        """Take one token; return 0, or the seconds to wait until there is one."""
-        tokens, since = self._buckets.get(key, (self._burst, now))
-        tokens = min(self._burst, tokens + (now - since) * self._rate)
+    def take(self, key: str, now: float, cost: float = 1.0) -> float:
+        """Take what something costs, in tokens; return 0, or the seconds to wait.
+
+        Who has one token may begin, whatever it costs, and owes the rest: what costs more than a
+        burst is not refused for ever.
+        """
+        tokens = self._tokens(key, now)
         wait = 0.0
         if tokens >= 1.0:
-            tokens -= 1.0
+            tokens -= cost
         else:
             wait = (1.0 - tokens) / self._rate
+        self._keep(key, tokens, now)
+        return wait
+
+    def charge(self, key: str, now: float, cost: float) -> None:
+        """Charge what has been found to cost more than was taken for it."""
+        self._keep(key, self._tokens(key, now) - cost, now)
+
+    def _tokens(self, key: str, now: float) -> float:
+        tokens, since = self._buckets.get(key, (self._burst, now))
+        return min(self._burst, tokens + (now - since) * self._rate)
+
+    def _keep(self, key: str, tokens: float, now: float) -> None:
         self._buckets[key] = (tokens, now)
         self._buckets.move_to_end(key)
         if len(self._buckets) > self._max_keys:
             self._buckets.popitem(last=False)
-        return wait
 
 
 class Place:

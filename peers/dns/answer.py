@@ -20,10 +20,16 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.wire
 
+from protocol.dns_weight import Reader, weigh
+from protocol.errors import ProtocolViolation
+
 __all__ = ["MAX_RECORDS", "Answer", "Malformed", "Truncated", "Unusable", "read_answer"]
 
 MAX_RECORDS = 128
 """Records of an answer that are looked at."""
+_MAX_STEPS = 2_500
+"""What reading an answer may take (protocol/dns_weight.py): 4 ms. 128 records of a peer take nearly
+as much, and none has so many."""
 _MAX_ALIASES = 8
 _WITHOUT_QUESTION = (dns.rcode.FORMERR, dns.rcode.SERVFAIL, dns.rcode.NOTIMP, dns.rcode.REFUSED)
 """With these codes a server need not say what it was asked."""
@@ -51,6 +57,8 @@ class Answer:
     """The data of the type that was asked for, as dnspython reads it."""
     ttl: int | None = None
     """Seconds for which this may be kept; None: it says nothing."""
+    alias: str = ""
+    """What the name that was asked for is an alias of; empty: it is none."""
 
 
 def read_answer(wire: bytes, query: dns.message.QueryMessage) -> Answer | None:
@@ -61,6 +69,8 @@ def read_answer(wire: bytes, query: dns.message.QueryMessage) -> Answer | None:
     """
     try:
         return _read(wire, query)
+    except ProtocolViolation as error:
+        raise Malformed(f"an answer that cannot be read: {error.reason}") from None
     except (dns.exception.DNSException, struct.error, ValueError) as error:
         raise Malformed(f"a malformed answer: {error or type(error).__name__}") from None
 
@@ -85,6 +95,8 @@ def _read(wire: bytes, query: dns.message.QueryMessage) -> Answer | None:
         return Answer(exists=False)
     if code != dns.rcode.NOERROR or dns.opcode.from_flags(flags) != dns.opcode.QUERY:
         raise Unusable(dns.rcode.to_text(code))
+    wanted = frozenset({int(query.question[0].rdtype), int(dns.rdatatype.CNAME)})
+    weigh(wire, _MAX_STEPS, Reader(MAX_RECORDS, wanted))
     if not answers and _refers(parser, authorities):
         raise Unusable("it refers to others")
     return _records(parser, answers, query)
@@ -111,13 +123,14 @@ def _records(parser: dns.wire.Parser, count: int, query: dns.message.QueryMessag
             found.append((owner, data))
         else:
             aliases.setdefault(owner, data.target)
-    name = query.question[0].name
+    asked = name = query.question[0].name
     for _ in range(_MAX_ALIASES):
         name = aliases.get(name, name)
     return Answer(
         True,
         tuple(data for owner, data in found if owner == name),
         min(ttls, default=None),
+        aliases[asked].to_text() if asked in aliases else "",
     )
 
 

@@ -25,7 +25,16 @@ from peers.dns import tsig
 from peers.dns.answer import Answer, Malformed, Truncated, Unusable, read_answer
 from protocol.errors import NameServerUnavailable
 
-__all__ = ["Answered", "Clock", "addresses_of", "ask", "ask_any", "system_servers", "update"]
+__all__ = [
+    "Answered",
+    "Clock",
+    "addresses_of",
+    "ask",
+    "ask_any",
+    "ask_signed",
+    "system_servers",
+    "update",
+]
 
 _PAYLOAD = 1232
 """Bytes of an answer over UDP: what passes everywhere without fragments."""
@@ -195,6 +204,36 @@ class _Question(asyncio.DatagramProtocol):
             self.answer.set_exception(exc)
 
 
+async def ask_signed(
+    servers: Sequence[HostPort],
+    question: tuple[str, str],
+    key: dns.tsig.Key,
+    clock: Clock,
+    timeout: float,
+) -> Answer:
+    """Ask for one record set, of a name and a type, so that nobody but the server can answer: over
+    TCP, both ways signed by a key of its own.
+
+    Raises:
+        UpdateRefused: the server does not take the key.
+        NameServerUnavailable: no answer that is signed by the key, in `timeout` seconds.
+    """
+    query = dns.message.make_query(*question)
+    said: NameServerUnavailable | None = None
+    for server in servers:
+        try:
+            _, wire = await _signed(server, query, key, clock, timeout)
+            answer = read_answer(wire, query)
+        except NameServerUnavailable as error:
+            said = error
+        except (Truncated, Unusable) as error:
+            said = NameServerUnavailable(f"{server}: {error}")
+        else:
+            if answer is not None:
+                return answer
+    raise said or NameServerUnavailable("no name server")
+
+
 async def update(
     server: HostPort,
     message: dns.message.Message,
@@ -210,6 +249,18 @@ async def update(
         UpdateRefused: the server does not take the key.
         NameServerUnavailable: no answer that is signed by the key, in `timeout` seconds.
     """
+    code, _ = await _signed(server, message, key, clock, timeout)
+    return code
+
+
+async def _signed(
+    server: HostPort,
+    message: dns.message.Message,
+    key: dns.tsig.Key,
+    clock: Clock,
+    timeout: float,
+) -> tuple[dns.rcode.Rcode, bytes]:
+    """Send a message, signed; return the answer, which is signed too, and its code."""
     try:
         async with asyncio.timeout(timeout):
             try:
@@ -223,7 +274,7 @@ async def update(
 
 async def _exchange(
     server: HostPort, message: dns.message.Message, key: dns.tsig.Key, now: float
-) -> dns.rcode.Rcode:
+) -> tuple[dns.rcode.Rcode, bytes]:
     signed = tsig.sign(message, key, now)
     try:
         wire = await _ask_by_stream(server, signed.wire)
@@ -232,7 +283,7 @@ async def _exchange(
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise NameServerUnavailable(f"{server}: {reason or error}") from None
-    return tsig.open_answer(wire, signed, key, now)
+    return tsig.open_answer(wire, signed, key, now), wire
 
 
 async def _ask_by_stream(server: HostPort, wire: bytes) -> bytes:

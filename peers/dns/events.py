@@ -11,6 +11,7 @@ __all__ = [
     "Answered",
     "Begin",
     "Changed",
+    "Confirm",
     "Conflict",
     "End",
     "Event",
@@ -36,6 +37,10 @@ class Followed:
     record: ZoneRecord
     text: str
     """The data of the TXT record, as an update names it; empty where there is none."""
+    others: tuple[str, ...] = ()
+    """The data of other programs' TXT records at the same name."""
+    obstacle: str = ""
+    """What stands at the peer's name so that nothing can be registered there, in one sentence."""
 
     @classmethod
     def of(cls, record: ZoneRecord) -> "Followed":
@@ -80,9 +85,14 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Found(Answered):
-    """The zone holds this of the peer."""
+    """The zone holds this of the peer. Anybody on the way may have said so, unless it was
+    `confirmed`: by an answer that the server has signed."""
 
     followed: Followed
+    confirmed: bool = False
+    proven: bool = False
+    """Whether this peer's key has signed an entry of it under a number above ours: there is another
+    instance, whoever has put its record there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +141,15 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirm:
+    """Ask again what the zone holds so that nobody else can answer, and whether there is another
+    instance that has signed something under a number above this: `Found` or `Failed`."""
+
+    attempt: int
+    above: int
+
+
+@dataclass(frozen=True, slots=True)
 class Update:
     """Make the record of now under a number above the given one, ask `sending`, send it: `Taken`,
     `Conflict`, `Refused` or `Failed`."""
@@ -162,4 +181,4 @@ class NotRegistered:
     failure: RoamRelayError
 
 
-Action = GiveUp | Look | Update | Remove | Registered | NotRegistered
+Action = GiveUp | Look | Confirm | Update | Remove | Registered | NotRegistered

@@ -17,6 +17,7 @@ from peers.dns.events import (
     Action,
     Begin,
     Changed,
+    Confirm,
     Conflict,
     End,
     Event,
@@ -61,6 +62,8 @@ LocationNow = Callable[[int], tuple[int, Mapping[str, Sequence[SignedEntry]]]]
 """Returns the location record of now, as far as anybody may know it, under a number above the given
 one."""
 
+_Work = Look | Confirm | Update | Remove
+
 _log = logging.getLogger("peers")
 
 
@@ -71,7 +74,7 @@ class Keeper:
         self._primary = primary
         self._machine = machine
         self._location = location
-        self._work: Look | Update | Remove | None = None
+        self._work: _Work | None = None
         """What is to be under way."""
         self._turn = asyncio.Event()
         """Something else is to be under way, or nothing."""
@@ -153,7 +156,7 @@ class Keeper:
             match action:
                 case GiveUp():
                     self._begin(None)
-                case Look() | Update() | Remove():
+                case Look() | Confirm() | Update() | Remove():
                     self._begin(action)
                 case Registered():
                     log.info("registered", zone=self._primary.zone, seq=action.record.seq)
@@ -169,11 +172,11 @@ class Keeper:
         else:
             self._settled.clear()
 
-    def _begin(self, work: Look | Update | Remove | None) -> None:
+    def _begin(self, work: _Work | None) -> None:
         self._work = work
         self._turn.set()
 
-    async def _do(self, work: Look | Update | Remove) -> None:
+    async def _do(self, work: _Work) -> None:
         try:
             event = await self._answer(work)
         except RoamRelayError as error:
@@ -188,11 +191,14 @@ class Keeper:
             self._work = None
             self._tell(event)
 
-    async def _answer(self, work: Look | Update | Remove) -> Event | None:
+    async def _answer(self, work: _Work) -> Event | None:
         """Return what came of it; None where it was given up before it began."""
         match work:
             case Look():
                 return Found(work.attempt, await self._primary.look())
+            case Confirm():
+                followed, proven = await self._primary.confirm(work.above)
+                return Found(work.attempt, followed, confirmed=True, proven=proven)
             case Update():
                 return await self._update(work)
             case Remove():
@@ -212,8 +218,13 @@ class Keeper:
 
     def _meaning(self, attempt: int, reply: Reply) -> Event:
         """Return what the server's word means for the registration."""
+        if reply.code == dns.rcode.NOERROR and reply.obstacle:
+            # Some of it is there: what is taken back at the end must be looked for.
+            return Failed(attempt, UpdateRefused(reply.obstacle))
         if reply.code == dns.rcode.NOERROR:
             return Taken(attempt)
+        if reply.obstacle:
+            return Refused(attempt, UpdateRefused(reply.obstacle))
         said = dns.rcode.to_text(reply.code)
         if reply.code in _CONFLICTS:
             return Conflict(attempt, f"{reply.server} said {said}")

@@ -38,6 +38,7 @@ __all__ = [
     "NameLookup",
     "answer_data",
     "ask_all",
+    "find_own",
     "find_primary",
 ]
 
@@ -49,6 +50,9 @@ _GRACE = 0.5
 """Seconds more than one question's time, so that its own error is told."""
 _MAX_TTL = 300
 """Seconds: nobody who moves is where he was for longer."""
+_OWN_KEPT = 900.0
+"""Seconds for which the zone's own servers are remembered."""
+_MAX_OWN = 4
 _MAX_SIGNED, _MAX_HINTS = 64, 16
 """Records of one answer that are looked at: each costs a signature to check, or a question."""
 
@@ -62,8 +66,9 @@ class NameLookup:
         self._clock = clock
         self._kept: OrderedDict[tuple[str, str], tuple[Found, float]] = OrderedDict()
         """An answer, and when it came."""
-        self._primary: HostPort | None = None
-        """Where the configuration does not name it."""
+        self._own: tuple[HostPort, ...] = ()
+        """The zone's own servers, where the configuration does not name one."""
+        self._own_until = 0.0
 
     async def find(self, guid: str, service: str, *, fresh: bool = False) -> Found:
         """Return where a service of a peer is. `fresh` asks the zone's own server, whatever is
@@ -84,7 +89,7 @@ class NameLookup:
         usable = kept is not None and age < kept[0].lifetime + self._config.stale
         timeout = min(self._config.timeout, _STALE_AFTER) if usable else self._config.timeout
         try:
-            found = await self._ask_within(guid, service, await self._servers(fresh), timeout)
+            found = await self._find_anywhere(guid, service, timeout, fresh)
         except (UnknownPeer, UnknownService):
             self._kept.pop(key, None)
             raise
@@ -107,17 +112,49 @@ class NameLookup:
 
     # -- inside ---------------------------------------------------------------------------------
 
+    async def _find_anywhere(self, guid: str, service: str, timeout: float, fresh: bool) -> Found:
+        """Ask who is to be asked. That there is no such peer, nobody is believed but the zone's own
+        server while that can be asked: others keep "there is none" for as long as the zone's SOA
+        says, an hour perhaps (RFC 2308)."""
+        servers = await self._servers(fresh)
+        try:
+            return await self._ask_within(guid, service, servers, timeout)
+        except (UnknownPeer, UnknownService) as unknown:
+            if fresh or servers == self._configured:
+                raise
+            with contextlib.suppress(NameServerUnavailable, TimeoutError):
+                async with asyncio.timeout(timeout):
+                    own = await self._own_servers()
+                    return await self._ask_within(guid, service, own, timeout)
+            raise unknown
+
+    @property
+    def _configured(self) -> tuple[HostPort, ...]:
+        server = self._config.server
+        return (HostPort.parse(server),) if server else ()
+
     async def _servers(self, fresh: bool) -> tuple[HostPort, ...]:
-        config = self._config
-        own = (HostPort.parse(config.server),) if config.server else ()
-        named = tuple(map(HostPort.parse, config.nameservers))
-        if fresh and not own:
+        own, named = self._configured, tuple(map(HostPort.parse, self._config.nameservers))
+        if fresh:
             with contextlib.suppress(NameServerUnavailable):
-                self._primary = self._primary or await find_primary(config)
-                own = (self._primary,)
-        if fresh and own:
-            return (*own, *named)
+                own = await self._own_servers()
+            if own:
+                return (*own, *named)
         return named or own or await client.system_servers()
+
+    async def _own_servers(self) -> tuple[HostPort, ...]:
+        """Return the zone's own servers, found anew every now and then.
+
+        Raises:
+            NameServerUnavailable: nobody knows any.
+        """
+        if configured := self._configured:
+            return configured
+        now = self._clock()
+        if not self._own or now >= self._own_until:
+            self._own = await find_own(self._config)
+            self._own_until = now + _OWN_KEPT
+        return self._own
 
     async def _ask_within(
         self, guid: str, service: str, servers: Sequence[HostPort], timeout: float
@@ -165,6 +202,28 @@ class NameLookup:
         raise UnknownService(f"{self._zone} has no {service} of this peer")
 
 
+async def find_own(config: DdnsConfig) -> tuple[HostPort, ...]:
+    """Return the servers that know best what is in a zone: the primary first, which may be hidden
+    from here, then those that its NS records name.
+
+    Raises:
+        NameServerUnavailable: nobody knows any.
+    """
+    primary = await find_primary(config)
+    if config.server:
+        return (primary,)
+    found = [primary]
+    with contextlib.suppress(NameServerUnavailable):
+        answer = await client.ask(await _askable(config), config.zone, "NS", config.timeout)
+        found += (HostPort(one.target.to_text(omit_final_dot=True)) for one in answer.data)
+    return tuple(dict.fromkeys(found))[:_MAX_OWN]
+
+
+async def _askable(config: DdnsConfig) -> tuple[HostPort, ...]:
+    named = tuple(map(HostPort.parse, config.nameservers))
+    return named or await client.system_servers()
+
+
 async def find_primary(config: DdnsConfig) -> HostPort:
     """Return the server that takes a zone's updates: the configured one, or the one that its SOA
     record names (RFC 2136 §4).
@@ -174,10 +233,8 @@ async def find_primary(config: DdnsConfig) -> HostPort:
     """
     if config.server:
         return HostPort.parse(config.server)
-    servers = tuple(map(HostPort.parse, config.nameservers))
-    servers = servers or await client.system_servers()
     zone = parse_zone(config.zone)
-    answer = await client.ask(servers, zone, "SOA", config.timeout)
+    answer = await client.ask(await _askable(config), zone, "SOA", config.timeout)
     for data in answer.data:
         return HostPort(data.mname.to_text(omit_final_dot=True))
     raise NameServerUnavailable(f"{zone} is no zone: it has no SOA record")

@@ -14,10 +14,16 @@ Rule 1: one question or one update is under way at a time. What changes meanwhil
 Rule 2: an update is sent under a number above that of every update before it, and above that of
     the record that it follows.
 Rule 3: another instance's record under a number above all that this one may have put into the zone
-    is a later registration: this one is over. One below it is followed, and replaced.
+    is a later registration: this one is over, as soon as the server's own signature says that the
+    record is there, and this peer's key has signed what it names. Any other is followed, and
+    replaced.
+    So is what stands in the way.
+Rule 4: what this instance may have put into the zone is taken back, whatever stands there now, but
+    for another instance's.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from peers.dns.events import (
     NOTHING,
@@ -25,6 +31,7 @@ from peers.dns.events import (
     Answered,
     Begin,
     Changed,
+    Confirm,
     Conflict,
     End,
     Event,
@@ -122,7 +129,7 @@ class Registration:
             case End():
                 return self._move(Input.END, now)
             case Found():
-                return self._found(event.followed, now)
+                return self._found(event, now)
             case Taken():
                 return self._taken(now)
             case Conflict():
@@ -155,15 +162,23 @@ class Registration:
     def _above(self) -> int:
         return max(self._sent.seq, self._followed.record.seq)
 
-    def _found(self, followed: Followed, now: float) -> list[Action]:
-        self._followed = followed
-        if self._is_anothers(followed.record):
+    def _found(self, found: Found, now: float) -> list[Action]:
+        followed = self._followed = found.followed
+        if not found.confirmed and (self._is_anothers(followed.record) or followed.obstacle):
+            self._attempt += 1
+            return [Confirm(self._attempt, self._highest)]
+        if self._is_anothers(followed.record) and found.proven:
             error = UpdateRefused(
                 "another instance with this key has registered", code=Code.SUPERSEDED
             )
             return self._fail(error, now, Input.OTHERS)
-        if followed is NOTHING and self.state is State.CHECKING:
-            return self._move(Input.NOTHING, now)
+        if self.state is State.CHECKING:
+            if not followed.text:
+                # The record that names the others is not there; they may be.
+                record = ZoneRecord(0, self._sent.services)
+                self._followed = replace(followed, record=record)
+        elif followed.obstacle:
+            return self._fail(UpdateRefused(followed.obstacle), now)
         return self._move(Input.FOUND, now)
 
     def _is_anothers(self, record: ZoneRecord) -> bool:

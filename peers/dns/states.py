@@ -42,8 +42,6 @@ class Input(Enum):
     FOUND = "found"
     OTHERS = "others"
     """Another instance's later record was found."""
-    NOTHING = "nothing"
-    """To be taken back, and nothing was found."""
     TAKEN = "taken"
     CONFLICT = "conflict"
     FAIL = "fail"
@@ -95,7 +93,6 @@ TRANSITIONS: dict[State, dict[Input, State]] = {
         Input.DUE: State.GONE,
         Input.FOUND: State.WITHDRAWING,
         Input.OTHERS: State.GONE,
-        Input.NOTHING: State.GONE,
         Input.FAIL: State.GONE,
         Input.WITHDRAW: State.CHECKING,
         Input.END: State.GONE,

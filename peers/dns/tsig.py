@@ -6,7 +6,6 @@ many without a battery, must be able to learn the server's time and sign by it.
 
 import hmac
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,13 +20,16 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rdtypes.ANY.TSIG
 import dns.tsig
-import dns.wire
 
-from protocol.errors import NameServerUnavailable, UpdateRefused
+from protocol.dns_weight import Reader, weigh
+from protocol.errors import NameServerUnavailable, ProtocolViolation, UpdateRefused
 
 __all__ = ["ClockIsWrong", "Signed", "open_answer", "sign"]
 
 _FUDGE = 300
+_MAX_STEPS = 32_768
+"""What passing over an answer may take (protocol/dns_weight.py): 5 ms. It may be as long as what we
+have sent."""
 _HASHES = {
     dns.tsig.HMAC_SHA256: "sha256",
     dns.tsig.HMAC_SHA384: "sha384",
@@ -53,7 +55,8 @@ class Signed:
     """A message with its signature, as it travels."""
 
     number: int
-    """Of the message: the answer has the same."""
+    opcode: dns.opcode.Opcode
+    """Both are the message's; the answer has the same."""
     wire: bytes
     mac: bytes
 
@@ -86,11 +89,12 @@ def sign(message: dns.message.Message, key: dns.tsig.Key, now: float) -> Signed:
     )
     (additional,) = struct.unpack("!H", wire[10:12])
     wire = wire[:10] + struct.pack("!H", additional + 1) + wire[12:] + record + data
-    return Signed(message.id, wire, rdata.mac)
+    return Signed(message.id, message.opcode(), wire, rdata.mac)
 
 
 def open_answer(wire: bytes, signed: Signed, key: dns.tsig.Key, now: float) -> dns.rcode.Rcode:
-    """Return the code of the answer to a signed update; `now` is the time by which that was signed.
+    """Return the code of the answer to a signed message; `now` is the time by which that was
+    signed.
 
     Raises:
         ClockIsWrong: the server says so, and has signed it.
@@ -98,18 +102,19 @@ def open_answer(wire: bytes, signed: Signed, key: dns.tsig.Key, now: float) -> d
         NameServerUnavailable: malformed, not the answer, or not signed by the server.
     """
     try:
-        number, flags, *counts = struct.unpack_from("!6H", wire)
+        number, flags = struct.unpack_from("!2H8x", wire)
         if (
             number != signed.number
             or not flags & dns.flags.QR
-            or dns.opcode.from_flags(flags) != dns.opcode.UPDATE
+            or dns.opcode.from_flags(flags) != signed.opcode
         ):
             raise NameServerUnavailable("the name server answered something else")
         code = dns.rcode.Rcode(flags & 0x0F)
-        owner, rdata, start = _signature(wire, counts)
+        owner, rdata, start = _signature(wire)
         if rdata is None:
             raise NameServerUnavailable(
-                f"the name server's answer ({dns.rcode.to_text(code)}) is not signed"
+                f"the name server's answer ({dns.rcode.to_text(code)}) is not signed: it may not "
+                "take the key, its secret, or this host's clock"
             )
         if rdata.error in _HINTS:
             # Neither can be signed: the server has no key to do it with.
@@ -119,6 +124,10 @@ def open_answer(wire: bytes, signed: Signed, key: dns.tsig.Key, now: float) -> d
             _check_bad_time(wire, start, rdata, signed, key)
             raise ClockIsWrong(int.from_bytes(rdata.other[:6], "big"))
         cast(Any, dns.tsig.validate)(wire, key, owner, rdata, _seconds(now), signed.mac, start)
+    except ProtocolViolation as error:
+        raise NameServerUnavailable(
+            f"the name server's answer cannot be used: {error.reason}"
+        ) from None
     except (dns.exception.DNSException, struct.error, ValueError) as error:
         raise NameServerUnavailable(
             f"the name server's answer cannot be used: {error or type(error).__name__}"
@@ -126,37 +135,20 @@ def open_answer(wire: bytes, signed: Signed, key: dns.tsig.Key, now: float) -> d
     return code
 
 
-def _signature(wire: bytes, counts: Sequence[int]) -> tuple[dns.name.Name, Any, int]:
+def _signature(wire: bytes) -> tuple[dns.name.Name, Any, int]:
     """Return the name, the data and the place of the TSIG record; no data where the last record is
     none. What is before it is passed over: a server may send back all that we have sent."""
-    questions, *records = counts
-    parser = dns.wire.Parser(wire, 12)
-    place, size = 12, 0
-    kind = category = ttl = 0
-    for number in range(questions + sum(records)):
-        place = parser.current
-        _pass_name(parser)
-        kind, category = parser.get_struct("!HH")
-        if number >= questions:
-            ttl, size = parser.get_struct("!IH")
-            parser.get_bytes(size)
-    if parser.remaining():
-        raise ValueError("there is more behind it")
-    if not records[-1] or (kind, category, ttl) != (dns.rdatatype.TSIG, dns.rdataclass.ANY, 0):
-        return dns.name.root, None, place
-    owner, _ = dns.name.from_wire(wire, place)
+    start = weigh(wire, _MAX_STEPS, Reader(_MAX_STEPS, frozenset())).signature
+    if start is None:
+        return dns.name.root, None, 0
+    owner, length = dns.name.from_wire(wire, start)
+    category, ttl, size = struct.unpack_from("!2xHIH", wire, start + length)
+    if (category, ttl) != (dns.rdataclass.ANY, 0):
+        return dns.name.root, None, 0
     data = dns.rdata.from_wire(
-        dns.rdataclass.ANY, dns.rdatatype.TSIG, wire, parser.current - size, size
+        dns.rdataclass.ANY, dns.rdatatype.TSIG, wire, start + length + 10, size
     )
-    return owner, data, place
-
-
-def _pass_name(parser: dns.wire.Parser) -> None:
-    while length := parser.get_uint8():
-        if length >= 0xC0:
-            parser.get_uint8()
-            return
-        parser.get_bytes(length)
+    return owner, data, start
 
 
 def _seconds(now: float) -> int:

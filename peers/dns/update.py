@@ -26,16 +26,20 @@ def update_message(
     """Return the message that leaves a peer `sets` and nothing else; none of them takes it out of
     the zone.
 
-    It changes nothing where the zone holds another record than `followed`. The names of addresses
+    It changes nothing where the zone holds another record than `followed`, or an alias at a name of
+    `sets`. The names of addresses
     are known without asking, those of the services stand in the record that is followed. All
     deletions go before all additions.
     """
     message = dns.update.UpdateMessage(f"{zone}.")
     own = f"{peer_name(guid, zone)}."
-    if followed.text:
-        message.present(own, "TXT", followed.text)
+    if texts := [text for text in (followed.text, *followed.others) if text]:
+        message.present(own, "TXT", *texts)
     else:
         message.absent(own, "TXT")
+    # A server leaves out what would stand beside an alias, and says NOERROR (RFC 2136 §3.4.2.2).
+    for name in dict.fromkeys(name for name, _ in sets):
+        message.absent(f"{name}.", "CNAME")
     for number in range(MAX_ADDRESSES):
         for kind in ("A", "AAAA"):
             message.delete(f"{address_name(number, guid, zone)}.", kind)
@@ -44,8 +48,12 @@ def update_message(
     for name in sorted(names):
         message.delete(name, "SRV")
         message.delete(name, "TXT")
-    for kind in ("A", "AAAA", "TXT"):
+    for kind in ("A", "AAAA"):
         message.delete(own, kind)
+    if not followed.others:
+        message.delete(own, "TXT")
+    elif followed.text:
+        message.delete(own, "TXT", followed.text)
     for (name, kind), data in sets.items():
         message.add(f"{name}.", TTL, kind, *data)
     return message

@@ -16,7 +16,11 @@ from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed
 from protocol.hosts import host_in
 
-__all__ = ["Candidates"]
+__all__ = ["Candidates", "NothingToDial"]
+
+
+class NothingToDial(PathFailed):
+    """No candidate is left to be tried: asking again soon would bring the same."""
 
 
 class Candidates:
@@ -31,7 +35,7 @@ class Candidates:
         """Return what a session may dial directly now, the first choice first.
 
         Raises:
-            PathFailed: nothing; says what was left out, and by which rule.
+            NothingToDial: nothing; says what was left out, and by which rule.
             CallbackFailed: the program's `select` has failed.
         """
         session, terms, trace = route.session, route.session.terms, route.trace
@@ -60,7 +64,7 @@ class Candidates:
             trace.note("candidate", candidate, round_trip=candidate.round_trip, reason=facts)
         if not candidates:
             what = "; ".join(dropped) or "no endpoint is known"
-            raise PathFailed(f"{terms.remote[:8]} has no endpoint to dial: {what}")
+            raise NothingToDial(f"{terms.remote[:8]} has no endpoint to dial: {what}")
         return candidates
 
     def measured(self, guid: str, candidate: Candidate, seconds: float) -> None:

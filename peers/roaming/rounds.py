@@ -11,6 +11,7 @@ from typing import Any
 from peers.choice import newest
 from peers.config import PathFacts, PathKind
 from peers.location import Found
+from peers.roaming.candidates import NothingToDial
 from peers.roaming.lookup import Directory, Lookup, first_that_knows
 from peers.roaming.route import Attempt, Route, Welcomed
 from peers.roaming.ways import Ways
@@ -30,6 +31,9 @@ __all__ = ["Rounds"]
 
 _AGAIN = (0.0, 0.25, 0.75, 1.5, 3.0, 6.0)
 """Seconds after which the DNS is asked within one round for a session's next path."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0
+"""Seconds between two questions about a peer that does not answer where it was."""
 
 _RELAYED = (Mode.CENTRAL, Mode.AUTO)
 """The modes in which the relay's answer brings a plane."""
@@ -52,10 +56,13 @@ class Rounds:
 
         async def by(directory: Directory) -> Welcomed:
             if directory is Directory.DNS:
-                return await self._first_by_names(attempt)
+                # Nobody waits for the zone while there is somebody else to ask.
+                patience = timeout if directories[-1] is Directory.DNS else 0.0
+                return await self._first_by_names(attempt, patience)
             return await self._by_relay(attempt, timeout)
 
-        return await first_that_knows(self._lookup.directories(attempt.session.mode), by)
+        directories = self._lookup.directories(attempt.session.mode)
+        return await first_that_knows(directories, by)
 
     async def next(self, attempt: Attempt) -> Welcomed:
         """Make a session's next path: by all that is known and can be asked, at once.
@@ -124,26 +131,38 @@ class Rounds:
             [partial(ask, delay) for delay in _AGAIN], stagger=0, discard=Welcomed.discard
         )
 
-    async def _first_by_names(self, attempt: Attempt) -> Welcomed:
+    async def _first_by_names(self, attempt: Attempt, patience: float) -> Welcomed:
+        """Dial what the DNS says. Where that leads nowhere, ask the zone's own server until
+        `patience` seconds are over: who has just moved registers a little later."""
         route, terms = attempt.route, attempt.session.terms
-        found = await self._find(route)
-        route.remote_entries = found.known
+        loop = asyncio.get_running_loop()
+        end = loop.time() + patience
+        route.remote_entries = (await self._find(route)).known
         try:
             welcomed = await self._ways.direct(attempt)
         except (PathFailed, WrongIdentity) as failed:
             self._lookup.distrust(terms.remote, terms.service)
+            last = failed
+        else:
+            if not welcomed.all_answered:
+                self._lookup.distrust(terms.remote, terms.service)
+            return welcomed
+        pause = _FIRST_PAUSE
+        while True:
             try:
                 again = await self._find(route, fresh=True)
+                if again.known != route.remote_entries:
+                    route.trace.note("asked", reason="by the DNS again: what was known led nowhere")
+                    route.remote_entries = again.known
+                    return await self._ways.direct(attempt)
             except NameServerUnavailable:
-                raise failed from None
-            if again.known == found.known:
-                raise
-            route.trace.note("asked", reason="by the DNS again: what was known led nowhere")
-            route.remote_entries = again.known
-            return await self._ways.direct(attempt)
-        if not welcomed.all_answered:
-            self._lookup.distrust(terms.remote, terms.service)
-        return welcomed
+                pass  # It may be that this host's own network is not there yet.
+            except (PathFailed, WrongIdentity) as failed:
+                last = failed
+            if isinstance(last, NothingToDial) or loop.time() + pause > end:
+                raise last
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _find(self, route: Route, *, fresh: bool = False) -> Found:
         terms = route.session.terms

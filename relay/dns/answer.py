@@ -21,6 +21,8 @@ __all__ = ["PAYLOAD", "answer_query", "skeleton"]
 PAYLOAD = 1232
 """Bytes that we send and take over UDP: what passes everywhere without fragments."""
 
+_MAX_TARGETS = 8
+"""Targets of SRV records whose addresses go with the answer; others can be asked for."""
 _ADDRESSES = (dns.rdatatype.A, dns.rdatatype.AAAA)
 _TRANSFERS = (dns.rdatatype.AXFR, dns.rdatatype.IXFR, dns.rdatatype.MAILA, dns.rdatatype.MAILB)
 _MINIMAL_ANY = dns.rdataset.from_text("IN", "HINFO", 3600, '"RFC8482" ""')
@@ -62,7 +64,7 @@ def answer_query(zone: Zone, query: dns.message.Message) -> dns.message.Message:
         return _nothing(zone, response)
     response.answer.append(_rrset(name, found))
     if kind == dns.rdatatype.SRV:
-        for target in {rdata.target for rdata in found}:
+        for target in list(dict.fromkeys(rdata.target for rdata in found))[:_MAX_TARGETS]:
             for address in _ADDRESSES:
                 more = (zone.find(target) or {}).get(address)
                 if more is not None:

@@ -1,4 +1,8 @@
-"""One DNS message in, one out: reading, signatures, and which code says what is wrong.
+"""One DNS message in, one out: what it may cost, reading, and which code says what is wrong.
+
+Rule 1: a message is weighed before it is read. A query has one question and hardly anything else;
+    more is read of an update alone, and only under a signature that holds.
+Rule 2: records of an update are read a few at a time, and others get their turn between them.
 
 Source: RFC 1035 §4.1.1, RFC 2136 §3, RFC 8945 §5.2 for signatures that do not hold.
 """
@@ -22,11 +26,13 @@ import dns.rdatatype
 import dns.rdtypes.ANY.TSIG
 import dns.rrset
 import dns.tsig
-from dns.update import UpdateMessage
 
+from protocol.dns_weight import TooCostly, Weight, question_end, weigh
+from protocol.errors import ProtocolViolation
 from relay.config import DnsConfig
 from relay.dns.answer import PAYLOAD, answer_query, skeleton
 from relay.dns.keys import DnsKeys
+from relay.dns.signed import FUDGE, BadSignature, SignedMessage, UpdateReader, question_of, verify
 from relay.dns.store import DnsStore, StoreFailed
 from relay.dns.update import UpdateFailed, updated
 from relay.dns.zone import Zone
@@ -34,27 +40,26 @@ from relay.log import log, short
 from relay.metrics import Metrics
 from relay.rates import Rates
 
-__all__ = ["DnsMessages"]
+__all__ = ["DnsMessages", "price"]
 
-_FUDGE = 300
-"""Seconds by which a signed message's clock may differ from ours (RFC 8945 §10)."""
 _MAX_SEEN = 4096
 """Signatures of updates that are remembered, so that none is taken twice."""
 _MAX_ANSWERS = 4096
 _MAX_WAITING = 256
 """Updates that may wait for the store."""
+_QUERY_STEPS = 192
+"""What reading a query may take (protocol/dns_weight.py): 0.5 ms."""
+_MORE_LABELS = 16
+"""By which a name that is asked for may be longer than the zone's: making an answer takes the
+square of its labels, and those of peers have four more."""
+_UPDATE_STEPS = 12_000
+"""What reading an update may take; passing over as much, to find its signature, takes 2 ms."""
+_AT_ONCE = 16
+"""Records of an update that are read before others have their turn: 1 ms."""
+_BYTES_PER_TOKEN, _STEPS_PER_TOKEN, _STEPS_PER_UPDATE = 4096, 256, 512
+"""What costs as much as one plain answer, or as one plain update of a key."""
 _HEADER = struct.Struct("!HHHHHH")
 _PARSE_ERRORS = (dns.exception.DNSException, ValueError, struct.error, LookupError, UnicodeError)
-
-
-@dataclass(frozen=True, slots=True)
-class _Unsigned:
-    """A signature that does not hold, and what to answer."""
-
-    query: dns.message.Message
-    signature: dns.rrset.RRset
-    error: dns.rcode.Rcode
-    key: dns.tsig.Key | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,14 @@ class _Kept:
     guid: str
     version: tuple[object, ...]
     rest: bytes
+
+
+def price(message: bytes | SignedMessage) -> float:
+    """Return what a message costs, in plain answers: as it comes, and of an update that is to be
+    read what that costs beside it."""
+    if isinstance(message, SignedMessage):
+        return message.weight.steps / _STEPS_PER_TOKEN
+    return 1.0 + len(message) // _BYTES_PER_TOKEN
 
 
 class DnsMessages:
@@ -91,7 +104,7 @@ class DnsMessages:
         """By the question's bytes behind its number."""
         self._seen: OrderedDict[bytes, tuple[float, dns.rcode.Rcode]] = OrderedDict()
 
-    def respond(self, wire: bytes, *, udp: bool) -> bytes | UpdateMessage | None:
+    def respond(self, wire: bytes, *, udp: bool) -> bytes | SignedMessage | None:
         """Return the response to a message, or the update that `update` must answer; None where
         there must be no response: to what is no message, and to a response, which two servers would
         send to and fro for ever."""
@@ -101,30 +114,63 @@ class DnsMessages:
         known = self._known(wire, udp)
         if known is not None:
             return known
-        if udp and self._made.take("", self._clock()):
+        if udp and self._made.take("", self._clock(), price(wire)):
             self._count(udp, "limited")
             return self.truncated(wire)
         opcode = (wire[2] >> 3) & 0x0F
-        if opcode not in (dns.opcode.QUERY, dns.opcode.UPDATE):
-            return self._bare(wire, dns.rcode.NOTIMP, udp)
         try:
-            read = self._read(wire)
-        except _PARSE_ERRORS:
+            if opcode == dns.opcode.QUERY:
+                return self._query(wire, udp)
+            if opcode == dns.opcode.UPDATE:
+                return self._signed(wire, udp)
+        except TooCostly:
+            return self._bare(wire, dns.rcode.REFUSED, udp)
+        except (ProtocolViolation, *_PARSE_ERRORS):
             return self._bare(wire, dns.rcode.FORMERR, udp)
-        if isinstance(read, _Unsigned):
-            self._count(udp, dns.rcode.to_text(read.error, tsig=True))
-            return self._signature_failed(read)
-        if isinstance(read, UpdateMessage):
-            return read
-        response = answer_query(self._zone, read)
-        out = self._finish(read, response, udp)
-        if response.answer and not read.had_tsig:
-            self._keep(wire, udp, read.question[0].name, out)
+        return self._bare(wire, dns.rcode.NOTIMP, udp)
+
+    async def update(self, update: SignedMessage, *, udp: bool) -> bytes:
+        """Make an update, and return the response: what it acknowledges is on the disk."""
+        code = await self._update(update)
+        question = question_of(update.wire, update.weight)
+        response = skeleton(question, code)
+        update.sign(response)
+        return self._finish(question, response, udp)
+
+    def _query(self, wire: bytes, udp: bool) -> bytes:
+        weight = weigh(wire, _QUERY_STEPS)
+        if not _is_a_question(weight) or len(wire) > PAYLOAD:
+            return self._bare(wire, dns.rcode.FORMERR, udp)
+        if weight.question_labels > len(self._zone.origin) + _MORE_LABELS:
+            return self._bare(wire, dns.rcode.REFUSED, udp)
+        signed: SignedMessage | None = None
+        if weight.signature is not None:
+            verified = verify(wire, weight, weight.signature, self._keys, self._clock())
+            if isinstance(verified, BadSignature):
+                return self._signature_failed(verified, udp)
+            signed = verified
+        question = question_of(wire, weight)
+        response = answer_query(self._zone, question)
+        if signed is not None:
+            signed.sign(response)
+        out = self._finish(question, response, udp)
+        if response.answer and signed is None:
+            self._keep(wire, udp, question.question[0].name, out)
         return out
 
-    async def update(self, message: UpdateMessage, *, udp: bool) -> bytes:
-        """Make an update, and return the response: what it acknowledges is on the disk."""
-        return self._finish(message, skeleton(message, await self._update(message)), udp)
+    def _signed(self, wire: bytes, udp: bool) -> bytes | SignedMessage:
+        weight = weigh(wire, _UPDATE_STEPS)
+        if weight.counts.questions != 1:
+            return self._bare(wire, dns.rcode.FORMERR, udp)
+        if (
+            weight.signature is None
+            or weight.question_labels > len(self._zone.origin) + _MORE_LABELS
+        ):
+            return self._bare(wire, dns.rcode.REFUSED, udp)
+        update = verify(wire, weight, weight.signature, self._keys, self._clock())
+        if isinstance(update, BadSignature):
+            return self._signature_failed(update, udp)
+        return update
 
     def _finish(self, read: dns.message.Message, response: dns.message.Message, udp: bool) -> bytes:
         self._count(udp, dns.rcode.to_text(response.rcode()))
@@ -140,12 +186,11 @@ class DnsMessages:
         """Return an answer that says "come by TCP" and no more: for whom answers are limited."""
         if len(wire) < _HEADER.size or wire[2] & 0x80:
             return None
-        try:
-            # No resolver takes an answer without its question.
-            _, length = dns.name.from_wire(wire, _HEADER.size)
-        except _PARSE_ERRORS:
+        # No resolver takes an answer without its question.
+        end = question_end(wire)
+        if end is None:
             return None
-        question = wire[_HEADER.size : _HEADER.size + length + 4]
+        question = wire[_HEADER.size : end]
         head = self._bare(wire, dns.rcode.NOERROR, True, dns.flags.TC)
         return head[:4] + b"\x00\x01" + head[6:] + question
 
@@ -171,52 +216,36 @@ class DnsMessages:
 
     # -- reading --------------------------------------------------------------------------------
 
-    def _read(self, wire: bytes) -> dns.message.Message | _Unsigned:
-        def find(message: dns.message.Message, name: dns.name.Name) -> dns.tsig.Key | None:
-            found.append(self._keys.find(name))
-            return found[0]
-
-        found: list[dns.tsig.Key | None] = []
-        error: dns.rcode.Rcode
-        try:
-            return dns.message.from_wire(wire, keyring=cast(Any, find))
-        except dns.message.UnknownTSIGKey:
-            error = dns.rcode.BADKEY
-        except dns.tsig.BadTime:
-            error = dns.rcode.BADTIME
-        except (dns.tsig.BadSignature, dns.tsig.BadAlgorithm, dns.tsig.PeerError):
-            error = dns.rcode.BADSIG
-        query = dns.message.from_wire(wire, keyring=False)
-        signature, query.tsig = query.tsig, None
-        if signature is None:
-            raise ValueError("an error of a signature that is not there")
-        return _Unsigned(query, signature, error, found[0] if found else None)
+    async def _records(self, update: SignedMessage) -> UpdateReader:
+        reader = UpdateReader(update.wire, update.weight.counts)
+        while reader.more(_AT_ONCE):
+            await asyncio.sleep(0)
+        return reader
 
     # -- updates --------------------------------------------------------------------------------
 
-    async def _update(self, message: UpdateMessage) -> dns.rcode.Rcode:
-        if not message.had_tsig or message.keyname is None:
-            return dns.rcode.REFUSED
-        guid = self._zone.peer_of(message.keyname)
+    async def _update(self, update: SignedMessage) -> dns.rcode.Rcode:
+        guid = self._zone.peer_of(update.key.name)
         if guid is None:
             return dns.rcode.REFUSED
-        seen = self._seen_before(message.mac or b"")
+        seen = self._seen_before(update.mac)
         if seen is not None:
             return seen
         code = dns.rcode.SERVFAIL
         made = False
         try:
-            if self._update_rates.take(guid, self._clock()):
+            cost = 1.0 + update.weight.steps // _STEPS_PER_UPDATE
+            if self._update_rates.take(guid, self._clock(), cost):
                 code = dns.rcode.REFUSED
             elif self._waiting < _MAX_WAITING:
-                code = await self._make(guid, message)
+                code = await self._make(guid, update)
                 made = code != dns.rcode.SERVFAIL
         finally:
             # What was put off, and not judged, may be sent again as it is.
             if made:
-                self._seen[message.mac or b""] = self._clock(), code
+                self._seen[update.mac] = self._clock(), code
             else:
-                self._seen.pop(message.mac or b"", None)
+                self._seen.pop(update.mac, None)
         return code
 
     async def drop_old(self) -> None:
@@ -226,15 +255,18 @@ class DnsMessages:
                 for guid in await self._store.drop_old(self._config.remember):
                     self._zone.replace(guid, {})
 
-    async def _make(self, guid: str, message: UpdateMessage) -> dns.rcode.Rcode:
+    async def _make(self, guid: str, update: SignedMessage) -> dns.rcode.Rcode:
         self._waiting += 1
         try:
+            records = await self._records(update)
             async with self._updating:
-                sets = updated(self._zone, self._config, guid, message)
+                sets = updated(self._zone, self._config, guid, records)
                 await self._store.put(guid, self._zone.to_stored(sets))
                 self._zone.replace(guid, sets)
         except UpdateFailed as failed:
             return failed.code
+        except _PARSE_ERRORS:
+            return dns.rcode.FORMERR
         except StoreFailed as failed:
             log.error("a DNS update cannot be stored", peer=short(guid), reason=str(failed))
             return dns.rcode.SERVFAIL
@@ -251,7 +283,7 @@ class DnsMessages:
         """
         now = self._clock()
         while self._seen and (
-            len(self._seen) >= _MAX_SEEN or next(iter(self._seen.values()))[0] < now - 2 * _FUDGE
+            len(self._seen) >= _MAX_SEEN or next(iter(self._seen.values()))[0] < now - 2 * FUDGE
         ):
             self._seen.popitem(last=False)
         if mac in self._seen:
@@ -270,11 +302,11 @@ class DnsMessages:
         kept = given & (0x7800 | dns.flags.RD)
         return _HEADER.pack(identity, dns.flags.QR | kept | flags | code, 0, 0, 0, 0)
 
-    def _signature_failed(self, read: _Unsigned) -> bytes:
+    def _signature_failed(self, read: BadSignature, udp: bool) -> bytes:
         """RFC 8945 §5.2: NOTAUTH, with the reason in a TSIG record. Only a wrong clock is answered
         with a signature: the key is right then, and the client must be able to believe the time."""
-        query = read.query
-        name, theirs = read.signature.name, cast(Any, read.signature)[0]
+        self._count(udp, dns.rcode.to_text(read.error, tsig=True))
+        query, theirs = read.question, read.signature.rdata
         response = skeleton(query, dns.rcode.NOTAUTH)
         wire = response.to_wire()
         bad_time = read.error == dns.rcode.BADTIME and read.key is not None
@@ -284,7 +316,7 @@ class DnsMessages:
             dns.rdatatype.TSIG,
             theirs.algorithm,
             theirs.time_signed,
-            _FUDGE,
+            FUDGE,
             b"",
             query.id,
             read.error,
@@ -294,10 +326,21 @@ class DnsMessages:
             record, _ = cast(Any, dns.tsig.sign)(
                 wire, read.key, record, theirs.time_signed, theirs.mac
             )
-        return _with_record(wire, name, record)
+        return _with_record(wire, read.signature.owner, record)
 
     def _count(self, udp: bool, outcome: str) -> None:
         self._metrics.dns["udp" if udp else "tcp", outcome] += 1
+
+
+def _is_a_question(weight: Weight) -> bool:
+    """One question, and beside it a version for IXFR, EDNS and a signature at most."""
+    counts = weight.counts
+    return (
+        counts.questions == 1
+        and not counts.answers
+        and counts.authorities <= 1
+        and counts.additional <= 2
+    )
 
 
 def _with_record(wire: bytes, name: dns.name.Name, record: Any) -> bytes:

@@ -9,13 +9,13 @@ import struct
 from collections.abc import Callable
 from typing import Any, cast
 
-from dns.update import UpdateMessage
-
 from protocol.hosts import host_of
 from protocol.identity import Identity
 from relay.config import ConfigError, DnsConfig
 from relay.dns.keys import DnsKeys
-from relay.dns.messages import DnsMessages
+from relay.dns.messages import DnsMessages, price
+from relay.dns.places import Places
+from relay.dns.signed import SignedMessage
 from relay.dns.store import DnsStore
 from relay.dns.zone import Zone
 from relay.log import guarded, log
@@ -30,6 +30,8 @@ _IDLE = 10.0
 """Seconds for which a TCP connection may be silent, or leave an answer unread."""
 _MAX_UPDATES = 64
 """Datagrams that may wait for the store at once; further ones are dropped."""
+_SHARE = 4
+"""The part of the TCP connections that one network may have."""
 _HOUSEKEEPING = 30.0
 _FREE_PORTS = 8
 """Free TCP ports that are tried until one is free for UDP too, where any port will do."""
@@ -56,7 +58,15 @@ class DnsServer:
         self._store = DnsStore(config.store)
         self.messages = DnsMessages(config, self.zone, self.keys, self._store, metrics)
         self._rates = Rates(config.answers_per_second, config.answers_burst)
-        self._counts = Counts(config.max_connections_per_address, config.max_connections)
+        self._stream_rates = Rates(config.answers_per_second, config.answers_burst)
+        self._counts = Counts(config.max_connections_per_address, 2 * config.max_connections)
+        """Twice as many as there are places: who has lost his takes a moment to leave."""
+        self._places: Places[asyncio.WriteTransport] = Places(
+            max(config.max_connections // _SHARE, config.max_connections_per_address),
+            config.max_connections,
+        )
+        self._turn = asyncio.Lock()
+        """Whose message is read: one in each turn of the loop, whoever waits longest first."""
         self._conversations = Tasks()
         self._updates = Tasks()
         self._slips = 0
@@ -123,7 +133,8 @@ class DnsServer:
     ) -> None:
         """Answer one datagram, unless its source network has had enough: who asks under another's
         address makes us send little there."""
-        if self._rates.take(network_of(source[0]), self._clock()):
+        network = network_of(source[0])
+        if self._rates.take(network, self._clock(), price(wire)):
             self._metrics.dns["udp", "limited"] += 1
             self._slips += 1
             # Every second one may be somebody honest behind the same addresses: he comes by TCP.
@@ -134,10 +145,11 @@ class DnsServer:
         if isinstance(response, bytes):
             _send(udp, response, source)
         elif response is not None and len(self._updates) < _MAX_UPDATES:
+            self._rates.charge(network, self._clock(), price(response))
             self._updates.spawn(self._update(udp, response, source))
 
     async def _update(
-        self, udp: asyncio.DatagramTransport, message: UpdateMessage, source: tuple[Any, ...]
+        self, udp: asyncio.DatagramTransport, message: SignedMessage, source: tuple[Any, ...]
     ) -> None:
         _send(udp, await self.messages.update(message, udp=True), source)
 
@@ -151,27 +163,55 @@ class DnsServer:
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             host = host_of(writer.get_extra_info("peername"))
-            place = self._counts.take(host) if host else None
+            network = network_of(host) if host else ""
+            place = self._counts.take(network if ":" in host else host) if host else None
             if place is not None:
                 with place:
-                    await self._converse(reader, writer)
+                    if self._enter(writer.transport, network):
+                        await self._converse(reader, writer, network)
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             pass
         except Exception as error:
             log.error("a DNS connection failed", exc_info=error)
         finally:
+            self._places.leave(writer.transport)
             writer.transport.abort()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _enter(self, transport: asyncio.WriteTransport, network: str) -> bool:
+        """Find a place for a newcomer; somebody else's, where there is no other."""
+        leaving = self._places.enter(transport, network, self._clock())
+        if leaving is not None:
+            self._metrics.dns["tcp", "no place"] += 1
+        if leaving is transport:
+            return False
+        if leaving is not None:
+            leaving.abort()
+        return True
+
+    async def _converse(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, network: str
+    ) -> None:
         while True:
             async with asyncio.timeout(_IDLE):
                 (length,) = struct.unpack("!H", await reader.readexactly(2))
                 wire = await reader.readexactly(length)
-            response = self.messages.respond(wire, udp=False)
+            # Who asks faster than its network may is not read for so long; what it sends meanwhile
+            # waits on its own side.
+            async with asyncio.timeout(_IDLE):
+                while wait := self._stream_rates.take(network, self._clock(), price(wire)):
+                    self._metrics.dns["tcp", "waits"] += 1
+                    await asyncio.sleep(wait)
+            async with self._turn:
+                if writer.is_closing():
+                    return
+                response = self.messages.respond(wire, udp=False)
+                await asyncio.sleep(0)
             if response is None:
                 return
             if not isinstance(response, bytes):
+                self._stream_rates.charge(network, self._clock(), price(response))
                 response = await self.messages.update(response, udp=False)
+            self._places.served(writer.transport, self._clock())
             writer.write(struct.pack("!H", len(response)) + response)
             async with asyncio.timeout(_IDLE):
                 await writer.drain()

@@ -16,6 +16,17 @@ def test_a_bucket_is_full_at_first_and_fills_again() -> None:
     assert [rates.take("a", 100.0) for _ in range(4)][-1] > 0, "never more than full"
 
 
+def test_what_costs_more_than_there_is_is_begun_and_owed() -> None:
+    rates = Rates(2.0, 3)
+    assert rates.take("a", 0.0, 10.0) == 0.0
+    assert rates.take("a", 0.0) == pytest.approx(4.0)
+    rates.charge("a", 0.0, 2.0)
+    assert rates.take("a", 0.0) == pytest.approx(5.0)
+    assert rates.take("a", 5.0) == 0.0
+    rates.charge("new", 0.0, 3.0)
+    assert rates.take("new", 0.0) > 0
+
+
 def test_what_is_remembered_has_a_bound() -> None:
     rates = Rates(1.0, 1, max_keys=2)
     for key in ("a", "b", "a", "c"):

@@ -16,8 +16,8 @@ import dns.tsig
 import pytest
 
 ZONE = "peers.example.org"
-_DOCS = Path(__file__).parents[2] / "docs" / "ddns.md"
-_ZONE_FILE = f"""\
+DOCS = Path(__file__).parents[2] / "docs" / "ddns.md"
+ZONE_FILE = f"""\
 $TTL 30
 @ SOA ns.{ZONE}. hostmaster.{ZONE}. 1 60 60 3600 5
 @ NS ns.{ZONE}.
@@ -25,19 +25,19 @@ ns A 127.0.0.1
 """
 
 
-def need(tool: str) -> str:
+def need(tool: str, packages: str = "bind9, bind9-dnsutils") -> str:
     """Return the path of a program; skip where there is none, unless nothing may be skipped."""
     found = shutil.which(tool) or shutil.which(tool, path="/usr/sbin:/usr/local/sbin")
     if found is None:
         if os.environ.get("LAB_REQUIRED"):
-            pytest.fail(f"{tool} is needed here: Debian's bind9 and bind9-dnsutils have it")
-        pytest.skip(f"{tool} is not installed (Debian: bind9, bind9-dnsutils)")
+            pytest.fail(f"{tool} is needed here: Debian's {packages}")
+        pytest.skip(f"{tool} is not installed (Debian: {packages})")
     return found
 
 
 def documented_configuration(keys: Sequence[dns.tsig.Key]) -> str:
     """Return the configuration that docs/ddns.md shows, with the keys of a test."""
-    found = re.search(r"<!-- named\.conf -->\n```\n(.*?)```", _DOCS.read_text(), re.DOTALL)
+    found = re.search(r"<!-- named\.conf -->\n```\n(.*?)```", DOCS.read_text(), re.DOTALL)
     assert found is not None
     text = found[1]
     shown = re.search(r'key "GUID.*?\n};\n', text, re.DOTALL)
@@ -92,18 +92,35 @@ class Named:
 
 
 @contextlib.contextmanager
+def stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """A server that has ended when this does."""
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
 def named(
     folder: Path,
     keys: Sequence[dns.tsig.Key],
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
+    records: str = "",
     command: Callable[..., list[str]] = lambda *words: list(words),
 ) -> Iterator[Named]:
-    """Run BIND with the documented configuration; `command` may put it into a namespace."""
+    """Run BIND with the documented configuration; `records` are in its zone from the start,
+    `command` may put it into a namespace."""
     program = need("named")
     port = port or free_port()
-    (folder / f"{ZONE}.zone").write_text(_ZONE_FILE)
+    (folder / f"{ZONE}.zone").write_text(ZONE_FILE + records)
     (folder / "named.conf").write_text(
         f"""\
 options {{
@@ -127,18 +144,10 @@ controls {{ }};
             stderr=log,
             cwd=folder,
         )
-        try:
+        with stopped(process):
             end = time.monotonic() + 20
             while b"running" not in (folder / "named.log").read_bytes():
                 assert process.poll() is None, (folder / "named.log").read_text()
                 assert time.monotonic() < end, (folder / "named.log").read_text()
                 time.sleep(0.02)
             yield Named(host, port, process)
-        finally:
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dns.message
+import dns.opcode
 import dns.query
 import dns.rcode
 import dns.tsig
@@ -30,11 +31,13 @@ from peers.dns import Names
 from peers.dns import tsig as peers_tsig
 from peers.dns.client import Clock
 from peers.dns.primary import Primary
-from peers.location import Hosts
+from peers.location import Found, Hosts
 from protocol.dns_records import location_record_sets, peer_name, read_zone_record
-from relay.config import RelayConfig
+from protocol.endpoint import Entry, Phase, Provenance, sign_entry
+from relay.config import DnsConfig, RelayConfig
 from relay.server import RelayServer
 from tests.support.addresses import Addresses
+from tests.support.name_server import fake
 from tests.support.named import ZONE, Named, named, need
 from tests.support.rooms import rooms
 
@@ -156,7 +159,8 @@ async def test_a_late_update_from_the_old_place_changes_nothing(
 
     def keep(message: dns.message.Message, key: dns.tsig.Key, now: float) -> peers_tsig.Signed:
         signed = sign(message, key, now)
-        sent.append(signed.wire)
+        if message.opcode() == dns.opcode.UPDATE:
+            sent.append(signed.wire)
         return signed
 
     monkeypatch.setattr(peers_tsig, "sign", keep)
@@ -232,6 +236,26 @@ async def test_another_instance_takes_over_and_the_first_stops(server: Named) ->
             assert dig(server, f"_chat._tcp.{ALICES}", "SRV") == [f"0 0 {port} e0.{ALICES}."]
 
 
+async def test_a_relay_s_own_zone_says_under_its_signature_what_it_holds() -> None:
+    dns_config = DnsConfig(zone=ZONE, port=0)
+    async with RelayServer(RelayConfig(port=0, dns=dns_config)) as relay:
+        assert relay.dns is not None
+        config = DdnsConfig(zone=ZONE, server=f"127.0.0.1:{relay.dns.port}")
+        clock = Clock(-600)
+        primary = Primary(ALICE.guid, config, relay.dns.keys.key(ALICE.guid), clock)
+        nothing = await primary.look()
+        assert await primary.confirm(0) == (nothing, False)
+        assert abs(clock.offset) < 60
+        entry = Entry(7, "chat", "127.0.0.1", 9, Phase.PREFERRED, 120, Provenance.INTERFACE)
+        services = {"chat": [sign_entry(ALICE, entry)]}
+        sets = location_record_sets(ALICE.guid, ZONE, 7, services)
+        reply = await primary.update(nothing, sets)
+        assert (reply.code, reply.obstacle) == (dns.rcode.NOERROR, "")
+        for above, proven in (6, True), (7, False):
+            held, is_proven = await primary.confirm(above)
+            assert (held.record.seq, is_proven) == (7, proven)
+
+
 async def test_records_of_other_tools_are_hints(server: Named, tmp_path: Path) -> None:
     async with peer(server, ALICE, key=None) as alice, caller(server) as bob:
         listener = alice.listen("chat")
@@ -282,6 +306,33 @@ async def _nsupdate(server: Named, folder: Path, *lines: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+async def test_a_peer_is_found_that_a_cache_says_does_not_exist(server: Named) -> None:
+    """The caller has asked a moment too early; its resolver keeps "there is none" (RFC 2308)."""
+
+    def none(query: dns.message.Message) -> list[bytes]:
+        response = dns.message.make_response(query)
+        response.set_rcode(dns.rcode.NXDOMAIN)
+        return [response.to_wire()]
+
+    async with fake(none) as (cache, _):
+        config = PeerConfig(
+            ddns=ddns(server, key=None, timeout=2.0, nameservers=(str(cache),)),
+            listen_hosts=("127.0.0.1",),
+            sources=("127.0.0.1",),
+        )
+        async with Peer(Identity.generate(), config=config) as bob:
+            with pytest.raises(UnknownPeer):
+                await bob.connect(ALICE.guid, "chat")
+            waiting = asyncio.create_task(bob.connect(ALICE.guid, "chat", wait=True))
+            async with peer(server, ALICE) as alice:
+                alice.listen("chat")
+                await alice.published()
+                session = await bob.connect(ALICE.guid, "chat")
+                await session.close()
+                waited = await asyncio.wait_for(waiting, 20)
+                await waited.close()
+
+
 async def test_what_is_kept_serves_while_the_server_is_silent(server: Named) -> None:
     async with peer(server, ALICE) as alice, caller(server) as bob:
         listener = alice.listen("chat")
@@ -317,6 +368,42 @@ async def test_what_is_kept_and_leads_nowhere_is_asked_anew(server: Named) -> No
             await alice.published()
             session = await bob.connect(ALICE.guid, "chat")
             assert (await asyncio.wait_for(anext(listener), 5)).id == session.id
+            assert "what was known led nowhere" in str(session.explain())
+            await session.close()
+
+
+async def test_a_caller_that_comes_too_early_after_a_move_asks_again(
+    server: Named, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cache and zone both hold the old address, where nobody is any more."""
+
+    async def dies(names: Names) -> None:
+        """The records stay, as after kill -9."""
+
+    async with caller(server) as bob:
+        with monkeypatch.context() as patched:
+            async with peer(server, ALICE) as alice:
+                alice.listen("chat")
+                await alice.published()
+                patched.setattr(Names, "withdraw", dies)
+        names = rooms(bob).names
+        assert names is not None
+        asked: list[bool] = []
+        find = names.lookup.find
+
+        async def counted(guid: str, service: str, *, fresh: bool = False) -> Found:
+            asked.append(fresh)
+            return await find(guid, service, fresh=fresh)
+
+        monkeypatch.setattr(names.lookup, "find", counted)
+        connecting = asyncio.create_task(bob.connect(ALICE.guid, "chat"))
+        async with asyncio.timeout(20):
+            while len(asked) < 3:
+                await asyncio.sleep(0.01)
+        assert asked == [False, True, True]
+        async with peer(server, ALICE) as alice:
+            alice.listen("chat")
+            session = await asyncio.wait_for(connecting, 20)
             assert "what was known led nowhere" in str(session.explain())
             await session.close()
 

@@ -16,7 +16,13 @@ from peers.dns.registration import Registration
 from peers.tasks import Tasks
 from protocol.dns_records import RecordSets, ZoneRecord, read_zone_record
 from protocol.endpoint import SignedEntry
-from protocol.errors import Code, ConnectionClosed, NameServerUnavailable, RoamRelayError
+from protocol.errors import (
+    Code,
+    ConnectionClosed,
+    NameServerUnavailable,
+    RoamRelayError,
+    UpdateRefused,
+)
 from tests.support.virtual_time import run
 
 OURS, THEIRS = "aa" * 16, "bb" * 16
@@ -31,6 +37,9 @@ class Server:
 
     def __init__(self) -> None:
         self.holds = NOTHING
+        self.signs = True
+        """Whether the other instance has signed its entries."""
+        self.obstacle = ""
         self.updates = 0
         self.forgotten = 0
         self.under_way = 0
@@ -40,6 +49,10 @@ class Server:
     async def look(self) -> Followed:
         await self._answer()
         return self.holds
+
+    async def confirm(self, above: int) -> tuple[Followed, bool]:
+        await self._answer()
+        return self.holds, self.signs and self.holds.record.seq > above
 
     async def update(self, followed: Followed, sets: RecordSets) -> Reply:
         self.updates += 1
@@ -51,7 +64,7 @@ class Server:
             record = read_zone_record([one.strip('"').encode() for one in text.split(" ")])
             assert record is not None
             self.holds = Followed.of(record)
-        return Reply(SERVER, dns.rcode.NOERROR)
+        return Reply(SERVER, dns.rcode.NOERROR, self.obstacle)
 
     def forget(self) -> None:
         self.forgotten += 1
@@ -231,6 +244,37 @@ def test_another_instance_ends_it_and_its_records_stay() -> None:
         assert len(kept.tasks) == 0, "for good"
         await kept.keeper.withdraw()
         assert kept.server.holds == theirs
+
+    run(test())
+
+
+def test_a_record_of_another_instance_that_has_signed_nothing_is_replaced() -> None:
+    async def test() -> None:
+        kept = Kept()
+        kept.start()
+        await kept.keeper.published(10)
+        kept.server.signs = False
+        kept.server.holds = Followed.of(ZoneRecord(99, ("mail",), THEIRS))
+        kept.keeper.changed()
+        await kept.keeper.published(10)
+        assert kept.server.holds.record == ZoneRecord(100, ("chat",), OURS)
+        await kept.keeper.withdraw()
+
+    run(test())
+
+
+def test_what_was_acknowledged_and_is_not_there_is_no_registration() -> None:
+    async def test() -> None:
+        kept = Kept()
+        kept.server.obstacle = "NAME is an alias"
+        kept.start()
+        with pytest.raises(UpdateRefused, match="NAME is an alias"):
+            await kept.keeper.published(10)
+        kept.server.obstacle = ""
+        kept.server.holds = NOTHING
+        updates = kept.server.updates
+        await kept.keeper.withdraw()
+        assert kept.server.updates > updates, "what is there of it is taken back"
 
     run(test())
 

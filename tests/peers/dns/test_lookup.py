@@ -10,10 +10,10 @@ import pytest
 
 from peers import DdnsConfig, Identity, NameServerUnavailable, UnknownPeer, UnknownService
 from peers.config.host_port import HostPort
-from peers.dns.lookup import NameLookup, find_primary
+from peers.dns.lookup import NameLookup, find_own, find_primary
 from protocol.dns_records import entry_text, service_name
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance, sign_entry
-from tests.support.name_server import answered, fake
+from tests.support.name_server import Answer, answered, fake
 
 ZONE = "peers.example.org"
 ALICE = Identity.from_seed(bytes(range(32)))
@@ -27,8 +27,12 @@ def good(query: dns.message.Message) -> list[bytes]:
     return [answered(query, f"TXT {ENTRY}")]
 
 
-def lookup(*servers: HostPort, timeout: float = 20.0, **more: object) -> NameLookup:
-    config = DdnsConfig(zone=ZONE, nameservers=tuple(map(str, servers)), timeout=timeout)
+def lookup(
+    *servers: HostPort, timeout: float = 20.0, server: str | None = None, **more: object
+) -> NameLookup:
+    config = DdnsConfig(
+        zone=ZONE, nameservers=tuple(map(str, servers)), timeout=timeout, server=server
+    )
     return NameLookup(config, **more)  # type: ignore[arg-type]
 
 
@@ -121,6 +125,77 @@ async def test_a_name_that_is_gone_is_forgotten() -> None:
         protocol.answer = lambda query: []
         with pytest.raises(NameServerUnavailable):
             await names.find(ALICE.guid, "chat")
+
+
+def none(query: dns.message.Message) -> list[bytes]:
+    """What a cache keeps saying for an hour of a name that was asked for a moment too early."""
+    response = dns.message.make_response(query)
+    response.set_rcode(dns.rcode.NXDOMAIN)
+    response.authority.append(
+        dns.rrset.from_text(f"{ZONE}.", 3600, "IN", "SOA", f"ns.{ZONE}. h.{ZONE}. 1 1 1 1 3600")
+    )
+    return [response.to_wire()]
+
+
+def without_records(query: dns.message.Message) -> list[bytes]:
+    return [answered(query)]
+
+
+@pytest.mark.parametrize("cached", [none, without_records])
+async def test_that_there_is_nobody_is_the_word_of_the_zone_s_own_server(
+    cached: Answer,
+) -> None:
+    async with fake(cached) as (cache, at_cache), fake(good) as (own, at_own):
+        names = lookup(cache, server=str(own), timeout=2.0)
+        assert len((await names.find(ALICE.guid, "chat")).signed) == 1
+        assert at_cache.asked
+        asked = len(at_own.asked)
+        await names.find(ALICE.guid, "chat")
+        assert len(at_own.asked) == asked, "kept as any other answer"
+        at_own.answer = none
+        with pytest.raises(UnknownPeer):
+            await lookup(cache, server=str(own), timeout=2.0).find(ALICE.guid, "chat")
+
+
+async def test_a_cache_is_believed_where_the_zone_s_own_server_is_silent() -> None:
+    async with fake(none) as (cache, _), fake(lambda query: []) as (own, at_own):
+        with pytest.raises(UnknownPeer):
+            await lookup(cache, server=str(own), timeout=0.5).find(ALICE.guid, "chat")
+        assert at_own.asked
+    async with fake(none) as (cache, at_cache):
+        with pytest.raises(UnknownPeer):
+            await lookup(cache, timeout=0.5).find(ALICE.guid, "chat")
+        assert any(" SOA" in one for one in at_cache.asked), "nobody knows the zone's own server"
+
+
+async def test_the_zone_s_own_servers_are_found_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, found = 0.0, 0
+
+    async def find(config: DdnsConfig) -> tuple[HostPort, ...]:
+        nonlocal found
+        found += 1
+        return (own,)
+
+    monkeypatch.setattr("peers.dns.lookup.find_own", find)
+    async with fake(none) as (cache, _), fake(good) as (own, _):
+        names = lookup(cache, timeout=2.0, clock=lambda: now)
+        for later in (0.0, 400.0, 400.0, 200.0):
+            now += later
+            assert (await names.find(ALICE.guid, "chat")).signed
+        assert found == 2
+
+
+async def test_who_serves_a_zone_is_told_by_its_soa_and_ns_records() -> None:
+    def zone(query: dns.message.Message) -> list[bytes]:
+        names = [f"NS ns{number}.{ZONE}." for number in range(9)]
+        return [answered(query, f"SOA hidden.{ZONE}. h.{ZONE}. 1 1 1 1 1", *names)]
+
+    async with fake(zone) as (server, _):
+        config = DdnsConfig(zone=ZONE, nameservers=(str(server),))
+        first, *others = await find_own(config)
+        assert first == HostPort(f"hidden.{ZONE}")
+        assert len(others) == 3
+        assert {one.host.partition(".")[0] for one in others} < {f"ns{n}" for n in range(9)}
 
 
 async def test_a_thousand_records_and_huge_texts_are_bounded() -> None:

@@ -2,6 +2,8 @@
 
 import dns.message
 import dns.rcode
+import dns.rdatatype
+import dns.rrset
 import dns.tsig
 import pytest
 
@@ -29,12 +31,34 @@ async def looked_up(answer: Answer) -> Followed:
         return await Primary(ALICE.guid, config, KEY).look()
 
 
-async def test_the_record_is_found_among_those_of_other_programs() -> None:
+async def test_the_record_is_found_among_those_of_other_programs_which_are_in_the_way() -> None:
     ours = '"roam-relay/1" "seq=7" "instance=00ff" "service=chat"'
-    found = await looked_up(texts('"v=spf1 -all"', ours))
-    assert found == Followed(ZoneRecord(7, ("chat",), "00ff"), ours)
-    assert await looked_up(texts('"v=spf1 -all"')) is NOTHING
+    assert await looked_up(texts(ours)) == Followed(ZoneRecord(7, ("chat",), "00ff"), ours)
     assert await looked_up(texts()) is NOTHING
+    for data, text, seq in (('"v=spf1 -all"',), "", 0), (('"v=spf1 -all"', ours), ours, 7):
+        found = await looked_up(texts(*data))
+        assert (found.text, found.others, found.record.seq) == (text, ('"v=spf1 -all"',), seq)
+        assert found.obstacle.startswith(f"{ALICE.guid}.{ZONE} has a TXT record of another program")
+        assert "v=spf1 -all" in found.obstacle
+        message = update_message(ALICE.guid, ZONE, found, {})
+        read = dns.message.from_wire(message.to_wire())
+        conditions, changes = read.sections[1], read.sections[2]
+        assert {one[0].to_text() for one in conditions} == set(data), "the whole set, or nothing"
+        own = [one for one in changes if one.name.to_text() == f"{ALICE.guid}.{ZONE}."]
+        taken = [one[0].to_text() for one in own if one.rdtype == dns.rdatatype.TXT]
+        assert taken == ([ours] if text else []), "theirs stays"
+
+
+async def test_an_alias_at_the_name_is_in_the_way() -> None:
+    def alias(query: dns.message.Message) -> list[bytes]:
+        response = dns.message.make_response(query)
+        name = query.question[0].name
+        response.answer.append(dns.rrset.from_text(name, 30, "IN", "CNAME", "www.example."))
+        return [response.to_wire()]
+
+    found = await looked_up(alias)
+    assert found.text == ""
+    assert "is an alias (CNAME www.example.)" in found.obstacle
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from peers.dns.events import (
     Action,
     Begin,
     Changed,
+    Confirm,
     Conflict,
     End,
     Failed,
@@ -175,15 +176,62 @@ def test_a_later_record_of_another_instance_is_the_end() -> None:
     one.handle(Changed(), 1)
     assert one.sending(3, record(11))
     one.handle(Conflict(3, "ns said NXRRSET"), 1)
-    (told,) = one.handle(Found(4, followed(11, THEIRS)), 1)
+    assert one.handle(Found(4, followed(11, THEIRS)), 1) == [Confirm(5, 10)]
+    (told,) = one.handle(Found(5, followed(11, THEIRS), confirmed=True, proven=True), 1)
     assert isinstance(told, NotRegistered)
     assert told.failure.code is Code.SUPERSEDED
     assert one.state is State.SUPERSEDED
     assert one.is_settled
     assert one.is_over
-    for event in (Changed(), Withdraw(), End(), Taken(4), Found(4, NOTHING)):
+    for event in (Changed(), Withdraw(), End(), Taken(5), Found(5, NOTHING)):
         assert one.handle(event, 2) == []
     assert one.next_timeout() is None
+
+
+@pytest.mark.parametrize("said", [followed(99, THEIRS), followed(7, THEIRS), NOTHING])
+def test_a_later_record_that_nobody_has_signed_is_no_end(said: Followed) -> None:
+    """It was forged on the way, and the server says something else; or in the zone."""
+    one = held(10)
+    one.handle(Changed(), 1)
+    assert one.sending(3, record(11))
+    one.handle(Conflict(3, "ns said NXRRSET"), 1)
+    assert one.handle(Found(4, followed(98, THEIRS)), 1) == [Confirm(5, 10)]
+    assert one.handle(Found(4, followed(98, THEIRS)), 1) == [], "of what was asked before"
+    answer = Found(5, said, confirmed=True, proven=False)
+    assert one.handle(answer, 1) == [Update(6, said, max(11, said.record.seq))]
+
+
+def test_what_is_in_the_way_is_told_and_tried_again() -> None:
+    one = machine()
+    one.handle(Begin(), 0)
+    alias = Followed(NOTHING.record, "", obstacle="NAME is an alias")
+    assert one.handle(Found(1, alias), 0) == [Confirm(2, 0)], "anybody may have said so"
+    (told,) = one.handle(Found(2, alias, confirmed=True), 0)
+    assert isinstance(told, NotRegistered)
+    assert told.failure.reason == "NAME is an alias"
+    assert isinstance(told.failure, UpdateRefused)
+    assert one.handle_timeout(1) == [Look(3)]
+    assert one.handle(Found(3, NOTHING), 1) == [Update(4, NOTHING, 0)]
+
+
+def test_what_is_said_to_be_in_the_way_and_is_not_holds_nothing_up() -> None:
+    one = machine()
+    one.handle(Begin(), 0)
+    forged = Followed(NOTHING.record, "", obstacle="NAME is an alias")
+    one.handle(Found(1, forged), 0)
+    assert one.handle(Found(2, NOTHING, confirmed=True), 0) == [Update(3, NOTHING, 0)]
+
+
+@pytest.mark.parametrize(
+    "found", [NOTHING, Followed(NOTHING.record, "", ('"x"',), obstacle="NAME has another's TXT")]
+)
+def test_what_may_be_there_is_taken_back_whatever_stands_at_the_name(found: Followed) -> None:
+    one = updating()
+    one.handle(Withdraw(), 100)
+    (remove,) = one.handle(Found(3, found, confirmed=True), 101)
+    assert isinstance(remove, Remove)
+    assert remove.followed.record.services == ("chat",)
+    assert (remove.followed.text, remove.followed.others) == (found.text, found.others)
 
 
 @pytest.mark.parametrize(
@@ -244,11 +292,12 @@ def test_what_may_be_there_is_looked_for_and_taken_back_within_three_seconds_in_
     assert one.state is State.GONE
 
 
-@pytest.mark.parametrize("found", [NOTHING, followed(11, THEIRS)])
-def test_what_is_not_there_or_anothers_is_left(found: Followed) -> None:
+def test_what_is_anothers_is_left() -> None:
     one = updating()
     one.handle(Withdraw(), 100)
-    assert not [act for act in one.handle(Found(3, found), 101) if isinstance(act, Remove)]
+    assert one.handle(Found(3, followed(11, THEIRS)), 101) == [Confirm(4, 10)]
+    found = Found(4, followed(11, THEIRS), confirmed=True, proven=True)
+    assert not [act for act in one.handle(found, 101) if isinstance(act, Remove)]
     assert one.state is State.GONE
 
 
@@ -272,7 +321,7 @@ class World:
         self.now = 0.0
         self.machine = machine()
         self.zone = NOTHING
-        self.work: Look | Update | Remove | None = None
+        self.work: Look | Confirm | Update | Remove | None = None
         self.sent: ZoneRecord | None = None
         """The record of the update that is under way."""
         self.on_the_way: list[tuple[Followed, Followed]] = []
@@ -292,7 +341,7 @@ class World:
                 case GiveUp():
                     assert self.work is not None
                     self.lose()
-                case Look() | Update() | Remove():
+                case Look() | Confirm() | Update() | Remove():
                     self.begin(action)
                 case Registered():
                     assert self.zone == Followed.of(action.record)
@@ -308,7 +357,7 @@ class World:
             assert self.work is not None, "something goes on, or will"
         assert one.is_settled == (one.state in (State.HELD, State.FAILED) or one.is_over)
 
-    def begin(self, action: Look | Update | Remove) -> None:
+    def begin(self, action: Look | Confirm | Update | Remove) -> None:
         assert self.work is None, "two at a time"
         assert not self.machine.is_over
         assert action.attempt not in self.attempts
@@ -348,12 +397,18 @@ class World:
         work, self.work = self.work, None
         match work:
             case Look():
-                found, highest = self.zone.record, max(self.possible)
                 self.do(self.machine.handle(Found(work.attempt, self.zone), self.now))
-                later = found.instance == THEIRS and found.seq > highest > 0
-                assert later == (self.machine.state is State.SUPERSEDED) or self.withdrawn
+                assert self.later() == isinstance(self.work, Confirm)
                 if self.withdrawn:
-                    assert (self.work is None) == (later or self.zone is NOTHING)
+                    assert self.work is not None
+            case Confirm():
+                assert work.above == max(self.possible)
+                found, proven = self.zone, self.later()
+                answer = Found(work.attempt, found, confirmed=True, proven=proven)
+                self.do(self.machine.handle(answer, self.now))
+                assert proven == (self.machine.state is State.SUPERSEDED) or self.withdrawn
+                if self.withdrawn:
+                    assert (self.work is None) == proven
             case Update():
                 assert self.sent is not None
                 done = self.arrive(work.followed, Followed.of(self.sent))
@@ -366,6 +421,11 @@ class World:
                 done = self.arrive(work.followed, NOTHING)
                 event = Taken(work.attempt) if done else Conflict(work.attempt, "ns said NXRRSET")
                 self.do(self.machine.handle(event, self.now))
+
+    def later(self) -> bool:
+        """Whether the zone holds another instance's later record."""
+        found, highest = self.zone.record, max(self.possible)
+        return found.instance == THEIRS and found.seq > highest > 0
 
     def refuse(self) -> None:
         work = self.work

@@ -19,11 +19,11 @@ withdrawing  -        withdrawing  gone      withdrawing  gone
 gone         gone     gone         -         gone         gone
 """
 OF_AN_ANSWER = """
-             found        others      nothing  taken  conflict  fail
-looking      updating     superseded  -        -      -         failed
-updating     -            -           -        held   looking   failed
-checking     withdrawing  gone        gone     -      -         gone
-withdrawing  -            -           -        gone   gone      gone
+             found        others      taken  conflict  fail
+looking      updating     superseded  -      -         failed
+updating     -            -           held   looking   failed
+checking     withdrawing  gone        -      -         gone
+withdrawing  -            -           gone   gone      gone
 """
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from peers.dns.tsig import ClockIsWrong, Signed, open_answer, sign
 from protocol.errors import NameServerUnavailable, UpdateRefused
+from tests.support.calls import calls_of
 
 KEY = dns.tsig.Key("key.example.", b"0" * 32, "hmac-sha256")
 NOW = 1_700_000_000
@@ -140,7 +141,9 @@ def test_thousands_of_records_before_the_signature_take_no_time(signed: Signed) 
     count = 4000
     wire = struct.pack("!6H", signed.number, 0xA800, 0, count, 0, 0) + name + record
     wire += (b"\xc0\x0c" + record) * (count - 1)
-    began = time.process_time()
-    with pytest.raises(NameServerUnavailable):
-        open_answer(wire, signed, KEY, NOW)
-    assert time.process_time() - began < 0.5
+
+    def open_it() -> None:
+        with pytest.raises(NameServerUnavailable):
+            open_answer(wire, signed, KEY, NOW)
+
+    calls_of(open_it, 50_000)

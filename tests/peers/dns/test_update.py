@@ -60,10 +60,11 @@ def changes(message: dns.update.UpdateMessage) -> tuple[list[Change], list[Chang
 
 def test_a_first_update_asks_that_there_is_nothing_yet() -> None:
     message = update_message(GUID, ZONE, NOTHING, location_record_sets(GUID, ZONE, 1, {}))
-    (condition,) = message.prerequisite
+    condition, no_alias = message.prerequisite
     assert condition.name.to_text() == OWN
     assert condition.rdtype == dns.rdatatype.TXT
     assert condition.rdclass == dns.rdataclass.NONE, "RFC 2136 §2.4.3: the set does not exist"
+    assert no_alias.rdtype == dns.rdatatype.CNAME
     assert message.zone[0].name.to_text() == f"{ZONE}."
 
 
@@ -89,6 +90,18 @@ def test_every_name_of_the_old_record_and_of_the_new_one_is_cleared_first() -> N
     assert set(deleted) == expected
     assert len(deleted) == len(expected)
     assert {(name.rstrip("."), kind) for name, kind in added} == set(sets)
+
+
+def test_there_must_be_no_alias_at_any_name_that_is_added() -> None:
+    """A server leaves out what would stand beside one, and says NOERROR."""
+    sets = location_record_sets(GUID, ZONE, 8, {"chat": [entry()], "new": [entry("new")]})
+    first, *others = update_message(GUID, ZONE, OLD, sets).prerequisite
+    assert first.rdtype == dns.rdatatype.TXT
+    assert {(one.rdtype, one.rdclass) for one in others} == {
+        (dns.rdatatype.CNAME, dns.rdataclass.NONE)
+    }
+    names = [one.name.to_text().rstrip(".") for one in others]
+    assert sorted(names) == sorted({name for name, _ in sets})
 
 
 def test_taking_back_adds_nothing() -> None:

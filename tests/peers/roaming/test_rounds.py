@@ -19,6 +19,7 @@ from peers import (
 from peers.choice import newest
 from peers.config import Policy
 from peers.location import Found
+from peers.roaming.candidates import NothingToDial
 from peers.roaming.lookup import Directory
 from peers.roaming.rounds import Rounds
 from peers.roaming.route import Attempt, Route, Welcomed
@@ -204,13 +205,62 @@ def test_what_the_zone_has_said_and_leads_nowhere_is_asked_anew(error: RoamRelay
 
 
 @pytest.mark.parametrize("again", [found(OLD), NameServerUnavailable("silent")])
-def test_a_zone_that_knows_nothing_new_is_not_dialed_twice(again: Any) -> None:
+def test_a_zone_that_knows_nothing_new_is_asked_until_the_time_out(again: Any) -> None:
+    """What it says is dialed once."""
+
     async def scene() -> None:
         below = Below(Directory.DNS)
         below.zone = [found(OLD), again]
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         with pytest.raises(PathFailed, match="deaf"):
             await first(below)
+        assert below.done[:3] == ["zone", "direct 1", "distrust"]
+        assert 4 < len(below.done[3:]) < 12
+        assert set(below.done[3:]) == {"zone, fresh"}
+        assert 6.0 < loop.time() - began <= 9.0
+
+    run(scene())
+
+
+def test_who_has_just_moved_is_found_as_soon_as_the_zone_knows() -> None:
+    """Cache and zone both hold the old address, and then a newer one of which it is gone too."""
+
+    async def scene() -> None:
+        below = Below(Directory.DNS)
+        below.zone = [found(OLD)] * 3 + [found(NEW)] * 2 + [found(NEWER)]
+        path = FakePath()
+        below.dialing = lambda attempt: (
+            path if attempt.route.remote_entries == NEWER else PathFailed("deaf")
+        )
+        assert await first(below) is path
+        asked = ["zone", "direct 1", "distrust", "zone, fresh", "zone, fresh"]
+        more = ["zone, fresh", "direct 2", "zone, fresh", "zone, fresh", "direct 3"]
+        assert below.done == asked + more
+
+    run(scene())
+
+
+def test_the_zone_is_not_waited_for_where_nothing_may_be_dialed() -> None:
+    async def scene() -> None:
+        below = Below(Directory.DNS)
+        below.zone = [found(OLD)]
+        below.dialing = lambda _: NothingToDial("no endpoint to dial")
+        with pytest.raises(PathFailed, match="no endpoint"):
+            await first(below)
         assert below.done == ["zone", "direct 1", "distrust", "zone, fresh"]
+
+    run(scene())
+
+
+def test_the_zone_is_not_waited_for_where_the_relay_can_be_asked() -> None:
+    async def scene() -> None:
+        below = Below(Directory.DNS, Directory.RELAY)
+        below.zone = [found(OLD)]
+        below.relay = PeerOffline("gone")
+        with pytest.raises(PathFailed, match="deaf"):
+            await first(below)
+        assert below.done == ["zone", "direct 1", "distrust", "zone, fresh", "relay 9"]
 
     run(scene())
 
