@@ -1,18 +1,18 @@
 """A peer: one identity, at home with one relay, that listens and connects.
 
-This is the front door of the package: it builds the rooms, starts and closes them in order, and
-hands the news of the lower ones to those above. What they do is in them.
+This is the front door of the package: it checks what the program hands over, starts the rooms, and
+hands the news of the lower ones to those above. How they are built and closed is in rooms.py, what
+they do in them.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Collection
 from types import NoneType, TracebackType
 from typing import Self, assert_never
 
 import msgspec
 
-from peers.choice import RoundTrips, Select
+from peers.choice import Select
 from peers.config import (
     DdnsConfig,
     ModeWord,
@@ -30,44 +30,24 @@ from peers.config import (
     checked_service,
 )
 from peers.control import (
-    Account,
     DdnsKey,
     PeerChanged,
     Presence,
     PrimaryChanged,
-    Registration,
     RegistrationEnded,
     RegistrationEvent,
     RequestArrived,
     StandbyLost,
-    Watching,
     fetch_key,
 )
-from peers.dns import Names, read_key
-from peers.host import AddressSource, Interfaces, system_addresses
-from peers.location import Located, OwnLocation
-from peers.path import Paths
-from peers.publication import Publication
-from peers.roaming import (
-    Candidates,
-    Incoming,
-    Local,
-    Lookup,
-    Means,
-    Outgoing,
-    Probes,
-    Rounds,
-    Sessions,
-    Surveyed,
-    Ways,
-    survey,
-)
-from peers.rooms import Leaving, Rooms
-from peers.services import Handler, Listener, Services, ServicesChanged, serve_sessions
+from peers.dns import read_key
+from peers.host import AddressSource, system_addresses
+from peers.location import Located
+from peers.roaming import Surveyed, survey
+from peers.rooms import Leaving, Rooms, build
+from peers.services import Handler, Listener, ServicesChanged, serve_sessions
 from peers.session import Session, Terms
-from peers.tasks import Tasks, check_loop
-from peers.transport import DirectServer
-from peers.whereabouts import Whereabouts
+from peers.tasks import check_loop
 from protocol.endpoint import Phase, Provenance
 from protocol.errors import ConnectionClosed, RelayUnavailable
 from protocol.identity import Identity
@@ -136,7 +116,7 @@ class Peer:
         """
         if self._rooms is not None:
             raise ConnectionClosed("a peer is entered once: make another one")
-        rooms = self._rooms = self._build()
+        rooms = self._rooms = build(self.identity, self.config, self._dns_key, self._heard)
         try:
             await self._start(rooms)
         except BaseException:
@@ -391,60 +371,6 @@ class Peer:
 
     def _patience(self, timeout: float | None) -> float:
         return self.config.request_timeout if timeout is None else checked_seconds(timeout)
-
-    def _build(self) -> Rooms:
-        """Build every room in one go, the lowest first. Nothing runs yet, but the port is bound."""
-        config, identity = self.config, self.identity
-        direct = DirectServer.bind(config.listen_hosts, config.listen_port)
-        try:
-            location = OwnLocation(
-                identity, direct.port, configured=config.advertise, lifetime=config.lifetime
-            )
-            interfaces = Interfaces(config)
-            services = Services(location, self._heard)
-            names = (
-                Names(
-                    identity.guid,
-                    config.ddns,
-                    self._dns_key,
-                    location,
-                    services.offered,
-                )
-                if config.ddns is not None
-                else None
-            )
-            account = Account(identity, location.instance)
-            registration = Registration(account, config, services, self._heard)
-            tasks = Tasks()
-            local = Local(identity, config, location, Paths(identity), tasks)
-            candidates = Candidates(config, interfaces, RoundTrips(time.monotonic))
-            ways = Ways(local, candidates, registration)
-            lookup = Lookup(config, registration, names.lookup if names is not None else None)
-            rounds = Rounds(lookup, ways, config.request_timeout)
-            sessions = Sessions(local, Means(ways, rounds, Probes(ways, candidates), registration))
-            presence = Watching(registration.watch)
-            publication = Publication(config, registration, names, tasks)
-            return Rooms(
-                loop=asyncio.get_running_loop(),
-                direct=direct,
-                location=location,
-                services=services,
-                names=names,
-                registration=registration,
-                local=local,
-                candidates=candidates,
-                ways=ways,
-                lookup=lookup,
-                sessions=sessions,
-                outgoing=Outgoing(config, sessions, presence.watch),
-                incoming=Incoming(local, services, sessions, ways, candidates),
-                presence=presence,
-                publication=publication,
-                whereabouts=Whereabouts(interfaces, location, registration, sessions, publication),
-            )
-        except BaseException:
-            direct.close()
-            raise
 
     async def _start(self, rooms: Rooms) -> None:
         """Accept paths, register, and wait for the relay; with a zone, nothing that the relay

@@ -1,26 +1,48 @@
-"""The rooms of an open peer, and how they are closed, in order. They are built in peer.py."""
+"""The rooms of an open peer: how they are built, and how they are closed, in order. What happens
+between is in them."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
-from peers.config import log
-from peers.control import Registration, Watching
+import dns.tsig
+
+from peers.choice import RoundTrips
+from peers.config import PeerConfig, log
+from peers.control import Account, Registration, RegistrationEvent, Watching
 from peers.dns import Names
+from peers.host import Interfaces
 from peers.location import OwnLocation
+from peers.path import Paths
 from peers.publication import Publication
-from peers.roaming import Candidates, Incoming, Local, Lookup, Outgoing, Sessions, Ways
-from peers.services import Services
-from peers.tasks import unless
+from peers.roaming import (
+    Candidates,
+    Incoming,
+    Local,
+    Lookup,
+    Means,
+    Outgoing,
+    Probes,
+    Rounds,
+    Sessions,
+    Ways,
+)
+from peers.services import Services, ServicesChanged
+from peers.tasks import Tasks, unless
 from peers.transport import DirectServer
 from peers.whereabouts import Whereabouts
+from protocol.identity import Identity
 
-__all__ = ["Leaving", "Rooms"]
+__all__ = ["Leaving", "Rooms", "build"]
 
 _LAST_WORDS = 0.2
 """Seconds for what was said last to leave, where the sessions have taken all the time there was."""
+
+Tell: TypeAlias = Callable[[RegistrationEvent | ServicesChanged], None]
+"""Takes the news of the lower rooms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +66,63 @@ class Rooms:
     presence: Watching
     publication: Publication
     whereabouts: Whereabouts
+
+
+def build(
+    identity: Identity, config: PeerConfig, dns_key: dns.tsig.Key | None, tell: Tell
+) -> Rooms:
+    """Build every room in one go, the lowest first. Nothing runs yet, but the port is bound. `tell`
+    gets the news of the lower ones."""
+    direct = DirectServer.bind(config.listen_hosts, config.listen_port)
+    try:
+        location = OwnLocation(
+            identity, direct.port, configured=config.advertise, lifetime=config.lifetime
+        )
+        interfaces = Interfaces(config)
+        services = Services(location, tell)
+        names = (
+            Names(
+                identity.guid,
+                config.ddns,
+                dns_key,
+                location,
+                services.offered,
+            )
+            if config.ddns is not None
+            else None
+        )
+        account = Account(identity, location.instance)
+        registration = Registration(account, config, services, tell)
+        tasks = Tasks()
+        local = Local(identity, config, location, Paths(identity), tasks)
+        candidates = Candidates(config, interfaces, RoundTrips(time.monotonic))
+        ways = Ways(local, candidates, registration)
+        lookup = Lookup(config, registration, names.lookup if names is not None else None)
+        rounds = Rounds(lookup, ways, config.request_timeout)
+        sessions = Sessions(local, Means(ways, rounds, Probes(ways, candidates), registration))
+        presence = Watching(registration.watch)
+        publication = Publication(config, registration, names, tasks)
+        return Rooms(
+            loop=asyncio.get_running_loop(),
+            direct=direct,
+            location=location,
+            services=services,
+            names=names,
+            registration=registration,
+            local=local,
+            candidates=candidates,
+            ways=ways,
+            lookup=lookup,
+            sessions=sessions,
+            outgoing=Outgoing(config, sessions, presence.watch),
+            incoming=Incoming(local, services, sessions, ways, candidates),
+            presence=presence,
+            publication=publication,
+            whereabouts=Whereabouts(interfaces, location, registration, sessions, publication),
+        )
+    except BaseException:
+        direct.close()
+        raise
 
 
 class Leaving:
