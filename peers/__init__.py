@@ -14,7 +14,7 @@ from peers.config import (
     PolicyError,
     ServiceNameError,
 )
-from peers.control import DdnsKey, Presence
+from peers.control import DdnsKey, LinkState, Presence, Status
 from peers.location import Located
 from peers.peer import Peer
 from peers.roaming import Surveyed
@@ -32,6 +32,7 @@ from protocol.errors import (
     PeerOffline,
     ProtocolViolation,
     Refused,
+    RelayMisconfigured,
     RelayUnavailable,
     RequestTimeout,
     RoamRelayError,
@@ -61,6 +62,7 @@ __all__ = [
     "Identity",
     "IdentityError",
     "LimitExceeded",
+    "LinkState",
     "Listener",
     "Located",
     "Mode",
@@ -78,6 +80,7 @@ __all__ = [
     "ProtocolViolation",
     "Provenance",
     "Refused",
+    "RelayMisconfigured",
     "RelayUnavailable",
     "RequestTimeout",
     "RoamRelayError",
@@ -86,6 +89,7 @@ __all__ = [
     "SessionClosed",
     "SessionLost",
     "SessionSettings",
+    "Status",
     "Surveyed",
     "TraceEvent",
     "UnknownPeer",

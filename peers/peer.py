@@ -6,7 +6,7 @@ they do in them.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from types import NoneType, TracebackType
 from typing import Self, assert_never
 
@@ -31,13 +31,17 @@ from peers.config import (
 )
 from peers.control import (
     DdnsKey,
+    Link,
     PeerChanged,
     Presence,
     PrimaryChanged,
     RegistrationEnded,
     RegistrationEvent,
+    RegistrationLost,
+    RelayRestarting,
     RequestArrived,
     StandbyLost,
+    Status,
     fetch_key,
 )
 from peers.dns import read_key
@@ -47,9 +51,9 @@ from peers.roaming import Surveyed, survey
 from peers.rooms import Leaving, Rooms, build
 from peers.services import Handler, Listener, ServicesChanged, serve_sessions
 from peers.session import Session, Terms
-from peers.tasks import check_loop
+from peers.tasks import EventQueue, check_loop
 from protocol.endpoint import Phase, Provenance
-from protocol.errors import ConnectionClosed, RelayUnavailable
+from protocol.errors import ConnectionClosed, RelayMisconfigured, RelayUnavailable
 from protocol.identity import Identity
 from protocol.messages import Mode
 
@@ -106,6 +110,8 @@ class Peer:
         """None before the peer is entered."""
         self._leaving: Leaving | None = None
         """None before it is closed."""
+        self._link = Link(has_relay=self.config.relay is not None)
+        self._events = EventQueue[Status]()
 
     async def start(self) -> Self:
         """Open the peer, as `async with` does; whoever calls this calls `close` in the end.
@@ -149,6 +155,21 @@ class Peer:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+    @property
+    def status(self) -> Status:
+        """How this peer stands with its relay, and why."""
+        return self._link.status
+
+    def events(self) -> AsyncIterator[Status]:
+        """Iterate over how this peer stands with its relay until it is closed; the first one says
+        how it is now. It may be asked before the peer is opened.
+
+        A reader that is slow loses the oldest events beyond 64, never the newest.
+        """
+        if self._rooms is not None:
+            check_loop(self._rooms.loop, "the peer")
+        return self._events.subscribe(self.status)
 
     @property
     def relay_guid(self) -> str | None:
@@ -408,9 +429,15 @@ class Peer:
             except asyncio.CancelledError as error:
                 cancelled = error
                 leaving.at_once.set()
+        self._tell(self._link.closed())
+        self._events.close()
         leaving.closing.result()
         if cancelled is not None:
             raise cancelled
+
+    def _tell(self, different: bool) -> None:
+        if different:
+            self._events.put(self._link.status)
 
     def _heard(self, event: RegistrationEvent | ServicesChanged) -> None:
         """News from the rooms below, for those above."""
@@ -420,13 +447,19 @@ class Peer:
                 rooms.incoming.request(connection, request)
             case PeerChanged(changed):
                 rooms.presence.receive(changed)
+            case RelayRestarting():
+                self._tell(self._link.restarting())
+            case RegistrationLost(error):
+                self._tell(self._link.lost(error, lasting=isinstance(error, RelayMisconfigured)))
             case PrimaryChanged():
+                self._tell(self._link.registered())
                 rooms.whereabouts.registered()
                 rooms.sessions.relay_found()
                 rooms.presence.restore()
             case StandbyLost():
                 rooms.whereabouts.registered()
             case RegistrationEnded(error):
+                self._tell(self._link.ended(error))
                 rooms.services.end(error)
             case ServicesChanged(ended):
                 if ended is not None:

@@ -17,6 +17,7 @@ __all__ = [
     "PeerOffline",
     "ProtocolViolation",
     "Refused",
+    "RelayMisconfigured",
     "RelayUnavailable",
     "RequestTimeout",
     "RoamRelayError",
@@ -137,6 +138,12 @@ class WrongIdentity(RoamRelayError):
 
 class RelayUnavailable(RoamRelayError):
     """The relay cannot be reached, or refuses this peer for good (`code` says why)."""
+
+
+class RelayMisconfigured(RelayUnavailable):
+    """The relay cannot be reached as it is configured, and waiting will not cure that: a
+    certificate that does not verify, `https` where `http` is spoken, an address in `sources` that
+    no interface has. A peer that is open goes on trying all the same."""
 
 
 class NameServerUnavailable(RoamRelayError):

@@ -15,7 +15,13 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, assert_never
 from peers.config import HostPort, PeerConfig, log
 from peers.control.account import Account, KnownRelay
 from peers.control.attempt import Home
-from peers.control.connection import ControlConnection, ControlEvent, PeerChanged, RequestArrived
+from peers.control.connection import (
+    ControlConnection,
+    ControlEvent,
+    PeerChanged,
+    RelayRestarting,
+    RequestArrived,
+)
 from peers.control.flow import Awaited, Flow, FlowDown, FlowEvent, FlowUp
 from peers.control.handshake import Records
 from peers.control.relay_address import RelayAddresses
@@ -25,6 +31,7 @@ from protocol.errors import (
     Code,
     ConnectionClosed,
     PathFailed,
+    RelayMisconfigured,
     RelayUnavailable,
     RoamRelayError,
     error_for,
@@ -38,6 +45,7 @@ __all__ = [
     "Registration",
     "RegistrationEnded",
     "RegistrationEvent",
+    "RegistrationLost",
     "StandbyLost",
 ]
 
@@ -70,7 +78,16 @@ class RegistrationEnded:
     error: RoamRelayError
 
 
-RegistrationEvent: TypeAlias = PrimaryChanged | StandbyLost | RegistrationEnded | ControlEvent
+@dataclass(frozen=True, slots=True)
+class RegistrationLost:
+    """Nothing is registered now: a connection has ended, or one more attempt has failed."""
+
+    error: RoamRelayError
+
+
+RegistrationEvent: TypeAlias = (
+    PrimaryChanged | StandbyLost | RegistrationLost | RegistrationEnded | ControlEvent
+)
 
 
 class Answered(NamedTuple):
@@ -171,6 +188,16 @@ class Registration:
             flow.begin()
         self._tell_changes()
 
+    def blocked(self, error: RelayUnavailable) -> None:
+        """There is no address to come from: say why nothing is registered."""
+        if self.current is not None or self._is_over or self._home is None:
+            return
+        if self.failure is None or self.failure.reason != error.reason:
+            log.warning("not registered", relay=self._relay_name, reason=error.reason)
+        self.failure = error
+        self._changed.set()
+        tell_safely(self._tell, RegistrationLost(error))
+
     def awaited(self) -> AbstractContextManager[None]:
         """Wait for the relay inside: while anybody does, a relay that has gone without a word is
         sought sooner. `connection` hurries besides."""
@@ -181,15 +208,19 @@ class Registration:
 
         Raises:
             RelayUnavailable: there is none in time, or never will be; says what the last attempt
-                said.
+                said. What waiting will not cure (`RelayMisconfigured`) is not waited for.
         """
         if self.current is None:
             self.hurry()
         try:
             async with asyncio.timeout(timeout):
                 while (current := self.current) is None and not self._is_over:
+                    if not self._flows and isinstance(self.failure, RelayMisconfigured):
+                        raise self.failure
                     self._changed.clear()
                     await self._changed.wait()
+                    if self.current is None and isinstance(self.failure, RelayMisconfigured):
+                        raise self.failure
         except TimeoutError:
             reason = f": {self.failure}" if self.failure else ""
             raise RelayUnavailable(
@@ -280,7 +311,7 @@ class Registration:
                 self._up(flow, connection)
             case FlowDown(flow, error, final):
                 self._down(flow, error, final)
-            case RequestArrived() | PeerChanged():
+            case RequestArrived() | PeerChanged() | RelayRestarting():
                 self._tell(event)
             case _:
                 assert_never(event)
@@ -307,6 +338,7 @@ class Registration:
         log.warning("not registered", relay=self._relay_name, reason=error.reason)
         if self.current is None:
             self.failure = error
+            tell_safely(self._tell, RegistrationLost(error))
         self._changed.set()
         self._tell_changes()
 

@@ -13,11 +13,11 @@ from typing import Self
 
 from peers.config import checked_flag, checked_kind, checked_seconds
 from peers.path import Path
-from peers.session.events import EventQueue, PathChanged
+from peers.session.events import PathChanged
 from peers.session.explanation import Explanation, Trace
 from peers.session.news import LocationTold, Over, PathLost, Pinned, TellSession
 from peers.session.terms import Terms
-from peers.tasks import Waiters, check_loop
+from peers.tasks import EventQueue, Waiters, check_loop
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation, SessionClosed, SessionLost, UsageError
 from protocol.messages import Mode, PathHello, PathWelcome
@@ -67,7 +67,7 @@ class Session:
         self._tell = tell
         self._path: Path | None = None
         self._path_rank = (0, False)
-        self._events = EventQueue()
+        self._events = EventQueue[PathChanged]()
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._readable = Waiters(self._loop)

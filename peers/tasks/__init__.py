@@ -2,6 +2,7 @@
 
 from peers.tasks.attempts import Attempts, failure_of
 from peers.tasks.backoff import backoff
+from peers.tasks.events import EventQueue
 from peers.tasks.guard import calling, check_loop, running_loop
 from peers.tasks.race import race
 from peers.tasks.spawn import Spawn, Tasks
@@ -9,6 +10,7 @@ from peers.tasks.waiting import Waiters, unless
 
 __all__ = [
     "Attempts",
+    "EventQueue",
     "Spawn",
     "Tasks",
     "Waiters",
