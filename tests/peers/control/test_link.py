@@ -115,6 +115,7 @@ async def test_a_relay_that_goes_and_comes_back() -> None:
             await peer.start()
             assert peer.status.is_registered
             assert (await heard.get()).state is LinkState.REGISTERED
+            await relay.drain()
             await stack.aclose()
             lost = await until(heard, LinkState.RESTARTING)
             assert not peer.status.is_registered
