@@ -28,6 +28,7 @@ from peers.roaming import (
     Probes,
     Rounds,
     Sessions,
+    Signs,
     Ways,
 )
 from peers.services import Services, ServicesChanged
@@ -99,8 +100,10 @@ def build(
         ways = Ways(local, candidates, registration)
         lookup = Lookup(config, registration, names.lookup if names is not None else None)
         rounds = Rounds(lookup, ways, config.request_timeout)
-        sessions = Sessions(local, Means(ways, rounds, Probes(ways, candidates), registration))
         presence = Watching(registration.watch)
+        signs = Signs(presence.watch, tasks.spawn)
+        probes = Probes(ways, candidates)
+        sessions = Sessions(local, Means(ways, rounds, probes, registration, signs))
         publication = Publication(config, registration, names, tasks)
         return Rooms(
             loop=asyncio.get_running_loop(),

@@ -228,12 +228,17 @@ class SessionClosed(RoamRelayError):
 class SessionLost(RoamRelayError):
     """The session ended without a clean close.
 
-    `unacknowledged` is the number of messages sent here that the other side is not known to have.
+    `unacknowledged` is the number of messages sent here that the other side is not known to have,
+    and `messages` are these, in the order in which they were sent: to be sent again in another
+    session, where the other program can bear to get one twice.
     """
 
-    def __init__(self, reason: str, *, unacknowledged: int = 0) -> None:
+    def __init__(
+        self, reason: str, *, unacknowledged: int = 0, messages: tuple[bytes, ...] = ()
+    ) -> None:
         super().__init__(f"{reason} ({unacknowledged} messages were not acknowledged)")
         self.unacknowledged = unacknowledged
+        self.messages = messages
 
 
 def error_for(

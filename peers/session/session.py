@@ -441,7 +441,11 @@ class Session:
 
     def _why_over(self) -> SessionClosed | SessionLost:
         if self._over.done() and (lost := self._over.result()).lost is not None:
-            return SessionLost(lost.lost, unacknowledged=lost.unacknowledged)
+            return SessionLost(
+                lost.lost,
+                unacknowledged=lost.unacknowledged,
+                messages=self._machine.unacknowledged,
+            )
         return SessionClosed("the session is closed")
 
     def _set_timer(self) -> None:

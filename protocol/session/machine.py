@@ -86,6 +86,11 @@ class SessionMachine:
         return self.sent - self.acknowledged
 
     @property
+    def unacknowledged(self) -> tuple[bytes, ...]:
+        """Those messages, in order: at most the window's worth, and one."""
+        return (*self._in_flight, *self._unsent)
+
+    @property
     def progressed(self) -> float:
         """When something was acknowledged last, or first put on its way."""
         return self._liveness.progress

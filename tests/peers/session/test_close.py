@@ -56,6 +56,7 @@ def test_a_dead_other_side_is_not_waited_for_without_end(
             await closes(end.session)
         assert loop.time() - began == pytest.approx(seconds)
         assert caught.value.unacknowledged == 2
+        assert caught.value.messages == (b"1", b"2"), "to be sent again, in their order"
         assert end.session.state is State.LOST
 
     run(scene())
