@@ -38,6 +38,7 @@ from peers.control import (
     RegistrationEnded,
     RegistrationEvent,
     RegistrationLost,
+    RelayAddresses,
     RelayRestarting,
     RequestArrived,
     StandbyLost,
@@ -85,7 +86,7 @@ class Peer:
         `addresses` tells of this host's own addresses; by default the system does.
 
         Raises:
-            RelayUnavailable: neither is configured.
+            RelayUnavailable: neither is configured, or the relay is no URL of one.
             DdnsConfigError: the key for dynamic DNS cannot be used.
             TypeError: one of them is of another kind.
         """
@@ -101,6 +102,8 @@ class Peer:
             raise RelayUnavailable(
                 "no relay is configured: give relay='http://HOST:PORT', or a zone with ddns="
             )
+        if self.config.relay is not None:
+            RelayAddresses(self.config.relay)  # Refused here, and not when it is dialed.
         names = self.config.ddns
         self._dns_key = read_key(names, identity.guid) if names is not None else None
         self.identity = identity
@@ -285,6 +288,7 @@ class Peer:
             discloses=chosen is not Mode.CENTRAL,
             policy=rules,
             select=select or self.config.select_for(guid, service),
+            fallback=self.config.fallback,
         )
         rooms = self._open
         if rules.needs_interfaces:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,13 @@ def main() -> None:
 
 @main.command()
 @click.option("--config", "file", metavar="FILE", help="A TOML file with any of the settings.")
-@click.option("--host", help="Address to listen on [127.0.0.1]; '::' or 0.0.0.0 serves everybody.")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    help="Address to listen on [127.0.0.1]; may be repeated. '::' is every address of both "
+    "families, 0.0.0.0 those of IPv4: both serve everybody.",
+)
 @click.option("--port", type=int, help="Port to listen on [8440]; 0 takes any free one.")
 @click.option("--identity", metavar="FILE", help="The relay's key file (made by 'relay key').")
 @click.option("--tls-certificate", metavar="FILE", help="PEM chain, to serve https://.")
@@ -38,8 +45,8 @@ def main() -> None:
 @click.option("--drain-timeout", type=float, help="Seconds planes may go on at the end [5].")
 @click.option("--log-format", type=click.Choice(["auto", "console", "json"]), help="[auto]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
-@click.option("--ready-file", metavar="FILE", help="Write the relay's URL here once it serves.")
-def serve(file: str | None, ready_file: str | None, **flags: Any) -> None:
+@click.option("--ready-file", metavar="FILE", help="Write the relay's URLs here once it serves.")
+def serve(file: str | None, ready_file: str | None, hosts: tuple[str, ...], **flags: Any) -> None:
     """Serve until SIGTERM or SIGINT, then drain and exit with 0; a second signal ends at once.
 
     Every setting can be a key in the TOML file or a variable ROAM_RELAY_KEY; flags go first, then
@@ -52,7 +59,7 @@ def serve(file: str | None, ready_file: str | None, **flags: Any) -> None:
       relay serve --config relay.toml --log-format json
     """
     try:
-        config = configuration.load(file, os.environ, flags)
+        config = configuration.load(file, os.environ, flags | {"host": hosts or None})
         identity = read_key(config.identity) if config.identity else Identity.generate()
         configure(config.log_format, config.log_level)
         if config.dns is not None and config.identity is None:
@@ -137,9 +144,9 @@ async def _serve(config: RelayConfig, identity: Identity, ready_file: str | None
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     async with RelayServer(config, identity) as server:
-        log.info("serving", url=server.url, relay=server.guid)
+        log.info("serving", url=" ".join(server.urls), relay=server.guid)
         if ready_file is not None:
-            _write_ready(ready_file, server.url)
+            _write_ready(ready_file, server.urls)
         # No timeout: a relay serves until it is told to stop.
         await stop.wait()
         log.info("draining", connections=len(server.connections))
@@ -147,10 +154,10 @@ async def _serve(config: RelayConfig, identity: Identity, ready_file: str | None
     log.info("stopped")
 
 
-def _write_ready(file: str, url: str) -> None:
+def _write_ready(file: str, urls: Sequence[str]) -> None:
     part = f"{file}.part"
     try:
-        Path(part).write_text(f"{url}\n")
+        Path(part).write_text("".join(f"{url}\n" for url in urls))
         os.replace(part, file)
     except OSError as error:
         raise ConfigError(f"cannot write {file}: {error.strerror}") from None

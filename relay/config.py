@@ -14,6 +14,7 @@ from protocol.checked import check
 from protocol.dns_records import parse_zone
 from protocol.endpoint import Endpoint
 from protocol.errors import ProtocolViolation, RoamRelayError
+from protocol.hosts import is_host
 
 __all__ = ["ConfigError", "DnsConfig", "RelayConfig", "load"]
 
@@ -32,8 +33,8 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     zone: str
     """The zone that is served: peers are `<guid>.<zone>`."""
-    host: str | None = None
-    """The address to listen on; the relay's where there is none."""
+    host: str | tuple[str, ...] | None = None
+    """The address to listen on, or several; the relay's where there is none."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8453
     """UDP and TCP; 0 takes any free port. Resolvers find only 53."""
     nameserver: str | None = None
@@ -68,19 +69,27 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Of IPv6: for one /56."""
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """`host` as single ones."""
+        return _hosts(self.host)
+
+    @property
     def own_addresses(self) -> tuple[str, ...]:
         """`addresses` as single ones."""
         return tuple(text for part in self.addresses.split(",") if (text := part.strip()))
 
     def __post_init__(self) -> None:
         _check(self)
+        _check_hosts("dns: host", self)
 
 
 class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that can be configured; each key is also a variable, `ROAM_RELAY_` and its name."""
 
-    host: str = "127.0.0.1"
-    """The address to listen on. `::` or `0.0.0.0` serves everybody: a choice to make knowingly."""
+    host: str | tuple[str, ...] = "127.0.0.1"
+    """The address to listen on, or several: an array in TOML, commas in the environment. `::` is
+    every address of this machine, of both families, and `0.0.0.0` those of IPv4: a choice to make
+    knowingly."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8440
     """0 takes any free port."""
     tls_certificate: str | None = None
@@ -140,12 +149,18 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """`host` as single ones."""
+        return _hosts(self.host)
+
+    @property
     def networks(self) -> tuple[str, ...]:
         """`proof_networks` as single ones."""
         return tuple(text for part in self.proof_networks.split(",") if (text := part.strip()))
 
     def __post_init__(self) -> None:
         _check(self)
+        _check_hosts("host", self)
 
 
 def _check(config: msgspec.Struct) -> None:
@@ -153,6 +168,20 @@ def _check(config: msgspec.Struct) -> None:
         check(config)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def _hosts(host: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    texts = (host,) if isinstance(host, str) else host or ()
+    parts = (part.strip() for text in texts for part in text.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def _check_hosts(key: str, config: "RelayConfig | DnsConfig") -> None:
+    if config.host is not None and not config.hosts:
+        raise ConfigError(f"{key}: an address to listen on is needed")
+    for host in config.hosts:
+        if not is_host(host):
+            raise ConfigError(f"{key}: not an address or a name: {host[:80]!r}")
 
 
 def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> RelayConfig:

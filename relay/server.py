@@ -18,6 +18,7 @@ from relay.config import ConfigError, RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Source
 from relay.dns import DnsServer
 from relay.http import ControlRoute, Doorkeeper, PlaneRoute, PublicRoutes, application
+from relay.listening import bind
 from relay.log import NAME, guarded
 from relay.metrics import Metrics
 from relay.plane import PlaneLimits, Planes
@@ -39,6 +40,8 @@ class RelayServer:
         self.guid = self.identity.guid
         self.metrics = Metrics()
         self.url = ""
+        """Where it serves; the first of `urls`."""
+        self.urls: tuple[str, ...] = ()
         self._tasks = Tasks()
         self._stack = contextlib.AsyncExitStack()
         self.registry = Registry(
@@ -61,7 +64,9 @@ class RelayServer:
             self.registry,
             self.metrics,
             ProofRules(
-                lambda host: may_probe(host, config.host, config.networks),
+                lambda host: all(
+                    may_probe(host, serves, config.networks) for serves in config.hosts
+                ),
                 config.proof_timeout,
                 config.proof_lifetime,
             ),
@@ -161,22 +166,23 @@ class RelayServer:
         """Listen, and return the port."""
         config = self.config
         scheme, context = "http", None
-        try:
-            if config.tls_certificate is not None and config.tls_key is not None:
-                scheme, context = "https", ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        if config.tls_certificate is not None and config.tls_key is not None:
+            scheme, context = "https", ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            try:
                 context.load_cert_chain(config.tls_certificate, config.tls_key)
-            site = web.TCPSite(
-                self._runner, config.host, config.port, ssl_context=context, backlog=1024
-            )
-            await site.start()
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {config.host} port {config.port}: {error}"
-            ) from None
-        port = int(self._runner.addresses[0][1])
-        host = f"[{config.host}]" if ":" in config.host else config.host
-        self.url = f"{scheme}://{host}:{port}"
-        return port
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot use {config.tls_certificate} with {config.tls_key}: {error}"
+                ) from None
+        bound = await bind(config.hosts, config.port)
+        with contextlib.closing(bound):
+            for one in bound.tcp:
+                site = web.SockSite(self._runner, one.dup(), ssl_context=context, backlog=1024)
+                await site.start()
+        shown = (f"[{host}]" if ":" in host else host for host in config.hosts)
+        self.urls = tuple(f"{scheme}://{host}:{bound.port}" for host in shown)
+        self.url = self.urls[0]
+        return bound.port
 
     def _connect(self, carrier: Carrier, source: Source) -> ControlConnection:
         return ControlConnection(carrier, source, self._presence, self.broker, self._reception)

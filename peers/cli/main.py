@@ -132,7 +132,11 @@ class _Settings(msgspec.Struct, frozen=True):
     help="The key file; made where there is none [~/.config/roam-relay/peer.key].",
 )
 @click.option("--config", "file", metavar="FILE", envvar="PEER_CONFIG", help="A TOML file.")
-@click.option("--carrier", type=click.Choice([c.value for c in CarrierKind]), help="[raw]")
+@click.option(
+    "--carrier",
+    type=click.Choice([c.value for c in CarrierKind]),
+    help="This one and no other [raw, or websocket where a proxy passes nothing else].",
+)
 @click.option("--zone", envvar="PEER_ZONE", help="A DNS zone of peers, beside the relay or alone.")
 @click.option("--name-server", metavar="HOST[:PORT]", help="The zone's primary server.")
 @click.option("--dns-key", metavar="FILE", help="The key with which this peer registers there.")

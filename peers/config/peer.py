@@ -12,6 +12,7 @@ from peers.config.kinds import CarrierKind
 from peers.config.policy import Policy
 from protocol.checked import check
 from protocol.errors import IdentityError, RoamRelayError
+from protocol.hosts import is_address
 from protocol.messages import Guid, Mode, Service
 from protocol.session import SessionSettings
 
@@ -34,7 +35,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     relay: str | None = None
-    """`http://HOST:PORT` or `https://HOST:PORT`; or `dns:DOMAIN`, whose SRV records name it."""
+    """`http://HOST:PORT` or `https://HOST:PORT` (without a port 80 or 443, as in every URL); or
+    `dns:DOMAIN`, whose SRV records name it."""
     ddns: DdnsConfig | None = None
     """Registration and lookup by dynamic DNS, beside the relay or in its place (docs/ddns.md)."""
     lookup: Literal["relay", "dns"] = "relay"
@@ -42,9 +44,11 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     relay_guid: Guid | None = None
     """The relay's GUID where only that relay will do: else any relay at the URL is believed."""
     relay_ca: str | None = None
-    """A file of CA certificates (PEM) for `https://`, in place of the system's."""
-    carrier: CarrierKind = CarrierKind.RAW
-    """`websocket` where a proxy passes nothing else."""
+    """A file of CA certificates (PEM) for `https://`, in place of the system's. It is read again
+    for the next connection when it has changed."""
+    carrier: CarrierKind | None = None
+    """What carries bytes to the relay: `raw` or `websocket` and nothing else. None: raw, and
+    `websocket` by itself where the upgrade is refused, as by a proxy that passes nothing else."""
     identity: str | None = None
     """The key file of the `peer` command."""
     mode: Mode = Mode.COMBINED
@@ -66,7 +70,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     probe_interval: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
     """Between probes for a better direct path while a session lives; 0 does not look."""
     fallback: bool = True
-    """Whether a session in `combined` that finds no direct path is opened in `auto` instead."""
+    """Whether a session in `combined` that finds no direct path is opened in `auto` instead, and
+    one that loses its direct path goes on over the relay until there is one again."""
     metered: tuple[str, ...] = ()
     """Interfaces that cost money, as patterns, for policies: `wwan*`."""
     listen_hosts: tuple[str, ...] = ("0.0.0.0", "::")
@@ -98,6 +103,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             check(self)
         except ValueError as error:
             raise ConfigError(str(error)) from None
+        for key in ("listen_hosts", "advertise", "sources"):
+            for text in getattr(self, key):
+                if not is_address(text):
+                    raise ConfigError(f"{key}: not an IP address: {text[:80]!r}")
         for text in (self.policy, *self.policies.values()):
             Policy.parse(text)
         for guid in self.guids:

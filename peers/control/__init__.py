@@ -20,6 +20,7 @@ from peers.control.registration import (
     RegistrationLost,
     StandbyLost,
 )
+from peers.control.relay_address import RelayAddresses
 
 __all__ = [
     "Account",
@@ -38,6 +39,7 @@ __all__ = [
     "RegistrationEvent",
     "RegistrationLost",
     "RelayRestarting",
+    "RelayAddresses",
     "RequestArrived",
     "StandbyLost",
     "Status",

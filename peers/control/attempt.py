@@ -16,10 +16,17 @@ from peers.control.connection import ControlConnection, Tell
 from peers.control.handshake import Handshake, Records
 from peers.control.relay_address import RelayAddresses
 from peers.tasks import Tasks
-from peers.transport import RelayAddress, Stream, open_upgraded
+from peers.transport import Stream, open_upgraded
 from protocol.errors import Code, RelayUnavailable
 
 __all__ = ["Home", "attempt"]
+
+_PROBES = 3
+"""Signs of life that the kernel wants in one heartbeat: a router with a new address drops what
+belongs to a flow, and tells neither end of it."""
+_PATIENCE = 2.5
+"""Seconds for a relay that SRV records name, before the next one: two round trips and a handshake
+by satellite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +65,10 @@ async def attempt(home: Home, flow: int, source: str | None, tell: Tell) -> Cont
 
 async def _from(home: Home, flow: int, source: str | None, tell: Tell) -> ControlConnection:
     failure = RelayUnavailable(f"{home.relay} has no address")
-    for address in await home.relay.find():
-        line = Line(address, source, flow, home.config.relay_guid)
+    addresses = await home.relay.find()
+    for address in addresses:
+        patience = _PATIENCE if address is not addresses[-1] else None
+        line = Line(address, source, flow, home.config.relay_guid, patience)
         try:
             return await _register(home, line, tell)
         except RelayUnavailable as error:
@@ -71,24 +80,23 @@ async def _from(home: Home, flow: int, source: str | None, tell: Tell) -> Contro
 
 async def _register(home: Home, line: Line, tell: Tell) -> ControlConnection:
     timeout = home.config.connect_timeout
-    stream = await _open(home, line.address, line.source)
-    return await Handshake(home.account, line, tell).register(stream, home.records, timeout)
+    stream = await _open(home, line)
+    made = await Handshake(home.account, line, tell).register(stream, home.records, timeout)
+    stream.probe_when_idle(made.registration.heartbeat / _PROBES)
+    return made
 
 
-async def _open(home: Home, address: RelayAddress, source: str | None) -> Stream:
-    try:
-        opened = await open_upgraded(
-            address,
-            "/v1/control",
-            home.config.carrier,
-            spawn=home.tasks.spawn,
-            timeout=home.config.connect_timeout,
-            local_address=source,
-        )
-        return opened.stream
-    except UnicodeError as error:
-        # What the system's resolver says of a name that is none, as one with a long label.
-        raise RelayUnavailable(f"cannot connect to {address}: {error}") from None
+async def _open(home: Home, line: Line) -> Stream:
+    timeout = home.config.connect_timeout
+    opened = await open_upgraded(
+        line.address,
+        "/v1/control",
+        home.config.carrier,
+        spawn=home.tasks.spawn,
+        timeout=min(timeout, line.patience or timeout),
+        local_address=line.source,
+    )
+    return opened.stream
 
 
 def _sources_towards(relay: str) -> list[str]:

@@ -56,6 +56,8 @@ __all__ = [
 
 _T = TypeVar("_T")
 
+PONG_DUE = 8.0
+"""Seconds for a relay to say anything after the ping of a heartbeat."""
 _SHORTEST_HEARTBEAT, _LONGEST_HEARTBEAT = 0.05, 86_400.0
 """Bounds in seconds on the heartbeat that a relay may ask for."""
 
@@ -199,20 +201,28 @@ class ControlConnection:
             return self._loop.time() - began
 
     async def keep_alive(self) -> RoamRelayError:
-        """Ping whenever the relay was silent for a heartbeat; end the connection after two.
+        """Ping when the relay was silent for a heartbeat; end the connection where nothing comes of
+        it for `PONG_DUE`, or for another heartbeat where that is shorter.
 
         Returns when the connection has ended: what has ended it.
         """
         messages = self._messages
+        pinged: float | None = None
         while not messages.is_closed:
             heartbeat = _within_bounds(self.registration.heartbeat)
-            silent = self._loop.time() - messages.heard
-            if silent >= 2 * heartbeat:
-                self._end(RelayUnavailable("the relay is silent", code=Code.HEARTBEAT_TIMEOUT))
-                break
-            if silent >= heartbeat:
+            now = self._loop.time()
+            if pinged is not None and messages.heard >= pinged:
+                pinged = None
+            if pinged is None and now - messages.heard >= heartbeat:
                 messages.send(Ping(0))
-            await asyncio.wait({messages.closed}, timeout=heartbeat / 2)
+                pinged = now
+            due = messages.heard + heartbeat
+            if pinged is not None:
+                due = pinged + min(heartbeat, PONG_DUE)
+                if now >= due:
+                    self._end(RelayUnavailable("the relay is silent", code=Code.HEARTBEAT_TIMEOUT))
+                    break
+            await asyncio.wait({messages.closed}, timeout=max(due - now, 0.0))
         return messages.closed.result()
 
     def drop(self, reason: str) -> None:

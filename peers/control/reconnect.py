@@ -304,7 +304,8 @@ class Reconnect:
         return []
 
     def _after_end(self, event: ConnectionEnded) -> float:
-        if event.network_changed:
+        if event.network_changed or event.error.code is Code.HEARTBEAT_TIMEOUT:
+            # The way was lost, and not the relay: nobody else has lost it in this moment.
             return 0.0
         if event.restarting is not None:
             return event.restarting.delay + event.restarting.spread * self._random()

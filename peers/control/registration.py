@@ -5,7 +5,6 @@ asked over the next one too. The flows themselves are in `peers.control.flow`.
 """
 
 import asyncio
-import ssl
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from peers.control.handshake import Records
 from peers.control.relay_address import RelayAddresses
 from peers.control.tell import tell_safely
 from peers.tasks import Tasks, race
+from peers.transport import Trust
 from protocol.errors import (
     Code,
     ConnectionClosed,
@@ -379,15 +379,12 @@ class Registration:
 
 
 def _relay(url: str, config: PeerConfig) -> RelayAddresses:
-    context = None
+    trust = Trust(config.relay_ca)
     if config.relay_ca is not None:
-        try:
-            context = ssl.create_default_context(cafile=config.relay_ca)
-        except OSError as error:
-            raise RelayUnavailable(f"cannot use {config.relay_ca}: {error}") from None
+        trust.context()
     return RelayAddresses(
         url,
-        ssl_context=context,
+        trust=trust,
         nameservers=[
             HostPort.parse(text) for text in (config.ddns.nameservers if config.ddns else ())
         ],

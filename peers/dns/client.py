@@ -5,9 +5,7 @@ What is asked, and what an answer means, is decided in lookup.py and registratio
 
 import asyncio
 import contextlib
-import ipaddress
 import secrets
-import socket
 import struct
 import time
 from collections.abc import Sequence
@@ -23,6 +21,7 @@ import dns.tsig
 from peers.config import HostPort
 from peers.dns import tsig
 from peers.dns.answer import Answer, Malformed, Truncated, Unusable, read_answer
+from peers.transport import dial_any, resolve
 from protocol.errors import NameServerUnavailable
 
 __all__ = [
@@ -54,17 +53,12 @@ async def addresses_of(server: HostPort) -> list[str]:
         NameServerUnavailable: its name leads nowhere.
     """
     try:
-        return [str(ipaddress.ip_address(server.host))]
-    except ValueError:
-        pass
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
-    except (OSError, ValueError) as error:  # A zone may name anything as its server.
+        found = await resolve(server.host, server.port)
+    except OSError as error:  # A zone may name anything as its server.
         raise NameServerUnavailable(
-            f"no address for the name server {server.host}: {error}"
+            f"no address for the name server {server.host[:64]!r}: {error.strerror or error}"
         ) from None
-    return list(dict.fromkeys(str(one[4][0]) for one in found))
+    return [address.host for address in found]
 
 
 class Clock:
@@ -146,7 +140,7 @@ async def _try(
             except Truncated:
                 pass
         async with asyncio.timeout(wait):
-            wire = await _ask_by_stream(HostPort(address, port), query.to_wire())
+            wire = await _ask_by_stream((HostPort(address, port),), query.to_wire())
             answer = read_answer(wire, query)
             return "it answered something else" if answer is None else answer
     except TimeoutError:
@@ -212,26 +206,22 @@ async def ask_signed(
     timeout: float,
 ) -> Answer:
     """Ask for one record set, of a name and a type, so that nobody but the server can answer: over
-    TCP, both ways signed by a key of its own.
+    TCP, both ways signed by a key of its own. `servers` are its addresses: one at least, and the
+    first that is reached is asked.
 
     Raises:
         UpdateRefused: the server does not take the key.
         NameServerUnavailable: no answer that is signed by the key, in `timeout` seconds.
     """
     query = dns.message.make_query(*question)
-    said: NameServerUnavailable | None = None
-    for server in servers:
-        try:
-            _, wire = await _signed(server, query, key, clock, timeout)
-            answer = read_answer(wire, query)
-        except NameServerUnavailable as error:
-            said = error
-        except (Truncated, Unusable) as error:
-            said = NameServerUnavailable(f"{server}: {error}")
-        else:
-            if answer is not None:
-                return answer
-    raise said or NameServerUnavailable("no name server")
+    _, wire = await _signed(servers, query, key, clock, timeout)
+    try:
+        answer = read_answer(wire, query)
+    except (Truncated, Unusable) as error:
+        raise NameServerUnavailable(f"{servers[0]}: {error}") from None
+    if answer is None:
+        raise NameServerUnavailable(f"{servers[0]} answered something else")
+    return answer
 
 
 async def update(
@@ -240,8 +230,10 @@ async def update(
     key: dns.tsig.Key,
     clock: Clock,
     timeout: float,
+    others: Sequence[HostPort] = (),
 ) -> dns.rcode.Rcode:
-    """Send a signed update over TCP; return what the server says of it.
+    """Send a signed update over TCP; return what the server says of it. It goes to one address:
+    `server`'s, or that of the `others` of the same server which is reached first.
 
     Where the server finds our clock wrong, it is corrected, and the message sent once more.
 
@@ -249,12 +241,12 @@ async def update(
         UpdateRefused: the server does not take the key.
         NameServerUnavailable: no answer that is signed by the key, in `timeout` seconds.
     """
-    code, _ = await _signed(server, message, key, clock, timeout)
+    code, _ = await _signed((server, *others), message, key, clock, timeout)
     return code
 
 
 async def _signed(
-    server: HostPort,
+    servers: Sequence[HostPort],
     message: dns.message.Message,
     key: dns.tsig.Key,
     clock: Clock,
@@ -264,31 +256,34 @@ async def _signed(
     try:
         async with asyncio.timeout(timeout):
             try:
-                return await _exchange(server, message, key, clock.now())
+                return await _exchange(servers, message, key, clock.now())
             except tsig.ClockIsWrong as wrong:
                 clock.set(wrong.server_time)
-                return await _exchange(server, message, key, clock.now())
+                return await _exchange(servers, message, key, clock.now())
     except TimeoutError:
-        raise NameServerUnavailable(f"no answer from {server} within {timeout:g} s") from None
+        raise NameServerUnavailable(f"no answer from {servers[0]} within {timeout:g} s") from None
 
 
 async def _exchange(
-    server: HostPort, message: dns.message.Message, key: dns.tsig.Key, now: float
+    servers: Sequence[HostPort], message: dns.message.Message, key: dns.tsig.Key, now: float
 ) -> tuple[dns.rcode.Rcode, bytes]:
     signed = tsig.sign(message, key, now)
     try:
-        wire = await _ask_by_stream(server, signed.wire)
+        wire = await _ask_by_stream(servers, signed.wire)
     except EOFError:
-        raise NameServerUnavailable(f"{server} hung up") from None
+        raise NameServerUnavailable(f"{servers[0]} hung up") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
-        raise NameServerUnavailable(f"{server}: {reason or error}") from None
+        raise NameServerUnavailable(f"{servers[0]}: {reason or error}") from None
     return tsig.open_answer(wire, signed, key, now), wire
 
 
-async def _ask_by_stream(server: HostPort, wire: bytes) -> bytes:
-    """Send one message over TCP and return what comes; the caller has a timeout."""
-    reader, writer = await asyncio.open_connection(server.host, server.port)
+async def _ask_by_stream(servers: Sequence[HostPort], wire: bytes) -> bytes:
+    """Send one message over TCP to whichever of a server's addresses answers first, and return what
+    comes; the caller has a timeout."""
+    found = [at for server in servers for at in await resolve(server.host, server.port)]
+    dialed = await dial_any(found)
+    reader, writer = await asyncio.open_connection(sock=dialed.connected)
     try:
         writer.write(struct.pack("!H", len(wire)) + wire)
         await writer.drain()

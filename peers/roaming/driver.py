@@ -137,6 +137,7 @@ class Driver:
     def path_lost(self, *, tries_first: bool) -> None:
         """The session goes on without a path."""
         self._monitor.path_lost()
+        self.route.lost_at = self._loop.time()
         self.handle(Input.LOST_HERE if tries_first else Input.LOST)
 
     def hurry(self) -> None:

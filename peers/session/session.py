@@ -276,12 +276,19 @@ class Session:
             window=machine.settings.window,
             path=number,
             entries=entries,
+            features=self.terms.features,
         )
 
     def welcome(self, entries: tuple[SignedEntry, ...]) -> PathWelcome:
         """Return the answer to the other side's hello; `entries` are this side's own."""
         machine = self._machine
-        return PathWelcome(machine.received, machine.consumed, machine.settings.window, entries)
+        return PathWelcome(
+            machine.received,
+            machine.consumed,
+            machine.settings.window,
+            entries,
+            features=self.terms.features,
+        )
 
     @property
     def has_had_path(self) -> bool:

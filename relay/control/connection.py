@@ -57,6 +57,9 @@ class State(Enum):
 
 # Python 3.11 looks an enum's member up in 0.3 µs: these are asked for with every message.
 _REGISTERED, _CLOSED = State.REGISTERED, State.CLOSED
+_DOUBT = 6.0
+"""Seconds for a peer that is doubted to say something: a link that is full of other bytes may need
+some for a round trip. A peer that is there registers anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,8 @@ class ControlConnection:
         self.observed_host = source.host
         self.opened = self.heard = reception.clock()
         self.pinged = self.heard
+        self._doubted: float | None = None
+        """Since when it is doubted whether the peer is there."""
         reception.connections.add(self)
         self._metrics.connections[source.carrier] += 1
 
@@ -134,12 +139,22 @@ class ControlConnection:
         self._leave(reason)
         self._carrier.abort(reason)
 
+    def doubt(self, now: float) -> None:
+        """A request to the peer stays unanswered: ping it, once until something is heard, and drop
+        the connection where nothing is. Who asks has paid for the request."""
+        if self.state is _REGISTERED and self._doubted is None:
+            self._doubted = now
+            self.send(Ping(0))
+
     def watch_time(self, now: float) -> None:
         """End a connection that is late, and ping one that is silent: call it every second."""
         config = self._reception.config
         if self.state is _REGISTERED:
             silent = now - self.heard
-            if silent >= 2 * config.heartbeat:
+            if self._doubted is not None and self.heard >= self._doubted:
+                self._doubted = None
+            dead = self._doubted is not None and now - self._doubted >= _DOUBT
+            if dead or silent >= 2 * config.heartbeat:
                 self._leave(Code.HEARTBEAT_TIMEOUT.value)
                 self._carrier.abort(Code.HEARTBEAT_TIMEOUT.value)
             elif silent >= config.heartbeat and now - self.pinged >= config.heartbeat:

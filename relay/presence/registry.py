@@ -41,6 +41,9 @@ class Attachment(Protocol):
     def send(self, message: Message) -> None:
         """Queue a message."""
 
+    def doubt(self, now: float) -> None:
+        """What was sent over it stays unanswered: see that something comes soon, or drop it."""
+
     def end(self, code: Code, reason: str) -> None:
         """Tell the peer why, and close."""
 

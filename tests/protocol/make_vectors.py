@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from protocol.codec import encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code
+from protocol.features import RELAY_FALLBACK
 from protocol.identity import (
     CONTEXT_CHALLENGE,
     CONTEXT_DNS_KEY,
@@ -174,9 +175,10 @@ def messages() -> list[Message]:
             window=1 << 20,
             path=70_000,
             entries=(BOBS,),
+            features=(RELAY_FALLBACK, "another"),
         ),
         PathWelcome(),
-        PathWelcome(5, 160, 1024, SIGNED[:1]),
+        PathWelcome(5, 160, 1024, SIGNED[:1], (RELAY_FALLBACK,)),
         PathReject(Code.SESSION_UNKNOWN, "no session can be resumed here"),
     ]
 

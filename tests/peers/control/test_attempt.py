@@ -131,3 +131,25 @@ def test_sources_are_of_the_relay_s_family_and_lead_somewhere(
     assert module._sources_towards("2001:db8::1") == ["2001:db8::7"]
     assert module._sources_towards("relay.example") == ["192.0.2.7", "2001:db8::7"]
     assert module._sources_towards("127.0.0.1") == []
+
+
+async def test_a_relay_that_is_silent_gives_way_to_the_next_and_the_last_has_all_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timeouts = []
+
+    async def silent(
+        address: RelayAddress, *more: object, timeout: float, **options: object
+    ) -> None:
+        timeouts.append((str(address), timeout))
+        raise UNREACHED
+
+    monkeypatch.setattr(module, "open_upgraded", silent)
+    monkeypatch.setattr(module, "_sources_towards", lambda host: [])
+    for connect_timeout, first in ((10.0, 2.5), (1.0, 1.0)):
+        config = PeerConfig(connect_timeout=connect_timeout)
+        home = Home(ACCOUNT, Several(ONE), config, Seven(), Tasks())
+        with pytest.raises(RelayUnavailable):
+            await attempt(home, 0, None, Events())
+        assert timeouts == [(ONE, first), (TWO, connect_timeout)]
+        timeouts.clear()

@@ -34,6 +34,7 @@ from protocol.errors import Code, IdentityError, RelayUnavailable, RoamRelayErro
 from protocol.messages import Restarting
 
 LOST = RelayUnavailable("hung up")
+SILENT = RelayUnavailable("no answer", code=Code.HEARTBEAT_TIMEOUT)
 LATE = RelayUnavailable("newer is known", code=Code.STALE_SEQUENCE)
 FINAL = RelayUnavailable("another program", code=Code.SUPERSEDED)
 ERRORS = [
@@ -160,6 +161,7 @@ def test_a_final_error_ends_it_and_is_told_as_such(state: State) -> None:
     ("event", "wait"),
     [
         (ConnectionEnded(LOST), RETURN_IDLE / 2),
+        (ConnectionEnded(SILENT), 0.0),
         (ConnectionEnded(LOST, urgent=True), RETURN_URGENT / 2),
         (ConnectionEnded(LOST, Restarting(2.0, 3.0)), 3.5),
         (ConnectionEnded(LOST, Restarting(2.0, 3.0), urgent=True), 3.5),

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -114,6 +115,37 @@ def test_it_is_made_without_a_loop() -> None:
         make("ftp://nowhere")
     with pytest.raises(RelayUnavailable, match="cannot use"):
         make("https://127.0.0.1:9", relay_ca="/nonexistent")
+
+
+@CARRIERS
+@pytest.mark.parametrize("drops", [True, False], ids=["dropped", "refused"])
+async def test_a_relay_whose_name_has_a_family_that_leads_nowhere_is_reached_by_the_other(
+    relay: RelayServer, carrier: CarrierKind, drops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, ours = int(relay.url.rpartition(":")[2]), socket.getaddrinfo
+
+    def both(host: str, *more: Any, **options: Any) -> list[Any]:
+        if host != "relay.test":
+            return ours(host, *more, **options)
+        return [answer for one in ("::1", HERE) for answer in ours(one, *more, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    with contextlib.ExitStack() as stack:
+        if drops:
+            # A listener whose queue is full drops SYNs.
+            full = socket.create_server(("::1", port), family=socket.AF_INET6, backlog=0)
+            stack.enter_context(full)
+            stack.enter_context(socket.create_connection(("::1", port), timeout=10))
+        registration, told, _ = make(
+            f"http://relay.test:{port}", carrier=carrier, connect_timeout=30.0
+        )
+        try:
+            registration.set_sources([None])
+            await told.until(lambda: registration.current is not None)
+            assert registration.routed_host == HERE
+            assert registration.failure is None, "by the first attempt"
+        finally:
+            await registration.close()
 
 
 async def test_who_waits_together_is_let_go_together(relay: RelayServer) -> None:
@@ -309,22 +341,12 @@ async def test_a_record_that_fails_costs_one_attempt_of_one_flow(
         await asyncio.sleep(0)
 
 
-@CARRIERS
 @pytest.mark.parametrize(
     "host", ["relay..example", f"{'a' * 70}.example"], ids=["empty label", "long label"]
 )
-async def test_a_host_name_that_is_none_is_a_relay_that_cannot_be_reached(
-    host: str, carrier: CarrierKind, caplog: pytest.LogCaptureFixture
-) -> None:
-    registration, _, _ = make(f"http://{host}:8440", carrier=carrier)
-    registration.set_sources([None])
-    with (
-        caplog.at_level(logging.ERROR, "peers"),
-        pytest.raises(RelayUnavailable, match="cannot connect"),
-    ):
-        await registration.connection(0.5)
-    await registration.close()
-    assert logged(caplog) == []
+def test_a_host_name_that_is_none_is_refused_where_it_is_handed_over(host: str) -> None:
+    with pytest.raises(RelayUnavailable, match="not a relay's URL"):
+        make(f"http://{host}:8440")
 
 
 async def test_a_system_that_does_not_tell_its_addresses(

@@ -176,3 +176,26 @@ async def test_lost_peer_is_suspect_and_a_closed_one_is_offline(relay: RelayServ
         assert (state, answer.code) == (PeerState.SUSPECT, Code.PEER_OFFLINE)
         assert answer.last_seen is not None
         assert answer.last_seen < 10
+
+
+async def test_a_peer_that_is_doubted_is_pinged_and_must_say_something(relay: RelayServer) -> None:
+    async with registered(relay.url, "chat") as here, registered(relay.url, "chat") as gone:
+        connections = {one.guid: one for one in relay.connections}
+        silent, lives = connections[gone.identity.guid], connections[here.identity.guid]
+        now = max(silent.heard, lives.heard) + 1.0
+        for one in (silent, lives):
+            for later in (0.0, 0.1, 1.0):
+                one.doubt(now + later)
+        assert (await here.expect(Ping)).ping == 0
+        here.send(Ping(7))
+        assert (await here.expect(Pong)).ping == 7, "one ping and no second came before"
+        lives.heard = now + 1.0
+        for one in (silent, lives):
+            one.watch_time(now + 5.9)
+            assert not one.is_closed
+            one.watch_time(now + 6.0)
+        assert (silent.is_closed, lives.is_closed) == (True, False)
+        assert relay.metrics.closes[Code.HEARTBEAT_TIMEOUT.value] == 1
+        silent.doubt(now)
+        lives.doubt(now + 9.0)
+        assert (await here.expect(Ping)).ping == 0, "it may be doubted again"
