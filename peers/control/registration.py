@@ -208,22 +208,23 @@ class Registration:
 
         Raises:
             RelayUnavailable: there is none in time, or never will be; says what the last attempt
-                said. What waiting will not cure (`RelayMisconfigured`) is not waited for.
+                said, as `RelayMisconfigured` where it is that.
         """
         if self.current is None:
             self.hurry()
         try:
             async with asyncio.timeout(timeout):
                 while (current := self.current) is None and not self._is_over:
-                    if not self._flows and isinstance(self.failure, RelayMisconfigured):
-                        raise self.failure
                     self._changed.clear()
                     await self._changed.wait()
-                    if self.current is None and isinstance(self.failure, RelayMisconfigured):
-                        raise self.failure
         except TimeoutError:
             reason = f": {self.failure}" if self.failure else ""
-            raise RelayUnavailable(
+            kind = (
+                RelayMisconfigured
+                if isinstance(self.failure, RelayMisconfigured)
+                else RelayUnavailable
+            )
+            raise kind(
                 f"not registered with {self._relay_name} within {timeout:g} s{reason}",
                 code=self.failure.code if self.failure else None,
             ) from None

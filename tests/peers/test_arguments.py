@@ -22,6 +22,7 @@ from peers import (
     Mode,
     Peer,
     PeerConfig,
+    RelayUnavailable,
     RoamRelayError,
     Session,
     SessionSettings,
@@ -116,7 +117,7 @@ FITS: dict[str, Fits] = {
     "policy": lambda value: value in (None, ""),
     "port": lambda value: False,
     "reason": lambda value: isinstance(value, str),
-    "relay": lambda value: value is None or isinstance(value, str),
+    "relay": lambda value: value in (None, ""),
     "select": lambda value: nothing(value) or callable(value),
     "service": name,
     "timeout": lambda value: nothing(value) or number(value),
@@ -287,6 +288,12 @@ def test_a_peer_is_not_made_of_what_does_not_fit(parameter: str) -> None:
         assert parameter in str(caught.value), value
 
 
+def test_a_relay_is_refused_where_it_is_named() -> None:
+    for text in ("nowhere", "ftp://relay.example", "dns:no domain", "http://"):
+        with pytest.raises(RelayUnavailable, match="not a relay"):
+            Peer(Identity.generate(), relay=text)
+
+
 @pytest.mark.parametrize("value", [5, 0, True, None, b"\xff", object()])
 def test_a_key_file_has_a_path(value: Any) -> None:
     """A number would be somebody's descriptor."""
@@ -339,6 +346,9 @@ def test_every_key_of_every_configuration(
         ("policies", {GUID.upper(): "only direct"}, "neither a service nor a GUID"),
         ("selects", {"a" * 64: "latest"}, "neither a service nor a GUID"),
         ("relay_guid", NO_KEY, "not a GUID"),
+        ("sources", ["eth0"], "not an IP address"),
+        ("advertise", ["relay.example"], "not an IP address"),
+        ("listen_hosts", ["nonsense"], "not an IP address"),
     ],
 )
 def test_what_is_no_name_no_key_and_no_address_is_named(key: str, value: Any, fault: str) -> None:

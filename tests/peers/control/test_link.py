@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ from peers.control import Link
 from protocol.errors import Code
 from relay.config import RelayConfig
 from relay.server import RelayServer
+from tests.relay.certificates import certificate
 
 GONE, MORE = RelayUnavailable("the relay is silent"), RelayUnavailable("refused")
 SUPERSEDED = RelayUnavailable("another one", code=Code.SUPERSEDED)
@@ -140,13 +142,38 @@ async def test_superseded_is_a_word_of_its_own(relay: RelayServer) -> None:
         assert status.cause.code is Code.SUPERSEDED
 
 
-async def test_sources_that_no_interface_has_are_told_at_once(relay: RelayServer) -> None:
-    config = PeerConfig(sources=("192.0.2.77",), connect_timeout=60.0)
-    peer = Peer(Identity.generate(), relay.url, config=config)
-    async with followed(peer) as heard, asyncio.timeout(20):
-        with pytest.raises(RelayMisconfigured, match="sources"):
-            await peer.start()
-        assert (await heard.get()).state is LinkState.CONNECTING
-        status = await heard.get()
-        assert (status.state, status.lasting) == (LinkState.CONNECTING, True)
-        assert "sources" in str(status.cause)
+@pytest.mark.expected_errors("Error on transport creation")  # asyncio, of a refused handshake.
+@pytest.mark.parametrize("cause", ["sources", "certificate", "https at http"])
+async def test_what_waiting_will_not_cure_is_told_at_once(
+    relay: RelayServer, tmp_path: Path, cause: str
+) -> None:
+    """And it goes on trying, for as long as it was told."""
+    async with contextlib.AsyncExitStack() as stack:
+        url = relay.url
+        sources: tuple[str, ...] = ()
+        match cause:
+            case "sources":
+                sources, words = ("192.0.2.77",), "sources"
+            case "certificate":
+                chain, key = certificate(tmp_path)
+                config = RelayConfig(port=0, tls_certificate=chain, tls_key=key)
+                url = (await stack.enter_async_context(RelayServer(config))).url
+                words = "relay_ca"
+            case _:
+                url, words = url.replace("http:", "https:"), "does not speak TLS"
+        patient = PeerConfig(sources=sources, connect_timeout=60.0)
+        peer = Peer(Identity.generate(), url, config=patient)
+        heard = await stack.enter_async_context(followed(peer))
+        starting = asyncio.create_task(peer.start())
+        async with asyncio.timeout(20):
+            while not (status := await heard.get()).lasting:
+                pass
+        assert status.state is LinkState.CONNECTING
+        assert words in str(status.cause)
+        assert not starting.done()
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+
+        hasty = PeerConfig(sources=sources, connect_timeout=0.3)
+        with pytest.raises(RelayMisconfigured, match=words):
+            await Peer(Identity.generate(), url, config=hasty).start()
