@@ -1,5 +1,6 @@
 """The peer library: `async with Peer(identity, relay=...) as peer`, then listen and connect."""
 
+from peers import namesake as namesake
 from peers.choice import Candidate
 from peers.config import (
     CarrierKind as Carrier,
