@@ -69,8 +69,9 @@ class Peer:
     background; calls that need the relay wait for it up to their timeouts. Sessions go on over
     every change of address, path and relay process (docs/sessions.md).
 
-    Leaving closes the sessions cleanly, as far as that is possible in 5 s. Whoever cancels it makes
-    it fast, and not half: what is open is dropped, and the cancellation goes on when all has ended.
+    Leaving closes the sessions cleanly, as far as that is possible within `close_timeout`. Whoever
+    cancels it makes it fast, and not half: what is open is dropped, and the cancellation goes on
+    when all has ended.
     """
 
     def __init__(

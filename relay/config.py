@@ -99,7 +99,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The relay's own key file. None makes a new identity at each start: peers that pin the
     relay's GUID need a file."""
     heartbeat: _Seconds = 15.0
-    """A control connection that is silent for twice this long is dropped."""
+    """A control connection that is silent for twice this long is dropped. At most half of `lease`:
+    one that is lost must not end a registration."""
     lease: _Seconds = 120.0
     """Told to peers: how long a registration outlives the last byte from its peer at most."""
     suspect_grace: _Seconds = 30.0
@@ -147,6 +148,7 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     log_format: Literal["auto", "console", "json"] = "auto"
     """`auto`: console on a terminal, JSON otherwise."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The lowest level that is logged."""
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -161,6 +163,11 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         _check(self)
         _check_hosts("host", self)
+        if self.heartbeat > self.lease / 2:
+            raise ConfigError(
+                f"heartbeat: {self.heartbeat:g} s is more than half of the lease of "
+                f"{self.lease:g} s: one that is lost would end a registration"
+            )
 
 
 def _check(config: msgspec.Struct) -> None:
@@ -198,7 +205,7 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
             raise ConfigError(f"cannot read {file}: {error.strerror}") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{file}: {error}") from None
-        _convert(values, file)
+        _check_each(values, file)
     variables: dict[str, Any] = {
         name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
         for name, value in environment.items()
@@ -207,10 +214,14 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
     dns = {name[4:]: variables.pop(name) for name in list(variables) if name.startswith("dns_")}
     if dns:
         variables["dns"] = {**values.get("dns", {}), **dns}
-    _convert(variables, "the environment", strict=False)
+    _check_each(variables, "the environment", strict=False)
     values |= variables
     values |= {name: value for name, value in flags.items() if value is not None}
-    config = _convert(values, "the configuration", strict=False)
+    _check_each(values, "the configuration", strict=False)
+    try:
+        config = msgspec.convert(values, RelayConfig, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(str(error)) from None
     if (config.tls_certificate is None) != (config.tls_key is None):
         raise ConfigError("tls_certificate and tls_key are needed together")
     for text in config.networks:
@@ -234,12 +245,14 @@ def _check_dns(dns: DnsConfig) -> None:
         raise ConfigError(f"dns: {error}") from None
 
 
-def _convert(values: Mapping[str, Any], source: str, *, strict: bool = True) -> RelayConfig:
+def _check_each(values: Mapping[str, Any], source: str, *, strict: bool = True) -> None:
+    """Check each value by itself: how they fit together is seen when all sources are merged."""
     unknown = sorted(set(values) - set(RelayConfig.__struct_fields__))
     if unknown:
         known = ", ".join(RelayConfig.__struct_fields__)
         raise ConfigError(f"{source}: unknown key {unknown[0]!r} (known: {known})")
-    try:
-        return msgspec.convert(dict(values), RelayConfig, strict=strict)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{source}: {error}") from None
+    for field in msgspec.structs.fields(RelayConfig):
+        try:
+            msgspec.convert(values.get(field.name, field.default), field.type, strict=strict)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{source}: {field.name}: {error}") from None

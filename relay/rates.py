@@ -19,6 +19,11 @@ class Rates:
         self._max_keys = max_keys
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    def allow(self, per_second: float, burst: int) -> None:
+        """Another rate from now on."""
+        self._rate = per_second
+        self._burst = float(burst)
+
     def take(self, key: str, now: float, cost: float = 1.0) -> float:
         """Take what something costs, in tokens; return 0, or the seconds to wait.
 
@@ -86,6 +91,11 @@ class Counts:
         self._in_all = in_all
         self._counts: dict[str, int] = {}
         self.total = 0
+
+    def allow(self, per_key: int, in_all: int) -> None:
+        """Other bounds from now on; what is counted stays."""
+        self._per_key = per_key
+        self._in_all = in_all
 
     def take(self, key: str) -> Place | None:
         """Count one more until its place is released; None where a bound is reached."""

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from time import monotonic
 from types import TracebackType
@@ -14,7 +13,7 @@ from msgspec import structs
 
 from protocol.identity import Identity
 from relay.broker import Broker
-from relay.config import ConfigError, RelayConfig
+from relay.config import RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Source
 from relay.dns import DnsServer
 from relay.http import ControlRoute, Doorkeeper, PlaneRoute, PublicRoutes, application
@@ -24,8 +23,19 @@ from relay.metrics import Metrics
 from relay.plane import PlaneLimits, Planes
 from relay.presence import Presence, ProofRules, Proofs, Registry, Watches, may_probe
 from relay.tasks import Tasks, uninterrupted
+from relay.tls import Certificate
 
 __all__ = ["RelayServer"]
+
+_DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
+_LIVE = _DOOR | {
+    "drain_timeout",
+    "log_format",
+    "log_level",
+    "requests_burst",
+    "requests_per_second",
+}
+_CERTIFICATE = {"tls_certificate", "tls_key"}
 
 
 class RelayServer:
@@ -42,6 +52,8 @@ class RelayServer:
         self.url = ""
         """Where it serves; the first of `urls`."""
         self.urls: tuple[str, ...] = ()
+        self._certificate: Certificate | None = None
+        """What https:// shows, once it listens."""
         self._tasks = Tasks()
         self._stack = contextlib.AsyncExitStack()
         self.registry = Registry(
@@ -129,6 +141,34 @@ class RelayServer:
         """Whether the relay accepts nobody any more."""
         return self.doorkeeper.draining
 
+    def reload(self, config: RelayConfig) -> tuple[str, ...]:
+        """Take over what can be changed while the relay serves, and read the files of its
+        certificate anew; return the keys that differ and need a restart.
+
+        Who is connected stays so, also above a lower limit.
+
+        Raises:
+            ConfigError: the certificate cannot be used. All is as it was.
+        """
+        old = self.config
+        keys = {
+            name
+            for name in RelayConfig.__struct_fields__
+            if getattr(config, name) != getattr(old, name)
+        }
+        taken = keys & _LIVE
+        if (
+            self._certificate is not None
+            and config.tls_certificate is not None
+            and config.tls_key is not None
+        ):
+            self._certificate.load(config.tls_certificate, config.tls_key)
+            taken |= keys & _CERTIFICATE
+        self.config = structs.replace(old, **{name: getattr(config, name) for name in taken})
+        self.doorkeeper.allow(self.config)
+        self._reception.requests.allow(config.requests_per_second, config.requests_burst)
+        return tuple(sorted(keys - taken))
+
     async def drain(self) -> None:
         """Stop accepting, send every peer away with `restarting`, and let planes end.
 
@@ -167,13 +207,8 @@ class RelayServer:
         config = self.config
         scheme, context = "http", None
         if config.tls_certificate is not None and config.tls_key is not None:
-            scheme, context = "https", ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            try:
-                context.load_cert_chain(config.tls_certificate, config.tls_key)
-            except OSError as error:
-                raise ConfigError(
-                    f"cannot use {config.tls_certificate} with {config.tls_key}: {error}"
-                ) from None
+            self._certificate = Certificate(config.tls_certificate, config.tls_key)
+            scheme, context = "https", self._certificate.context
         bound = await bind(config.hosts, config.port)
         with contextlib.closing(bound):
             for one in bound.tcp:

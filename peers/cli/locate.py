@@ -109,6 +109,8 @@ async def expose(terminal: Terminal, make_peer: MakePeer, service: str, port: in
             service=service,
             port=port,
         )
+        if terminal.as_json:
+            terminal.ends_unread()
         await asyncio.get_running_loop().create_future()  # Until Ctrl-C.
 
 

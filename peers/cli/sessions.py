@@ -1,5 +1,6 @@
 """What the commands share about sessions: a task for each of a service's, and where one leads."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -9,7 +10,7 @@ from peers.cli.terminal import Terminal
 from peers.tasks import Tasks
 from protocol.errors import RoamRelayError
 
-__all__ = ["MakePeer", "following", "path_of", "serve_each"]
+__all__ = ["MakePeer", "closing", "following", "path_of", "serve_each"]
 
 MakePeer = Callable[[], Peer]
 """Makes the peer that a command works with, inside its loop."""
@@ -19,6 +20,20 @@ def path_of(session: Session) -> str:
     """Return in words where a session's path leads."""
     path = session.path
     return f"{path.kind.value}, {path.local} to {path.remote}" if path else "no path"
+
+
+@contextlib.asynccontextmanager
+async def closing(session: Session) -> AsyncIterator[Session]:
+    """Close a session at the end. Where the command is ended by a signal that is left to the peer,
+    which closes all that it has in the time for it."""
+    try:
+        yield session
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        session.abort(f"the application failed: {type(error).__name__}")
+        raise
+    await session.close()
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ import time
 
 from peers import Mode, RequestTimeout, Session, SessionClosed, SessionLost
 from peers.cli.input import InputFailed, InputKind, LineTooLong
-from peers.cli.sessions import MakePeer, following, path_of, serve_each
+from peers.cli.sessions import MakePeer, closing, following, path_of, serve_each
 from peers.cli.terminal import Terminal
 from peers.tasks import Tasks, unless
 
@@ -52,7 +52,7 @@ async def connect(
         session = await peer.connect(guid, service, mode=chosen, policy=policy, wait=wait)
         terminal.notice(f"connected: {session.mode.value}, {path_of(session)}")
         async with (
-            session,
+            closing(session),
             following(session, terminal, lambda where: terminal.notice(f"now: {where}")),
         ):
             conversation = _Conversation(session, terminal)
@@ -76,7 +76,7 @@ class _Conversation:
         """Print what arrives until the other side has closed."""
         async for message in self._session:
             self._heard = True
-            await self._terminal.message(message)
+            await self._terminal.message(message, self._session.remote)
 
     async def both_ways(self, linger: float) -> None:
         """Send and print until either side ends; return when all that arrived is printed."""
@@ -149,7 +149,7 @@ async def listen(
             if echo:
                 await session.send(message)
             else:
-                await terminal.message(message)
+                await terminal.message(message, session.remote)
 
     async def ended(session: Session, reason: str) -> None:
         await terminal.tell(f"session ended: {reason}", event="ended", reason=reason)
@@ -269,7 +269,7 @@ async def ping(
         session = await peer.connect(guid, service, mode=Mode(mode) if mode is not None else None)
         setup = time.perf_counter() - began
         path = path_of(session)
-        async with session:
+        async with closing(session):
             for number in range(count):
                 sent = time.perf_counter()
                 await session.send(b"ping %d" % number)

@@ -7,6 +7,7 @@ import ssl
 from pathlib import Path
 
 from peers.config import log
+from peers.disk import read
 from protocol.errors import RelayUnavailable
 
 __all__ = ["Trust", "in_words"]
@@ -38,6 +39,8 @@ class Trust:
             return self._context
         self._read = now
         try:
+            if self._file is not None:
+                read(self._file, 1)  # OpenSSL would wait for whoever writes into a pipe.
             self._context = ssl.create_default_context(cafile=self._file)
         except (OSError, ValueError) as error:
             told = f"cannot use {self._file}: {error}"

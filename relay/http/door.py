@@ -24,6 +24,11 @@ class Doorkeeper:
         self.draining = False
         """Whether nobody is let in any more."""
 
+    def allow(self, config: RelayConfig) -> None:
+        """Other bounds from now on; who is inside stays."""
+        self._rates.allow(config.connects_per_second, config.connects_burst)
+        self._counts.allow(config.max_connections_per_address, config.max_connections)
+
     @property
     def inside(self) -> int:
         """Connections that are counted."""

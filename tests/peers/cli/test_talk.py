@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from peers import Identity, Peer, Session
+from peers import Identity, Peer, Session, SessionClosed
 from peers.cli import talk
 from relay.server import RelayServer
 from tests.peers.cli.commands import Running, peer, run_peer
@@ -149,6 +149,20 @@ async def test_the_other_side_may_end_it(alice: Peer, base: tuple[str, ...]) -> 
         await session.close()
         assert await running.ended() == 0  # Nothing was under way: a clean end.
         assert (await running.rest())[0] == "enough\n"
+
+
+@pytest.mark.parametrize("words", [("connect",), ("ping",)])
+async def test_a_caller_that_is_ended_closes_its_session(
+    alice: Peer, base: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    async with offering(alice) as sessions, peer(*base, *words, alice.guid, "chat") as running:
+        session = await sessions.get()
+        if words == ("connect",):
+            running.say("one")
+        assert await session.receive()
+        await running.stop()
+        with pytest.raises(SessionClosed):
+            await session.receive()
 
 
 async def test_what_could_not_be_sent_any_more_is_told(
@@ -301,22 +315,24 @@ async def test_what_nobody_expected_in_one_session_leaves_the_others(
                 assert await session.receive() == b"hello"
 
 
-@pytest.mark.parametrize("command", ["listen", "connect", "watch"])
+@pytest.mark.parametrize("command", ["listen", "connect", "watch", "expose", "receive"])
 async def test_a_command_that_only_prints_ends_with_its_reader(
-    alice: Peer, base: tuple[str, ...], command: str
+    alice: Peer, base: tuple[str, ...], command: str, tmp_path: Path
 ) -> None:
     reader, stdout = os.pipe()
     words = {
         "listen": ("listen", "other"),
         "connect": ("connect", alice.guid, "chat"),
         "watch": ("watch", alice.guid, "--json"),
+        "expose": ("expose", "ssh", "--port", "22", "--json"),
+        "receive": ("receive", str(tmp_path), "--json"),
     }
     try:
         async with (
             offering(alice),
             peer(*base, *words[command], stdin=None, stdout=stdout) as running,
         ):
-            if command == "watch":
+            if "--json" in words[command]:
                 assert await asyncio.to_thread(os.read, reader, 1000)
             else:
                 await running.news()

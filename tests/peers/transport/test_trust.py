@@ -64,3 +64,9 @@ def test_a_certificate_that_is_not_accepted_is_told_with_the_next_step(
     told = in_words("https://relay.example", error)
     assert told.startswith("the certificate of https://relay.example is not accepted: not yet")
     assert step in told
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RelayUnavailable, match="it is not a file"):
+        Trust(str(tmp_path / "pipe")).context()
