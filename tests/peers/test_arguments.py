@@ -357,6 +357,19 @@ def test_what_is_no_name_no_key_and_no_address_is_named(key: str, value: Any, fa
     assert key in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ({"tls_key": "key.pem"}, "needed together"),
+        ({"dns": {"zone": "no zone"}}, "dns"),
+        ({"dns": {"zone": "a.example", "addresses": "nowhere"}}, "dns"),
+    ],
+)
+def test_a_relay_that_is_embedded_is_told_what_a_file_is(values: Any, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        RelayConfig(**values)
+
+
 def test_nothing_public_is_left_out() -> None:
     """What the package exports beside exceptions, words and facts is among what is tried here."""
     tried = {Peer, Session, Listener, Identity, *(cls for cls, _ in CONFIGS)}
