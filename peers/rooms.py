@@ -80,7 +80,7 @@ def build(
             identity, direct.port, configured=config.advertise, lifetime=config.lifetime
         )
         interfaces = Interfaces(config)
-        services = Services(location, tell)
+        services = Services(location, tell, registers=config.relay is not None)
         names = (
             Names(
                 identity.guid,

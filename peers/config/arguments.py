@@ -48,6 +48,10 @@ class ServiceNameError(UnknownService, ValueError):
     """This cannot be the name of a service: nobody can offer it."""
 
 
+class GuidError(IdentityError, ValueError):
+    """This names no key."""
+
+
 def checked_kind(what: str, value: object, kinds: type | tuple[type, ...], words: str) -> None:
     """Refuse a value that is none of these kinds. A bool is no number here."""
     given = isinstance(value, kinds)
@@ -66,7 +70,7 @@ def checked_guid(value: object, what: str = "guid") -> str:
     try:
         public_key_of(value)
     except IdentityError as error:
-        raise IdentityError(f"{what}: {error.reason}") from None
+        raise GuidError(f"{what}: {error.reason}") from None
     return value
 
 
