@@ -17,6 +17,7 @@ from peers.config import (
 )
 from peers.control import DdnsKey, LinkState, Presence, Status
 from peers.location import Located
+from peers.path import Path
 from peers.peer import Peer
 from peers.roaming import Surveyed
 from peers.services import Listener
@@ -69,6 +70,7 @@ __all__ = [
     "Located",
     "Mode",
     "NameServerUnavailable",
+    "Path",
     "PathChanged",
     "PathFailed",
     "PathKind",

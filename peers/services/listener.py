@@ -47,6 +47,7 @@ class Listener:
         port: int | None = None,
     ) -> None:
         self.service = service
+        """Its name."""
         disclosure, listed = checked_disclosure(disclose)
         self.offered = Offered(service, port, disclosure, listed)
         """What the record tells of it."""

@@ -76,8 +76,11 @@ class Session:
         self._writable = Waiters(self._loop)
         self._over: asyncio.Future[Ended] = self._loop.create_future()
         self.id = session_id
+        """16 bytes that name it, the same at both sides."""
         self.terms = terms
+        """What both sides agreed on, and what this side wants of its paths."""
         self.pinned = False
+        """Whether the program wants it to stay on its path."""
         self._usual_round_trip: float | None = None
 
     def __repr__(self) -> str:
