@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 from peers import peer as asynchronous
 from peers.choice import Select
-from peers.config import DdnsConfig, ModeWord, PeerConfig, checked_seconds
+from peers.config import DdnsConfig, ModeWord, PeerConfig, SelectWord, checked_seconds
 from peers.control import Status
 from peers.location import Located
 from peers.path import Path
@@ -292,7 +292,7 @@ class Peer:
         timeout: float | None = None,
         wait: bool = False,
         policy: str | None = None,
-        select: Select | str | None = None,
+        select: Select | SelectWord | None = None,
     ) -> Session:
         """Open a session with a peer's service."""
         opening = self._peer.connect(

@@ -17,6 +17,7 @@ from peers.config import (
     DdnsConfig,
     ModeWord,
     PeerConfig,
+    SelectWord,
     checked_address,
     checked_count,
     checked_flag,
@@ -260,7 +261,7 @@ class Peer:
         timeout: float | None = None,
         wait: bool = False,
         policy: str | None = None,
-        select: Select | str | None = None,
+        select: Select | SelectWord | None = None,
     ) -> Session:
         """Open a session with a peer's service. `mode`, `policy` (which paths it may take,
         docs/addresses.md) and `select` (`fastest`, `latest`, or a function that puts candidates in

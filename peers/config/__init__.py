@@ -2,6 +2,7 @@
 
 from peers.config.arguments import (
     ModeWord,
+    SelectWord,
     ServiceNameError,
     checked_address,
     checked_count,
@@ -41,6 +42,7 @@ __all__ = [
     "Rule",
     "log",
     "ModeWord",
+    "SelectWord",
     "ServiceNameError",
     "checked_address",
     "checked_count",

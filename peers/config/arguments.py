@@ -18,6 +18,7 @@ from protocol.messages import MAX_DISCLOSE, Disclosure, Mode, Service
 
 __all__ = [
     "ModeWord",
+    "SelectWord",
     "ServiceNameError",
     "checked_address",
     "checked_count",
@@ -40,6 +41,8 @@ _SERVICE = msgspec.json.Decoder(Service)
 
 ModeWord: TypeAlias = Mode | Literal["p2p", "central", "combined", "auto"]
 """A mode, or its word."""
+SelectWord: TypeAlias = Literal["fastest", "latest"]
+"""Which endpoint is dialed, where the program does not choose itself."""
 Disclosed: TypeAlias = tuple[Disclosure, tuple[str, ...]]
 """Who may learn of something, and the GUIDs where they are listed."""
 

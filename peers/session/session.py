@@ -229,17 +229,19 @@ class Session:
         began = self._loop.time()
         self._machine.close(began)
         self._flush_soon()
+        lateness = Lateness()
+        patience = CLOSE_PATIENCE if timeout is None else timeout
         while not self._over.done():
             now = self._loop.time()
-            patience = CLOSE_PATIENCE if timeout is None else timeout
             since = began if timeout is not None else max(began, self._machine.progressed)
             due = since + patience
-            if now >= due:
+            turn = lateness.turn(due, now)
+            if now >= due and turn is None:
                 reason = f"the close was not answered within {patience:g} s"
                 self._machine.abort(Code.REQUEST_TIMEOUT, reason, now)
                 self._after()
                 break
-            await asyncio.wait({self._over}, timeout=due - now)
+            await asyncio.wait({self._over}, timeout=turn or due - now)
         if self._over.result().lost is not None:
             raise self._why_over()
 

@@ -80,6 +80,31 @@ def test_a_slow_link_is_waited_for_as_long_as_it_gets_on() -> None:
     run(scene())
 
 
+def test_a_process_that_was_stopped_reads_before_it_judges() -> None:
+    async def scene() -> None:
+        end, path = End(), FakePath()
+        end.takes(path, PathWelcome(0, 0, 1 << 20))
+        loop = asyncio.get_running_loop()
+        closing = asyncio.create_task(end.session.close())
+
+        def stopped() -> None:
+            loop._jumping.now += 3600.0  # type: ignore[attr-defined]
+
+        def read(turns: int) -> None:
+            if turns:
+                loop.call_soon(read, turns - 1)
+                return
+            path.arrives(msgpack.packb([Frame.CLOSED, 0]))
+            path.arrives(msgpack.packb([Frame.CLOSE, 0]))
+
+        loop.call_later(1.0, stopped)
+        loop.call_later(CLOSE_PATIENCE + 1.0, read, 5)
+        await closing
+        assert end.session.state is State.CLOSED
+
+    run(scene())
+
+
 def test_a_time_of_the_program_s_own_is_for_all_of_it() -> None:
     async def scene() -> None:
         end, path = End(), FakePath()
