@@ -132,8 +132,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             return msgspec.toml.decode(Path(path).read_bytes(), type=cls)
         except OSError as error:
             raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: {error}") from None
+        except (msgspec.DecodeError, ValueError) as error:
+            raise ConfigError(f"{path!s:.200}: {error}") from None
 
     def mode_for(self, guid: str, service: str) -> Mode:
         """Return the configured mode of a session: the peer's, else the service's, else `mode`."""

@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Generic, TypeVar
 
+from peers.tasks.guard import check_loop, running_loop
+
 __all__ = ["EventQueue"]
 
 _T = TypeVar("_T")
@@ -34,12 +36,13 @@ class EventQueue(Generic[_T]):
     def subscribe(self, now: _T) -> AsyncIterator[_T]:
         """Return an iterator that begins with how it is now, so that nothing is missed between
         looking and listening."""
-        reader = _Reader[_T]()
+        reader = _Reader[_T](running_loop())
         reader.waiting.append(now)
         self._readers.append(reader)
         return self._read(reader)
 
     async def _read(self, reader: "_Reader[_T]") -> AsyncIterator[_T]:
+        check_loop(reader.loop, "who follows these events")
         try:
             while True:
                 while reader.waiting:
@@ -53,6 +56,8 @@ class EventQueue(Generic[_T]):
 
 
 class _Reader(Generic[_T]):
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self.loop = loop
+        """Where it was made, and where it must be read; None where there was none."""
         self.waiting: deque[_T] = deque(maxlen=_LIMIT)
         self.wake = asyncio.Event()

@@ -370,6 +370,20 @@ def test_a_relay_that_is_embedded_is_told_what_a_file_is(values: Any, fault: str
         RelayConfig(**values)
 
 
+@pytest.mark.parametrize("wrong", [None, {}, "relay.toml", PeerConfig()])
+def test_a_relay_is_made_of_its_configuration(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="config"):
+        RelayServer(wrong)
+    if wrong is not None:
+        with pytest.raises(TypeError, match="identity"):
+            RelayServer(RelayConfig(), wrong)
+
+
+def test_no_file_has_such_a_name() -> None:
+    with pytest.raises(ConfigError, match="null"):
+        PeerConfig.load("nul\0")
+
+
 def test_nothing_public_is_left_out() -> None:
     """What the package exports beside exceptions, words and facts is among what is tried here."""
     tried = {Peer, Session, Listener, Identity, *(cls for cls, _ in CONFIGS)}
@@ -381,7 +395,7 @@ def test_nothing_public_is_left_out() -> None:
             for name, function in inspect.getmembers(cls, inspect.isfunction)
             if not name.startswith("_") and len(inspect.signature(function).parameters) > 1
         ]
-        assert not methods or cls.__name__ in {"DdnsKey"}, cls
+        assert not methods or cls.__name__ in {"DdnsKey", "Path"}, cls
 
 
 async def test_whatever_the_relay_answers_to_one_request_ends_that_request_alone(

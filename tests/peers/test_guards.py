@@ -4,7 +4,7 @@ open. It is told at once, what to do instead is said, and the peer goes on.
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -43,6 +43,7 @@ CALLS: dict[str, Call] = {
     "session.close": lambda peer, session: session.close(),
     "abort": lambda peer, session: session.abort(),
     "pin": lambda peer, session: session.pin(),
+    "events": lambda peer, session: peer.events(),
     "session.events": lambda peer, session: session.events(),
 }
 EVERY_CALL = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
@@ -105,6 +106,18 @@ async def test_a_listener_belongs_to_its_loop(bob: Peer) -> None:
     await bob.published()
 
 
+async def test_what_is_followed_is_followed_in_its_loop(alice: Peer, bob: Peer) -> None:
+    here, there = await pair(alice, bob, Mode.CENTRAL)
+    for events in (here.events(), bob.events(), bob.watch(alice.guid)):
+
+        async def followed(events: AsyncIterator[object] = events) -> object:
+            return await anext(events)
+
+        error = in_thread(lambda work=followed: asyncio.run(work()))  # type: ignore[misc]
+        assert isinstance(error, UsageError), error
+    await lives(here, there)
+
+
 async def test_the_next_step_is_one(alice: Peer, bob: Peer) -> None:
     here, there = await pair(alice, bob, Mode.CENTRAL)
     loop = asyncio.get_running_loop()
@@ -137,7 +150,7 @@ def test_a_loop_that_has_ended() -> None:
 async def test_a_peer_that_was_never_entered(alice: Peer, bob: Peer, call: Call) -> None:
     here, _ = await pair(alice, bob, Mode.CENTRAL)
     peer = Peer(Identity.generate(), "http://127.0.0.1:1")
-    if call not in (CALLS["close"], *list(CALLS.values())[-6:]):
+    if call not in (CALLS["close"], *list(CALLS.values())[-7:]):
         with pytest.raises(ConnectionClosed, match="async with"):
             await made(call, peer, here)
     await peer.close()
