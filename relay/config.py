@@ -21,6 +21,7 @@ __all__ = ["ConfigError", "DnsConfig", "RelayConfig", "load"]
 ENVIRONMENT_PREFIX = "ROAM_RELAY_"
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+_Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -127,16 +128,28 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_newcomers: _Count = 4_096
     """Connections that have not proven yet whose they are: before the upgrade, or not registered.
     Beyond it the network that has most of them loses its oldest."""
-    trusted_proxies: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] | None = None
     """Networks (CIDR, or addresses) of the reverse proxies whose word is taken for where a peer
     comes from: by the PROXY protocol, or X-Forwarded-For or Forwarded. In the environment separated
-    by commas."""
+    by commas. None believes such headers of requests that come by a proxy on this host, where the
+    relay listens on loopback addresses alone; an empty list believes nobody."""
     max_pending_planes: _Count = 4_096
-    """Planes whose two legs have not both come."""
+    """Planes whose two legs have not both come; fewer where the process may open fewer files than 8
+    for each. One peer has a sixteenth of them, one network half."""
+    max_planes: _Count = 16_384
+    """Planes that are joined; fewer where the process may not open that many files: half of those
+    are for planes. One peer has a quarter of them, one network half."""
     ticket_lifetime: _Seconds = 30.0
     """From the making of a plane to the coming of its second leg."""
     plane_idle: _Seconds = 120.0
     """A plane that moves no byte for this long is closed: peers ping every 2 s."""
+    work_per_peer: _Share = 0.2
+    """Of one core's time: what one peer may have done for it, sustained, and for a second at once.
+    Above it its connection is not read for a while. A signature takes some 0.15 ms."""
+    work_per_network: _Share = 0.5
+    """The same of all peers of one address (IPv6: /64), registered or not."""
+    work_in_all: _Share = 0.8
+    """Of all. Where this, or a network's, is used up, who has used little of its own goes on."""
     requests_per_second: Annotated[float, msgspec.Meta(gt=0)] = 200.0
     """Service requests of one peer, sustained."""
     requests_burst: _Count = 1_000
@@ -166,6 +179,11 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return _hosts(self.host)
 
     @property
+    def only_on_loopback(self) -> bool:
+        """Whether nobody reaches the relay but from its own host."""
+        return all(_is_loopback(host) for host in self.hosts)
+
+    @property
     def networks(self) -> tuple[str, ...]:
         """`proof_networks` as single ones."""
         return _parts(self.proof_networks)
@@ -175,7 +193,7 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         _check_hosts("host", self)
         for key, networks in (
             ("proof_networks", self.networks),
-            ("trusted_proxies", self.trusted_proxies),
+            ("trusted_proxies", self.trusted_proxies or ()),
         ):
             for text in networks:
                 try:
@@ -189,6 +207,13 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ConfigError("tls_certificate and tls_key are needed together")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _parts(text: str) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ path comes from is decided above, in the room `roaming`; it is told what happens
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
@@ -18,10 +17,15 @@ from peers.session.explanation import Explanation, Trace
 from peers.session.news import LocationTold, Over, PathLost, Pinned, TellSession
 from peers.session.terms import Terms
 from peers.tasks import EventQueue, Waiters, check_loop
-from protocol.endpoint import SignedEntry
-from protocol.errors import Code, ProtocolViolation, SessionClosed, SessionLost, UsageError
+from protocol.errors import (
+    Code,
+    SessionClosed,
+    SessionLost,
+    Unsupported,
+    UsageError,
+)
 from protocol.lateness import Lateness
-from protocol.messages import Mode, PathHello, PathWelcome
+from protocol.messages import Mode
 from protocol.session import (
     MAX_PAYLOAD,
     Ended,
@@ -34,8 +38,6 @@ from protocol.session import (
 
 __all__ = ["Session"]
 
-_RETIRE = 1.0
-"""Seconds for which a path that was replaced stays open at the side that was dialed."""
 CLOSE_PATIENCE = 10.0
 """Seconds for which `close` waits while nothing is acknowledged, unless it is told another time."""
 
@@ -71,6 +73,7 @@ class Session:
         self._events = EventQueue[PathChanged]()
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0
         self._lateness = Lateness()
         self._readable = Waiters(self._loop)
         self._writable = Waiters(self._loop)
@@ -110,13 +113,18 @@ class Session:
 
     @property
     def state(self) -> State:
-        """Open, closing, closed or lost."""
+        """Open, half-closed, closing, closed or lost."""
         return self._machine.state
 
     @property
     def outstanding(self) -> int:
         """Messages sent here that the other side is not yet known to have."""
         return self._machine.outstanding
+
+    @property
+    def window(self) -> int:
+        """Bytes that the other side may make this one hold, beside one message."""
+        return self._machine.settings.window
 
     @property
     def is_over(self) -> bool:
@@ -165,17 +173,18 @@ class Session:
         Raises:
             TypeError: it is no bytes, but a text for example: encode it first.
             ValueError: the message is too large.
-            SessionClosed: either side has closed the session, also while this waited.
+            SessionClosed: either side has closed the session, or this one has finished; also while
+                this waited.
             SessionLost: the session is lost.
             UsageError: it is another loop's.
         """
         check_loop(self._loop, "the session")
         message = _bytes_of(message)
         machine = self._machine
-        while machine.state is State.OPEN and not machine.writable:
+        while machine.may_send and not machine.writable:
             # No timeout: how long a reader may take is the application's to decide.
             await self._writable.wait()
-        if machine.state is not State.OPEN:
+        if not machine.may_send:
             raise self._why_over()
         machine.send(message)
         self._flush_soon()
@@ -184,14 +193,14 @@ class Session:
         """Return the next message; wait until there is one. One task at a time.
 
         Raises:
-            SessionClosed: the other side has closed, and all that it sent was read.
+            SessionClosed: the other side has closed or finished, and all that it sent was read.
             SessionLost: the session is lost, and all that had arrived was read.
             UsageError: another task waits here already, or it is another loop's.
         """
         check_loop(self._loop, "the session")
         machine = self._machine
         while not machine.inbox:
-            if machine.state not in (State.OPEN, State.CLOSING, State.ACKNOWLEDGED):
+            if machine.is_drained:
                 raise self._why_over()
             if self._readable:
                 raise UsageError(
@@ -210,6 +219,27 @@ class Session:
                 yield await self.receive()
             except SessionClosed:
                 return
+
+    async def finish(self) -> None:
+        """End this side's direction: all that was sent arrives, then the other side's `async for`
+        ends, while it may go on sending and this side receiving. Returns at once.
+
+        Once both sides have finished, the session closes.
+
+        Raises:
+            Unsupported: the other side's version knows no direction that ends by itself; nothing
+                has changed, and `close` ends both.
+            SessionLost: the session is lost.
+            UsageError: it is another loop's.
+        """
+        check_loop(self._loop, "the session")
+        machine = self._machine
+        if machine.state is State.LOST:
+            raise self._why_over()
+        if not machine.may_finish:
+            raise Unsupported(f"{self.remote[:8]} runs a version that cannot be told to finish")
+        machine.finish(self._loop.time())
+        self._after()
 
     async def close(self, timeout: float | None = None) -> None:
         """Close the session; return when all that was sent has arrived and both sides agree.
@@ -268,100 +298,6 @@ class Session:
         else:
             self.abort(f"the application failed: {kind.__name__ if kind else ''}")
 
-    # -- for the peer ---------------------------------------------------------------------------
-
-    def hello(self, number: int, entries: tuple[SignedEntry, ...]) -> PathHello:
-        """Return the hello that asks for path `number`; `entries` are this side's own."""
-        machine = self._machine
-        return PathHello(
-            self.id,
-            self.service,
-            self.mode,
-            resume=self.has_had_path,
-            received=machine.received,
-            consumed=machine.consumed,
-            window=machine.settings.window,
-            path=number,
-            entries=entries,
-            features=self.terms.features,
-        )
-
-    def welcome(self, entries: tuple[SignedEntry, ...]) -> PathWelcome:
-        """Return the answer to the other side's hello; `entries` are this side's own."""
-        machine = self._machine
-        return PathWelcome(
-            machine.received,
-            machine.consumed,
-            machine.settings.window,
-            entries,
-            features=self.terms.features,
-        )
-
-    @property
-    def has_had_path(self) -> bool:
-        """Whether the session was ever joined."""
-        return self._path_rank > (0, False)
-
-    def would_take(self, number: int, *, dialed_here: bool) -> bool:
-        """Whether a path is newer than the one that the session took last: both sides judge alike.
-
-        The higher number is newer; of two with the same number, the one that the session's caller
-        has dialed (docs/protocol.md §10).
-        """
-        return self._rank(number, dialed_here) > self._path_rank
-
-    def take_path(
-        self, path: Path, number: int, there: PathHello | PathWelcome, *, dialed_here: bool
-    ) -> None:
-        """Go on over this path, with the numbers of the other side's hello or welcome.
-
-        Ask `would_take` first.
-
-        Raises:
-            ProtocolViolation: the numbers cannot be true. The session is as it was.
-        """
-        self._machine.attach(there.received, there.consumed, there.window, self._loop.time())
-        self._path_rank = self._rank(number, dialed_here)
-        old, self._path = self._path, path
-        self._usual_round_trip = path.usual_round_trip
-        if old is not None and dialed_here:
-            old.finish()
-        elif old is not None:
-            # The other side reads our welcome on another stream, and must not lose this one first.
-            self._loop.call_later(_RETIRE, old.finish)
-        why = self._trace.path_taken(path, old, dialed_here=dialed_here)
-        self._events.put(PathChanged(path, why))
-        path.carry(self)
-        self._flush_soon()
-        self._set_timer()
-
-    def drop_path(self, reason: str) -> None:
-        """Give the current path up at once; the session goes on without."""
-        path, self._path = self._path, None
-        if path is not None:
-            path.abort()
-            self._pathless(reason)
-
-    def probe_path(self, timeout: float) -> None:
-        """Ping the current path; unless it answers within `timeout` seconds it is given up."""
-        self._machine.probe(self._loop.time(), timeout)
-        self._flush_soon()
-        self._set_timer()
-
-    def tell_location(self, entries: tuple[SignedEntry, ...]) -> None:
-        """Tell the other side where this one can be dialed from now on."""
-        self._machine.tell_location(entries)
-        self._flush_soon()
-
-    def lose(self, reason: str) -> None:
-        """The other side has given the session up."""
-        self._machine.abort(Code.SESSION_UNKNOWN, reason, self._loop.time())
-        self._after()
-
-    def lingers(self) -> bool:
-        """Whether a session that is over still answers the other side's resume."""
-        return self._machine.lingers(self._loop.time())
-
     @property
     def round_trip(self) -> float | None:
         """Seconds of the last measured round trip on the current path; None without any."""
@@ -374,24 +310,6 @@ class Session:
         """Seconds of the last round trip on the current path or, where there is none, on the last
         one; None without any. `round_trip` is for who compares paths, this for who waits."""
         return self._machine.round_trip or self._usual_round_trip
-
-    # -- the path's side ------------------------------------------------------------------------
-
-    def path_data(self, path: Path, data: bytes) -> None:
-        if path is not self._path:
-            return
-        # After a violation the machine has ended the session, and says so in its events.
-        with contextlib.suppress(ProtocolViolation):
-            self._machine.receive(data, self._loop.time())
-        self._after()
-
-    def path_writable(self, path: Path) -> None:
-        self._flush()
-
-    def path_lost(self, path: Path, reason: str) -> None:
-        if path is self._path:
-            self._path = None
-            self._pathless(reason)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -423,16 +341,26 @@ class Session:
         for event in machine.events():
             match event:
                 case PathDead():
-                    self.drop_path(event.reason)
+                    self._drop_path(event.reason)
                 case Moved():
                     self._tell(LocationTold(self, event.entries))
                 case Ended():
                     self._end(event)
+        due = machine.acknowledges_at
+        if due is not None and due < self._wakes_at:
+            self._set_timer()
         if machine.inbox or machine.state is not State.OPEN:
             self._readable.wake()
-        if self._writable and (machine.writable or machine.state is not State.OPEN):
+        if self._writable and (machine.writable or not machine.may_send):
             self._writable.wake()
         self._flush()
+
+    def _drop_path(self, reason: str) -> None:
+        """Give the current path up at once; the session goes on without."""
+        path, self._path = self._path, None
+        if path is not None:
+            path.abort()
+            self._pathless(reason)
 
     def _pathless(self, reason: str) -> None:
         self._machine.detach(self._loop.time())
@@ -441,9 +369,6 @@ class Session:
             self._trace.note("lost", reason=reason)
             self._events.put(PathChanged(None, reason))
             self._tell(PathLost(self, reason))
-
-    def _rank(self, number: int, dialed_here: bool) -> tuple[int, bool]:
-        return number, dialed_here == self.terms.is_caller
 
     def _end(self, ended: Ended) -> None:
         if not self._over.done():
@@ -460,6 +385,10 @@ class Session:
                 unacknowledged=lost.unacknowledged,
                 messages=self._machine.unacknowledged,
             )
+        if self._machine.state is State.HALF_CLOSED_LOCAL:
+            return SessionClosed("this side has finished")
+        if self._machine.state is State.HALF_CLOSED_REMOTE:
+            return SessionClosed("the other side has finished")
         return SessionClosed("the session is closed")
 
     def _set_timer(self) -> None:
@@ -467,6 +396,7 @@ class Session:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self._loop.call_at(when, self._timeout, when)
+            self._wakes_at = when
 
     def _timeout(self, due: float) -> None:
         # Armed once for each deadline and not for each message: a deadline that moved is met here.
@@ -474,6 +404,7 @@ class Session:
         now = self._loop.time()
         if (turn := self._lateness.turn(due, now)) is not None:
             self._timer = self._loop.call_at(now + turn, self._timeout, now + turn)
+            self._wakes_at = now + turn
             return
         self._machine.handle_timeout(now)
         self._after()

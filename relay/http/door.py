@@ -15,9 +15,9 @@ from relay.config import RelayConfig
 from relay.http.crowd import WIDE_SHARE, Crowd, narrow_network, wide_network
 from relay.http.descriptors import Descriptors
 from relay.http.origin import Headers, Origin, Proxies, is_near
+from relay.limits import Counts, Place, Rates
 from relay.log import log
 from relay.metrics import Metrics
-from relay.rates import Counts, Place, Rates
 
 __all__ = ["Doorkeeper", "Guest", "Rules", "TurnedAway"]
 
@@ -152,6 +152,7 @@ class Doorkeeper:
         self._crowd.move(guest, found.charged)
         if (
             found.proxy
+            and not found.host
             and found.proxy == origin.host
             and not self._rules.proxies.trusts(found.proxy)
         ):

@@ -137,17 +137,8 @@ GOOD: dict[str, Any] = {
 }
 """For parameters that have no default, where another one is tried."""
 
-INSIDE = {"discloses_to", "drop_path", "hello", "lose", "offer", "path_data", "path_heard"} | {
-    "path_lost",
-    "path_writable",
-    "probe_path",
-    "refusal",
-    "take_path",
-    "tell_location",
-    "welcome",
-    "would_take",
-}
-"""What the library itself calls."""
+INSIDE = {"discloses_to", "offer", "refusal"}
+"""What the library itself calls of a listener."""
 
 
 @dataclass
@@ -382,6 +373,15 @@ def test_a_relay_is_made_of_its_configuration(wrong: Any) -> None:
 def test_no_file_has_such_a_name() -> None:
     with pytest.raises(ConfigError, match="null"):
         PeerConfig.load("nul\0")
+
+
+def test_a_session_shows_a_program_what_is_for_programs() -> None:
+    """What its paths and whoever looks for them need is at `SessionEnd`."""
+    shown = {name for name in dir(Session) if not name.startswith("_")}
+    calls = {"abort", "close", "events", "explain", "finish", "pin", "receive", "send"}
+    facts = {"is_over", "mode", "outstanding", "path", "remote", "round_trip", "service", "state"}
+    assert shown - calls - facts == {"usual_round_trip", "window"}
+    assert all(inspect.getdoc(getattr(Session, name)) for name in shown)
 
 
 def test_nothing_public_is_left_out() -> None:

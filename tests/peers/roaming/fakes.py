@@ -15,7 +15,7 @@ from peers.roaming.local import Local
 from peers.roaming.route import Attempt, Route, Welcomed
 from peers.roaming.sessions import Sessions
 from peers.roaming.signs import Signs
-from peers.session import Session, SessionNews, Terms, Trace
+from peers.session import Session, SessionEnd, SessionNews, Terms, Trace
 from peers.tasks import Tasks
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry, sign_entry
 from protocol.errors import RoamRelayError
@@ -56,7 +56,7 @@ def make_route(terms: Terms = CALLER, told: list[SessionNews] | None = None) -> 
     """Return a session that has had no path, and that nobody looks after."""
     trace = Trace(asyncio.get_running_loop().time)
     tell = [].append if told is None else told.append
-    return Route(Session(b"s" * 16, terms, CONFIG.session, trace, tell), trace)
+    return Route(SessionEnd(b"s" * 16, terms, CONFIG.session, trace, tell), trace)
 
 
 def make_local(config: PeerConfig = CONFIG) -> Local:

@@ -128,6 +128,7 @@ async def test_a_contact_that_was_restarted(relay: RelayServer, bob: Peer, mode:
         # As one that was killed: nothing of it says anything any more.
         await rooms(before).registration.close()
         rooms(before).direct.close()
+        await rooms(before).local.tasks.close()
         reset(there)
         if not here.is_over:
             async for event in here.events():
