@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from peers.config import checked_service, log
+from peers.config import ServiceNameError, checked_service, log
 from peers.location import MAX_RECORD_BYTES, Offered, OwnLocation, fits
 from peers.services.listener import Listener
 from protocol.errors import ConnectionClosed, RoamRelayError
@@ -117,7 +117,10 @@ class Services:
         """
         if self._closed:
             raise ConnectionClosed("the peer is closed")
-        checked_service(service)
+        try:
+            checked_service(service)
+        except ServiceNameError as error:  # There is no unknown one: this peer is to offer it.
+            raise ValueError(error.reason) from None
         if service in self.listeners:
             raise ValueError(f"{service} is offered already")
         if self._registers and len(self.listeners) >= MAX_SERVICES:
