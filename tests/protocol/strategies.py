@@ -123,6 +123,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "code": st.sampled_from(Code),
         "reason": REASONS,
         "retry_after": st.none() | SECONDS,
+        "seq": st.none() | COUNTS,
     },
     messages.PathHello: {
         "session": IDS,
