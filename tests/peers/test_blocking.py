@@ -146,7 +146,7 @@ print("closed", threading.active_count(), flush=True)
 
 def test_an_interrupt_cleans_up(url: str, tmp_path: Path) -> None:
     program = subprocess.Popen(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", PROGRAM, url],
+        [sys.executable, "-W", "error", "-c", PROGRAM, url],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
