@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from peers import Identity, Mode, Peer, Presence, Session, SessionLost
+from peers import Identity, Mode, Peer, PeerConfig, Presence, Session, SessionLost
 from peers.roaming import driver
 from protocol.errors import PathFailed, PeerOffline, Refused, RoamRelayError
 from protocol.messages import PeerState
@@ -121,7 +121,8 @@ def test_sessions_with_one_peer_share_one_watch() -> None:
 async def test_a_contact_that_was_restarted(relay: RelayServer, bob: Peer, mode: Mode) -> None:
     """No pause ends in this test: only the relay's word can."""
     identity = Identity.generate()
-    async with Peer(identity, relay.url) as before, asyncio.timeout(30):
+    config = PeerConfig(close_timeout=0.1)
+    async with Peer(identity, relay.url, config=config) as before, asyncio.timeout(30):
         here, there = await pair(before, bob, mode)
         await here.send(b"1")
         assert await there.receive() == b"1"
