@@ -75,6 +75,12 @@ class RelayServer:
         admit: Admit | None = None,
     ) -> None:
         """`admit` decides who is admitted, in place of `admission` (docs/admission.md)."""
+        if not isinstance(config, RelayConfig):
+            raise TypeError(f"config is a RelayConfig, not {type(config).__name__}")
+        if not (identity is None or isinstance(identity, Identity)):
+            raise TypeError(f"identity is an Identity, not {type(identity).__name__}")
+        if not (admit is None or callable(admit)):
+            raise TypeError(f"admit is an async function, not {type(admit).__name__}")
         self.config = config
         self.identity = identity or Identity.generate()
         self.guid = self.identity.guid
