@@ -1,0 +1,87 @@
+"""Heads of HTTP: requests of strangers at the relay, and answers of relays and proxies at a peer."""
+
+from collections.abc import Callable
+
+from peers.transport.proxies import ConnectRequest
+from peers.transport.upgrade import UpgradeRequest
+from protocol.errors import RelayUnavailable
+from tests.fuzz.draws import Draw
+from tests.fuzz.findings import nothing_logged
+from tests.fuzz.relay_in_memory import the_relay
+from yarl import URL
+
+__all__ = ["proxy_answers", "requests", "upgrade_answers"]
+
+_TICKET = "A" * 32
+
+
+def requests(data: bytes) -> None:
+    """Bytes on a fresh connection: raw, or as the headers of an upgrade for control, or of a leg of
+    a plane. The relay never fails at them, and keeps nobody who has gone."""
+    draw = Draw(data)
+    kind, size = draw.number(4), draw.number()
+    text = draw.rest()
+    begin = {
+        0: b"",
+        1: b"GET /v1/control HTTP/1.1\r\nHost: relay\r\n",
+        2: b"GET /v1/plane/" + _TICKET.encode() + b" HTTP/1.1\r\nHost: relay\r\n",
+        3: b"GET /v1/p",
+    }[kind]
+    stream = begin + text + (b"\r\n\r\n" if kind in (1, 2) else b"")
+    step = size or len(stream) or 1
+    relay = the_relay()
+    with nothing_logged():
+        transport = relay.connect()
+        for start in range(0, len(stream), step):
+            transport.feed(stream[start : start + step])
+            if start < 16 * step:
+                relay.turn(1)
+        relay.turn(6)
+        said = bytes(transport.said)
+        assert b"HTTP/1.1 500 " not in said, said
+        transport.lose()
+        relay.check_left()
+        assert not relay.server.doorkeeper.inside
+        assert not relay.server.planes.live
+
+
+def upgrade_answers(data: bytes) -> None:
+    """A relay's answer to a peer."""
+
+    def receiver() -> Callable[[bytes], object]:
+        request = UpgradeRequest("relay", "/v1/control")
+        request.to_send()
+        return request.receive
+
+    _answers(data, receiver)
+
+
+def proxy_answers(data: bytes) -> None:
+    """A proxy's answer to a peer."""
+
+    def receiver() -> Callable[[bytes], object]:
+        request = ConnectRequest(URL("http://user:word@proxy:8080"), "relay:443")
+        request.to_send()
+        return lambda data: request.receive(data) or None
+
+    _answers(data, receiver)
+
+
+def _answers(data: bytes, receiver: Callable[[], Callable[[bytes], object]]) -> None:
+    draw = Draw(data)
+    size = draw.number() or 1
+    answer = draw.rest()
+    whole = _answer(receiver(), [answer] if answer else [])
+    pieces = [answer[start : start + size] for start in range(0, len(answer), size)]
+    assert _answer(receiver(), pieces) == whole
+
+
+def _answer(receive: Callable[[bytes], object], pieces: list[bytes]) -> str:
+    """Return what came of it, without the rest, which goes on behind the answer."""
+    try:
+        for piece in (*pieces, b""):
+            if (found := receive(piece)) is not None:
+                return f"{type(found).__name__} {getattr(found, 'resume_ticket', '')}"
+    except RelayUnavailable as error:
+        return f"{type(error).__name__} {error.code}"
+    return "waits"
