@@ -56,7 +56,7 @@ from peers.tasks import Tasks, unless
 from peers.transport import DirectServer
 from peers.whereabouts import Whereabouts
 from protocol.endpoint import Phase, Provenance
-from protocol.errors import ConnectionClosed, RelayUnavailable
+from protocol.errors import ConnectionClosed, RelayUnavailable, RoamRelayError
 from protocol.identity import Identity, public_key_of
 from protocol.messages import Mode
 
@@ -71,9 +71,11 @@ class Peer:
     """Use it as a context manager: inside, it is registered; afterwards, nothing of it is left.
 
     Entering waits for the first registration and raises `RelayUnavailable` (or another
-    `RoamRelayError`) when that fails. Later losses of the control connection are mended in the
-    background; calls that need the relay wait for it up to their timeouts. Sessions go on over
-    every change of address, path and relay process (docs/sessions.md).
+    `RoamRelayError`) when that fails; with `wait_for_relay` in the configuration it waits without
+    end, as for a network that comes up later. Later losses of the control connection are mended in
+    the background, whatever the reason; calls that need the relay wait for it up to their timeouts.
+    The registration ends for good on `Superseded`, and where the relay does not admit this peer.
+    Sessions go on over every change of address, path and relay process (docs/sessions.md).
 
     Leaving closes the sessions cleanly, as far as that is possible within `close_timeout`. Whoever
     cancels it makes it fast, and not half: what is open is dropped, and the cancellation goes on
@@ -133,6 +135,12 @@ class Peer:
         await self._leave(self._open, at_once=False)
 
     @property
+    def failure(self) -> RoamRelayError | None:
+        """Why this peer is not registered with its relay now, as far as that is known; None while
+        it is, and before it is entered."""
+        return self._rooms.registration.failure if self._rooms is not None else None
+
+    @property
     def relay_guid(self) -> str | None:
         """The GUID of the relay that this peer is registered with."""
         connection = self._open.registration.current
@@ -152,17 +160,19 @@ class Peer:
         is registered in the background; `await peer.published()` waits until it can be found.
 
         Raises:
-            ValueError: not a service name, already offered, or `disclose` is none of these.
+            ValueError: not a service name, already offered, or `disclose` is none of these; or it
+                is one more than can be registered (16), or the lists of GUIDs are too long.
             ConnectionClosed: the peer is closed.
         """
         return self._open.services.offer(service, allow, disclose, None)
 
     async def published(self) -> None:
         """Wait until what is offered now can be found: at the relay and in the zone, as far as
-        they are configured.
+        they are configured. With `wait_for_relay` it waits for either without end.
 
         Raises:
-            RoamRelayError: one of them refused it, or cannot be reached in time.
+            RoamRelayError: one of them refused it, or cannot be reached in time. What was in force
+                before stays so.
         """
         await self._open.publication.published()
 
@@ -311,7 +321,7 @@ class Peer:
                 identity, direct.port, configured=config.advertise, lifetime=config.lifetime
             )
             interfaces = Interfaces(config)
-            services = Services(location, self._heard)
+            services = Services(location, self._heard, registers=config.relay is not None)
             names = (
                 Names(
                     identity.guid,
@@ -367,11 +377,11 @@ class Peer:
             rooms.names.start(spawn)
         if config.relay is None:
             return
+        patience: float | None = None if config.wait_for_relay else config.connect_timeout
         try:
-            patience = 2.0 if rooms.names is not None else config.connect_timeout
-            await rooms.registration.connection(patience)
-        except RelayUnavailable as error:
-            if rooms.names is None or error.code is not None:
+            await rooms.registration.connection(2.0 if rooms.names is not None else patience)
+        except RelayUnavailable:
+            if rooms.names is None or rooms.registration.is_over:
                 raise
 
     async def _leave(self, rooms: "Rooms", *, at_once: bool) -> None:

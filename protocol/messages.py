@@ -330,6 +330,9 @@ class Error(Message, frozen=True, tag="error"):
     code: Code
     reason: Reason = ""
     retry_after: Seconds | None = None
+    """When to come back. With `NOT_ADMITTED` it says that the refusal is not for good."""
+    seq: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    """With `STALE_SEQUENCE`: the number of the record in force."""
 
 
 class PathHello(Message, frozen=True, tag="path_hello"):

@@ -20,6 +20,7 @@ from relay import config as configuration
 from relay import disk
 from relay.config import ConfigError, RelayConfig
 from relay.dns import DnsKeys
+from relay.http import Descriptors, raise_limit
 from relay.log import configure, log
 from relay.server import RelayServer
 
@@ -62,11 +63,24 @@ def main() -> None:
 @click.option("--identity", metavar="FILE", help="The relay's key file (made by 'relay key').")
 @click.option("--tls-certificate", metavar="FILE", help="PEM chain, to serve https://.")
 @click.option("--tls-key", metavar="FILE", help="PEM key of the certificate.")
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    metavar="NETWORK",
+    multiple=True,
+    help="A reverse proxy that says where peers come from (docs/deploy.md); may be repeated.",
+)
 @click.option("--drain-timeout", type=float, help="Seconds planes may go on at the end [5].")
 @click.option("--log-format", type=click.Choice(["auto", "console", "json"]), help="[auto]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--ready-file", metavar="FILE", help="Write the relay's URLs here once it serves.")
-def serve(file: str | None, ready_file: str | None, hosts: tuple[str, ...], **flags: Any) -> None:
+def serve(
+    file: str | None,
+    ready_file: str | None,
+    hosts: tuple[str, ...],
+    trusted_proxies: tuple[str, ...],
+    **flags: Any,
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain and exit with 0; a second one ends at once.
 
     SIGHUP reads the configuration and the certificate's files again; what needs a restart is
@@ -82,9 +96,10 @@ def serve(file: str | None, ready_file: str | None, hosts: tuple[str, ...], **fl
       relay serve --config relay.toml --log-format json
     """
     try:
+        lists = {"host": hosts or None, "trusted_proxies": trusted_proxies or None}
 
         def configured() -> RelayConfig:
-            return configuration.load(file, os.environ, flags | {"host": hosts or None})
+            return configuration.load(file, os.environ, flags | lists)
 
         config = configured()
         identity = read_key(config.identity) if config.identity else Identity.generate()
@@ -179,6 +194,25 @@ def read_key(file: str) -> Identity:
     return Identity.from_pem(data, file_mode=mode, name=file)
 
 
+def _raise_limit(config: RelayConfig) -> dict[str, int]:
+    """Take all the file descriptors that the process may have; return what is said of them."""
+    before, now = raise_limit()
+    room = Descriptors(now).connections
+    if room < config.max_connections != RelayConfig().max_connections:
+        log.warning(
+            "max_connections is more than the file descriptors allow: raise the hard limit "
+            "(ulimit -Hn, LimitNOFILE=)",
+            max_connections=config.max_connections,
+            allowed=room,
+        )
+    raised = {"descriptors_before": before} if now != before else {}
+    return {
+        "descriptors": now,
+        **raised,
+        "max_connections": min(room, config.max_connections),
+    }
+
+
 async def _serve(
     config: RelayConfig,
     identity: Identity,
@@ -195,10 +229,12 @@ async def _serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    # Before the relay is made, which looks at what there is.
+    descriptors = _raise_limit(config)
     async with RelayServer(config, identity) as server:
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, _reload, server, configured)
-        log.info("serving", url=" ".join(server.urls), relay=server.guid)
+        log.info("serving", url=" ".join(server.urls), relay=server.guid, **descriptors)
         if ready_file is not None:
             _write_ready(ready_file, server.urls)
         # No timeout: a relay serves until it is told to stop.

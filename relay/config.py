@@ -110,7 +110,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_offline: _Count = 100_000
     """Offline peers that are remembered; beyond it the oldest are forgotten."""
     handshake_timeout: _Seconds = 10.0
-    """From the upgrade to the registration."""
+    """From the connection to its first byte and through TLS; for each request; and from the upgrade
+    to the registration."""
     write_deadline: _Seconds = 10.0
     """How long a peer may leave what it was sent unread before its connection is aborted."""
     outbox_bytes: _Count = 1 << 20
@@ -120,7 +121,16 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_connections: _Count = 50_000
     """Control connections in all."""
     max_connections_per_address: _Count = 1_000
-    """Control connections from one source address: many peers may share a NAT."""
+    """Control connections from one source network, an IPv4 address or an IPv6 /64: many peers may
+    share a NAT. An IPv6 /48 may have four times as many."""
+    max_newcomers: _Count = 4_096
+    """Connections that have not proven yet whose they are: before the upgrade, or not registered.
+    Beyond it the network that has most of them loses its oldest."""
+    trusted_proxies: tuple[str, ...] | None = None
+    """Networks (CIDR, or addresses) of the reverse proxies whose word is taken for where a peer
+    comes from: by the PROXY protocol, or X-Forwarded-For or Forwarded. In the environment separated
+    by commas. None believes such headers of requests that come by a proxy on this host, where the
+    relay listens on loopback addresses alone; an empty list believes nobody."""
     max_pending_planes: _Count = 4_096
     """Planes whose two legs have not both come."""
     ticket_lifetime: _Seconds = 30.0
@@ -136,7 +146,7 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     connects_burst: _Count = 2_000
     proof_networks: str = ""
     """Networks (CIDR, comma-separated) into which the relay may dial to prove a peer's endpoint,
-    beside all global addresses and the kind that it serves on itself."""
+    beside all global addresses and, without trusted proxies, the kind that it serves on itself."""
     proof_timeout: _Seconds = 5.0
     """For one such probe."""
     proof_lifetime: _Seconds = 600.0
@@ -156,18 +166,44 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return _hosts(self.host)
 
     @property
+    def only_on_loopback(self) -> bool:
+        """Whether nobody reaches the relay but from its own host."""
+        return all(_is_loopback(host) for host in self.hosts)
+
+    @property
     def networks(self) -> tuple[str, ...]:
         """`proof_networks` as single ones."""
-        return tuple(text for part in self.proof_networks.split(",") if (text := part.strip()))
+        return _parts(self.proof_networks)
 
     def __post_init__(self) -> None:
         _check(self)
         _check_hosts("host", self)
+        for key, networks in (
+            ("proof_networks", self.networks),
+            ("trusted_proxies", self.trusted_proxies or ()),
+        ):
+            for text in networks:
+                try:
+                    ipaddress.ip_network(text)
+                except ValueError as error:
+                    raise ConfigError(f"{key}: {error}") from None
         if self.heartbeat > self.lease / 2:
             raise ConfigError(
                 f"heartbeat: {self.heartbeat:g} s is more than half of the lease of "
                 f"{self.lease:g} s: one that is lost would end a registration"
             )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    """Return what stands between commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _check(config: msgspec.Struct) -> None:
@@ -214,6 +250,8 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
     dns = {name[4:]: variables.pop(name) for name in list(variables) if name.startswith("dns_")}
     if dns:
         variables["dns"] = {**values.get("dns", {}), **dns}
+    if "trusted_proxies" in variables:
+        variables["trusted_proxies"] = _parts(variables["trusted_proxies"])
     _check_each(variables, "the environment", strict=False)
     values |= variables
     values |= {name: value for name, value in flags.items() if value is not None}
@@ -224,11 +262,6 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
         raise ConfigError(str(error)) from None
     if (config.tls_certificate is None) != (config.tls_key is None):
         raise ConfigError("tls_certificate and tls_key are needed together")
-    for text in config.networks:
-        try:
-            ipaddress.ip_network(text)
-        except ValueError as error:
-            raise ConfigError(f"proof_networks: {error}") from None
     if config.dns is not None:
         _check_dns(config.dns)
     return config

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Set
 from time import monotonic
 from types import TracebackType
 from typing import Self
@@ -12,11 +12,24 @@ from aiohttp import web
 from msgspec import structs
 
 from protocol.identity import Identity
+from protocol.lateness import Lateness
 from relay.broker import Broker
 from relay.config import RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Source
 from relay.dns import DnsServer
-from relay.http import ControlRoute, Doorkeeper, PlaneRoute, PublicRoutes, application
+from relay.http import (
+    ControlRoute,
+    Deadlines,
+    Descriptors,
+    Doorkeeper,
+    Entrance,
+    PlaneRoute,
+    Proxies,
+    PublicRoutes,
+    Rules,
+    application,
+    is_near,
+)
 from relay.listening import bind
 from relay.log import NAME, guarded
 from relay.metrics import Metrics
@@ -36,6 +49,8 @@ _LIVE = _DOOR | {
     "requests_per_second",
 }
 _CERTIFICATE = {"tls_certificate", "tls_key"}
+_BEAT = 0.1
+"""Seconds between two looks at the deadlines."""
 
 
 class RelayServer:
@@ -72,13 +87,18 @@ class RelayServer:
             self.registry, self.planes, self.metrics, pending_requests=config.pending_requests
         )
         self.watches = Watches(self.registry, grace=config.suspect_grace)
+        self._proxies = Proxies(
+            config.trusted_proxies or (),
+            own_host=config.trusted_proxies is None and config.only_on_loopback,
+        )
+        self.doorkeeper = Doorkeeper(
+            Rules(config, self._proxies, Descriptors.of_process()), self.metrics, monotonic
+        )
         self.proofs = Proofs(
             self.registry,
             self.metrics,
             ProofRules(
-                lambda host: all(
-                    may_probe(host, serves, config.networks) for serves in config.hosts
-                ),
+                self.may_probe,
                 config.proof_timeout,
                 config.proof_lifetime,
             ),
@@ -91,15 +111,16 @@ class RelayServer:
             self.dns = DnsServer(dns, self.identity, self.registry, self.metrics, monotonic)
         self._presence = Presence(self.registry, self.watches, self.proofs)
         self._reception = Reception(config, self.identity, self.dns, self.metrics, monotonic)
-        self.doorkeeper = Doorkeeper(config)
         self.metrics.gauges = {
             "peers": lambda: self.registry.counts(monotonic()),
             "watches": lambda: {"all": len(self.watches)},
             "connections_open": lambda: {"all": len(self.connections)},
+            "newcomers": lambda: {"all": self.doorkeeper.newcomers},
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
         self._runner = web.AppRunner(
             application(
+                self.doorkeeper,
                 ControlRoute(
                     self.doorkeeper,
                     CarrierLimits(config.write_deadline, config.outbox_bytes),
@@ -112,6 +133,13 @@ class RelayServer:
             access_log=None,
             shutdown_timeout=0.1,
             logger=logging.getLogger(f"{NAME}.http"),
+        )
+        self._entrance = Entrance(
+            self._runner,
+            self.doorkeeper,
+            self._proxies,
+            Deadlines(config.handshake_timeout, config.write_deadline),
+            self._tasks.spawn,
         )
 
     async def __aenter__(self) -> Self:
@@ -140,6 +168,17 @@ class RelayServer:
     def draining(self) -> bool:
         """Whether the relay accepts nobody any more."""
         return self.doorkeeper.draining
+
+    def may_probe(self, host: str, observed: Collection[str]) -> bool:
+        """Whether the relay may dial an address for a peer that is observed at these. What the
+        relay serves on says where its peers are only where no proxy stands between; and no proxy
+        is a peer."""
+        config = self.config
+        is_neighbour = not config.trusted_proxies and any(map(is_near, observed))
+        return not self._proxies.trusts(host) and all(
+            may_probe(host, serves if is_neighbour else "", config.networks)
+            for serves in config.hosts
+        )
 
     def reload(self, config: RelayConfig) -> tuple[str, ...]:
         """Take over what can be changed while the relay serves, and read the files of its
@@ -175,9 +214,8 @@ class RelayServer:
         Returns when the last plane has ended, or after `drain_timeout`.
         """
         self.doorkeeper.draining = True
-        for site in list(self._runner.sites):
-            with guarded("closing the listener"):
-                await site.stop()
+        with guarded("closing the listener"):
+            self._entrance.close()
         connections = list(self.connections)
         for connection in connections:
             with guarded("sending a peer away"):
@@ -196,6 +234,7 @@ class RelayServer:
             await closing(_closing("the DNS server", self.dns.close))
         await closing(_closing("the tasks", self._tasks.close))
         await closing(_closing("the connections", self._send_away))
+        await closing(_closing("the listener", self._shut))
         await self._runner.setup()
         port = await self._listen()
         if self.dns is not None:
@@ -210,10 +249,7 @@ class RelayServer:
             self._certificate = Certificate(config.tls_certificate, config.tls_key)
             scheme, context = "https", self._certificate.context
         bound = await bind(config.hosts, config.port)
-        with contextlib.closing(bound):
-            for one in bound.tcp:
-                site = web.SockSite(self._runner, one.dup(), ssl_context=context, backlog=1024)
-                await site.start()
+        self._entrance.open(bound.tcp, context)
         shown = (f"[{host}]" if ":" in host else host for host in config.hosts)
         self.urls = tuple(f"{scheme}://{host}:{bound.port}" for host in shown)
         self.url = self.urls[0]
@@ -221,6 +257,12 @@ class RelayServer:
 
     def _connect(self, carrier: Carrier, source: Source) -> ControlConnection:
         return ControlConnection(carrier, source, self._presence, self.broker, self._reception)
+
+    async def _shut(self) -> None:
+        try:
+            self._entrance.close()
+        finally:
+            self.doorkeeper.end_all("shutdown")
 
     async def _send_away(self) -> None:
         for connection in list(self.connections):
@@ -232,10 +274,16 @@ class RelayServer:
     async def _keep_time(self) -> None:
         """Look at every deadline there is: requests a few times a second, the rest every second.
         What fails at one of them keeps no other from its turn."""
-        beat = 0
+        beat, lateness, wait = 0, Lateness(), _BEAT
+        now = monotonic()
         while True:
-            await asyncio.sleep(0.1)
+            due = now + wait
+            await asyncio.sleep(wait)
             now = monotonic()
+            if (turn := lateness.turn(due, now)) is not None:
+                wait = turn  # What was said meanwhile is read before anybody is judged silent.
+                continue
+            wait = _BEAT
             with guarded("looking at requests"):
                 self.broker.expire(now)
             with guarded("telling watchers"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from peers import Session, SessionClosed, SessionLost
 from peers.cli.bars import Bars
 from peers.cli.file_transfer import TransferFailed, receive_file, send_file
-from peers.cli.sessions import MakePeer, closing, following, path_of, serve_each
+from peers.cli.sessions import MakePeer, closing, following, path_of, registered, serve_each
 from peers.cli.terminal import Terminal
 from peers.tasks import unless
 
@@ -108,9 +108,9 @@ async def receive(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TransferFailed(f"cannot make {folder}: {error.strerror}") from None
-    async with make_peer() as peer:
-        listener = peer.listen(FILE_SERVICE, allow=allow)
-        await peer.published()
+    async with registered(
+        terminal, make_peer, lambda peer: peer.listen(FILE_SERVICE, allow=allow)
+    ) as (peer, listener):
         await terminal.tell(f"receiving as {peer.guid}", event="listening", guid=peer.guid)
         if terminal.as_json:
             terminal.ends_unread()

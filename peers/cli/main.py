@@ -111,6 +111,11 @@ class _Settings(msgspec.Struct, frozen=True):
     def peer(self) -> Peer:
         return Peer(self.identity(), config=self.config)
 
+    def waiting_peer(self) -> Peer:
+        """Return a peer that waits for its network and its relay: it may start before them."""
+        waits = msgspec.structs.replace(self.config, wait_for_relay=True)
+        return Peer(self.identity(), config=waits)
+
     def stranger(self) -> Peer:
         """Return a peer with a key of its own for the moment."""
         return Peer(Identity.generate(), config=self.config)
@@ -229,14 +234,19 @@ def listen(
     echo: bool,
     as_json: bool,
 ) -> Invocation:
-    """Offer SERVICE and print the messages that arrive, until Ctrl-C.
+    """Offer SERVICE and print the messages that arrive, until Ctrl-C; waits for a relay.
 
     Lines of standard input go to the last caller. Without a caller those of a pipe or a file wait
     for one, what was typed is not sent. The service goes on when the input has ended.
     """
     return settings.invocation(
         lambda terminal: talk.listen(
-            terminal, settings.peer, service, allow=allow or None, disclose=disclose, echo=echo
+            terminal,
+            settings.waiting_peer,
+            service,
+            allow=allow or None,
+            disclose=disclose,
+            echo=echo,
         ),
         as_json,
     )
@@ -323,7 +333,7 @@ def receive(
     """Receive files into FOLDER until Ctrl-C."""
     return settings.invocation(
         lambda terminal: files.receive(
-            terminal, settings.peer, folder, allow=allow or None, once=once
+            terminal, settings.waiting_peer, folder, allow=allow or None, once=once
         ),
         as_json,
     )
@@ -358,7 +368,7 @@ def locate_service(
 def expose(settings: _Settings, service: str, port: int, as_json: bool) -> Invocation:
     """Register SERVICE of another program on this host, so that 'peer locate' finds it."""
     return settings.invocation(
-        lambda terminal: locate.expose(terminal, settings.peer, service, port), as_json
+        lambda terminal: locate.expose(terminal, settings.waiting_peer, service, port), as_json
     )
 
 

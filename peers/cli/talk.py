@@ -8,7 +8,7 @@ import time
 
 from peers import Mode, RequestTimeout, Session, SessionClosed, SessionLost
 from peers.cli.input import InputFailed, InputKind, LineTooLong
-from peers.cli.sessions import MakePeer, closing, following, path_of, serve_each
+from peers.cli.sessions import MakePeer, closing, following, path_of, registered, serve_each
 from peers.cli.terminal import Terminal
 from peers.tasks import Tasks, unless
 
@@ -154,10 +154,10 @@ async def listen(
         await terminal.tell(f"session ended: {reason}", event="ended", reason=reason)
 
     tasks = Tasks()
-    async with make_peer() as peer:
+    async with registered(
+        terminal, make_peer, lambda peer: peer.listen(service, allow=allow, disclose=disclose)
+    ) as (peer, listener):
         try:
-            listener = peer.listen(service, allow=allow, disclose=disclose)
-            await peer.published()
             await terminal.tell(
                 f"listening for {service} as {peer.guid}",
                 event="listening",

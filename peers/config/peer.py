@@ -42,6 +42,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Who is asked first in mode `p2p`; the other one is the fallback."""
     relay_guid: Guid | None = None
     """The relay's GUID where only that relay will do: else any relay at the URL is believed."""
+    wait_for_relay: bool = False
+    """Whether a peer that starts before its network or its relay does waits, without end, until it
+    is registered, in place of raising after `connect_timeout`. `peer listen`, `receive` and
+    `expose` do. Put `asyncio.timeout` round it where there is an end."""
     relay_ca: str | None = None
     """A file of CA certificates (PEM) for `https://`, in place of the system's. It is read again
     for the next connection when it has changed."""

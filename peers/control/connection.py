@@ -13,6 +13,7 @@ import msgspec
 
 from peers.control.account import KnownRelay
 from peers.control.message_stream import MessageStream
+from peers.control.refusal import refusal
 from peers.control.requests import Answers, Unanswered
 from peers.control.tell import tell_safely
 from peers.transport import RelayAddress
@@ -24,6 +25,7 @@ from protocol.errors import (
     RequestTimeout,
     RoamRelayError,
 )
+from protocol.lateness import Lateness
 from protocol.messages import (
     Challenge,
     DnsKeyRequest,
@@ -194,11 +196,16 @@ class ControlConnection:
 
         Returns when the connection has ended: what has ended it.
         """
-        messages = self._messages
+        messages, lateness = self._messages, Lateness()
         pinged: float | None = None
+        due = self._loop.time()
         while not messages.is_closed:
-            heartbeat = _within_bounds(self.registration.heartbeat)
             now = self._loop.time()
+            if (turn := lateness.turn(due, now)) is not None:
+                due = now + turn
+                await asyncio.wait({messages.closed}, timeout=turn)
+                continue
+            heartbeat = _within_bounds(self.registration.heartbeat)
             if pinged is not None and messages.heard >= pinged:
                 pinged = None
             if pinged is None and now - messages.heard >= heartbeat:
@@ -262,7 +269,7 @@ class ControlConnection:
             self.answer(ServiceAnswer(request.request, Verdict.REFUSED, reason, code=Code.INTERNAL))
 
     def _receive_error(self, message: Error) -> None:
-        error = RelayUnavailable(message.reason, code=message.code)
+        error = refusal(message)
         if message.code is Code.STALE_SEQUENCE:
             self._updates.fail(error)
         elif message.code not in (Code.UNKNOWN_TYPE, Code.UNKNOWN_REQUEST):
@@ -288,8 +295,15 @@ def _within_bounds(heartbeat: float) -> float:
 
 
 async def _in_time(answer: "asyncio.Future[_T]", timeout: float, otherwise: str) -> _T:
-    try:
-        async with asyncio.timeout(timeout):
-            return await answer
-    except TimeoutError:
-        raise RequestTimeout(otherwise) from None
+    loop, lateness = asyncio.get_running_loop(), Lateness()
+    now, wait = loop.time(), timeout
+    while True:
+        due = now + wait
+        await asyncio.wait({answer}, timeout=wait)
+        if answer.done():
+            return answer.result()
+        now = loop.time()
+        turn = lateness.turn(due, now)
+        if turn is None:
+            raise RequestTimeout(otherwise)
+        wait = turn

@@ -6,6 +6,7 @@ What is asked, and what an answer means, is decided in lookup.py and registratio
 import asyncio
 import contextlib
 import secrets
+import socket
 import struct
 import time
 from collections.abc import Sequence
@@ -160,9 +161,19 @@ async def _try(
 async def _ask_by_datagram(address: str, port: int, query: dns.message.QueryMessage) -> Answer:
     """Send one datagram; the caller has a timeout."""
     loop = asyncio.get_running_loop()
-    transport, question = await loop.create_datagram_endpoint(
-        lambda: _Question(query), remote_addr=(address, port)
-    )
+    if "\0" in address:
+        raise ValueError("not an address")
+    # Connected here: what uvloop cannot connect, as without a network, it leaves open.
+    one = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        one.setblocking(False)
+        one.connect((address, port))
+        transport, question = await loop.create_datagram_endpoint(
+            lambda: _Question(query), sock=one
+        )
+    except BaseException:
+        one.close()
+        raise
     try:
         transport.sendto(query.to_wire())
         return await question.answer
@@ -186,16 +197,20 @@ class _Question(asyncio.DatagramProtocol):
         except Malformed as error:
             self._left -= 1
             if not self._left:
-                self.answer.set_exception(error)
+                self._fail(error)
         except (Truncated, Unusable) as error:
-            self.answer.set_exception(error)
+            self._fail(error)
         else:
             if answer is not None:
                 self.answer.set_result(answer)
 
     def error_received(self, exc: Exception) -> None:
         if not self.answer.done():
-            self.answer.set_exception(exc)
+            self._fail(exc)
+
+    def _fail(self, error: Exception) -> None:
+        self.answer.set_exception(error)
+        self.answer.exception()  # Who asked may have left in this very moment.
 
 
 async def ask_signed(

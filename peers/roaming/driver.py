@@ -239,6 +239,7 @@ class Driver:
     def _not_opened(self, error: RoamRelayError) -> None:
         if self._opening is not None and not self._opening.done():
             self._opening.set_exception(error)
+            self._opening.exception()  # Who opens may have left in this very moment.
 
     # -- looks for something better -------------------------------------------------------------
 

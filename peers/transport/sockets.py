@@ -16,7 +16,7 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -166,16 +166,21 @@ def _discard(dialed: Dialed) -> None:
     dialed.connected.close()
 
 
-async def dial_relay(relay: RelayAddress, source: str | None) -> Dialed:
-    """Dial a relay, at whichever of its addresses answers first, from the local address `source`
-    (None: the route's), and keep how far it is.
+async def dial_relay(
+    relay: RelayAddress, source: str | None, avoid: Collection[str] = ()
+) -> Dialed:
+    """Dial a relay, at whichever of its addresses answers first but those to `avoid`, from the
+    local address `source` (None: the route's), and keep how far it is.
 
     Raises:
         OSError: none of them answers, or its name leads nowhere.
     """
     hosts = relay.addresses or (relay.host,)
     found = [address for host in hosts for address in await resolve(host, relay.port)]
-    return await _dial_known(found, relay, source)
+    wanted = [address for address in found if address.host not in avoid]
+    if not wanted:
+        raise OSError(errno.EADDRNOTAVAIL, f"{relay.host} has no other address")
+    return await _dial_known(wanted, relay, source)
 
 
 async def dial_through(proxy: URL, relay: RelayAddress, source: str | None) -> Dialed:
@@ -275,6 +280,7 @@ async def dial(
         except OSError as error:
             if error.errno not in _OUT_OF_SOCKETS:
                 over.set_exception(error)
+                over.exception()  # Who dials may have left in this very moment.
 
     timers = [loop.call_later(start, begin_another) for start in fresh_after(round_trip)]
     try:

@@ -8,7 +8,7 @@ import asyncio
 import base64
 import json
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import h11
@@ -29,7 +29,7 @@ from protocol.messages import (
     UPGRADE_TOKEN,
 )
 
-__all__ = ["NotUpgraded", "UpgradeRequest", "Upgraded", "open_upgraded"]
+__all__ = ["NotUpgraded", "UpgradeRequest", "Upgraded", "open_upgraded", "retry_after"]
 
 _MAX_INTERIM = 16
 """Answers of status 1xx before the one that counts."""
@@ -71,6 +71,7 @@ class UpgradeRequest:
         )
         self._interim = 0
         self._status: int | None = None
+        self._retry_after: float | None = None
         self._body = b""
 
     def to_send(self) -> bytes:
@@ -97,14 +98,17 @@ class UpgradeRequest:
         while True:
             match self._http.next_event():
                 case h11.InformationalResponse(status_code=101, headers=headers):
-                    return Upgraded(_resume_ticket(headers), bytes(self._http.trailing_data[0]))
+                    return Upgraded(
+                        _header(RESUME_HEADER, headers), bytes(self._http.trailing_data[0])
+                    )
                 case h11.InformationalResponse():
                     # RFC 9110 §15.2: any number may come before the answer, unasked.
                     self._interim += 1
                     if self._interim > _MAX_INTERIM:
                         raise NotUpgraded("the relay answers and answers, and never finally")
-                case h11.Response(status_code=status):
+                case h11.Response(status_code=status, headers=headers):
                     self._status = status
+                    self._retry_after = retry_after(_header("Retry-After", headers))
                 case h11.Data(data=piece):
                     self._body += bytes(piece)
                     if len(self._body) > _MAX_BODY:
@@ -124,12 +128,15 @@ class UpgradeRequest:
     def _refusal(self, body: bytes) -> RelayUnavailable:
         try:
             answer = json.loads(body)
+            reason, code = str(answer["reason"]), Code(answer["code"])
             kind = NotUpgraded if self._status == UPGRADE_REQUIRED else RelayUnavailable
-            return kind(str(answer["reason"]), code=Code(answer["code"]))
         except (ValueError, LookupError, TypeError, RecursionError):
-            return NotUpgraded(
-                f"the relay answered with HTTP status {self._status}, not an upgrade"
+            kind, reason, code = (
+                NotUpgraded,
+                f"the relay answered with HTTP status {self._status}, not an upgrade",
+                None,
             )
+        return kind(reason, code=code, retry_after=self._retry_after)
 
 
 class _Exchange:
@@ -174,9 +181,15 @@ class _Exchange:
         self.done.exception()  # Nobody may be waiting any more; then it is not an error unseen.
 
 
-def _resume_ticket(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    wanted = RESUME_HEADER.lower().encode()
+def _header(name: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
+    wanted = name.lower().encode()
     return next((value.decode("ascii", "replace") for name, value in headers if name == wanted), "")
+
+
+def retry_after(told: str) -> float | None:
+    """Return the seconds that a `Retry-After` names (RFC 9110 §10.2.3); None where it names none,
+    or a date: the clocks may differ."""
+    return float(told) if told.isascii() and told.isdigit() and len(told) <= 9 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +203,8 @@ class _Wanted:
     spawn: Spawn
     patience: float
     """Seconds for a proxy that the environment names, before the way without it."""
+    avoid: Collection[str]
+    """Addresses of the relay's host that are not dialed."""
 
 
 async def open_upgraded(
@@ -201,21 +216,23 @@ async def open_upgraded(
     timeout: float,
     local_address: str | None = None,
     early: bytes = b"",
+    avoid: Collection[str] = (),
 ) -> Opened:
     """Open a byte stream to `path` at the relay.
 
     The stream waits for `set_owner`. `local_address` is the source address to use; None leaves it
     to the routes. `spawn` owns the task that a WebSocket needs. `early` are the first bytes for the
-    other leg of a plane: they travel with the request, and save a round trip. `carrier` is a
-    demand; None tries the raw one, and a WebSocket where the upgrade is refused, or the other way
-    round where that has passed in this network.
+    other leg of a plane: they travel with the request, and save a round trip. `avoid` are addresses
+    of the relay's host that are not dialed: who answers there has proven to be another. `carrier`
+    is a demand; None tries the raw one, and a WebSocket where the upgrade is refused, or the other
+    way round where that has passed in this network.
 
     Raises:
         RelayUnavailable: no connection, no answer within `timeout` seconds, or a refusal, whose
             `code` is the relay's.
     """
     more = [(EARLY_HEADER, base64.b64encode(early).decode())] if early else []
-    wanted = _Wanted(relay, path, local_address, more, spawn, timeout / 2)
+    wanted = _Wanted(relay, path, local_address, more, spawn, timeout / 2, avoid)
     try:
         relay.tls()  # What cannot be used is said before anything is dialed.
         async with asyncio.timeout(timeout):
@@ -226,7 +243,9 @@ async def open_upgraded(
             return await _open_websocket(wanted)
     except NotUpgraded as error:
         other = "neither carrier passes" if carrier is None else f"'carrier' demands {carrier}"
-        raise RelayUnavailable(f"{error.reason} ({other})", code=error.code) from None
+        raise RelayUnavailable(
+            f"{error.reason} ({other})", code=error.code, retry_after=error.retry_after
+        ) from None
     except TimeoutError:
         raise RelayUnavailable(f"no answer from {relay} within {timeout:g} s") from None
     except ssl.SSLCertVerificationError as error:
@@ -257,7 +276,9 @@ async def _open_by_either(wanted: _Wanted) -> Opened:
             again = await _reach(wanted)
             opened = await _open_on(wanted, second, again)
         except NotUpgraded as error:
-            raise NotUpgraded(f"{refused}; {error}", code=refused.code) from None
+            raise NotUpgraded(
+                f"{refused}; {error}", code=refused.code, retry_after=refused.retry_after
+            ) from None
     known.put(relay.authority, network, second, now)
     log.info("another carrier passes", relay=str(relay), source=network, carrier=second.value)
     return opened
@@ -268,7 +289,7 @@ async def _reach(wanted: _Wanted) -> Dialed:
     directly where there is none, or it does not let us through."""
     relay, proxy = wanted.relay, proxy_for(wanted.relay.url)
     if proxy is None or relay.url.scheme != "https":
-        return await dial_relay(relay, wanted.source)
+        return await dial_relay(relay, wanted.source, wanted.avoid)
     try:
         async with asyncio.timeout(wanted.patience):
             return await dial_through(proxy, relay, wanted.source)
@@ -276,7 +297,7 @@ async def _reach(wanted: _Wanted) -> Dialed:
         refused = str(error) or "no answer"
     log.info("not through the proxy", relay=str(relay), reason=refused)
     try:
-        return await dial_relay(relay, wanted.source)
+        return await dial_relay(relay, wanted.source, wanted.avoid)
     except OSError as error:
         raise OSError(f"{error}; and not through the proxy: {refused}") from None
 
@@ -291,6 +312,8 @@ async def _open_websocket(wanted: _Wanted, dialed: Dialed | None = None) -> Open
     # aiohttp takes 0.2 s to import: only who needs it pays.
     from peers.transport.websocket import open_websocket
 
+    if dialed is None and wanted.avoid:
+        dialed = await _reach(wanted)
     return await open_websocket(
         wanted.relay, wanted.path, wanted.source, wanted.more, wanted.spawn, dialed
     )

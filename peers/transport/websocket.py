@@ -19,7 +19,7 @@ from peers.transport.relay_url import RelayAddress
 from peers.transport.sockets import Dialed, dial_relay
 from peers.transport.stream import HIGH_WATER, Opened, StreamOwner
 from peers.transport.tcp import probe_when_idle
-from peers.transport.upgrade import UPGRADE_REQUIRED, NotUpgraded
+from peers.transport.upgrade import UPGRADE_REQUIRED, NotUpgraded, retry_after
 from protocol.errors import Code, RelayUnavailable
 from protocol.hosts import describe
 from protocol.messages import CODE_HEADER, RESUME_HEADER, WEBSOCKET_PROTOCOL
@@ -280,11 +280,13 @@ async def _upgrade(
         )
     except aiohttp.WSServerHandshakeError as error:
         told = error.headers.get(CODE_HEADER) if error.headers else None
+        after = error.headers.get("Retry-After", "") if error.headers else ""
         kind = RelayUnavailable if told and error.status != UPGRADE_REQUIRED else NotUpgraded
         raise kind(
             f"the relay answered with HTTP status {error.status}, not a WebSocket"
             + (f": {told[:64]}" if told else ""),
             code=Code(told) if told else None,
+            retry_after=retry_after(after),
         ) from None
     except aiohttp.ClientConnectorCertificateError as error:
         raise error.certificate_error from None

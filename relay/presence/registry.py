@@ -36,6 +36,7 @@ class Attachment(Protocol):
     instance: bytes
     flow: int
     observed_host: str
+    """Where it comes from; empty where that is not known."""
     heard: float
 
     def send(self, message: Message) -> None:
@@ -72,7 +73,8 @@ class RegisteredPeer:
 
     def flows_changed(self) -> None:
         """Call it after every change of `flows`."""
-        self.observed_hosts = frozenset(flow.observed_host for flow in self.flows.values())
+        hosts = (flow.observed_host for flow in self.flows.values())
+        self.observed_hosts = frozenset(host for host in hosts if host)
 
     @property
     def primary(self) -> Attachment | None:

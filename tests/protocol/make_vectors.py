@@ -164,6 +164,7 @@ def messages() -> list[Message]:
         Pong(42),
         Error(Code.UNKNOWN_TYPE, "unknown type 'x'"),
         Error(Code.LIMIT_EXCEEDED, "too many", 2.0),
+        Error(Code.STALE_SEQUENCE, "not newer", seq=2**61),
         PathHello(SESSION, "chat", Mode.CENTRAL),
         PathHello(
             SESSION,

@@ -94,6 +94,7 @@ def test_what_cannot_be_printed_is_one_line(
         (("serve", "--config", "/nowhere.toml"), "cannot read /nowhere.toml"),
         (("serve", "--identity", "/nowhere.key"), "cannot read the key /nowhere.key"),
         (("serve", "--tls-key", "x"), "needed together"),
+        (("serve", "--trusted-proxy", "::1", "--trusted-proxy", "x"), "trusted_proxies: 'x'"),
         (("dns-key", "a" * 52), "name its file with --identity"),
         (("key", "/nowhere/relay.key"), "nowhere"),
     ],

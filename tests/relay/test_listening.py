@@ -148,9 +148,20 @@ async def test_a_relay_on_some_addresses_names_them_all_and_serves_no_other() ->
 
 async def test_a_relay_on_loopback_and_elsewhere_dials_nobody_on_loopback() -> None:
     server = RelayServer(RelayConfig(host=(HERE, "198.51.100.1")))
-    assert not server.proofs._rules.allowed("127.0.0.9")
-    assert server.proofs._rules.allowed("8.8.8.8")
-    assert RelayServer(RelayConfig(host=(HERE, SIX))).proofs._rules.allowed("127.0.0.9")
+    assert not server.may_probe("127.0.0.9", (HERE,))
+    assert server.may_probe("8.8.8.8", (HERE,))
+    assert RelayServer(RelayConfig(host=(HERE, SIX))).may_probe("127.0.0.9", (HERE,))
+
+
+async def test_near_addresses_are_dialed_for_nobody_whom_a_proxy_has_brought() -> None:
+    server = RelayServer(RelayConfig(host=HERE))
+    for observed in ((), ("198.51.100.7",)):
+        assert not server.may_probe("127.0.0.9", observed)
+        assert server.may_probe("8.8.8.8", observed)
+    proxied = RelayServer(RelayConfig(host=HERE, trusted_proxies=("127.0.0.2", "8.8.4.4")))
+    assert not proxied.may_probe("127.0.0.9", (HERE,))
+    assert not proxied.may_probe("8.8.4.4", ("198.51.100.7",)), "a proxy is no peer"
+    assert proxied.may_probe("8.8.8.8", ("198.51.100.7",))
 
 
 # -- how it is said -------------------------------------------------------------------------------

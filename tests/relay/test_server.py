@@ -7,14 +7,17 @@ import os
 import socket
 from pathlib import Path
 from time import monotonic
+from typing import Any, cast
 
 import pytest
 from msgspec import structs
 
+from protocol import lateness
 from relay.config import ConfigError, DnsConfig, RelayConfig
 from relay.control import ControlConnection
 from relay.dns import DnsServer
 from relay.http.door import TurnedAway
+from relay.http.origin import Origin
 from relay.plane import Planes
 from relay.server import RelayServer
 from tests.relay.certificates import certificate
@@ -178,16 +181,16 @@ async def test_what_can_be_reloaded_is_and_the_rest_is_named() -> None:
         new = structs.replace(
             old, drain_timeout=0.5, connects_burst=3, max_connections=2, host="::1", lease=60.0
         )
-        place = relay.doorkeeper.admit("192.0.2.1", monotonic())
+        place = relay.doorkeeper.admit(Origin("192.0.2.1", 1), monotonic())
         with pytest.raises(TurnedAway):
-            relay.doorkeeper.admit("192.0.2.1", monotonic())
+            relay.doorkeeper.admit(Origin("192.0.2.1", 1), monotonic())
         assert relay.reload(new) == ("host", "lease")
         assert (relay.config.drain_timeout, relay.config.host) == (0.5, "127.0.0.1")
-        relay.doorkeeper.admit("192.0.2.2", monotonic())
+        relay.doorkeeper.admit(Origin("192.0.2.2", 1), monotonic())
         with pytest.raises(TurnedAway):
-            relay.doorkeeper.admit("192.0.2.3", monotonic())
+            relay.doorkeeper.admit(Origin("192.0.2.3", 1), monotonic())
         place.release()
-        relay.doorkeeper.admit("192.0.2.3", monotonic())
+        relay.doorkeeper.admit(Origin("192.0.2.3", 1), monotonic())
         # Said again until it is restarted: it is still so.
         assert relay.reload(new) == ("host", "lease")
         assert relay.reload(old) == ()
@@ -205,3 +208,35 @@ async def test_a_host_that_is_none_is_said(host: str) -> None:
     with pytest.raises(ConfigError, match=r"cannot listen on|not an address or a name"):
         async with RelayServer(RelayConfig(port=0, host=host)):
             pass
+
+
+async def test_nobody_is_judged_silent_by_a_beat_that_was_held_up_before_all_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """libuv runs timers before it reads: a relay that was stopped would drop everybody."""
+    story: list[tuple[str, float]] = []
+    clock = [1000.0]
+    late = {10: 60.0, 21: 60.0, 22: 60.0}
+    """How much later than asked for these sleeps end."""
+
+    class Silent:
+        def watch_time(self, now: float) -> None:
+            story.append(("judged", now))
+
+    async def sleep(seconds: float) -> None:
+        story.append(("slept", seconds))
+        slept = sum(what == "slept" for what, _ in story)
+        if slept == 34:
+            raise asyncio.CancelledError
+        clock[0] += seconds + late.get(slept, 0.0)
+
+    server = RelayServer(RelayConfig(port=0))
+    monkeypatch.setattr("relay.server.monotonic", lambda: clock[0])
+    monkeypatch.setattr("asyncio.sleep", sleep)
+    cast(Any, server.connections).add(Silent())
+    with pytest.raises(asyncio.CancelledError):
+        await server._keep_time()
+    turn = lateness.TURN
+    judged = [number for number, (what, _) in enumerate(story) if what == "judged"]
+    before = [[seconds for _, seconds in story[number - 2 : number]] for number in judged]
+    assert before == [[0.1, turn], [turn, turn], [0.1, 0.1]]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from peers import Identity, Peer, Session, SessionClosed
-from peers.cli import talk
+from peers.cli import sessions, talk
+from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.peers.cli.commands import Running, peer, run_peer
 
@@ -419,3 +420,41 @@ async def test_verbose_logs_one_line_an_event(base: tuple[str, ...]) -> None:
         while "listening for chat" not in lines[-1]:
             lines.append(await running.news())
         assert any("DEBUG" in line or "INFO" in line for line in lines)
+
+
+COMMANDS = [
+    (("listen", "chat"), "listening for chat as "),
+    (("receive", "."), "receiving as "),
+    (("expose", "ssh", "--port", "22"), "ssh on port 22 can be located as "),
+]
+
+
+@pytest.mark.parametrize(("command", "told"), COMMANDS, ids=lambda value: value[0])
+async def test_what_is_offered_before_its_relay_is_there_waits_for_it_and_says_so(
+    command: tuple[str, ...], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "_PATIENCE", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    base = ("--relay", f"http://127.0.0.1:{port}", "--key", str(tmp_path / "command.key"))
+    async with peer(*base, *command, stdin=None) as running:
+        line = await running.news()
+        while "cannot connect" not in line:
+            assert "waiting for an answer" in line
+            line = await running.news()
+        assert line.startswith("peer: waiting, not registered yet: ")
+        async with RelayServer(RelayConfig(port=port)):
+            assert (await running.news()).startswith(told), "it says once that it waits"
+
+
+async def test_who_connects_has_a_time(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    config = tmp_path / "peer.toml"
+    config.write_text("connect_timeout = 0.05\n")
+    base = ("--relay", f"http://127.0.0.1:{port}", "--key", str(tmp_path / "command.key"))
+    code, _, said = await run_peer(
+        "--config", str(config), *base, "connect", Identity.generate().guid, "chat"
+    )
+    assert code == 3
+    assert "waiting" not in said

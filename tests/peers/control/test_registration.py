@@ -35,7 +35,7 @@ from protocol.messages import (
 )
 from relay.config import RelayConfig
 from relay.server import RelayServer
-from tests.peers.control.scripted import logged
+from tests.peers.control.scripted import Seven, logged
 
 HERE, THERE = "127.0.0.1", "127.0.0.2"
 NOBODY = Identity.from_seed(b"n" * 32).guid
@@ -43,10 +43,11 @@ ASK = ServiceRequestTo(0, NOBODY, "chat", Mode.P2P, b"s" * 16, timeout=2.0)
 CARRIERS = pytest.mark.parametrize("carrier", list(CarrierKind))
 
 
-class Numbered:
+class Numbered(Seven):
     """Writes records that are newer each time; may be told to fail."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.seq = 0
         self.fails: list[Exception] = []
 
@@ -55,6 +56,11 @@ class Numbered:
         if self.fails:
             raise self.fails.pop(0)
         return LocationRecord(self.seq)
+
+    def advance(self, seq: int) -> bool:
+        newer = seq > self.seq
+        self.seq = max(self.seq, seq)
+        return newer
 
 
 class Told(list[RegistrationEvent]):
@@ -239,7 +245,8 @@ async def test_without_a_relay_it_says_so() -> None:
     with pytest.raises(RelayUnavailable, match="no relay is configured"):
         await registration.connection(5)
     assert (registration.relay_host, registration.current, told) == ("", None, [])
-    await registration.publish()
+    with pytest.raises(RelayUnavailable, match="not registered"):
+        await registration.publish()
     registration.watch(Watch(NOBODY))
     await registration.close()
 

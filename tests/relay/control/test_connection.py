@@ -118,11 +118,24 @@ async def test_silent_client(relay: RelayServer) -> None:
         assert await one.closed()
 
 
+async def test_who_registers_late_is_told_the_number_in_force(relay: RelayServer) -> None:
+    identity = Identity.generate()
+    async with client(relay.url, identity) as one:
+        await one.register("chat", seq=2**61)
+    async with client(relay.url, identity) as two:
+        await two.hello()
+        two.send(two.signed_register(encode_location(two.record("chat", seq=10))))
+        refused = await two.expect(Error)
+        assert (refused.code, refused.seq) == (Code.STALE_SEQUENCE, 2**61)
+        assert await two.closed()
+
+
 async def test_stale_update_is_refused_and_survived(relay: RelayServer) -> None:
     async with client(relay.url) as one:
         await one.register("chat", seq=10)
         one.send(Update(encode_location(one.record("mail", seq=9))))
-        assert (await one.expect(Error)).code is Code.STALE_SEQUENCE
+        refused = await one.expect(Error)
+        assert (refused.code, refused.seq) == (Code.STALE_SEQUENCE, 10)
         one.send(Update(encode_location(one.record("mail", seq=11))))
         assert (await one.expect(Registered)).seq == 11
         assert list(relay.registry.get(one.identity.guid).services) == ["mail"]  # type: ignore[union-attr]
@@ -156,7 +169,6 @@ async def test_flows_of_one_instance_live_together_and_a_clone_ends_them(
         await first.expect(Pong)
         async with client(relay.url, identity) as clone:
             await clone.register("chat")
-            assert not Code.SUPERSEDED.is_retryable
             assert (await first.expect(Error)).code is Code.SUPERSEDED
             assert (await second.expect(Error)).code is Code.SUPERSEDED
 
