@@ -54,6 +54,7 @@ def proxy_for(url: URL) -> URL | None:
         return None
     try:
         proxy = URL(text if "://" in text else f"http://{text}")
+        _ = proxy.host  # What yarl cannot decode (a wrong A-label), it refuses only here.
     except ValueError:
         proxy = URL()
     if proxy.scheme in ("http", "https") and is_host(proxy.host or "") and proxy.port:

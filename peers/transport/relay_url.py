@@ -93,6 +93,7 @@ def _read(text: str) -> URL:
     """Take a URL as it is written. What is refused is not shown where it may hold a secret."""
     try:
         url = URL(text)
+        _ = url.host  # What yarl cannot decode (a wrong A-label), it refuses only here.
     except ValueError:
         url = URL()
     if "@" in text:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
+from typing import TypeVar
 
 from peers.control.handshake import Handshake
 from protocol.codec import MessageDecoder, UnknownType, encode, encode_location
@@ -17,6 +19,7 @@ from protocol.messages import (
     Message,
     Mode,
     Register,
+    Registered,
     ServiceRecord,
     ServiceRequestFrom,
     ServiceRequestTo,
@@ -24,7 +27,7 @@ from protocol.messages import (
 )
 from tests.fuzz.draws import Draw
 from tests.fuzz.findings import nothing_logged
-from tests.fuzz.relay_in_memory import MemoryRelay, MemoryTransport, the_relay
+from tests.fuzz.relay_in_memory import Line, MemoryRelay, the_relay
 from tests.peers.control.scripted import ACCOUNT, CONFIRMED, LINE, Events, Seven, Wire
 
 __all__ = ["at_the_peer", "at_the_relay"]
@@ -32,7 +35,9 @@ __all__ = ["at_the_peer", "at_the_relay"]
 STRANGER = Identity.from_seed(b"s" * 32)
 HONEST = Identity.from_seed(b"h" * 32)
 SESSION = b"s" * 16
+_M = TypeVar("_M", bound=Message)
 _INSTANCE = b"i" * 16
+_seqs = itertools.count(1)
 
 
 class _Party:
@@ -41,30 +46,39 @@ class _Party:
     def __init__(self, relay: MemoryRelay, identity: Identity) -> None:
         self.relay = relay
         self.identity = identity
-        self.transport: MemoryTransport = relay.upgraded()
+        self.line: Line = relay.upgraded()
         self._decoder = MessageDecoder(FROM_RELAY)
 
     def say(self, message: Message) -> None:
-        self.transport.feed(encode(message))
+        self.line.feed(encode(message))
         self.relay.turn(2)
 
     def heard(self) -> list[Message | UnknownType]:
         """Return what the relay has said since: every byte of it must be a message."""
-        said = bytes(self.transport.said)
-        self.transport.said.clear()
-        return list(self._decoder.receive(said))
+        return list(self._decoder.receive(self.line.said()))
+
+    def expect(self, kind: type[_M]) -> _M:
+        """Return the message of this kind that comes next."""
+        found: list[_M] = []
+
+        def is_there(said: bytes) -> bool:
+            messages = MessageDecoder(FROM_RELAY).receive(said)
+            found[:] = [message for message in messages if isinstance(message, kind)]
+            return bool(found)
+
+        self.line.wait(is_there)
+        return found[0]
 
     def hello(self) -> Challenge:
         self.say(Hello(self.identity.guid, _INSTANCE, os.urandom(32)))
-        (challenge,) = self.heard()
-        assert isinstance(challenge, Challenge)
-        return challenge
+        return self.expect(Challenge)
 
     def register(self) -> None:
         challenge = self.hello()
-        entry = Entry(1, "chat", "192.0.2.1", 9, Phase.PREFERRED, 120, Provenance.INTERFACE)
+        seq = next(_seqs)
+        entry = Entry(seq, "chat", "192.0.2.1", 9, Phase.PREFERRED, 120, Provenance.INTERFACE)
         services = (ServiceRecord("chat", (sign_entry(self.identity, entry),)),)
-        location = encode_location(LocationRecord(1, services))
+        location = encode_location(LocationRecord(seq, services))
         signature = self.identity.sign(
             CONTEXT_REGISTER,
             public_key_of(challenge.guid),
@@ -74,7 +88,7 @@ class _Party:
             location,
         )
         self.say(Register(location, signature))
-        self.heard()
+        self.expect(Registered)
 
 
 def at_the_relay(data: bytes) -> None:
@@ -100,16 +114,16 @@ def at_the_relay(data: bytes) -> None:
                 honest.say(Watch(STRANGER.guid, True))
         step = size or len(stream) or 1
         for start in range(0, len(stream), step):
-            stranger.transport.feed(stream[start : start + step])
+            stranger.line.feed(stream[start : start + step])
             if start < 64 * step:
                 relay.turn(1)
         relay.turn(2)
         stranger.heard()
-        stranger.transport.lose()
+        stranger.line.lose()
         relay.turn()
         if honest is not None:
             honest.heard()
-            honest.transport.lose()
+            honest.line.lose()
         relay.check_left()
 
 

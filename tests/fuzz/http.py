@@ -1,16 +1,24 @@
 """Heads of HTTP: requests of strangers at the relay, and answers of relays and proxies at a peer."""
 
+import contextlib
 from collections.abc import Callable
 
 from peers.transport.proxies import ConnectRequest
 from peers.transport.upgrade import UpgradeRequest
 from protocol.errors import RelayUnavailable
+from protocol.hosts import is_address
+from relay.http.forwarded import (
+    BadForwarding,
+    clients_in_forwarded,
+    clients_in_x_forwarded_for,
+)
+from relay.http.proxy_header import BadProxyHeader, looks_like_header, read_header
 from tests.fuzz.draws import Draw
 from tests.fuzz.findings import nothing_logged
 from tests.fuzz.relay_in_memory import the_relay
 from yarl import URL
 
-__all__ = ["proxy_answers", "requests", "upgrade_answers"]
+__all__ = ["forwarded", "proxy_answers", "proxy_headers", "requests", "upgrade_answers"]
 
 _TICKET = "A" * 32
 
@@ -31,18 +39,14 @@ def requests(data: bytes) -> None:
     step = size or len(stream) or 1
     relay = the_relay()
     with nothing_logged():
-        transport = relay.connect()
+        line = relay.connect()
         for start in range(0, len(stream), step):
-            transport.feed(stream[start : start + step])
-            if start < 16 * step:
-                relay.turn(1)
+            line.feed(stream[start : start + step])
         relay.turn(6)
-        said = bytes(transport.said)
+        said = line.said()
         assert b"HTTP/1.1 500 " not in said, said
-        transport.lose()
+        line.lose()
         relay.check_left()
-        assert not relay.server.doorkeeper.inside
-        assert not relay.server.planes.live
 
 
 def upgrade_answers(data: bytes) -> None:
@@ -65,6 +69,41 @@ def proxy_answers(data: bytes) -> None:
         return lambda data: request.receive(data) or None
 
     _answers(data, receiver)
+
+
+def proxy_headers(data: bytes) -> None:
+    """The header of the PROXY protocol: more bytes never change what was read from fewer."""
+    draw = Draw(data)
+    begin = (b"", b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n", b"PROXY TCP6 ")[draw.number(4)]
+    stream = begin + draw.rest()
+    assert looks_like_header(stream) in (True, False) or len(stream) < 16
+    decided = _proxy_header(stream)
+    for end in range(0, min(len(stream), 120)):
+        early = _proxy_header(stream[:end])
+        assert early in (None, decided), (early, decided)
+
+
+def _proxy_header(data: bytes) -> str | None:
+    if not looks_like_header(data):
+        return None
+    try:
+        header = read_header(data)
+    except BadProxyHeader:
+        return "bad"
+    if header is not None:
+        assert 0 < header.length <= len(data)
+        assert header.client is None or is_address(header.client[0])
+    return None if header is None else repr(header)
+
+
+def forwarded(data: bytes) -> None:
+    """`Forwarded` and `X-Forwarded-For`: addresses or a refusal, in steps that do not explode."""
+    text = data[:8192].decode("latin-1")
+    lines = text.split("\n")
+    for read in (clients_in_forwarded, clients_in_x_forwarded_for):
+        with contextlib.suppress(BadForwarding):
+            for client in read(lines):
+                assert client is None or (is_address(client[0]) and 0 <= client[1] < 65536)
 
 
 def _answers(data: bytes, receiver: Callable[[], Callable[[bytes], object]]) -> None:

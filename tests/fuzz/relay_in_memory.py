@@ -1,11 +1,13 @@
-"""A relay whose connections are in memory: everything above the socket is the real one.
+"""A relay without a network: everything but the listening socket is the real one.
 
-The loop keeps what would be called for each connection that is accepted; a connection says that it
-is TLS, so that the relay stays on its transport and looks for no descriptor.
+Each connection is a pair of sockets, one of which the relay accepts as it does others: from an
+address that the test names. The loop turns when it is told to.
 """
 
 import asyncio
+import contextlib
 import itertools
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,100 +16,88 @@ from relay.config import DnsConfig, RelayConfig
 from relay.server import RelayServer
 from tests.relay.dns.asking import ZONE
 
-__all__ = ["MemoryRelay", "MemoryTransport", "the_relay"]
+__all__ = ["Line", "MemoryRelay", "close_relay", "the_relay"]
 
 _MANY = 1_000_000_000
+_TURNS = 2_000
+"""Turns of the loop after which something that was waited for does not come."""
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Keeps the factories of the protocols that are served."""
+    """Keeps who accepts what comes to listening sockets."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.served: list[Callable[[], asyncio.BaseProtocol]] = []
+        self.accepts: list[Callable[[Any], None]] = []
 
-    async def create_server(self, protocol_factory: Any, *more: Any, **settings: Any) -> Any:
-        self.served.append(protocol_factory)
-        return await super().create_server(protocol_factory, *more, **settings)
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
+        if args and isinstance(args[0], socket.socket) and _listens(args[0]):
+            self.accepts.append(callback)
+        super().add_reader(fd, callback, *args)
 
 
-class MemoryTransport(asyncio.Transport):
-    """One connection: `feed` what its client says; what the relay says is in `said`."""
+def _listens(sock: socket.socket) -> bool:
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, host: str) -> None:
-        super().__init__({"peername": (host, 4711), "ssl_object": True, "sslcontext": True})
-        self._loop = loop
-        self._reading = True
-        self._waiting: list[bytes] = []
-        self._lost = False
-        self.protocol: Any = None
-        self.said = bytearray()
+
+class _Listening:
+    """A listening socket with one connection that waits."""
+
+    def __init__(self, sock: socket.socket, host: str) -> None:
+        self._waiting = [(sock, (host, 4711))]
+
+    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        if not self._waiting:
+            raise BlockingIOError
+        return self._waiting.pop()
+
+
+class Line:
+    """One connection, at its client's end."""
+
+    def __init__(self, relay: "MemoryRelay", sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._relay = relay
+        self._socket = sock
+        self._said = b""
 
     def feed(self, data: bytes) -> None:
-        """These bytes have come."""
-        if self._lost or not data:
-            return
-        if self._reading:
-            self.protocol.data_received(data)
-        else:
-            self._waiting.append(data)
+        """Say something. Who is not read, or was hung up on, says no more."""
+        with contextlib.suppress(OSError):
+            while data:
+                sent = self._socket.send(data[:16_384])
+                data = data[sent:]
+                self._relay.turn(1)
+
+    def said(self) -> bytes:
+        """Return what the relay has said since."""
+        said, self._said = self._said, b""
+        with contextlib.suppress(OSError):
+            while data := self._socket.recv(1 << 16):
+                said += data
+        return said
+
+    def wait(self, until: Callable[[bytes], bool]) -> bytes:
+        """Return what the relay has said as soon as it is enough."""
+        said = b""
+        for _ in range(_TURNS):
+            said += self.said()
+            if until(said):
+                return said
+            self._relay.turn(1)
+        raise AssertionError(f"the relay has said {said!r} and no more")
 
     def lose(self) -> None:
-        """The client has gone."""
-        self.abort()
-
-    # -- what protocols may do ------------------------------------------------------------------
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.protocol = protocol
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        return self.protocol  # type: ignore[no-any-return]
-
-    def is_closing(self) -> bool:
-        return self._lost
-
-    def is_reading(self) -> bool:
-        return self._reading
-
-    def pause_reading(self) -> None:
-        self._reading = False
-
-    def resume_reading(self) -> None:
-        self._reading = True
-        waiting, self._waiting = self._waiting, []
-        for data in waiting:
-            self.feed(data)
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        return
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self._lost:
-            self.said += data
-
-    def writelines(self, list_of_data: Any) -> None:
-        for data in list_of_data:
-            self.write(data)
-
-    def close(self) -> None:
-        self.abort()
-
-    def abort(self) -> None:
-        if not self._lost:
-            self._lost = True
-            self._loop.call_soon(lambda: self.protocol.connection_lost(None))
+        """Go away."""
+        self._socket.close()
 
 
 class MemoryRelay:
-    """The relay, on a loop that turns when it is told to."""
+    """The relay, and the loop that it is on."""
 
     def __init__(self) -> None:
         self.loop = _Loop()
-        self._hosts = self._addresses()
+        self._hosts = _addresses()
         rates = {"connects_per_second": 1e9, "connects_burst": _MANY, "requests_burst": _MANY}
         dns = DnsConfig(
             zone=ZONE,
@@ -119,27 +109,28 @@ class MemoryRelay:
         )
         self.server = RelayServer(RelayConfig(port=0, dns=dns, **rates))  # type: ignore[arg-type]
         self.loop.run_until_complete(self.server.__aenter__())
-        self._accept = self.loop.served[0]
+        self._accept = self._entrance()
 
-    def connect(self) -> MemoryTransport:
+    def connect(self) -> Line:
         """Open a connection, each from another network."""
-        transport = MemoryTransport(self.loop, next(self._hosts))
-        transport.protocol = self._accept()
-        transport.protocol.connection_made(transport)
-        self.turn()
-        return transport
+        here, there = socket.socketpair()
 
-    def upgraded(self) -> MemoryTransport:
+        async def come() -> None:
+            self._accept(_Listening(there, next(self._hosts)))
+
+        self.loop.run_until_complete(come())
+        return Line(self, here)
+
+    def upgraded(self) -> Line:
         """Open a control connection on the raw carrier; nothing is said on it yet."""
-        transport = self.connect()
-        transport.feed(
+        line = self.connect()
+        line.feed(
             b"GET /v1/control HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\n"
             b"Upgrade: roam-relay/1\r\n\r\n"
         )
-        self.turn()
-        assert transport.said.startswith(b"HTTP/1.1 101 "), bytes(transport.said)
-        transport.said.clear()
-        return transport
+        head = line.wait(lambda said: said.endswith(b"\r\n\r\n"))
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        return line
 
     def turn(self, times: int = 4) -> None:
         """Let everybody do what can be done now."""
@@ -152,11 +143,21 @@ class MemoryRelay:
 
     def check_left(self) -> None:
         """Nobody is here any more, and nothing of theirs."""
-        self.turn(8)
-        assert not self.server.connections
-        assert not self.server.broker.pending
-        assert not len(self.server.watches)
-        assert not self.server.metrics.closes[Code.INTERNAL.value]
+        server = self.server
+        for _ in range(_TURNS):
+            left = {
+                "connections": len(server.connections),
+                "places": server.doorkeeper.inside,
+                "newcomers": server.doorkeeper.newcomers,
+                "requests": server.broker.pending,
+                "watches": len(server.watches),
+                "planes": server.planes.live,
+                "failures": server.metrics.closes[Code.INTERNAL.value],
+            }
+            if not any(left.values()):
+                return
+            self.turn(1)
+        raise AssertionError(f"left behind: {left}")
 
     def close(self) -> None:
         """End it."""
@@ -164,10 +165,17 @@ class MemoryRelay:
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
 
-    @staticmethod
-    def _addresses() -> Iterator[str]:
-        for number in itertools.count():
-            yield f"10.{number >> 16 & 255}.{number >> 8 & 255}.{1 + number % 200}"
+    def _entrance(self) -> Callable[[Any], None]:
+        """Return who accepts for HTTP: the zone's TCP is served by asyncio itself."""
+        (accept,) = (
+            one for one in self.loop.accepts if type(getattr(one, "__self__", None)) is not _Loop
+        )
+        return accept
+
+
+def _addresses() -> Iterator[str]:
+    for number in itertools.count():
+        yield f"10.{number >> 16 & 255}.{number >> 8 & 255}.{1 + number % 200}"
 
 
 _made: list[MemoryRelay] = []

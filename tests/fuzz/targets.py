@@ -19,6 +19,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "dns-updates": names.updates,
     "dns-answers": names.answers,
     "http-requests": http.requests,
+    "proxy-headers": http.proxy_headers,
+    "forwarded": http.forwarded,
     "upgrade-answers": http.upgrade_answers,
     "proxy-answers": http.proxy_answers,
     "urls": hosts.urls,
