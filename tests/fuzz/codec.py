@@ -62,7 +62,7 @@ def _decoded(table: Mapping[str, type[Message]], pieces: list[bytes]) -> list[st
                     repr(next(MessageDecoder(table).receive(encode(message)))) == found[-1]
                 )
     except ProtocolViolation as violation:
-        found.append(_told(violation))
+        found.append(_told(violation, short=sum(map(len, pieces)) <= MAX_MESSAGE_BYTES))
     return found
 
 
@@ -74,12 +74,13 @@ def _read(limit: int, pieces: list[bytes]) -> list[str]:
             reader.feed(piece)
             found.extend(repr(value) for value in reader)
     except ProtocolViolation as violation:
-        found.append(_told(violation))
+        found.append(_told(violation, short=sum(map(len, pieces)) <= limit))
     return found
 
 
-def _told(violation: ProtocolViolation) -> str:
-    """Return the code of a violation that can be told to the other side."""
+def _told(violation: ProtocolViolation, *, short: bool) -> str:
+    """Return the code of a violation that can be told to the other side. Of what is too long and
+    malformed as well, either may be told: pieces show first that it is too long."""
     assert len(violation.reason) <= 512
     json.dumps(violation.reason).encode()
-    return repr(violation.code)
+    return repr(violation.code) if short else "violation"

@@ -30,14 +30,13 @@ from tests.fuzz.findings import nothing_logged
 from tests.fuzz.relay_in_memory import Line, MemoryRelay, the_relay
 from tests.peers.control.scripted import ACCOUNT, CONFIRMED, LINE, Events, Seven, Wire
 
-__all__ = ["at_the_peer", "at_the_relay"]
+__all__ = ["at_the_peer", "at_the_relay", "close_loop"]
 
-STRANGER = Identity.from_seed(b"s" * 32)
 HONEST = Identity.from_seed(b"h" * 32)
 SESSION = b"s" * 16
 _M = TypeVar("_M", bound=Message)
 _INSTANCE = b"i" * 16
-_seqs = itertools.count(1)
+_numbers = itertools.count(1)
 
 
 class _Party:
@@ -75,7 +74,7 @@ class _Party:
 
     def register(self) -> None:
         challenge = self.hello()
-        seq = next(_seqs)
+        seq = next(_numbers)
         entry = Entry(seq, "chat", "192.0.2.1", 9, Phase.PREFERRED, 120, Provenance.INTERFACE)
         services = (ServiceRecord("chat", (sign_entry(self.identity, entry),)),)
         location = encode_location(LocationRecord(seq, services))
@@ -100,7 +99,9 @@ def at_the_relay(data: bytes) -> None:
     stream = draw.rest()
     relay = the_relay()
     with nothing_logged():
-        stranger = _Party(relay, STRANGER)
+        # What it has said of where it is would hold the next time: it is always somebody else.
+        who = Identity.from_seed(next(_numbers).to_bytes(32, "big"))
+        stranger = _Party(relay, who)
         honest: _Party | None = None
         if state == 1:
             stranger.hello()
@@ -109,9 +110,9 @@ def at_the_relay(data: bytes) -> None:
         if state > 2:
             honest = _Party(relay, HONEST)
             honest.register()
-            honest.say(ServiceRequestTo(7, STRANGER.guid, "chat", mode, SESSION, (), 5.0))
+            honest.say(ServiceRequestTo(7, who.guid, "chat", mode, SESSION, (), 5.0))
             if state > 4:
-                honest.say(Watch(STRANGER.guid, True))
+                honest.say(Watch(who.guid, True))
         step = size or len(stream) or 1
         for start in range(0, len(stream), step):
             stranger.line.feed(stream[start : start + step])

@@ -107,7 +107,7 @@ class MemoryRelay:
             updates_per_second=1e9,
             updates_burst=_MANY,
         )
-        self.server = RelayServer(RelayConfig(port=0, dns=dns, **rates))  # type: ignore[arg-type]
+        self.server = RelayServer(RelayConfig(port=0, dns=dns, max_offline=100, **rates))  # type: ignore[arg-type]
         self.loop.run_until_complete(self.server.__aenter__())
         self._accept = self._entrance()
 
