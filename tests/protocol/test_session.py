@@ -17,9 +17,16 @@ class Pair:
     """Two machines and the path between them. Time stands still unless it is set."""
 
     def __init__(
-        self, a: SessionSettings = SETTINGS, b: SessionSettings = SETTINGS, *, attach: bool = True
+        self,
+        a: SessionSettings = SETTINGS,
+        b: SessionSettings = SETTINGS,
+        *,
+        attach: bool = True,
+        revised: bool = False,
     ) -> None:
         self.now = 0.0
+        self.revised = revised
+        """Whether both know the second revision of the frames."""
         self.a = SessionMachine(a, 0.0)
         self.b = SessionMachine(b, 0.0)
         if attach:
@@ -30,8 +37,9 @@ class Pair:
         a, b = self.a, self.b
         hello = (a.received, a.consumed, a.settings.window)
         welcome = (b.received, b.consumed, b.settings.window)
-        b.attach(*hello, self.now)
-        a.attach(*welcome, self.now)
+        parts = a.partial, b.partial
+        b.attach(*hello, self.now, partial=parts[0], revised=self.revised)
+        a.attach(*welcome, self.now, partial=parts[1], revised=self.revised)
 
     def detach(self) -> None:
         self.a.detach(self.now)
@@ -749,4 +757,15 @@ def test_settings_change_the_times() -> None:
     assert machine.events() == [PathDead("silent for 1.0 s")]
     assert machine.next_timeout() == 4.0
     machine.handle_timeout(4.0)
+    assert machine.state is State.LOST
+
+
+@pytest.mark.parametrize("piece", [1, 1000])
+def test_what_stands_behind_an_abort_is_not_looked_at(piece: int) -> None:
+    """In whatever pieces it comes: a frame that is none would be a violation of its own."""
+    machine = SessionMachine(SessionSettings(), 0.0)
+    machine.attach(0, 0, 4096, 0.0)
+    data = msgpack.packb([6, "internal", "no"]) + b"\xc1"
+    for start in range(0, len(data), piece):
+        machine.receive(data[start : start + piece], 1.0)
     assert machine.state is State.LOST
