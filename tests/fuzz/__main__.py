@@ -35,7 +35,15 @@ def main() -> int:
     failed = []
     for name in names:
         process = subprocess.run(
-            [sys.executable, "-m", "tests.fuzz", "--one", name, "--seconds", f"{arguments.seconds}"],
+            [
+                sys.executable,
+                "-m",
+                "tests.fuzz",
+                "--one",
+                name,
+                "--seconds",
+                f"{arguments.seconds}",
+            ],
             cwd=ROOT,
             text=True,
             stdout=subprocess.PIPE,

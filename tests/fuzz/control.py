@@ -142,9 +142,7 @@ def at_the_peer(data: bytes) -> None:
 
 async def _at_the_peer(state: int, pieces: list[bytes]) -> None:
     wire, events = Wire(), Events()
-    work = asyncio.ensure_future(
-        Handshake(ACCOUNT, LINE, events).register(wire, Seven(), 60.0)
-    )
+    work = asyncio.ensure_future(Handshake(ACCOUNT, LINE, events).register(wire, Seven(), 60.0))
     await wire.next(Hello)
     waiting: list[asyncio.Future[object]] = []
     if state:
@@ -152,9 +150,7 @@ async def _at_the_peer(state: int, pieces: list[bytes]) -> None:
         work.cancel()
         await asyncio.wait([work])
         wire, events = Wire(), Events()
-        work = asyncio.ensure_future(
-            Handshake(ACCOUNT, LINE, events).register(wire, Seven(), 60.0)
-        )
+        work = asyncio.ensure_future(Handshake(ACCOUNT, LINE, events).register(wire, Seven(), 60.0))
         await wire.challenge()
         await wire.next(Register)
     if state == 2:

@@ -40,9 +40,7 @@ from tests.fuzz.targets import CORPUS, TARGETS
 from tests.relay.dns.asking import NAME
 
 ONE = Identity.from_seed(b"1" * 32)
-ENTRY = sign_entry(
-    ONE, Entry(1, "chat", "192.0.2.1", 9, Phase.NEW, 120, Provenance.INTERFACE)
-)
+ENTRY = sign_entry(ONE, Entry(1, "chat", "192.0.2.1", 9, Phase.NEW, 120, Provenance.INTERFACE))
 RECORD = encode_location(LocationRecord(1 << 40, (ServiceRecord("chat", (ENTRY,)),)))
 SESSION = b"s" * 16
 FROM_PEER = [

@@ -46,7 +46,9 @@ def questions(data: bytes) -> None:
         if isinstance(answer, bytes):
             assert 12 <= len(answer) <= _LONGEST
             assert answer[:2] == wire[:2]
-            dns.message.from_wire(answer, ignore_trailing=False, keyring=None, raise_on_truncation=False)
+            dns.message.from_wire(
+                answer, ignore_trailing=False, keyring=None, raise_on_truncation=False
+            )
     try:
         weight = weigh(wire, 1 << 20)
     except ProtocolViolation:

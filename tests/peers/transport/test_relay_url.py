@@ -77,7 +77,18 @@ def test_what_is_more_than_a_host_and_a_port_is_refused_and_no_secret_shown(
 
 @pytest.mark.parametrize(
     "host",
-    ["a..b", "..", "xn--a", "a.xn--ab\u00fc", "x" * 70, "a." + "b" * 64 + ".example", "a b", "a%2f", "a\0b", "-\u202ea:1"],
+    [
+        "a..b",
+        "..",
+        "xn--a",
+        "a.xn--ab\u00fc",
+        "x" * 70,
+        "a." + "b" * 64 + ".example",
+        "a b",
+        "a%2f",
+        "a\0b",
+        "-\u202ea:1",
+    ],
 )
 def test_a_host_that_no_resolver_takes_is_refused_where_it_is_handed_over(host: str) -> None:
     with pytest.raises(RelayUnavailable, match="not a relay's URL"):
