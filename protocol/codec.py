@@ -156,7 +156,7 @@ class MessageDecoder:
             self._whole, self._at = data, 0
             while self._at < len(data):
                 begin = self._at
-                message = None
+                message, piece = None, b""
                 try:
                     skip()
                     self._at = tell() - base

@@ -292,6 +292,7 @@ class RelayServer:
             due = now + wait
             await asyncio.sleep(wait)
             now = monotonic()
+            self.metrics.loop.beat(due)
             if (turn := lateness.turn(due, now)) is not None:
                 wait = turn  # What was said meanwhile is read before anybody is judged silent.
                 continue
@@ -310,6 +311,7 @@ class RelayServer:
             if beat % 600 == 0:
                 with guarded("forgetting peers"):
                     self.registry.forget(now)
+            self.metrics.loop.served("beat", "", now)
 
 
 @contextlib.asynccontextmanager

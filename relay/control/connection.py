@@ -218,6 +218,7 @@ class ControlConnection:
             return
         # The shorter way, as nearly always: little has arrived, and it is paid for.
         self._purse -= EVENT + size * BYTE
+        began = self._metrics.loop.clock()
         try:
             for message in messages:
                 self._metrics.messages_in += 1
@@ -235,6 +236,8 @@ class ControlConnection:
             self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
         except Exception as error:
             self._failed(error)
+        finally:
+            self._metrics.loop.served("control", self.guid or self.observed_host, began)
 
     def carrier_resumed(self) -> None:
         steps = self._steps
@@ -254,6 +257,7 @@ class ControlConnection:
 
     def _go_on(self, steps: Iterator[float]) -> None:
         """Take steps, each of which is paid for before; the rest of them when they can be."""
+        began = self._metrics.loop.clock()
         try:
             for cost in steps:
                 self._purse -= cost
@@ -266,6 +270,8 @@ class ControlConnection:
             self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
         except Exception as error:
             self._failed(error)
+        finally:
+            self._metrics.loop.served("control", self.guid or self.observed_host, began)
 
     def _failed(self, error: Exception) -> None:
         log.error("a connection failed", peer=short(self.guid), exc_info=error)

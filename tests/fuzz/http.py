@@ -1,7 +1,9 @@
-"""Heads of HTTP: requests of strangers at the relay, and answers of relays and proxies at a peer."""
+"""Heads of HTTP: what strangers ask the relay, and what relays and proxies answer a peer."""
 
 import contextlib
 from collections.abc import Callable
+
+from yarl import URL
 
 from peers.transport.proxies import ConnectRequest
 from peers.transport.upgrade import UpgradeRequest
@@ -16,7 +18,6 @@ from relay.http.proxy_header import BadProxyHeader, looks_like_header, read_head
 from tests.fuzz.draws import Draw
 from tests.fuzz.findings import nothing_logged
 from tests.fuzz.relay_in_memory import the_relay
-from yarl import URL
 
 __all__ = ["forwarded", "proxy_answers", "proxy_headers", "requests", "upgrade_answers"]
 

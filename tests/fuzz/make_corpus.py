@@ -110,7 +110,8 @@ TEXTS = {
         b"\1\0Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n\x82\x80\0\0\0\0",
         b"\3\0eers/x/services/y HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"\0\7GET /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.0\r\n\r\n",
+        b"\0\7GET /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+        b"GET / HTTP/1.0\r\n\r\n",
     ),
     "session-pairs": (bytes(range(200)), b"\0\0\xff\0\2\x23\x28\0\3\xff\xff\0\7\0\1\5" * 9),
 }

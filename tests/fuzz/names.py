@@ -1,6 +1,12 @@
 """DNS messages of up to 64 KiB: at the relay's zone, and as answers to a peer. What one costs is
 counted in calls; too many are a finding as an exception is."""
 
+import contextlib
+import hashlib
+import hmac
+import struct
+import time
+
 import dns.message
 import dns.tsig
 
@@ -84,11 +90,6 @@ def updates(data: bytes) -> None:
 
 def _signed(wire: bytes, key: dns.tsig.Key) -> bytes:
     """Append a TSIG record that holds (RFC 8945 §4.2), whatever the message is."""
-    import hashlib
-    import hmac
-    import struct
-    import time
-
     name, algorithm = key.name.to_wire(), key.algorithm.to_wire()
     when = int(time.time())
     times = struct.pack("!HIH", when >> 32, when & 0xFFFFFFFF, 300)
@@ -116,9 +117,7 @@ def answers(data: bytes) -> None:
         wire = b"\x12\x67\x81\x80\0\1" + wire[:6] + question + wire[6:]
 
     def read() -> None:
-        try:
+        with contextlib.suppress(Malformed, Truncated, Unusable):
             read_answer(wire[:_LONGEST], query)
-        except (Malformed, Truncated, Unusable):
-            pass
 
     calls_of(read, _MOST)
