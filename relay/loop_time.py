@@ -17,8 +17,11 @@ __all__ = ["HELD", "LoopTime"]
 
 HELD = 0.005
 """Seconds for which one visitor may hold the loop; what is longer is counted."""
-_SHOWN = 0.02
-"""Seconds from which it is logged as well, and from which a late beat is."""
+_SHOWN = 0.05
+"""Seconds from which it is logged as well."""
+_MANY = 0.5
+"""Seconds of work after which it is logged though nobody by himself held the loop: they were many,
+or it was the program that the relay is a part of."""
 _QUIET = 10.0
 """Seconds between two lines of the log; the next one says how many were left out."""
 
@@ -81,7 +84,7 @@ class LoopTime:
         self.late["work"] += work
         self.late["system"] += late - work
         longest, self._longest = self._longest, _NOBODY
-        if max(work, longest.seconds) >= _SHOWN:
+        if longest.seconds >= _SHOWN or work >= _MANY:
             self._tell(work, longest, now)
 
     def _tell(self, work: float, longest: _Hold, now: float) -> None:

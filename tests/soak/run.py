@@ -321,12 +321,10 @@ class Soak:
         memory = self._relay.memory_info().rss
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GONE):
-                while len(asyncio.all_tasks()) > 1:
-                    await asyncio.sleep(0.05)
-        for _ in range(2):
-            gc.collect()
+                while len(asyncio.all_tasks()) > 1 or _alive():
+                    await asyncio.sleep(0.2)
         own = psutil.Process()
-        alive = Counter(type(one) for one in gc.get_objects() if type(one) in _OBJECTS)
+        alive = _alive()
         peers = _descriptors(own) | {"tasks": len(asyncio.all_tasks()) - 1}
         peers |= {f"{kind.__name__} objects": alive[kind] for kind in _OBJECTS}
         return Left(self._report.deeds.total(), memory, relay, own.memory_info().rss, peers)
@@ -384,6 +382,12 @@ _AWAITED = (*_GAUGES, "sockets", "pipes")
 _OBJECTS = (Peer, Session, PeerPath, Listener)
 _WARM = {"threads": 8, "descriptors": 4}
 """What the first use of something leaves by design, and how many."""
+
+
+def _alive() -> Counter[type]:
+    """Return what there is of a peer's objects. The last of a path's is gone with its timers."""
+    gc.collect()
+    return Counter(type(one) for one in gc.get_objects() if type(one) in _OBJECTS)
 
 
 @contextlib.asynccontextmanager
