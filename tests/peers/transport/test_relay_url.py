@@ -57,6 +57,7 @@ def test_a_port_that_is_not_said_is_the_schemes(url: str, port: int, authority: 
         ("http://alice:s3cret@relay.example:8440", "user part"),
         ("alice:s3cret@relay.example:8440", "user part"),
         ("http://s3cret@[::1", "user part"),
+        ("http://[s3cret]@", "user part"),
         ("http://relay.example:8440/s3cret/control", "path"),
         ("http://relay.example:8440//s3cret", "path"),
         ("http://relay.example:8440?token=s3cret", "query"),

@@ -277,3 +277,25 @@ async def test_a_header_that_is_no_text_is_refused_and_no_fault_of_the_relay(
     finally:
         writer.transport.abort()
     assert status == 101 or 400 <= status < 500
+
+
+@pytest.mark.parametrize(
+    "target", [b"http://[x]@/", b"http://xn--a/", b"http://xn--a:1/v1/control"]
+)
+async def test_a_target_that_is_no_url_ends_the_connection_and_is_no_fault_of_the_relay(
+    relay: RelayServer, target: bytes
+) -> None:
+    """yarl fails at them, and aiohttp with it: in the loop, and in a task that nobody asks."""
+    parts = urlsplit(relay.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        writer.write(b"GET %s HTTP/1.1\r\nHost: r\r\n\r\n" % target)
+        async with asyncio.timeout(20):
+            try:
+                said = await reader.read()
+            except ConnectionResetError:
+                said = b""
+    finally:
+        writer.transport.abort()
+    assert said == b""
+    assert relay.metrics.refusals["bad_http"] == 1
