@@ -99,3 +99,8 @@ def test_trusted_proxies_from_everywhere(tmp_path: Path) -> None:
 def test_what_fits_is_put_into_its_type() -> None:
     config = RelayConfig(dns={"zone": "example.org"})  # type: ignore[arg-type]
     assert isinstance(config.dns, DnsConfig)
+
+
+def test_a_variable_that_is_no_text_is_said() -> None:
+    with pytest.raises(ConfigError, match="the environment: port: it is no text"):
+        load(None, {"ROAM_RELAY_PORT": "\udcff"}, {})
