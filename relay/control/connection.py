@@ -108,8 +108,7 @@ class ControlConnection:
         self.observed_host = source.host
         self.cause = cause_of(source.host)
         """Who is charged: the source's network, and the key as soon as it is proven."""
-        self.opened = self.heard = reception.clock()
-        self.pinged = self.heard
+        self.opened = self.heard = self.pinged = reception.clock()
         self._doubted: float | None = None
         """Since when it is doubted whether the peer is there."""
         reception.connections.add(self)
@@ -225,7 +224,8 @@ class ControlConnection:
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
-        """End the connection by what its peer, or the relay, does wrong."""
+        """End the connection by what its peer, or the relay, does wrong; note how long it took."""
+        began = self._metrics.loop.clock()
         try:
             yield
         except StaleSequence as stale:
@@ -234,6 +234,8 @@ class ControlConnection:
             self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
         except Exception as error:
             self._failed(error)
+        finally:
+            self._metrics.loop.served("control", self.guid or self.observed_host, began)
 
     def carrier_resumed(self) -> None:
         steps = self._steps
