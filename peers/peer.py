@@ -29,6 +29,7 @@ from peers.control import (
     Watching,
     fetch_key,
 )
+from peers.dialing import DialCounts, Door
 from peers.dns import Names, read_key
 from peers.host import AddressSource, Interfaces, system_addresses
 from peers.location import Located, OwnLocation
@@ -271,7 +272,7 @@ class Peer:
         """Try every endpoint that `locate` has found, without a word to the application there:
         its round trip, and which one a session would take."""
         return await survey(
-            located, lambda candidate: self._open.ways.prove(located.guid, candidate), timeout
+            located, lambda candidate: self._open.ways.survey(located, candidate), timeout
         )
 
     @property
@@ -283,6 +284,11 @@ class Peer:
     def port(self) -> int:
         """The TCP port at which this peer takes direct paths, on every address."""
         return self._open.direct.port
+
+    @property
+    def dialing(self) -> DialCounts:
+        """How many connections this peer has opened, and how many it would not."""
+        return self._open.local.door.counts
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -314,9 +320,10 @@ class Peer:
                 else None
             )
             account = Account(identity, location.instance)
-            registration = Registration(account, config, services, self._heard)
+            door = Door(config, interfaces, direct.port)
+            registration = Registration(account, config, services, self._heard, door)
             tasks = Tasks()
-            local = Local(identity, config, location, Paths(identity), tasks)
+            local = Local(identity, config, location, Paths(identity), tasks, door)
             candidates = Candidates(config, interfaces, RoundTrips(time.monotonic))
             ways = Ways(local, candidates, registration)
             lookup = Lookup(config, registration, names.lookup if names is not None else None)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from peers.config.dns import DdnsConfig
-from peers.config.kinds import CarrierKind
+from peers.config.kinds import CarrierKind, Dial
 from peers.config.policy import Policy
 from protocol.checked import check
 from protocol.errors import RoamRelayError
@@ -66,6 +66,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Between probes for a better direct path while a session lives; 0 does not look."""
     fallback: bool = True
     """Whether a session in `combined` that finds no direct path is opened in `auto` instead."""
+    dial: Dial = Dial.CAREFUL
+    """Which endpoints are dialed by another's word where its key was not met before: `careful`,
+    `proven` for servers that strangers call, `open` for laboratories (docs/addresses.md). A policy
+    may say otherwise for a service or a peer."""
     metered: tuple[str, ...] = ()
     """Interfaces that cost money, as patterns, for policies: `wwan*`."""
     listen_hosts: tuple[str, ...] = ("0.0.0.0", "::")

@@ -15,8 +15,9 @@ from peers.control.account import Account, Line
 from peers.control.connection import ControlConnection, Tell
 from peers.control.handshake import Handshake, Records
 from peers.control.relay_address import RelayAddresses
+from peers.dialing import Door, Leg, Reason
 from peers.tasks import Tasks
-from peers.transport import RelayAddress, Stream, open_upgraded
+from peers.transport import RelayAddress, Stream
 from protocol.errors import Code, RelayUnavailable
 
 __all__ = ["Home", "attempt"]
@@ -32,6 +33,7 @@ class Home:
     records: Records
     tasks: Tasks
     """Own what runs for the flows and their streams."""
+    door: Door
 
 
 async def attempt(home: Home, flow: int, source: str | None, tell: Tell) -> ControlConnection:
@@ -77,13 +79,11 @@ async def _register(home: Home, line: Line, tell: Tell) -> ControlConnection:
 
 async def _open(home: Home, address: RelayAddress, source: str | None) -> Stream:
     try:
-        opened = await open_upgraded(
+        opened = await home.door.to_relay(
             address,
-            "/v1/control",
-            home.config.carrier,
+            Leg("/v1/control", Reason.CONTROL, home.config.carrier, source),
             spawn=home.tasks.spawn,
             timeout=home.config.connect_timeout,
-            local_address=source,
         )
         return opened.stream
     except UnicodeError as error:

@@ -20,6 +20,7 @@ from peers.control.flow import Awaited, Flow, FlowDown, FlowEvent, FlowUp
 from peers.control.handshake import Records
 from peers.control.relay_address import RelayAddresses
 from peers.control.tell import tell_safely
+from peers.dialing import Door
 from peers.tasks import Tasks, race
 from protocol.errors import (
     Code,
@@ -93,6 +94,7 @@ class Registration:
         config: PeerConfig,
         records: Records,
         tell: Callable[[RegistrationEvent], None],
+        door: Door,
     ) -> None:
         """Prepare it; nothing is connected yet, and no loop is needed.
 
@@ -105,7 +107,7 @@ class Registration:
         self._tell = tell
         self._awaited = Awaited()
         self._home = (
-            Home(account, _relay(config.relay, config), config, records, self._tasks)
+            Home(account, _relay(config.relay, config), config, records, self._tasks, door)
             if config.relay is not None
             else None
         )

@@ -1,12 +1,16 @@
 """What is known of one session's paths, in one record."""
 
+import contextlib
 from dataclasses import dataclass
 
+from peers.config import PathKind
+from peers.dialing import Known
 from peers.location import OwnLocation
 from peers.path import Path
 from peers.session import Session, Trace
-from protocol.endpoint import Endpoint, SignedEntry
+from protocol.endpoint import Endpoint, SignedEntry, read_entry
 from protocol.errors import PathFailed, ProtocolViolation
+from protocol.hosts import host_in
 from protocol.messages import PathHello, PathWelcome
 
 __all__ = ["Attempt", "Route", "Welcomed"]
@@ -36,6 +40,10 @@ class Route:
         self.trace = trace
         self.remote_entries: tuple[SignedEntry | Endpoint, ...] = ()
         """Where the other side says that it can be dialed. Not checked yet."""
+        self._disclosed: frozenset[Endpoint] = frozenset()
+        """What the relay has said last of where the other side is."""
+        self._listed: frozenset[Endpoint] = frozenset()
+        """What the zone has said last."""
         self.number = 0
         """The highest number of a path that was tried or taken, by either side."""
         self.ticket = ""
@@ -45,6 +53,24 @@ class Route:
         """Note where the other side can be dialed now; nothing new says nothing."""
         if entries:
             self.remote_entries = entries
+
+    def learn_disclosed(self, entries: tuple[SignedEntry, ...]) -> None:
+        """Note what the relay says: it passes on no other entries than those that it discloses."""
+        self.learn(entries)
+        if entries:
+            self._disclosed = _endpoints(entries)
+
+    def learn_listed(self, entries: tuple[SignedEntry | Endpoint, ...]) -> None:
+        """Note what the zone says, in place of all that was known."""
+        self.remote_entries = entries
+        self._listed = _endpoints(entries)
+
+    def known(self, observed: frozenset[str]) -> Known:
+        """Return what is known of where the other side is beside its own word; `observed` are the
+        addresses at which the relay sees this peer."""
+        path = self.session.path
+        host = host_in(path.remote) if path is not None and path.kind is PathKind.DIRECT else None
+        return Known(self._disclosed, self._listed, host, observed)
 
     def entries_for(
         self, location: OwnLocation, first: str | None = None
@@ -120,3 +146,14 @@ class Attempt:
             raise PathFailed("the session has taken another path meanwhile")
         self.said_hello = True
         return session.hello(self.number, entries)
+
+
+def _endpoints(entries: tuple[SignedEntry | Endpoint, ...]) -> frozenset[Endpoint]:
+    found = set()
+    for one in entries:
+        if isinstance(one, Endpoint):
+            found.add(one)
+            continue
+        with contextlib.suppress(ProtocolViolation):
+            found.add(read_entry(one).endpoint)
+    return frozenset(found)

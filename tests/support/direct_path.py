@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+from peers.config import Dial, PeerConfig
+from peers.dialing import Ask, Door
+from peers.host import Interfaces
 from peers.path.open import open_direct
 from peers.path.open_paths import Paths
 from peers.path.path import Path
@@ -17,5 +20,7 @@ async def dial_direct(
     timeout: float,
 ) -> tuple[Path, PathWelcome]:
     """Connect, prove both sides, and say hello."""
-    path = await open_direct(endpoint, guid, paths, timeout)
+    config = PeerConfig(dial=Dial.OPEN)
+    door = Door(config, Interfaces(config), 0)
+    path = await open_direct(door, Ask(guid, endpoint), paths, timeout)
     return path, await path.ask(make_hello, timeout)

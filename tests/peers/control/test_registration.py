@@ -22,6 +22,8 @@ from peers.control import (
     StandbyLost,
 )
 from peers.control import attempt as attempts
+from peers.dialing import Door
+from peers.host import Interfaces
 from protocol.errors import Code, RelayUnavailable, RoamRelayError, UnknownPeer, WrongIdentity
 from protocol.identity import Identity
 from protocol.messages import (
@@ -82,7 +84,8 @@ def make(
     account = Account(identity or Identity.generate(), bytes(16))
     told, records = Told(), Numbered()
     settings = PeerConfig(relay=url, **{"connect_timeout": 5.0, **config})
-    return Registration(account, settings, records, told), told, records
+    door = Door(settings, Interfaces(settings), 0)
+    return Registration(account, settings, records, told, door), told, records
 
 
 @contextlib.asynccontextmanager
@@ -174,8 +177,13 @@ async def test_the_end_is_told_once_and_nothing_comes_back(relay: RelayServer) -
     old, told, records = make(relay.url, identity)
     old.set_sources([HERE, THERE])
     await told.until(lambda: len(old.connections) == 2)
+    config = PeerConfig(relay=relay.url)
     new = Registration(
-        Account(identity, b"another instance"), PeerConfig(relay=relay.url), records, Told()
+        Account(identity, b"another instance"),
+        config,
+        records,
+        Told(),
+        Door(config, Interfaces(config), 0),
     )
     new.set_sources([None])
     await new.connection(5)
@@ -232,7 +240,9 @@ async def test_a_request_reaches_the_other_peer_and_its_owner_s_error_is_an_answ
         if isinstance(event, RequestArrived):
             raise KeyError("nobody thought of it")
 
-    there = Registration(Account(callee, bytes(16)), PeerConfig(relay=relay.url), Offers(), fails)
+    config = PeerConfig(relay=relay.url)
+    door = Door(config, Interfaces(config), 0)
+    there = Registration(Account(callee, bytes(16)), config, Offers(), fails, door)
     there.set_sources([None])
     await there.connection(5)
     async with registered(relay) as (registration, _, _):

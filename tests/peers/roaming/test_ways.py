@@ -13,6 +13,7 @@ import pytest
 from peers import Identity, Mode, Peer
 from peers.choice import Candidate, RoundTrips
 from peers.control import Answered, KnownRelay
+from peers.dialing import Ask, Door
 from peers.host import Interfaces
 from peers.host.address import LocalAddress
 from peers.path import Path
@@ -67,11 +68,13 @@ class Around:
         self.interfaces = Interfaces(self.local.config)
         self.interfaces.update([LocalAddress(HERE, "eth0", 2, 4, 24)])
         self.last_relay: KnownRelay | None = None
+        self.observed: tuple[str, ...] = ()
         self.candidates = Candidates(self.local.config, self.interfaces, RoundTrips(lambda: 0.0))
         self.ways = Ways(self.local, self.candidates, cast(Any, self))
         monkeypatch.setattr(ways, "open_direct", self._open)
 
-    async def _open(self, endpoint: Endpoint, *arguments: Any, **more: Any) -> Path:
+    async def _open(self, door: Door, ask: Ask, *arguments: Any, **more: Any) -> Path:
+        endpoint = ask.endpoint
         self.usual.append(more["round_trip"])
         said = self.says[endpoint]
         if isinstance(said, PathFailed):
