@@ -56,6 +56,9 @@ class Attempt:
     """The GUID of the peer that should be there, which has named the endpoint."""
     endpoint: Endpoint
     word: Word
+    wished: bool = False
+    """Whether this peer's own program has asked for it: what the relay says of whom the program
+    calls is charged to nobody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,8 @@ class Budgets:
         remote = attempt.remote
         keys: list[Hashable] = [remote, (remote, host, attempt.endpoint.port), host, network, None]
         known = self._buckets[attempt.word]
-        return [(*one, key) for one, key in zip(known, keys, strict=True)]
+        wanted = [(*one, key) for one, key in zip(known, keys, strict=True)]
+        return wanted[2:] if attempt.wished and attempt.word is Word.RELAY else wanted
 
     def _give_back(self, attempt: Attempt, now: float) -> None:
         for buckets, _, key in self._wanted(attempt):

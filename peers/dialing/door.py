@@ -47,11 +47,13 @@ class Reason(StrEnum):
     """Why somebody dials."""
 
     FIRST_PATH = "first path"
+    """Of a session that this peer opens."""
     NEXT_PATH = "next path"
     BETTER_PATH = "better path"
     PROBE = "probe"
     SURVEY = "survey"
     DIAL_BACK = "dial back"
+    """To a caller that has not come by itself."""
     CONTROL = "control connection"
     LEG = "plane"
 
@@ -286,7 +288,8 @@ class Door:
 
 def _attempt(ask: Ask, caution: Dial) -> Attempt:
     word = Word.RELAY if caution is Dial.OPEN else word_of(ask.endpoint, ask.known)
-    return Attempt(ask.remote, ask.endpoint, word)
+    wished = ask.reason in (Reason.FIRST_PATH, Reason.SURVEY)
+    return Attempt(ask.remote, ask.endpoint, word, wished)
 
 
 def _name_servers(config: PeerConfig) -> frozenset[Endpoint]:

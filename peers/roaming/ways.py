@@ -61,11 +61,16 @@ class Ways:
             else Known(listed=found, observed=self._observed)
         )
         ask = Ask(located.guid, candidate.endpoint, known, Reason.SURVEY)
-        return await self._prove(ask, candidate)
+        return await self.prove(ask, candidate)
 
-    async def _prove(self, ask: Ask, candidate: Candidate, usual: float | None = None) -> Proven:
+    async def prove(self, ask: Ask, candidate: Candidate, usual: float | None = None) -> Proven:
         """Make a direct path to a candidate, say nothing on it, and keep its round trip. `usual` is
-        the round trip in seconds to expect where the candidate's own is not known."""
+        the round trip in seconds to expect where the candidate's own is not known.
+
+        Raises:
+            DialRefused: it is not dialed.
+            PathFailed, WrongIdentity: the peer is not there.
+        """
         path = await open_direct(
             self._local.door,
             ask,
@@ -97,7 +102,7 @@ class Ways:
             session.terms.policy.dial,
         )
         try:
-            proven = await self._prove(ask, candidate, session.usual_round_trip)
+            proven = await self.prove(ask, candidate, session.usual_round_trip)
         except DialRefused as error:
             route.trace.note("refused", candidate, reason=error.reason)
             raise

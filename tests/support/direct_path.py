@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 
-from peers.config import Dial, PeerConfig
-from peers.dialing import Ask, Door
-from peers.host import Interfaces
+from peers.dialing import Ask
 from peers.path.open import open_direct
 from peers.path.open_paths import Paths
 from peers.path.path import Path
 from protocol.endpoint import Endpoint
 from protocol.messages import PathHello, PathWelcome
+from tests.support.doors import open_door
 
 
 async def dial_direct(
@@ -20,7 +19,5 @@ async def dial_direct(
     timeout: float,
 ) -> tuple[Path, PathWelcome]:
     """Connect, prove both sides, and say hello."""
-    config = PeerConfig(dial=Dial.OPEN)
-    door = Door(config, Interfaces(config), 0)
-    path = await open_direct(door, Ask(guid, endpoint), paths, timeout)
+    path = await open_direct(open_door(), Ask(guid, endpoint), paths, timeout)
     return path, await path.ask(make_hello, timeout)

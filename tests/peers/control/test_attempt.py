@@ -14,6 +14,7 @@ from peers.tasks import Tasks
 from peers.transport import RelayAddress
 from protocol.errors import Code, RelayUnavailable, RoamRelayError, WrongIdentity
 from tests.peers.control.scripted import ACCOUNT, Events, Seven, connected
+from tests.support.doors import open_door
 
 ONE, TWO = "http://192.0.2.1:8440", "http://192.0.2.2:8440"
 UNREACHED = RelayUnavailable("no route")
@@ -55,7 +56,7 @@ async def play(
 
     monkeypatch.setattr(module, "_register", register)
     monkeypatch.setattr(module, "_sources_towards", lambda host: list(others))
-    home = Home(ACCOUNT, relay(ONE), PeerConfig(), Seven(), Tasks())
+    home = Home(ACCOUNT, relay(ONE), PeerConfig(), Seven(), Tasks(), open_door())
     try:
         made = await attempt(home, 2, source, Events())
     except RoamRelayError as error:

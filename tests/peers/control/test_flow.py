@@ -19,6 +19,7 @@ from protocol.errors import Code, RelayUnavailable, RoamRelayError
 from protocol.messages import Pong, Restarting
 from tests.peers.control.scripted import ACCOUNT, Events, Seven, Wire, connected, logged
 from tests.support import virtual_time
+from tests.support.doors import open_door
 
 LOST = RelayUnavailable("lost")
 FINAL = RelayUnavailable("another program", code=Code.SUPERSEDED)
@@ -41,9 +42,8 @@ class World:
     running: int = 0
 
     def __post_init__(self) -> None:
-        home = Home(
-            ACCOUNT, RelayAddresses("http://127.0.0.1:9"), PeerConfig(), Seven(), self.tasks
-        )
+        relay = RelayAddresses("http://127.0.0.1:9")
+        home = Home(ACCOUNT, relay, PeerConfig(), Seven(), self.tasks, open_door())
         self.flow = Flow(0, None, home, self.awaited, self.tell)
         self.enough = asyncio.Event()
 

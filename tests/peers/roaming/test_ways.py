@@ -162,10 +162,10 @@ def test_only_one_is_dialed_where_it_is_known_which(monkeypatch: pytest.MonkeyPa
 def test_what_was_measured_is_expected_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> None:
         around = Around(monkeypatch)
-        await around.ways.prove(THERE.guid, Candidate(FIRST), usual=0.3)
+        await around.ways.prove(Ask(THERE.guid, FIRST), Candidate(FIRST), usual=0.3)
         (first, _) = around.candidates.of(around.attempt().route)
         assert first.round_trip == 0.05
-        await around.ways.prove(THERE.guid, first, usual=0.3)
+        await around.ways.prove(Ask(THERE.guid, FIRST), first, usual=0.3)
         assert around.usual == [0.3, 0.05]
         around.ways.network_changed(frozenset())
         assert around.candidates.of(around.attempt().route)[0].round_trip == 0.05
