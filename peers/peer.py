@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, assert_never
 
@@ -24,6 +25,7 @@ from peers.control import (
     Registration,
     RegistrationEnded,
     RegistrationEvent,
+    RelayAddresses,
     RequestArrived,
     StandbyLost,
     Watching,
@@ -55,23 +57,30 @@ from peers.tasks import Tasks, unless
 from peers.transport import DirectServer
 from peers.whereabouts import Whereabouts
 from protocol.endpoint import Phase, Provenance
-from protocol.errors import ConnectionClosed, RelayUnavailable
+from protocol.errors import ConnectionClosed, RelayUnavailable, RoamRelayError
 from protocol.identity import Identity, public_key_of
 from protocol.messages import Mode
 
 __all__ = ["Peer"]
+
+_LAST_WORD = 0.2
+"""Seconds for paths to finish after sessions that took all of their time: what was said on them
+leaves, and is not waited for."""
 
 
 class Peer:
     """Use it as a context manager: inside, it is registered; afterwards, nothing of it is left.
 
     Entering waits for the first registration and raises `RelayUnavailable` (or another
-    `RoamRelayError`) when that fails. Later losses of the control connection are mended in the
-    background; calls that need the relay wait for it up to their timeouts. Sessions go on over
-    every change of address, path and relay process (docs/sessions.md).
+    `RoamRelayError`) when that fails; with `wait_for_relay` in the configuration it waits without
+    end, as for a network that comes up later. Later losses of the control connection are mended in
+    the background, whatever the reason; calls that need the relay wait for it up to their timeouts.
+    The registration ends for good on `Superseded`, and where the relay does not admit this peer.
+    Sessions go on over every change of address, path and relay process (docs/sessions.md).
 
-    Leaving closes the sessions cleanly, as far as that is possible in 5 s. Whoever cancels it makes
-    it fast, and not half: what is open is dropped, and the cancellation goes on when all has ended.
+    Leaving closes the sessions cleanly, as far as that is possible within `close_timeout`. Whoever
+    cancels it makes it fast, and not half: what is open is dropped, and the cancellation goes on
+    when all has ended.
     """
 
     def __init__(
@@ -87,7 +96,7 @@ class Peer:
         `addresses` tells of this host's own addresses; by default the system does.
 
         Raises:
-            RelayUnavailable: neither is configured.
+            RelayUnavailable: neither is configured, or the relay is no URL of one.
             DdnsConfigError: the key for dynamic DNS cannot be used.
         """
         config = config or PeerConfig()
@@ -97,6 +106,8 @@ class Peer:
             raise RelayUnavailable(
                 "no relay is configured: give relay='http://HOST:PORT', or a zone with ddns="
             )
+        if self.config.relay is not None:
+            RelayAddresses(self.config.relay)  # Refused here, and not when it is dialed.
         names = self.config.ddns
         self._dns_key = read_key(names, identity.guid) if names is not None else None
         self.identity = identity
@@ -125,6 +136,12 @@ class Peer:
         await self._leave(self._open, at_once=False)
 
     @property
+    def failure(self) -> RoamRelayError | None:
+        """Why this peer is not registered with its relay now, as far as that is known; None while
+        it is, and before it is entered."""
+        return self._rooms.registration.failure if self._rooms is not None else None
+
+    @property
     def relay_guid(self) -> str | None:
         """The GUID of the relay that this peer is registered with."""
         connection = self._open.registration.current
@@ -144,17 +161,19 @@ class Peer:
         is registered in the background; `await peer.published()` waits until it can be found.
 
         Raises:
-            ValueError: not a service name, already offered, or `disclose` is none of these.
+            ValueError: not a service name, already offered, or `disclose` is none of these; or it
+                is one more than can be registered (16), or the lists of GUIDs are too long.
             ConnectionClosed: the peer is closed.
         """
         return self._open.services.offer(service, allow, disclose, None)
 
     async def published(self) -> None:
         """Wait until what is offered now can be found: at the relay and in the zone, as far as
-        they are configured.
+        they are configured. With `wait_for_relay` it waits for either without end.
 
         Raises:
-            RoamRelayError: one of them refused it, or cannot be reached in time.
+            RoamRelayError: one of them refused it, or cannot be reached in time. What was in force
+                before stays so.
         """
         await self._open.publication.published()
 
@@ -202,6 +221,7 @@ class Peer:
             discloses=chosen is not Mode.CENTRAL,
             policy=rules,
             select=select or self.config.select_for(guid, service),
+            fallback=self.config.fallback,
         )
         if rules.needs_interfaces:
             await self._open.whereabouts.known()
@@ -307,7 +327,7 @@ class Peer:
                 identity, direct.port, configured=config.advertise, lifetime=config.lifetime
             )
             interfaces = Interfaces(config)
-            services = Services(location, self._heard)
+            services = Services(location, self._heard, registers=config.relay is not None)
             names = (
                 Names(
                     identity.guid,
@@ -364,11 +384,11 @@ class Peer:
             rooms.names.start(spawn)
         if config.relay is None:
             return
+        patience: float | None = None if config.wait_for_relay else config.connect_timeout
         try:
-            patience = 2.0 if rooms.names is not None else config.connect_timeout
-            await rooms.registration.connection(patience)
-        except RelayUnavailable as error:
-            if rooms.names is None or error.code is not None:
+            await rooms.registration.connection(2.0 if rooms.names is not None else patience)
+        except RelayUnavailable:
+            if rooms.names is None or rooms.registration.is_over:
                 raise
 
     async def _leave(self, rooms: "Rooms", *, at_once: bool) -> None:
@@ -438,7 +458,8 @@ class Rooms:
 async def _close(rooms: Rooms, at_once: asyncio.Event) -> None:
     """End everything, each step on its own: what one of them raises is logged, and stops none.
 
-    When `at_once` is set, nothing waits for anybody else any more.
+    Sessions and their paths have `close_timeout` together, and the paths a last word after it. When
+    `at_once` is set, nothing waits for anybody else any more.
     """
 
     async def closed(step: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -447,18 +468,21 @@ async def _close(rooms: Rooms, at_once: asyncio.Event) -> None:
         except Exception:
             log.exception("closing a peer")
 
-    for end in (rooms.direct.close, rooms.services.close, rooms.presence.close):
+    loop = asyncio.get_running_loop()
+    patience = rooms.local.config.close_timeout
+    end = loop.time() + patience
+    for step in (rooms.direct.close, rooms.services.close, rooms.presence.close):
         try:
-            end()
+            step()
         except Exception:
             log.exception("closing a peer")
     # A session that has no path just now may still find one, to be closed cleanly on it.
-    await closed(rooms.sessions.close)
+    await closed(partial(rooms.sessions.close, patience))
     rooms.sessions.abort()
     await closed(rooms.registration.close)
     if rooms.names is not None:
         await closed(rooms.names.withdraw)
     for last in (rooms.registration.close, rooms.local.tasks.close):
         await last()
-    await closed(rooms.local.paths.close)
+    await closed(partial(rooms.local.paths.close, max(_LAST_WORD, end - loop.time())))
     await rooms.local.paths.abort()

@@ -7,9 +7,12 @@ from peers.config import PeerConfig
 from peers.control import Registration
 from peers.dns import Names
 from peers.tasks import Tasks
-from protocol.errors import RelayUnavailable, RoamRelayError
+from protocol.errors import NameServerUnavailable, RelayUnavailable, RequestTimeout, RoamRelayError
 
 __all__ = ["Publication"]
+
+_AGAIN = 1.0
+"""Seconds until a zone that cannot be reached is asked about again, where it is waited for."""
 
 
 class Publication:
@@ -38,17 +41,39 @@ class Publication:
             RoamRelayError: the relay or the zone refused it, or cannot be reached in time.
         """
         if self._names is not None:
-            await self._names.published()
+            await self._named(self._names)
         if self._config.relay is None:
             return
-        await self._registration.connection(self._config.connect_timeout)
-        try:
-            await self._publish()
-        except RelayUnavailable as error:
-            if error.code is not None:
-                raise
+        registration, waits = self._registration, self._config.wait_for_relay
+        patience = None if waits else self._config.connect_timeout
+        while True:
+            await registration.connection(patience)
+            try:
+                await self._publish()
+                return
+            except (RelayUnavailable, RequestTimeout) as error:
+                if registration.is_over or error is registration.refusal:
+                    raise
+                if waits:
+                    continue
+                if isinstance(error, RequestTimeout):
+                    raise
             # The connection ended meanwhile: the next one registers what is offered then.
-            await self._registration.connection(self._config.connect_timeout)
+            await registration.connection(patience)
+            if registration.refusal is not None:
+                raise registration.refusal
+            return
+
+    async def _named(self, names: Names) -> None:
+        while True:
+            try:
+                await names.published()
+            except NameServerUnavailable:
+                if not self._config.wait_for_relay:
+                    raise
+                await asyncio.sleep(_AGAIN)
+            else:
+                return
 
     async def _publish(self) -> None:
         async with self._publishing:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-from protocol.errors import Code, ProtocolViolation
+from protocol.errors import ProtocolViolation, StaleSequence
 from protocol.identity import CONTEXT_ENDPOINT, Identity, public_key_of, verify
 
 __all__ = [
@@ -160,8 +160,6 @@ def order(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def check_newer(seq: int, known: int | None) -> None:
-    """Raise `ProtocolViolation` (`Code.STALE_SEQUENCE`) unless `seq` is above the known one."""
+    """Raise `StaleSequence` unless `seq` is above the known one."""
     if known is not None and seq <= known:
-        raise ProtocolViolation(
-            f"location record {seq} is not newer than {known}", code=Code.STALE_SEQUENCE
-        )
+        raise StaleSequence(f"location record {seq} is not newer than {known}", known)

@@ -1,7 +1,7 @@
 """Error codes on the wire and the exceptions that users see.
 
-Every code is named once, here; whether a client may come back after it is a property of the code
-and is decided nowhere else. No I/O, no rendering.
+Every code is named once, here. Which of them ends a registration, and when, is decided in
+`peers.control.refusal`. No I/O, no rendering.
 """
 
 from enum import StrEnum
@@ -22,6 +22,8 @@ __all__ = [
     "RoamRelayError",
     "SessionClosed",
     "SessionLost",
+    "StaleSequence",
+    "Superseded",
     "UnknownPeer",
     "UnknownService",
     "UpdateRefused",
@@ -52,6 +54,8 @@ class Code(StrEnum):
     SLOW_CONSUMER = "slow_consumer"
     RESTARTING = "restarting"
     INTERNAL = "internal"
+    # An HTTP request that does not ask for an upgrade, or has lost it on the way.
+    UPGRADE_REQUIRED = "upgrade_required"
     # Limits; `retry_after` says when to come back.
     LIMIT_EXCEEDED = "limit_exceeded"
     # A service request.
@@ -76,25 +80,6 @@ class Code(StrEnum):
         # A code that a later version adds must not break a connection with this one.
         return cls.INTERNAL if isinstance(value, str) else None
 
-    @property
-    def is_retryable(self) -> bool:
-        """Whether a client may come back by itself after its connection ended with this code."""
-        return self not in _FINAL
-
-
-_FINAL = frozenset(
-    {
-        Code.BAD_MESSAGE,
-        Code.MESSAGE_TOO_LARGE,
-        Code.UNEXPECTED_MESSAGE,
-        Code.VERSION_UNSUPPORTED,
-        Code.BAD_GUID,
-        Code.BAD_SIGNATURE,
-        Code.NOT_ADMITTED,
-        Code.SUPERSEDED,
-    }
-)
-
 
 class RoamRelayError(Exception):
     """The root of every exception that this project raises for its users.
@@ -117,6 +102,16 @@ class ProtocolViolation(RoamRelayError):
     code = Code.BAD_MESSAGE
 
 
+class StaleSequence(ProtocolViolation):
+    """A location record is not newer than the one in force, whose number is `known`."""
+
+    code = Code.STALE_SEQUENCE
+
+    def __init__(self, reason: str, known: int) -> None:
+        super().__init__(reason)
+        self.known = known
+
+
 class IdentityError(RoamRelayError):
     """A key file or a GUID cannot be used."""
 
@@ -135,7 +130,14 @@ class WrongIdentity(RoamRelayError):
 
 
 class RelayUnavailable(RoamRelayError):
-    """The relay cannot be reached, or refuses this peer for good (`code` says why)."""
+    """The relay cannot be reached, or refuses this peer (`code` says why). Where it has said when
+    to come back, that is `retry_after`, in seconds."""
+
+    def __init__(
+        self, reason: str = "", *, code: Code | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(reason, code=code)
+        self.retry_after = retry_after
 
 
 class NameServerUnavailable(RoamRelayError):
@@ -145,6 +147,13 @@ class NameServerUnavailable(RoamRelayError):
 class UpdateRefused(RoamRelayError):
     """A name server refused a registration by dynamic DNS. Says which of its codes, and the next
     step."""
+
+
+class Superseded(RelayUnavailable, UpdateRefused):
+    """Another program with the same key has registered later, with the relay or in the zone. The
+    newest one stays; this one does not come back by itself."""
+
+    code = Code.SUPERSEDED
 
 
 class UnknownPeer(RoamRelayError):

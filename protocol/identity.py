@@ -116,8 +116,17 @@ class Identity:
             )
         try:
             key = serialization.load_pem_private_key(data, password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            raise IdentityError(f"{name} holds no unencrypted PEM private key") from None
+        except TypeError:
+            raise IdentityError(
+                f"{name} holds a key that is locked with a password: take it off "
+                f"('openssl pkey -in {name}' prints the key without)"
+            ) from None
+        except (ValueError, UnsupportedAlgorithm):
+            what = "holds no whole PEM private key" if data.strip() else "is empty"
+            raise IdentityError(
+                f"{name} {what}: put back a copy of it, or move it away and make a new identity, "
+                "with a new GUID"
+            ) from None
         if not isinstance(key, Ed25519PrivateKey):
             raise IdentityError(f"{name} holds a key of another kind: Ed25519 is needed")
         return cls(key)

@@ -58,6 +58,11 @@ MAX_SERVICES = 16
 MAX_DISCLOSE = 256
 """GUIDs in one disclosure list."""
 
+MAX_FEATURES = 32
+"""Features that one side may name (protocol/features.py)."""
+MAX_FEATURE_NAME = 32
+"""Characters of one of them."""
+
 Guid = Annotated[str, Meta(min_length=GUID_LENGTH, max_length=GUID_LENGTH)]
 Service = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 """1–63 of a–z, 0–9 and inner hyphens: it is a DNS label too."""
@@ -73,6 +78,8 @@ Reason = Annotated[str, Meta(max_length=512)]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Entries = Annotated[tuple[SignedEntry, ...], Meta(max_length=MAX_ENTRIES)]
 Ticket = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
+Feature = Annotated[str, Meta(min_length=1, max_length=MAX_FEATURE_NAME)]
+Features = Annotated[tuple[Feature, ...], Meta(max_length=MAX_FEATURES)]
 
 
 class Mode(StrEnum):
@@ -323,6 +330,9 @@ class Error(Message, frozen=True, tag="error"):
     code: Code
     reason: Reason = ""
     retry_after: Seconds | None = None
+    """When to come back. With `NOT_ADMITTED` it says that the refusal is not for good."""
+    seq: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    """With `STALE_SEQUENCE`: the number of the record in force."""
 
 
 class PathHello(Message, frozen=True, tag="path_hello"):
@@ -344,6 +354,8 @@ class PathHello(Message, frozen=True, tag="path_hello"):
     """The number of this path in its session: above that of every path known to the sender."""
     entries: Entries = ()
     """Where the sender of this can be dialed for the session's next path."""
+    features: Features = ()
+    """What the sender knows beyond version 1: the same at every path of a session."""
 
 
 class PathWelcome(Message, frozen=True, tag="path_welcome"):
@@ -353,6 +365,7 @@ class PathWelcome(Message, frozen=True, tag="path_welcome"):
     consumed: Annotated[int, Meta(ge=0)] = 0
     window: Annotated[int, Meta(ge=1024)] = 8 << 20
     entries: Entries = ()
+    features: Features = ()
 
 
 class PathReject(Message, frozen=True, tag="path_reject"):

@@ -1,9 +1,12 @@
 """The `relay` command."""
 
 import asyncio
+import contextlib
+import errno
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +15,35 @@ import click
 from protocol.dns_records import key_file_text, parse_zone, peer_name
 from protocol.errors import IdentityError, RoamRelayError
 from protocol.identity import Identity
+from protocol.text import shown
 from relay import config as configuration
+from relay import disk
 from relay.config import ConfigError, RelayConfig
 from relay.dns import DnsKeys
+from relay.http import Descriptors, raise_limit
 from relay.log import configure, log
 from relay.server import RelayServer
 
 __all__ = ["main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
+
+
+class _Commands(click.Group):
+    """What cannot be printed, and what the system refuses, is one line too."""
+
+    def main(self, *words: Any, **settings: Any) -> Any:
+        try:
+            return super().main(*words, **settings)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                what = "cannot write: " if error.errno in _UNWRITTEN else ""
+                click.echo(f"Error: {what}{error.strerror or error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="roam-relay")
 def main() -> None:
     """Run a Roam Relay: it tells peers where other peers are, and joins those that cannot reach
@@ -30,17 +52,39 @@ def main() -> None:
 
 @main.command()
 @click.option("--config", "file", metavar="FILE", help="A TOML file with any of the settings.")
-@click.option("--host", help="Address to listen on [127.0.0.1]; '::' or 0.0.0.0 serves everybody.")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    help="Address to listen on [127.0.0.1]; may be repeated. '::' is every address of both "
+    "families, 0.0.0.0 those of IPv4: both serve everybody.",
+)
 @click.option("--port", type=int, help="Port to listen on [8440]; 0 takes any free one.")
 @click.option("--identity", metavar="FILE", help="The relay's key file (made by 'relay key').")
 @click.option("--tls-certificate", metavar="FILE", help="PEM chain, to serve https://.")
 @click.option("--tls-key", metavar="FILE", help="PEM key of the certificate.")
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    metavar="NETWORK",
+    multiple=True,
+    help="A reverse proxy that says where peers come from (docs/deploy.md); may be repeated.",
+)
 @click.option("--drain-timeout", type=float, help="Seconds planes may go on at the end [5].")
 @click.option("--log-format", type=click.Choice(["auto", "console", "json"]), help="[auto]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
-@click.option("--ready-file", metavar="FILE", help="Write the relay's URL here once it serves.")
-def serve(file: str | None, ready_file: str | None, **flags: Any) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and exit with 0; a second signal ends at once.
+@click.option("--ready-file", metavar="FILE", help="Write the relay's URLs here once it serves.")
+def serve(
+    file: str | None,
+    ready_file: str | None,
+    hosts: tuple[str, ...],
+    trusted_proxies: tuple[str, ...],
+    **flags: Any,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and exit with 0; a second one ends at once.
+
+    SIGHUP reads the configuration and the certificate's files again; what needs a restart is
+    logged. It never ends the relay.
 
     Every setting can be a key in the TOML file or a variable ROAM_RELAY_KEY; flags go first, then
     the environment, then the file.
@@ -52,14 +96,22 @@ def serve(file: str | None, ready_file: str | None, **flags: Any) -> None:
       relay serve --config relay.toml --log-format json
     """
     try:
-        config = configuration.load(file, os.environ, flags)
+        lists = {"host": hosts or None, "trusted_proxies": trusted_proxies or None}
+
+        def configured() -> RelayConfig:
+            return configuration.load(file, os.environ, flags | lists)
+
+        config = configured()
         identity = read_key(config.identity) if config.identity else Identity.generate()
         configure(config.log_format, config.log_level)
         if config.dns is not None and config.identity is None:
             log.warning("the zone's keys change with each start: name a key file as 'identity'")
-        _run(_serve(config, identity, ready_file))
+        _open_standard_descriptors()
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until there is something to reload.
+        _run(_serve(config, identity, configured, ready_file))
     except (ConfigError, IdentityError) as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(shown(str(error))) from None
 
 
 @main.command()
@@ -68,12 +120,10 @@ def key(file: str) -> None:
     """Show the GUID of the relay's key in FILE; make a new key where there is no FILE."""
     try:
         if not Path(file).exists():
-            descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            with os.fdopen(descriptor, "wb") as out:
-                out.write(Identity.generate().to_pem())
+            _make_key(file)
         click.echo(read_key(file).guid)
-    except (OSError, IdentityError) as error:
-        raise click.ClickException(str(error)) from None
+    except IdentityError as error:
+        raise click.ClickException(shown(str(error))) from None
 
 
 @main.command("dns-key")
@@ -105,7 +155,26 @@ def dns_key(guid: str, file: str | None, identity: str | None, zone: str | None)
         secret = DnsKeys(read_key(config.identity), name).secret(guid)
         click.echo(key_file_text(peer_name(guid, name), secret), nl=False)
     except RoamRelayError as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(shown(str(error))) from None
+
+
+def _open_standard_descriptors() -> None:
+    """Open closed ones on /dev/null: the next socket would get such a number, and libuv aborts a
+    process that closes a socket with one."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # The lowest free number is this one.
+
+
+def _make_key(file: str) -> None:
+    try:
+        disk.make(file, Identity.generate().to_pem())
+    except FileExistsError:
+        pass  # Somebody was faster: theirs is everybody's.
+    except OSError as error:
+        raise IdentityError(f"cannot make the key {file}: {error.strerror}") from None
 
 
 def read_key(file: str) -> Identity:
@@ -115,31 +184,59 @@ def read_key(file: str) -> Identity:
         IdentityError: it cannot be read, or not be used.
     """
     try:
-        with Path(file).open("rb") as source:
-            mode = os.fstat(source.fileno()).st_mode & 0o777 if os.name == "posix" else 0
-            data = source.read(65_536)
-    except OSError as error:
+        data, mode = disk.read(file)
+    except FileNotFoundError as error:
         raise IdentityError(
             f"cannot read the key {file}: {error.strerror} ('relay key {file}' makes one)"
         ) from None
+    except OSError as error:
+        raise IdentityError(f"cannot read the key {file}: {error.strerror}") from None
     return Identity.from_pem(data, file_mode=mode, name=file)
 
 
-async def _serve(config: RelayConfig, identity: Identity, ready_file: str | None) -> None:
+def _raise_limit(config: RelayConfig) -> dict[str, int]:
+    """Take all the file descriptors that the process may have; return what is said of them."""
+    before, now = raise_limit()
+    room = Descriptors(now).connections
+    if room < config.max_connections != RelayConfig().max_connections:
+        log.warning(
+            "max_connections is more than the file descriptors allow: raise the hard limit "
+            "(ulimit -Hn, LimitNOFILE=)",
+            max_connections=config.max_connections,
+            allowed=room,
+        )
+    raised = {"descriptors_before": before} if now != before else {}
+    return {
+        "descriptors": now,
+        **raised,
+        "max_connections": min(room, config.max_connections),
+    }
+
+
+async def _serve(
+    config: RelayConfig,
+    identity: Identity,
+    configured: Callable[[], RelayConfig],
+    ready_file: str | None,
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def on_signal() -> None:
+    def on_signal(number: int) -> None:
         if stop.is_set():
-            os._exit(130)
+            os._exit(128 + number)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, on_signal, number)
+    # Before the relay is made, which looks at what there is.
+    descriptors = _raise_limit(config)
     async with RelayServer(config, identity) as server:
-        log.info("serving", url=server.url, relay=server.guid)
+        if hasattr(signal, "SIGHUP"):
+            loop.add_signal_handler(signal.SIGHUP, _reload, server, configured)
+        log.info("serving", url=" ".join(server.urls), relay=server.guid, **descriptors)
         if ready_file is not None:
-            _write_ready(ready_file, server.url)
+            _write_ready(ready_file, server.urls)
         # No timeout: a relay serves until it is told to stop.
         await stop.wait()
         log.info("draining", connections=len(server.connections))
@@ -147,12 +244,26 @@ async def _serve(config: RelayConfig, identity: Identity, ready_file: str | None
     log.info("stopped")
 
 
-def _write_ready(file: str, url: str) -> None:
+def _reload(server: RelayServer, configured: Callable[[], RelayConfig]) -> None:
+    try:
+        later = server.reload(configured())
+    except ConfigError as error:
+        log.error("not reloaded: all is as it was", reason=str(error))
+        return
+    configure(server.config.log_format, server.config.log_level)
+    log.info("reloaded")
+    if later:
+        log.warning("what has changed here needs a restart", keys=list(later))
+
+
+def _write_ready(file: str, urls: Sequence[str]) -> None:
     part = f"{file}.part"
     try:
-        Path(part).write_text(f"{url}\n")
+        Path(part).write_text("".join(f"{url}\n" for url in urls))
         os.replace(part, file)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
         raise ConfigError(f"cannot write {file}: {error.strerror}") from None
 
 

@@ -14,6 +14,7 @@ from protocol.checked import check
 from protocol.dns_records import parse_zone
 from protocol.endpoint import Endpoint
 from protocol.errors import ProtocolViolation, RoamRelayError
+from protocol.hosts import is_host
 
 __all__ = ["ConfigError", "DnsConfig", "RelayConfig", "load"]
 
@@ -32,8 +33,8 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     zone: str
     """The zone that is served: peers are `<guid>.<zone>`."""
-    host: str | None = None
-    """The address to listen on; the relay's where there is none."""
+    host: str | tuple[str, ...] | None = None
+    """The address to listen on, or several; the relay's where there is none."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8453
     """UDP and TCP; 0 takes any free port. Resolvers find only 53."""
     nameserver: str | None = None
@@ -68,19 +69,27 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Of IPv6: for one /56."""
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """`host` as single ones."""
+        return _hosts(self.host)
+
+    @property
     def own_addresses(self) -> tuple[str, ...]:
         """`addresses` as single ones."""
         return tuple(text for part in self.addresses.split(",") if (text := part.strip()))
 
     def __post_init__(self) -> None:
         _check(self)
+        _check_hosts("dns: host", self)
 
 
 class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that can be configured; each key is also a variable, `ROAM_RELAY_` and its name."""
 
-    host: str = "127.0.0.1"
-    """The address to listen on. `::` or `0.0.0.0` serves everybody: a choice to make knowingly."""
+    host: str | tuple[str, ...] = "127.0.0.1"
+    """The address to listen on, or several: an array in TOML, commas in the environment. `::` is
+    every address of this machine, of both families, and `0.0.0.0` those of IPv4: a choice to make
+    knowingly."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8440
     """0 takes any free port."""
     tls_certificate: str | None = None
@@ -90,7 +99,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The relay's own key file. None makes a new identity at each start: peers that pin the
     relay's GUID need a file."""
     heartbeat: _Seconds = 15.0
-    """A control connection that is silent for twice this long is dropped."""
+    """A control connection that is silent for twice this long is dropped. At most half of `lease`:
+    one that is lost must not end a registration."""
     lease: _Seconds = 120.0
     """Told to peers: how long a registration outlives the last byte from its peer at most."""
     suspect_grace: _Seconds = 30.0
@@ -100,7 +110,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_offline: _Count = 100_000
     """Offline peers that are remembered; beyond it the oldest are forgotten."""
     handshake_timeout: _Seconds = 10.0
-    """From the upgrade to the registration."""
+    """From the connection to its first byte and through TLS; for each request; and from the upgrade
+    to the registration."""
     write_deadline: _Seconds = 10.0
     """How long a peer may leave what it was sent unread before its connection is aborted."""
     outbox_bytes: _Count = 1 << 20
@@ -110,7 +121,15 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_connections: _Count = 50_000
     """Control connections in all."""
     max_connections_per_address: _Count = 1_000
-    """Control connections from one source address: many peers may share a NAT."""
+    """Control connections from one source network, an IPv4 address or an IPv6 /64: many peers may
+    share a NAT. An IPv6 /48 may have four times as many."""
+    max_newcomers: _Count = 4_096
+    """Connections that have not proven yet whose they are: before the upgrade, or not registered.
+    Beyond it the network that has most of them loses its oldest."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks (CIDR, or addresses) of the reverse proxies whose word is taken for where a peer
+    comes from: by the PROXY protocol, or X-Forwarded-For or Forwarded. In the environment separated
+    by commas."""
     max_pending_planes: _Count = 4_096
     """Planes whose two legs have not both come."""
     ticket_lifetime: _Seconds = 30.0
@@ -126,7 +145,7 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     connects_burst: _Count = 2_000
     proof_networks: str = ""
     """Networks (CIDR, comma-separated) into which the relay may dial to prove a peer's endpoint,
-    beside all global addresses and the kind that it serves on itself."""
+    beside all global addresses and, without trusted proxies, the kind that it serves on itself."""
     proof_timeout: _Seconds = 5.0
     """For one such probe."""
     proof_lifetime: _Seconds = 600.0
@@ -138,14 +157,40 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     log_format: Literal["auto", "console", "json"] = "auto"
     """`auto`: console on a terminal, JSON otherwise."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The lowest level that is logged."""
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """`host` as single ones."""
+        return _hosts(self.host)
 
     @property
     def networks(self) -> tuple[str, ...]:
         """`proof_networks` as single ones."""
-        return tuple(text for part in self.proof_networks.split(",") if (text := part.strip()))
+        return _parts(self.proof_networks)
 
     def __post_init__(self) -> None:
         _check(self)
+        _check_hosts("host", self)
+        for key, networks in (
+            ("proof_networks", self.networks),
+            ("trusted_proxies", self.trusted_proxies),
+        ):
+            for text in networks:
+                try:
+                    ipaddress.ip_network(text)
+                except ValueError as error:
+                    raise ConfigError(f"{key}: {error}") from None
+        if self.heartbeat > self.lease / 2:
+            raise ConfigError(
+                f"heartbeat: {self.heartbeat:g} s is more than half of the lease of "
+                f"{self.lease:g} s: one that is lost would end a registration"
+            )
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    """Return what stands between commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _check(config: msgspec.Struct) -> None:
@@ -153,6 +198,20 @@ def _check(config: msgspec.Struct) -> None:
         check(config)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def _hosts(host: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    texts = (host,) if isinstance(host, str) else host or ()
+    parts = (part.strip() for text in texts for part in text.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def _check_hosts(key: str, config: "RelayConfig | DnsConfig") -> None:
+    if config.host is not None and not config.hosts:
+        raise ConfigError(f"{key}: an address to listen on is needed")
+    for host in config.hosts:
+        if not is_host(host):
+            raise ConfigError(f"{key}: not an address or a name: {host[:80]!r}")
 
 
 def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> RelayConfig:
@@ -169,7 +228,7 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
             raise ConfigError(f"cannot read {file}: {error.strerror}") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{file}: {error}") from None
-        _convert(values, file)
+        _check_each(values, file)
     variables: dict[str, Any] = {
         name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
         for name, value in environment.items()
@@ -178,17 +237,18 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
     dns = {name[4:]: variables.pop(name) for name in list(variables) if name.startswith("dns_")}
     if dns:
         variables["dns"] = {**values.get("dns", {}), **dns}
-    _convert(variables, "the environment", strict=False)
+    if "trusted_proxies" in variables:
+        variables["trusted_proxies"] = _parts(variables["trusted_proxies"])
+    _check_each(variables, "the environment", strict=False)
     values |= variables
     values |= {name: value for name, value in flags.items() if value is not None}
-    config = _convert(values, "the configuration", strict=False)
+    _check_each(values, "the configuration", strict=False)
+    try:
+        config = msgspec.convert(values, RelayConfig, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(str(error)) from None
     if (config.tls_certificate is None) != (config.tls_key is None):
         raise ConfigError("tls_certificate and tls_key are needed together")
-    for text in config.networks:
-        try:
-            ipaddress.ip_network(text)
-        except ValueError as error:
-            raise ConfigError(f"proof_networks: {error}") from None
     if config.dns is not None:
         _check_dns(config.dns)
     return config
@@ -205,12 +265,14 @@ def _check_dns(dns: DnsConfig) -> None:
         raise ConfigError(f"dns: {error}") from None
 
 
-def _convert(values: Mapping[str, Any], source: str, *, strict: bool = True) -> RelayConfig:
+def _check_each(values: Mapping[str, Any], source: str, *, strict: bool = True) -> None:
+    """Check each value by itself: how they fit together is seen when all sources are merged."""
     unknown = sorted(set(values) - set(RelayConfig.__struct_fields__))
     if unknown:
         known = ", ".join(RelayConfig.__struct_fields__)
         raise ConfigError(f"{source}: unknown key {unknown[0]!r} (known: {known})")
-    try:
-        return msgspec.convert(dict(values), RelayConfig, strict=strict)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{source}: {error}") from None
+    for field in msgspec.structs.fields(RelayConfig):
+        try:
+            msgspec.convert(values.get(field.name, field.default), field.type, strict=strict)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{source}: {field.name}: {error}") from None

@@ -2,16 +2,23 @@
 
 A relay that is embedded is silent until its program asks: `logging.getLogger("relay")` takes the
 handlers, and a record's text is `event key=value …`. `relay serve` asks with `configure`: a console
-on a terminal, JSON lines otherwise. One line a life event.
+on a terminal, JSON lines otherwise. One line a life event. The relay never waits for whoever reads
+its log.
 """
 
 import contextlib
 import logging
+import os
+import select
 import sys
+import threading
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import structlog
+
+from protocol.text import shown
 
 __all__ = ["NAME", "configure", "guarded", "log", "short"]
 
@@ -22,6 +29,11 @@ _FIELDS = "relay_fields"
 
 _CALLER = 4
 """Calls between whoever writes a line and the logger: structlog's."""
+
+_LINES = 10_000
+"""Lines that may wait to be written. What is above is dropped, and the log says how many."""
+_ENDING = 0.5
+"""Seconds for what waits, at the end."""
 
 logging.getLogger(NAME).addHandler(logging.NullHandler())
 
@@ -48,18 +60,88 @@ log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
 class _Lines(logging.Formatter):
     """One line a record, whoever wrote it."""
 
-    def __init__(self, renderer: structlog.typing.Processor) -> None:
+    def __init__(self, renderers: list[structlog.typing.Processor]) -> None:
         super().__init__()
-        self._renderer = renderer
+        self._renderers = renderers
         self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
     def format(self, record: logging.LogRecord) -> str:
-        words = dict(getattr(record, _FIELDS, None) or {"event": record.getMessage()})
+        words: Any = dict(getattr(record, _FIELDS, None) or {"event": record.getMessage()})
         words["level"] = record.levelname.lower()
         words = dict(self._stamp(None, record.levelname, words))
         if record.exc_info:
             words["exception"] = self.formatException(record.exc_info)
-        return str(self._renderer(None, record.levelname, words))
+        for renderer in self._renderers:
+            words = renderer(None, record.levelname, words)
+        return str(words)
+
+
+def _to_show(
+    logger: Any, method: str, words: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Text of others does not act where people read it; JSON escapes it by itself."""
+    return {
+        name: shown(value, keep="\n" if name == "exception" else "")
+        if isinstance(value, str)
+        else value
+        for name, value in words.items()
+    }
+
+
+class _Writer(logging.Handler):
+    """Writes lines to a descriptor in a thread of its own: whoever logs never waits."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._waiting: deque[str] = deque()
+        self._dropped = 0
+        self._stopped = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._write, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:
+            self.handleError(record)
+            return
+        with self._changed:
+            if len(self._waiting) >= _LINES:
+                self._dropped += 1
+                return
+            self._waiting.append(line)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Stop, when what waits is written or has had its time."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        self._thread.join(_ENDING)
+        super().close()
+
+    def _write(self) -> None:
+        while (line := self._next()) is not None:
+            data = memoryview(f"{line}\n".encode(errors="backslashreplace"))
+            # A log that cannot be written (its reader has gone, the disk is full) ends no relay.
+            with contextlib.suppress(OSError):
+                while data:
+                    try:
+                        data = data[os.write(self._descriptor, data) :]
+                    except BlockingIOError:
+                        select.select([], [self._descriptor], [])
+
+    def _next(self) -> str | None:
+        with self._changed:
+            # No timeout: when something happens is not the log's to decide.
+            self._changed.wait_for(lambda: self._waiting or self._stopped)
+            if self._dropped and len(self._waiting) < _LINES:
+                dropped, self._dropped = self._dropped, 0
+                text = f"{dropped} lines are left out before here: nobody read the log"
+                return self.format(logging.makeLogRecord({"msg": text, "levelname": "WARNING"}))
+            return self._waiting.popleft() if self._waiting else None
 
 
 def configure(style: str, level: str) -> None:
@@ -67,15 +149,17 @@ def configure(style: str, level: str) -> None:
 
     What other libraries have to say comes in the same form, from a warning upwards.
     """
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
     if style == "auto":
-        style = "console" if sys.stderr.isatty() else "json"
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer()
+        style = "console" if is_terminal else "json"
+    is_coloured = is_terminal and not os.environ.get("NO_COLOR")
+    renderers: list[structlog.typing.Processor] = (
+        [_to_show, structlog.dev.ConsoleRenderer(colors=is_coloured)]
         if style == "console"
-        else structlog.processors.JSONRenderer()
+        else [structlog.processors.JSONRenderer()]
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines(renderer))
+    handler = logging.NullHandler() if sys.stderr is None else _Writer(sys.stderr.fileno())
+    handler.setFormatter(_Lines(renderers))
     chosen = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(handlers=[handler], level=max(logging.WARNING, chosen), force=True)
     logging.getLogger(NAME).setLevel(chosen)

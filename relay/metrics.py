@@ -22,6 +22,8 @@ class Metrics:
         """Control connections opened, by carrier."""
         self.closes: Counter[str] = Counter()
         """Control connections ended, by reason."""
+        self.refusals: Counter[str] = Counter()
+        """Connections refused or ended before it was proven whose they are, by reason."""
         self.registrations = 0
         self.requests: Counter[tuple[str, str]] = Counter()
         """Service requests, by mode and outcome (`ok` or an error code)."""
@@ -48,6 +50,9 @@ class Metrics:
         yield _counter("registrations", "Registrations accepted", {"": self.registrations})
         yield _counter("connections", "Control connections", self.connections, "carrier")
         yield _counter("closes", "Control connections ended", self.closes, "reason")
+        yield _counter(
+            "refusals", "Connections refused, or ended unproven", self.refusals, "reason"
+        )
         requests = CounterMetricFamily(
             "roam_relay_requests", "Service requests", labels=["mode", "outcome"]
         )

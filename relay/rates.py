@@ -19,6 +19,11 @@ class Rates:
         self._max_keys = max_keys
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    def allow(self, per_second: float, burst: int) -> None:
+        """Another rate from now on."""
+        self._rate = per_second
+        self._burst = float(burst)
+
     def take(self, key: str, now: float, cost: float = 1.0) -> float:
         """Take what something costs, in tokens; return 0, or the seconds to wait.
 
@@ -53,11 +58,11 @@ class Place:
     """One of a bounded number. It is held until it is released, which `with` does on every way out
     unless the place was handed over."""
 
-    __slots__ = ("_counts", "_handed_over", "_key")
+    __slots__ = ("_counts", "_handed_over", "_keys")
 
-    def __init__(self, counts: "Counts", key: str) -> None:
+    def __init__(self, counts: "Counts", keys: tuple[str, ...]) -> None:
         self._counts: Counts | None = counts
-        self._key = key
+        self._keys = keys
         self._handed_over = False
 
     def __enter__(self) -> "Place":
@@ -75,31 +80,52 @@ class Place:
         """Give the place back; only the first time counts."""
         counts, self._counts = self._counts, None
         if counts is not None:
-            counts._remove(self._key)
+            counts._remove(self._keys)
 
 
 class Counts:
-    """How many of something each key has, with a bound on each and on all."""
+    """How many of something each key has, with a bound on each and on all.
 
-    def __init__(self, per_key: int, in_all: int) -> None:
+    A key may be part of a wider one, as a network is, which may have `wide_share` times as many.
+    """
+
+    def __init__(self, per_key: int, in_all: int, wide_share: int = 4) -> None:
         self._per_key = per_key
+        self._per_wider = wide_share * per_key
         self._in_all = in_all
         self._counts: dict[str, int] = {}
         self.total = 0
 
-    def take(self, key: str) -> Place | None:
-        """Count one more until its place is released; None where a bound is reached."""
-        if self.total >= self._in_all or self._counts.get(key, 0) >= self._per_key:
-            return None
-        self._counts[key] = self._counts.get(key, 0) + 1
-        self.total += 1
-        return Place(self, key)
+    def count(self, key: str) -> int:
+        """Return how many a key has."""
+        return self._counts.get(key, 0)
 
-    def _remove(self, key: str) -> None:
+    def allow(self, per_key: int, in_all: int) -> None:
+        """Other bounds from now on; what is counted stays."""
+        self._per_wider = self._per_wider // self._per_key * per_key
+        self._per_key = per_key
+        self._in_all = in_all
+
+    def take(self, key: str, wider: str | None = None) -> Place | None:
+        """Count one more until its place is released; None where a bound is reached."""
+        if self.total >= self._in_all or self.count(key) >= self._per_key:
+            return None
+        keys: tuple[str, ...] = (key,)
+        if wider is not None and wider != key:
+            if self.count(wider) >= self._per_wider:
+                return None
+            keys = (key, wider)
+        for one in keys:
+            self._counts[one] = self.count(one) + 1
+        self.total += 1
+        return Place(self, keys)
+
+    def _remove(self, keys: tuple[str, ...]) -> None:
         self.total -= 1
-        self._counts[key] -= 1
-        if not self._counts[key]:
-            del self._counts[key]
+        for key in keys:
+            self._counts[key] -= 1
+            if not self._counts[key]:
+                del self._counts[key]
 
 
 def network_of(host: str) -> str:

@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import logging
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Set
 from time import monotonic
 from types import TracebackType
 from typing import Self
@@ -13,18 +12,45 @@ from aiohttp import web
 from msgspec import structs
 
 from protocol.identity import Identity
+from protocol.lateness import Lateness
 from relay.broker import Broker
-from relay.config import ConfigError, RelayConfig
+from relay.config import RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Source
 from relay.dns import DnsServer
-from relay.http import ControlRoute, Doorkeeper, PlaneRoute, PublicRoutes, application
+from relay.http import (
+    ControlRoute,
+    Deadlines,
+    Descriptors,
+    Doorkeeper,
+    Entrance,
+    PlaneRoute,
+    Proxies,
+    PublicRoutes,
+    Rules,
+    application,
+    is_near,
+)
+from relay.listening import bind
 from relay.log import NAME, guarded
 from relay.metrics import Metrics
 from relay.plane import PlaneLimits, Planes
 from relay.presence import Presence, ProofRules, Proofs, Registry, Watches, may_probe
 from relay.tasks import Tasks, uninterrupted
+from relay.tls import Certificate
 
 __all__ = ["RelayServer"]
+
+_DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
+_LIVE = _DOOR | {
+    "drain_timeout",
+    "log_format",
+    "log_level",
+    "requests_burst",
+    "requests_per_second",
+}
+_CERTIFICATE = {"tls_certificate", "tls_key"}
+_BEAT = 0.1
+"""Seconds between two looks at the deadlines."""
 
 
 class RelayServer:
@@ -39,6 +65,10 @@ class RelayServer:
         self.guid = self.identity.guid
         self.metrics = Metrics()
         self.url = ""
+        """Where it serves; the first of `urls`."""
+        self.urls: tuple[str, ...] = ()
+        self._certificate: Certificate | None = None
+        """What https:// shows, once it listens."""
         self._tasks = Tasks()
         self._stack = contextlib.AsyncExitStack()
         self.registry = Registry(
@@ -57,11 +87,15 @@ class RelayServer:
             self.registry, self.planes, self.metrics, pending_requests=config.pending_requests
         )
         self.watches = Watches(self.registry, grace=config.suspect_grace)
+        self._proxies = Proxies(config.trusted_proxies)
+        self.doorkeeper = Doorkeeper(
+            Rules(config, self._proxies, Descriptors.of_process()), self.metrics, monotonic
+        )
         self.proofs = Proofs(
             self.registry,
             self.metrics,
             ProofRules(
-                lambda host: may_probe(host, config.host, config.networks),
+                self.may_probe,
                 config.proof_timeout,
                 config.proof_lifetime,
             ),
@@ -74,15 +108,16 @@ class RelayServer:
             self.dns = DnsServer(dns, self.identity, self.registry, self.metrics, monotonic)
         self._presence = Presence(self.registry, self.watches, self.proofs)
         self._reception = Reception(config, self.identity, self.dns, self.metrics, monotonic)
-        self.doorkeeper = Doorkeeper(config)
         self.metrics.gauges = {
             "peers": lambda: self.registry.counts(monotonic()),
             "watches": lambda: {"all": len(self.watches)},
             "connections_open": lambda: {"all": len(self.connections)},
+            "newcomers": lambda: {"all": self.doorkeeper.newcomers},
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
         self._runner = web.AppRunner(
             application(
+                self.doorkeeper,
                 ControlRoute(
                     self.doorkeeper,
                     CarrierLimits(config.write_deadline, config.outbox_bytes),
@@ -95,6 +130,13 @@ class RelayServer:
             access_log=None,
             shutdown_timeout=0.1,
             logger=logging.getLogger(f"{NAME}.http"),
+        )
+        self._entrance = Entrance(
+            self._runner,
+            self.doorkeeper,
+            self._proxies,
+            Deadlines(config.handshake_timeout, config.write_deadline),
+            self._tasks.spawn,
         )
 
     async def __aenter__(self) -> Self:
@@ -124,15 +166,53 @@ class RelayServer:
         """Whether the relay accepts nobody any more."""
         return self.doorkeeper.draining
 
+    def may_probe(self, host: str, observed: Collection[str]) -> bool:
+        """Whether the relay may dial an address for a peer that is observed at these. What the
+        relay serves on says where its peers are only where no proxy stands between; and no proxy
+        is a peer."""
+        config = self.config
+        is_neighbour = not config.trusted_proxies and any(map(is_near, observed))
+        return not self._proxies.trusts(host) and all(
+            may_probe(host, serves if is_neighbour else "", config.networks)
+            for serves in config.hosts
+        )
+
+    def reload(self, config: RelayConfig) -> tuple[str, ...]:
+        """Take over what can be changed while the relay serves, and read the files of its
+        certificate anew; return the keys that differ and need a restart.
+
+        Who is connected stays so, also above a lower limit.
+
+        Raises:
+            ConfigError: the certificate cannot be used. All is as it was.
+        """
+        old = self.config
+        keys = {
+            name
+            for name in RelayConfig.__struct_fields__
+            if getattr(config, name) != getattr(old, name)
+        }
+        taken = keys & _LIVE
+        if (
+            self._certificate is not None
+            and config.tls_certificate is not None
+            and config.tls_key is not None
+        ):
+            self._certificate.load(config.tls_certificate, config.tls_key)
+            taken |= keys & _CERTIFICATE
+        self.config = structs.replace(old, **{name: getattr(config, name) for name in taken})
+        self.doorkeeper.allow(self.config)
+        self._reception.requests.allow(config.requests_per_second, config.requests_burst)
+        return tuple(sorted(keys - taken))
+
     async def drain(self) -> None:
         """Stop accepting, send every peer away with `restarting`, and let planes end.
 
         Returns when the last plane has ended, or after `drain_timeout`.
         """
         self.doorkeeper.draining = True
-        for site in list(self._runner.sites):
-            with guarded("closing the listener"):
-                await site.stop()
+        with guarded("closing the listener"):
+            self._entrance.close()
         connections = list(self.connections)
         for connection in connections:
             with guarded("sending a peer away"):
@@ -151,6 +231,7 @@ class RelayServer:
             await closing(_closing("the DNS server", self.dns.close))
         await closing(_closing("the tasks", self._tasks.close))
         await closing(_closing("the connections", self._send_away))
+        await closing(_closing("the listener", self._shut))
         await self._runner.setup()
         port = await self._listen()
         if self.dns is not None:
@@ -161,25 +242,24 @@ class RelayServer:
         """Listen, and return the port."""
         config = self.config
         scheme, context = "http", None
-        try:
-            if config.tls_certificate is not None and config.tls_key is not None:
-                scheme, context = "https", ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-                context.load_cert_chain(config.tls_certificate, config.tls_key)
-            site = web.TCPSite(
-                self._runner, config.host, config.port, ssl_context=context, backlog=1024
-            )
-            await site.start()
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {config.host} port {config.port}: {error}"
-            ) from None
-        port = int(self._runner.addresses[0][1])
-        host = f"[{config.host}]" if ":" in config.host else config.host
-        self.url = f"{scheme}://{host}:{port}"
-        return port
+        if config.tls_certificate is not None and config.tls_key is not None:
+            self._certificate = Certificate(config.tls_certificate, config.tls_key)
+            scheme, context = "https", self._certificate.context
+        bound = await bind(config.hosts, config.port)
+        self._entrance.open(bound.tcp, context)
+        shown = (f"[{host}]" if ":" in host else host for host in config.hosts)
+        self.urls = tuple(f"{scheme}://{host}:{bound.port}" for host in shown)
+        self.url = self.urls[0]
+        return bound.port
 
     def _connect(self, carrier: Carrier, source: Source) -> ControlConnection:
         return ControlConnection(carrier, source, self._presence, self.broker, self._reception)
+
+    async def _shut(self) -> None:
+        try:
+            self._entrance.close()
+        finally:
+            self.doorkeeper.end_all("shutdown")
 
     async def _send_away(self) -> None:
         for connection in list(self.connections):
@@ -191,10 +271,16 @@ class RelayServer:
     async def _keep_time(self) -> None:
         """Look at every deadline there is: requests a few times a second, the rest every second.
         What fails at one of them keeps no other from its turn."""
-        beat = 0
+        beat, lateness, wait = 0, Lateness(), _BEAT
+        now = monotonic()
         while True:
-            await asyncio.sleep(0.1)
+            due = now + wait
+            await asyncio.sleep(wait)
             now = monotonic()
+            if (turn := lateness.turn(due, now)) is not None:
+                wait = turn  # What was said meanwhile is read before anybody is judged silent.
+                continue
+            wait = _BEAT
             with guarded("looking at requests"):
                 self.broker.expire(now)
             with guarded("telling watchers"):

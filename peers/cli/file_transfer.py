@@ -7,9 +7,10 @@ last message is JSON again with the checksum of all pieces. The receiver answers
 
 import asyncio
 import contextlib
+import errno
 import hashlib
+import itertools
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -17,12 +18,17 @@ from typing import Annotated, BinaryIO
 import msgspec
 
 from peers import Session
+from peers.cli.names import names_for
+from peers.cli.source import PIECE, opened
+from peers.disk import place
 from protocol.errors import RoamRelayError, SessionClosed, SessionLost
 
 __all__ = ["TransferFailed", "receive_file", "send_file"]
 
-PIECE = 256 * 1024
-"""Bytes of one piece."""
+_NO_NAME = (errno.EINVAL, errno.ENAMETOOLONG, errno.EILSEQ)
+"""What file systems say of a name that they cannot have."""
+_NUMBERS = 1_000
+"""Numbers that are tried in front of a name that is taken; then it is the session's."""
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all."""
@@ -41,39 +47,31 @@ class _Trailer(msgspec.Struct, frozen=True):
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
-def safe_name(name: str) -> str:
-    """Return a file name that cannot leave its folder, hide, or hold control characters."""
-    plain = re.sub(r"[\x00-\x1f/\\:]", "_", name).lstrip(".").strip()
-    return plain[:200] or "file"
-
-
 async def send_file(session: Session, path: Path, progress: Progress) -> str:
-    """Send one file and wait until the receiver has stored it; return its SHA-256 (hex).
+    """Send one file, or what a pipe gives until its end, and wait until the receiver has stored
+    it; return its SHA-256 (hex).
 
     Raises:
         TransferFailed: the file cannot be read, or the receiver could not store it.
         SessionLost, SessionClosed: the session ended first.
     """
     digest = hashlib.sha256()
+    # A name need not be UTF-8; the header is.
+    name = os.fsencode(path.name).decode(errors="replace")
     try:
-        file = path.open("rb")
+        async with opened(path) as (file, size):
+            await session.send(msgspec.json.encode(_Header(name, size)))
+            done = 0
+            while done < size:
+                piece = await asyncio.to_thread(file.read, min(PIECE, size - done))
+                if not piece:
+                    raise TransferFailed(f"{path} became shorter while it was sent")
+                digest.update(piece)
+                await session.send(piece)
+                done += len(piece)
+                progress(done, size)
     except OSError as error:
         raise TransferFailed(f"cannot read {path}: {error.strerror}") from None
-    with file:
-        size = os.fstat(file.fileno()).st_size
-        await session.send(msgspec.json.encode(_Header(path.name, size)))
-        done = 0
-        while done < size:
-            try:
-                piece = await asyncio.to_thread(file.read, min(PIECE, size - done))
-            except OSError as error:
-                raise TransferFailed(f"cannot read {path}: {error.strerror}") from None
-            if not piece:
-                raise TransferFailed(f"{path} became shorter while it was sent")
-            digest.update(piece)
-            await session.send(piece)
-            done += len(piece)
-            progress(done, size)
     await session.send(msgspec.json.encode(_Trailer(digest.hexdigest())))
     try:
         answer = (await session.receive()).decode(errors="replace")
@@ -113,28 +111,46 @@ async def _store(session: Session, folder: Path, progress: Progress) -> tuple[Pa
         header = msgspec.json.decode(await session.receive(), type=_Header)
     except msgspec.DecodeError:
         raise TransferFailed("this is no file transfer") from None
-    name = safe_name(header.name)
-    part = folder / f".{name}.{session.id.hex()[:8]}.part"
+    # Whatever the file's name is: this one can be had.
+    part = folder / f".{session.id.hex()}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with part.open("xb") as file:
             digest = await _pieces(session, file, header.size, progress)
             await asyncio.to_thread(_sync, file)
-        target = folder / name
-        number = 1
-        while True:
-            try:
-                os.link(part, target)
-                break
-            except FileExistsError:
-                target = folder / f"{number}-{name}"
-                number += 1
-        return target, digest
+        return await asyncio.to_thread(_placed, part, header.name), digest
     except OSError as error:
-        raise TransferFailed(f"cannot store {name}: {error.strerror}") from None
+        raise TransferFailed(f"cannot store {header.name}: {error.strerror}") from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def _placed(part: Path, name: str) -> Path:
+    """Give a file its own name, or one as near to it as can be had here."""
+    refused = OSError()
+    for one in names_for(name):
+        try:
+            return _numbered(part, one)
+        except OSError as error:
+            if error.errno not in _NO_NAME:
+                raise
+            refused = error
+    raise refused
+
+
+def _numbered(part: Path, name: str) -> Path:
+    for number in itertools.count():
+        before = "" if not number else f"{number}-" if number < _NUMBERS else f"{part.name[1:9]}-"
+        target = part.with_name(before + name)
+        try:
+            place(part, target)
+        except FileExistsError:
+            if number >= _NUMBERS:
+                raise
+        else:
+            return target
+    raise AssertionError("without end")
 
 
 def _sync(file: BinaryIO) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from peers import Session, SessionClosed, SessionLost
 from peers.cli.bars import Bars
-from peers.cli.file_transfer import receive_file, send_file
-from peers.cli.sessions import MakePeer, following, path_of, serve_each
+from peers.cli.file_transfer import TransferFailed, receive_file, send_file
+from peers.cli.sessions import MakePeer, closing, following, path_of, registered, serve_each
 from peers.cli.terminal import Terminal
 from peers.tasks import unless
 
@@ -32,7 +32,7 @@ async def send(
         began = time.perf_counter()
         session = await peer.connect(guid, FILE_SERVICE, mode=mode)
         setup = time.perf_counter() - began
-        async with session:
+        async with closing(session):
             with terminal.bars() as bars:
                 bar = bars.add(file.name)
 
@@ -69,7 +69,12 @@ async def receive(
     allow: tuple[str, ...] | None = None,
     once: bool = False,
 ) -> None:
-    """Receive files, several at a time, until Ctrl-C; with `once` until one has arrived whole."""
+    """Receive files, several at a time, until Ctrl-C; with `once` until one has arrived whole.
+
+    Raises:
+        TransferFailed: there is no such folder, and none can be made.
+        RoamRelayError: as `Peer.listen`.
+    """
     arrived = asyncio.Event()
 
     async def serve(session: Session, bars: Bars) -> None:
@@ -99,10 +104,16 @@ async def receive(
     async def ended(session: Session, reason: str) -> None:
         await terminal.tell(f"not received: {reason}", event="failed", reason=reason)
 
-    async with make_peer() as peer:
-        listener = peer.listen(FILE_SERVICE, allow=allow)
-        await peer.published()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TransferFailed(f"cannot make {folder}: {error.strerror}") from None
+    async with registered(
+        terminal, make_peer, lambda peer: peer.listen(FILE_SERVICE, allow=allow)
+    ) as (peer, listener):
         await terminal.tell(f"receiving as {peer.guid}", event="listening", guid=peer.guid)
+        if terminal.as_json:
+            terminal.ends_unread()
         with terminal.bars() as bars:
             await unless(
                 arrived,

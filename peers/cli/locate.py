@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 
-from peers.cli.sessions import MakePeer
+from peers.cli.sessions import MakePeer, registered
 from peers.cli.terminal import Terminal
 from protocol.errors import RoamRelayError
 
@@ -99,9 +99,10 @@ async def locate_mine(terminal: Terminal, make_peer: MakePeer) -> None:
 
 async def expose(terminal: Terminal, make_peer: MakePeer, service: str, port: int) -> None:
     """Keep another program's service registered until Ctrl-C."""
-    async with make_peer() as peer:
-        peer.expose(service, port)
-        await peer.published()
+    async with registered(terminal, make_peer, lambda peer: peer.expose(service, port)) as (
+        peer,
+        _,
+    ):
         await terminal.tell(
             f"{service} on port {port} can be located as {peer.guid}",
             event="exposed",
@@ -109,6 +110,8 @@ async def expose(terminal: Terminal, make_peer: MakePeer, service: str, port: in
             service=service,
             port=port,
         )
+        if terminal.as_json:
+            terminal.ends_unread()
         await asyncio.get_running_loop().create_future()  # Until Ctrl-C.
 
 

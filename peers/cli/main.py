@@ -3,8 +3,8 @@
 What a subcommand does is beside this file; this one knows click and the process.
 """
 
-import asyncio
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -18,6 +18,7 @@ import msgspec
 from peers import Peer
 from peers.cli import files, locate, talk
 from peers.cli.output import OutputClosed
+from peers.cli.process import INTERRUPTED, let_go_of_output, run
 from peers.cli.terminal import Terminal, standard_descriptors
 from peers.config import (
     CarrierKind,
@@ -50,7 +51,8 @@ from protocol.text import shown
 
 __all__ = ["Invocation", "main", "parse", "perform"]
 
-_INTERRUPTED = 130
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC)
+"""What a host says that has none left, wherever that is met: it is nobody's fault here."""
 _UNREAD = 141
 """What a shell says of a program that SIGPIPE has ended."""
 
@@ -81,7 +83,7 @@ Exit codes:
   3 no relay, no DNS   4 unknown peer, service   5 peer offline
   6 refused            7 limit reached           8 no answer in time
   9 no path           10 wrong identity         11 session ended early
-  130 interrupted (Ctrl-C)
+  129, 130, 143 ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM
   141 nobody reads standard output any more (| head -1)
 """
 
@@ -109,6 +111,11 @@ class _Settings(msgspec.Struct, frozen=True):
     def peer(self) -> Peer:
         return Peer(self.identity(), config=self.config)
 
+    def waiting_peer(self) -> Peer:
+        """Return a peer that waits for its network and its relay: it may start before them."""
+        waits = msgspec.structs.replace(self.config, wait_for_relay=True)
+        return Peer(self.identity(), config=waits)
+
     def stranger(self) -> Peer:
         """Return a peer with a key of its own for the moment."""
         return Peer(Identity.generate(), config=self.config)
@@ -132,7 +139,11 @@ class _Settings(msgspec.Struct, frozen=True):
     help="The key file; made where there is none [~/.config/roam-relay/peer.key].",
 )
 @click.option("--config", "file", metavar="FILE", envvar="PEER_CONFIG", help="A TOML file.")
-@click.option("--carrier", type=click.Choice([c.value for c in CarrierKind]), help="[raw]")
+@click.option(
+    "--carrier",
+    type=click.Choice([c.value for c in CarrierKind]),
+    help="This one and no other [raw, or websocket where a proxy passes nothing else].",
+)
 @click.option("--zone", envvar="PEER_ZONE", help="A DNS zone of peers, beside the relay or alone.")
 @click.option("--name-server", metavar="HOST[:PORT]", help="The zone's primary server.")
 @click.option("--dns-key", metavar="FILE", help="The key with which this peer registers there.")
@@ -175,11 +186,18 @@ def command(
 
 def _default_key() -> str:
     try:
-        default = Path.home() / ".config" / "roam-relay" / "peer.key"
-        default.parent.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError) as error:
+        if os.environ.get("HOME") == "":
+            raise RuntimeError("HOME is empty")
+        folder = Path.home() / ".config" / "roam-relay"
+    except RuntimeError as error:
         raise ConfigError(f"no place for the key, give --key: {error}") from None
-    return str(default)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"no place for the key, give --key: cannot make {folder}: {error.strerror}"
+        ) from None
+    return str(folder / "peer.key")
 
 
 _mode = click.option(
@@ -216,14 +234,19 @@ def listen(
     echo: bool,
     as_json: bool,
 ) -> Invocation:
-    """Offer SERVICE and print the messages that arrive, until Ctrl-C.
+    """Offer SERVICE and print the messages that arrive, until Ctrl-C; waits for a relay.
 
     Lines of standard input go to the last caller. Without a caller those of a pipe or a file wait
     for one, what was typed is not sent. The service goes on when the input has ended.
     """
     return settings.invocation(
         lambda terminal: talk.listen(
-            terminal, settings.peer, service, allow=allow or None, disclose=disclose, echo=echo
+            terminal,
+            settings.waiting_peer,
+            service,
+            allow=allow or None,
+            disclose=disclose,
+            echo=echo,
         ),
         as_json,
     )
@@ -289,7 +312,10 @@ def watch(settings: _Settings, guid: str, as_json: bool) -> Invocation:
 @_json
 @click.pass_obj
 def send(settings: _Settings, guid: str, file: Path, mode: str | None, as_json: bool) -> Invocation:
-    """Send FILE to GUID, which runs 'peer receive'; checksummed."""
+    """Send FILE to GUID, which runs 'peer receive'; checksummed.
+
+    A pipe, as of <(command), is read to its end first.
+    """
     return settings.invocation(
         lambda terminal: files.send(terminal, settings.peer, guid, file, mode=mode), as_json
     )
@@ -307,7 +333,7 @@ def receive(
     """Receive files into FOLDER until Ctrl-C."""
     return settings.invocation(
         lambda terminal: files.receive(
-            terminal, settings.peer, folder, allow=allow or None, once=once
+            terminal, settings.waiting_peer, folder, allow=allow or None, once=once
         ),
         as_json,
     )
@@ -342,7 +368,7 @@ def locate_service(
 def expose(settings: _Settings, service: str, port: int, as_json: bool) -> Invocation:
     """Register SERVICE of another program on this host, so that 'peer locate' finds it."""
     return settings.invocation(
-        lambda terminal: locate.expose(terminal, settings.peer, service, port), as_json
+        lambda terminal: locate.expose(terminal, settings.waiting_peer, service, port), as_json
     )
 
 
@@ -385,7 +411,7 @@ def parse(arguments: Sequence[str]) -> Invocation | int:
             error.show()
         return error.exit_code
     except click.Abort:
-        return _INTERRUPTED
+        return INTERRUPTED
     except SystemExit:  # Click's answer to a closed pipe.
         return _UNREAD
     except OSError as error:
@@ -420,6 +446,8 @@ def _told(error: Exception) -> tuple[str, int]:
         return f"peer: {error}", next(codes, 1)
     if isinstance(error, ValueError):
         return f"peer: {error}", 2
+    if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+        return f"peer: the system has no more to give: {error.strerror}", 1
     raise error
 
 
@@ -456,30 +484,17 @@ def main() -> None:
     descriptors = standard_descriptors()
     invocation = parse(sys.argv[1:])
     if isinstance(invocation, int):
-        _let_go_of_output()
+        let_go_of_output()
         sys.exit(invocation)
-    sys.exit(_run(invocation, descriptors))
+    asked = invocation
 
-
-def _run(invocation: Invocation, descriptors: tuple[int | None, int | None, int | None]) -> int:
     async def work() -> int:
-        return await perform(invocation, Terminal(*descriptors, as_json=invocation.as_json))
+        return await perform(asked, Terminal(*descriptors, as_json=asked.as_json))
 
     try:
-        if sys.platform == "win32":
-            return asyncio.run(work())
-        import uvloop
-
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(work())
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-
-
-def _let_go_of_output() -> None:
-    """What could not be printed is not tried again at the interpreter's end."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = run(work())
+    except OSError as error:
+        line, code = _told(error)
+        with contextlib.suppress(OSError):
+            click.echo(shown(line), err=True)
+    sys.exit(code)

@@ -1,7 +1,9 @@
 """What the commands share about sessions: a task for each of a service's, and where one leads."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
 from peers import Listener, Peer, Session
 from peers.cli.output import OutputFailed
@@ -9,8 +11,12 @@ from peers.cli.terminal import Terminal
 from peers.tasks import Tasks
 from protocol.errors import RoamRelayError
 
-__all__ = ["MakePeer", "following", "path_of", "serve_each"]
+__all__ = ["MakePeer", "closing", "following", "path_of", "registered", "serve_each"]
 
+_PATIENCE = 2.0
+"""Seconds after which a command that waits for the relay says so."""
+
+_T = TypeVar("_T")
 MakePeer = Callable[[], Peer]
 """Makes the peer that a command works with, inside its loop."""
 
@@ -19,6 +25,20 @@ def path_of(session: Session) -> str:
     """Return in words where a session's path leads."""
     path = session.path
     return f"{path.kind.value}, {path.local} to {path.remote}" if path else "no path"
+
+
+@contextlib.asynccontextmanager
+async def closing(session: Session) -> AsyncIterator[Session]:
+    """Close a session at the end. Where the command is ended by a signal that is left to the peer,
+    which closes all that it has in the time for it."""
+    try:
+        yield session
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        session.abort(f"the application failed: {type(error).__name__}")
+        raise
+    await session.close()
 
 
 @contextlib.asynccontextmanager
@@ -44,6 +64,39 @@ async def following(
         yield
     finally:
         await tasks.close()
+
+
+@contextlib.asynccontextmanager
+async def registered(
+    terminal: Terminal, make_peer: MakePeer, offer: Callable[[Peer], _T]
+) -> AsyncIterator[tuple[Peer, _T]]:
+    """Give a peer and what it offers, when that can be found. Where the network, the name server or
+    the relay is not there yet, it waits for them without end, and says so once, with the reason.
+
+    Raises:
+        RoamRelayError: it is refused for good.
+    """
+    tasks = Tasks()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(tasks.close)
+        peer = make_peer()
+        told = tasks.spawn(_tell_waiting(terminal, peer))
+        await stack.enter_async_context(peer)
+        offered = offer(peer)
+        await peer.published()
+        if told is not None:
+            told.cancel()
+        yield peer, offered
+
+
+async def _tell_waiting(terminal: Terminal, peer: Peer) -> None:
+    """Say that it waits; and why, as soon as that is known. The log has what changes."""
+    await asyncio.sleep(_PATIENCE)
+    if peer.failure is None:
+        terminal.notice("peer: waiting for an answer from the relay")
+    while peer.failure is None:
+        await asyncio.sleep(_PATIENCE)
+    terminal.notice(f"peer: waiting, not registered yet: {peer.failure.reason}")
 
 
 async def serve_each(

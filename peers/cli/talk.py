@@ -8,7 +8,7 @@ import time
 
 from peers import Mode, RequestTimeout, Session, SessionClosed, SessionLost
 from peers.cli.input import InputFailed, InputKind, LineTooLong
-from peers.cli.sessions import MakePeer, following, path_of, serve_each
+from peers.cli.sessions import MakePeer, closing, following, path_of, registered, serve_each
 from peers.cli.terminal import Terminal
 from peers.tasks import Tasks, unless
 
@@ -51,7 +51,7 @@ async def connect(
         session = await peer.connect(guid, service, mode=mode, policy=policy, wait=wait)
         terminal.notice(f"connected: {session.mode.value}, {path_of(session)}")
         async with (
-            session,
+            closing(session),
             following(session, terminal, lambda where: terminal.notice(f"now: {where}")),
         ):
             conversation = _Conversation(session, terminal)
@@ -75,7 +75,7 @@ class _Conversation:
         """Print what arrives until the other side has closed."""
         async for message in self._session:
             self._heard = True
-            await self._terminal.message(message)
+            await self._terminal.message(message, self._session.remote)
 
     async def both_ways(self, linger: float) -> None:
         """Send and print until either side ends; return when all that arrived is printed."""
@@ -148,16 +148,16 @@ async def listen(
             if echo:
                 await session.send(message)
             else:
-                await terminal.message(message)
+                await terminal.message(message, session.remote)
 
     async def ended(session: Session, reason: str) -> None:
         await terminal.tell(f"session ended: {reason}", event="ended", reason=reason)
 
     tasks = Tasks()
-    async with make_peer() as peer:
+    async with registered(
+        terminal, make_peer, lambda peer: peer.listen(service, allow=allow, disclose=disclose)
+    ) as (peer, listener):
         try:
-            listener = peer.listen(service, allow=allow, disclose=disclose)
-            await peer.published()
             await terminal.tell(
                 f"listening for {service} as {peer.guid}",
                 event="listening",
@@ -268,7 +268,7 @@ async def ping(
         session = await peer.connect(guid, service, mode=mode)
         setup = time.perf_counter() - began
         path = path_of(session)
-        async with session:
+        async with closing(session):
             for number in range(count):
                 sent = time.perf_counter()
                 await session.send(b"ping %d" % number)

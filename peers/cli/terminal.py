@@ -6,6 +6,7 @@ standard output. Text of others never acts: it is no markup, and control charact
 """
 
 import asyncio
+import base64
 import contextlib
 import io
 import os
@@ -97,9 +98,17 @@ class Terminal:
 
     # -- what is said ---------------------------------------------------------------------------
 
-    async def message(self, data: bytes) -> None:
+    async def message(self, data: bytes, remote: str) -> None:
         """Print a message of another peer and a newline; wait while nobody reads. To a program it
-        goes as it is, to a terminal without anything that would act there."""
+        goes as it is, or with `--json` as a fact, to a terminal without anything that would act
+        there."""
+        if self.as_json:
+            try:
+                content = {"text": data.decode()}
+            except UnicodeDecodeError:
+                content = {"base64": base64.b64encode(data).decode()}
+            await self._out.write(_json({"event": "message", "remote": remote} | content))
+            return
         if self._out.is_terminal:
             text = data.decode(errors="backslashreplace")
             data = self._encode(shown(text, keep="\n\t"))
@@ -132,16 +141,20 @@ class Terminal:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=Text(shown(title)))
+        table = Table()
         for column in columns:
             table.add_column(Text(column), overflow="fold")
         for row in rows:
             table.add_row(*(Text(shown(cell)) for cell in row))
-        page = io.StringIO()
+        page = _Page(self._encoding)
         is_terminal = self._out.is_terminal
         console = Console(file=page, force_terminal=is_terminal)
         if not is_terminal:
-            console.width = console.measure(table, options=console.options.update(width=10_000))[1]
+            cells = [cell for row in (columns, *rows) for cell in row]
+            room = sum(2 * len(shown(cell)) + 4 for cell in cells)  # A letter is two wide at most.
+            console.width = console.measure(table, options=console.options.update(width=room))[1]
+        # Not the table's own title, which is cut into lines as wide as the table.
+        console.print(Text(shown(title)), soft_wrap=not is_terminal)
         console.print(table)
         await self._out.write(self._encode(page.getvalue()))
 
@@ -163,10 +176,26 @@ class Terminal:
         return text.encode(self._encoding, "backslashreplace")
 
 
+class _Page(io.StringIO):
+    """Text that will be written in another encoding: rich draws lines that this one has."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__()
+        self._codec = encoding
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._codec
+
+
 class _Stream(io.TextIOBase):
     def __init__(self, output: Output, encoding: str) -> None:
         self._output = output
         self._codec = encoding
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._codec
 
     def write(self, text: str) -> int:
         self._output.notice(text.encode(self._codec, "backslashreplace"))
@@ -177,8 +206,24 @@ class _Stream(io.TextIOBase):
 
 
 def _json(facts: dict[str, Any]) -> bytes:
-    text = msgspec.json.encode(facts).decode()
+    try:
+        text = msgspec.json.encode(facts).decode()
+    except UnicodeEncodeError:  # A file's name that is no UTF-8; JSON is.
+        text = msgspec.json.encode(_whole(facts)).decode()
     return _ACTS_IN_JSON.sub(lambda one: f"\\u{ord(one[0]):04x}", text).encode() + b"\n"
+
+
+def _whole(value: Any) -> Any:
+    """Return facts with each half of a character, which UTF-8 has not, written as `\\udce9`."""
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case dict():
+            return {name: _whole(one) for name, one in value.items()}
+        case list() | tuple():
+            return [_whole(one) for one in value]
+        case _:
+            return value
 
 
 def standard_descriptors() -> tuple[int | None, int | None, int | None]:

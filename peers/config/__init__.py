@@ -4,7 +4,7 @@ from peers.config.dns import DdnsConfig, DdnsConfigError
 from peers.config.host_port import HostPort
 from peers.config.key_file import Identity
 from peers.config.kinds import CarrierKind, Dial, PathKind
-from peers.config.log import log
+from peers.config.logger import log
 from peers.config.peer import ConfigError, PeerConfig
 from peers.config.policy import NO_POLICY, PathFacts, Policy, PolicyError, Rule
 

@@ -1,9 +1,9 @@
 """`HOST:PORT` as it stands in a configuration."""
 
-import ipaddress
 from dataclasses import dataclass
 
 from protocol.errors import ProtocolViolation
+from protocol.hosts import is_host
 
 __all__ = ["HostPort"]
 
@@ -29,7 +29,7 @@ class HostPort:
         elif text.count(":") == 1:
             host, _, port = text.partition(":")
         if (
-            not _is_host(host)
+            not is_host(host)
             or not (port.isascii() and port.isdigit())
             or not 0 < int(port) < 65536
         ):
@@ -39,19 +39,3 @@ class HostPort:
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == 53 else f"{host}:{self.port}"
-
-
-def _is_host(text: str) -> bool:
-    """Whether this may be an address, or a name that a resolver takes."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        pass
-    else:
-        return True
-    if ":" in text or len(text) > 254 or any(one.isspace() or one < " " for one in text):
-        return False
-    try:
-        return bool(text.encode("idna"))
-    except UnicodeError:
-        return False

@@ -11,6 +11,7 @@ from peers.config.kinds import CarrierKind, Dial
 from peers.config.policy import Policy
 from protocol.checked import check
 from protocol.errors import RoamRelayError
+from protocol.hosts import is_address
 from protocol.messages import Guid, Mode, Service
 from protocol.session import SessionSettings
 
@@ -33,17 +34,24 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     relay: str | None = None
-    """`http://HOST:PORT` or `https://HOST:PORT`; or `dns:DOMAIN`, whose SRV records name it."""
+    """`http://HOST:PORT` or `https://HOST:PORT` (without a port 80 or 443, as in every URL); or
+    `dns:DOMAIN`, whose SRV records name it."""
     ddns: DdnsConfig | None = None
     """Registration and lookup by dynamic DNS, beside the relay or in its place (docs/ddns.md)."""
     lookup: Literal["relay", "dns"] = "relay"
     """Who is asked first in mode `p2p`; the other one is the fallback."""
     relay_guid: Guid | None = None
     """The relay's GUID where only that relay will do: else any relay at the URL is believed."""
+    wait_for_relay: bool = False
+    """Whether a peer that starts before its network or its relay does waits, without end, until it
+    is registered, in place of raising after `connect_timeout`. `peer listen`, `receive` and
+    `expose` do. Put `asyncio.timeout` round it where there is an end."""
     relay_ca: str | None = None
-    """A file of CA certificates (PEM) for `https://`, in place of the system's."""
-    carrier: CarrierKind = CarrierKind.RAW
-    """`websocket` where a proxy passes nothing else."""
+    """A file of CA certificates (PEM) for `https://`, in place of the system's. It is read again
+    for the next connection when it has changed."""
+    carrier: CarrierKind | None = None
+    """What carries bytes to the relay: `raw` or `websocket` and nothing else. None: raw, and
+    `websocket` by itself where the upgrade is refused, as by a proxy that passes nothing else."""
     identity: str | None = None
     """The key file of the `peer` command."""
     mode: Mode = Mode.COMBINED
@@ -65,7 +73,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     probe_interval: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
     """Between probes for a better direct path while a session lives; 0 does not look."""
     fallback: bool = True
-    """Whether a session in `combined` that finds no direct path is opened in `auto` instead."""
+    """Whether a session in `combined` that finds no direct path is opened in `auto` instead, and
+    one that loses its direct path goes on over the relay until there is one again."""
     dial: Dial = Dial.CAREFUL
     """Which endpoints are dialed by another's word where its key was not met before: `careful`,
     `proven` for servers that strangers call, `open` for laboratories (docs/addresses.md). A policy
@@ -89,6 +98,9 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """For the callee's answer to a service request."""
     path_timeout: _Seconds = 10.0
     """For one path, from the first packet to the answer to its hello."""
+    close_timeout: _Seconds = 1.5
+    """At the end of a peer, for its sessions to be closed cleanly: what was sent has arrived. What
+    is left then is dropped."""
     stagger: _Seconds = 0.25
     """Between the starts of attempts at two endpoints (RFC 8305 §5)."""
     session: SessionSettings = SessionSettings()
@@ -98,6 +110,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             check(self)
         except ValueError as error:
             raise ConfigError(str(error)) from None
+        for key in ("listen_hosts", "advertise", "sources"):
+            for text in getattr(self, key):
+                if not is_address(text):
+                    raise ConfigError(f"{key}: not an IP address: {text[:80]!r}")
         for text in (self.policy, *self.policies.values()):
             Policy.parse(text)
 

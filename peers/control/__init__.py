@@ -13,6 +13,7 @@ from peers.control.registration import (
     RegistrationEvent,
     StandbyLost,
 )
+from peers.control.relay_address import RelayAddresses
 
 __all__ = [
     "Account",
@@ -27,6 +28,7 @@ __all__ = [
     "Registration",
     "RegistrationEnded",
     "RegistrationEvent",
+    "RelayAddresses",
     "RequestArrived",
     "StandbyLost",
     "Watching",

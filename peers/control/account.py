@@ -33,6 +33,9 @@ class Line:
     """Its number among the peer's connections."""
     expected_relay: str | None = None
     """The relay's GUID where only that relay will do."""
+    patience: float | None = None
+    """Seconds for the connection to be made, where another relay can be tried; None: as long as
+    any."""
 
 
 class KnownRelay(NamedTuple):

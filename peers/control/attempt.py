@@ -6,7 +6,8 @@ It ends with a registered connection or with an error; when the next one comes i
 
 import asyncio
 import ipaddress
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
 import ifaddr
 
@@ -14,13 +15,41 @@ from peers.config import PeerConfig
 from peers.control.account import Account, Line
 from peers.control.connection import ControlConnection, Tell
 from peers.control.handshake import Handshake, Records
+from peers.control.refusal import Phase, judge, unproven
 from peers.control.relay_address import RelayAddresses
 from peers.dialing import Door, Leg, Reason
 from peers.tasks import Tasks
-from peers.transport import RelayAddress, Stream
-from protocol.errors import Code, RelayUnavailable
+from peers.transport import Stream
+from protocol.errors import Code, RelayUnavailable, RoamRelayError
+from protocol.hosts import host_in
 
-__all__ = ["Home", "attempt"]
+__all__ = ["AttemptEnded", "Home", "Standing", "attempt"]
+
+
+class AttemptEnded(Exception):
+    """An attempt came to nothing: why, and in which phase. It is for who asked for the attempt, and
+    leaves `peers.control` never."""
+
+    def __init__(self, error: RoamRelayError, phase: Phase = Phase.UNPROVEN) -> None:
+        super().__init__(error.reason)
+        self.error = unproven(error) if phase is Phase.UNPROVEN else error
+        self.phase = phase
+
+
+@dataclass(slots=True)
+class Standing:
+    """How a registration stands, as all its flows know it."""
+
+    is_kept: bool = False
+    """Whether it has worked, or is to be waited for: then little ends it (refusal.py)."""
+
+
+_PROBES = 3
+"""Signs of life that the kernel wants in one heartbeat: a router with a new address drops what
+belongs to a flow, and tells neither end of it."""
+_PATIENCE = 2.5
+"""Seconds for a relay that SRV records name, before the next one: two round trips and a handshake
+by satellite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +63,8 @@ class Home:
     tasks: Tasks
     """Own what runs for the flows and their streams."""
     door: Door
+    """Through which the relay is dialed."""
+    standing: Standing = field(default_factory=Standing)
 
 
 async def attempt(home: Home, flow: int, source: str | None, tell: Tell) -> ControlConnection:
@@ -41,54 +72,90 @@ async def attempt(home: Home, flow: int, source: str | None, tell: Tell) -> Cont
     the routes, and tries every other address when they lead nowhere.
 
     Raises:
-        RelayUnavailable: nobody answers, or the relay refuses (see `code`).
-        RoamRelayError: what else the handshake raises.
+        AttemptEnded: nobody answers, or who answers refuses or is not the relay.
     """
     try:
         return await _from(home, flow, source, tell)
-    except RelayUnavailable as first:
-        if first.code is not None or source is not None:
+    except AttemptEnded as first:
+        if source is not None or not _depends_on_way(first):
             raise
         for other in await asyncio.to_thread(_sources_towards, home.relay.host):
             try:
                 return await _from(home, flow, other, tell)
-            except RelayUnavailable as error:
-                if error.code is not None:
+            except AttemptEnded as ended:
+                if not _depends_on_way(ended):
                     raise
         raise
 
 
+def _depends_on_way(ended: AttemptEnded) -> bool:
+    """Whether it may go better from another address of this host: nobody was reached, or nobody has
+    proven to be the relay. One that is busy is so for all."""
+    busy = (Code.LIMIT_EXCEEDED, Code.RESTARTING)
+    return ended.phase is Phase.UNPROVEN and ended.error.code not in busy
+
+
 async def _from(home: Home, flow: int, source: str | None, tell: Tell) -> ControlConnection:
-    failure = RelayUnavailable(f"{home.relay} has no address")
-    for address in await home.relay.find():
-        line = Line(address, source, flow, home.config.relay_guid)
+    """Try every address of the relay. What one of them says counts for the others only where it has
+    proven to be the relay, and the answer would be the same."""
+    try:
+        addresses = await home.relay.find()
+    except RoamRelayError as error:
+        raise AttemptEnded(error) from None
+    failure = AttemptEnded(RelayUnavailable(f"{home.relay} has no address"))
+    for address in addresses:
+        patience = _PATIENCE if address is not addresses[-1] else None
+        line = Line(address, source, flow, home.config.relay_guid, patience)
         try:
             return await _register(home, line, tell)
-        except RelayUnavailable as error:
-            if error.code not in (None, Code.RESTARTING):
+        except AttemptEnded as ended:
+            if _concerns_all(home, ended):
                 raise
-            failure = error
+            # Who answers, and be it with a refusal, tells more than who is not there.
+            if failure.error.code is None or ended.error.code is not None:
+                failure = ended
     raise failure
 
 
+def _concerns_all(home: Home, ended: AttemptEnded) -> bool:
+    if ended.phase is Phase.UNPROVEN:
+        return False
+    final = judge(ended.error, ended.phase, kept=home.standing.is_kept).final
+    return final or ended.error.code is Code.STALE_SEQUENCE
+
+
 async def _register(home: Home, line: Line, tell: Tell) -> ControlConnection:
+    """Try every address of one host until one has proven to be the relay."""
+    strangers: set[str] = set()
+    failure: AttemptEnded | None = None
+    while True:
+        handshake = Handshake(home.account, line, tell)
+        try:
+            stream = await _open(home, line, strangers)
+        except RoamRelayError as error:
+            raise failure or AttemptEnded(error) from None
+        there = host_in(stream.remote)
+        try:
+            made = await handshake.register(stream, home.records, home.config.connect_timeout)
+            stream.probe_when_idle(made.registration.heartbeat / _PROBES)
+            return made
+        except RoamRelayError as error:
+            ended = AttemptEnded(error, handshake.phase)
+        if ended.phase is not Phase.UNPROVEN or there in strangers:
+            raise ended
+        failure = failure or ended
+        strangers.add(there)
+
+
+async def _open(home: Home, line: Line, strangers: Collection[str]) -> Stream:
     timeout = home.config.connect_timeout
-    stream = await _open(home, line.address, line.source)
-    return await Handshake(home.account, line, tell).register(stream, home.records, timeout)
-
-
-async def _open(home: Home, address: RelayAddress, source: str | None) -> Stream:
-    try:
-        opened = await home.door.to_relay(
-            address,
-            Leg("/v1/control", Reason.CONTROL, home.config.carrier, source),
-            spawn=home.tasks.spawn,
-            timeout=home.config.connect_timeout,
-        )
-        return opened.stream
-    except UnicodeError as error:
-        # What the system's resolver says of a name that is none, as one with a long label.
-        raise RelayUnavailable(f"cannot connect to {address}: {error}") from None
+    opened = await home.door.to_relay(
+        line.address,
+        Leg("/v1/control", Reason.CONTROL, home.config.carrier, line.source, avoid=strangers),
+        spawn=home.tasks.spawn,
+        timeout=min(timeout, line.patience or timeout),
+    )
+    return opened.stream
 
 
 def _sources_towards(relay: str) -> list[str]:

@@ -13,6 +13,7 @@ import msgspec
 
 from peers.control.account import KnownRelay
 from peers.control.message_stream import MessageStream
+from peers.control.refusal import refusal
 from peers.control.requests import Answers, Unanswered
 from peers.control.tell import tell_safely
 from peers.transport import RelayAddress
@@ -24,6 +25,7 @@ from protocol.errors import (
     RequestTimeout,
     RoamRelayError,
 )
+from protocol.lateness import Lateness
 from protocol.messages import (
     Challenge,
     DnsKeyRequest,
@@ -49,6 +51,8 @@ __all__ = ["ControlConnection", "ControlEvent", "PeerChanged", "RequestArrived",
 
 _T = TypeVar("_T")
 
+PONG_DUE = 8.0
+"""Seconds for a relay to say anything after the ping of a heartbeat."""
 _SHORTEST_HEARTBEAT, _LONGEST_HEARTBEAT = 0.05, 86_400.0
 """Bounds in seconds on the heartbeat that a relay may ask for."""
 
@@ -187,20 +191,33 @@ class ControlConnection:
             return self._loop.time() - began
 
     async def keep_alive(self) -> RoamRelayError:
-        """Ping whenever the relay was silent for a heartbeat; end the connection after two.
+        """Ping when the relay was silent for a heartbeat; end the connection where nothing comes of
+        it for `PONG_DUE`, or for another heartbeat where that is shorter.
 
         Returns when the connection has ended: what has ended it.
         """
-        messages = self._messages
+        messages, lateness = self._messages, Lateness()
+        pinged: float | None = None
+        due = self._loop.time()
         while not messages.is_closed:
+            now = self._loop.time()
+            if (turn := lateness.turn(due, now)) is not None:
+                due = now + turn
+                await asyncio.wait({messages.closed}, timeout=turn)
+                continue
             heartbeat = _within_bounds(self.registration.heartbeat)
-            silent = self._loop.time() - messages.heard
-            if silent >= 2 * heartbeat:
-                self._end(RelayUnavailable("the relay is silent", code=Code.HEARTBEAT_TIMEOUT))
-                break
-            if silent >= heartbeat:
+            if pinged is not None and messages.heard >= pinged:
+                pinged = None
+            if pinged is None and now - messages.heard >= heartbeat:
                 messages.send(Ping(0))
-            await asyncio.wait({messages.closed}, timeout=heartbeat / 2)
+                pinged = now
+            due = messages.heard + heartbeat
+            if pinged is not None:
+                due = pinged + min(heartbeat, PONG_DUE)
+                if now >= due:
+                    self._end(RelayUnavailable("the relay is silent", code=Code.HEARTBEAT_TIMEOUT))
+                    break
+            await asyncio.wait({messages.closed}, timeout=max(due - now, 0.0))
         return messages.closed.result()
 
     def drop(self, reason: str) -> None:
@@ -252,7 +269,7 @@ class ControlConnection:
             self.answer(ServiceAnswer(request.request, Verdict.REFUSED, reason, code=Code.INTERNAL))
 
     def _receive_error(self, message: Error) -> None:
-        error = RelayUnavailable(message.reason, code=message.code)
+        error = refusal(message)
         if message.code is Code.STALE_SEQUENCE:
             self._updates.fail(error)
         elif message.code not in (Code.UNKNOWN_TYPE, Code.UNKNOWN_REQUEST):
@@ -278,8 +295,15 @@ def _within_bounds(heartbeat: float) -> float:
 
 
 async def _in_time(answer: "asyncio.Future[_T]", timeout: float, otherwise: str) -> _T:
-    try:
-        async with asyncio.timeout(timeout):
-            return await answer
-    except TimeoutError:
-        raise RequestTimeout(otherwise) from None
+    loop, lateness = asyncio.get_running_loop(), Lateness()
+    now, wait = loop.time(), timeout
+    while True:
+        due = now + wait
+        await asyncio.wait({answer}, timeout=wait)
+        if answer.done():
+            return answer.result()
+        now = loop.time()
+        turn = lateness.turn(due, now)
+        if turn is None:
+            raise RequestTimeout(otherwise)
+        wait = turn

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
 from peers.config import log
-from peers.control.attempt import Home, attempt
+from peers.control.attempt import AttemptEnded, Home, attempt
 from peers.control.connection import ControlConnection, ControlEvent
 from peers.control.reconnect import (
     Action,
@@ -31,6 +31,7 @@ from peers.control.reconnect import (
     Stop,
     TimePassed,
 )
+from peers.control.refusal import Judgement, Phase, judge
 from peers.control.tell import tell_safely
 from protocol.errors import Code, RelayUnavailable, RoamRelayError
 
@@ -129,9 +130,10 @@ class Flow:
         on an error that another attempt cannot mend."""
         self._happened(Begin())
 
-    def hurry(self) -> None:
-        """Cut the wait short: the network has changed, or somebody waits for the relay."""
-        self._happened(Hurry())
+    def hurry(self, *, moved: bool = False) -> None:
+        """Cut the wait short: somebody waits for the relay; or the network has changed (`moved`),
+        and what the relay has said before may hold no more."""
+        self._happened(Hurry(moved))
 
     def check(self, timeout: float) -> None:
         """Ping the connection; unless it answers within `timeout` seconds, drop it and try anew."""
@@ -147,7 +149,7 @@ class Flow:
         """Drop the connection, which leads nowhere any more, and try anew at once."""
         if self._held is not None:
             self._held.drop(reason)
-        self.hurry()
+        self.hurry(moved=True)
 
     def stop(self) -> None:
         """End the connection, and do not come back."""
@@ -197,26 +199,34 @@ class Flow:
         """Make one attempt, and keep the connection that it gives until that ends."""
         try:
             connection = await attempt(self._home, self.number, self.source, self._tell)
-        except RoamRelayError as error:
-            self._over(AttemptFailed(error))
+        except AttemptEnded as ended:
+            self._over(AttemptFailed(ended.error, self._judge(ended.error, ended.phase)))
             return
         if self._machine.state is State.ENDED:  # It was stopped in the same moment.
             connection.close()
             return
         held = self._held = _Held(connection)
         try:
+            self._home.standing.is_kept = True
             self._happened(AttemptSucceeded())
             log.info("registered", relay=str(connection.address), source=connection.local_host)
             tell_safely(self._tell, FlowUp(self, connection))
-            ended = await connection.keep_alive()
+            error = await connection.keep_alive()
         finally:
             connection.close()
             self._held = None
         self._over(
             ConnectionEnded(
-                ended, connection.restarting, held.network_changed, self._awaited.is_urgent
+                error,
+                connection.restarting,
+                held.network_changed,
+                self._awaited.is_urgent,
+                self._judge(error, Phase.REGISTERED),
             )
         )
+
+    def _judge(self, error: RoamRelayError, phase: Phase) -> Judgement:
+        return judge(error, phase, kept=self._home.standing.is_kept)
 
     def _over(self, event: AttemptFailed | ConnectionEnded) -> None:
         if self._machine.state is not State.ENDED:

@@ -6,12 +6,13 @@ connection that is there has everything that a connection has.
 
 import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from peers.control.account import Account, KnownRelay, Line
 from peers.control.connection import ControlConnection, Tell
 from peers.control.message_stream import MessageStream
+from peers.control.refusal import REFUSES_RECORD, Phase, StaleRecord, refusal
 from peers.transport import Stream
 from protocol.codec import encode_location
 from protocol.errors import (
@@ -32,7 +33,7 @@ from protocol.messages import (
     Registered,
 )
 
-__all__ = ["Handshake", "Records"]
+__all__ = ["Handshake", "Records", "follow"]
 
 _T = TypeVar("_T")
 
@@ -44,14 +45,30 @@ class Records(Protocol):
         """Return the record of now, under a higher `seq` than any before; `local_host` is the
         source address of the connection that it is for."""
 
+    def advance(self, seq: int) -> bool:
+        """Give the next record a number above this one, if it is not beyond all clocks; return
+        whether it is newer than it would have been."""
 
-@dataclass(frozen=True, slots=True)
+    def accepted(self, record: LocationRecord) -> None:
+        """A relay has put this record in force."""
+
+    def refused(self, record: LocationRecord, error: RoamRelayError) -> None:
+        """A relay cannot take this record. The next one is another, as far as there is one."""
+
+    @property
+    def refusal(self) -> RoamRelayError | None:
+        """Why the records are not of all that is offered; None where they are."""
+
+
+@dataclass(slots=True)
 class Handshake:
-    """Makes registered connections. `tell` gets their news, from the first message on."""
+    """Makes one registered connection. `tell` gets its news, from the first message on."""
 
     account: Account
     line: Line
     tell: Tell
+    phase: Phase = field(default=Phase.UNPROVEN, init=False)
+    """How far it has come."""
 
     async def register(self, stream: Stream, records: Records, timeout: float) -> ControlConnection:
         """Shake hands on a stream and register. The stream is dropped where that fails.
@@ -64,8 +81,15 @@ class Handshake:
         try:
             messages = MessageStream(stream)
             record = records.record(messages.local_host)
-            async with asyncio.timeout(timeout):
-                return await self._register(messages, record)
+            try:
+                async with asyncio.timeout(timeout):
+                    connection = await self._register(messages, record)
+                records.accepted(record)
+                return connection
+            except RelayUnavailable as error:
+                if self.phase is Phase.HANDSHAKE:
+                    _heed(error, records, record)
+                raise
         except TimeoutError:
             stream.abort()
             raise RelayUnavailable(
@@ -85,6 +109,7 @@ class Handshake:
         )
         challenge = await challenged.result()
         self._check(challenge, nonce)
+        self.phase = Phase.HANDSHAKE
         confirmed = _Confirmed(messages, self, KnownRelay(self.line.address, challenge.guid))
         messages.reader = confirmed
         location = encode_location(record)
@@ -136,9 +161,12 @@ class _Phase(Generic[_T]):
                 pass
             case Error():
                 # The relay closes the connection behind it.
-                self._messages.announce(RelayUnavailable(message.reason, code=message.code))
+                self._messages.announce(self._meaning(message))
             case _:
                 pass  # What concerns registered connections only.
+
+    def _meaning(self, said: Error) -> RelayUnavailable:
+        raise NotImplementedError
 
     def ended(self, error: RoamRelayError) -> None:
         if not self._result.done():
@@ -147,6 +175,10 @@ class _Phase(Generic[_T]):
 
 
 class _Challenged(_Phase[Challenge]):
+    def _meaning(self, said: Error) -> RelayUnavailable:
+        # A stranger's word: it says nothing of this peer.
+        return RelayUnavailable(said.reason, code=said.code, retry_after=said.retry_after)
+
     def receive(self, message: Message) -> None:
         if not isinstance(message, Challenge):
             super().receive(message)
@@ -159,6 +191,9 @@ class _Confirmed(_Phase[ControlConnection]):
         super().__init__(messages)
         self._handshake = handshake
         self._relay = relay
+
+    def _meaning(self, said: Error) -> RelayUnavailable:
+        return refusal(said)
 
     def receive(self, message: Message) -> None:
         if not isinstance(message, Registered):
@@ -174,3 +209,17 @@ class _Confirmed(_Phase[ControlConnection]):
             # What stands behind it in the same packet is for the connection.
             self._messages.reader = connection
             self._result.set_result(connection)
+
+
+def follow(stale: StaleRecord, records: Records) -> bool:
+    """Go on above the number that a relay knows, as after a clock that ran fast. Return whether the
+    next record is newer than it would have been."""
+    return stale.known is not None and records.advance(stale.known)
+
+
+def _heed(error: RelayUnavailable, records: Records, record: LocationRecord) -> None:
+    """Do what the relay's word of a record asks for before the next one."""
+    if isinstance(error, StaleRecord):
+        follow(error, records)
+    elif error.code in REFUSES_RECORD:
+        records.refused(record, error)

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Protocol
 
-from peers.transport import Stream
+from peers.transport import SILENT, Stream
 from protocol.codec import MessageDecoder, UnknownType, encode
 from protocol.errors import (
     Code,
@@ -121,9 +121,9 @@ class MessageStream:
         self._flush()
 
     def stream_lost(self, reason: str) -> None:
-        self._finish(
-            self._announced or RelayUnavailable(f"the connection to the relay ended: {reason}")
-        )
+        told = f"the connection to the relay ended: {reason}"
+        silent = Code.HEARTBEAT_TIMEOUT if reason == SILENT else None
+        self._finish(self._announced or RelayUnavailable(told, code=silent))
 
     # -- inside ---------------------------------------------------------------------------------
 

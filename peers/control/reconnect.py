@@ -3,11 +3,13 @@
 Rule 1: what may follow what is in `TRANSITIONS`; an event that a state does not know is our own
 mistake, and raises.
 Rule 2: there is one attempt at a time.
-Rule 3: a flow ends when it is told to, or on an error that another attempt cannot mend
-(`is_final`); else it tries again within a bound.
+Rule 3: a flow ends when it is told to, or on an error that is judged final
+(`peers.control.refusal`); else it tries again within a bound.
 Rule 4: whoever hurries still leaves the relay `SHORTEST_PAUSE` between two attempts.
 Rule 5: a hurry counts for one wait, and not for one that begins long after: when a relay restarts,
 its peers come back spread.
+Rule 6: who was told when to come back waits for that, however many wait for the relay; but a host
+that has moved tries at once, as the refusal may have been of where it was.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,8 +17,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias, assert_never
 
+from peers.control.refusal import PASSES, Judgement
 from peers.tasks import backoff
-from protocol.errors import Code, RoamRelayError, WrongIdentity
+from protocol.errors import Code, RoamRelayError
 from protocol.messages import Restarting
 
 __all__ = [
@@ -39,7 +42,6 @@ __all__ = [
     "State",
     "Stop",
     "TimePassed",
-    "is_final",
 ]
 
 RETURN_IDLE, RETURN_URGENT = 5.0, 1.5
@@ -50,6 +52,8 @@ SHORTEST_PAUSE = 0.05
 HURRY_HOLDS = 3.0
 """Seconds for which a hurry counts while the flow is registered: as long as a flow may be checked
 after the network has changed, and a little."""
+_SPREAD = 0.25
+"""The part of a wait that the relay has asked for which is added at random."""
 _FIRST_WAIT = 0.5
 """The bound in seconds of the first wait after an attempt that failed; the next ones grow."""
 
@@ -63,13 +67,17 @@ class State(Enum):
     """An attempt is under way."""
     TRYING_HURRIED = "trying, hurried"
     """Should it fail, the next one is in a hurry."""
+    TRYING_MOVED = "trying, moved"
+    """The host has moved since it began: should it fail, the next one comes whatever was told."""
     REGISTERED = "registered"
     REGISTERED_HURRIED = "registered, hurried"
     """Should it end soon, the next attempt is in a hurry."""
     RESTING = "resting"
-    """The part of a wait that nobody cuts short."""
+    """The part of a wait that only a move cuts short: the shortest one, and what was told."""
     RESTING_HURRIED = "resting, hurried"
     """The next attempt comes behind it."""
+    RESTING_MOVED = "resting, moved"
+    """The next attempt comes behind the shortest pause."""
     WAITING = "waiting"
     ENDED = "ended"
 
@@ -84,6 +92,7 @@ class AttemptFailed:
     """The attempt that was under way has failed."""
 
     error: RoamRelayError
+    judgement: Judgement = PASSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +111,15 @@ class ConnectionEnded:
     """Whether it was dropped here, as it led nowhere any more."""
     urgent: bool = False
     """Whether somebody waits for the relay."""
+    judgement: Judgement = PASSES
 
 
 @dataclass(frozen=True, slots=True)
 class Hurry:
     """Cut the wait short: this one, or else the next one."""
+
+    moved: bool = False
+    """Whether this host has: then a wait that the relay has asked for is cut short too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +167,19 @@ TRANSITIONS: dict[State, dict[type[Event], frozenset[State]]] = {
     State.TRYING: {
         AttemptSucceeded: frozenset({State.REGISTERED}),
         AttemptFailed: frozenset({State.TRYING, State.RESTING, State.ENDED}),
-        Hurry: frozenset({State.TRYING_HURRIED}),
+        Hurry: frozenset({State.TRYING_HURRIED, State.TRYING_MOVED}),
         Stop: frozenset({State.ENDED}),
     },
     State.TRYING_HURRIED: {
         AttemptSucceeded: frozenset({State.REGISTERED_HURRIED}),
         AttemptFailed: frozenset({State.TRYING, State.RESTING_HURRIED, State.ENDED}),
-        Hurry: frozenset({State.TRYING_HURRIED}),
+        Hurry: frozenset({State.TRYING_HURRIED, State.TRYING_MOVED}),
+        Stop: frozenset({State.ENDED}),
+    },
+    State.TRYING_MOVED: {
+        AttemptSucceeded: frozenset({State.REGISTERED_HURRIED}),
+        AttemptFailed: frozenset({State.TRYING, State.RESTING_MOVED, State.ENDED}),
+        Hurry: frozenset({State.TRYING_MOVED}),
         Stop: frozenset({State.ENDED}),
     },
     State.REGISTERED: {
@@ -178,12 +197,17 @@ TRANSITIONS: dict[State, dict[type[Event], frozenset[State]]] = {
     },
     State.RESTING: {
         TimePassed: frozenset({State.RESTING, State.WAITING, State.TRYING}),
-        Hurry: frozenset({State.RESTING_HURRIED}),
+        Hurry: frozenset({State.RESTING_HURRIED, State.RESTING_MOVED}),
         Stop: frozenset({State.ENDED}),
     },
     State.RESTING_HURRIED: {
         TimePassed: frozenset({State.RESTING_HURRIED, State.TRYING}),
-        Hurry: frozenset({State.RESTING_HURRIED}),
+        Hurry: frozenset({State.RESTING_HURRIED, State.RESTING_MOVED}),
+        Stop: frozenset({State.ENDED}),
+    },
+    State.RESTING_MOVED: {
+        TimePassed: frozenset({State.RESTING_MOVED, State.TRYING}),
+        Hurry: frozenset({State.RESTING_MOVED}),
         Stop: frozenset({State.ENDED}),
     },
     State.WAITING: {
@@ -197,13 +221,6 @@ TRANSITIONS: dict[State, dict[type[Event], frozenset[State]]] = {
     },
 }
 """Which states may follow one, by event. Begin: the first attempt comes at once."""
-
-
-def is_final(error: RoamRelayError) -> bool:
-    """Return whether another attempt cannot mend what ended this one: decided here alone."""
-    return isinstance(error, WrongIdentity) or (
-        error.code is not None and not error.code.is_retryable
-    )
 
 
 class _Failures:
@@ -229,7 +246,9 @@ class Reconnect:
         self._random = random
         self._state = State.IDLE
         self._failures = _Failures(random)
-        self._rested = self._due = 0.0
+        self._soonest = self._rested = self._due = 0.0
+        """Of the wait of now: when a host that has moved tries, when whoever waits for the relay
+        does, and when it is over."""
         self._hurry_ends = 0.0
         """When a hurry counts no more, while the flow is registered."""
 
@@ -241,7 +260,7 @@ class Reconnect:
     @property
     def is_trying(self) -> bool:
         """Whether an attempt is under way."""
-        return self._state in (State.TRYING, State.TRYING_HURRIED)
+        return self._state in (State.TRYING, State.TRYING_HURRIED, State.TRYING_MOVED)
 
     @property
     def is_registered(self) -> bool:
@@ -253,6 +272,8 @@ class Reconnect:
         match self._state:
             case State.RESTING | State.RESTING_HURRIED:
                 return self._rested
+            case State.RESTING_MOVED:
+                return self._soonest
             case State.WAITING:
                 return self._due
             case State.REGISTERED_HURRIED:
@@ -273,8 +294,8 @@ class Reconnect:
                 return self._try()
             case AttemptSucceeded():
                 return self._succeeded(now)
-            case AttemptFailed(error) | ConnectionEnded(error):
-                if is_final(error):
+            case AttemptFailed(error, judgement) | ConnectionEnded(error, judgement=judgement):
+                if judgement.final:
                     self._state = State.ENDED
                     return [Report(error, final=True)]
                 wait = (
@@ -282,9 +303,14 @@ class Reconnect:
                     if isinstance(event, AttemptFailed)
                     else self._after_end(event)
                 )
-                return [Report(error, final=False), *self._pause(wait, now)]
-            case Hurry():
-                return self._hurry(now)
+                told = judgement.retry_after or 0.0
+                if isinstance(event, ConnectionEnded) and event.network_changed:
+                    told = 0.0
+                # Those who were told the same do not come back in one moment.
+                told *= 1 + _SPREAD * self._random()
+                return [Report(error, final=False), *self._pause(wait, told, now)]
+            case Hurry(moved):
+                return self._hurry(moved, now)
             case Stop():
                 held = self.is_trying or self.is_registered
                 self._state = State.ENDED
@@ -296,7 +322,7 @@ class Reconnect:
 
     def _succeeded(self, now: float) -> list[Action]:
         self._failures = _Failures(self._random)
-        if self._state is State.TRYING_HURRIED:
+        if self._state in (State.TRYING_HURRIED, State.TRYING_MOVED):
             self._hurry_ends = now + HURRY_HOLDS
             self._state = State.REGISTERED_HURRIED
         else:
@@ -304,27 +330,39 @@ class Reconnect:
         return []
 
     def _after_end(self, event: ConnectionEnded) -> float:
-        if event.network_changed:
+        if event.network_changed or event.error.code is Code.HEARTBEAT_TIMEOUT:
+            # The way was lost, and not the relay: nobody else has lost it in this moment.
             return 0.0
         if event.restarting is not None:
             return event.restarting.delay + event.restarting.spread * self._random()
         return self._random() * (RETURN_URGENT if event.urgent else RETURN_IDLE)
 
-    def _pause(self, wait: float, now: float) -> list[Action]:
+    def _pause(self, wait: float, told: float, now: float) -> list[Action]:
+        wait = max(wait, told)
         if not wait:
             return self._try()
-        self._rested = now + min(wait, SHORTEST_PAUSE)
+        self._soonest = now + min(wait, SHORTEST_PAUSE)
+        self._rested = max(self._soonest, now + told)
         self._due = now + wait
-        hurried = self._state is State.TRYING_HURRIED or (
-            self._state is State.REGISTERED_HURRIED and now < self._hurry_ends
-        )
-        self._state = State.RESTING_HURRIED if hurried else State.RESTING
+        match self._state:
+            case State.TRYING_MOVED:
+                self._state = State.RESTING_MOVED
+            case State.TRYING_HURRIED:
+                self._state = State.RESTING_HURRIED
+            case State.REGISTERED_HURRIED if now < self._hurry_ends:
+                self._state = State.RESTING_HURRIED
+            case _:
+                self._state = State.RESTING
         return []
 
-    def _hurry(self, now: float) -> list[Action]:
+    def _hurry(self, moved: bool, now: float) -> list[Action]:
         match self._state:
             case State.WAITING:
                 return self._try()
+            case State.TRYING | State.TRYING_HURRIED if moved:
+                self._state = State.TRYING_MOVED
+            case State.RESTING | State.RESTING_HURRIED if moved:
+                self._state = State.RESTING_MOVED
             case State.TRYING:
                 self._state = State.TRYING_HURRIED
             case State.REGISTERED | State.REGISTERED_HURRIED:
@@ -332,13 +370,15 @@ class Reconnect:
                 self._state = State.REGISTERED_HURRIED
             case State.RESTING:
                 self._state = State.RESTING_HURRIED
-            case State.TRYING_HURRIED | State.RESTING_HURRIED | State.IDLE | State.ENDED:
-                pass
+            case _:
+                pass  # It is in a hurry, or there is nothing to hurry.
         return []
 
     def _time_passed(self, now: float) -> list[Action]:
         match self._state:
             case State.RESTING_HURRIED if now >= self._rested:
+                return self._try()
+            case State.RESTING_MOVED if now >= self._soonest:
                 return self._try()
             case State.RESTING | State.WAITING if now >= self._due:
                 return self._try()

@@ -5,7 +5,6 @@ asked over the next one too. The flows themselves are in `peers.control.flow`.
 """
 
 import asyncio
-import ssl
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,16 +13,17 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, assert_never
 
 from peers.config import HostPort, PeerConfig, log
 from peers.control.account import Account, KnownRelay
-from peers.control.attempt import Home
+from peers.control.attempt import Home, Standing
 from peers.control.connection import ControlConnection, ControlEvent, PeerChanged, RequestArrived
 from peers.control.flow import Awaited, Flow, FlowDown, FlowEvent, FlowUp
-from peers.control.handshake import Records
+from peers.control.handshake import Records, follow
+from peers.control.refusal import StaleRecord
 from peers.control.relay_address import RelayAddresses
 from peers.control.tell import tell_safely
 from peers.dialing import Door
 from peers.tasks import Tasks, race
+from peers.transport import Trust
 from protocol.errors import (
-    Code,
     ConnectionClosed,
     PathFailed,
     RelayUnavailable,
@@ -47,6 +47,11 @@ MAX_FLOWS = 4
 """Control connections of one peer at once (docs/protocol.md §5)."""
 _PATIENCE = 1.0
 """Seconds after which a request that was not answered is sent over the next flow too."""
+_MAX_SAID = 16
+"""Reasons why it is not registered that are logged before it is again: a stranger may make up any
+number of them."""
+_UPDATES = 2
+"""Times that an update is sent: again where the relay knows a higher number than any of ours."""
 _PING_TIMEOUT = 2.0
 """Seconds in which a flow must answer after the network changed."""
 
@@ -107,10 +112,20 @@ class Registration:
         self._tell = tell
         self._awaited = Awaited()
         self._home = (
-            Home(account, _relay(config.relay, config), config, records, self._tasks, door)
+            Home(
+                account,
+                _relay(config.relay, config),
+                config,
+                records,
+                self._tasks,
+                door,
+                Standing(is_kept=config.wait_for_relay),
+            )
             if config.relay is not None
             else None
         )
+        self._said: set[str] = set()
+        """Why it is not registered, as far as that is in the log; each reason once."""
         self._flows: list[Flow] = []
         """Newest registered last."""
         self._told: list[ControlConnection] = []
@@ -128,6 +143,16 @@ class Registration:
     def relay_host(self) -> str:
         """The relay's host, as far as it is known; empty where it is not."""
         return self._home.relay.host if self._home is not None else ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended for good, or never was one."""
+        return self._is_over
+
+    @property
+    def refusal(self) -> RoamRelayError | None:
+        """Why what is offered now is not registered, though the relay can be reached."""
+        return self._records.refusal
 
     @property
     def current(self) -> ControlConnection | None:
@@ -151,9 +176,10 @@ class Registration:
 
     @property
     def observed(self) -> tuple[str, ...]:
-        """The addresses that the relay has seen this peer's connections come from."""
+        """The addresses that the relay has seen this peer's connections come from; none of a relay
+        that does not know, behind a proxy that does not tell it."""
         told = (connection.registration.observed_host for connection in self.connections)
-        return tuple(dict.fromkeys(told))
+        return tuple(dict.fromkeys(host for host in told if host))
 
     def set_sources(self, sources: Sequence[str | None]) -> None:
         """Keep one flow for each of these local addresses, up to `MAX_FLOWS`, and no other."""
@@ -178,8 +204,9 @@ class Registration:
         sought sooner. `connection` hurries besides."""
         return self._awaited.waiting()
 
-    async def connection(self, timeout: float) -> ControlConnection:
-        """Return the primary connection; wait for it where there is none yet.
+    async def connection(self, timeout: float | None) -> ControlConnection:
+        """Return the primary connection; wait for it where there is none yet, without end where
+        `timeout` is None.
 
         Raises:
             RelayUnavailable: there is none in time, or never will be; says what the last attempt
@@ -227,24 +254,32 @@ class Registration:
         return answered
 
     async def publish(self) -> None:
-        """Register the record anew. Where nothing is connected, the next connection will.
+        """Register the record anew.
 
         Raises:
-            RoamRelayError: the relay refused it, or did not confirm it in time.
+            RelayUnavailable: nothing is connected; the next connection will do it.
+            RoamRelayError: the relay refused it, or did not confirm it in time; or it has refused
+                what is offered now, and what was in force stays.
         """
         if self.current is None:
-            return
+            raise RelayUnavailable(f"not registered with {self._relay_name} now")
 
         async def update(connection: ControlConnection) -> None:
-            record = self._records.record(connection.local_host)
-            try:
-                await connection.update(record, self._config.connect_timeout)
-            except RelayUnavailable as error:
-                if error.code is not Code.STALE_SEQUENCE:
-                    raise
-                # What is newer was made here too, and is in force: nothing is missing.
+            for _ in range(_UPDATES):
+                record = self._records.record(connection.local_host)
+                try:
+                    await connection.update(record, self._config.connect_timeout)
+                except StaleRecord as error:
+                    if not follow(error, self._records):
+                        # What is newer was made here too, and is in force: nothing is missing.
+                        return
+                else:
+                    self._records.accepted(record)
+                    return
 
         await self._over_flows(update)
+        if self.refusal is not None:
+            raise self.refusal
 
     def watch(self, watch: Watch) -> None:
         """Ask the relay to tell of a peer, over the primary flow; without one, nothing happens."""
@@ -264,7 +299,7 @@ class Registration:
                 flow.drop(f"its local address {connection.local_host} is gone")
             else:
                 flow.check(_PING_TIMEOUT)
-                flow.hurry()
+                flow.hurry(moved=True)
 
     async def close(self) -> None:
         """End every connection and do not come back; return when nothing runs any more.
@@ -293,6 +328,7 @@ class Registration:
         self._flows.remove(flow)
         self._flows.append(flow)
         self.failure = None
+        self._said.clear()
         self.last_relay = connection.relay
         self._changed.set()
         self._tell_changes()
@@ -306,7 +342,9 @@ class Registration:
             self._end()
             tell_safely(self._tell, RegistrationEnded(error))
             return
-        log.warning("not registered", relay=self._relay_name, reason=error.reason)
+        if error.reason not in self._said and len(self._said) < _MAX_SAID:
+            self._said.add(error.reason)
+            log.warning("not registered", relay=self._relay_name, reason=error.reason)
         if self.current is None:
             self.failure = error
         self._changed.set()
@@ -349,15 +387,12 @@ class Registration:
 
 
 def _relay(url: str, config: PeerConfig) -> RelayAddresses:
-    context = None
+    trust = Trust(config.relay_ca)
     if config.relay_ca is not None:
-        try:
-            context = ssl.create_default_context(cafile=config.relay_ca)
-        except OSError as error:
-            raise RelayUnavailable(f"cannot use {config.relay_ca}: {error}") from None
+        trust.context()
     return RelayAddresses(
         url,
-        ssl_context=context,
+        trust=trust,
         nameservers=[
             HostPort.parse(text) for text in (config.ddns.nameservers if config.ddns else ())
         ],

@@ -7,13 +7,12 @@ DNS says of other names is not proven (RFC 6125 §1.8).
 
 import asyncio
 import random
-import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from peers.config import HostPort
 from peers.dns import answer_data, ask, ask_all, system_servers
-from peers.transport import RelayAddress, RelayTrips
+from peers.transport import RelayAddress, RelayTrips, Trust
 from protocol.dns_records import parse_zone
 from protocol.errors import (
     NameServerUnavailable,
@@ -23,8 +22,8 @@ from protocol.errors import (
 
 __all__ = ["RelayAddresses"]
 
-_MAX_ADDRESSES = 8
-"""Addresses that one attempt tries."""
+_MAX_TARGETS = 4
+"""Targets of SRV records that one attempt tries, each at all its addresses."""
 
 
 class RelayAddresses:
@@ -34,13 +33,13 @@ class RelayAddresses:
         self,
         text: str,
         *,
-        ssl_context: ssl.SSLContext | None = None,
+        trust: Trust | None = None,
         nameservers: Sequence[HostPort] = (),
         timeout: float = 5.0,
         rng: Callable[[], float] = random.random,
     ) -> None:
         self._text = text
-        self._ssl = ssl_context
+        self._trust = trust or Trust()
         self._nameservers = tuple(nameservers)
         self._timeout = timeout
         self._rng = rng
@@ -57,7 +56,7 @@ class RelayAddresses:
                 ) from None
             self._scheme = "http" if scheme == "dns" else "https"
         else:
-            self._last = (RelayAddress(text, ssl_context=ssl_context),)
+            self._last = (RelayAddress(text, trust=self._trust),)
 
     @property
     def host(self) -> str:
@@ -95,10 +94,10 @@ class RelayAddresses:
         servers = self._nameservers or await system_servers()
         name = f"_roam-relay._tcp.{domain}"
         answer = await ask(servers, name, "SRV", self._timeout)
-        addresses = []
-        for record in in_srv_order(answer_data(answer, "SRV"), self._rng)[:_MAX_ADDRESSES]:
+        relays: list[RelayAddress] = []
+        for record in in_srv_order(answer_data(answer, "SRV"), self._rng)[:_MAX_TARGETS]:
             target = record.target.to_text(omit_final_dot=True)
-            if target in ("", "."):
+            if target in ("", ".") or not record.port:
                 continue
             try:
                 both = await ask_all(
@@ -107,19 +106,24 @@ class RelayAddresses:
                 )
             except NameServerUnavailable:
                 continue  # Another target may have an address.
-            for kind, found in zip(("AAAA", "A"), both, strict=True):
-                for data in answer_data(found, kind):
-                    host = f"[{data.address}]" if kind == "AAAA" else data.address
-                    url = f"{self._scheme}://{host}:{record.port}"
-                    addresses.append(
-                        RelayAddress(
-                            url,
-                            ssl_context=self._ssl,
-                            certificate_name=domain,
-                            trips=self._trips,
-                        )
-                    )
-        return tuple(addresses[:_MAX_ADDRESSES])
+            hosts = [
+                data.address
+                for kind, found in zip(("AAAA", "A"), both, strict=True)
+                for data in answer_data(found, kind)
+            ]
+            if hosts:
+                relays.append(self._relay_at(hosts, record.port, domain))
+        return tuple(relays)
+
+    def _relay_at(self, hosts: Sequence[str], port: int, domain: str) -> RelayAddress:
+        host = f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
+        return RelayAddress(
+            f"{self._scheme}://{host}:{port}",
+            trust=self._trust,
+            certificate_name=domain,
+            addresses=hosts,
+            trips=self._trips,
+        )
 
 
 def in_srv_order(records: Sequence[Any], rng: Callable[[], float]) -> list[Any]:

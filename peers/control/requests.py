@@ -47,7 +47,7 @@ class Answers(Generic[_T]):
             yield number, answer
         finally:
             del self._waiting[number]
-            answer.cancel()  # An error that came when who waited had left is not told of either.
+            answer.cancel()
 
     def answer(self, number: int, answer: _T) -> None:
         """Give an answer to who waits for it. One that comes late is for nobody."""
@@ -60,6 +60,7 @@ class Answers(Generic[_T]):
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(error)
+                waiting.exception()  # Who waited may have left in this very moment.
 
     def _free(self) -> int:
         while self._next in self._waiting:

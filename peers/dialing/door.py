@@ -9,7 +9,7 @@ import contextlib
 import errno
 import ipaddress
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -87,11 +87,14 @@ class Leg:
 
     path: str
     reason: Reason
-    carrier: CarrierKind
+    carrier: CarrierKind | None
+    """None: as `open_upgraded` has it."""
     source: str | None = None
     """The local address to use; None leaves it to the routes."""
     early: bytes = b""
     """The first bytes for the other leg of a plane."""
+    avoid: Collection[str] = ()
+    """Addresses of the relay's host that are not dialed."""
 
 
 class Passage:
@@ -222,6 +225,7 @@ class Door:
             timeout=timeout,
             local_address=leg.source,
             early=leg.early,
+            avoid=leg.avoid,
         )
         self._note_relay(host_in(opened.stream.remote), relay.port)
         return opened

@@ -5,7 +5,6 @@ What is asked, and what an answer means, is decided in lookup.py and registratio
 
 import asyncio
 import contextlib
-import ipaddress
 import secrets
 import socket
 import struct
@@ -23,6 +22,7 @@ import dns.tsig
 from peers.config import HostPort
 from peers.dns import tsig
 from peers.dns.answer import Answer, Malformed, Truncated, Unusable, read_answer
+from peers.transport import dial_any, resolve
 from protocol.errors import NameServerUnavailable
 
 __all__ = [
@@ -54,17 +54,12 @@ async def addresses_of(server: HostPort) -> list[str]:
         NameServerUnavailable: its name leads nowhere.
     """
     try:
-        return [str(ipaddress.ip_address(server.host))]
-    except ValueError:
-        pass
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
-    except (OSError, ValueError) as error:  # A zone may name anything as its server.
+        found = await resolve(server.host, server.port)
+    except OSError as error:  # A zone may name anything as its server.
         raise NameServerUnavailable(
-            f"no address for the name server {server.host}: {error}"
+            f"no address for the name server {server.host[:64]!r}: {error.strerror or error}"
         ) from None
-    return list(dict.fromkeys(str(one[4][0]) for one in found))
+    return [address.host for address in found]
 
 
 class Clock:
@@ -146,7 +141,7 @@ async def _try(
             except Truncated:
                 pass
         async with asyncio.timeout(wait):
-            wire = await _ask_by_stream(HostPort(address, port), query.to_wire())
+            wire = await _ask_by_stream((HostPort(address, port),), query.to_wire())
             answer = read_answer(wire, query)
             return "it answered something else" if answer is None else answer
     except TimeoutError:
@@ -166,9 +161,19 @@ async def _try(
 async def _ask_by_datagram(address: str, port: int, query: dns.message.QueryMessage) -> Answer:
     """Send one datagram; the caller has a timeout."""
     loop = asyncio.get_running_loop()
-    transport, question = await loop.create_datagram_endpoint(
-        lambda: _Question(query), remote_addr=(address, port)
-    )
+    if "\0" in address:
+        raise ValueError("not an address")
+    # Connected here: what uvloop cannot connect, as without a network, it leaves open.
+    one = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        one.setblocking(False)
+        one.connect((address, port))
+        transport, question = await loop.create_datagram_endpoint(
+            lambda: _Question(query), sock=one
+        )
+    except BaseException:
+        one.close()
+        raise
     try:
         transport.sendto(query.to_wire())
         return await question.answer
@@ -192,16 +197,20 @@ class _Question(asyncio.DatagramProtocol):
         except Malformed as error:
             self._left -= 1
             if not self._left:
-                self.answer.set_exception(error)
+                self._fail(error)
         except (Truncated, Unusable) as error:
-            self.answer.set_exception(error)
+            self._fail(error)
         else:
             if answer is not None:
                 self.answer.set_result(answer)
 
     def error_received(self, exc: Exception) -> None:
         if not self.answer.done():
-            self.answer.set_exception(exc)
+            self._fail(exc)
+
+    def _fail(self, error: Exception) -> None:
+        self.answer.set_exception(error)
+        self.answer.exception()  # Who asked may have left in this very moment.
 
 
 async def ask_signed(
@@ -212,26 +221,22 @@ async def ask_signed(
     timeout: float,
 ) -> Answer:
     """Ask for one record set, of a name and a type, so that nobody but the server can answer: over
-    TCP, both ways signed by a key of its own.
+    TCP, both ways signed by a key of its own. `servers` are its addresses: one at least, and the
+    first that is reached is asked.
 
     Raises:
         UpdateRefused: the server does not take the key.
         NameServerUnavailable: no answer that is signed by the key, in `timeout` seconds.
     """
     query = dns.message.make_query(*question)
-    said: NameServerUnavailable | None = None
-    for server in servers:
-        try:
-            _, wire = await _signed(server, query, key, clock, timeout)
-            answer = read_answer(wire, query)
-        except NameServerUnavailable as error:
-            said = error
-        except (Truncated, Unusable) as error:
-            said = NameServerUnavailable(f"{server}: {error}")
-        else:
-            if answer is not None:
-                return answer
-    raise said or NameServerUnavailable("no name server")
+    _, wire = await _signed(servers, query, key, clock, timeout)
+    try:
+        answer = read_answer(wire, query)
+    except (Truncated, Unusable) as error:
+        raise NameServerUnavailable(f"{servers[0]}: {error}") from None
+    if answer is None:
+        raise NameServerUnavailable(f"{servers[0]} answered something else")
+    return answer
 
 
 async def update(
@@ -240,8 +245,10 @@ async def update(
     key: dns.tsig.Key,
     clock: Clock,
     timeout: float,
+    others: Sequence[HostPort] = (),
 ) -> dns.rcode.Rcode:
-    """Send a signed update over TCP; return what the server says of it.
+    """Send a signed update over TCP; return what the server says of it. It goes to one address:
+    `server`'s, or that of the `others` of the same server which is reached first.
 
     Where the server finds our clock wrong, it is corrected, and the message sent once more.
 
@@ -249,12 +256,12 @@ async def update(
         UpdateRefused: the server does not take the key.
         NameServerUnavailable: no answer that is signed by the key, in `timeout` seconds.
     """
-    code, _ = await _signed(server, message, key, clock, timeout)
+    code, _ = await _signed((server, *others), message, key, clock, timeout)
     return code
 
 
 async def _signed(
-    server: HostPort,
+    servers: Sequence[HostPort],
     message: dns.message.Message,
     key: dns.tsig.Key,
     clock: Clock,
@@ -264,31 +271,34 @@ async def _signed(
     try:
         async with asyncio.timeout(timeout):
             try:
-                return await _exchange(server, message, key, clock.now())
+                return await _exchange(servers, message, key, clock.now())
             except tsig.ClockIsWrong as wrong:
                 clock.set(wrong.server_time)
-                return await _exchange(server, message, key, clock.now())
+                return await _exchange(servers, message, key, clock.now())
     except TimeoutError:
-        raise NameServerUnavailable(f"no answer from {server} within {timeout:g} s") from None
+        raise NameServerUnavailable(f"no answer from {servers[0]} within {timeout:g} s") from None
 
 
 async def _exchange(
-    server: HostPort, message: dns.message.Message, key: dns.tsig.Key, now: float
+    servers: Sequence[HostPort], message: dns.message.Message, key: dns.tsig.Key, now: float
 ) -> tuple[dns.rcode.Rcode, bytes]:
     signed = tsig.sign(message, key, now)
     try:
-        wire = await _ask_by_stream(server, signed.wire)
+        wire = await _ask_by_stream(servers, signed.wire)
     except EOFError:
-        raise NameServerUnavailable(f"{server} hung up") from None
+        raise NameServerUnavailable(f"{servers[0]} hung up") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
-        raise NameServerUnavailable(f"{server}: {reason or error}") from None
+        raise NameServerUnavailable(f"{servers[0]}: {reason or error}") from None
     return tsig.open_answer(wire, signed, key, now), wire
 
 
-async def _ask_by_stream(server: HostPort, wire: bytes) -> bytes:
-    """Send one message over TCP and return what comes; the caller has a timeout."""
-    reader, writer = await asyncio.open_connection(server.host, server.port)
+async def _ask_by_stream(servers: Sequence[HostPort], wire: bytes) -> bytes:
+    """Send one message over TCP to whichever of a server's addresses answers first, and return what
+    comes; the caller has a timeout."""
+    found = [at for server in servers for at in await resolve(server.host, server.port)]
+    dialed = await dial_any(found)
+    reader, writer = await asyncio.open_connection(sock=dialed.connected)
     try:
         writer.write(struct.pack("!H", len(wire)) + wire)
         await writer.drain()

@@ -3,17 +3,15 @@
 A key file is what BIND's tools write and read. It is its owner's alone, and never half a one.
 """
 
-import contextlib
 import os
 import re
-import stat
-import tempfile
 
 import dns.exception
 import dns.name
 import dns.tsig
 
 from peers.config import DdnsConfig, DdnsConfigError
+from peers.disk import read, replace
 from protocol.dns_records import key_file_text, parse_zone, peer_name
 
 __all__ = ["read_key", "write_key"]
@@ -23,7 +21,6 @@ _KEY = re.compile(
     r'(?=[^}]*algorithm\s+"?(?P<algorithm>[^\s";]+)"?\s*;)'
     r'(?=[^}]*secret\s+"(?P<secret>[^"]+)"\s*;)[^}]*\}'
 )
-_MAX_KEY_FILE = 65_536
 
 
 def read_key(config: DdnsConfig, guid: str) -> dns.tsig.Key | None:
@@ -53,60 +50,22 @@ def write_key(file: str | os.PathLike[str], name: str, secret: bytes) -> None:
         DdnsConfigError: the file cannot be written. What was there is there still, and nothing
             else is.
     """
-    shown = os.fspath(file)
     try:
-        where = os.path.realpath(shown)
-        if os.path.lexists(where) and not os.path.isfile(where):
-            raise DdnsConfigError(f"cannot write {shown!r}: it is not a file")
-        _replace(where, key_file_text(name, secret).encode())
-    except (OSError, ValueError) as error:
-        raise DdnsConfigError(f"cannot write {shown!r}: {_reason(error)}") from None
-
-
-def _replace(where: str, data: bytes) -> None:
-    folder = os.path.dirname(where)
-    # Its mode is 0600, and its name one that nobody can have made before.
-    descriptor, part = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(part, where)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(part)
-        raise
-    # The new name is on the disk too, where folders can be opened and the file system can do it.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        replace(file, key_file_text(name, secret).encode())
+    except OSError as error:
+        raise DdnsConfigError(f"cannot write {os.fspath(file)!r}: {error.strerror}") from None
 
 
 def _read(file: str) -> str:
     try:
-        # Opening a pipe would wait for somebody to write.
-        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(descriptor, "rb") as source:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                raise DdnsConfigError(f"cannot read {file!r}: it is not a file")
-            if os.name == "posix" and mode & 0o007:
-                raise DdnsConfigError(
-                    f"{file} can be read by everybody (mode {mode & 0o777:04o}): "
-                    f"run 'chmod 600 {file}'"
-                )
-            return source.read(_MAX_KEY_FILE).decode("utf-8", "replace")
-    except (OSError, ValueError) as error:
-        raise DdnsConfigError(f"cannot read {file!r}: {_reason(error)}") from None
-
-
-def _reason(error: OSError | ValueError) -> str:
-    """A `ValueError` is about a path that no system takes."""
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+        data, mode = read(file)
+    except OSError as error:
+        raise DdnsConfigError(f"cannot read {file!r}: {error.strerror}") from None
+    if mode & 0o007:
+        raise DdnsConfigError(
+            f"{file} can be read by everybody (mode {mode:04o}): run 'chmod 600 {file}'"
+        )
+    return data.decode("utf-8", "replace")
 
 
 def _key(name: str, secret: str, algorithm: str, source: str) -> dns.tsig.Key:

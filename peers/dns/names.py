@@ -81,4 +81,5 @@ class Names:
         for service in [one for one in services if not can_be_named(one)]:
             log.warning("not in the DNS: a name may have 62 characters", service=service)
             del services[service]
-        return record.seq, services
+        # The zone's number is followed there, however far ahead somebody has put it; not elsewhere.
+        return max(record.seq, above + 1), services

@@ -112,8 +112,10 @@ class Primary:
             NameServerUnavailable: nobody knows what has become of it.
         """
         message = update_message(self.guid, self.zone, followed, sets)
-        server = (await self._found())[0]
-        code = await client.update(server, message, self._key, self._clock, self._config.timeout)
+        server, *others = await self._found()
+        code = await client.update(
+            server, message, self._key, self._clock, self._config.timeout, others
+        )
         obstacle = ""
         if code == dns.rcode.YXRRSET:
             obstacle = await self._alias_among(sets)

@@ -51,7 +51,7 @@ from peers.dns.events import (
 from peers.dns.states import TRANSITIONS, Input, State
 from peers.tasks import backoff
 from protocol.dns_records import ZoneRecord
-from protocol.errors import Code, NameServerUnavailable, RoamRelayError, UpdateRefused
+from protocol.errors import NameServerUnavailable, RoamRelayError, Superseded, UpdateRefused
 
 __all__ = ["Registration"]
 
@@ -168,9 +168,7 @@ class Registration:
             self._attempt += 1
             return [Confirm(self._attempt, self._highest)]
         if self._is_anothers(followed.record) and found.proven:
-            error = UpdateRefused(
-                "another instance with this key has registered", code=Code.SUPERSEDED
-            )
+            error = Superseded("another instance with this key has registered")
             return self._fail(error, now, Input.OTHERS)
         if self.state is State.CHECKING:
             if not followed.text:

@@ -9,12 +9,29 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from protocol.codec import encode_location
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance, SignedEntry, sign_entry
 from protocol.errors import ProtocolViolation
 from protocol.identity import Identity
-from protocol.messages import MAX_ENTRIES, Disclosure, LocationRecord, ServiceRecord
+from protocol.messages import (
+    MAX_ENTRIES,
+    MAX_MESSAGE_BYTES,
+    Disclosure,
+    LocationRecord,
+    ServiceRecord,
+)
 
-__all__ = ["Hosts", "Offered", "OwnLocation"]
+__all__ = ["FARTHEST_AHEAD", "MAX_RECORD_BYTES", "Hosts", "Offered", "OwnLocation", "fits"]
+
+MAX_RECORD_BYTES = MAX_MESSAGE_BYTES - 512
+"""Bytes of a location record: the message that registers it has a signature and keys beside it."""
+FARTHEST_AHEAD = 100 * 365 * 86_400_000
+"""Milliseconds by which a number may be ahead of this host's clock: what follows a clock that ran
+fast, or one that stands at 1970, is nearer."""
+_FEWEST_ENTRIES = 4
+"""Addresses of each service for which a record has room, however long its lists of GUIDs are."""
+_LONGEST_BODY = 151
+"""Bytes of the longest entry: a service of 63 letters at an IPv6 address in full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +58,25 @@ class Hosts:
     """Those that are for old sessions only."""
     observed: tuple[str, ...] = ()
     """Those that are not its own: the relay has seen them."""
+
+
+def _clock() -> int:
+    """Milliseconds since 1970, as this host knows them: where numbers come from."""
+    return max(0, time.time_ns() // 1_000_000)
+
+
+def fits(services: Iterable[Offered]) -> bool:
+    """Whether a record of these services has room for some addresses of each, whichever they are:
+    then it can be registered, wherever this host goes."""
+    entry = SignedEntry(bytes(_LONGEST_BODY), bytes(64))
+    record = LocationRecord(
+        2**63 - 1,
+        tuple(
+            ServiceRecord(one.service, (entry,) * _FEWEST_ENTRIES, one.disclosure, one.listed)
+            for one in services
+        ),
+    )
+    return len(encode_location(record)) <= MAX_RECORD_BYTES
 
 
 class OwnLocation:
@@ -105,30 +141,41 @@ class OwnLocation:
         own = tuple(dict.fromkeys((host, *hosts.own)))
         self.update(replace(hosts, own=own, live=hosts.live | {host}))
 
-    def advance(self, seq: int) -> None:
-        """Give the next record a number above this one."""
-        self._seq = max(self._seq, seq)
+    def advance(self, seq: int) -> bool:
+        """Give the next record a number above this one, which somebody knows of this peer; return
+        whether it is newer than it would have been.
 
-    def record(self, services: Iterable[Offered]) -> LocationRecord:
+        What no clock can have given is not followed. Numbers grow slower than the clock, so that
+        what was followed once can be followed again after every start; and whoever lies moves a
+        peer no further than that, however often.
+        """
+        newer = self._seq < seq <= _clock() + FARTHEST_AHEAD
+        if newer:
+            self._seq = seq
+        return newer
+
+    def record(self, services: Iterable[Offered], *, most_bytes: int = 0) -> LocationRecord:
         """Return the record of now, under a higher number than any before.
 
         The clock gives the number where it can, so that a program that starts anew goes on above
-        its last one.
+        its last one. Where there are too many addresses for `most_bytes`, the first ones are told;
+        0 does not look.
         """
-        self._seq = max(self._seq + 1, time.time_ns() // 1_000_000)
+        self._seq = max(self._seq + 1, _clock())
         self._signed.clear()
-        return LocationRecord(
-            self._seq,
-            tuple(
-                ServiceRecord(
-                    one.service,
-                    self.entries(one.service, port=one.port),
-                    one.disclosure,
-                    one.listed,
-                )
-                for one in services
-            ),
-        )
+        told = [(one, self.entries(one.service, port=one.port)) for one in services]
+        most = MAX_ENTRIES
+        while True:
+            record = LocationRecord(
+                self._seq,
+                tuple(
+                    ServiceRecord(one.service, entries[:most], one.disclosure, one.listed)
+                    for one, entries in told
+                ),
+            )
+            if not most_bytes or not most or len(encode_location(record)) <= most_bytes:
+                return record
+            most -= 1
 
     def entries(
         self, service: str, first: str | None = None, port: int | None = None

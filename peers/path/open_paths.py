@@ -46,11 +46,11 @@ class Paths:
         self._open.add(path)
         return path
 
-    async def close(self) -> None:
-        """Let the paths that are being closed finish, for 2 s at most; then drop all that are
-        left, and return when they are gone."""
+    async def close(self, patience: float = FINISH_TIMEOUT) -> None:
+        """Let the paths that are being closed finish, for so many seconds at most; then drop all
+        that are left, and return when they are gone."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FINISH_TIMEOUT):
+            async with asyncio.timeout(patience):
                 await self._until_none()
         await self.abort()
 

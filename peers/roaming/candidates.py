@@ -14,7 +14,7 @@ from peers.session import Terms
 from peers.tasks import calling
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed
-from protocol.hosts import host_in
+from protocol.hosts import host_in, is_address
 
 __all__ = ["Candidates", "NothingToDial"]
 
@@ -93,6 +93,8 @@ class Candidates:
             PathFailed: there is none just now.
         """
         sources = self._interfaces.dial_sources(6 if ":" in host else 4)
+        if not sources and not is_address(host):  # A name may have addresses of either family.
+            sources = self._interfaces.dial_sources(6)
         if not sources:
             raise PathFailed(f"no local address leads to {host}")
         return sources[0]

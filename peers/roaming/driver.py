@@ -125,6 +125,7 @@ class Driver:
     def path_lost(self, *, tries_first: bool) -> None:
         """The session goes on without a path."""
         self._monitor.path_lost()
+        self.route.lost_at = self._loop.time()
         self.handle(Input.LOST_HERE if tries_first else Input.LOST)
 
     def hurry(self) -> None:
@@ -238,6 +239,7 @@ class Driver:
     def _not_opened(self, error: RoamRelayError) -> None:
         if self._opening is not None and not self._opening.done():
             self._opening.set_exception(error)
+            self._opening.exception()  # Who opens may have left in this very moment.
 
     # -- looks for something better -------------------------------------------------------------
 

@@ -49,6 +49,13 @@ class Known:
 
     terms: Terms
     has_had_path: bool
+    falls_back: bool = False
+    """Whether both sides have named that it may go on over the relay."""
+
+    def is_with(self, guid: str, mode: Mode) -> bool:
+        """Whether it is with this peer, and this mode is one that its next path is asked for in."""
+        modes = (self.terms.mode, Mode.AUTO) if self.falls_back else (self.terms.mode,)
+        return self.terms.remote == guid and mode in modes
 
 
 def judge_request(
@@ -59,10 +66,7 @@ def judge_request(
     `room` says whether one more session of this caller may be announced.
     """
     if request.resume:
-        same = known is not None and (known.terms.remote, known.terms.mode) == (
-            request.guid,
-            request.mode,
-        )
+        same = known is not None and known.is_with(request.guid, request.mode)
         return None if same else _UNKNOWN
     if listener is None:
         return Refusal(Code.UNKNOWN_SERVICE, f"nobody listens for {request.service}")
@@ -83,7 +87,8 @@ def judge_path(
     as that does not depend on its number. PURE."""
     if hello.version != VERSION:
         return Refusal(Code.VERSION_UNSUPPORTED, f"version {VERSION} is spoken here")
-    if kind not in _KINDS[hello.mode]:
+    fallen_back = known is not None and known.falls_back and hello.mode is Mode.COMBINED
+    if kind not in _KINDS[hello.mode] and not fallen_back:
         return Refusal(
             Code.SESSION_UNKNOWN, f"a {kind.value} path is not for a {hello.mode.value} session"
         )
@@ -266,10 +271,11 @@ class Incoming:
             discloses=mode is not Mode.CENTRAL and listener.discloses_to(guid),
             policy=config.policy_for(guid, service),
             select=config.select_for(guid, service),
+            fallback=config.fallback,
         )
 
 
 def _known(route: Route | None) -> Known | None:
     if route is None:
         return None
-    return Known(route.session.terms, route.session.has_had_path)
+    return Known(route.session.terms, route.session.has_had_path, route.falls_back)

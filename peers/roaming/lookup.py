@@ -65,9 +65,11 @@ class Lookup:
         session: Session,
         entries: tuple[SignedEntry, ...],
         timeout: float,
+        mode: Mode | None = None,
     ) -> Answered:
         """Send the service request of a session, its first one or one for its next path; `entries`
-        are this side's own, as far as they may be told.
+        are this side's own, as far as they may be told. `mode` is the session's unless another is
+        given.
 
         Raises:
             RoamRelayError: what the relay or the other peer said, or that there is no relay.
@@ -79,7 +81,7 @@ class Lookup:
                 0,
                 terms.remote,
                 terms.service,
-                terms.mode,
+                mode or terms.mode,
                 session.id,
                 entries,
                 seconds,

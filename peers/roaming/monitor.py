@@ -2,7 +2,8 @@
 
 PURE: what happens and when goes in, what is to be done comes out.
 
-In `auto`, from the relay to a direct path: at once, every minute, and whenever something changes.
+In `auto`, and in `combined` that has fallen back, from the relay to a direct path: at once, every
+minute, and whenever something changes.
 Between direct paths only the session's caller looks, in rounds of a few probes, and the session
 moves when another candidate was clearly better in five rounds running, so that delays that jitter
 move nothing. A session that is pinned is left where it is.
@@ -144,7 +145,9 @@ class Monitor:
         if self._pinned or not terms.discloses:
             return None
         if self._kind is PathKind.RELAYED:
-            return MonitorAction.GO_DIRECT if terms.mode is Mode.AUTO else None
+            # In `combined` that is a session which found nothing direct, and may again.
+            wants_direct = terms.mode in (Mode.AUTO, Mode.COMBINED)
+            return MonitorAction.GO_DIRECT if wants_direct else None
         probes = terms.is_caller and terms.select == "fastest" and self._pace.probe_interval > 0
         return MonitorAction.PROBE if self._kind is PathKind.DIRECT and probes else None
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from peers.choice import newest
-from peers.config import PathFacts, PathKind
+from peers.config import PathFacts, PathKind, log
 from peers.location import Found
 from peers.roaming.candidates import NothingToDial
 from peers.roaming.lookup import Directory, Lookup, first_that_knows
@@ -34,7 +34,9 @@ _AGAIN = (0.0, 0.25, 0.75, 1.5, 3.0, 6.0)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0
 """Seconds between two questions about a peer that does not answer where it was."""
-
+_DIRECT = 4.0
+"""Seconds without a path after which a session in `combined` goes on over the relay, where both
+sides have named that: until then whoever has moved is found."""
 _RELAYED = (Mode.CENTRAL, Mode.AUTO)
 """The modes in which the relay's answer brings a plane."""
 
@@ -81,6 +83,10 @@ class Rounds:
                 ways.append(partial(self._next_by_names, attempt))
             else:
                 ways.append(partial(self._by_relay, attempt, self._request_timeout))
+        if route.falls_back:
+            left = _Left(len(ways))
+            ways = [partial(left.counted, way) for way in ways]
+            ways.append(partial(self._fall_back, attempt, left))
         return await race(
             [partial(self._unless_given_up, route, way) for way in ways],
             stagger=0,
@@ -101,6 +107,20 @@ class Rounds:
             if session.mode is Mode.CENTRAL:
                 raise PathFailed(f"mode central goes through the relay: the policy says '{rule}'")
         return await self._ways.direct(attempt, quick=resume)
+
+    async def _fall_back(self, attempt: Attempt, others: "_Left") -> Welcomed:
+        """Go on over the relay, where nothing else has found a path for a while. The request says
+        `auto`, as the relay makes no plane for `combined`."""
+        route, session = attempt.route, attempt.session
+        now = asyncio.get_running_loop().time()
+        since = now if route.lost_at is None else route.lost_at
+        if await others.fail_within(since + _DIRECT - now):
+            raise PathFailed("no direct path, and too soon for the relay")
+        entries = self._ways.entries_for(route)
+        answer = await self._lookup.ask_relay(session, entries, self._request_timeout, Mode.AUTO)
+        route.learn_disclosed(answer.response.entries)
+        log.info("no direct path, over the relay", peer=session.remote[:8])
+        return await self._ways.relayed(attempt, answer)
 
     async def _next_plane(self, attempt: Attempt) -> Welcomed:
         try:
@@ -180,3 +200,32 @@ class Rounds:
             if error.code is Code.SESSION_UNKNOWN:
                 route.session.lose("the other side has given the session up")
             raise
+
+
+class _Left:
+    """Counts the ways of one round that have not failed."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._none = asyncio.Event()
+
+    async def counted(self, way: Callable[[], Coroutine[Any, Any, Welcomed]]) -> Welcomed:
+        """Take a way."""
+        try:
+            return await way()
+        except RoamRelayError:
+            self._count -= 1
+            if not self._count:
+                self._none.set()
+            raise
+
+    async def fail_within(self, seconds: float) -> bool:
+        """Wait until all have failed; return False where some are under way after so long."""
+        if seconds <= 0:
+            return False
+        try:
+            async with asyncio.timeout(seconds):
+                await self._none.wait()
+        except TimeoutError:
+            return False
+        return True

@@ -10,6 +10,7 @@ from peers.path import Path
 from peers.session import Session, Trace
 from protocol.endpoint import Endpoint, SignedEntry, read_entry
 from protocol.errors import PathFailed, ProtocolViolation
+from protocol.features import RELAY_FALLBACK, shared
 from protocol.hosts import host_in
 from protocol.messages import PathHello, PathWelcome
 
@@ -48,6 +49,10 @@ class Route:
         """The highest number of a path that was tried or taken, by either side."""
         self.ticket = ""
         """Of a session that is on a plane: what its next one is asked for with."""
+        self.falls_back = False
+        """Whether this session, in `combined`, may go on over the relay: both have named that."""
+        self.lost_at: float | None = None
+        """Since when the session has no path, by the loop's clock; None while it has one."""
 
     def learn(self, entries: tuple[SignedEntry | Endpoint, ...]) -> None:
         """Note where the other side can be dialed now; nothing new says nothing."""
@@ -118,6 +123,8 @@ class Route:
             raise PathFailed(f"{session.remote[:8]} broke the protocol: {violation}") from None
         self.number = max(self.number, number)
         self.ticket = ticket
+        self.falls_back = RELAY_FALLBACK in shared(session.terms.features, there.features)
+        self.lost_at = None
         return True
 
 

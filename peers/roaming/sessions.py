@@ -25,7 +25,6 @@ refused."""
 _MAX_LINGERING = 4096
 """Closed sessions that still answer a resume; beyond it the oldest is forgotten, and answers
 `session_unknown` like one that has lingered long enough."""
-_CLOSE_GRACE = 5.0
 """Seconds that open sessions get to close cleanly when their peer goes away."""
 
 
@@ -158,7 +157,7 @@ class Sessions:
         for route in [one for one in self._announced.values() if one.session.service == service]:
             route.session.abort("the service is closed")
 
-    async def close(self, grace: float = _CLOSE_GRACE) -> None:
+    async def close(self, grace: float) -> None:
         """Close every session cleanly, as far as it is possible within `grace` seconds. None is
         left after it, also where it is cancelled."""
 

@@ -9,7 +9,8 @@ from typing import Self
 
 from peers.location import Offered
 from peers.session import Session
-from protocol.errors import Code, ConnectionClosed, RoamRelayError
+from protocol.errors import Code, ConnectionClosed, IdentityError, RoamRelayError
+from protocol.identity import public_key_of
 from protocol.messages import MAX_DISCLOSE, Disclosure
 from protocol.messages import Service as ServiceName
 
@@ -154,4 +155,9 @@ def _disclosure(disclose: str | Collection[str]) -> tuple[Disclosure, tuple[str,
         return chosen, ()
     if len(disclose) > MAX_DISCLOSE:
         raise ValueError(f"a disclosure list may have at most {MAX_DISCLOSE} GUIDs")
+    for guid in disclose:
+        try:
+            public_key_of(guid if isinstance(guid, str) else repr(guid))
+        except IdentityError as error:
+            raise ValueError(f"disclose is a collection of GUIDs: {error}") from None
     return Disclosure.LISTED, tuple(disclose)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from peers.location import Offered, OwnLocation
+from peers.config import log
+from peers.location import MAX_RECORD_BYTES, Offered, OwnLocation, fits
 from peers.services.listener import Listener
 from protocol.errors import ConnectionClosed, RoamRelayError
-from protocol.messages import LocationRecord, Service
+from protocol.messages import MAX_SERVICES, Disclosure, LocationRecord, Service
 
 __all__ = ["Services", "ServicesChanged"]
 
@@ -23,17 +24,45 @@ class ServicesChanged:
     """The one that is not offered any more."""
 
 
+_Terms = tuple[str, Disclosure, tuple[str, ...]]
+"""A service as a record tells it, wherever it is."""
+
+
+def _terms(one: Offered) -> _Terms:
+    return one.service, one.disclosure, one.listed
+
+
+def _terms_of(record: LocationRecord) -> frozenset[_Terms]:
+    return frozenset((one.service, one.disclose, one.listed) for one in record.services)
+
+
 class Services:
     """The listeners of one peer, and the location record that tells of them.
 
-    `tell` is told whenever there is one more, or one less. It must not raise.
+    `tell` is told whenever there is one more, or one less. It must not raise. What cannot be in one
+    record is not offered, where it `registers` with a relay.
+
+    Where a relay cannot take what is offered now, what it has taken before stays in force, as far
+    as it is still offered, until what is offered changes.
     """
 
-    def __init__(self, location: OwnLocation, tell: Callable[[ServicesChanged], None]) -> None:
+    def __init__(
+        self,
+        location: OwnLocation,
+        tell: Callable[[ServicesChanged], None],
+        *,
+        registers: bool = True,
+    ) -> None:
         self.listeners: dict[str, Listener] = {}
         self._location = location
         self._tell = tell
+        self._registers = registers
         self._closed = False
+        self._in_force: frozenset[_Terms] = frozenset()
+        """What a relay has taken last."""
+        self._refused: frozenset[_Terms] = frozenset()
+        """What a relay could not take, and why: see `refusal`."""
+        self._refusal: RoamRelayError | None = None
 
     def find(self, service: str) -> Listener | None:
         """Return the listener of a service; None where it is not offered."""
@@ -46,7 +75,35 @@ class Services:
     def record(self, local_host: str) -> LocationRecord:
         """Return the location record of now, for a connection to the relay from this address."""
         self._location.used(local_host)
-        return self._location.record(self.offered())
+        offered = self.offered()
+        if self.refusal is not None:
+            offered = [one for one in offered if _terms(one) in self._in_force]
+        return self._location.record(offered, most_bytes=MAX_RECORD_BYTES)
+
+    def advance(self, seq: int) -> bool:
+        """Give the next record a number above this one, if it is not beyond all clocks; return
+        whether it is newer than it would have been."""
+        return self._location.advance(seq)
+
+    def accepted(self, record: LocationRecord) -> None:
+        """A relay has put this record in force."""
+        self._in_force = _terms_of(record)
+
+    def refused(self, record: LocationRecord, error: RoamRelayError) -> None:
+        """A relay cannot take this record."""
+        refused = _terms_of(record)
+        if refused != self._in_force and refused == self._offered_terms:
+            self._refused, self._refusal = refused, error
+            log.error("what is offered is not registered", reason=error.reason)
+
+    @property
+    def refusal(self) -> RoamRelayError | None:
+        """Why what is offered now is not registered; None where nothing speaks against it."""
+        return self._refusal if self._offered_terms == self._refused else None
+
+    @property
+    def _offered_terms(self) -> frozenset["_Terms"]:
+        return frozenset(map(_terms, self.offered()))
 
     def offer(
         self,
@@ -58,7 +115,8 @@ class Services:
         """Offer a service; at another program's `port` where there is one.
 
         Raises:
-            ValueError: not a service name, already offered, or `disclose` cannot be used.
+            ValueError: not a service name, already offered, one more than a record may have, or
+                `disclose` cannot be used or is too long.
             ConnectionClosed: the peer is closed.
         """
         if self._closed:
@@ -71,9 +129,18 @@ class Services:
             ) from None
         if service in self.listeners:
             raise ValueError(f"{service} is offered already")
+        if self._registers and len(self.listeners) >= MAX_SERVICES:
+            raise ValueError(
+                f"{service} cannot be offered: a peer has at most {MAX_SERVICES} services at once"
+            )
         listener = Listener(
             service, allow=allow, disclose=disclose, on_closed=self._gone, port=port
         )
+        if self._registers and not fits([*self.offered(), listener.offered]):
+            raise ValueError(
+                f"{service} cannot be offered: the disclosure lists of all services together are "
+                "too long for one location record"
+            )
         self.listeners[service] = listener
         self._tell(ServicesChanged())
         return listener

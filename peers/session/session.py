@@ -19,6 +19,7 @@ from peers.session.terms import Terms
 from peers.tasks import Waiters
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation, SessionClosed, SessionLost
+from protocol.lateness import Lateness
 from protocol.messages import Mode, PathHello, PathWelcome
 from protocol.session import Ended, Moved, PathDead, SessionMachine, SessionSettings, State
 
@@ -53,6 +54,7 @@ class Session:
         self._events = EventQueue()
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None
+        self._lateness = Lateness()
         self._readable = Waiters(self._loop)
         self._writable = Waiters(self._loop)
         self._over: asyncio.Future[Ended] = self._loop.create_future()
@@ -228,12 +230,19 @@ class Session:
             window=machine.settings.window,
             path=number,
             entries=entries,
+            features=self.terms.features,
         )
 
     def welcome(self, entries: tuple[SignedEntry, ...]) -> PathWelcome:
         """Return the answer to the other side's hello; `entries` are this side's own."""
         machine = self._machine
-        return PathWelcome(machine.received, machine.consumed, machine.settings.window, entries)
+        return PathWelcome(
+            machine.received,
+            machine.consumed,
+            machine.settings.window,
+            entries,
+            features=self.terms.features,
+        )
 
     @property
     def has_had_path(self) -> bool:
@@ -400,12 +409,16 @@ class Session:
         if (when := self._machine.next_timeout()) is not None and not self._over.done():
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(when, self._timeout)
+            self._timer = self._loop.call_at(when, self._timeout, when)
 
-    def _timeout(self) -> None:
+    def _timeout(self, due: float) -> None:
         # Armed once for each deadline and not for each message: a deadline that moved is met here.
         self._timer = None
-        self._machine.handle_timeout(self._loop.time())
+        now = self._loop.time()
+        if (turn := self._lateness.turn(due, now)) is not None:
+            self._timer = self._loop.call_at(now + turn, self._timeout, now + turn)
+            return
+        self._machine.handle_timeout(now)
         self._after()
         self._set_timer()
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from peers.choice import Select
-from peers.config import NO_POLICY, Policy
+from peers.config import NO_POLICY, PathFacts, PathKind, Policy
+from protocol.features import RELAY_FALLBACK
 from protocol.messages import Mode
 
 __all__ = ["Terms"]
@@ -25,3 +26,11 @@ class Terms:
     policy: Policy = NO_POLICY
     select: Select | str = "fastest"
     """`fastest`, `latest`, or the program's own choice among candidates."""
+    fallback: bool = False
+    """Whether a session in `combined` may go on over the relay, as far as this side says."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What this side names at the head of the session's paths."""
+        relayed = self.policy.refusal(PathFacts(PathKind.RELAYED)) is None
+        return (RELAY_FALLBACK,) if self.mode is Mode.COMBINED and self.fallback and relayed else ()

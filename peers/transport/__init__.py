@@ -2,12 +2,14 @@
 
 from peers.transport.listening import DirectServer
 from peers.transport.relay_url import RelayAddress, RelayTrips
-from peers.transport.sockets import Address, dial, open_tcp
+from peers.transport.sockets import Address, dial, dial_any, open_tcp, resolve
 from peers.transport.stream import Opened, Stream
-from peers.transport.tcp import RawStream
+from peers.transport.tcp import SILENT, RawStream
+from peers.transport.trust import Trust
 from peers.transport.upgrade import open_upgraded
 
 __all__ = [
+    "SILENT",
     "Address",
     "DirectServer",
     "Opened",
@@ -15,7 +17,10 @@ __all__ = [
     "RelayAddress",
     "RelayTrips",
     "Stream",
+    "Trust",
     "dial",
+    "dial_any",
     "open_tcp",
     "open_upgraded",
+    "resolve",
 ]

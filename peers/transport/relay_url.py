@@ -2,10 +2,14 @@
 
 import ssl
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from yarl import URL
 
+from peers.transport.proxies import KnownCarriers
+from peers.transport.trust import Trust
 from protocol.errors import RelayUnavailable
+from protocol.hosts import is_host
 
 __all__ = ["RelayAddress", "RelayTrips"]
 
@@ -16,6 +20,8 @@ class RelayTrips:
 
     def __init__(self, limit: int = 64) -> None:
         self._limit = limit
+        self.carriers = KnownCarriers(limit)
+        """What has passed on the way there."""
         self._known: OrderedDict[tuple[str, str | None], float] = OrderedDict()
 
     def put(self, host: str, source: str | None, seconds: float) -> None:
@@ -33,38 +39,74 @@ class RelayTrips:
 
 
 class RelayAddress:
-    """Where a relay is: `http://host:port` or `https://host:port`.
+    """Where a relay is: `http://host:port` or `https://host:port`; without a port it is the
+    scheme's, 80 or 443, as in every URL.
 
     Raises:
-        RelayUnavailable: the text is no such URL.
+        RelayUnavailable: the text is no such URL, or has more in it.
     """
 
     def __init__(
         self,
         url: str,
         *,
-        ssl_context: ssl.SSLContext | None = None,
+        trust: Trust | None = None,
         certificate_name: str | None = None,
+        addresses: Sequence[str] = (),
         trips: RelayTrips | None = None,
     ) -> None:
-        try:
-            parsed = URL(url)
-        except ValueError:
-            parsed = URL()
-        if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query_string:
-            raise RelayUnavailable(
-                f"not a relay's URL: {url!r} (http://HOST:PORT or https://HOST:PORT is needed)"
-            )
-        self.url = parsed
-        self.host: str = parsed.host
-        self.port: int = parsed.port or 8440
-        self.ssl: ssl.SSLContext | None = None
-        if parsed.scheme == "https":
-            self.ssl = ssl_context or ssl.create_default_context()
-        self.certificate_name = certificate_name if self.ssl else None
+        self.url = _read(url)
+        self.host: str = self.url.host or ""
+        self.port: int = self.url.port or 0
+        self._trust = (trust or Trust()) if self.url.scheme == "https" else None
+        self.certificate_name = certificate_name if self._trust else None
         """The name that the certificate must be for, where it is not the host."""
+        self.addresses = tuple(addresses)
+        """Its addresses where they are known already; empty: those of the host."""
         self.trips = trips if trips is not None else RelayTrips()
         """What was measured on the way there; shared by the addresses of one peer."""
 
+    @property
+    def authority(self) -> str:
+        """Host and port as HTTP says them."""
+        return self.url.host_port_subcomponent or ""
+
+    @property
+    def target(self) -> str:
+        """The same with its port, whichever it is: what a proxy is asked for."""
+        host = self.url.raw_host or ""
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Return how TLS is spoken there on the next connection; None where it is not.
+
+        Raises:
+            RelayUnavailable: the file of authorities cannot be used.
+        """
+        return None if self._trust is None else self._trust.context()
+
     def __str__(self) -> str:
         return str(self.url.origin())
+
+
+def _read(text: str) -> URL:
+    """Take a URL as it is written. What is refused is not shown where it may hold a secret."""
+    try:
+        url = URL(text)
+    except ValueError:
+        url = URL()
+    if "@" in text:
+        problem = "it has a user part, which no relay asks for"
+    elif url.scheme not in ("http", "https") or not url.host:
+        problem = repr(text) if not set(text) & set("?#") else "it has no http:// and a host"
+    elif not is_host(url.host) or not url.port:
+        problem = f"nobody can be reached at host {url.host[:80]!r}, port {url.port}"
+    elif url.raw_path not in ("", "/"):
+        problem = "it has a path, and a relay has its own"
+    elif "?" in text or "#" in text:
+        problem = "it has a query or a fragment"
+    else:
+        return url
+    raise RelayUnavailable(
+        f"not a relay's URL: {problem} (http://HOST:PORT or https://HOST:PORT is needed)"
+    )

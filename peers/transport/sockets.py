@@ -6,27 +6,40 @@ of another network. Where nothing is known it comes after 300 ms. That is a judg
 gives a connection 250 ms before it tries another one; on a longer way it costs one SYN more, which
 a reset takes back before the far side's program hears of it. There are three sockets at most, and
 none after the kernel's own second.
+
+A host with several addresses is dialed at all of them, in a staggered race (RFC 8305): the family
+that a network does not carry costs a stagger.
 """
 
 import asyncio
 import errno
-import ipaddress
 import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
 
+from yarl import URL
+
+from peers.tasks import race
+from peers.transport.proxies import ConnectRequest
 from peers.transport.relay_url import RelayAddress
 from peers.transport.tcp import RawStream, kernel_round_trip
+from protocol.errors import PathFailed, RelayUnavailable, RoamRelayError
+from protocol.hosts import is_address, is_host
 
 __all__ = [
     "Address",
     "Dialed",
     "connecting",
     "dial",
+    "dial_any",
     "dial_relay",
+    "dial_through",
     "fresh_after",
+    "in_turn",
     "open_tcp",
     "resolve",
 ]
@@ -39,6 +52,10 @@ _UNKNOWN = 0.3
 _KERNEL = 1.0
 """Seconds until the kernel repeats a SYN by itself. A round trip as long as this may have been that
 of a repeated SYN, and tells nothing (Karn's rule)."""
+STAGGER = 0.25
+"""Seconds between the starts of attempts at two addresses of one host (RFC 8305 §5)."""
+MAX_ADDRESSES = 8
+"""Addresses of one host that are tried: a name may have any number."""
 _OUT_OF_SOCKETS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -81,17 +98,12 @@ async def resolve(host: str, port: int) -> list[Address]:
     Raises:
         OSError: it has none, or is no name.
     """
-    try:
-        ipaddress.ip_address(host)
+    if is_address(host):
         return [Address(host, port)]
-    except ValueError:
-        pass  # A name.
+    if not is_host(host):
+        raise OSError(errno.EINVAL, f"not a host name: {host[:64]!r}")
     loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except UnicodeError:
-        # An empty label, or one of more than 63 letters.
-        raise OSError(errno.EINVAL, f"not a host name: {host[:64]!r}") from None
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = []
     for family, _, _, _, where in found:
         if family in (socket.AF_INET, socket.AF_INET6):
@@ -102,43 +114,102 @@ async def resolve(host: str, port: int) -> list[Address]:
     return list(dict.fromkeys(addresses))
 
 
-async def dial_in_turn(
+def in_turn(addresses: Sequence[Address], is_known: Callable[[Address], bool]) -> list[Address]:
+    """Return the addresses in the order in which they are tried, at most `MAX_ADDRESSES`: those
+    that have answered before go first, and the families take turns (RFC 8305 §4)."""
+    families: dict[socket.AddressFamily, list[Address]] = {}
+    for address in sorted(dict.fromkeys(addresses), key=lambda one: not is_known(one)):
+        families.setdefault(address.family, []).append(address)
+    turns = zip_longest(*families.values())
+    return [address for turn in turns for address in turn if address is not None][:MAX_ADDRESSES]
+
+
+async def dial_any(
     addresses: Sequence[Address],
     *,
     source: str | None = None,
     usual: Callable[[Address], float | None] = lambda address: None,
 ) -> Dialed:
-    """Dial one address after the other; return the first that answers. `usual` tells their usual
-    round trips.
+    """Dial all the addresses of one host, each a stagger after the one before or when that has
+    failed, and return the first that answers. `usual` tells their usual round trips.
 
     Raises:
         OSError: what the only one said, or what each did.
     """
     failed: list[tuple[Address, OSError]] = []
-    for address in addresses:
+
+    async def attempt(address: Address) -> Dialed:
         try:
             return await dial(address, source=source, round_trip=usual(address))
         except OSError as error:
             failed.append((address, error))
+            raise PathFailed(str(error)) from None
+
+    ordered = in_turn(addresses, lambda address: usual(address) is not None)
+    if not ordered:
+        raise OSError("no address to dial")
+    if len(ordered) == 1:
+        return await dial(ordered[0], source=source, round_trip=usual(ordered[0]))
+    try:
+        return await race(
+            [partial(attempt, address) for address in ordered], stagger=STAGGER, discard=_discard
+        )
+    except RoamRelayError as error:
+        if not failed:
+            raise OSError(error.reason) from None
     if len({str(error) for _, error in failed}) == 1:
         raise failed[0][1]
-    told = (f"{address.host}: {error.strerror or error}" for address, error in failed)
-    raise OSError("; ".join(told) or "no address to dial")
+    raise OSError("; ".join(f"{at.host}: {error.strerror or error}" for at, error in failed))
+
+
+def _discard(dialed: Dialed) -> None:
+    dialed.connected.close()
 
 
 async def dial_relay(
-    relay: RelayAddress, source: str | None, addresses: Sequence[Address]
+    relay: RelayAddress, source: str | None, avoid: Collection[str] = ()
 ) -> Dialed:
-    """Dial a relay at its addresses, one after the other, from the local address `source` (None:
-    the route's), and keep how far it is.
+    """Dial a relay, at whichever of its addresses answers first but those to `avoid`, from the
+    local address `source` (None: the route's), and keep how far it is.
 
     Raises:
-        OSError: none of them answers.
+        OSError: none of them answers, or its name leads nowhere.
     """
-    dialed = await dial_in_turn(
-        addresses,
-        source=source,
-        usual=lambda address: relay.trips.get(address.host, source),
+    hosts = relay.addresses or (relay.host,)
+    found = [address for host in hosts for address in await resolve(host, relay.port)]
+    wanted = [address for address in found if address.host not in avoid]
+    if not wanted:
+        raise OSError(errno.EADDRNOTAVAIL, f"{relay.host} has no other address")
+    return await _dial_known(wanted, relay, source)
+
+
+async def dial_through(proxy: URL, relay: RelayAddress, source: str | None) -> Dialed:
+    """Do so through a proxy, by CONNECT. The caller has a timeout.
+
+    Raises:
+        OSError: the proxy cannot be reached.
+        RelayUnavailable: it refuses.
+    """
+    if proxy.scheme != "http":
+        raise RelayUnavailable(f"a proxy with {proxy.scheme}:// cannot be asked for a connection")
+    found = await resolve(proxy.host or "", proxy.port or 0)
+    dialed = await _dial_known(found, relay, source)
+    loop, request = asyncio.get_running_loop(), ConnectRequest(proxy, relay.target)
+    try:
+        await loop.sock_sendall(dialed.connected, request.to_send())
+        while not request.receive(await loop.sock_recv(dialed.connected, 4096)):
+            pass
+    except BaseException:
+        dialed.connected.close()
+        raise
+    return dialed
+
+
+async def _dial_known(
+    addresses: Sequence[Address], relay: RelayAddress, source: str | None
+) -> Dialed:
+    dialed = await dial_any(
+        addresses, source=source, usual=lambda address: relay.trips.get(address.host, source)
     )
     if dialed.round_trip is not None:
         relay.trips.put(dialed.address.host, source, dialed.round_trip)
@@ -209,6 +280,7 @@ async def dial(
         except OSError as error:
             if error.errno not in _OUT_OF_SOCKETS:
                 over.set_exception(error)
+                over.exception()  # Who dials may have left in this very moment.
 
     timers = [loop.call_later(start, begin_another) for start in fresh_after(round_trip)]
     try:

@@ -9,10 +9,15 @@ from typing import cast
 from peers.transport.stream import HIGH_WATER, StreamOwner
 from protocol.hosts import describe
 
-__all__ = ["END_OF_STREAM", "RawStream", "kernel_round_trip"]
+__all__ = ["END_OF_STREAM", "SILENT", "RawStream", "kernel_round_trip", "probe_when_idle"]
 
 END_OF_STREAM = "end of stream"
 """The reason where the other side has ended the stream by itself."""
+SILENT = "the other end does not answer"
+"""The reason where the kernel has asked in vain."""
+_PROBES, _BETWEEN = 5, 1
+"""How often the kernel asks, and seconds between: a link that is full of other bytes may need some
+for a round trip."""
 
 
 _RTT_OFFSET, _INFO_SIZE = 68, 104
@@ -30,6 +35,25 @@ def kernel_round_trip(connected: socket.socket) -> float | None:
         return None
     (microseconds,) = struct.unpack_from("I", info, _RTT_OFFSET)
     return microseconds / 1e6 or None
+
+
+def probe_when_idle(connected: socket.socket, seconds: float) -> None:
+    """Let the kernel ask for a sign of life (RFC 9293 §3.8.4) after so long without one, and give
+    the connection up some seconds later; and as soon where it asks for none, because something that
+    was sent is not acknowledged (RFC 5482). Nothing happens where a system cannot."""
+    if not hasattr(socket, "TCP_KEEPIDLE"):
+        return
+    idle = max(1, int(seconds))
+    try:
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _BETWEEN)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            given_up = 1000 * (idle + _PROBES * _BETWEEN)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, given_up)
+    except OSError:
+        return  # It has ended meanwhile.
 
 
 class RawStream(asyncio.Protocol):
@@ -51,6 +75,11 @@ class RawStream(asyncio.Protocol):
     def round_trip(self) -> float | None:
         taken = self.transport.get_extra_info("socket") if self.transport is not None else None
         return None if taken is None else kernel_round_trip(taken)
+
+    def probe_when_idle(self, seconds: float) -> None:
+        taken = self.transport.get_extra_info("socket") if self.transport is not None else None
+        if taken is not None:
+            probe_when_idle(taken, seconds)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
@@ -96,7 +125,7 @@ class RawStream(asyncio.Protocol):
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = END_OF_STREAM if exc is None else (str(exc) or type(exc).__name__)
+        self._lost = _reason(exc)
         if self._owner is not None:
             self._owner.stream_lost(self._lost)
 
@@ -119,3 +148,11 @@ class RawStream(asyncio.Protocol):
     def abort(self) -> None:
         if self.transport is not None:
             self.transport.abort()
+
+
+def _reason(error: Exception | None) -> str:
+    if error is None:
+        return END_OF_STREAM
+    if isinstance(error, TimeoutError):
+        return SILENT
+    return str(error) or type(error).__name__

@@ -8,16 +8,18 @@ import contextlib
 import socket
 from collections import deque
 from collections.abc import Sequence
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from peers.tasks import Spawn
+from peers.transport.proxies import proxy_for
 from peers.transport.relay_url import RelayAddress
-from peers.transport.sockets import Dialed, dial_relay, resolve
+from peers.transport.sockets import Dialed, dial_relay
 from peers.transport.stream import HIGH_WATER, Opened, StreamOwner
+from peers.transport.tcp import probe_when_idle
+from peers.transport.upgrade import UPGRADE_REQUIRED, NotUpgraded, retry_after
 from protocol.errors import Code, RelayUnavailable
 from protocol.hosts import describe
 from protocol.messages import CODE_HEADER, RESUME_HEADER, WEBSOCKET_PROTOCOL
@@ -77,6 +79,11 @@ class WebSocketStream:
     @property
     def round_trip(self) -> float | None:
         return None
+
+    def probe_when_idle(self, seconds: float) -> None:
+        taken = self._websocket.get_extra_info("socket")
+        if taken is not None:
+            probe_when_idle(taken, seconds)
 
     def set_owner(self, owner: StreamOwner) -> None:
         self._owner = owner
@@ -196,22 +203,24 @@ async def open_websocket(
     local_address: str | None,
     more: Sequence[tuple[str, str]],
     spawn: Spawn,
+    reached: Dialed | None,
 ) -> Opened:
     """Open a WebSocket to `path` at the relay, directly or through the proxy that the environment
-    names; `spawn` owns the task that carries its bytes.
+    names; `spawn` owns the task that carries its bytes. `reached` is a connection to the relay that
+    is there already, maybe through such a proxy, and is used or closed.
 
-    Through a proxy, and to a name of several addresses, aiohttp dials by itself.
+    Through a proxy for plain HTTP aiohttp dials by itself, and through any where nobody has.
 
     Raises:
-        RelayUnavailable: the relay refused.
+        NotUpgraded, RelayUnavailable: the relay refused.
         OSError: it cannot be reached.
     """
-    dialed = None
-    if not _is_proxied(relay):
-        addresses = await resolve(relay.host, relay.port)
-        if len(addresses) == 1:
-            dialed = _Dialed(await dial_relay(relay, local_address, addresses))
+    dialed = None if reached is None else _Dialed(reached)
     try:
+        if proxy_for(relay.url) is not None and (dialed is None or relay.url.scheme == "http"):
+            return await _open(relay, path, local_address, more, spawn, None)
+        if dialed is None:
+            dialed = _Dialed(await dial_relay(relay, local_address))
         return await _open(relay, path, local_address, more, spawn, dialed)
     finally:
         if dialed is not None:
@@ -228,13 +237,13 @@ async def _open(
 ) -> Opened:
     connector = aiohttp.TCPConnector(
         local_addr=(local_address, 0) if local_address and dialed is None else None,
-        ssl=relay.ssl or False,
+        ssl=relay.tls() or False,
         family=socket.AF_UNSPEC,
         force_close=True,
         resolver=dialed,
         socket_factory=dialed.take if dialed is not None else None,
     )
-    session = aiohttp.ClientSession(connector=connector, trust_env=True)
+    session = aiohttp.ClientSession(connector=connector, trust_env=dialed is None)
     try:
         websocket = await _upgrade(session, relay, path, more)
     except BaseException:
@@ -258,7 +267,7 @@ async def _upgrade(
     path: str,
     more: Sequence[tuple[str, str]],
 ) -> aiohttp.ClientWebSocketResponse:
-    url = relay.url.with_port(relay.port).join(URL(path, encoded=True))
+    url = relay.url.join(URL(path, encoded=True))
     try:
         return await session.ws_connect(
             url,
@@ -271,13 +280,19 @@ async def _upgrade(
         )
     except aiohttp.WSServerHandshakeError as error:
         told = error.headers.get(CODE_HEADER) if error.headers else None
-        raise RelayUnavailable(
+        after = error.headers.get("Retry-After", "") if error.headers else ""
+        kind = RelayUnavailable if told and error.status != UPGRADE_REQUIRED else NotUpgraded
+        raise kind(
             f"the relay answered with HTTP status {error.status}, not a WebSocket"
             + (f": {told[:64]}" if told else ""),
             code=Code(told) if told else None,
+            retry_after=retry_after(after),
         ) from None
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise error.certificate_error from None
     except aiohttp.ClientError as error:
-        raise RelayUnavailable(f"cannot connect to {relay}: {error}") from None
+        # Whoever hangs up before the answer, or answers what is none, has not switched.
+        raise NotUpgraded(f"cannot connect to {relay}: {error}") from None
 
 
 async def _begin(stream: WebSocketStream, spawn: Spawn) -> None:
@@ -294,8 +309,3 @@ async def _begin(stream: WebSocketStream, spawn: Spawn) -> None:
             raise
     if task is None or task.cancelled():
         raise RelayUnavailable("closed")
-
-
-def _is_proxied(relay: RelayAddress) -> bool:
-    """Whether aiohttp will go through a proxy: by the variables of the environment."""
-    return relay.url.scheme in getproxies() and not proxy_bypass(relay.host)

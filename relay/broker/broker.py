@@ -163,10 +163,11 @@ class Broker:
                     pending.reply.offline(callee, self._registry.state(callee, now), now)
 
     def expire(self, now: float) -> None:
-        """Answer the requests whose time is over, and forward again what may have gone to a dead
-        flow: call it a few times a second."""
+        """Answer the requests whose time is over, doubt a flow that may be dead, and forward again
+        what has gone there: call it a few times a second."""
         for pending in self._requests.unheard(now):
             with self._taking("passing a request on", pending):
+                pending.callee.doubt(now)
                 callee = self._registry.get(pending.callee.guid)
                 flows = reversed(callee.flows.values()) if callee is not None else ()
                 other = next((flow for flow in flows if flow not in pending.tried), None)
@@ -257,10 +258,7 @@ class Broker:
             raise
 
     def _pass_on(self, pending: Pending, flow: Attachment, now: float) -> None:
-        known = self._registry.get(flow.guid)
-        self._requests.forwarded(
-            pending, flow, now, more=known is not None and len(known.flows) > 1
-        )
+        self._requests.forwarded(pending, flow, now)
         flow.send(pending.forward)
 
     # -- answering ------------------------------------------------------------------------------

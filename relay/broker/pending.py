@@ -17,8 +17,8 @@ from relay.presence import Attachment
 __all__ = ["Pending", "PendingRequests"]
 
 PATIENCE = 1.0
-"""Seconds after which a request goes over the callee's next flow too, when nothing was heard on the
-one before: a flow may be dead without anybody knowing yet."""
+"""Seconds after which a flow is doubted where nothing was heard since a request went over it, and
+the request goes over the callee's next flow too. It may be dead without anybody knowing yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,7 +47,7 @@ class PendingRequests:
         """By the identity of a caller's connection; those with none are not in it."""
         self._deadlines: list[tuple[float, int]] = []
         self._unheard: deque[tuple[float, int]] = deque()
-        """When to look whether a callee with several flows is heard of, earliest first."""
+        """When to look whether a callee is heard of, earliest first."""
         self._numbers = count(1)
 
     def __len__(self) -> int:
@@ -89,10 +89,9 @@ class PendingRequests:
             self._by_caller[caller] = left
         return True
 
-    def forwarded(self, pending: Pending, flow: Attachment, now: float, *, more: bool) -> None:
-        """A request went over a flow; `more` says that the callee has others to try later."""
-        if pending.tried or more:
-            self._unheard.append((now + PATIENCE, pending.forward.request))
+    def forwarded(self, pending: Pending, flow: Attachment, now: float) -> None:
+        """A request went over a flow."""
+        self._unheard.append((now + PATIENCE, pending.forward.request))
         pending.callee, pending.forwarded = flow, now
         pending.tried.append(flow)
 

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from protocol.codec import MessageDecoder, UnknownType, decode_location, encode
-from protocol.errors import Code, ProtocolViolation
+from protocol.errors import Code, ProtocolViolation, StaleSequence
 from protocol.messages import (
     FROM_PEER,
     DnsKeyRequest,
@@ -57,6 +57,13 @@ class State(Enum):
 
 # Python 3.11 looks an enum's member up in 0.3 µs: these are asked for with every message.
 _REGISTERED, _CLOSED = State.REGISTERED, State.CLOSED
+_DOUBT = 6.0
+"""Seconds for a peer that is doubted to say something: a link that is full of other bytes may need
+some for a round trip. A peer that is there registers anew."""
+
+
+def _nobody_listens() -> None:
+    """Who has nothing to do when a connection is proven."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,13 @@ class Source:
 
     carrier: str
     host: str
+    """Empty where it is not known: a proxy that does not tell stands between."""
     port: int
+    """0 where it is not known."""
+    proxy: str = ""
+    """The proxy that it came by; empty where it came by itself."""
+    proven: Callable[[], None] = _nobody_listens
+    """Called once its peer has registered."""
 
 
 class ControlConnection:
@@ -96,6 +109,8 @@ class ControlConnection:
         self.observed_host = source.host
         self.opened = self.heard = reception.clock()
         self.pinged = self.heard
+        self._doubted: float | None = None
+        """Since when it is doubted whether the peer is there."""
         reception.connections.add(self)
         self._metrics.connections[source.carrier] += 1
 
@@ -115,10 +130,11 @@ class ControlConnection:
             return
         self._metrics.messages_out += 1
 
-    def end(self, code: Code, reason: str) -> None:
-        """Tell the peer why, and close."""
+    def end(self, code: Code, reason: str, seq: int | None = None) -> None:
+        """Tell the peer why, and close. `seq` is the number of its record in force, where that is
+        why."""
         if self.state is not _CLOSED:
-            self.send(Error(code, reason[:512]))
+            self.send(Error(code, reason[:512], seq=seq))
             self._leave(code.value)
             self._carrier.close(code.value)
 
@@ -134,12 +150,22 @@ class ControlConnection:
         self._leave(reason)
         self._carrier.abort(reason)
 
+    def doubt(self, now: float) -> None:
+        """A request to the peer stays unanswered: ping it, once until something is heard, and drop
+        the connection where nothing is. Who asks has paid for the request."""
+        if self.state is _REGISTERED and self._doubted is None:
+            self._doubted = now
+            self.send(Ping(0))
+
     def watch_time(self, now: float) -> None:
         """End a connection that is late, and ping one that is silent: call it every second."""
         config = self._reception.config
         if self.state is _REGISTERED:
             silent = now - self.heard
-            if silent >= 2 * config.heartbeat:
+            if self._doubted is not None and self.heard >= self._doubted:
+                self._doubted = None
+            dead = self._doubted is not None and now - self._doubted >= _DOUBT
+            if dead or silent >= 2 * config.heartbeat:
                 self._leave(Code.HEARTBEAT_TIMEOUT.value)
                 self._carrier.abort(Code.HEARTBEAT_TIMEOUT.value)
             elif silent >= config.heartbeat and now - self.pinged >= config.heartbeat:
@@ -166,6 +192,8 @@ class ControlConnection:
                     handler(self, message, now)
                 if self.state is _CLOSED:
                     return
+        except StaleSequence as stale:
+            self.end(Code.STALE_SEQUENCE, stale.reason, stale.known)
         except ProtocolViolation as violation:
             self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
         except Exception as error:
@@ -189,6 +217,7 @@ class ControlConnection:
         record = check_register(self._reception.identity, self._claim, register)
         superseded = self._presence.register(self, record, now)
         self._enter(_REGISTERED)
+        self._source.proven()
         self._metrics.registrations += 1
         for old in superseded:
             # Its requests find the new connection in the registry.
@@ -202,7 +231,8 @@ class ControlConnection:
         log.info(
             "registered",
             peer=short(self.guid),
-            source=self.observed_host,
+            source=self.observed_host or "unknown",
+            **({"proxy": self._source.proxy} if self._source.proxy else {}),
             carrier=self._source.carrier,
             services=len(record.services),
         )
@@ -213,10 +243,8 @@ class ControlConnection:
         record = decode_location(update.location)
         try:
             self._presence.update(self, record, now)
-        except ProtocolViolation as violation:
-            if violation.code is not Code.STALE_SEQUENCE:
-                raise
-            self.send(Error(Code.STALE_SEQUENCE, violation.reason))
+        except StaleSequence as stale:
+            self.send(Error(Code.STALE_SEQUENCE, stale.reason, seq=stale.known))
             return
         self._confirm(record.seq)
 

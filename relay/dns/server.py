@@ -18,6 +18,7 @@ from relay.dns.places import Places
 from relay.dns.signed import SignedMessage
 from relay.dns.store import DnsStore
 from relay.dns.zone import Zone
+from relay.listening import Bound, bind
 from relay.log import guarded, log
 from relay.metrics import Metrics
 from relay.presence import Registry
@@ -33,8 +34,8 @@ _MAX_UPDATES = 64
 _SHARE = 4
 """The part of the TCP connections that one network may have."""
 _HOUSEKEEPING = 30.0
-_FREE_PORTS = 8
-"""Free TCP ports that are tried until one is free for UDP too, where any port will do."""
+_BACKLOG = 128
+"""Connections that the kernel keeps until they are accepted."""
 
 
 class DnsServer:
@@ -49,7 +50,7 @@ class DnsServer:
         clock: Callable[[], float],
     ) -> None:
         self._config = config
-        self._host = config.host or "127.0.0.1"
+        self._hosts = config.hosts or ("127.0.0.1",)
         self._tasks = Tasks()
         self._clock = clock
         self._metrics = metrics
@@ -70,8 +71,7 @@ class DnsServer:
         self._conversations = Tasks()
         self._updates = Tasks()
         self._slips = 0
-        self._udp: asyncio.DatagramTransport | None = None
-        self._tcp: asyncio.Server | None = None
+        self._listening: list[asyncio.DatagramTransport | asyncio.Server] = []
         self.port = 0
 
     async def start(self, relay_port: int) -> None:
@@ -86,40 +86,32 @@ class DnsServer:
         loop = asyncio.get_running_loop()
         self.zone.show_relay(relay_port)
         self.zone.load(await self._store.open(config.remember))
-        for left in reversed(range(1 if config.port else _FREE_PORTS)):
-            try:
-                await self._listen(loop)
-                break
-            except OSError as error:
-                if not left:
-                    raise ConfigError(
-                        f"dns: cannot listen on {self._host} port {config.port}: {error}"
-                    ) from None
-        self._tasks.spawn(self._keep_house())
-        log.info("serving DNS", zone=self.zone.name, host=self._host, port=self.port)
-
-    async def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Listen on one port by TCP and UDP; raise OSError where either is taken."""
-        tcp = await asyncio.start_server(
-            self._accept, self._host, self._config.port, limit=65_536, backlog=128
-        )
-        port = tcp.sockets[0].getsockname()[1]
         try:
-            udp, _ = await loop.create_datagram_endpoint(
-                lambda: _Datagrams(self), local_addr=(self._host, port)
+            bound = await bind(self._hosts, config.port, udp=True)
+        except ConfigError as error:
+            raise ConfigError(f"dns: {error}") from None
+        with contextlib.closing(bound):
+            await self._listen(loop, bound)
+        self.port = bound.port
+        self._tasks.spawn(self._keep_house())
+        log.info("serving DNS", zone=self.zone.name, host=" ".join(self._hosts), port=self.port)
+
+    async def _listen(self, loop: asyncio.AbstractEventLoop, bound: Bound) -> None:
+        """Serve on sockets, of which each has a copy that belongs to the loop."""
+        for one in bound.tcp:
+            tcp = await asyncio.start_server(
+                self._accept, sock=one.dup(), limit=65_536, backlog=_BACKLOG
             )
-        except BaseException:
-            tcp.close()
-            raise
-        self._tcp, self._udp, self.port = tcp, cast(Any, udp), port
+            self._listening.append(tcp)
+        for one in bound.udp:
+            udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=one.dup())
+            self._listening.append(cast(Any, udp))
 
     async def close(self) -> None:
         """Stop serving; what was accepted is stored."""
         try:
-            if self._udp is not None:
-                self._udp.close()
-            if self._tcp is not None:
-                self._tcp.close()
+            for listening in self._listening:
+                listening.close()
             await self._conversations.close()
             await self._updates.wait()
             await self._tasks.close()

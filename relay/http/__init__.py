@@ -1,9 +1,25 @@
 """HTTP: who is let in, and what a request becomes: a control connection, a leg, or an answer."""
 
 from relay.http.control import ControlRoute
-from relay.http.door import Doorkeeper
+from relay.http.descriptors import Descriptors, raise_limit
+from relay.http.door import Doorkeeper, Rules
+from relay.http.entrance import Deadlines, Entrance
+from relay.http.origin import Proxies, is_near
 from relay.http.plane import PlaneRoute
 from relay.http.public import PublicRoutes
 from relay.http.routes import application
 
-__all__ = ["ControlRoute", "Doorkeeper", "PlaneRoute", "PublicRoutes", "application"]
+__all__ = [
+    "ControlRoute",
+    "Deadlines",
+    "Descriptors",
+    "Doorkeeper",
+    "Entrance",
+    "PlaneRoute",
+    "Proxies",
+    "PublicRoutes",
+    "Rules",
+    "application",
+    "is_near",
+    "raise_limit",
+]

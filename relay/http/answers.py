@@ -7,10 +7,9 @@ import msgspec
 from aiohttp import web
 
 from protocol.errors import Code, RoamRelayError
-from protocol.hosts import host_of
 from protocol.messages import CODE_HEADER, EARLY_HEADER, MAX_EARLY, UPGRADE_TOKEN
 
-__all__ = ["early_bytes", "json", "nobody", "not_an_upgrade", "refusal", "refused", "source"]
+__all__ = ["early_bytes", "json", "nobody", "not_an_upgrade", "refusal", "refused"]
 
 _STATUS = {
     Code.TICKET_UNKNOWN: 404,
@@ -24,12 +23,6 @@ _STATUS = {
     Code.UNKNOWN_PEER: 404,
     Code.UNKNOWN_SERVICE: 404,
 }
-
-
-def source(request: web.Request) -> tuple[str, int] | None:
-    """Return the address that a request comes from; None where its sender has gone already."""
-    peername = request.transport.get_extra_info("peername") if request.transport else None
-    return (host_of(peername), peername[1]) if isinstance(peername, tuple) else None
 
 
 def json(body: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -59,11 +52,23 @@ def nobody() -> web.Response:
     return web.Response(status=400)
 
 
-def not_an_upgrade() -> web.Response:
+def not_an_upgrade(proxy: str = "") -> web.Response:
+    """Say that a request asks for no upgrade; what is to be done about it where it came by a proxy,
+    which has taken the header out: no peer asks without it."""
+    reason = f"ask for an upgrade to {UPGRADE_TOKEN} or websocket"
+    if proxy:
+        reason += (
+            f"; the request came without an Upgrade header: the proxy at {proxy} drops it, and "
+            "must be told to pass Upgrade and Connection on"
+        )
     return json(
-        {"code": Code.BAD_MESSAGE, "reason": f"ask for an upgrade to {UPGRADE_TOKEN} or websocket"},
+        {"code": Code.UPGRADE_REQUIRED, "reason": reason},
         426,
-        {"Upgrade": f"{UPGRADE_TOKEN}, websocket", "Connection": "Upgrade"},
+        {
+            "Upgrade": f"{UPGRADE_TOKEN}, websocket",
+            "Connection": "Upgrade",
+            CODE_HEADER: code.value,
+        },
     )
 
 

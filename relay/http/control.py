@@ -23,9 +23,11 @@ from relay.http.takeover import (
     is_foreign_websocket,
     is_raw_upgrade,
     is_tls,
+    let_go,
     take_socket,
     take_transport,
 )
+from relay.http.visitor import Visitor, not_an_upgrade, visitor_of
 from relay.rates import Place
 
 __all__ = ["ControlRoute"]
@@ -60,47 +62,70 @@ class ControlRoute:
             timeout=self._limits.write_deadline,
         )
         if not raw and (is_foreign_websocket(request) or not websocket.can_prepare(request).ok):
-            return answers.not_an_upgrade()
-        source = answers.source(request)
-        if source is None:
+            return not_an_upgrade(request)
+        visitor = visitor_of(request)
+        if request.transport is None:
             return answers.nobody()
         try:
-            place = self._doorkeeper.admit(source[0], self._clock())
+            place = self._doorkeeper.admit(visitor.origin, self._clock())
         except TurnedAway as error:
             return answers.refused(error, error.retry_after)
         with place:
             try:
                 if raw:
-                    return await self._raw(request, source, place)
+                    return await self._raw(request, visitor, place)
                 await websocket.prepare(request)
             except ConnectionError:
                 return answers.nobody()
             carrier = WebSocketCarrier(request, websocket, self._limits)
-            await carrier.run(self._connect(carrier, Source("websocket", *source)))
+            visitor.carried(carrier.abort)
+            try:
+                await carrier.run(self._connect(carrier, _source("websocket", visitor)))
+            finally:
+                visitor.left()
         return websocket
 
     async def _raw(
-        self, request: web.Request, source: tuple[str, int], place: Place
+        self, request: web.Request, visitor: Visitor, place: Place
     ) -> web.StreamResponse:
+        def lost() -> None:
+            visitor.left()
+            place.release()
+
         carrier = RawCarrier(
-            lambda carrier: self._connect(carrier, Source("raw", *source)),
+            lambda carrier: self._connect(carrier, _source("raw", visitor)),
             self._limits,
-            on_lost=place.release,
+            on_lost=lost,
         )
         response = await accept_upgrade(request)
         if is_tls(request):
             if take_transport(request, lambda _: carrier):
+                visitor.carried(carrier.abort)
                 try:
                     # No timeout: the connection's own deadlines end it.
                     await carrier.closed
                 finally:
                     carrier.abort("aborted")
+                    let_go(request)
             return response
+        visitor.taken()
         taken = take_socket(request)
-        if taken is not None:
+        if taken is None:
+            visitor.left()
+            return response
+        try:
             await _carry(taken, carrier)
-            place.hand_over()
+        except BaseException:
+            visitor.left()
+            raise
+        place.hand_over()
+        visitor.carried(carrier.abort)
         return response
+
+
+def _source(carrier: str, visitor: Visitor) -> Source:
+    origin = visitor.origin
+    return Source(carrier, origin.host, origin.port, origin.proxy, visitor.proven)
 
 
 async def _carry(taken: socket.socket, carrier: RawCarrier) -> None:

@@ -14,9 +14,11 @@ from relay.http.takeover import (
     is_foreign_websocket,
     is_raw_upgrade,
     is_tls,
+    let_go,
     take_socket,
     take_transport,
 )
+from relay.http.visitor import not_an_upgrade, visitor_of
 from relay.plane import Planes, Seat, SocketLeg, TicketRefused, TlsLeg, WebSocketLeg
 from relay.rates import Rates
 
@@ -44,7 +46,7 @@ class PlaneRoute:
             protocols=(WEBSOCKET_PROTOCOL,), compress=False, max_msg_size=_MAX_FRAME
         )
         if not raw and (is_foreign_websocket(request) or not websocket.can_prepare(request).ok):
-            return answers.not_an_upgrade()
+            return not_an_upgrade(request)
         early = answers.early_bytes(request)
         if early is None:
             return answers.refusal(Code.BAD_MESSAGE, f"{EARLY_HEADER} cannot be read")
@@ -56,6 +58,7 @@ class PlaneRoute:
         with seat:
             if seat.asks_other and (refusal := self._ask_other(seat, guid)) is not None:
                 return refusal
+            visitor_of(request).proven()
             try:
                 if raw:
                     return await self._raw(request, seat, early)
@@ -95,5 +98,8 @@ class PlaneRoute:
 
         if take_transport(request, take):
             seat.attach(legs[0], early)
-            await seat.stay(legs[0])
+            try:
+                await seat.stay(legs[0])
+            finally:
+                let_go(request)
         return response

@@ -21,6 +21,7 @@ __all__ = [
     "is_foreign_websocket",
     "is_raw_upgrade",
     "is_tls",
+    "let_go",
     "take_socket",
     "take_transport",
 ]
@@ -101,3 +102,9 @@ def take_transport(
         transport.abort()
         raise
     return True
+
+
+def let_go(request: web.Request) -> None:
+    """Tell aiohttp that a transport which another protocol has taken is gone; it would count the
+    connection among its own for ever."""
+    request.protocol.connection_lost(None)

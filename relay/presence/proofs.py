@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import ipaddress
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -64,8 +64,8 @@ def may_probe(host: str, serves: str, networks: tuple[str, ...]) -> bool:
 class ProofRules:
     """What the operator allows probes; times are seconds."""
 
-    allowed: Callable[[str], bool]
-    """Whether an address may be dialed."""
+    allowed: Callable[[str, Collection[str]], bool]
+    """Whether an address may be dialed, for a peer that is observed at these."""
     timeout: float
     """For one probe."""
     lifetime: float
@@ -158,7 +158,8 @@ class Proofs:
             entry.endpoint
             for _, entries in registration.services.values()
             for entry in entries
-            if not registration.observed(entry.host) and self._rules.allowed(entry.host)
+            if not registration.observed(entry.host)
+            and self._rules.allowed(entry.host, registration.observed_hosts)
         )
         for endpoint in [known for known in registration.proofs if known not in found]:
             del registration.proofs[endpoint]

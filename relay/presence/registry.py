@@ -36,10 +36,14 @@ class Attachment(Protocol):
     instance: bytes
     flow: int
     observed_host: str
+    """Where it comes from; empty where that is not known."""
     heard: float
 
     def send(self, message: Message) -> None:
         """Queue a message."""
+
+    def doubt(self, now: float) -> None:
+        """What was sent over it stays unanswered: see that something comes soon, or drop it."""
 
     def end(self, code: Code, reason: str) -> None:
         """Tell the peer why, and close."""
@@ -69,7 +73,8 @@ class RegisteredPeer:
 
     def flows_changed(self) -> None:
         """Call it after every change of `flows`."""
-        self.observed_hosts = frozenset(flow.observed_host for flow in self.flows.values())
+        hosts = (flow.observed_host for flow in self.flows.values())
+        self.observed_hosts = frozenset(host for host in hosts if host)
 
     @property
     def primary(self) -> Attachment | None:

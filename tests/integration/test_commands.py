@@ -5,6 +5,7 @@ Each command is a process of its own once; what is tried over and over runs in t
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -21,11 +22,12 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from peers import Identity
+from peers import Identity, Peer
 from relay.config import ConfigError as RelayConfigError
 from relay.config import RelayConfig, load
 from relay.server import RelayServer
 from tests.peers.cli import commands
+from tests.relay.certificates import certificate
 from tests.support.processes import environment, fact, peer, relay, run_peer, stop
 
 MODES = ["p2p", "central", "combined"]
@@ -90,7 +92,10 @@ def test_ping_is_a_process_too(service: Service, tmp_path: Path) -> None:
     theirs = ("--relay", service.relay, "--key", str(tmp_path / "b.key"))
     done = run_peer(*theirs, "ping", service.guid, "chat", "--json")
     assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["round_trips"]) == 4
+    milliseconds = [trip * 1000 for trip in json.loads(done.stdout)["round_trips"]]
+    assert len(milliseconds) == 4
+    # The clock has more than whole ones, which is what the loop's has.
+    assert any(abs(trip - round(trip)) > 1e-6 for trip in milliseconds)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -187,6 +192,68 @@ async def test_failures_have_one_line_and_their_exit_code(tmp_path: Path) -> Non
             assert err.startswith("peer: ")
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
+async def test_a_host_that_has_no_more_to_give_is_one_line(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Peer, "__aenter__", refuse)
+    words = ("--relay", "http://127.0.0.1:1", "--key", str(tmp_path / "a.key"), "listen", "chat")
+    said = f"peer: the system has no more to give: {os.strerror(number)}\n"
+    assert await commands.run_peer(*words) == (1, "", said)
+
+
+@pytest.mark.parametrize(
+    ("home", "says"), [("", "HOME is empty"), ("/proc", "cannot make /proc"), (None, "")]
+)
+async def test_no_place_for_the_key_is_one_line(
+    home: str | None, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path) if home is None else home)
+    if home is None:  # As far as the folder, which is a pipe.
+        (tmp_path / ".config").mkdir()
+        os.mkfifo(tmp_path / ".config" / "roam-relay")
+        says = "cannot make"
+    code, _, err = await commands.run_peer("id")
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert err.startswith("peer: no place for the key, give --key: ")
+    assert says in err
+
+
+SAYS = r"""
+import os, sys
+import peers.cli, relay.cli
+wrong = os.fsdecode(b"/none/\xe6\x97\xa5 caf\xe9\x1b[31m")
+for package, *words in (
+    [peers, "-h"], [peers, "listen", "-h"], [peers, wrong], [peers, "--config", wrong, "id"],
+    [peers, "--key", wrong, "id"], [relay, "-h"], [relay, "serve", "-h"], [relay, wrong],
+    [relay, "serve", "--config", wrong], [relay, "serve", "--identity", wrong],
+    [relay, "key", wrong],
+):
+    sys.argv[1:] = words
+    try:
+        package.cli.main()
+    except SystemExit as ended:
+        print("ended", type(ended.code).__name__)
+"""
+"""All that the commands print by themselves: help, wrong use, wrong files."""
+
+
+def test_output_that_is_not_utf_8_is_no_error() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", SAYS],
+        env=environment() | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(b"ended int") == 11
+    assert b"\x1b" not in done.stdout + done.stderr
+
+
 def test_a_failure_of_the_process_has_its_line_and_its_exit_code(tmp_path: Path) -> None:
     key = tmp_path / "a.key"
     Identity.load_or_create(key)
@@ -243,7 +310,9 @@ async def test_talk_and_locate(tmp_path: Path) -> None:
             async with commands.peer(*theirs, "connect", guid, "chat") as two:
                 two.say("hello")
                 assert (await one.fact())["event"] == "session"
-                assert await one.line() == "hello"
+                said = await one.fact()
+                assert said["remote"] == Identity.load(tmp_path / "b.key").guid
+                assert (said["event"], said["text"]) == ("message", "hello")
                 one.say("hello yourself")
                 assert await two.line() == "hello yourself"
                 two.end_input()
@@ -266,6 +335,8 @@ def test_connect_and_locate_are_processes_too(service: Service, tmp_path: Path) 
 
 SHELL = {"file": "< lines", "null": "< /dev/null", "closed": "<&-", "neither": "<&- >&-"}
 """What a shell gives, and a process begins with."""
+ENDS = {"null": signal.SIGINT, "closed": signal.SIGTERM, "neither": signal.SIGHUP}
+"""What ends those that have nothing to read."""
 
 
 def test_no_kind_of_standard_input_ends_the_process(service: Service, tmp_path: Path) -> None:
@@ -297,11 +368,44 @@ def test_no_kind_of_standard_input_ends_the_process(service: Service, tmp_path: 
             assert process.stderr.readline().startswith("connected: "), kind
         assert running["file"].communicate(timeout=30) == ("one\ntwo\n", "")
         assert running["file"].returncode == 0
-        for kind in ("null", "closed", "neither"):
+        for kind, number in ENDS.items():
             assert running[kind].poll() is None, kind
-            running[kind].send_signal(signal.SIGINT)
-        for kind in ("null", "closed", "neither"):
-            assert running[kind].wait(10) == 130, kind
+            running[kind].send_signal(number)
+        for kind, number in ENDS.items():
+            assert running[kind].wait(10) == 128 + number, kind
+            assert running[kind].communicate()[1] == "", kind
+
+
+STUBBORN = """
+import asyncio, os, signal, sys
+from peers.cli.process import run
+async def work():
+    print("there", flush=True)
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            print("ending", flush=True)
+sys.exit(run(work()))
+"""
+"""A command whose end takes for ever."""
+
+
+def test_a_second_signal_ends_at_once_and_what_is_ignored_stays_so() -> None:
+    with subprocess.Popen(
+        ["bash", "-c", f"trap '' HUP; exec {shlex.join([sys.executable, '-c', STUBBORN])}"],
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        process.send_signal(signal.SIGHUP)  # As with nohup.
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "ending\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 128 + signal.SIGTERM
+        assert process.stdout.read() == ""
 
 
 def test_ctrl_c_ends_a_read_from_a_terminal_at_once(service: Service, tmp_path: Path) -> None:
@@ -371,3 +475,35 @@ def test_the_relay_drains_and_exits_with_zero(
         events = [json.loads(line) for line in process.stderr]
         assert [event["event"] for event in events] == ["serving", "draining", "stopped"]
         assert events[0]["relay"] == guid
+
+
+def test_sighup_reloads_and_never_ends_the_relay(tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text("drain_timeout = 0\n")
+    chain, key = certificate(tmp_path)
+    words = ("--config", str(file), "--tls-certificate", chain, "--tls-key", key)
+    with relay(tmp_path, *words, "--log-format", "json") as (url, process):
+        assert url.startswith("https://")
+        assert process.stderr is not None
+
+        def event() -> dict[str, object]:
+            assert process.stderr is not None
+            return dict(json.loads(process.stderr.readline()))
+
+        assert event()["event"] == "serving"
+        for text, events in (
+            ("drain_timeout = 1\n", ["reloaded"]),
+            ("lease = 60\nport = 1\n", ["reloaded", "what has changed here needs a restart"]),
+            ("lease = '", ["not reloaded: all is as it was"]),
+        ):
+            file.write_text(text)
+            process.send_signal(signal.SIGHUP)
+            said = [event() for _ in events]
+            assert [one["event"] for one in said] == events
+        assert "relay.toml" in str(said[-1]["reason"])
+        Path(chain).unlink()
+        file.write_text("")
+        process.send_signal(signal.SIGHUP)
+        assert "cannot read" in str(event()["reason"])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0

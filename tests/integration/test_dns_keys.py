@@ -84,6 +84,8 @@ def test_the_commands_give_the_same_key_and_it_outlives_kill_9(folder: Path) -> 
         ) as alice:
             processes.fact(alice)
             assert _ask(port, name) != before
+            alice.terminate()
+            assert alice.wait(30) == 143
         assert _ask(port, name) == [], "withdrawn"
 
 

@@ -112,7 +112,7 @@ def test_a_peer_that_was_killed_is_missed_after_the_resume_window(tmp_path: Path
                 calling.stdin.flush()
                 assert listening.stdout is not None
                 assert json.loads(listening.stdout.readline())["event"] == "session"
-                assert listening.stdout.readline() == "heard\n"
+                assert json.loads(listening.stdout.readline())["text"] == "heard"
                 listening.send_signal(signal.SIGKILL)
                 listening.wait(DEADLINE)
                 read_until(calling, "no path")

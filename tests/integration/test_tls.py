@@ -1,5 +1,7 @@
 """A relay that serves https:// itself: both carriers, all modes, and a bad certificate."""
 
+import asyncio
+import logging
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,27 @@ async def test_a_certificate_of_nobody_is_refused(certificate: tuple[str, str]) 
         with pytest.raises(RelayUnavailable, match=r"(?i)certificate"):
             async with Peer(Identity.generate(), relay.url, config=config):
                 pass
+
+
+@pytest.mark.parametrize("carrier", list(Carrier))
+async def test_authorities_that_are_replaced_are_believed_by_the_next_attempt(
+    certificate: tuple[str, str], carrier: Carrier, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain, secret = certificate
+    (tmp_path / "other").mkdir()
+    other, _ = made(tmp_path / "other")
+    config = PeerConfig(carrier=carrier, relay_ca=other, connect_timeout=60.0)
+    caplog.set_level(logging.WARNING, "peers")
+    async with RelayServer(RelayConfig(port=0, tls_certificate=chain, tls_key=secret)) as relay:
+
+        async def replace() -> None:
+            async with asyncio.timeout(50):
+                while not any("not accepted" in one for one in caplog.messages):
+                    await asyncio.sleep(0.01)
+            Path(chain).rename(other)
+
+        replacing = asyncio.create_task(replace())
+        async with Peer(Identity.generate(), relay.url, config=config) as peer:
+            assert peer.relay_guid == relay.guid
+        await replacing
+    assert "'relay_ca'" in caplog.text, "the next step"

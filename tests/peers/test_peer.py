@@ -343,3 +343,33 @@ async def test_another_program_s_service_is_found_and_not_opened(alice: Peer, bo
         with pytest.raises(ValueError, match="already"):
             alice.listen("ssh")
     assert listener.port == 22
+
+
+async def test_leaving_waits_for_a_clean_close_as_long_as_it_is_told(
+    relay: RelayServer, alice: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert PeerConfig().close_timeout == 1.5
+
+    async def never(self: Session) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    patience: list[float] = []
+    paths_close = Paths.close
+
+    async def close(self: Paths, seconds: float) -> None:
+        patience.append(seconds)
+        await paths_close(self, seconds)
+
+    listener = alice.listen("chat")
+    await alice.published()
+    config = PeerConfig(close_timeout=0.05)
+    async with asyncio.timeout(20):
+        async with Peer(Identity.generate(), relay.url, config=config) as bob:
+            await bob.connect(alice.guid, "chat")
+            session = await anext(listener)
+            monkeypatch.setattr(Session, "close", never)
+            monkeypatch.setattr(Paths, "close", close)
+    monkeypatch.undo()
+    assert patience == [0.2], "the paths have a last word, and no time of their own"
+    with pytest.raises(SessionLost, match="the peer is closed"):
+        await session.receive()

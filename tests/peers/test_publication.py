@@ -3,12 +3,21 @@
 import asyncio
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from peers import DdnsConfig, PeerConfig
 from peers.publication import Publication
 from peers.tasks import Tasks
-from protocol.errors import Code, RelayUnavailable, RoamRelayError, UpdateRefused
+from protocol.errors import (
+    Code,
+    NameServerUnavailable,
+    RelayUnavailable,
+    RequestTimeout,
+    RoamRelayError,
+    UpdateRefused,
+)
+from tests.support import virtual_time
 
 RELAY = PeerConfig(relay="http://192.0.2.99:1", connect_timeout=4.0)
 ZONE = PeerConfig(ddns=DdnsConfig(zone="example.org"))
@@ -25,9 +34,11 @@ class Registration:
         self.taking = asyncio.Event()
         self.taking.set()
         self.at_once = 0
+        self.is_over = False
+        self.refusal: RoamRelayError | None = None
 
-    async def connection(self, timeout: float) -> None:
-        self.done.append(f"connection {timeout:g}")
+    async def connection(self, timeout: float | None) -> None:
+        self.done.append("connection" if timeout is None else f"connection {timeout:g}")
         if self.unreachable is not None:
             raise self.unreachable
 
@@ -50,12 +61,17 @@ class Names:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.error: RoamRelayError | None = None
+        self.unreachable = 0
+        """How often it is not reached before."""
 
     def changed(self) -> None:
         self.done.append("changed")
 
     async def published(self) -> None:
         self.done.append("published")
+        if self.unreachable:
+            self.unreachable -= 1
+            raise NameServerUnavailable("not yet")
         if self.error is not None:
             raise self.error
 
@@ -111,6 +127,7 @@ async def test_a_refusal_in_the_background_harms_nothing() -> None:
 async def test_whoever_waits_is_told_what_the_relay_says() -> None:
     scene = Scene()
     scene.registration.says = [RelayUnavailable("refused", code=Code.NOT_ADMITTED)]
+    scene.registration.is_over = True
     with pytest.raises(RelayUnavailable, match="refused"):
         await scene.publication.published()
     assert scene.registration.done == ["connection 4", "publish"]
@@ -124,6 +141,40 @@ async def test_a_connection_that_ends_meanwhile_is_followed_by_one_that_register
     scene.registration.says = [RelayUnavailable("the connection ended")]
     await scene.publication.published()
     assert scene.registration.done == ["connection 4", "publish", "connection 4"]
+
+
+async def test_what_the_relay_cannot_take_is_told_whenever_it_is_said() -> None:
+    scene = Scene()
+    refused = RelayUnavailable("17 services", code=Code.BAD_MESSAGE)
+    scene.registration.refusal = refused
+    scene.registration.says = [refused]
+    with pytest.raises(RelayUnavailable, match="17"):
+        await scene.publication.published()
+    # The relay ends the connection by it: the next one registers what it took before.
+    scene.registration.says = [RelayUnavailable("the connection ended", code=Code.BAD_MESSAGE)]
+    with pytest.raises(RelayUnavailable, match="17"):
+        await scene.publication.published()
+
+
+def test_who_waits_for_the_relay_and_the_zone_is_told_no_failure_that_passes() -> None:
+    async def story() -> None:
+        scene = Scene(msgspec.structs.replace(RELAY, wait_for_relay=True), names=True)
+        assert scene.names is not None
+        scene.names.unreachable = 3
+        scene.registration.says = [
+            RelayUnavailable("the connection ended"),
+            RequestTimeout("the relay did not confirm it"),
+            RelayUnavailable("silent", code=Code.HEARTBEAT_TIMEOUT),
+        ]
+        await scene.publication.published()
+        assert scene.names.done == ["published"] * 4
+        assert scene.registration.done == ["connection", "publish"] * 4
+        scene.registration.is_over = True
+        scene.registration.says = [RelayUnavailable("closed")]
+        with pytest.raises(RelayUnavailable, match="closed"):
+            await scene.publication.published()
+
+    virtual_time.run(story())
 
 
 async def test_without_a_relay_the_zone_is_enough() -> None:

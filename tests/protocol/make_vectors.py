@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from protocol.codec import encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code
+from protocol.features import RELAY_FALLBACK
 from protocol.identity import (
     CONTEXT_CHALLENGE,
     CONTEXT_DNS_KEY,
@@ -163,6 +164,7 @@ def messages() -> list[Message]:
         Pong(42),
         Error(Code.UNKNOWN_TYPE, "unknown type 'x'"),
         Error(Code.LIMIT_EXCEEDED, "too many", 2.0),
+        Error(Code.STALE_SEQUENCE, "not newer", seq=2**61),
         PathHello(SESSION, "chat", Mode.CENTRAL),
         PathHello(
             SESSION,
@@ -174,9 +176,10 @@ def messages() -> list[Message]:
             window=1 << 20,
             path=70_000,
             entries=(BOBS,),
+            features=(RELAY_FALLBACK, "another"),
         ),
         PathWelcome(),
-        PathWelcome(5, 160, 1024, SIGNED[:1]),
+        PathWelcome(5, 160, 1024, SIGNED[:1], (RELAY_FALLBACK,)),
         PathReject(Code.SESSION_UNKNOWN, "no session can be resumed here"),
     ]
 

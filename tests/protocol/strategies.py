@@ -23,6 +23,9 @@ WINDOWS = st.integers(1024, 2**40)
 ENTRIES = st.lists(
     st.builds(SignedEntry, st.binary(max_size=256), SIGNATURES), max_size=messages.MAX_ENTRIES
 ).map(tuple)
+FEATURES = st.lists(
+    st.text(min_size=1, max_size=messages.MAX_FEATURE_NAME), max_size=messages.MAX_FEATURES
+).map(tuple)
 LIMITS = st.builds(
     messages.Limits,
     message_bytes=COUNTS,
@@ -130,12 +133,14 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "window": WINDOWS,
         "path": st.integers(1, 2**32 - 1),
         "entries": ENTRIES,
+        "features": FEATURES,
     },
     messages.PathWelcome: {
         "received": COUNTS,
         "consumed": COUNTS,
         "window": WINDOWS,
         "entries": ENTRIES,
+        "features": FEATURES,
     },
     messages.PathReject: {"code": st.sampled_from(Code), "reason": REASONS},
 }

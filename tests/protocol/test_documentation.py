@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from peers.control import refusal
 from protocol import identity, messages
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry
 from protocol.errors import Code
@@ -57,11 +58,18 @@ def test_every_field_of_a_location_is_named(cls: type[msgspec.Struct]) -> None:
     assert set(cls.__struct_fields__) <= set(table)
 
 
-def test_every_code_has_a_row_that_says_whether_it_is_retryable() -> None:
+def test_every_code_has_a_row_that_says_whether_it_is_final() -> None:
     table = rows(section("13. Error codes"))
     assert set(table) == {code.value for code in Code}
     for code in Code:
-        assert table[code.value][3] == ("yes" if code.is_retryable else "no"), code
+        final = (
+            "for good"
+            if code in refusal.FINAL[refusal.Phase.HANDSHAKE]
+            else "at first"
+            if code in refusal.FINAL_AT_FIRST[refusal.Phase.HANDSHAKE]
+            else "no"
+        )
+        assert table[code.value][3] == final, code
 
 
 @pytest.mark.parametrize(

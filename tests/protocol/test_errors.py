@@ -9,31 +9,26 @@ from protocol.errors import (
     PathFailed,
     PeerOffline,
     Refused,
+    RelayUnavailable,
     RequestTimeout,
     RoamRelayError,
     SessionClosed,
     SessionLost,
+    Superseded,
     UnknownPeer,
     UnknownService,
+    UpdateRefused,
     WrongIdentity,
     error_for,
 )
 
-FINAL = {
-    "bad_message",
-    "message_too_large",
-    "unexpected_message",
-    "version_unsupported",
-    "bad_guid",
-    "bad_signature",
-    "not_admitted",
-    "superseded",
-}
 
-
-@pytest.mark.parametrize("code", Code)
-def test_which_codes_end_a_registration_for_good(code: Code) -> None:
-    assert code.is_retryable == (code.value not in FINAL)
+def test_who_is_superseded_hears_so_by_what_was_raised_before() -> None:
+    error = Superseded("another program")
+    assert error.code is Code.SUPERSEDED
+    assert isinstance(error, RelayUnavailable)
+    assert isinstance(error, UpdateRefused)
+    assert (error.reason, error.retry_after) == ("another program", None)
 
 
 def test_a_code_of_a_later_version_counts_as_internal() -> None:

@@ -118,8 +118,15 @@ def test_a_key_file_without_a_usable_key() -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.BestAvailableEncryption(b"secret"),
     )
-    for data in (b"", b"hello", encrypted, os.urandom(64)):
-        with pytest.raises(IdentityError, match="no unencrypted PEM private key"):
+    half = ALICE.to_pem()[:60]
+    for data, says in (
+        (b"", "k is empty: .* move it away"),
+        (b"hello", "no whole PEM private key: .* move it away"),
+        (half, "no whole PEM private key"),
+        (os.urandom(64), "no whole PEM private key"),
+        (encrypted, "locked with a password: .*openssl pkey"),
+    ):
+        with pytest.raises(IdentityError, match=says):
             Identity.from_pem(data, file_mode=0o600, name="k")
     other = rsa.generate_private_key(65537, 2048).private_bytes(
         serialization.Encoding.PEM,

@@ -31,6 +31,7 @@ def certificate(folder: Path) -> tuple[str, str]:
     )
     chain, secret = folder / "chain.pem", folder / "key.pem"
     chain.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    secret.touch(0o600)
     secret.write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM,

@@ -20,12 +20,16 @@ class FakeAttachment:
         self.heard = 0.0
         self.got: list[Message] = []
         self.ended: list[Code] = []
+        self.doubts: list[float] = []
         self.fails = False
 
     def send(self, message: Message) -> None:
         if self.fails:
             raise RuntimeError("nobody expected this")
         self.got.append(message)
+
+    def doubt(self, now: float) -> None:
+        self.doubts.append(now)
 
     def end(self, code: Code, reason: str) -> None:
         self.ended.append(code)

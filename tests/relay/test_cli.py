@@ -1,5 +1,9 @@
 """The `relay` command, in this process."""
 
+import contextlib
+import errno
+import io
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +12,7 @@ from click.testing import CliRunner
 from protocol.identity import Identity
 from relay.cli import main
 from relay.dns import DnsKeys
+from tests.support.full_disk import full_disk
 
 
 def run(*words: str) -> tuple[int, str]:
@@ -35,12 +40,61 @@ def test_the_key_of_a_peer_s_own_name(tmp_path: Path) -> None:
     assert key.name.to_text() == f"{peer.guid}.a.example."
 
 
+def test_a_full_disk_leaves_no_half_key(tmp_path: Path) -> None:
+    file = tmp_path / "relay.key"
+    said = (1, f"Error: cannot make the key {file}: File too large\n")
+    for _ in range(2):
+        with full_disk():
+            done = run("key", str(file))
+        assert done == said
+    assert run("key", str(file))[0] == 0
+
+
+def test_places_that_hold_no_key_are_one_line_each(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for name, says in (
+        ("pipe", "it is not a file"),
+        ("", "Is a directory"),
+        ("none/key", "cannot make the key"),
+        ("/proc/key", "cannot make the key"),
+        ("\udce9\x1b[31m/key", r"\udce9\x1b[31m/key: No such file"),
+    ):
+        status, text = run("key", str(tmp_path / name))
+        assert (status, len(text.splitlines())) == (1, 1), text
+        assert says in text
+    assert os.listdir(tmp_path) == ["pipe"]
+    (tmp_path / "half").write_bytes(Identity.generate().to_pem()[:60])
+    (tmp_path / "half").chmod(0o600)
+    for words in (("key", str(tmp_path / "half")), ("serve", "--identity", str(tmp_path / "half"))):
+        status, text = run(*words)
+        assert status == 1
+        assert "move it away" in text
+
+
+class Full(io.StringIO):
+    """Standard output on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("words", [("-h",), ("key", "KEY")])
+def test_what_cannot_be_printed_is_one_line(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.redirect_stdout(Full()), pytest.raises(SystemExit) as ended:
+        main([str(tmp_path / "key") if word == "KEY" else word for word in words])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "Error: cannot write: No space left on device\n"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (("serve", "--config", "/nowhere.toml"), "cannot read /nowhere.toml"),
         (("serve", "--identity", "/nowhere.key"), "cannot read the key /nowhere.key"),
         (("serve", "--tls-key", "x"), "needed together"),
+        (("serve", "--trusted-proxy", "::1", "--trusted-proxy", "x"), "trusted_proxies: 'x'"),
         (("dns-key", "a" * 52), "name its file with --identity"),
         (("key", "/nowhere/relay.key"), "nowhere"),
     ],

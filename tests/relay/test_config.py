@@ -32,9 +32,14 @@ def test_flags_go_before_the_environment_and_that_before_the_file(tmp_path: Path
         ("heartbeat = 0", "heartbeat"),
         ("port = ", "relay.toml"),
         ('tls_key = "key.pem"', "needed together"),
+        ("heartbeat = 61", "heartbeat: 61 s is more than half of the lease of 120 s"),
+        ("lease = 20", "heartbeat: 15 s is more than half of the lease of 20 s"),
         ('[dns]\nzone = "no zone"', "dns"),
         ('[dns]\nzone = "a.example"\naddresses = "nowhere"', "dns"),
         ('proof_networks = "10.0.0.1/8"', "proof_networks"),
+        ('trusted_proxies = ["10.0.0.1/8"]', "trusted_proxies: .*host bits"),
+        ('trusted_proxies = ["localhost"]', "trusted_proxies"),
+        ('trusted_proxies = "127.0.0.1"', "trusted_proxies"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path: Path, text: str, words: str) -> None:
@@ -42,6 +47,16 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, text: str, words: str) -> 
     file.write_text(text)
     with pytest.raises(ConfigError, match=words):
         load(str(file), {}, {})
+
+
+def test_keys_of_several_sources_have_to_fit_together_only_in_the_end(tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text("heartbeat = 100")
+    environment = {"ROAM_RELAY_LEASE": "10"}
+    config = load(str(file), environment, {"lease": 200.0})
+    assert (config.heartbeat, config.lease) == (100.0, 200.0)
+    with pytest.raises(ConfigError, match="half of the lease"):
+        load(str(file), environment, {})
 
 
 def test_a_file_that_is_not_there() -> None:
@@ -55,7 +70,12 @@ def test_a_file_that_is_not_there() -> None:
         ("port", 65536),
         ("port", "8440"),
         ("heartbeat", 0),
+        ("heartbeat", 60.5),
         ("proof_networks", ["192.0.2.0/24"]),
+        ("proof_networks", "10.0.0.1/8"),
+        ("trusted_proxies", ["nowhere"]),
+        ("trusted_proxies", "127.0.0.1"),
+        ("max_newcomers", 0),
         ("dns", {"zone": 7}),
         ("max_connections", None),
     ],
@@ -63,6 +83,17 @@ def test_a_file_that_is_not_there() -> None:
 def test_a_program_that_passes_the_wrong_thing_is_told_where_it_does(key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=key):
         RelayConfig(**{key: value})
+
+
+def test_trusted_proxies_from_everywhere(tmp_path: Path) -> None:
+    assert RelayConfig().trusted_proxies == ()
+    file = tmp_path / "relay.toml"
+    file.write_text('trusted_proxies = ["10.0.0.0/8", "fd00::1"]')
+    assert load(str(file), {}, {}).trusted_proxies == ("10.0.0.0/8", "fd00::1")
+    environment = {"ROAM_RELAY_TRUSTED_PROXIES": "192.0.2.1, 192.0.2.2"}
+    assert load(str(file), environment, {}).trusted_proxies == ("192.0.2.1", "192.0.2.2")
+    flags = {"trusted_proxies": ("192.0.2.3",)}
+    assert load(str(file), environment, flags).trusted_proxies == ("192.0.2.3",)
 
 
 def test_what_fits_is_put_into_its_type() -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,83 @@ def test_serve_writes_lines_as_configured(tmp_path: Path, carrier: str, style: s
     else:
         assert len(err.splitlines()) == 5
         assert "registered" in err
+
+
+LOGS = r"""
+import logging, os, sys
+from relay.log import configure, log
+style, count = sys.argv[1:]
+configure(style, "info")
+for number in range(int(count)):
+    log.info("event", number=number, reason="[red]\x1b[31m\u202e\x9b\udce9\nforged")
+print("done", flush=True)
+sys.stdin.read()
+"""
+"""Logs so many lines, says so, and goes on when its input has ended."""
+
+
+def test_a_log_that_nobody_reads_holds_nobody_up() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LOGS, "json", "12000"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "done\n"
+        lines, dropped = 0, ""
+        while not dropped:
+            event = json.loads(process.stderr.readline())["event"]
+            lines += event == "event"
+            dropped = event if "left out" in event else ""
+        # All that is not left out comes, the newest of it last.
+        left = 12_000 - lines - int(dropped.split()[0])
+        assert left > 0
+        assert [json.loads(process.stderr.readline())["event"] for _ in range(left)]
+        process.stdin.close()
+        assert process.stderr.read() == ""
+        assert process.wait(20) == 0
+
+
+def test_a_log_whose_reader_has_gone_ends_nobody() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LOGS, "json", "1000"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        process.stderr.close()
+        process.stderr = None
+        assert process.communicate(timeout=30)[0] == "done\n"
+        assert process.returncode == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_text_of_others_does_not_act_and_colour_is_for_terminals(encoding: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOGS, "console", "1"],
+        capture_output=True,
+        timeout=30,
+        check=True,
+        input=b"",
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )
+    (line,) = done.stderr.decode().splitlines()
+    assert line.endswith(r"number=0 reason=[red]\x1b[31m\u202e\x9b\udce9\x0aforged"), line
+    assert "\x1b" not in line
+
+
+def test_no_standard_stream_is_needed(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    serve = f"{sys.executable} -m relay serve --port 0 --ready-file {ready} <&- >&- 2>&-"
+    with subprocess.Popen(["bash", "-c", f"exec {serve}"]) as process:
+        while not ready.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0

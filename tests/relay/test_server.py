@@ -6,14 +6,21 @@ import gc
 import os
 import socket
 from pathlib import Path
+from time import monotonic
+from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
+from protocol import lateness
 from relay.config import ConfigError, DnsConfig, RelayConfig
 from relay.control import ControlConnection
 from relay.dns import DnsServer
+from relay.http.door import TurnedAway
+from relay.http.origin import Origin
 from relay.plane import Planes
 from relay.server import RelayServer
+from tests.relay.certificates import certificate
 from tests.relay.client import registered
 from tests.support.scale import of
 
@@ -166,3 +173,70 @@ async def test_a_port_that_is_taken(tmp_path: Path) -> None:
             async with RelayServer(RelayConfig(port=port)):
                 pass
     await closes_to(before)
+
+
+async def test_what_can_be_reloaded_is_and_the_rest_is_named() -> None:
+    old = RelayConfig(port=0, connects_per_second=0.001, connects_burst=1)
+    async with RelayServer(old) as relay:
+        new = structs.replace(
+            old, drain_timeout=0.5, connects_burst=3, max_connections=2, host="::1", lease=60.0
+        )
+        place = relay.doorkeeper.admit(Origin("192.0.2.1", 1), monotonic())
+        with pytest.raises(TurnedAway):
+            relay.doorkeeper.admit(Origin("192.0.2.1", 1), monotonic())
+        assert relay.reload(new) == ("host", "lease")
+        assert (relay.config.drain_timeout, relay.config.host) == (0.5, "127.0.0.1")
+        relay.doorkeeper.admit(Origin("192.0.2.2", 1), monotonic())
+        with pytest.raises(TurnedAway):
+            relay.doorkeeper.admit(Origin("192.0.2.3", 1), monotonic())
+        place.release()
+        relay.doorkeeper.admit(Origin("192.0.2.3", 1), monotonic())
+        # Said again until it is restarted: it is still so.
+        assert relay.reload(new) == ("host", "lease")
+        assert relay.reload(old) == ()
+
+
+async def test_a_certificate_for_a_relay_without_one_needs_a_restart(tmp_path: Path) -> None:
+    chain, key = certificate(tmp_path)
+    async with RelayServer(RelayConfig(port=0)) as relay:
+        with_tls = structs.replace(relay.config, tls_certificate=chain, tls_key=key)
+        assert relay.reload(with_tls) == ("tls_certificate", "tls_key")
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70, "nowhere.invalid", "::zz"])
+async def test_a_host_that_is_none_is_said(host: str) -> None:
+    with pytest.raises(ConfigError, match=r"cannot listen on|not an address or a name"):
+        async with RelayServer(RelayConfig(port=0, host=host)):
+            pass
+
+
+async def test_nobody_is_judged_silent_by_a_beat_that_was_held_up_before_all_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """libuv runs timers before it reads: a relay that was stopped would drop everybody."""
+    story: list[tuple[str, float]] = []
+    clock = [1000.0]
+    late = {10: 60.0, 21: 60.0, 22: 60.0}
+    """How much later than asked for these sleeps end."""
+
+    class Silent:
+        def watch_time(self, now: float) -> None:
+            story.append(("judged", now))
+
+    async def sleep(seconds: float) -> None:
+        story.append(("slept", seconds))
+        slept = sum(what == "slept" for what, _ in story)
+        if slept == 34:
+            raise asyncio.CancelledError
+        clock[0] += seconds + late.get(slept, 0.0)
+
+    server = RelayServer(RelayConfig(port=0))
+    monkeypatch.setattr("relay.server.monotonic", lambda: clock[0])
+    monkeypatch.setattr("asyncio.sleep", sleep)
+    cast(Any, server.connections).add(Silent())
+    with pytest.raises(asyncio.CancelledError):
+        await server._keep_time()
+    turn = lateness.TURN
+    judged = [number for number, (what, _) in enumerate(story) if what == "judged"]
+    before = [[seconds for _, seconds in story[number - 2 : number]] for number in judged]
+    assert before == [[0.1, turn], [turn, turn], [0.1, 0.1]]

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from peers import Peer, Session, SessionLost
+from peers import Peer, Session, SessionClosed, SessionLost
 from peers.cli import files
-from peers.cli.file_transfer import TransferFailed, send_file
+from peers.cli.file_transfer import TransferFailed, receive_file, send_file
 from relay.server import RelayServer
-from tests.peers.cli.commands import Running, peer
+from tests.peers.cli.commands import Running, peer, run_peer
 
 
 @pytest.fixture
@@ -130,6 +130,28 @@ async def test_what_nobody_expected_ends_one_transfer(
         assert not running.task.done()
 
 
+async def test_a_receiver_that_is_ended_keeps_no_half_file_and_closes_its_sessions(
+    bob: Peer, here: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    async with peer(*here, "receive", str(folder), "--json") as running:
+        guid = await receiving(running)
+        session = await bob.connect(guid, "file")
+        await begun(session, "big", 10)
+        await session.send(b"12345")
+        while not folder.exists() or not os.listdir(folder):
+            await asyncio.sleep(0.01)
+        await running.stop()
+        assert os.listdir(folder) == []
+        with pytest.raises(SessionClosed):
+            await session.receive()
+
+
+async def test_a_folder_that_cannot_be_is_told_at_once(here: tuple[str, ...]) -> None:
+    code, _, err = await run_peer(*here, "receive", "/proc/in")
+    assert (code, err) == (1, "peer: cannot make /proc/in: No such file or directory\n")
+
+
 async def test_once_waits_for_no_caller_that_sends_nothing(
     bob: Peer, here: tuple[str, ...], there: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -150,49 +172,75 @@ async def test_once_waits_for_no_caller_that_sends_nothing(
 async def test_a_file_that_cannot_be_read_ends_its_own_transfer_alone(
     alice: Peer, bob: Peer, here: tuple[str, ...], tmp_path: Path
 ) -> None:
-    class Broken:
-        """A file on a disk that fails in the middle."""
+    big = tmp_path / "big"
+    big.write_bytes(b"x" * (1 << 20))
 
-        name = "broken"
+    def shorten(done: int, size: int) -> None:
+        os.truncate(big, done)
 
-        def __str__(self) -> str:
-            return self.name
-
-        def open(self, mode: str) -> Any:
-            path = tmp_path / "broken"
-            path.write_bytes(b"x" * (1 << 20))
-            file = path.open(mode)
-            read = file.read
-
-            class Failing:
-                def __enter__(self) -> "Failing":
-                    return self
-
-                def __exit__(self, *error: object) -> None:
-                    file.close()
-
-                def fileno(self) -> int:
-                    return file.fileno()
-
-                def read(self, size: int) -> bytes:
-                    if file.tell():
-                        raise OSError(errno.EIO, "Input/output error")
-                    return bytes(read(size))
-
-            return Failing()
-
-    (tmp_path / "whole").write_bytes(b"whole")
     async with peer(*here, "receive", str(tmp_path / "in"), "--json") as running:
         guid = await receiving(running)
         async with await bob.connect(guid, "file") as good:
             await begun(good, "good", 4)
-            with pytest.raises(TransferFailed, match="cannot read broken: Input/output error"):
-                async with await alice.connect(guid, "file") as bad:
-                    await send_file(bad, Broken(), nothing)  # type: ignore[arg-type]
-            assert (await running.fact())["event"] == "failed"
+            for path, progress, says in (
+                (Path("/proc/self/mem"), nothing, "cannot read /proc/self/mem: Input/output error"),
+                (big, shorten, "big became shorter while it was sent"),
+            ):
+                with pytest.raises(TransferFailed, match=says):
+                    async with await alice.connect(guid, "file") as bad:
+                        await send_file(bad, path, progress)
+                assert (await running.fact())["event"] == "failed"
             assert await finish(good, b"good") == b"ok"
         assert (await running.fact())["event"] == "received"
     assert os.listdir(tmp_path / "in") == ["good"]
+
+
+async def test_every_name_arrives_and_so_does_what_comes_out_of_a_pipe(
+    alice: Peer, bob: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sent(path: Path) -> Path:
+        session = await bob.connect(alice.guid, "file")
+        receiving = asyncio.ensure_future(
+            receive_file(await anext(listener), tmp_path / "in", nothing)
+        )
+        async with session:
+            await send_file(session, path, nothing)
+        return (await receiving)[0]
+
+    listener = alice.listen("file")
+    await alice.published()
+    for name, stored in (
+        ("ω" * 125 + ".txt", "ω" * 118 + ".txt"),
+        (os.fsdecode(b"caf\xe9.txt"), "caf\ufffd.txt"),
+        (" .bashrc", "bashrc"),
+        (" .bashrc", "1-bashrc"),
+    ):
+        (tmp_path / name).write_bytes(b"x")
+        assert (await sent(tmp_path / name)).name == stored
+    there, here = os.pipe()
+    os.write(here, b"out of a pipe")
+    os.close(here)
+    path = await sent(Path(f"/dev/fd/{there}"))
+    os.close(there)
+    assert (path.name, path.read_bytes()) == (str(there), b"out of a pipe")
+
+    # A file system without hard links, on which some names cannot be.
+    rename = os.rename
+
+    def rename_as_fat(source: Any, target: Any) -> None:
+        if set(Path(target).name) & set('<>"|?*'):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        rename(source, target)
+
+    def no_links(*arguments: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(os, "rename", rename_as_fat)
+    (tmp_path / "what?.txt").write_bytes(b"x")
+    assert (await sent(tmp_path / "what?.txt")).name == "what_.txt"
+    assert (await sent(tmp_path / "what?.txt")).name == "1-what_.txt"
+    assert not [one for one in os.listdir(tmp_path / "in") if one.startswith(".")]
 
 
 async def test_a_file_that_is_taken_away_at_once_was_received_all_the_same(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from peers import Identity, Peer, Session
-from peers.cli import talk
+from peers import Identity, Peer, Session, SessionClosed
+from peers.cli import sessions, talk
+from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.peers.cli.commands import Running, peer, run_peer
 
@@ -149,6 +150,20 @@ async def test_the_other_side_may_end_it(alice: Peer, base: tuple[str, ...]) -> 
         await session.close()
         assert await running.ended() == 0  # Nothing was under way: a clean end.
         assert (await running.rest())[0] == "enough\n"
+
+
+@pytest.mark.parametrize("words", [("connect",), ("ping",)])
+async def test_a_caller_that_is_ended_closes_its_session(
+    alice: Peer, base: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    async with offering(alice) as sessions, peer(*base, *words, alice.guid, "chat") as running:
+        session = await sessions.get()
+        if words == ("connect",):
+            running.say("one")
+        assert await session.receive()
+        await running.stop()
+        with pytest.raises(SessionClosed):
+            await session.receive()
 
 
 async def test_what_could_not_be_sent_any_more_is_told(
@@ -301,22 +316,24 @@ async def test_what_nobody_expected_in_one_session_leaves_the_others(
                 assert await session.receive() == b"hello"
 
 
-@pytest.mark.parametrize("command", ["listen", "connect", "watch"])
+@pytest.mark.parametrize("command", ["listen", "connect", "watch", "expose", "receive"])
 async def test_a_command_that_only_prints_ends_with_its_reader(
-    alice: Peer, base: tuple[str, ...], command: str
+    alice: Peer, base: tuple[str, ...], command: str, tmp_path: Path
 ) -> None:
     reader, stdout = os.pipe()
     words = {
         "listen": ("listen", "other"),
         "connect": ("connect", alice.guid, "chat"),
         "watch": ("watch", alice.guid, "--json"),
+        "expose": ("expose", "ssh", "--port", "22", "--json"),
+        "receive": ("receive", str(tmp_path), "--json"),
     }
     try:
         async with (
             offering(alice),
             peer(*base, *words[command], stdin=None, stdout=stdout) as running,
         ):
-            if command == "watch":
+            if "--json" in words[command]:
                 assert await asyncio.to_thread(os.read, reader, 1000)
             else:
                 await running.news()
@@ -403,3 +420,41 @@ async def test_verbose_logs_one_line_an_event(base: tuple[str, ...]) -> None:
         while "listening for chat" not in lines[-1]:
             lines.append(await running.news())
         assert any("DEBUG" in line or "INFO" in line for line in lines)
+
+
+COMMANDS = [
+    (("listen", "chat"), "listening for chat as "),
+    (("receive", "."), "receiving as "),
+    (("expose", "ssh", "--port", "22"), "ssh on port 22 can be located as "),
+]
+
+
+@pytest.mark.parametrize(("command", "told"), COMMANDS, ids=lambda value: value[0])
+async def test_what_is_offered_before_its_relay_is_there_waits_for_it_and_says_so(
+    command: tuple[str, ...], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "_PATIENCE", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    base = ("--relay", f"http://127.0.0.1:{port}", "--key", str(tmp_path / "command.key"))
+    async with peer(*base, *command, stdin=None) as running:
+        line = await running.news()
+        while "cannot connect" not in line:
+            assert "waiting for an answer" in line
+            line = await running.news()
+        assert line.startswith("peer: waiting, not registered yet: ")
+        async with RelayServer(RelayConfig(port=port)):
+            assert (await running.news()).startswith(told), "it says once that it waits"
+
+
+async def test_who_connects_has_a_time(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    config = tmp_path / "peer.toml"
+    config.write_text("connect_timeout = 0.05\n")
+    base = ("--relay", f"http://127.0.0.1:{port}", "--key", str(tmp_path / "command.key"))
+    code, _, said = await run_peer(
+        "--config", str(config), *base, "connect", Identity.generate().guid, "chat"
+    )
+    assert code == 3
+    assert "waiting" not in said

@@ -383,7 +383,7 @@ def screen() -> Iterator[Screen]:
 
 async def test_messages_act_on_no_terminal(screen: Screen) -> None:
     async with Terminal(None, screen.descriptor, screen.descriptor) as terminal:
-        await terminal.message(NASTY.encode() + b"\xff\none\ttwo")
+        await terminal.message(NASTY.encode() + b"\xff\none\ttwo", "bob")
         terminal.notice(f"{NASTY}\nfaked line")
         await terminal.answer(NASTY)
         seen = await screen.see(r"\x0afaked line")
@@ -395,8 +395,45 @@ async def test_messages_act_on_no_terminal(screen: Screen) -> None:
 async def test_messages_reach_programs_as_they_are() -> None:
     with pipe() as (there, here):
         async with Terminal(None, here, None) as terminal:
-            await terminal.message(b"\x00\x1b[31m\xff\r\n")
+            await terminal.message(b"\x00\x1b[31m\xff\r\n", "bob")
         assert os.read(there, 100) == b"\x00\x1b[31m\xff\r\n\n"
+
+
+async def test_with_json_every_line_is_an_object() -> None:
+    with pipe() as (there, here):
+        async with Terminal(None, here, None, as_json=True) as terminal:
+            await terminal.message(f"{NASTY}\n".encode(), "bob")
+            await terminal.message(b"\xff\n", "bob")
+            await terminal.tell("not this", event="sent", files=["caf\udce9", {"a": "\ud800"}])
+            await terminal.answer("not this", file="caf\udce9.txt")
+        lines = [json.loads(line) for line in os.read(there, 10_000).decode().splitlines()]
+    assert lines == [
+        {"event": "message", "remote": "bob", "text": f"{NASTY}\n"},
+        {"event": "message", "remote": "bob", "base64": "/wo="},
+        {"event": "sent", "files": [r"caf\udce9", {"a": r"\ud800"}]},
+        {"file": r"caf\udce9.txt"},
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+async def test_every_encoding_will_do(
+    screen: Screen, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "__stdout__", page)
+    with pipe() as (there, here):
+        async with Terminal(None, here, screen.descriptor) as terminal:
+            await terminal.answer("日 caf\udce9 é")
+            await terminal.table("日", ("é",), [("\udce9",)])
+            with terminal.bars() as bars, bars.add("日\udce9") as bar:
+                bar.progress(1, 2)
+                terminal.notice("日 ended")
+        seen = os.read(there, 10_000).decode(encoding)
+        assert r"caf\udce9" in seen
+        assert ("日" in seen) == (encoding == "utf-8")
+        # Lines of a table are drawn with what there is.
+        assert r"\u250" not in seen
+        await screen.see("日 ended" if encoding == "utf-8" else r"\u65e5 ended")
 
 
 async def test_facts_are_whole_and_act_on_no_terminal() -> None:
@@ -409,13 +446,15 @@ async def test_facts_are_whole_and_act_on_no_terminal() -> None:
         assert not set(line[:-1]) & {chr(code) for code in range(32)}
 
 
-async def test_tables_keep_brackets_and_are_not_cut_in_a_pipe() -> None:
-    long = "later in order, and not clearly better " * 10
-    with pipe() as (there, here):
-        async with Terminal(None, here, None) as terminal:
+async def test_tables_keep_brackets_and_are_not_cut_in_a_file(tmp_path: Path) -> None:
+    long = "later in order, and not clearly better " * 300
+    with (tmp_path / "file").open("wb") as file:
+        async with Terminal(None, file.fileno(), None) as terminal:
             await terminal.table(f"t {NASTY}", ("endpoint", "why"), [("[fd00::1]:4000", long)])
-        lines = os.read(there, 65_536).decode().splitlines()
+            await terminal.table("title " * 50, ("a",), [("b",)])
+    lines = (tmp_path / "file").read_text().splitlines()
     assert SAFE in lines[0]
+    assert ("title " * 50) in lines
     assert any("[fd00::1]:4000" in line and long.strip() in line for line in lines)
 
 

@@ -2,29 +2,13 @@
 
 import errno
 import os
-import resource
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from peers import Identity, IdentityError
-
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """No file can grow: what a write says then is an `OSError`, as on a disk that is full.
-
-    No fixture: pytest writes its report of a test, to a file perhaps, before fixtures end.
-    """
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+from tests.support.full_disk import full_disk
 
 
 def test_a_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:

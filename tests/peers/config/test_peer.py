@@ -133,3 +133,11 @@ def test_so_has_the_dns() -> None:
         DdnsConfig(zone="example.org", refresh=-1)
     with pytest.raises(ValueError, match="nameservers"):
         DdnsConfig(zone="example.org", nameservers="192.0.2.1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("key", ["listen_hosts", "advertise", "sources"])
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, "relay.example", "", "::1%\0", "192.0.2.1:9"])
+def test_what_is_no_address_is_said_where_it_is_configured(key: str, host: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key}: not an IP address"):
+        PeerConfig(**{key: ("192.0.2.1", host)})  # type: ignore[arg-type]
+    PeerConfig(**{key: ("192.0.2.1", "fe80::1%eth0")})  # type: ignore[arg-type]

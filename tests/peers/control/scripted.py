@@ -11,6 +11,7 @@ from peers.control.handshake import Handshake
 from peers.transport import RelayAddress
 from peers.transport.stream import StreamOwner
 from protocol.codec import MessageDecoder, encode
+from protocol.errors import RoamRelayError
 from protocol.identity import CONTEXT_CHALLENGE, Identity, public_key_of
 from protocol.messages import (
     FROM_PEER,
@@ -94,10 +95,27 @@ class Wire:
 
 
 class Seven:
-    """Writes records with the number 7."""
+    """Writes records with the number 7, and keeps what comes of them."""
+
+    refusal: RoamRelayError | None = None
+
+    def __init__(self) -> None:
+        self.advanced: list[int] = []
+        self.taken: list[LocationRecord] = []
+        self.not_taken: list[LocationRecord] = []
 
     def record(self, local_host: str) -> LocationRecord:
         return LocationRecord(7)
+
+    def advance(self, seq: int) -> bool:
+        self.advanced.append(seq)
+        return seq > 7
+
+    def accepted(self, record: LocationRecord) -> None:
+        self.taken.append(record)
+
+    def refused(self, record: LocationRecord, error: RoamRelayError) -> None:
+        self.not_taken.append(record)
 
 
 async def connected(tell: Tell, *also: Message) -> tuple[Wire, ControlConnection]:

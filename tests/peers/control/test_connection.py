@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from peers.control.connection import ControlConnection, ControlEvent, PeerChanged, RequestArrived
+from peers.transport import SILENT
 from protocol.errors import Code, ConnectionClosed, RelayUnavailable, RequestTimeout, RoamRelayError
 from protocol.messages import (
     Challenge,
@@ -30,6 +31,7 @@ from protocol.messages import (
     Watch,
 )
 from tests.peers.control.scripted import CONFIRMED, RELAY, Events, connected, logged
+from tests.support.virtual_time import run
 
 ASK = ServiceRequestTo(0, RELAY.guid, "chat", Mode.P2P, b"s" * 16)
 ASKED = ServiceRequestFrom(5, RELAY.guid, "chat", Mode.P2P, b"s" * 16)
@@ -265,6 +267,35 @@ async def test_a_silent_relay_is_pinged_and_then_given_up(heartbeat: float) -> N
     assert isinstance(await wire.next(Ping), Ping)
     assert len(wire.got) < 5
     assert wire.aborted
+
+
+def test_a_relay_that_does_not_answer_a_ping_is_given_up_soon() -> None:
+    async def scene() -> tuple[list[float], float]:
+        loop = asyncio.get_running_loop()
+        wire, connection = await connected(Events())
+        pings = []
+        write = wire.write
+
+        def noted(data: bytes) -> None:
+            write(data)
+            pings.append(loop.time())
+
+        wire.write = noted  # type: ignore[method-assign]
+        loop.call_later(20.0, wire.say, Pong(0))
+        error = await connection.keep_alive()
+        assert error.code is Code.HEARTBEAT_TIMEOUT
+        return pings, loop.time()
+
+    pings, end = run(scene())
+    # A heartbeat of 15 s: pinged at 15, heard at 20, pinged once more at 35, given up 8 s later.
+    assert pings == pytest.approx([15.0, 35.0])
+    assert end == pytest.approx(43.0)
+
+
+async def test_a_stream_that_is_dead_is_a_relay_that_is_silent() -> None:
+    wire, connection = await connected(Events())
+    wire.hang_up(SILENT)
+    assert (await connection.keep_alive()).code is Code.HEARTBEAT_TIMEOUT
 
 
 async def test_what_the_relay_says_before_it_goes_down_is_kept() -> None:

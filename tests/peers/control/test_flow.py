@@ -10,19 +10,20 @@ import pytest
 
 from peers.config import PeerConfig
 from peers.control import flow as shell
-from peers.control.attempt import Home
+from peers.control.attempt import AttemptEnded, Home
 from peers.control.connection import ControlConnection, Tell
 from peers.control.flow import Awaited, Flow, FlowDown, FlowEvent, FlowUp
+from peers.control.refusal import Phase
 from peers.control.relay_address import RelayAddresses
 from peers.tasks import Tasks
-from protocol.errors import Code, RelayUnavailable, RoamRelayError
+from protocol.errors import RelayUnavailable, RoamRelayError, Superseded
 from protocol.messages import Pong, Restarting
 from tests.peers.control.scripted import ACCOUNT, Events, Seven, Wire, connected, logged
 from tests.support import virtual_time
 from tests.support.doors import open_door
 
 LOST = RelayUnavailable("lost")
-FINAL = RelayUnavailable("another program", code=Code.SUPERSEDED)
+FINAL = Superseded("another program")
 
 Outcome = Exception | str
 """What an attempt comes to: it raises, or it is registered and what is named happens then."""
@@ -40,6 +41,8 @@ class World:
     attempts: list[float] = field(default_factory=list)
     wires: list[Wire] = field(default_factory=list)
     running: int = 0
+    phase: Phase = Phase.HANDSHAKE
+    """How far the attempts come that fail."""
 
     def __post_init__(self) -> None:
         relay = RelayAddresses("http://127.0.0.1:9")
@@ -63,6 +66,9 @@ class World:
                 self.enough.set()
                 await asyncio.Event().wait()  # The test stops it.
             outcome = self.outcomes.pop(0)
+            if isinstance(outcome, RoamRelayError):
+                await asyncio.sleep(0)
+                raise AttemptEnded(outcome, self.phase)
             if isinstance(outcome, Exception):
                 await asyncio.sleep(0)
                 raise outcome

@@ -28,28 +28,24 @@ from peers.control.reconnect import (
     State,
     Stop,
     TimePassed,
-    is_final,
 )
-from protocol.errors import Code, IdentityError, RelayUnavailable, RoamRelayError, WrongIdentity
+from peers.control.refusal import PASSES, Judgement
+from protocol.errors import Code, RelayUnavailable, WrongIdentity
 from protocol.messages import Restarting
 
 LOST = RelayUnavailable("hung up")
+SILENT = RelayUnavailable("no answer", code=Code.HEARTBEAT_TIMEOUT)
 LATE = RelayUnavailable("newer is known", code=Code.STALE_SEQUENCE)
-FINAL = RelayUnavailable("another program", code=Code.SUPERSEDED)
-ERRORS = [
-    LOST,
-    LATE,
-    FINAL,
-    RelayUnavailable("soon", code=Code.RESTARTING),
-    RelayUnavailable("full", code=Code.LIMIT_EXCEEDED),
-    WrongIdentity("a", "b", "the relay"),
-]
+ENDS = Judgement(final=True)
+ERRORS = [LOST, LATE, WrongIdentity("a", "b", "the relay")]
+JUDGEMENTS = [PASSES, ENDS, Judgement(retry_after=0.0), Judgement(retry_after=20.0)]
 EVENTS: list[Event] = [
     Begin(),
     AttemptFailed(LOST),
     AttemptSucceeded(),
     ConnectionEnded(LOST),
     Hurry(),
+    Hurry(moved=True),
     Stop(),
     TimePassed(),
 ]
@@ -57,21 +53,29 @@ EVENTS: list[Event] = [
 # The table is written out a second time: what each event leads to with an error that is not final.
 # The time of `TimePassed` is the one that was asked for.
 EXPECTED = """
-             Begin   AttemptFailed AttemptSucceeded ConnectionEnded Hurry        Stop   TimePassed
-idle         trying  -             -                -               idle         ended  -
-trying       -       resting       registered       -               trying!      ended  -
-trying!      -       resting!      registered!      -               trying!      ended  -
-registered   -       -             -                resting         registered!  ended  -
-registered!  -       -             -                resting!        registered!  ended  registered
-resting      -       -             -                -               resting!     ended  waiting
-resting!     -       -             -                -               resting!     ended  trying
-waiting      -       -             -                -               trying       ended  trying
-ended        -       -             -                -               ended        ended  -
+         Begin  AttemptFailed AttemptSucceeded ConnectionEnded Hurry    Moved    Stop  TimePassed
+idle     trying -             -                -               idle     idle     ended -
+trying   -      resting       live             -               trying!  trying>  ended -
+trying!  -      resting!      live!            -               trying!  trying>  ended -
+trying>  -      resting>      live!            -               trying>  trying>  ended -
+live     -      -             -                resting         live!    live!    ended -
+live!    -      -             -                resting!        live!    live!    ended live
+resting  -      -             -                -               resting! resting> ended waiting
+resting! -      -             -                -               resting! resting> ended trying
+resting> -      -             -                -               resting> resting> ended trying
+waiting  -      -             -                -               trying   trying   ended trying
+ended    -      -             -                -               ended    ended    ended -
 """
 
 
 def state_of(word: str) -> State:
-    return State(word.replace("!", ", hurried"))
+    for short, long in {"live": "registered", "!": ", hurried", ">": ", moved"}.items():
+        word = word.replace(short, long)
+    return State(word)
+
+
+def name_of(event: Event) -> str:
+    return "Moved" if event == Hurry(moved=True) else type(event).__name__
 
 
 def expected() -> dict[tuple[State, str], State | None]:
@@ -94,10 +98,17 @@ def brought_to(state: State) -> Reconnect:
         State.IDLE: [],
         State.TRYING: [Begin()],
         State.TRYING_HURRIED: [Begin(), Hurry()],
+        State.TRYING_MOVED: [Begin(), Hurry(moved=True)],
         State.REGISTERED: [Begin(), AttemptSucceeded()],
         State.REGISTERED_HURRIED: [Begin(), AttemptSucceeded(), Hurry()],
         State.RESTING: [Begin(), AttemptSucceeded(), ConnectionEnded(LOST)],
         State.RESTING_HURRIED: [Begin(), AttemptSucceeded(), ConnectionEnded(LOST), Hurry()],
+        State.RESTING_MOVED: [
+            Begin(),
+            AttemptSucceeded(),
+            ConnectionEnded(LOST),
+            Hurry(moved=True),
+        ],
         State.WAITING: [Begin(), AttemptSucceeded(), ConnectionEnded(LOST)],
         State.ENDED: [Stop()],
     }
@@ -117,7 +128,7 @@ def machine_holds(state: State) -> bool:
 @pytest.mark.parametrize(("state", "event"), list(product(State, EVENTS)))
 def test_every_state_and_event(state: State, event: Event) -> None:
     machine = brought_to(state)
-    after = expected()[state, type(event).__name__]
+    after = expected()[state, name_of(event)]
     now = (machine.next_timeout() or 0.0) if isinstance(event, TimePassed) else 0.0
     if after is None:
         assert type(event) not in TRANSITIONS[state]
@@ -135,23 +146,15 @@ def test_every_state_and_event(state: State, event: Event) -> None:
     )
 
 
-@pytest.mark.parametrize("code", [None, *Code])
-def test_final_is_what_the_code_says(code: Code | None) -> None:
-    error = RelayUnavailable("no", code=code)
-    assert is_final(error) is (code is not None and not code.is_retryable)
-
-
-def test_final_is_also_another_relay_and_what_is_no_identity() -> None:
-    assert is_final(WrongIdentity("a", "b", "the relay"))
-    assert is_final(IdentityError("not a GUID"))
-    assert not is_final(RoamRelayError("no"))
-
-
 @pytest.mark.parametrize("state", [State.TRYING, State.REGISTERED])
 def test_a_final_error_ends_it_and_is_told_as_such(state: State) -> None:
     machine = brought_to(state)
-    event = AttemptFailed(FINAL) if state is State.TRYING else ConnectionEnded(FINAL)
-    assert machine.receive(event, 0.0) == [Report(FINAL, final=True)]
+    event = (
+        AttemptFailed(LOST, ENDS)
+        if state is State.TRYING
+        else ConnectionEnded(LOST, judgement=ENDS)
+    )
+    assert machine.receive(event, 0.0) == [Report(LOST, final=True)]
     assert machine.state is State.ENDED
     assert machine.next_timeout() is None
 
@@ -160,6 +163,7 @@ def test_a_final_error_ends_it_and_is_told_as_such(state: State) -> None:
     ("event", "wait"),
     [
         (ConnectionEnded(LOST), RETURN_IDLE / 2),
+        (ConnectionEnded(SILENT), 0.0),
         (ConnectionEnded(LOST, urgent=True), RETURN_URGENT / 2),
         (ConnectionEnded(LOST, Restarting(2.0, 3.0)), 3.5),
         (ConnectionEnded(LOST, Restarting(2.0, 3.0), urgent=True), 3.5),
@@ -185,6 +189,74 @@ def test_who_was_only_late_tries_again_at_once_but_not_twice_running() -> None:
     machine = brought_to(State.TRYING)
     waits = [waited(machine, AttemptFailed(LATE)) for _ in range(4)]
     assert waits == [0.0, 0.75 * 0.5, 0.0, 0.75 * 1.0]
+
+
+@pytest.mark.parametrize("state", [State.TRYING, State.REGISTERED])
+def test_who_was_told_when_to_come_back_waits_for_that_and_a_little_at_random(
+    state: State,
+) -> None:
+    told = Judgement(retry_after=100.0)
+    event = AttemptFailed(LOST, told) if state is State.TRYING else ended(told)
+    assert waited(brought_to(state), event) == 100 * (1 + 0.25 / 2)
+
+
+def test_what_was_told_makes_no_wait_shorter() -> None:
+    assert (
+        waited(brought_to(State.TRYING), AttemptFailed(LOST, Judgement(retry_after=0.0))) == 0.375
+    )
+    assert waited(brought_to(State.REGISTERED), ended(Judgement(retry_after=1.0))) == 2.5
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["afterwards", "before"])
+def test_only_a_move_cuts_a_wait_short_that_was_told(before: bool) -> None:
+    machine = brought_to(State.TRYING)
+    refused = AttemptFailed(LOST, Judgement(retry_after=100.0))
+    if before:
+        machine.receive(Hurry(), 0.0)
+    machine.receive(refused, 0.0)
+    assert machine.receive(Hurry(), 1.0) == []
+    assert machine.receive(TimePassed(), 1.0) == []
+    assert machine.next_timeout() == 100 * (1 + 0.25 / 2)
+    assert machine.receive(Hurry(moved=True), 2.0) == []
+    assert machine.next_timeout() == SHORTEST_PAUSE
+    assert machine.receive(TimePassed(), 2.0) == [Attempt()]
+    # It counts for one wait; one that began while the attempt was under way, for the next.
+    machine.receive(Hurry(moved=True), 2.5)
+    machine.receive(Hurry(), 2.5)
+    machine.receive(refused, 3.0)
+    assert machine.receive(TimePassed(), 3.0 + SHORTEST_PAUSE) == [Attempt()]
+    machine.receive(refused, 4.0)
+    assert machine.receive(TimePassed(), 4.0 + SHORTEST_PAUSE) == []
+    assert machine.state is State.RESTING
+
+
+def test_who_waits_for_the_relay_cuts_a_wait_to_what_was_told() -> None:
+    machine = brought_to(State.TRYING)
+    for _ in range(6):
+        waited(machine, AttemptFailed(LOST))
+    machine.receive(AttemptFailed(LOST, Judgement(retry_after=2.0)), 0.0)
+    machine.receive(Hurry(), 1.0)
+    assert machine.next_timeout() == 2.25
+    assert machine.receive(TimePassed(), 2.25) == [Attempt()]
+    machine.receive(AttemptFailed(LOST, Judgement(retry_after=2.0)), 10.0)
+    machine.receive(TimePassed(), 12.25)
+    assert machine.state is State.WAITING
+    assert machine.receive(Hurry(), 13.0) == [Attempt()]
+
+
+def test_a_move_of_long_ago_cuts_nothing_short_that_is_told_later() -> None:
+    machine = brought_to(State.REGISTERED)
+    machine.receive(Hurry(moved=True), 0.0)
+    assert waited(machine, ended(Judgement(retry_after=100.0))) > 100
+
+
+def test_a_connection_that_a_move_has_ended_is_made_anew_at_once_whatever_was_told() -> None:
+    moved = ended(Judgement(retry_after=100.0), network_changed=True)
+    assert waited(brought_to(State.REGISTERED), moved) == 0.0
+
+
+def ended(judgement: Judgement, *, network_changed: bool = False) -> ConnectionEnded:
+    return ConnectionEnded(LOST, network_changed=network_changed, judgement=judgement)
 
 
 def test_a_hurry_cuts_every_wait_but_the_shortest_pause() -> None:
@@ -274,10 +346,17 @@ def due(machine: Reconnect) -> float:
 
 restarts = st.none() | st.builds(Restarting, st.floats(0, 100), st.floats(0, 100))
 causes = st.one_of(
-    st.sampled_from([AttemptFailed(error) for error in ERRORS]),
+    st.builds(AttemptFailed, st.sampled_from(ERRORS), st.sampled_from(JUDGEMENTS)),
     st.just(AttemptSucceeded()),
-    st.builds(ConnectionEnded, st.sampled_from(ERRORS), restarts, st.booleans(), st.booleans()),
-    st.just(Hurry()),
+    st.builds(
+        ConnectionEnded,
+        st.sampled_from(ERRORS),
+        restarts,
+        st.booleans(),
+        st.booleans(),
+        st.sampled_from(JUDGEMENTS),
+    ),
+    st.builds(Hurry, st.booleans()),
     st.just(Stop()),
     st.just(TimePassed()),
 )
@@ -321,9 +400,9 @@ def longest(event: Event) -> float:
         case AttemptFailed():
             return 30.0
         case ConnectionEnded(_, Restarting(delay=delay, spread=spread)):
-            return delay + spread
+            return max(delay + spread, 25.0)
         case _:
-            return RETURN_IDLE
+            return max(RETURN_IDLE, 25.0)
 
 
 def check(
@@ -331,7 +410,7 @@ def check(
 ) -> None:
     at = machine.next_timeout()
     match machine.state:
-        case State.RESTING | State.RESTING_HURRIED | State.WAITING:
+        case State.RESTING | State.RESTING_HURRIED | State.RESTING_MOVED | State.WAITING:
             # It comes back, and in time.
             assert at is not None
             assert at <= since + bound + 1e-6
@@ -346,4 +425,5 @@ def check(
         if isinstance(action, Report):
             assert action.final is (machine.state is State.ENDED)
             assert isinstance(event, AttemptFailed | ConnectionEnded)
+            assert action.final is event.judgement.final
     assert at is None or math.isfinite(at)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -35,7 +36,7 @@ from protocol.messages import (
 )
 from relay.config import RelayConfig
 from relay.server import RelayServer
-from tests.peers.control.scripted import logged
+from tests.peers.control.scripted import Seven, logged
 from tests.support.doors import open_door
 
 HERE, THERE = "127.0.0.1", "127.0.0.2"
@@ -44,10 +45,11 @@ ASK = ServiceRequestTo(0, NOBODY, "chat", Mode.P2P, b"s" * 16, timeout=2.0)
 CARRIERS = pytest.mark.parametrize("carrier", list(CarrierKind))
 
 
-class Numbered:
+class Numbered(Seven):
     """Writes records that are newer each time; may be told to fail."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.seq = 0
         self.fails: list[Exception] = []
 
@@ -56,6 +58,11 @@ class Numbered:
         if self.fails:
             raise self.fails.pop(0)
         return LocationRecord(self.seq)
+
+    def advance(self, seq: int) -> bool:
+        newer = seq > self.seq
+        self.seq = max(self.seq, seq)
+        return newer
 
 
 class Told(list[RegistrationEvent]):
@@ -115,6 +122,37 @@ def test_it_is_made_without_a_loop() -> None:
         make("ftp://nowhere")
     with pytest.raises(RelayUnavailable, match="cannot use"):
         make("https://127.0.0.1:9", relay_ca="/nonexistent")
+
+
+@CARRIERS
+@pytest.mark.parametrize("drops", [True, False], ids=["dropped", "refused"])
+async def test_a_relay_whose_name_has_a_family_that_leads_nowhere_is_reached_by_the_other(
+    relay: RelayServer, carrier: CarrierKind, drops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, ours = int(relay.url.rpartition(":")[2]), socket.getaddrinfo
+
+    def both(host: str, *more: Any, **options: Any) -> list[Any]:
+        if host != "relay.test":
+            return ours(host, *more, **options)
+        return [answer for one in ("::1", HERE) for answer in ours(one, *more, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    with contextlib.ExitStack() as stack:
+        if drops:
+            # A listener whose queue is full drops SYNs.
+            full = socket.create_server(("::1", port), family=socket.AF_INET6, backlog=0)
+            stack.enter_context(full)
+            stack.enter_context(socket.create_connection(("::1", port), timeout=10))
+        registration, told, _ = make(
+            f"http://relay.test:{port}", carrier=carrier, connect_timeout=30.0
+        )
+        try:
+            registration.set_sources([None])
+            await told.until(lambda: registration.current is not None)
+            assert registration.routed_host == HERE
+            assert registration.failure is None, "by the first attempt"
+        finally:
+            await registration.close()
 
 
 async def test_who_waits_together_is_let_go_together(relay: RelayServer) -> None:
@@ -208,7 +246,8 @@ async def test_without_a_relay_it_says_so() -> None:
     with pytest.raises(RelayUnavailable, match="no relay is configured"):
         await registration.connection(5)
     assert (registration.relay_host, registration.current, told) == ("", None, [])
-    await registration.publish()
+    with pytest.raises(RelayUnavailable, match="not registered"):
+        await registration.publish()
     registration.watch(Watch(NOBODY))
     await registration.close()
 
@@ -310,22 +349,12 @@ async def test_a_record_that_fails_costs_one_attempt_of_one_flow(
         await asyncio.sleep(0)
 
 
-@CARRIERS
 @pytest.mark.parametrize(
     "host", ["relay..example", f"{'a' * 70}.example"], ids=["empty label", "long label"]
 )
-async def test_a_host_name_that_is_none_is_a_relay_that_cannot_be_reached(
-    host: str, carrier: CarrierKind, caplog: pytest.LogCaptureFixture
-) -> None:
-    registration, _, _ = make(f"http://{host}:8440", carrier=carrier)
-    registration.set_sources([None])
-    with (
-        caplog.at_level(logging.ERROR, "peers"),
-        pytest.raises(RelayUnavailable, match="cannot connect"),
-    ):
-        await registration.connection(0.5)
-    await registration.close()
-    assert logged(caplog) == []
+def test_a_host_name_that_is_none_is_refused_where_it_is_handed_over(host: str) -> None:
+    with pytest.raises(RelayUnavailable, match="not a relay's URL"):
+        make(f"http://{host}:8440")
 
 
 async def test_a_system_that_does_not_tell_its_addresses(

@@ -37,7 +37,9 @@ async def test_a_late_or_second_answer_is_for_nobody() -> None:
     assert len(table) == 0
 
 
-@pytest.mark.parametrize("way", ["error", "timeout", "cancelled", "failed", "failed unseen"])
+@pytest.mark.parametrize(
+    "way", ["error", "timeout", "cancelled", "failed", "failed unseen", "failed and cancelled"]
+)
 async def test_every_way_out_releases_the_number(way: str) -> None:
     table = answers()
     unseen: list[dict[str, object]] = []
@@ -57,6 +59,9 @@ async def test_every_way_out_releases_the_number(way: str) -> None:
     await asyncio.sleep(0)
     if way == "cancelled":
         task.cancel()
+    if way == "failed and cancelled":
+        table.fail(RelayUnavailable("gone"))
+        task.cancel()
     if way == "failed":
         table.fail(RelayUnavailable("gone"))
     await asyncio.wait({task})
@@ -69,6 +74,7 @@ async def test_every_way_out_releases_the_number(way: str) -> None:
             "cancelled": asyncio.CancelledError,
             "failed": RelayUnavailable,
             "failed unseen": type(None),
+            "failed and cancelled": asyncio.CancelledError,
         }[way]
     )
     assert len(table) == 0

@@ -1,6 +1,6 @@
 """How much is dialed where a key was not met, and who is left alone: time goes in."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 
@@ -120,7 +120,7 @@ def test_who_has_refused_twice_is_left_alone_by_all_with_growing_pauses() -> Non
         attempts = [told(f"{second}-{i}") for i in range(10)]
         if dials(budgets, attempts, Outcome.REFUSED, float(second)):
             times.append(second)
-    pauses = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in pairwise(times)]
     assert pauses[:6] == [60, 120, 240, 480, 960, 1920]
     assert set(pauses[6:]) == {3600}
 

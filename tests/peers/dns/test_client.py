@@ -353,3 +353,28 @@ async def test_a_cancelled_update_or_question_leaves_no_socket(silent: _Thread, 
 
 def _name(one: socket.socket) -> str:
     return os.readlink(f"/proc/self/fd/{one.fileno()}")
+
+
+@pytest.mark.parametrize("drops", [True, False], ids=["dropped", "refused"])
+async def test_an_update_goes_to_the_address_of_the_server_that_answers(drops: bool) -> None:
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        (length,) = struct.unpack("!H", await reader.readexactly(2))
+        asked.append(await reader.readexactly(length))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    message = dns.update.UpdateMessage("a.")
+    with contextlib.ExitStack() as stack:
+        if drops:
+            full = socket.create_server(("::1", port), family=socket.AF_INET6, backlog=0)
+            stack.enter_context(full)
+            stack.enter_context(socket.create_connection(("::1", port), timeout=10))
+        with pytest.raises(NameServerUnavailable, match="hung up"):
+            await update(
+                HostPort("::1", port), message, KEY, Clock(), 30.0, [HostPort("127.0.0.1", port)]
+            )
+    assert len(asked) == 1
+    server.close()

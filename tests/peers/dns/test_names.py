@@ -2,7 +2,9 @@
 
 import base64
 import logging
+import time
 from collections.abc import Iterable
+from typing import Any, cast
 
 import dns.tsig
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from peers import DdnsConfig, Identity, NameServerUnavailable, Peer, RoamRelayError
 from peers.dns import Names
 from peers.dns.key_file import read_key
+from peers.dns.primary import Primary
 from peers.location import Offered, OwnLocation
 from peers.tasks import Tasks
 from protocol.errors import Code
@@ -30,10 +33,10 @@ class Location(OwnLocation):
         super().__init__(ALICE, 4000, configured=("192.0.2.1",), lifetime=120)
         self.fault: Exception | None = None
 
-    def record(self, services: Iterable[Offered]) -> LocationRecord:
+    def record(self, services: Iterable[Offered], *, most_bytes: int = 0) -> LocationRecord:
         if self.fault is not None:
             raise self.fault
-        return super().record(services)
+        return super().record(services, most_bytes=most_bytes)
 
 
 async def test_without_a_key_it_looks_up_and_registers_nothing() -> None:
@@ -113,3 +116,32 @@ async def test_a_service_without_a_name_is_told_and_keeps_no_other_out(
                 await alice.published()
             assert "62 characters" in caplog.text
             assert (await bob.locate(ALICE.guid, "chat")).entries
+
+
+@pytest.mark.parametrize("ahead", [7_200_000, 2**61])
+async def test_a_number_that_is_ahead_in_the_zone_is_gone_above_at_once(
+    ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a clock that ran fast. What is beyond all clocks is followed in the zone alone: a zone
+    that lies must not keep a peer from its relay."""
+    config = RelayConfig(port=0, dns=DnsConfig(zone=ZONE, port=0))
+    async with RelayServer(config) as relay:
+        assert relay.dns is not None
+        ddns = _config(relay.dns.port, relay.dns.keys.key(ALICE.guid))
+        key = read_key(ddns, ALICE.guid)
+        numbers, own = [], []
+        for fast in (ahead, 0):
+            location, tasks = Location(), Tasks()
+            with monkeypatch.context() as patch:
+                now = time.time_ns()
+                patch.setattr("time.time_ns", lambda now=now, fast=fast: now + fast * 1_000_000)
+                names = Names(ALICE.guid, ddns, key, location, list)
+                names.start(tasks.spawn)
+                await names.published()
+            await tasks.close()
+            found = await Primary(ALICE.guid, ddns, cast(Any, key)).look()
+            numbers.append(found.record.seq)
+            own.append(location.record(()).seq)
+        assert numbers[1] == numbers[0] + 1
+        assert own[1] < 2**42
+        assert (own[1] > own[0]) is (ahead == 7_200_000)

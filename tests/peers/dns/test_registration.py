@@ -28,7 +28,7 @@ from peers.dns.events import (
 from peers.dns.registration import Registration
 from peers.dns.states import State
 from protocol.dns_records import ZoneRecord
-from protocol.errors import Code, NameServerUnavailable, UpdateRefused
+from protocol.errors import NameServerUnavailable, Superseded, UpdateRefused
 
 OURS, THEIRS = "aa" * 16, "bb" * 16
 SILENCE = NameServerUnavailable("silence")
@@ -179,7 +179,7 @@ def test_a_later_record_of_another_instance_is_the_end() -> None:
     assert one.handle(Found(4, followed(11, THEIRS)), 1) == [Confirm(5, 10)]
     (told,) = one.handle(Found(5, followed(11, THEIRS), confirmed=True, proven=True), 1)
     assert isinstance(told, NotRegistered)
-    assert told.failure.code is Code.SUPERSEDED
+    assert type(told.failure) is Superseded
     assert one.state is State.SUPERSEDED
     assert one.is_settled
     assert one.is_over

@@ -3,7 +3,7 @@
 import pytest
 
 from peers import Identity, Phase, Provenance
-from peers.location.told import Hosts, Offered, OwnLocation
+from peers.location.told import FARTHEST_AHEAD, Hosts, Offered, OwnLocation
 from protocol.endpoint import open_entry, read_entry
 from protocol.errors import ProtocolViolation
 from protocol.messages import MAX_ENTRIES, Disclosure
@@ -113,3 +113,39 @@ def test_another_program_s_port_is_told_and_signed_for_itself() -> None:
     assert open_entry(GUID, theirs).host == "203.0.113.1"
     with pytest.raises(ProtocolViolation):
         open_entry(Identity.generate().guid, theirs)
+
+
+def test_a_number_that_somebody_knows_is_followed_as_far_as_a_clock_can_have_been_wrong() -> None:
+    location = own()
+    first = location.record(()).seq
+    assert location.advance(first + 7_200_000)
+    assert location.record(()).seq == first + 7_200_001
+    assert not location.advance(first), "it is behind"
+    for lie in (first + 2 * FARTHEST_AHEAD, 2**63 - 1):
+        assert not location.advance(lie)
+    assert location.record(()).seq == first + 7_200_002
+
+
+def test_a_clock_that_stands_at_1970_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = own().record(()).seq
+    for clock in (0, -5_000_000_000):
+        monkeypatch.setattr("time.time_ns", lambda clock=clock: clock)
+        location = own()
+        assert location.record(()).seq == 1
+        assert location.advance(now)
+        assert location.record(()).seq == now + 1
+
+
+def test_what_was_followed_once_can_be_followed_after_every_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A liar at the bound must not lock a peer out of the relay that it registers with then."""
+    clock = 1_700_000_000_000
+    monkeypatch.setattr("time.time_ns", lambda: clock * 1_000_000)
+    location = own()
+    assert location.advance(clock + FARTHEST_AHEAD)
+    known = [location.record(()).seq for _ in range(10)][-1]
+    clock += 10
+    again = own()
+    assert again.advance(known)
+    assert again.record(()).seq == known + 1

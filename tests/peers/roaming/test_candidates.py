@@ -216,6 +216,9 @@ def test_the_relay_is_reached_as_the_routes_lead_or_from_what_is_configured() ->
     assert known.candidates.source_towards("198.51.100.1") == CELLULAR
     with pytest.raises(PathFailed, match="no local address leads to 2001:db8::9"):
         known.candidates.source_towards("2001:db8::9")
+    assert known.candidates.source_towards("relay.example") == CELLULAR
+    six = Known(sources=(SIX,))
+    assert six.candidates.source_towards("relay.example") == SIX, "a name may have that family"
 
 
 # -- between real peers -----------------------------------------------------------------------

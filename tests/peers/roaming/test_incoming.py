@@ -43,6 +43,8 @@ KNOWN = Known(CALLEE, has_had_path=True)
 NEW = Known(CALLEE, has_had_path=False)
 OPENED_HERE = Known(CALLER, has_had_path=True)
 
+FALLS_BACK = Known(dataclasses.replace(CALLEE, mode=Mode.COMBINED), True, falls_back=True)
+
 
 def request(**fields: Any) -> ServiceRequestFrom:
     known = {"request": 7, "guid": THERE.guid, "service": "chat", "mode": Mode.P2P}
@@ -75,6 +77,18 @@ def of(known: Known, **fields: Any) -> Known:
         (request(resume=True), None, OPEN, True, Code.SESSION_UNKNOWN),
         (request(resume=True), of(KNOWN, remote=HERE.guid), OPEN, True, Code.SESSION_UNKNOWN),
         (request(resume=True, mode=Mode.AUTO), KNOWN, OPEN, True, Code.SESSION_UNKNOWN),
+        # Over the relay too, where both have named that, and then by the same peer alone.
+        (request(resume=True, mode=Mode.AUTO), FALLS_BACK, None, False, None),
+        (request(resume=True, mode=Mode.COMBINED), FALLS_BACK, None, False, None),
+        (request(resume=True, mode=Mode.CENTRAL), FALLS_BACK, OPEN, True, Code.SESSION_UNKNOWN),
+        (
+            request(resume=True, mode=Mode.AUTO),
+            of(FALLS_BACK, remote=HERE.guid),
+            OPEN,
+            True,
+            Code.SESSION_UNKNOWN,
+        ),
+        (request(mode=Mode.AUTO), FALLS_BACK, OPEN, True, Code.REFUSED),
     ],
 )
 def test_requests_that_are_accepted_and_refused(
@@ -115,6 +129,17 @@ DIRECT, RELAYED = PathKind.DIRECT, PathKind.RELAYED
         (hello(), RELAYED, KNOWN, OPEN, Code.SESSION_UNKNOWN),
         (hello(mode=Mode.COMBINED), RELAYED, KNOWN, OPEN, Code.SESSION_UNKNOWN),
         (hello(mode=Mode.CENTRAL), DIRECT, KNOWN, OPEN, Code.SESSION_UNKNOWN),
+        # A session in combined may go on over the relay, where both have named that.
+        (hello(mode=Mode.COMBINED, resume=True), RELAYED, FALLS_BACK, None, None),
+        (hello(mode=Mode.COMBINED, resume=True), DIRECT, FALLS_BACK, None, None),
+        (hello(mode=Mode.AUTO, resume=True), RELAYED, FALLS_BACK, OPEN, Code.SESSION_UNKNOWN),
+        (
+            hello(mode=Mode.COMBINED, resume=True),
+            RELAYED,
+            of(FALLS_BACK, remote=HERE.guid),
+            OPEN,
+            Code.SESSION_UNKNOWN,
+        ),
         # A session that is known is its own peer's, in its own mode, for its own service.
         (hello(resume=True), DIRECT, KNOWN, None, None),
         (hello(resume=True), DIRECT, OPENED_HERE, None, None),

@@ -50,6 +50,8 @@ def test_the_callee_looks_a_little_later() -> None:
         (dataclasses.replace(CALLER, mode=Mode.CENTRAL), PathKind.RELAYED, None),
         (dataclasses.replace(CALLER, discloses=False), PathKind.RELAYED, None),
         (CALLEE, PathKind.RELAYED, GO_DIRECT),
+        # That one has fallen back.
+        (dataclasses.replace(CALLEE, mode=Mode.COMBINED), PathKind.RELAYED, GO_DIRECT),
     ],
 )
 def test_who_looks_for_what(terms: Terms, kind: PathKind, expected: MonitorAction | None) -> None:

@@ -69,14 +69,17 @@ class Below:
         self.plane: RoamRelayError | FakePath = RelayUnavailable("no relay")
         self.leg: RoamRelayError | FakePath = RelayUnavailable("no relay")
         self.all_answered = True
+        self.dial_takes = 0.0
 
     # -- as the lookup ------------------------------------------------------------------------
 
     def directories(self, mode: Mode) -> Sequence[Directory]:
         return self.asked
 
-    async def ask_relay(self, session: Session, entries: Any, timeout: float) -> Any:
-        self.done.append(f"relay {timeout:g}")
+    async def ask_relay(
+        self, session: Session, entries: Any, timeout: float, mode: Mode | None = None
+    ) -> Any:
+        self.done.append(f"relay {timeout:g}" + (f", {mode}" if mode is not None else ""))
         if isinstance(self.relay, RoamRelayError):
             raise self.relay
         return Answer(self.relay)
@@ -97,6 +100,7 @@ class Below:
         return ()
 
     async def direct(self, attempt: Attempt, *, quick: bool = False) -> Welcomed:
+        await asyncio.sleep(self.dial_takes)
         seq = newest(attempt.route.remote_entries)
         self.done.append(f"direct {seq}, quick" if quick else f"direct {seq}")
         return self._made(self.dialing(attempt))
@@ -316,6 +320,53 @@ def test_which_ways_there_are(
         with pytest.raises((PathFailed, PeerOffline)):
             await rounds(below).next(met(terms, entries=entries, ticket=ticket).attempt())
         assert below.done == done
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    ("lost_at", "dial_takes", "asked", "took"),
+    [
+        # All else fails at once: too soon, and the search comes again.
+        (0.0, 0.0, False, 0.0),
+        (0.0, 3.0, False, 3.0),
+        # Something is still under way when it is time.
+        (0.0, 9.0, True, 4.0),
+        (-3.0, 9.0, True, 1.0),
+        (-4.0, 9.0, True, 0.0),
+        (-60.0, 0.0, True, 0.0),
+    ],
+)
+def test_a_session_in_combined_goes_on_over_the_relay_when_nothing_else_was_found_for_a_while(
+    lost_at: float, dial_takes: float, asked: bool, took: float
+) -> None:
+    async def scene() -> None:
+        below = Below()
+        below.dial_takes = dial_takes
+        below.leg = FakePath(PathKind.RELAYED)
+        route = met(dataclasses.replace(COMBINED, fallback=True), entries=OLD)
+        route.lost_at = lost_at
+        route.falls_back = True
+        loop = asyncio.get_running_loop()
+        if asked:
+            assert (await rounds(below).next(route.attempt())).path is below.leg.path
+        else:
+            with pytest.raises(PathFailed, match="too soon"):
+                await rounds(below).next(route.attempt())
+        assert loop.time() == pytest.approx(took)
+        assert ("relay 3, auto" in below.done) == asked
+
+    run(scene())
+
+
+def test_a_session_of_which_both_have_not_named_it_does_not_ask_for_the_relay() -> None:
+    async def scene() -> None:
+        below = Below()
+        route = met(dataclasses.replace(COMBINED, fallback=True), entries=OLD)
+        route.lost_at = -60.0
+        with pytest.raises(PathFailed):
+            await rounds(below).next(route.attempt())
+        assert sorted(below.done) == ["direct 1, quick", "direct 1, quick", "relay 3"]
 
     run(scene())
 

@@ -1,15 +1,17 @@
 """What is known of one session's paths: which of two is the newer one, and what a path changes."""
 
 import asyncio
+import dataclasses
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peers.config import PathKind
+from peers.config import PathKind, Policy
 from peers.session import Terms
 from protocol.errors import PathFailed
-from protocol.messages import PathWelcome
+from protocol.features import RELAY_FALLBACK
+from protocol.messages import Mode, PathWelcome
 from tests.peers.roaming.fakes import CALLEE, CALLER, make_local, make_route, signed, turns
 from tests.support.fake_path import FakePath, linked
 from tests.support.virtual_time import run
@@ -54,6 +56,33 @@ async def test_a_path_brings_what_the_other_side_tells_and_its_ticket() -> None:
     assert route.remote_entries == OLD, "nothing new says nothing"
     assert route.ticket == "", "a direct path has no next plane"
     assert route.attempt().number == 5
+    route.session.abort()
+
+
+@pytest.mark.parametrize(
+    ("mode", "fallback", "policy", "there", "falls_back"),
+    [
+        (Mode.COMBINED, True, "", (RELAY_FALLBACK, "another"), True),
+        (Mode.COMBINED, True, "", (), False),
+        (Mode.COMBINED, True, "", ("another",), False),
+        (Mode.COMBINED, False, "", (RELAY_FALLBACK,), False),
+        (Mode.COMBINED, True, "only direct", (RELAY_FALLBACK,), False),
+        (Mode.P2P, True, "", (RELAY_FALLBACK,), False),
+        (Mode.AUTO, True, "", (RELAY_FALLBACK,), False),
+    ],
+)
+async def test_the_relay_is_fallen_back_to_where_both_sides_have_named_that(
+    mode: Mode, fallback: bool, policy: str, there: tuple[str, ...], falls_back: bool
+) -> None:
+    terms = dataclasses.replace(CALLER, mode=mode, fallback=fallback, policy=Policy.parse(policy))
+    route = make_route(terms)
+    assert not route.falls_back, "nobody has named anything yet"
+    route.lost_at = 7.0
+    route.take(FakePath().path, 1, PathWelcome(features=there), dialed_here=True)
+    assert route.falls_back is falls_back
+    assert route.lost_at is None
+    named = (RELAY_FALLBACK,) if terms.features else ()
+    assert route.session.hello(2, ()).features == route.session.welcome(()).features == named
     route.session.abort()
 
 

@@ -74,7 +74,7 @@ async def aborted(world: World, route: Route) -> None:
 
 
 async def peer_closed(world: World, route: Route) -> None:
-    await world.sessions.close()
+    await world.sessions.close(5.0)
 
 
 async def peer_aborted(world: World, route: Route) -> None:

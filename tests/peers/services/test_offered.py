@@ -3,11 +3,21 @@
 import pytest
 
 from peers import Identity
-from peers.location import OwnLocation
+from peers.location import Hosts, OwnLocation
+from peers.location.told import MAX_RECORD_BYTES
 from peers.services import Services, ServicesChanged
+from protocol.codec import encode, encode_location
 from protocol.endpoint import read_entry
-from protocol.errors import ConnectionClosed, RelayUnavailable
-from protocol.messages import Disclosure
+from protocol.errors import Code, ConnectionClosed, RelayUnavailable
+from protocol.messages import (
+    MAX_DISCLOSE,
+    MAX_MESSAGE_BYTES,
+    MAX_SERVICES,
+    Disclosure,
+    LocationRecord,
+    Register,
+)
+from relay.presence.registry import check_record
 
 HOST = "192.0.2.1"
 
@@ -17,8 +27,10 @@ class Offering(Services):
 
     def __init__(self) -> None:
         self.told: list[ServicesChanged] = []
-        location = OwnLocation(Identity.generate(), 4000, configured=(), lifetime=60)
-        super().__init__(location, self.told.append)
+        identity = Identity.generate()
+        self.guid = identity.guid
+        self.location = OwnLocation(identity, 4000, configured=(), lifetime=60)
+        super().__init__(self.location, self.told.append)
 
 
 def test_what_is_offered_is_found_until_it_is_closed() -> None:
@@ -120,3 +132,123 @@ async def test_who_closes_offers_nothing_more_and_publishes_nothing() -> None:
     with pytest.raises(ConnectionClosed):
         services.offer("mail", None, "anyone", None)
     assert services.record(HOST).services == ()
+
+
+def test_one_service_more_than_a_record_may_have_is_refused_where_it_is_offered() -> None:
+    services = Offering()
+    for number in range(MAX_SERVICES):
+        services.offer(f"service-{number}", None, "anyone", None)
+    services.told.clear()
+    for port in (None, 22):
+        with pytest.raises(ValueError, match=f"at most {MAX_SERVICES} services"):
+            services.offer("one-more", None, "anyone", port)
+    assert len(services.listeners) == MAX_SERVICES
+    assert services.told == []
+    services.listeners["service-0"].close()
+    services.offer("one-more", None, "anyone", None)
+
+
+@pytest.mark.parametrize("listed", [["bob"], ["A" * 52], ["a" * 53], [7], [b"a" * 52], [""]])
+def test_a_disclosure_list_is_of_guids(listed: list[str]) -> None:
+    services = Offering()
+    with pytest.raises(ValueError, match="GUID"):
+        services.offer("chat", None, listed, None)
+    assert services.listeners == {}
+
+
+def test_without_a_relay_there_is_no_record_to_fit_into() -> None:
+    services = Services(Offering().location, lambda event: None, registers=False)
+    for number in range(MAX_SERVICES + 1):
+        services.offer(f"service-{number}", None, "anyone", None)
+    assert len(services.listeners) == MAX_SERVICES + 1
+
+
+def test_lists_that_are_too_long_for_one_record_are_refused_where_they_are_handed_over() -> None:
+    services = Offering()
+    guids = [Identity.from_seed(bytes([number, 0] * 16)).guid for number in range(MAX_DISCLOSE)]
+    for number in range(4):
+        services.offer(f"service-{number}".ljust(63, "x"), None, guids, None)
+    with pytest.raises(ValueError, match="too long"):
+        services.offer("one-more", None, guids, None)
+    services.offer("without-a-list", None, "anyone", None)
+    assert len(services.listeners) == 5
+    # What was taken can be registered, wherever this host goes.
+    services.location.update(
+        Hosts(tuple(f"2001:db8:{n:x}:ffff:ffff:ffff:ffff:ffff" for n in range(40)))
+    )
+    record = services.record(HOST)
+    assert len(encode_location(record)) <= MAX_RECORD_BYTES
+    register = encode(Register(encode_location(record), bytes(64)))
+    assert len(register) <= MAX_MESSAGE_BYTES
+    assert min(len(one.entries) for one in record.services) >= 4
+    assert check_record(services.guid, record).keys() == services.listeners.keys()
+
+
+def test_with_every_service_at_every_address_the_first_addresses_are_told() -> None:
+    services = Offering()
+    services.location.update(
+        Hosts(tuple(f"2001:db8:{n:x}:ffff:ffff:ffff:ffff:ffff" for n in range(40)))
+    )
+    for number in range(MAX_SERVICES):
+        services.offer(f"service-{number}".ljust(63, "x"), None, "anyone", None)
+    record = services.record(HOST)
+    assert len(encode_location(record)) <= MAX_RECORD_BYTES
+    assert {read_entry(one.entries[0]).host for one in record.services} == {HOST}
+
+
+REFUSED = RelayUnavailable("malformed", code=Code.BAD_MESSAGE)
+
+
+def names(record: LocationRecord) -> list[str]:
+    return [one.service for one in record.services]
+
+
+@pytest.mark.expected_errors("not registered")
+def test_what_a_relay_cannot_take_leaves_in_force_what_it_took() -> None:
+    services = Offering()
+    services.offer("one", None, "anyone", None)
+    services.accepted(services.record(HOST))
+    two = services.offer("two", None, "anyone", None)
+    assert names(services.record(HOST)) == ["one", "two"]
+    services.refused(services.record(HOST), REFUSED)
+    assert services.refusal is REFUSED
+    assert names(services.record(HOST)) == ["one"]
+    # What was in force and is not offered any more is not told either.
+    services.listeners["one"].close()
+    assert services.refusal is None, "what is offered has changed: it is tried"
+    assert names(services.record(HOST)) == ["two"]
+    services.refused(services.record(HOST), REFUSED)
+    assert names(services.record(HOST)) == []
+    two.close()
+    assert services.refusal is None
+
+
+def test_what_was_in_force_before_is_not_given_up_for_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    services = Offering()
+    services.offer("one", None, "anyone", None)
+    record = services.record(HOST)
+    services.accepted(record)
+    services.refused(record, REFUSED)
+    assert services.refusal is None
+    assert names(services.record(HOST)) == ["one"]
+    assert not caplog.records
+
+
+def test_a_refusal_of_what_is_offered_no_more_says_nothing() -> None:
+    services = Offering()
+    one = services.offer("one", None, "anyone", None)
+    record = services.record(HOST)
+    one.close()
+    services.offer("two", None, "anyone", None)
+    services.refused(record, REFUSED)
+    assert services.refusal is None
+
+
+def test_the_next_number_is_above_one_that_is_known() -> None:
+    services = Offering()
+    ahead = services.record(HOST).seq + 7_200_000
+    assert services.advance(ahead)
+    assert services.record(HOST).seq == ahead + 1
+    assert not services.advance(ahead)

@@ -1,23 +1,29 @@
 """The URL of a relay, and what is remembered of the way there."""
 
+import contextlib
 import ssl
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from peers import Identity, Peer
 from peers.transport.relay_url import RelayAddress, RelayTrips
 from protocol.errors import RelayUnavailable
+from protocol.hosts import is_host
 
 
 def test_host_port_and_tls() -> None:
     plain, tls = RelayAddress("http://relay.example:81"), RelayAddress("https://[2001:db8::1]:443")
-    assert (plain.host, plain.port, plain.ssl, str(plain)) == (
+    assert (plain.host, plain.port, plain.tls(), str(plain)) == (
         "relay.example",
         81,
         None,
         "http://relay.example:81",
     )
     assert (tls.host, tls.port) == ("2001:db8::1", 443)
-    assert isinstance(tls.ssl, ssl.SSLContext)
+    assert isinstance(tls.tls(), ssl.SSLContext)
+    assert tls.tls() is tls.tls(), "read once"
     named = RelayAddress("https://192.0.2.1:9", certificate_name="example.org")
     assert named.certificate_name == "example.org"
 
@@ -28,6 +34,66 @@ def test_host_port_and_tls() -> None:
 def test_what_is_no_relays_url_is_said(url: str) -> None:
     with pytest.raises(RelayUnavailable, match="not a relay's URL"):
         RelayAddress(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "authority"),
+    [
+        ("http://relay.example", 80, "relay.example"),
+        ("https://relay.example/", 443, "relay.example"),
+        ("https://relay.example:8440", 8440, "relay.example:8440"),
+        ("http://[2001:db8::1]:8440", 8440, "[2001:db8::1]:8440"),
+        ("http://m\u00fcnchen.example:81", 81, "xn--mnchen-3ya.example:81"),
+    ],
+)
+def test_a_port_that_is_not_said_is_the_schemes(url: str, port: int, authority: str) -> None:
+    relay = RelayAddress(url)
+    assert (relay.port, relay.authority) == (port, authority)
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("http://alice:s3cret@relay.example:8440", "user part"),
+        ("alice:s3cret@relay.example:8440", "user part"),
+        ("http://s3cret@[::1", "user part"),
+        ("http://relay.example:8440/s3cret/control", "path"),
+        ("http://relay.example:8440//s3cret", "path"),
+        ("http://relay.example:8440?token=s3cret", "query"),
+        ("http://relay.example:8440/?", "query"),
+        ("http://relay.example:8440#s3cret", "fragment"),
+        ("relay.example?s3cret", "no http://"),
+    ],
+)
+def test_what_is_more_than_a_host_and_a_port_is_refused_and_no_secret_shown(
+    url: str, problem: str
+) -> None:
+    with pytest.raises(RelayUnavailable, match=f"not a relay's URL.*{problem}") as refused:
+        RelayAddress(url)
+    assert "s3cret" not in str(refused.value)
+    with pytest.raises(RelayUnavailable, match=problem):
+        Peer(Identity.generate(), url)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["a..b", "..", "x" * 70, "a." + "b" * 64 + ".example", "a b", "a%2f", "a\0b", "-\u202ea:1"],
+)
+def test_a_host_that_no_resolver_takes_is_refused_where_it_is_handed_over(host: str) -> None:
+    with pytest.raises(RelayUnavailable, match="not a relay's URL"):
+        RelayAddress(f"http://{host}:8440")
+    with pytest.raises(RelayUnavailable, match="not a relay's URL"):
+        RelayAddress(f"https://{host}")
+
+
+@given(st.text(max_size=60))
+def test_other_texts_are_refused_or_a_host_and_a_port(text: str) -> None:
+    for url in (text, f"http://{text}", f"https://relay.example{text}"):
+        with contextlib.suppress(RelayUnavailable):
+            relay = RelayAddress(url)
+            assert is_host(relay.host)
+            assert 0 < relay.port < 65536
+            relay.authority.encode("ascii")
 
 
 def test_round_trips_are_by_address_and_own_address() -> None:

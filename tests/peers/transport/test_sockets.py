@@ -19,8 +19,10 @@ from peers.transport.sockets import (
     Address,
     Dialed,
     dial,
+    dial_any,
     dial_relay,
     fresh_after,
+    in_turn,
     open_tcp,
     resolve,
 )
@@ -330,35 +332,123 @@ async def test_a_literal_is_its_own_address_and_a_name_has_some() -> None:
     assert Address("127.0.0.1", 9) in await resolve("localhost", 9)
 
 
-async def test_addresses_are_dialed_in_turn_from_their_own_family() -> None:
+# -- several addresses ----------------------------------------------------------------------------
+
+FOUR, OTHER_FOUR = Address("192.0.2.1", 9), Address("192.0.2.2", 9)
+SIX, OTHER_SIX = Address("2001:db8::1", 9), Address("2001:db8::2", 9)
+
+
+class Fates:
+    """Stands for `dial`: what becomes of each address, as `Kernel` says it."""
+
+    def __init__(self, fates: dict[str, float | OSError | None]) -> None:
+        self.fates = fates
+        self.starts: dict[str, float] = {}
+        self.told: list[float | None] = []
+        self.made: list[socket.socket] = []
+        self.took = 0.0
+
+    async def dial(
+        self, address: Address, *, source: str | None = None, round_trip: float | None = None
+    ) -> Dialed:
+        self.starts[address.host] = asyncio.get_running_loop().time()
+        self.told.append(round_trip)
+        fate = self.fates[address.host]
+        await asyncio.sleep(3600 if fate is None else 0.0 if isinstance(fate, OSError) else fate)
+        if isinstance(fate, OSError):
+            raise fate
+        self.made.append(socket.socket())
+        return Dialed(self.made[-1], address, 0.02)
+
+    async def race(self, *addresses: Address, **more: Any) -> Dialed:
+        loop = asyncio.get_running_loop()
+        try:
+            return await dial_any(addresses, **more)
+        finally:
+            self.took = loop.time()
+
+
+def fates(monkeypatch: pytest.MonkeyPatch, said: dict[Address, float | OSError | None]) -> Fates:
+    made = Fates({address.host: fate for address, fate in said.items()})
+    monkeypatch.setattr(module, "dial", made.dial)
+    return made
+
+
+REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+UNREACHABLE = OSError(errno.ENETUNREACH, "Network is unreachable")
+
+
+@pytest.mark.parametrize(
+    ("dead", "took"), [(None, 0.3), (REFUSED, 0.05), (UNREACHABLE, 0.05)], ids=str
+)
+def test_a_family_that_leads_nowhere_costs_a_stagger_at_most(
+    monkeypatch: pytest.MonkeyPatch, dead: OSError | None, took: float
+) -> None:
+    made = fates(monkeypatch, {SIX: dead, FOUR: 0.05})
+    dialed = run(made.race(SIX, FOUR))
+    assert dialed.address == FOUR
+    assert made.took == pytest.approx(took)
+    dialed.connected.close()
+
+
+def test_the_first_that_answers_wins_and_what_comes_late_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = fates(monkeypatch, {SIX: 0.3, FOUR: 0.05})
+    dialed = run(made.race(SIX, FOUR))
+    assert made.starts == {SIX.host: 0.0, FOUR.host: 0.25}
+    assert [one.fileno() >= 0 for one in made.made] == [
+        one is dialed.connected for one in made.made
+    ]
+    dialed.connected.close()
+
+
+def test_families_take_turns_and_who_has_answered_before_is_first() -> None:
+    given_order = [SIX, OTHER_SIX, FOUR, OTHER_FOUR]
+    assert in_turn(given_order, lambda one: False) == [SIX, FOUR, OTHER_SIX, OTHER_FOUR]
+    assert in_turn(given_order, lambda one: one == OTHER_FOUR) == [OTHER_FOUR, SIX, FOUR, OTHER_SIX]
+    assert in_turn([SIX, SIX, OTHER_SIX], lambda one: False) == [SIX, OTHER_SIX]
+    assert in_turn([], lambda one: False) == []
+
+
+def test_a_name_with_any_number_of_addresses_is_dialed_at_a_few() -> None:
+    many = [Address(f"192.0.2.{last}", 9) for last in range(1, 100)]
+    assert len(in_turn([*many, SIX], lambda one: False)) == 8
+    assert in_turn([*many, SIX], lambda one: False)[1] == SIX, "of each family"
+
+
+def test_where_none_answers_what_each_has_said_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = fates(monkeypatch, {SIX: UNREACHABLE, FOUR: REFUSED})
+    with pytest.raises(OSError, match=r"2001:db8::1: Network is unre.*; 192.0.2.1: Connection ref"):
+        run(made.race(SIX, FOUR))
+    made = fates(monkeypatch, {SIX: REFUSED, FOUR: REFUSED})
+    with pytest.raises(ConnectionRefusedError):
+        run(made.race(SIX, FOUR))
+    with pytest.raises(OSError, match="no address to dial"):
+        run(made.race())
+
+
+async def test_addresses_are_dialed_from_their_own_family() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        relay = RelayAddress(f"http://relay.example:{port}")
-        three = [Address(host, port) for host in ("::1", "127.0.0.2", "127.0.0.1")]
-        dialed = await dial_relay(relay, "127.0.0.1", three)
+        three = ["::1", "127.0.0.2", "127.0.0.1"]
+        relay = RelayAddress(f"http://relay.example:{port}", addresses=three)
+        dialed = await dial_relay(relay, "127.0.0.1")
         assert dialed.address.host == "127.0.0.1"
         assert relay.trips.get("127.0.0.1", "127.0.0.1") == dialed.round_trip
         dialed.connected.close()
-    with pytest.raises(OSError, match=r"not one family.*127.0.0.2.*127.0.0.1"):
-        await dial_relay(relay, "127.0.0.1", three)
+    with pytest.raises(OSError, match=r"(?s)(?=.*not one family)(?=.*127.0.0.2)(?=.*127.0.0.1)"):
+        await dial_relay(relay, "127.0.0.1")
 
 
 async def test_the_relays_round_trip_is_given_to_the_next_dial(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told: list[float | None] = []
-
-    async def noted(
-        address: Address, *, source: str | None = None, round_trip: float | None = None
-    ) -> Dialed:
-        told.append(round_trip)
-        return Dialed(socket.socket(), address, 0.02)
-
-    monkeypatch.setattr(module, "dial", noted)
+    made = fates(monkeypatch, {NOWHERE: 0.0})
     relay = RelayAddress("http://192.0.2.1:9")
     for source in (None, None, "192.0.2.7"):
-        (await dial_relay(relay, source, [NOWHERE])).connected.close()
-    assert told == [None, 0.02, 0.02]
+        (await dial_relay(relay, source)).connected.close()
+    assert made.told == [None, 0.02, 0.02]
 
 
 # -- the stream -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from peers.transport.stream import HIGH_WATER
-from peers.transport.tcp import RawStream
+from peers.transport.tcp import SILENT, RawStream
 
 
 class Owner:
@@ -170,3 +170,26 @@ def test_the_kernel_tells_the_round_trip(loop: Callable[[], asyncio.AbstractEven
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(scene())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other options")
+async def test_the_kernel_asks_for_signs_of_life_and_its_verdict_is_one_reason() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        loop = asyncio.get_running_loop()
+        _, stream = await loop.create_connection(RawStream, *server.getsockname())
+        taken = stream.transport.get_extra_info("socket")
+        stream.probe_when_idle(5.0)
+        options = socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT
+        assert taken.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        told = [taken.getsockopt(socket.IPPROTO_TCP, option) for option in options]
+        assert told == [5, 1, 5]
+        assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+        stream.probe_when_idle(0.01)
+        assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 1
+        owner = Owner()
+        stream.set_owner(owner)
+        stream.abort()
+        await owner.is_lost.wait()
+        stream.probe_when_idle(5.0)  # Of a socket that is gone: nothing happens.
+        stream.connection_lost(TimeoutError(110, "Connection timed out"))
+        assert owner.lost[-1] == SILENT

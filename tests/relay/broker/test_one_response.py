@@ -284,3 +284,25 @@ class Planes:
     def discard(self, ticket: str) -> None:
         if ticket not in self.discarded:
             self.discarded.append(ticket)
+
+
+def test_a_flow_is_doubted_once_for_a_request_that_nothing_was_heard_after() -> None:
+    alice, bob = FakeAttachment(), FakeAttachment()
+    registry = Registry(grace=30.0, remember=100.0, max_offline=10)
+    for one in (alice, bob):
+        registry.register(one, LocationRecord(1, (ServiceRecord("chat"),)), 0.0)
+    broker = Broker(registry, Planes(), Metrics(), pending_requests=4)
+
+    def ask(now: float) -> None:
+        broker.request(alice, ServiceRequestTo(1, bob.guid, "chat", Mode.COMBINED, bytes(16)), now)
+
+    ask(1.0)
+    broker.expire(1.9)
+    assert bob.doubts == []
+    for now in (2.0, 2.1, 9.0):
+        broker.expire(now)
+    assert bob.doubts == [2.0], "one flow too, and once"
+    ask(20.0)
+    bob.heard = 20.5
+    broker.expire(21.0)
+    assert bob.doubts == [2.0], "something was heard, and be it another message"

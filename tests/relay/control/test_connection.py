@@ -118,11 +118,24 @@ async def test_silent_client(relay: RelayServer) -> None:
         assert await one.closed()
 
 
+async def test_who_registers_late_is_told_the_number_in_force(relay: RelayServer) -> None:
+    identity = Identity.generate()
+    async with client(relay.url, identity) as one:
+        await one.register("chat", seq=2**61)
+    async with client(relay.url, identity) as two:
+        await two.hello()
+        two.send(two.signed_register(encode_location(two.record("chat", seq=10))))
+        refused = await two.expect(Error)
+        assert (refused.code, refused.seq) == (Code.STALE_SEQUENCE, 2**61)
+        assert await two.closed()
+
+
 async def test_stale_update_is_refused_and_survived(relay: RelayServer) -> None:
     async with client(relay.url) as one:
         await one.register("chat", seq=10)
         one.send(Update(encode_location(one.record("mail", seq=9))))
-        assert (await one.expect(Error)).code is Code.STALE_SEQUENCE
+        refused = await one.expect(Error)
+        assert (refused.code, refused.seq) == (Code.STALE_SEQUENCE, 10)
         one.send(Update(encode_location(one.record("mail", seq=11))))
         assert (await one.expect(Registered)).seq == 11
         assert list(relay.registry.get(one.identity.guid).services) == ["mail"]  # type: ignore[union-attr]
@@ -156,7 +169,6 @@ async def test_flows_of_one_instance_live_together_and_a_clone_ends_them(
         await first.expect(Pong)
         async with client(relay.url, identity) as clone:
             await clone.register("chat")
-            assert not Code.SUPERSEDED.is_retryable
             assert (await first.expect(Error)).code is Code.SUPERSEDED
             assert (await second.expect(Error)).code is Code.SUPERSEDED
 
@@ -176,3 +188,26 @@ async def test_lost_peer_is_suspect_and_a_closed_one_is_offline(relay: RelayServ
         assert (state, answer.code) == (PeerState.SUSPECT, Code.PEER_OFFLINE)
         assert answer.last_seen is not None
         assert answer.last_seen < 10
+
+
+async def test_a_peer_that_is_doubted_is_pinged_and_must_say_something(relay: RelayServer) -> None:
+    async with registered(relay.url, "chat") as here, registered(relay.url, "chat") as gone:
+        connections = {one.guid: one for one in relay.connections}
+        silent, lives = connections[gone.identity.guid], connections[here.identity.guid]
+        now = max(silent.heard, lives.heard) + 1.0
+        for one in (silent, lives):
+            for later in (0.0, 0.1, 1.0):
+                one.doubt(now + later)
+        assert (await here.expect(Ping)).ping == 0
+        here.send(Ping(7))
+        assert (await here.expect(Pong)).ping == 7, "one ping and no second came before"
+        lives.heard = now + 1.0
+        for one in (silent, lives):
+            one.watch_time(now + 5.9)
+            assert not one.is_closed
+            one.watch_time(now + 6.0)
+        assert (silent.is_closed, lives.is_closed) == (True, False)
+        assert relay.metrics.closes[Code.HEARTBEAT_TIMEOUT.value] == 1
+        silent.doubt(now)
+        lives.doubt(now + 9.0)
+        assert (await here.expect(Ping)).ping == 0, "it may be doubted again"

@@ -14,9 +14,7 @@ import dns.rdatatype
 import dns.rrset
 import dns.tsig
 import dns.update
-import pytest
 
-from relay.dns import DnsServer
 from relay.server import RelayServer
 from tests.relay.dns.asking import (
     NAME,
@@ -50,24 +48,6 @@ async def test_several_questions_on_one_connection_and_an_opcode_that_is_unknown
         assert answer[3] & 0x0F == code
     writer.close()
     await writer.wait_closed()
-
-
-async def test_any_port_is_one_that_is_free_for_both(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    tried = []
-    listen = DnsServer._listen
-
-    async def taken_once(self: DnsServer, loop: asyncio.AbstractEventLoop) -> None:
-        tried.append(1)
-        if len(tried) == 1:
-            raise OSError("taken")
-        await listen(self, loop)
-
-    monkeypatch.setattr(DnsServer, "_listen", taken_once)
-    async with serving() as server:
-        assert port_of(server)
-    assert len(tried) == 2
 
 
 async def test_an_update_over_udp(server: RelayServer) -> None:

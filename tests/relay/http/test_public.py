@@ -11,6 +11,8 @@ async def test_http(relay: RelayServer) -> None:
         async with http.get("/v1/control") as answer:
             assert answer.status == 426
             assert "roam-relay/1" in answer.headers["Upgrade"]
+            assert answer.headers["Roam-Relay-Code"] == "upgrade_required"
+            assert (await answer.json())["code"] == "upgrade_required"
         async with http.get("/healthz") as answer:
             assert answer.status == 200
         async with http.get("/readyz") as answer:

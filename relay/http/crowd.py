@@ -1,0 +1,136 @@
+"""Who has come and has not proven yet who it is: a bound on all, shared by networks.
+
+When there are too many, the network that has most of them loses its oldest: who has been quiet gets
+in, however many others a single network sends. No I/O and no clock.
+"""
+
+import ipaddress
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+__all__ = ["WIDE_SHARE", "Crowd", "narrow_network", "wide_network"]
+
+_Guest = TypeVar("_Guest")
+
+WIDE_SHARE = 4
+"""A wide network (an IPv6 /48) may have as many as so many single ones (a /64): customers of one
+provider, or all the networks of one house."""
+
+
+def narrow_network(host: str) -> str:
+    """Return the network that shares go by: an IPv4 address, or the /64 of an IPv6 one, of which a
+    single host has all. What is no address stands for itself."""
+    return _network(host, 64)
+
+
+def wide_network(host: str) -> str:
+    """Return the network around it, of which one customer may have all: the /48 of an IPv6
+    address."""
+    return _network(host, 48)
+
+
+def _network(host: str, bits: int) -> str:
+    if ":" not in host:
+        return host
+    try:
+        address = int(ipaddress.IPv6Address(host.partition("%")[0]))
+    except ValueError:
+        return host
+    return f"{ipaddress.IPv6Address(address >> (128 - bits) << (128 - bits))}/{bits}"
+
+
+class _Groups(Generic[_Guest]):
+    """Guests by group, and which group is the largest. Every call takes the same short time,
+    however many there are."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, OrderedDict[_Guest, None]] = {}
+        self._by_size: dict[int, OrderedDict[str, None]] = {}
+        self.most = 0
+        """Guests of the largest group."""
+
+    def size(self, group: str) -> int:
+        return len(self._groups.get(group, ()))
+
+    def add(self, group: str, guest: _Guest) -> None:
+        guests = self._groups.setdefault(group, OrderedDict())
+        self._resize(group, len(guests), len(guests) + 1)
+        guests[guest] = None
+
+    def remove(self, group: str, guest: _Guest) -> None:
+        guests = self._groups[group]
+        self._resize(group, len(guests), len(guests) - 1)
+        del guests[guest]
+        if not guests:
+            del self._groups[group]
+
+    def oldest_of_largest(self) -> _Guest:
+        """Return it; there must be one."""
+        group = next(iter(self._by_size[self.most]))
+        return next(iter(self._groups[group]))
+
+    def _resize(self, group: str, old: int, new: int) -> None:
+        if old:
+            del self._by_size[old][group]
+            if not self._by_size[old]:
+                del self._by_size[old]
+        if new:
+            self._by_size.setdefault(new, OrderedDict())[group] = None
+        self.most = new if new > self.most or self.most not in self._by_size else self.most
+
+
+class Crowd(Generic[_Guest]):
+    """The guests of one relay. Each is told apart by identity."""
+
+    def __init__(self, in_all: int) -> None:
+        self._in_all = in_all
+        self._hosts: OrderedDict[_Guest, str] = OrderedDict()
+        self._narrow: _Groups[_Guest] = _Groups()
+        self._wide: _Groups[_Guest] = _Groups()
+
+    def __len__(self) -> int:
+        return len(self._hosts)
+
+    def __contains__(self, guest: object) -> bool:
+        return guest in self._hosts
+
+    @property
+    def is_over_full(self) -> bool:
+        """Whether somebody has to go."""
+        return len(self._hosts) > self._in_all
+
+    def host(self, guest: _Guest) -> str:
+        """Return the address that a guest comes from; it must be here."""
+        return self._hosts[guest]
+
+    def count(self, host: str) -> int:
+        """Return how many come from the network of an address."""
+        return self._narrow.size(narrow_network(host))
+
+    def enter(self, guest: _Guest, host: str) -> None:
+        """Count a guest, from an address."""
+        self._hosts[guest] = host
+        self._narrow.add(narrow_network(host), guest)
+        self._wide.add(wide_network(host), guest)
+
+    def move(self, guest: _Guest, host: str) -> None:
+        """A guest turns out to come from elsewhere; who is not here any more is left alone."""
+        if guest in self._hosts and self._hosts[guest] != host:
+            self.leave(guest)
+            self.enter(guest, host)
+
+    def leave(self, guest: _Guest) -> None:
+        """Count a guest no longer; only the first time counts."""
+        host = self._hosts.pop(guest, None)
+        if host is not None:
+            self._narrow.remove(narrow_network(host), guest)
+            self._wide.remove(wide_network(host), guest)
+
+    def first_to_go(self) -> _Guest | None:
+        """Return who goes first where somebody has to: the oldest of the network that has most.
+        None where nobody is here."""
+        if not self._hosts:
+            return None
+        if self._wide.most > WIDE_SHARE * self._narrow.most:
+            return self._wide.oldest_of_largest()
+        return self._narrow.oldest_of_largest()

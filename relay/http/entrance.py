@@ -1,0 +1,104 @@
+"""The relay's listening sockets: what comes is counted, and heard before aiohttp has it."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from protocol.hosts import host_of
+from relay.http.door import Doorkeeper
+from relay.http.origin import Proxies
+from relay.http.visitor import Hall, Visit, Visitor
+
+__all__ = ["Deadlines", "Entrance"]
+
+_AT_ONCE = 16
+"""Connections that are accepted in one turn of the loop: a flood leaves the others theirs."""
+
+_PAUSE = 0.1
+"""Seconds for which nobody is accepted where the system has no descriptor or memory left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds."""
+
+    request: float
+    """For the first byte with the header and TLS, and for each request."""
+    answer: float
+    """For what is answered to be read."""
+
+
+class Entrance:
+    """The entrance of one relay."""
+
+    def __init__(
+        self,
+        runner: web.BaseRunner,
+        doorkeeper: Doorkeeper,
+        proxies: Proxies,
+        deadlines: Deadlines,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._runner = runner
+        self._doorkeeper = doorkeeper
+        self._hall = Hall(
+            doorkeeper, proxies, self._visit, spawn, deadlines.request, deadlines.answer
+        )
+        self._listening: list[socket.socket] = []
+        self._tls: ssl.SSLContext | None = None
+        self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
+
+    def open(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
+        """Accept on listening sockets, which are the entrance's from now on."""
+        self._tls = tls
+        self._listening += sockets
+        for listening in sockets:
+            self._resume(listening)
+
+    def close(self) -> None:
+        """Accept nobody any more. Who is here already stays."""
+        loop = asyncio.get_running_loop()
+        listening, self._listening = self._listening, []
+        for sock in listening:
+            if (pause := self._pauses.pop(sock, None)) is not None:
+                pause.cancel()
+            loop.remove_reader(sock)
+            sock.close()
+
+    def _resume(self, listening: socket.socket) -> None:
+        self._pauses.pop(listening, None)
+        asyncio.get_running_loop().add_reader(listening, self._accept, listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                sock, address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:
+                # No descriptors, or no memory. Who waits in the backlog goes on waiting.
+                self._doorkeeper.make_room()
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(listening)
+                self._pauses[listening] = loop.call_later(_PAUSE, self._resume, listening)
+                return
+            with contextlib.ExitStack() as undo:
+                undo.callback(sock.close)
+                sock.setblocking(False)
+                visitor = Visitor(self._hall, sock, (host_of(address), address[1]), self._tls)
+                undo.callback(visitor.left)
+                if self._doorkeeper.arrive(visitor, host_of(address), sock.fileno()):
+                    visitor.begin()
+                    undo.pop_all()
+
+    def _visit(self, visitor: Visitor) -> Visit:
+        server = self._runner.server
+        if server is None:
+            raise ConnectionAbortedError("the relay goes down")
+        return Visit(server, visitor, self._hall)

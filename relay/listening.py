@@ -1,0 +1,141 @@
+"""The sockets that a relay listens on: one port at every address that it is given.
+
+Nothing is accepted here.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from relay.config import ConfigError
+
+__all__ = ["Bound", "bind"]
+
+_BACKLOG = 1024
+"""Connections that the kernel keeps until they are accepted."""
+_ALL = ("::", "0.0.0.0")
+"""All addresses of a family. A system without that family serves the others."""
+_FREE_PORTS = 8
+"""Free ports that are tried until one is free everywhere, where any port will do."""
+_NEXT_STEP = {
+    errno.EADDRNOTAVAIL: "this machine has no such address now: '::' takes all that it has; where "
+    "the address comes later, start the relay after it",
+    errno.EADDRINUSE: "another program listens there: stop it, or choose another port",
+    errno.EACCES: "this user may not: choose a port from 1024 up, or allow it",
+}
+
+_Place = tuple[socket.AddressFamily, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Sockets on one port, until `close`. Who serves takes copies (`dup`). None of them blocks."""
+
+    tcp: tuple[socket.socket, ...]
+    """They listen."""
+    udp: tuple[socket.socket, ...]
+    port: int
+
+    def close(self) -> None:
+        """Close them all."""
+        for one in (*self.tcp, *self.udp):
+            one.close()
+
+
+async def bind(hosts: Sequence[str], port: int, *, udp: bool = False) -> Bound:
+    """Take a port by TCP at each host, and by UDP where it is asked for. `::` is every address of
+    both families, as far as the system has them; a port of 0 is any free one.
+
+    Raises:
+        ConfigError: one cannot be had; says which, and what to do. None is open then.
+    """
+    places = _without_parts([place for host in hosts for place in await _resolve(host)])
+    for left in reversed(range(1 if port else _FREE_PORTS)):
+        try:
+            return _take(places, port, udp)
+        except _Failed as failed:
+            if not left or failed.error.errno != errno.EADDRINUSE:
+                raise _in_words(failed.host, port, failed.error) from None
+    raise AssertionError("there is a last try")
+
+
+class _Failed(Exception):
+    def __init__(self, host: str, error: OSError) -> None:
+        super().__init__(str(error))
+        self.host = host
+        self.error = error
+
+
+async def _resolve(host: str) -> list[_Place]:
+    """Return the addresses of a host by family, with the zone that a link-local one may have."""
+    if host == "::":
+        return [(socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")]
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise _in_words(host, None, error) from None
+    return [
+        (family, f"{where[0]}%{where[3]}" if len(where) == 4 and where[3] else str(where[0]))
+        for family, _, _, _, where in found
+    ]
+
+
+def _without_parts(places: Sequence[_Place]) -> list[_Place]:
+    """Return each place once, and of a family that is served at all addresses no single one."""
+    whole = {family for family, host in places if host in _ALL}
+    return [
+        (family, host)
+        for family, host in dict.fromkeys(places)
+        if family not in whole or host in _ALL
+    ]
+
+
+def _take(places: Sequence[_Place], port: int, udp: bool) -> Bound:
+    tcp: list[socket.socket] = []
+    datagrams: list[socket.socket] = []
+    with contextlib.ExitStack() as undo:
+        for family, host in places:
+            try:
+                tcp.append(_socket(family, host, port, socket.SOCK_STREAM))
+                undo.callback(tcp[-1].close)
+                port = tcp[-1].getsockname()[1]
+                if udp:
+                    datagrams.append(_socket(family, host, port, socket.SOCK_DGRAM))
+                    undo.callback(datagrams[-1].close)
+            except OSError as error:
+                if error.errno != errno.EAFNOSUPPORT or host not in _ALL or len(places) < 2:
+                    raise _Failed(host, error) from None
+        undo.pop_all()
+    if not tcp:
+        raise _Failed(places[0][1], OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT)))
+    return Bound(tuple(tcp), tuple(datagrams), port)
+
+
+def _socket(
+    family: socket.AddressFamily, host: str, port: int, kind: socket.SocketKind
+) -> socket.socket:
+    one = socket.socket(family, kind)
+    try:
+        one.setblocking(False)
+        if kind is socket.SOCK_STREAM and os.name == "posix":
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind((host, port))
+        if kind is socket.SOCK_STREAM:
+            one.listen(_BACKLOG)
+    except BaseException:
+        one.close()
+        raise
+    return one
+
+
+def _in_words(host: str, port: int | None, error: OSError) -> ConfigError:
+    where = host if port is None else f"{host} port {port}"
+    why = _NEXT_STEP.get(error.errno or 0) or error.strerror or str(error)
+    return ConfigError(f"cannot listen on {where}: {why}")
