@@ -126,10 +126,11 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_newcomers: _Count = 4_096
     """Connections that have not proven yet whose they are: before the upgrade, or not registered.
     Beyond it the network that has most of them loses its oldest."""
-    trusted_proxies: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] | None = None
     """Networks (CIDR, or addresses) of the reverse proxies whose word is taken for where a peer
     comes from: by the PROXY protocol, or X-Forwarded-For or Forwarded. In the environment separated
-    by commas."""
+    by commas. None believes such headers of requests that come by a proxy on this host, where the
+    relay listens on loopback addresses alone; an empty list believes nobody."""
     max_pending_planes: _Count = 4_096
     """Planes whose two legs have not both come."""
     ticket_lifetime: _Seconds = 30.0
@@ -165,6 +166,11 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return _hosts(self.host)
 
     @property
+    def only_on_loopback(self) -> bool:
+        """Whether nobody reaches the relay but from its own host."""
+        return all(_is_loopback(host) for host in self.hosts)
+
+    @property
     def networks(self) -> tuple[str, ...]:
         """`proof_networks` as single ones."""
         return _parts(self.proof_networks)
@@ -174,7 +180,7 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         _check_hosts("host", self)
         for key, networks in (
             ("proof_networks", self.networks),
-            ("trusted_proxies", self.trusted_proxies),
+            ("trusted_proxies", self.trusted_proxies or ()),
         ):
             for text in networks:
                 try:
@@ -186,6 +192,13 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 f"heartbeat: {self.heartbeat:g} s is more than half of the lease of "
                 f"{self.lease:g} s: one that is lost would end a registration"
             )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _parts(text: str) -> tuple[str, ...]:

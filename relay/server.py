@@ -87,7 +87,10 @@ class RelayServer:
             self.registry, self.planes, self.metrics, pending_requests=config.pending_requests
         )
         self.watches = Watches(self.registry, grace=config.suspect_grace)
-        self._proxies = Proxies(config.trusted_proxies)
+        self._proxies = Proxies(
+            config.trusted_proxies or (),
+            own_host=config.trusted_proxies is None and config.only_on_loopback,
+        )
         self.doorkeeper = Doorkeeper(
             Rules(config, self._proxies, Descriptors.of_process()), self.metrics, monotonic
         )

@@ -67,7 +67,7 @@ def not_an_upgrade(proxy: str = "") -> web.Response:
         {
             "Upgrade": f"{UPGRADE_TOKEN}, websocket",
             "Connection": "Upgrade",
-            CODE_HEADER: code.value,
+            CODE_HEADER: Code.UPGRADE_REQUIRED.value,
         },
     )
 

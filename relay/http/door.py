@@ -152,6 +152,7 @@ class Doorkeeper:
         self._crowd.move(guest, found.charged)
         if (
             found.proxy
+            and not found.host
             and found.proxy == origin.host
             and not self._rules.proxies.trusts(found.proxy)
         ):

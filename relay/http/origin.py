@@ -1,7 +1,8 @@
 """Where a connection or a request really comes from, and whose word is taken for it.
 
-Only proxies that the operator names are believed, and each only for the one before it: the first
-address that is no such proxy's is the client's. No I/O.
+Only proxies that the operator names are believed, or those on the own host of a relay that listens
+there alone; and each only for the one before it: the first address that is no such proxy's is the
+client's. No I/O.
 """
 
 import ipaddress
@@ -74,8 +75,11 @@ class Origin:
 class Proxies:
     """The networks whose proxies are believed."""
 
-    def __init__(self, networks: Iterable[str]) -> None:
+    def __init__(self, networks: Iterable[str], *, own_host: bool = False) -> None:
         self._networks = tuple(ipaddress.ip_network(network) for network in networks)
+        self._own_host = own_host
+        """Whether a proxy on this host is believed about a request, though nobody has named it:
+        what reaches a relay that listens on loopback alone comes by something on its own host."""
 
     def trusts(self, host: str) -> bool:
         """Whether an address is a trusted proxy's."""
@@ -102,8 +106,9 @@ class Proxies:
         if not self.trusts(origin.host):
             if origin.proxy or not has_passed_a_proxy(headers) or not is_near(origin.host):
                 return origin
-            # A proxy that nobody has named: it is believed in nothing, but it is not the peer.
-            return Origin("", 0, origin.host)
+            if not (self._own_host and _is_loopback(origin.host)):
+                # A proxy that nobody has named: it is believed in nothing, but it is not the peer.
+                return Origin("", 0, origin.host)
         found: set[Client] = set()
         if forwarded := headers.getall("Forwarded", ()):
             found.add(self._first_stranger(clients_in_forwarded(forwarded)))
@@ -121,14 +126,21 @@ class Proxies:
     def _first_stranger(self, clients: Iterator[Client]) -> Client:
         """Return the nearest client that is no trusted proxy; None where the proxies tell none."""
         for client in clients:
-            if client is None or not self.trusts(client[0]):
+            if client is None or not self._passes_on(client[0]):
                 return client
         return None
+
+    def _passes_on(self, host: str) -> bool:
+        return self.trusts(host) or (self._own_host and _is_loopback(host))
 
 
 def has_passed_a_proxy(headers: Headers) -> bool:
     """Whether a request bears what only proxies write."""
     return any(name in headers for name in _HINTS)
+
+
+def _is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host.partition("%")[0]).is_loopback
 
 
 def is_near(host: str) -> bool:

@@ -243,7 +243,7 @@ async def test_a_proxy_that_nobody_named_is_not_the_peer(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The relay does not believe it; but it knows that its peers are not on its own host."""
-    async with RelayServer(RelayConfig(port=0)) as relay:
+    async with RelayServer(RelayConfig(port=0, trusted_proxies=())) as relay:
         port = free_port()
         chain, key = certificate(tmp_path)
         text = changed(

@@ -20,7 +20,7 @@ class Clock:
 
 
 def door(config: RelayConfig, descriptors: int = 1 << 16, clock: Clock | None = None) -> Doorkeeper:
-    rules = Rules(config, Proxies(config.trusted_proxies), Descriptors(descriptors))
+    rules = Rules(config, Proxies(config.trusted_proxies or ()), Descriptors(descriptors))
     return Doorkeeper(rules, Metrics(), clock or Clock())
 
 

@@ -3,9 +3,17 @@
 import pytest
 from multidict import CIMultiDict
 
+from relay.config import RelayConfig
 from relay.http.forwarded import BadForwarding
 from relay.http.origin import Origin, Proxies
 from relay.http.proxy_header import ProxyHeader
+from relay.server import RelayServer
+
+
+class Guest:
+    def drop(self, reason: str) -> None:
+        pass
+
 
 PROXIES = Proxies(["127.0.0.1", "10.0.0.0/8", "fd00::/8"])
 NEAR = Origin("127.0.0.1", 40000)
@@ -77,3 +85,38 @@ def test_a_near_proxy_that_nobody_named_is_not_the_peer(host: str, hint: str) ->
     nobody = Proxies(())
     assert of(Origin(host, 5), (hint, "192.0.2.66"), proxies=nobody) == Origin("", 0, host)
     assert of(Origin(host, 5), proxies=nobody) == Origin(host, 5)
+
+
+def test_a_proxy_on_the_own_host_of_a_relay_that_only_listens_there() -> None:
+    proxies = Proxies((), own_host=True)
+    near = Origin("127.0.0.1", 4000)
+    told = CIMultiDict({"X-Forwarded-For": "127.0.0.1, 203.0.113.9, 127.0.0.1"})
+    assert proxies.of_request(near, told) == Origin("203.0.113.9", 0, "127.0.0.1")
+    assert proxies.of_request(near, CIMultiDict()) == near, "a program on this host"
+    assert proxies.of_request(near, CIMultiDict({"Via": "1.1 x"})) == Origin("", 0, "127.0.0.1")
+    nobody = CIMultiDict({"X-Forwarded-For": "127.0.0.1"})
+    assert proxies.of_request(near, nobody) == Origin("", 0, "127.0.0.1"), "never this host itself"
+    elsewhere = Origin("10.0.0.1", 4000)
+    assert proxies.of_request(elsewhere, told) == Origin("", 0, "10.0.0.1")
+    assert not proxies.trusts("127.0.0.1"), "no PROXY header is read"
+
+
+@pytest.mark.parametrize(
+    ("host", "listed", "expected"),
+    [
+        ("127.0.0.1", None, True),
+        (("127.0.0.1", "::1"), None, True),
+        ("localhost", None, True),
+        ("127.0.0.1", (), False),
+        ("0.0.0.0", None, False),
+        (("127.0.0.1", "192.0.2.1"), None, False),
+    ],
+)
+def test_when_it_is_believed(
+    host: str | tuple[str, ...], listed: tuple[str, ...] | None, expected: bool
+) -> None:
+    relay = RelayServer(RelayConfig(host=host, trusted_proxies=listed))
+    origin = Origin("127.0.0.1", 4000)
+    headers = CIMultiDict({"X-Forwarded-For": "203.0.113.9"})
+    believed = relay.doorkeeper.origin(Guest(), origin, headers)
+    assert (believed.host == "203.0.113.9") is expected
