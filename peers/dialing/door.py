@@ -20,7 +20,13 @@ from peers.host import Interfaces
 from peers.tasks import Spawn
 from peers.transport import Address, Opened, RawStream, RelayAddress, dial, open_tcp, open_upgraded
 from protocol.endpoint import Endpoint
-from protocol.errors import PathFailed, ProtocolViolation, RelayUnavailable, WrongIdentity
+from protocol.errors import (
+    PathFailed,
+    ProtocolViolation,
+    RelayUnavailable,
+    RoamRelayError,
+    WrongIdentity,
+)
 from protocol.hosts import host_in
 
 __all__ = ["Ask", "DialCounts", "DialRefused", "Door", "Leg", "Passage", "Reason"]
@@ -158,42 +164,45 @@ class Door:
             DialRefused: it is not dialed.
         """
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        key = ask.remote, ask.endpoint
+        came, key = loop.time(), (ask.remote, ask.endpoint)
+        caution = ask.caution or self._config.dial
+        attempt = _attempt(ask, caution)
         # Without a timeout: each dial that is waited for has one.
         while not self._budgets.has_met(*key) and key in self._under_way:
             await self._under_way[key].wait()
+        if not self._budgets.has_met(*key):
+            reason = refusal(ask.endpoint, ask.known, self._here(), caution)
+            if reason is not None:
+                raise self._refusal(ask, reason)
+        reason = self._budgets.refusal(attempt, loop.time())
+        if reason is not None:
+            await self._hold(attempt, came)
+            raise self._refusal(ask, reason)
         if self._budgets.has_met(*key):
-            async with self._counted(ask, _attempt(ask, self._caution(ask))) as passage:
+            passage = Passage(ask)
+            async with self._counted(ask, attempt, passage):
                 yield passage
             return
-        caution = self._caution(ask)
-        reason = refusal(ask.endpoint, ask.known, self._here(), caution)
-        if reason is not None:
-            raise self._refusal(ask, reason)
-        attempt = _attempt(ask, caution)
+        began = loop.time()
         over = self._under_way[key] = asyncio.Event()
+        passage = Passage(ask)
         try:
-            reason = self._budgets.refusal(attempt, loop.time())
-            if reason is not None:
-                await self._hold(attempt, began)
-                raise self._refusal(ask, reason)
-            async with self._counted(ask, attempt) as passage:
+            async with self._counted(ask, attempt, passage):
                 try:
                     yield passage
-                except Exception:
-                    if passage.outcome is not Outcome.NOT_SENT:
-                        await self._hold(attempt, began)
-                    raise
-        finally:
-            del self._under_way[key]
-            over.set()
+                finally:
+                    del self._under_way[key]
+                    over.set()
+        except RoamRelayError:
+            if passage.outcome is not Outcome.NOT_SENT:
+                await self._hold(attempt, began)
+            raise
 
     def patience(self, ask: Ask, timeout: float) -> float:
         """Return the seconds that a dial may take, where it may take `timeout` otherwise."""
         if self._budgets.has_met(ask.remote, ask.endpoint):
             return timeout
-        told = _attempt(ask, self._caution(ask)).word is Word.TOLD
+        told = _attempt(ask, ask.caution or self._config.dial).word is Word.TOLD
         return min(timeout, _HELD) if told else timeout
 
     async def to_relay(
@@ -205,17 +214,10 @@ class Door:
             RelayUnavailable: as `open_upgraded`, or nobody can be there.
         """
         self._dialed[leg.reason] += 1
-        # This peer's own wish: only what nobody can ever be at is refused.
-        with contextlib.suppress(ValueError):
-            never = refusal(
-                Endpoint(str(ipaddress.ip_address(relay.host)), relay.port),
-                Known(),
-                Here(interfaces=self._here().interfaces),
-                Dial.OPEN,
-            )
-            if never is not None:
-                self._refused[leg.reason] += 1
-                raise RelayUnavailable(f"no relay can be at {relay}: {never}")
+        never = self._never(relay)
+        if never is not None:
+            self._refused[leg.reason] += 1
+            raise RelayUnavailable(f"no relay can be at {relay}: {never}")
         self._note_relay(relay.host, relay.port)
         opened = await open_upgraded(
             relay,
@@ -233,12 +235,11 @@ class Door:
     # -- inside ---------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def _counted(self, ask: Ask, attempt: Attempt) -> AsyncIterator[Passage]:
+    async def _counted(self, ask: Ask, attempt: Attempt, passage: Passage) -> AsyncIterator[None]:
         """What comes of the dial inside is told to the budgets, whatever that is."""
-        passage = Passage(ask)
         self._dialed[ask.reason] += 1
         try:
-            yield passage
+            yield
         except WrongIdentity:
             passage.outcome = Outcome.WRONG_KEY
             raise
@@ -269,9 +270,6 @@ class Door:
         )
         return DialRefused(f"{ask.endpoint} is not dialed by {word.value} word: {reason}")
 
-    def _caution(self, ask: Ask) -> Dial:
-        return ask.caution or self._config.dial
-
     def _here(self) -> Here:
         return Here(
             interfaces=self._interfaces.networks,
@@ -280,6 +278,18 @@ class Door:
             listening=self._listening,
             advertised=self._config.advertise,
         )
+
+    def _never(self, relay: RelayAddress) -> str | None:
+        """Return why no relay can be at an address that SRV records name; what the configuration
+        itself names is this peer's own wish."""
+        if not (self._config.relay or "").startswith("dns"):
+            return None
+        try:
+            host = str(ipaddress.ip_address(relay.host))
+        except ValueError:
+            return None
+        here = Here(interfaces=self._interfaces.networks)
+        return refusal(Endpoint(host, relay.port), Known(), here, Dial.OPEN)
 
     def _note_relay(self, host: str, port: int) -> None:
         with contextlib.suppress(ProtocolViolation):

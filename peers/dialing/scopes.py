@@ -42,7 +42,7 @@ class Known:
     listed: frozenset[Endpoint] = frozenset()
     """What the zone has said."""
     path_host: str | None = None
-    """The other end's address of the direct path that the session is on."""
+    """The other end's address of the last direct path that the session was on."""
     observed: frozenset[str] = frozenset()
     """The addresses at which the relay sees this peer."""
 

@@ -45,6 +45,8 @@ class Route:
         """What the relay has said last of where the other side is."""
         self._listed: frozenset[Endpoint] = frozenset()
         """What the zone has said last."""
+        self._path_host: str | None = None
+        """The other end's address of the last direct path."""
         self.number = 0
         """The highest number of a path that was tried or taken, by either side."""
         self.ticket = ""
@@ -73,9 +75,7 @@ class Route:
     def known(self, observed: frozenset[str]) -> Known:
         """Return what is known of where the other side is beside its own word; `observed` are the
         addresses at which the relay sees this peer."""
-        path = self.session.path
-        host = host_in(path.remote) if path is not None and path.kind is PathKind.DIRECT else None
-        return Known(self._disclosed, self._listed, host, observed)
+        return Known(self._disclosed, self._listed, self._path_host, observed)
 
     def entries_for(
         self, location: OwnLocation, first: str | None = None
@@ -123,6 +123,8 @@ class Route:
             raise PathFailed(f"{session.remote[:8]} broke the protocol: {violation}") from None
         self.number = max(self.number, number)
         self.ticket = ticket
+        if path.kind is PathKind.DIRECT:
+            self._path_host = host_in(path.remote)
         self.falls_back = RELAY_FALLBACK in shared(session.terms.features, there.features)
         self.lost_at = None
         return True

@@ -11,6 +11,7 @@ from peers.control.account import Line
 from peers.control.attempt import AttemptEnded, Home, Standing, attempt
 from peers.control.refusal import Phase, StaleRecord
 from peers.control.relay_address import RelayAddresses
+from peers.dialing import Door
 from peers.tasks import Tasks
 from peers.transport import RelayAddress
 from protocol.errors import Code, RelayUnavailable, RoamRelayError, Superseded, WrongIdentity
@@ -187,12 +188,12 @@ async def test_a_relay_that_is_silent_gives_way_to_the_next_and_the_last_has_all
     timeouts = []
 
     async def silent(
-        address: RelayAddress, *more: object, timeout: float, **options: object
+        door: Door, address: RelayAddress, *more: object, timeout: float, **options: object
     ) -> None:
         timeouts.append((str(address), timeout))
         raise UNREACHED
 
-    monkeypatch.setattr(module, "open_upgraded", silent)
+    monkeypatch.setattr(Door, "to_relay", silent)
     monkeypatch.setattr(module, "_sources_towards", lambda host: [])
     for connect_timeout, first in ((10.0, 2.5), (1.0, 1.0)):
         config = PeerConfig(connect_timeout=connect_timeout)
