@@ -16,15 +16,13 @@ from protocol.endpoint import Endpoint
 
 __all__ = ["Attempt", "Budgets", "Outcome"]
 
-_MAX_BUCKETS = 4096
-"""Of each kind that are remembered. Beyond it the one that was used least lately starts anew; that
-takes longer than it needs to be full again, as the budget of all of them is smaller."""
-_MAX_FAILED = 4096
-"""Endpoints, and endpoints by who has named them, that are left alone; beyond it the oldest is
-forgotten, and costs what its budget allows."""
-_MAX_REMOTES, _MAX_MET = 4096, 16
-"""Peers whose endpoints are remembered, and endpoints of one; beyond it the ones used least lately
-are asked about again."""
+_LIMIT = 4096
+"""Buckets of each kind, failures, and peers that were met, which are remembered. Beyond it the one
+that was used least lately goes. A bucket then starts anew: that takes longer than it needs to be
+full again, as the budget of all of them is smaller. Who was left alone costs what its budget
+allows, and who was met is asked about again."""
+_MAX_MET = 16
+"""Endpoints of one peer at which it was met; as many as it can tell."""
 _LOST = 8
 """Failures running after which a peer is not believed to be where it was met."""
 _PATIENCE = 2
@@ -105,25 +103,32 @@ Told entries are few: beside the relay's, a home has one or two."""
 
 
 class Budgets:
-    """The budgets of one peer. `now` is any clock that only grows, in seconds.
+    """The budgets of one peer. `now` is any clock that only grows, in seconds; each table has
+    `limit` entries at most.
 
     `refusal` takes from them where it refuses nothing; tell what came of that dial with `over`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = _LIMIT) -> None:
+        self._limit = limit
         self._buckets = {
             word: [
-                (_Buckets(share.remote), "this peer has named too many that did not answer"),
-                (_Buckets(share.endpoint), "dialed often enough, and it was not met there"),
-                (_Buckets(share.address), "too many dials to this address"),
-                (_Buckets(share.network), "too many dials to this network"),
-                (_Buckets(share.total), "too many dials by such a word in all"),
+                (_Buckets(share.remote, limit), "this peer has named too many that did not answer"),
+                (_Buckets(share.endpoint, limit), "dialed often enough, and it was not met there"),
+                (_Buckets(share.address, limit), "too many dials to this address"),
+                (_Buckets(share.network, limit), "too many dials to this network"),
+                (_Buckets(share.total, limit), "too many dials by such a word in all"),
             ]
             for word, share in _SHARES.items()
         }
-        self._failed = _Failures()
+        self._failed = _Failures(limit)
         self._met: OrderedDict[str, OrderedDict[Endpoint, int]] = OrderedDict()
         """Where each peer was met, and the failures there since."""
+
+    def __len__(self) -> int:
+        """Return how many things are remembered."""
+        buckets = sum(len(one) for kind in self._buckets.values() for one, _ in kind)
+        return buckets + len(self._failed) + sum(map(len, self._met.values()))
 
     def has_met(self, remote: str, endpoint: Endpoint) -> bool:
         """Whether the peer's key was met at this very endpoint."""
@@ -173,7 +178,7 @@ class Budgets:
     def network_changed(self) -> None:
         """This host has moved: what has failed before says nothing of what may answer now. The
         budgets stay."""
-        self._failed = _Failures()
+        self._failed = _Failures(self._limit)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -204,7 +209,7 @@ class Budgets:
         met.move_to_end(attempt.endpoint)
         if len(met) > _MAX_MET:
             met.popitem(last=False)
-        if len(self._met) > _MAX_REMOTES:
+        if len(self._met) > self._limit:
             self._met.popitem(last=False)
 
     def _note_missed(self, attempt: Attempt) -> None:
@@ -217,9 +222,13 @@ class Budgets:
 class _Buckets:
     """Token buckets by name: what is not in the table is full."""
 
-    def __init__(self, rule: _Rule) -> None:
+    def __init__(self, rule: _Rule, limit: int) -> None:
         self._rule = rule
+        self._limit = limit
         self._known: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     def has(self, key: Hashable, now: float) -> bool:
         return self._level(key, now) >= 1
@@ -231,7 +240,7 @@ class _Buckets:
             return
         self._known[key] = level, now
         self._known.move_to_end(key)
-        if len(self._known) > _MAX_BUCKETS:
+        if len(self._known) > self._limit:
             self._known.popitem(last=False)
 
     def _level(self, key: Hashable, now: float) -> float:
@@ -242,14 +251,18 @@ class _Buckets:
 class _Failures:
     """Failures running, by name, and when the last one was."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._known: OrderedDict[Hashable, tuple[int, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     def add(self, key: Hashable, now: float) -> None:
         count, _ = self._known.get(key, (0, now))
         self._known[key] = count + 1, now
         self._known.move_to_end(key)
-        if len(self._known) > _MAX_FAILED:
+        if len(self._known) > self._limit:
             self._known.popitem(last=False)
 
     def forget(self, key: Hashable) -> None:
