@@ -39,6 +39,7 @@ from protocol.errors import (
     Superseded,
     UnknownPeer,
     UnknownService,
+    Unsupported,
     UpdateRefused,
     WrongIdentity,
 )
@@ -89,6 +90,7 @@ __all__ = [
     "TraceEvent",
     "UnknownPeer",
     "UnknownService",
+    "Unsupported",
     "UpdateRefused",
     "WrongIdentity",
 ]

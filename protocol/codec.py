@@ -28,6 +28,8 @@ _MAX_STRING = 4096
 _MAX_ARRAY = 1024
 _MAX_MAP = 64
 _MAX_REASON = 512
+_BUFFER = 4096
+"""Bytes that a stream's buffer has at first; it grows. The library's own choice is a megabyte."""
 
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 
@@ -60,6 +62,7 @@ class ValueReader:
         self._fed = 0
         self._unpacker = msgpack.Unpacker(
             raw=False,
+            read_size=min(_BUFFER, max_bytes),
             strict_map_key=True,
             max_buffer_size=max_bytes + max_piece,
             max_str_len=min(_MAX_STRING, max_bytes),
@@ -132,7 +135,7 @@ class MessageDecoder:
         self._decode = _decoder(tuple(table.values()))
         self._reader: ValueReader | None = None
         """Made when it is needed first: most streams never do, and each costs a buffer."""
-        self._skipper = msgpack.Unpacker()
+        self._skipper = msgpack.Unpacker(read_size=_BUFFER)
         self._whole = b""
         self._at = 0
 
@@ -157,7 +160,7 @@ class MessageDecoder:
                     self._at = tell() - base
                     message = decode(view[begin : self._at])
                 except (msgpack.OutOfData, ValueError, RecursionError):
-                    self._skipper = msgpack.Unpacker()
+                    self._skipper = msgpack.Unpacker(read_size=_BUFFER)
                     self._at = begin
                     break
                 yield message

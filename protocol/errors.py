@@ -26,6 +26,7 @@ __all__ = [
     "Superseded",
     "UnknownPeer",
     "UnknownService",
+    "Unsupported",
     "UpdateRefused",
     "WrongIdentity",
     "error_for",
@@ -218,7 +219,12 @@ class ConnectionClosed(RoamRelayError):
 
 
 class SessionClosed(RoamRelayError):
-    """The session is closed: nothing more can be sent, and all received messages were read."""
+    """The session, or the direction that was asked for, is closed: nothing more can be sent, or
+    all that was to come was read."""
+
+
+class Unsupported(RoamRelayError):
+    """The other side's version does not know what was asked for. Nothing has changed."""
 
 
 class SessionLost(RoamRelayError):

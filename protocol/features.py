@@ -1,16 +1,23 @@
 """Features: what a party knows beyond the first words of version 1, each under a name.
 
-A party names its features in `path_hello` and `path_welcome`, end to end. What a feature brings
-goes only to who has named it (docs/protocol.md §15); a name that is not known here is passed over,
-and nobody keeps it.
+A party names its features in `hello` and `challenge`, hop by hop, and in `path_hello` and
+`path_welcome`, end to end. What a feature brings goes only to who has named it (docs/protocol.md
+§15); a name that is not known here is passed over, and nobody keeps it.
 """
 
 from collections.abc import Iterable
 
-__all__ = ["RELAY_FALLBACK", "shared"]
+__all__ = ["CONTROL_FEATURES", "RELAY_FALLBACK", "SESSION_2", "SESSION_FEATURES", "shared"]
 
 RELAY_FALLBACK = "relay-fallback"
 """A session in `combined` may go on over the relay while nothing direct is found."""
+SESSION_2 = "session-2"
+"""The second revision of the session's frames: fragments, acknowledged bytes, `finish`."""
+
+CONTROL_FEATURES: tuple[str, ...] = ()
+"""What this version names on a control connection, relay and peer alike."""
+SESSION_FEATURES: tuple[str, ...] = (SESSION_2,)
+"""What this version names at the head of every path, whatever the terms of the session."""
 
 
 def shared(here: Iterable[str], there: Iterable[str]) -> frozenset[str]:

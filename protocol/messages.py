@@ -57,7 +57,6 @@ MAX_SERVICES = 16
 """Services of one location record."""
 MAX_DISCLOSE = 256
 """GUIDs in one disclosure list."""
-
 MAX_FEATURES = 32
 """Features that one side may name (protocol/features.py)."""
 MAX_FEATURE_NAME = 32
@@ -163,6 +162,8 @@ class Hello(Message, frozen=True, tag="hello"):
     version: int = VERSION
     flow: Annotated[int, Meta(ge=0, lt=4)] = 0
     agent: Annotated[str, Meta(max_length=128)] = ""
+    features: Features = ()
+    """What the peer knows beyond version 1, for the relay."""
 
 
 class Register(Message, frozen=True, tag="register"):
@@ -236,6 +237,8 @@ class Challenge(Message, frozen=True, tag="challenge"):
     signature: Signature
     """Over the challenge context, peer key, peer nonce and relay nonce, by the relay's key."""
     limits: Limits = Limits()
+    features: Features = ()
+    """What the relay knows beyond version 1, for the peer."""
 
 
 class Registered(Message, frozen=True, tag="registered"):
@@ -356,6 +359,10 @@ class PathHello(Message, frozen=True, tag="path_hello"):
     """Where the sender of this can be dialed for the session's next path."""
     features: Features = ()
     """What the sender knows beyond version 1: the same at every path of a session."""
+    partial: Annotated[int, Meta(ge=0)] = 0
+    """Bytes of message `received` + 1 that the sender of this has received."""
+    idle: Seconds = 0.0
+    """Kept for the interval of an idle path's pings, once both sides agree on one."""
 
 
 class PathWelcome(Message, frozen=True, tag="path_welcome"):
@@ -366,6 +373,8 @@ class PathWelcome(Message, frozen=True, tag="path_welcome"):
     window: Annotated[int, Meta(ge=1024)] = 8 << 20
     entries: Entries = ()
     features: Features = ()
+    partial: Annotated[int, Meta(ge=0)] = 0
+    idle: Seconds = 0.0
 
 
 class PathReject(Message, frozen=True, tag="path_reject"):

@@ -21,6 +21,7 @@ __all__ = ["ConfigError", "DnsConfig", "RelayConfig", "load"]
 ENVIRONMENT_PREFIX = "ROAM_RELAY_"
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+_Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -132,11 +133,22 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     by commas. None believes such headers of requests that come by a proxy on this host, where the
     relay listens on loopback addresses alone; an empty list believes nobody."""
     max_pending_planes: _Count = 4_096
-    """Planes whose two legs have not both come."""
+    """Planes whose two legs have not both come; fewer where the process may open fewer files than 8
+    for each. One peer has a sixteenth of them, one network half."""
+    max_planes: _Count = 16_384
+    """Planes that are joined; fewer where the process may not open that many files: half of those
+    are for planes. One peer has a quarter of them, one network half."""
     ticket_lifetime: _Seconds = 30.0
     """From the making of a plane to the coming of its second leg."""
     plane_idle: _Seconds = 120.0
     """A plane that moves no byte for this long is closed: peers ping every 2 s."""
+    work_per_peer: _Share = 0.2
+    """Of one core's time: what one peer may have done for it, sustained, and for a second at once.
+    Above it its connection is not read for a while. A signature takes some 0.15 ms."""
+    work_per_network: _Share = 0.5
+    """The same of all peers of one address (IPv6: /64), registered or not."""
+    work_in_all: _Share = 0.8
+    """Of all. Where this, or a network's, is used up, who has used little of its own goes on."""
     requests_per_second: Annotated[float, msgspec.Meta(gt=0)] = 200.0
     """Service requests of one peer, sustained."""
     requests_burst: _Count = 1_000

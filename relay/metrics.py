@@ -30,6 +30,9 @@ class Metrics:
         self.planes_opened = 0
         self.proofs: Counter[str] = Counter()
         """Probes of endpoints, by outcome: `proven` or `failed`."""
+        self.limited: Counter[str] = Counter()
+        """What was refused, put off or had to give way because somebody had his share, by what it
+        was: the table of budgets in docs/security.md."""
         self.planes_closed: Counter[str] = Counter()
         """Planes ended, by reason."""
         self.dns: Counter[tuple[str, str]] = Counter()
@@ -67,6 +70,7 @@ class Metrics:
         yield answers
         yield _counter("planes_opened", "Planes joined", {"": self.planes_opened})
         yield _counter("proofs", "Probes of endpoints", self.proofs, "outcome")
+        yield _counter("limited", "Refused, put off or displaced by a budget", self.limited, "what")
         yield _counter("planes_closed", "Planes ended", self.planes_closed, "reason")
         yield _counter("plane_bytes", "Bytes through planes", self.plane_bytes_by_way, "way")
         for name, read in self.gauges.items():

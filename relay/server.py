@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Set
 from time import monotonic
 from types import TracebackType
@@ -13,7 +14,7 @@ from msgspec import structs
 
 from protocol.identity import Identity
 from protocol.lateness import Lateness
-from relay.broker import Broker
+from relay.broker import Broker, BrokerLimits
 from relay.config import RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Source
 from relay.dns import DnsServer
@@ -30,6 +31,7 @@ from relay.http import (
     application,
     is_near,
 )
+from relay.limits import plane_budget
 from relay.listening import bind
 from relay.log import NAME, guarded
 from relay.metrics import Metrics
@@ -78,13 +80,22 @@ class RelayServer:
         )
         self.planes = Planes(
             self.identity.public_key,
-            PlaneLimits(config.ticket_lifetime, config.plane_idle, config.max_pending_planes),
+            PlaneLimits(
+                config.ticket_lifetime,
+                config.plane_idle,
+                plane_budget(config.max_pending_planes, config.max_planes, _descriptors()),
+            ),
             self.metrics,
             monotonic,
             self._tasks.spawn,
         )
         self.broker = Broker(
-            self.registry, self.planes, self.metrics, pending_requests=config.pending_requests
+            self.registry,
+            self.planes,
+            self.metrics,
+            BrokerLimits(
+                config.pending_requests, config.requests_per_second, config.requests_burst
+            ),
         )
         self.watches = Watches(self.registry, grace=config.suspect_grace)
         self._proxies = Proxies(
@@ -115,6 +126,7 @@ class RelayServer:
             "peers": lambda: self.registry.counts(monotonic()),
             "watches": lambda: {"all": len(self.watches)},
             "connections_open": lambda: {"all": len(self.connections)},
+            "pipes": lambda: {"open": self.planes.pipes},
             "newcomers": lambda: {"all": self.doorkeeper.newcomers},
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
@@ -127,7 +139,7 @@ class RelayServer:
                     self._connect,
                     monotonic,
                 ),
-                PlaneRoute(self.planes, self.broker, self._reception.requests, monotonic),
+                PlaneRoute(self.planes, self.broker, self._reception),
                 PublicRoutes(self.registry, self.doorkeeper, self.metrics, monotonic),
             ),
             access_log=None,
@@ -308,3 +320,9 @@ async def _closing(what: str, close: Callable[[], Awaitable[None]]) -> AsyncIter
     finally:
         with guarded(f"closing {what}"):
             await close()
+
+
+def _descriptors() -> int:
+    """Return how many files this process may open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if limit == resource.RLIM_INFINITY else limit

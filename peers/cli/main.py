@@ -261,10 +261,10 @@ def listen(
 @click.option(
     "--linger",
     metavar="SECONDS",
-    default=talk.LINGER,
-    show_default=True,
+    default=None,
     type=click.FloatRange(0, 86_400),
-    help="After the input's end, close when nothing came for so long.",
+    help="After the input's end, close when nothing came for so long, and not when the other side "
+    "has answered and ended. An older version cannot be told to: then it is one second.",
 )
 @click.pass_obj
 def connect(
@@ -274,12 +274,12 @@ def connect(
     mode: str | None,
     policy: str | None,
     wait: bool,
-    linger: float,
+    linger: float | None,
 ) -> Invocation:
     """Open a session with SERVICE of GUID: lines of standard input out, messages in.
 
-    When the input ends (a pipe, a file, Ctrl-D) and all of it has arrived, replies are printed
-    until none has come for a second (--linger); then the session is closed. With no input at all
+    When the input ends (a pipe, a file, Ctrl-D) the other side is told, and replies are printed
+    until it ends too, or until none has come for so long (--linger). With no input at all
     (/dev/null, a closed one, nohup's) it only receives, until the other side closes.
     """
     return settings.invocation(

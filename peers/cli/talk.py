@@ -6,7 +6,7 @@ import functools
 import statistics
 import time
 
-from peers import Mode, RequestTimeout, Session, SessionClosed, SessionLost
+from peers import Mode, RequestTimeout, Session, SessionClosed, SessionLost, Unsupported
 from peers.cli.input import InputFailed, InputKind, LineTooLong
 from peers.cli.sessions import MakePeer, closing, following, path_of, registered, serve_each
 from peers.cli.terminal import Terminal
@@ -16,7 +16,8 @@ __all__ = ["LINGER", "connect", "listen", "ping", "watch"]
 
 LINGER = 1.0
 """Seconds without a reply after which `connect` closes, once standard input has ended and all of it
-has arrived."""
+has arrived, where the other side cannot be told of that end; and seconds without a line after which
+`listen` ends its side of a session whose caller has finished."""
 _STEPS = 4
 """How often in that time is looked whether something came."""
 _NEXT_LINE = 0.25
@@ -34,13 +35,14 @@ async def connect(
     mode: str | None = None,
     policy: str | None = None,
     wait: bool = False,
-    linger: float = LINGER,
+    linger: float | None = None,
 ) -> None:
     """Lines of standard input out, messages in, until either side ends.
 
     Where there is nothing to send from (/dev/null, a closed descriptor) it only receives, until the
-    other side closes. Else the end of the input ends it, when replies have come for `linger`
-    seconds no more.
+    other side closes. Else the other side is told of the end of the input, and ends the session
+    when it has answered; or it ends when replies have come for `linger` seconds no more, where that
+    is given, or where an older version cannot be told.
 
     Raises:
         SessionClosed: the other side has closed before all was sent.
@@ -77,7 +79,7 @@ class _Conversation:
             self._heard = True
             await self._terminal.message(message, self._session.remote)
 
-    async def both_ways(self, linger: float) -> None:
+    async def both_ways(self, linger: float | None) -> None:
         """Send and print until either side ends; return when all that arrived is printed."""
         printing = asyncio.ensure_future(self.print_all())
         sending = asyncio.ensure_future(self._send_all())
@@ -94,8 +96,10 @@ class _Conversation:
                 except SessionClosed:
                     pass  # The other side has closed; what it said before is printed first.
                 else:
-                    await self._until_quiet(printing, linger)
-                    await self._session.close()
+                    told = linger != 0 and await self._finish()
+                    if not told or linger is not None:
+                        await self._until_quiet(printing, LINGER if linger is None else linger)
+                        await self._session.close()
             await printing
             # What is there already, and could not be sent, is met at once; more may never come.
             await asyncio.wait({sending}, timeout=_NEXT_LINE)
@@ -112,8 +116,15 @@ class _Conversation:
             await self._session.send(line)
             self._has_unsent = False
 
+    async def _finish(self) -> bool:
+        """Tell the other side that all was sent; return whether it knows of such an end."""
+        try:
+            await self._session.finish()
+        except Unsupported:
+            return False
+        return True
+
     async def _until_quiet(self, printing: "asyncio.Future[None]", linger: float) -> None:
-        # The wire cannot say "I have sent all, and still listen": a close ends both directions.
         quiet = 0
         while quiet < _STEPS and linger and not printing.done():
             settled, self._heard = self._session.outstanding == 0, False
@@ -149,6 +160,11 @@ async def listen(
                 await session.send(message)
             else:
                 await terminal.message(message, session.remote)
+        if not session.is_over:
+            if not echo:
+                await lines.answered(session)
+            with contextlib.suppress(Unsupported):  # Such a side has closed, and not finished.
+                await session.finish()
 
     async def ended(session: Session, reason: str) -> None:
         await terminal.tell(f"session ended: {reason}", event="ended", reason=reason)
@@ -183,6 +199,14 @@ class _LinesToTheLast:
         self._terminal = terminal
         self._last: Session | None = None
         self._changed = asyncio.Event()
+        self._count = 0
+
+    async def answered(self, session: Session) -> None:
+        """Wait until no line has gone for a while to a caller that says nothing more."""
+        before = -1
+        while before != self._count and self._last is session and not session.is_over:
+            before = self._count
+            await asyncio.sleep(LINGER)
 
     def caller_came(self, session: Session) -> None:
         """From now on lines go to this one."""
@@ -210,6 +234,7 @@ class _LinesToTheLast:
             session = self._last
             if session is not None and not session.is_over:
                 if await unless(self._changed, functools.partial(_sent, session, line)):
+                    self._count += 1
                     return
             elif self._terminal.input.kind is InputKind.TERMINAL:
                 self._terminal.notice("nobody is here: not sent")

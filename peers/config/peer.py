@@ -103,6 +103,15 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     is left then is dropped."""
     stagger: _Seconds = 0.25
     """Between the starts of attempts at two endpoints (RFC 8305 §5)."""
+    sessions_per_peer: Annotated[int, msgspec.Meta(ge=1)] = 128
+    """Sessions that one other peer may have opened with this one, those that have no path now
+    included: one more is refused with `limit_exceeded`."""
+    held_per_peer: Annotated[int, msgspec.Meta(ge=65_536)] = 64 << 20
+    """Bytes that the sessions which one other peer has opened may make this one hold, beside one
+    message each: their windows are smaller the more there are, down to 64 KiB."""
+    max_sessions: Annotated[int, msgspec.Meta(ge=1)] = 4_096
+    """Sessions that others may have opened, in all. Where there are as many, one that has no path
+    makes room: of who has most."""
     session: SessionSettings = SessionSettings()
 
     def __post_init__(self) -> None:

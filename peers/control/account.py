@@ -43,3 +43,5 @@ class KnownRelay(NamedTuple):
 
     address: RelayAddress
     guid: str
+    features: frozenset[str] = frozenset()
+    """What it and this peer have both named (protocol/features.py)."""

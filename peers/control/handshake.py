@@ -22,6 +22,7 @@ from protocol.errors import (
     RoamRelayError,
     WrongIdentity,
 )
+from protocol.features import CONTROL_FEATURES, shared
 from protocol.identity import CONTEXT_CHALLENGE, CONTEXT_REGISTER, public_key_of, verify
 from protocol.messages import (
     Challenge,
@@ -105,12 +106,21 @@ class Handshake:
         challenged = _Challenged(messages)
         messages.begin(challenged)
         messages.send(
-            Hello(identity.guid, instance, nonce, flow=self.line.flow, agent=self.account.agent)
+            Hello(
+                identity.guid,
+                instance,
+                nonce,
+                flow=self.line.flow,
+                agent=self.account.agent,
+                features=CONTROL_FEATURES,
+            )
         )
         challenge = await challenged.result()
         self._check(challenge, nonce)
         self.phase = Phase.HANDSHAKE
-        confirmed = _Confirmed(messages, self, KnownRelay(self.line.address, challenge.guid))
+        features = shared(CONTROL_FEATURES, challenge.features)
+        relay = KnownRelay(self.line.address, challenge.guid, features)
+        confirmed = _Confirmed(messages, self, relay)
         messages.reader = confirmed
         location = encode_location(record)
         signature = identity.sign(

@@ -5,7 +5,8 @@ mistake, and raises.
 Rule 2: there is one attempt at a time.
 Rule 3: a flow ends when it is told to, or on an error that is judged final
 (`peers.control.refusal`); else it tries again within a bound.
-Rule 4: whoever hurries still leaves the relay `SHORTEST_PAUSE` between two attempts.
+Rule 4: whoever hurries still leaves the relay `SHORTEST_PAUSE` between two attempts; and one that
+sends a flow away again and again soon after it has come, whatever it says, more and more.
 Rule 5: a hurry counts for one wait, and not for one that begins long after: when a relay restarts,
 its peers come back spread.
 Rule 6: who was told when to come back waits for that, however many wait for the relay; but a host
@@ -27,6 +28,7 @@ __all__ = [
     "RETURN_IDLE",
     "RETURN_URGENT",
     "SHORTEST_PAUSE",
+    "SOON",
     "TRANSITIONS",
     "Action",
     "Attempt",
@@ -52,6 +54,10 @@ SHORTEST_PAUSE = 0.05
 HURRY_HOLDS = 3.0
 """Seconds for which a hurry counts while the flow is registered: as long as a flow may be checked
 after the network has changed, and a little."""
+SOON = 5.0
+"""Seconds for which a connection lasts at least that was no waste."""
+_LONGEST_REST = 15.0
+"""Seconds between two attempts that a relay can bring a flow to, at most."""
 _SPREAD = 0.25
 """The part of a wait that the relay has asked for which is added at random."""
 _FIRST_WAIT = 0.5
@@ -249,6 +255,10 @@ class Reconnect:
         self._soonest = self._rested = self._due = 0.0
         """Of the wait of now: when a host that has moved tries, when whoever waits for the relay
         does, and when it is over."""
+        self._since = 0.0
+        """When the flow was registered last."""
+        self._soon = 0
+        """How many times running its connection has ended soon."""
         self._hurry_ends = 0.0
         """When a hurry counts no more, while the flow is registered."""
 
@@ -303,12 +313,14 @@ class Reconnect:
                     if isinstance(event, AttemptFailed)
                     else self._after_end(event)
                 )
+                least = self._least_pause(event, now) if isinstance(event, ConnectionEnded) else 0.0
                 told = judgement.retry_after or 0.0
                 if isinstance(event, ConnectionEnded) and event.network_changed:
                     told = 0.0
                 # Those who were told the same do not come back in one moment.
                 told *= 1 + _SPREAD * self._random()
-                return [Report(error, final=False), *self._pause(wait, told, now)]
+                pause = self._pause(max(wait, least), told, least, now)
+                return [Report(error, final=False), *pause]
             case Hurry(moved):
                 return self._hurry(moved, now)
             case Stop():
@@ -322,6 +334,7 @@ class Reconnect:
 
     def _succeeded(self, now: float) -> list[Action]:
         self._failures = _Failures(self._random)
+        self._since = now
         if self._state in (State.TRYING_HURRIED, State.TRYING_MOVED):
             self._hurry_ends = now + HURRY_HOLDS
             self._state = State.REGISTERED_HURRIED
@@ -337,11 +350,21 @@ class Reconnect:
             return event.restarting.delay + event.restarting.spread * self._random()
         return self._random() * (RETURN_URGENT if event.urgent else RETURN_IDLE)
 
-    def _pause(self, wait: float, told: float, now: float) -> list[Action]:
+    def _least_pause(self, event: ConnectionEnded, now: float) -> float:
+        """Return for how many seconds nobody comes back after a connection has ended, whatever the
+        relay has said: more each time that it ends soon."""
+        if event.network_changed:
+            return 0.0
+        self._soon = self._soon + 1 if now - self._since < SOON else 0
+        if self._soon < 2:
+            return 0.0 if event.error.code is Code.HEARTBEAT_TIMEOUT else SHORTEST_PAUSE
+        return float(min(_FIRST_WAIT * 2.0 ** min(self._soon - 2, 10), _LONGEST_REST))
+
+    def _pause(self, wait: float, told: float, least: float, now: float) -> list[Action]:
         wait = max(wait, told)
         if not wait:
             return self._try()
-        self._soonest = now + min(wait, SHORTEST_PAUSE)
+        self._soonest = now + max(min(wait, SHORTEST_PAUSE), least)
         self._rested = max(self._soonest, now + told)
         self._due = now + wait
         match self._state:

@@ -42,6 +42,9 @@ class PathUser(Protocol):
     def path_data(self, path: "Path", data: bytes) -> None:
         """Bytes of the session arrived."""
 
+    def path_heard(self, path: "Path") -> None:
+        """Bytes arrived, of a record that is not whole yet."""
+
     def path_writable(self, path: "Path") -> None:
         """The path takes bytes again."""
 
@@ -225,6 +228,8 @@ class Path:
                 self._proven.set_result(None)
             if plain:
                 self._receive(plain)
+            elif self._user is not None:
+                self._user.path_heard(self)
         except (PathFailed, ProtocolViolation) as error:
             self._fail(error)
             return

@@ -12,6 +12,7 @@ from peers.config import PathKind, log
 from peers.control import ControlConnection
 from peers.path import Path
 from peers.roaming.candidates import Candidates
+from peers.roaming.crowd import Crowd
 from peers.roaming.local import Local
 from peers.roaming.route import Route
 from peers.roaming.sessions import Sessions
@@ -40,6 +41,9 @@ _KINDS = {
 }
 """The kinds of path on which a session of each mode may run."""
 
+_MAX_LEGS, _MAX_LEGS_EACH = 512, 64
+"""Legs of planes that are opened here, and whose path no session has yet: in all, and for one
+caller. Where all are used, who has most loses the oldest."""
 _UNKNOWN = Refusal(Code.SESSION_UNKNOWN, "no such session, or it is over")
 
 
@@ -123,8 +127,9 @@ class Incoming:
         self._sessions = sessions
         self._ways = ways
         self._candidates = candidates
-        self._tickets: set[str] = set()
-        """Of planes whose leg is being opened."""
+        self._legs: Crowd[str] = Crowd(_MAX_LEGS, _MAX_LEGS_EACH)
+        """The tickets of planes whose leg is opened here, until a session has it."""
+        self._leg_tasks: dict[str, asyncio.Task[None]] = {}
 
     # -- requests from the relay ----------------------------------------------------------------
 
@@ -135,6 +140,8 @@ class Incoming:
         listener = self._services.find(request.service)
         room = sessions.may_announce(request.guid)
         refusal = judge_request(request, _known(route), listener, room=room)
+        if refusal is None and not self._has_leg(request):
+            refusal = Refusal(Code.LIMIT_EXCEEDED, "too many planes at once")
         if refusal is not None:
             code, reason = refusal.code, refusal.reason
             connection.answer(ServiceAnswer(number, Verdict.REFUSED, reason, code=code))
@@ -146,9 +153,30 @@ class Incoming:
             route = self._announce(request, listener)
         entries = self._ways.entries_for(route) if route is not None else ()
         connection.answer(ServiceAnswer(number, Verdict.ACCEPTED, entries=entries))
-        if request.ticket is not None and request.ticket not in self._tickets:
-            self._tickets.add(request.ticket)
-            self._local.tasks.spawn(self._attach(connection, request.ticket))
+        ticket = request.ticket
+        if ticket is not None and ticket not in self._legs.of(request.guid):
+            self._open_leg(connection, request.guid, ticket)
+
+    def _has_leg(self, request: ServiceRequestFrom) -> bool:
+        """Whether a leg may be opened for a request, where it asks for one: the relay is dialed for
+        whoever asks."""
+        ticket, guid = request.ticket, request.guid
+        return ticket is None or ticket in self._legs.of(guid) or self._legs.has_room(guid)
+
+    def _open_leg(self, connection: ControlConnection, guid: str, ticket: str) -> None:
+        task = self._local.tasks.spawn(self._attach(connection, ticket))
+        if task is None:
+            return
+        displaced = self._legs.add(guid, ticket)
+        self._leg_tasks[ticket] = task
+        task.add_done_callback(lambda _: self._leg_over(guid, ticket))
+        if displaced is not None:
+            self._leg_tasks[displaced].cancel()
+
+    def _leg_over(self, guid: str, ticket: str) -> None:
+        """A session has its path, or nothing came of it."""
+        self._legs.remove(guid, ticket)
+        self._leg_tasks.pop(ticket, None)
 
     def _announce(self, request: ServiceRequestFrom, listener: Listener) -> Route:
         """Note that somebody wants a session."""
@@ -181,8 +209,6 @@ class Incoming:
         except RoamRelayError as error:
             log.warning("cannot attach to the plane", reason=error.reason)
             return
-        finally:
-            self._tickets.discard(ticket)
         await self.serve(leg.stream, PathKind.RELAYED, leg.resume_ticket)
 
     # -- paths that come in ---------------------------------------------------------------------
@@ -228,6 +254,8 @@ class Incoming:
         if route is None:
             if listener is None:
                 return _UNKNOWN
+            if not self._sessions.may_begin(guid):
+                return Refusal(Code.LIMIT_EXCEEDED, "too many sessions of yours")
             terms = self._terms(guid, hello.service, hello.mode, listener)
             return self._sessions.make(hello.session, terms)
         if not route.session.would_take(hello.path, dialed_here=False):

@@ -5,11 +5,15 @@ and still answer. Each is in one of the three tables, with its one `Route`.
 import asyncio
 import contextlib
 import os
-from collections import Counter, OrderedDict
+import sys
+from collections import OrderedDict
 from typing import assert_never
+
+from msgspec import structs
 
 from peers.config import log
 from peers.path import Path
+from peers.roaming.crowd import Crowd, window_for
 from peers.roaming.driver import Driver, Means
 from peers.roaming.local import Local
 from peers.roaming.route import Route
@@ -19,9 +23,9 @@ from protocol.messages import PathHello, PathWelcome
 
 __all__ = ["Sessions"]
 
-_MAX_ANNOUNCED, _MAX_ANNOUNCED_EACH = 1024, 256
-"""Announced sessions whose path has not come yet, in all and of one caller; further requests are
-refused."""
+_MAX_ANNOUNCED, _MAX_ANNOUNCED_EACH = 1024, 128
+"""Announced sessions whose path has not come yet, in all and of one caller. Further requests of one
+who has his share are refused; where all is used, who has most loses the oldest."""
 _MAX_LINGERING = 4096
 """Closed sessions that still answer a resume; beyond it the oldest is forgotten, and answers
 `session_unknown` like one that has lingered long enough."""
@@ -36,8 +40,10 @@ class Sessions:
         self._local = local
         self._means = means
         self._announced: dict[bytes, Route] = {}
-        self._announced_of: Counter[str] = Counter()
-        """How many of them each caller has."""
+        self._announced_of: Crowd[Route] = Crowd(_MAX_ANNOUNCED, _MAX_ANNOUNCED_EACH)
+        """The same, of each caller."""
+        self._begun: Crowd[Session] = Crowd(sys.maxsize, local.config.sessions_per_peer)
+        """Sessions that others have begun, announced or live, of each."""
         self._live: dict[bytes, Driver] = {}
         self._lingering: OrderedDict[bytes, Route] = OrderedDict()
         self._moving = False
@@ -78,19 +84,30 @@ class Sessions:
         """Return a session that has no path yet, and is in no table."""
         trace = Trace(self._loop.time)
         settings = self._local.config.session
+        if not terms.is_caller:
+            held = sum(one.window for one in self._begun.of(terms.remote))
+            window = window_for(settings.window, held, self._local.config.held_per_peer)
+            settings = structs.replace(settings, window=window)
         return Route(Session(session_id, terms, settings, trace, self._heard), trace)
+
+    def may_begin(self, guid: str) -> bool:
+        """Whether there is room for one more session that this caller begins."""
+        return self._begun.has_room(guid) and (
+            len(self._begun) < self._local.config.max_sessions or self._pathless() is not None
+        )
 
     def may_announce(self, guid: str) -> bool:
         """Whether there is room for one more announced session of this caller."""
-        return (
-            len(self._announced) < _MAX_ANNOUNCED and self._announced_of[guid] < _MAX_ANNOUNCED_EACH
-        )
+        return self._announced_of.has_room(guid) and self.may_begin(guid)
 
     def announce(self, route: Route, seconds: float) -> None:
         """Expect the first path of a session that somebody has asked for; for so long."""
         session = route.session
         self._announced[session.id] = route
-        self._announced_of[session.remote] += 1
+        displaced = self._announced_of.add(session.remote, route)
+        if displaced is not None:
+            displaced.session.abort("others have asked for fewer sessions")
+        self._begin(session)
         self._loop.call_later(seconds, self._not_come, route)
 
     def accept(
@@ -113,6 +130,7 @@ class Sessions:
             if driver is not None:
                 return driver.take(path, number, there, dialed_here=dialed_here, ticket=ticket)
             self._forget_announced(route)
+            self._begin(session)
             driver = self._live[session.id] = Driver(route, self._local, self._means)
             if driver.take(path, number, there, dialed_here=dialed_here, ticket=ticket):
                 return True
@@ -181,7 +199,28 @@ class Sessions:
 
     # -- inside ---------------------------------------------------------------------------------
 
+    def _begin(self, session: Session) -> None:
+        """Somebody else has begun a session."""
+        if session in self._begun.of(session.remote):
+            return
+        if len(self._begun) >= self._local.config.max_sessions:
+            pathless = self._pathless()
+            if pathless is not None:
+                pathless.abort("other peers have fewer sessions")
+        self._begun.add(session.remote, session)
+
+    def _pathless(self) -> Session | None:
+        """Return the session that others have begun and that is missed least: one without a path,
+        of who has most of those."""
+        without: dict[str, list[Session]] = {}
+        for session in [*self.live, *(route.session for route in self._announced.values())]:
+            if session.path is None and not session.terms.is_caller:
+                without.setdefault(session.remote, []).append(session)
+        return max(without.values(), key=len)[0] if without else None
+
     def _heard(self, news: SessionNews) -> None:
+        if isinstance(news, Over):
+            self._begun.remove(news.session.remote, news.session)
         driver = self._live.get(news.session.id)
         if driver is None or driver.route.session is not news.session:
             if isinstance(news, Over):
@@ -225,6 +264,4 @@ class Sessions:
         session = route.session
         if self._announced.get(session.id) is route:
             del self._announced[session.id]
-            self._announced_of[session.remote] -= 1
-            if not self._announced_of[session.remote]:
-                del self._announced_of[session.remote]
+            self._announced_of.remove(session.remote, route)

@@ -18,7 +18,8 @@ from peers.session.news import LocationTold, Over, PathLost, Pinned, TellSession
 from peers.session.terms import Terms
 from peers.tasks import Waiters
 from protocol.endpoint import SignedEntry
-from protocol.errors import Code, ProtocolViolation, SessionClosed, SessionLost
+from protocol.errors import Code, ProtocolViolation, SessionClosed, SessionLost, Unsupported
+from protocol.features import SESSION_2, SESSION_FEATURES, shared
 from protocol.lateness import Lateness
 from protocol.messages import Mode, PathHello, PathWelcome
 from protocol.session import Ended, Moved, PathDead, SessionMachine, SessionSettings, State
@@ -54,6 +55,7 @@ class Session:
         self._events = EventQueue()
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0
         self._lateness = Lateness()
         self._readable = Waiters(self._loop)
         self._writable = Waiters(self._loop)
@@ -90,13 +92,18 @@ class Session:
 
     @property
     def state(self) -> State:
-        """Open, closing, closed or lost."""
+        """Open, half-closed, closing, closed or lost."""
         return self._machine.state
 
     @property
     def outstanding(self) -> int:
         """Messages sent here that the other side is not yet known to have."""
         return self._machine.outstanding
+
+    @property
+    def window(self) -> int:
+        """Bytes that the other side may make this one hold, beside one message."""
+        return self._machine.settings.window
 
     @property
     def is_over(self) -> bool:
@@ -141,16 +148,16 @@ class Session:
 
         Raises:
             ValueError: the message is too large.
-            SessionClosed: either side has closed the session.
+            SessionClosed: either side has closed the session, or this one has finished.
             SessionLost: the session is lost.
         """
         if not isinstance(message, bytes):
             message = _bytes_of(message)
         machine = self._machine
-        while machine.state is State.OPEN and not machine.writable:
+        while machine.may_send and not machine.writable:
             # No timeout: how long a reader may take is the application's to decide.
             await self._writable.wait()
-        if machine.state is not State.OPEN:
+        if not machine.may_send:
             raise self._why_over()
         machine.send(message)
         self._flush_soon()
@@ -159,12 +166,12 @@ class Session:
         """Return the next message; wait until there is one. One reader at a time.
 
         Raises:
-            SessionClosed: the other side has closed, and all that it sent was read.
+            SessionClosed: the other side has closed or finished, and all that it sent was read.
             SessionLost: the session is lost, and all that had arrived was read.
         """
         machine = self._machine
         while not machine.inbox:
-            if machine.state not in (State.OPEN, State.CLOSING, State.ACKNOWLEDGED):
+            if machine.is_drained:
                 raise self._why_over()
             if self._readable:
                 raise RuntimeError("two tasks receive from one session")
@@ -181,6 +188,25 @@ class Session:
                 yield await self.receive()
             except SessionClosed:
                 return
+
+    async def finish(self) -> None:
+        """End this side's direction: all that was sent arrives, then the other side's `async for`
+        ends, while it may go on sending and this side receiving. Returns at once.
+
+        Once both sides have finished, the session closes.
+
+        Raises:
+            Unsupported: the other side's version knows no direction that ends by itself; nothing
+                has changed, and `close` ends both.
+            SessionLost: the session is lost.
+        """
+        machine = self._machine
+        if machine.state is State.LOST:
+            raise self._why_over()
+        if not machine.may_finish:
+            raise Unsupported(f"{self.remote[:8]} runs a version that cannot be told to finish")
+        machine.finish(self._loop.time())
+        self._after()
 
     async def close(self) -> None:
         """Close the session; return when all that was sent has arrived and both sides agree.
@@ -230,7 +256,8 @@ class Session:
             window=machine.settings.window,
             path=number,
             entries=entries,
-            features=self.terms.features,
+            features=(*self.terms.features, *SESSION_FEATURES),
+            partial=machine.partial,
         )
 
     def welcome(self, entries: tuple[SignedEntry, ...]) -> PathWelcome:
@@ -241,7 +268,8 @@ class Session:
             machine.consumed,
             machine.settings.window,
             entries,
-            features=self.terms.features,
+            features=(*self.terms.features, *SESSION_FEATURES),
+            partial=machine.partial,
         )
 
     @property
@@ -267,7 +295,14 @@ class Session:
         Raises:
             ProtocolViolation: the numbers cannot be true. The session is as it was.
         """
-        self._machine.attach(there.received, there.consumed, there.window, self._loop.time())
+        self._machine.attach(
+            there.received,
+            there.consumed,
+            there.window,
+            self._loop.time(),
+            partial=there.partial,
+            revised=SESSION_2 in shared(SESSION_FEATURES, there.features),
+        )
         self._path_rank = self._rank(number, dialed_here)
         old, self._path = self._path, path
         self._usual_round_trip = path.usual_round_trip
@@ -332,6 +367,10 @@ class Session:
             self._machine.receive(data, self._loop.time())
         self._after()
 
+    def path_heard(self, path: Path) -> None:
+        if path is self._path:
+            self._machine.hear_part(self._loop.time())
+
     def path_writable(self, path: Path) -> None:
         self._flush()
 
@@ -375,9 +414,12 @@ class Session:
                     self._tell(LocationTold(self, event.entries))
                 case Ended():
                     self._end(event)
+        due = machine.acknowledges_at
+        if due is not None and due < self._wakes_at:
+            self._set_timer()
         if machine.inbox or machine.state is not State.OPEN:
             self._readable.wake()
-        if self._writable and (machine.writable or machine.state is not State.OPEN):
+        if self._writable and (machine.writable or not machine.may_send):
             self._writable.wake()
         self._flush()
 
@@ -403,6 +445,10 @@ class Session:
     def _why_over(self) -> SessionClosed | SessionLost:
         if self._over.done() and (lost := self._over.result()).lost is not None:
             return SessionLost(lost.lost, unacknowledged=lost.unacknowledged)
+        if self._machine.state is State.HALF_CLOSED_LOCAL:
+            return SessionClosed("this side has finished")
+        if self._machine.state is State.HALF_CLOSED_REMOTE:
+            return SessionClosed("the other side has finished")
         return SessionClosed("the session is closed")
 
     def _set_timer(self) -> None:
@@ -410,6 +456,7 @@ class Session:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self._loop.call_at(when, self._timeout, when)
+            self._wakes_at = when
 
     def _timeout(self, due: float) -> None:
         # Armed once for each deadline and not for each message: a deadline that moved is met here.
@@ -417,6 +464,7 @@ class Session:
         now = self._loop.time()
         if (turn := self._lateness.turn(due, now)) is not None:
             self._timer = self._loop.call_at(now + turn, self._timeout, now + turn)
+            self._wakes_at = now + turn
             return
         self._machine.handle_timeout(now)
         self._after()

@@ -27,7 +27,9 @@ from protocol.messages import CODE_HEADER, RESUME_HEADER, WEBSOCKET_PROTOCOL
 __all__ = ["WebSocketStream", "open_websocket"]
 
 _WRITE_DEADLINE = 10.0
-"""Seconds for which a relay may leave our bytes unread before the stream is given up."""
+"""Seconds for which a relay may leave a piece of our bytes unread before the stream is given up."""
+_PIECE = 65_536
+"""Bytes of a frame: a relay that takes them slowly is not one that takes none."""
 
 
 class _Ended(Exception):
@@ -144,8 +146,9 @@ class WebSocketStream:
             while self._outbox:
                 data = b"".join(self._outbox)
                 self._outbox.clear()
-                async with asyncio.timeout(self._write_deadline):
-                    await self._websocket.send_bytes(data)
+                for start in range(0, len(data), _PIECE):
+                    async with asyncio.timeout(self._write_deadline):
+                        await self._websocket.send_bytes(data[start : start + _PIECE])
                 self._waiting -= len(data)
                 if self._paused and self._waiting <= HIGH_WATER // 4:
                     self._paused = False

@@ -12,6 +12,13 @@ Frames are MessagePack arrays, after the path's hello:
     [6, code, reason]            the session ends now, without regard for what is under way
     [7, [[body, signature], …]]  where the sender of this can be dialed from now on: its signed
                                  entries for the session's service
+
+The second revision, where both sides have named `session-2` (protocol/features.py):
+
+    [1, received, consumed, partial]       also `partial` bytes of message `received` + 1
+    [8, message, offset, total, payload]   bytes of one message of `total` bytes, from `offset` on
+    [9, count]                             nothing follows message `count`, and the session goes on
+    [10, path]                             kept for a change to a path that stands ready
 """
 
 from enum import IntEnum
@@ -29,6 +36,7 @@ __all__ = [
     "FRAME_BYTES",
     "FRAME_MESSAGES",
     "SLOWEST_LINK",
+    "WRITE_BYTES",
     "Frame",
     "frame_reader",
     "read_location",
@@ -40,7 +48,11 @@ arrived only when all of it has, so that a large one would hold the acknowledgem
 before it."""
 FRAME_MESSAGES = 1024
 """Messages in one frame."""
+WRITE_BYTES = 262_144
+"""Payload that is written at once, about: what is sent meanwhile has its turn behind it."""
 MAX_FRAME = MAX_PAYLOAD + 65_536
+MAX_SMALL_FRAME = FRAME_BYTES + 8192
+"""The second revision's: the payload of a frame is FRAME_BYTES at most, in whatever pieces."""
 SLOWEST_LINK = 16_384
 """Bytes a second. A large message may be on its way for as long as this link would need."""
 
@@ -56,10 +68,15 @@ class Frame(IntEnum):
     PONG = 5
     ABORT = 6
     LOCATION = 7
+    PART = 8
+    FINISH = 9
+    SWITCH = 10
 
 
-def frame_reader() -> ValueReader:
-    """Return a reader for the frames of a new path."""
+def frame_reader(*, revised: bool) -> ValueReader:
+    """Return a reader for the frames of a new path, of the second revision or of the first."""
+    if revised:
+        return ValueReader(MAX_SMALL_FRAME, max_array=FRAME_MESSAGES, max_bin=FRAME_BYTES)
     return ValueReader(MAX_FRAME, max_array=FRAME_MESSAGES, max_bin=MAX_PAYLOAD)
 
 

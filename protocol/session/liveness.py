@@ -5,26 +5,34 @@ but acknowledges nothing is as dead as a silent one (design §5). Times are seco
 clock.
 """
 
-from protocol.session.frames import SLOWEST_LINK
 from protocol.session.settings import SessionSettings
 
 __all__ = ["PathLiveness"]
 
+_UNPROVEN_SECONDS = 60.0
+"""How long bytes count that TLS has not proven yet: a record on a slow path may take so long."""
+_MOST_PATIENCE = 16
+
 
 class PathLiveness:
-    """The clocks of one path. `oldest` is the size in bytes of the oldest message that waits for
-    its acknowledgement, None where none does."""
+    """The clocks of one path. `needed` says how many seconds the oldest frame on its way may take
+    at the path's rate, None where none is."""
 
     def __init__(self, settings: SessionSettings, now: float) -> None:
         self._settings = settings
         self.round_trip: float | None = None
         """Seconds from the last ping that was answered to its answer."""
+        self.patience = 1
+        """What `needed` is multiplied with: twice as much after each path on which nothing at all
+        was acknowledged in time, for one that is slower than anybody knew."""
         self.begin(now)
 
     def begin(self, now: float) -> None:
         """Begin on a new path."""
         self.heard = now
         """When bytes arrived last."""
+        self._proven = now
+        """When bytes arrived last that the other side has sent for certain."""
         self.said = now
         """When bytes were given to the path last."""
         self.progress = now
@@ -36,8 +44,20 @@ class PathLiveness:
 
     def hear(self, now: float) -> None:
         """Bytes arrived."""
-        self.heard = now
+        self.heard = self._proven = now
         self._answer_due = None
+
+    def hear_part(self, now: float) -> None:
+        """Bytes arrived of something that cannot be read yet. Whoever is on the way may have made
+        them, so that they count for a while only."""
+        if now < self._proven + _UNPROVEN_SECONDS:
+            self.heard = now
+            self._answer_due = None
+
+    def advance(self, now: float) -> None:
+        """The other side has acknowledged something."""
+        self.progress = now
+        self.patience = 1
 
     def ping(self, now: float) -> int:
         """Note a ping; return its number."""
@@ -64,22 +84,23 @@ class PathLiveness:
         """
         return max(min(self.heard, self.said), self._pinged) + self._settings.ping_interval
 
-    def next_deadline(self, oldest: int | None) -> float:
-        """Return when `dead` or `ping_due` must be looked at next."""
+    def next_deadline(self, needed: float | None) -> float:
+        """Return when `judge` or `ping_due` must be looked at next."""
         when = min(self.ping_due(), self.heard + self._settings.silence_limit)
         if self._answer_due is not None:
             when = min(when, self._answer_due)
-        return when if oldest is None else min(when, self._stalled_at(oldest))
+        return when if needed is None else min(when, self._stalled_at(needed))
 
-    def dead(self, now: float, oldest: int | None) -> str | None:
-        """Return why the path is dead; None while it is not."""
+    def judge(self, now: float, needed: float | None) -> str | None:
+        """Return why the path is to be given up; None while it is not."""
         if now >= self.heard + self._settings.silence_limit:
             return f"silent for {now - self.heard:.1f} s"
         if self._answer_due is not None and now >= self._answer_due:
             return f"no answer for {now - self._pinged:.1f} s after the network changed"
-        if oldest is not None and now >= self._stalled_at(oldest):
+        if needed is not None and now >= self._stalled_at(needed):
+            self.patience = min(self.patience * 2, _MOST_PATIENCE)
             return f"nothing acknowledged for {now - self.progress:.1f} s"
         return None
 
-    def _stalled_at(self, oldest: int) -> float:
-        return self.progress + self._settings.silence_limit + oldest / SLOWEST_LINK
+    def _stalled_at(self, needed: float) -> float:
+        return self.progress + self._settings.silence_limit + needed * self.patience

@@ -4,7 +4,7 @@ Bytes and times in, bytes and events out. A session outlives its paths: `attach`
 `detach` ends it, and what the other side has not received is sent again on the next. One side of a
 session is the same as the other; this file does not know which side it is on.
 
-The frames are in frames.py, the states in states.py.
+The frames are in frames.py, the states in states.py, what this side sends in outgoing.py.
 
 Costs: sending, receiving and acknowledging are O(1) a message; a resume is O(unacknowledged).
 """
@@ -16,13 +16,18 @@ import msgpack
 
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
+from protocol.session.acknowledgement import Acknowledgement
 from protocol.session.events import Ended, Event, Moved, PathDead
-from protocol.session.frames import FRAME_BYTES, FRAME_MESSAGES, Frame, frame_reader, read_location
+from protocol.session.frames import WRITE_BYTES, Frame, frame_reader, read_location
 from protocol.session.liveness import PathLiveness
+from protocol.session.outgoing import Outgoing
+from protocol.session.reassembly import Reassembly
 from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
-from protocol.session.states import TRANSITIONS, Input, State
+from protocol.session.states import ESTABLISHED, TRANSITIONS, WRITABLE, Input, State
 
 __all__ = ["SessionMachine"]
+
+_NO_NUMBERS = frozenset({bool, float})
 
 
 class SessionMachine:
@@ -43,26 +48,22 @@ class SessionMachine:
         """Messages of the other side that have arrived."""
         self.consumed = 0
         """Weight of those that were taken from the inbox."""
-        self.sent = 0
-        """Messages that were given to `send`."""
-        self.acknowledged = 0
-        """Those of them that the other side has received."""
-        self._framed = 0
-        self._sent_weight = 0
+        self._revised: bool | None = None
+        self._reassembly = Reassembly()
+        self._last_there: int | None = None
         self._consumed_there = 0
         self._window_there = 0
         self._arrived_weight = 0
-        self._unsent: deque[bytes] = deque()
-        self._in_flight: deque[bytes] = deque()
         self._events: list[Event] = []
         # The last frame of each kind but DATA, ACK and CLOSE: who asks faster than they read what
         # is answered gets fewer answers, and costs no memory.
         self._control: dict[Frame, bytes] = {}
-        self._ack_due = False
+        self._acknowledgement = Acknowledgement()
         self._told_consumed = 0
-        self._close_due = False
-        self._reader = frame_reader()
+        self._last_due: Frame | None = None
+        self._reader = frame_reader(revised=False)
         self._pack = msgpack.Packer().pack
+        self._outgoing = Outgoing(self._pack)
         self._liveness = PathLiveness(settings, now)
         self._pathless_since = now
         self._closing_since = now
@@ -73,20 +74,55 @@ class SessionMachine:
     @property
     def writable(self) -> bool:
         """Whether the windows of both sides have room for another message."""
-        return self._sent_weight - self._consumed_there < self._window
+        return self._outgoing.weight - self._consumed_there < self._window
+
+    @property
+    def may_send(self) -> bool:
+        """Whether this side has not ended its direction, nor either side the session."""
+        return self.state in WRITABLE
+
+    @property
+    def may_finish(self) -> bool:
+        """Whether the other side knows of a direction that ends by itself."""
+        return self._revised is True
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether nothing more will come into the inbox."""
+        return self._last_there is not None or self.state in (State.CLOSED, State.LOST)
+
+    @property
+    def sent(self) -> int:
+        """Messages that were given to `send`."""
+        return self._outgoing.sent
+
+    @property
+    def acknowledged(self) -> int:
+        """Those of them that the other side has received."""
+        return self._outgoing.acknowledged
+
+    @property
+    def acknowledges_at(self) -> float | None:
+        """When an acknowledgement that waits for more must leave; None where none waits."""
+        return self._acknowledgement.waits_until
 
     @property
     def needs_flush(self) -> bool:
         """Whether `data_to_send` has something that is not a message."""
-        return self._ack_due or bool(self._control)
+        return self._acknowledgement.due or bool(self._control)
 
     @property
     def outstanding(self) -> int:
         """Messages that the other side is not known to have."""
-        return self.sent - self.acknowledged
+        return self._outgoing.sent - self._outgoing.acknowledged
+
+    @property
+    def partial(self) -> int:
+        """Bytes that have arrived of the message after those of `received`."""
+        return self._reassembly.size
 
     def send(self, payload: bytes) -> None:
-        """Queue one message. Check `state` and `writable` first.
+        """Queue one message. Check `may_send` and `writable` first.
 
         Raises:
             ValueError: the message is larger than `MAX_PAYLOAD`.
@@ -95,11 +131,12 @@ class SessionMachine:
         size = len(payload)
         if size > MAX_PAYLOAD:
             raise ValueError(f"a message may have at most {MAX_PAYLOAD} bytes, not {size}")
-        if self.state is not State.OPEN:
+        if self.state not in WRITABLE:
             raise RuntimeError(f"a message to a session that is {self.state.value}")
-        self.sent += 1
-        self._sent_weight += size + MESSAGE_WEIGHT
-        self._unsent.append(payload)
+        outgoing = self._outgoing
+        outgoing.sent += 1
+        outgoing.weight += size + MESSAGE_WEIGHT
+        outgoing.unsent.append(payload)
 
     def take(self) -> bytes:
         """Take the next message from the inbox.
@@ -110,14 +147,22 @@ class SessionMachine:
         payload = self.inbox.popleft()
         self.consumed += len(payload) + MESSAGE_WEIGHT
         if self.consumed - self._told_consumed >= self._window // 8:
-            self._ack_due = True
+            self._acknowledgement.due = True
         return payload
+
+    def finish(self, now: float) -> None:
+        """Send what was queued, and nothing more; the other side goes on. Where it has finished
+        too, the session closes. Check `may_finish` first.
+
+        Raises:
+            RuntimeError: the other side knows no such end.
+        """
+        if not self._revised:
+            raise RuntimeError("a direction cannot end by itself in this session")
+        self._move(Input.FINISH_HERE, now)
 
     def close(self, now: float) -> None:
         """Send what was queued, then end the session on both sides."""
-        if self.state is State.OPEN:
-            self._close_due = True
-            self._closing_since = now
         self._move(Input.CLOSE_HERE, now)
 
     def abort(self, code: Code, reason: str, now: float) -> None:
@@ -133,27 +178,46 @@ class SessionMachine:
 
     # -- paths ----------------------------------------------------------------------------------
 
-    def attach(self, received: int, consumed: int, window: int, now: float) -> None:
-        """Begin on a new path, with the numbers from the other side's hello or welcome.
+    def attach(
+        self,
+        received: int,
+        consumed: int,
+        window: int,
+        now: float,
+        *,
+        partial: int = 0,
+        revised: bool = False,
+    ) -> None:
+        """Begin on a new path, with the numbers from the other side's hello or welcome; `revised`
+        says that it knows the second revision of the frames.
 
-        A number lower than one already acknowledged is only late: the higher one holds.
+        Numbers lower than those already acknowledged are only late: the higher ones hold.
 
         Raises:
-            ProtocolViolation: numbers that were never sent. Nothing has changed then.
+            ProtocolViolation: numbers that were never sent, or another revision than on the paths
+                before. Nothing has changed then.
         """
-        self._check_numbers(received, consumed)
-        self._window_there = window
-        self._acknowledge(max(received, self.acknowledged), now)
+        if self._revised not in (None, revised):
+            raise ProtocolViolation("another revision than on the path before")
+        partial = partial if revised else 0
+        self._check_numbers(received, consumed, partial)
         self._consumed_there = max(consumed, self._consumed_there)
-        self._unsent.extendleft(reversed(self._in_flight))
-        self._in_flight.clear()
-        self._control.clear()
-        self._reader = frame_reader()
-        self._ack_due = True
-        self.attached = True
+        self._outgoing.acknowledge(received, partial, now)
+        self._revised = revised
+        self._window_there = window
         self._liveness.begin(now)
+        self._outgoing.begin(in_parts=revised, patience=self._liveness.patience)
+        if not self._reassembly.size:
+            self._reassembly.drop()
+        self._control.clear()
+        self._reader = frame_reader(revised=revised)
+        self._acknowledgement.begin(self._arrived_weight + self._reassembly.size)
+        self.attached = True
         # What a lost path may have swallowed is said again.
-        self._close_due = self.state is not State.OPEN
+        if self.state is State.HALF_CLOSED_LOCAL:
+            self._last_due = Frame.FINISH
+        elif self.state not in ESTABLISHED:
+            self._last_due = Frame.CLOSE
         if self.state in (State.ANSWERING, State.CLOSED):
             self._say(Frame.CLOSED, self.received)
 
@@ -162,6 +226,11 @@ class SessionMachine:
         if self.attached:
             self.attached = False
             self._pathless_since = now
+
+    def hear_part(self, now: float) -> None:
+        """Bytes have arrived on the current path that cannot be read before more have."""
+        if self.attached:
+            self._liveness.hear_part(now)
 
     def receive(self, data: bytes, now: float) -> None:
         """Take bytes from the current path. Without one, and after the session was lost, they are
@@ -183,24 +252,33 @@ class SessionMachine:
             self.abort(error.code or Code.BAD_MESSAGE, error.reason, now)
             raise
 
-    def data_to_send(self, now: float, limit: int = 262_144) -> bytes:
-        """Return the next bytes for the current path, about `limit` at most; empty when idle."""
+    def data_to_send(self, now: float, limit: int = WRITE_BYTES) -> bytes:
+        """Return the next bytes for the current path, about `limit` at most; empty when idle, and
+        when more should wait for an acknowledgement."""
         if not self.attached:
             return b""
         pieces = list(self._control.values())
         self._control.clear()
-        if self._ack_due:
-            self._ack_due = False
+        if self._acknowledgement.due:
+            self._acknowledgement.said(now)
             self._told_consumed = self.consumed
-            pieces.append(self._pack((Frame.ACK, self.received, self.consumed)))
-        size = 0
-        while self._unsent and size < limit and self.state is not State.LOST:
-            frame = self._data_frame(now)
-            size += len(frame)
-            pieces.append(frame)
-        if self._close_due and not self._unsent and self.state is not State.LOST:
-            self._close_due = False
-            pieces.append(self._pack((Frame.CLOSE, self.sent)))
+            numbers = (Frame.ACK, self.received, self.consumed)
+            pieces.append(
+                self._pack((*numbers, self._reassembly.size) if self._revised else numbers)
+            )
+        outgoing = self._outgoing
+        if outgoing.unsent and self.state is not State.LOST:
+            if outgoing.pace.is_idle:
+                self._liveness.progress = now
+            limit = outgoing.room(limit)
+            size = 0
+            while outgoing.unsent and size < limit:
+                frame = outgoing.frame(now)
+                size += len(frame)
+                pieces.append(frame)
+        if self._last_due and not outgoing.unsent and self.state is not State.LOST:
+            pieces.append(self._pack((self._last_due, outgoing.sent)))
+            self._last_due = None
         if pieces:
             self._liveness.said = now
         return b"".join(pieces)
@@ -231,20 +309,23 @@ class SessionMachine:
             return None
         if not self.attached:
             return self._pathless_since + self.settings.resume_window
-        when = self._liveness.next_deadline(self._oldest)
-        return when if self.state is State.OPEN else min(when, self._close_deadline)
+        when = self._liveness.next_deadline(self._outgoing.pace.seconds_needed)
+        if (waits := self.acknowledges_at) is not None:
+            when = min(when, waits)
+        return when if self.state in ESTABLISHED else min(when, self._close_deadline)
 
     def handle_timeout(self, now: float) -> None:
         """Ping, give a dead path up, or give the session up, as the time says."""
         if self.state in (State.CLOSED, State.LOST):
             return
         window = self.settings.resume_window
+        self._acknowledgement.look(now)
         if not self.attached:
             if now >= self._pathless_since + window:
                 self._lose(f"no path for {window:g} s", now)
-        elif self.state is not State.OPEN and now >= self._close_deadline:
+        elif self.state not in ESTABLISHED and now >= self._close_deadline:
             self.abort(Code.REQUEST_TIMEOUT, f"the close was not answered for {window:g} s", now)
-        elif dead := self._liveness.dead(now, self._oldest):
+        elif dead := self._liveness.judge(now, self._outgoing.pace.seconds_needed):
             self.detach(now)
             self._events.append(PathDead(dead))
         elif now >= self._liveness.ping_due():
@@ -262,10 +343,6 @@ class SessionMachine:
         return min(self.settings.window, self._window_there)
 
     @property
-    def _oldest(self) -> int | None:
-        return len(self._in_flight[0]) if self._in_flight else None
-
-    @property
     def _close_deadline(self) -> float:
         # Without it, a side that answers pings but no close would keep this one from ending.
         since = max(self._closing_since, self._liveness.progress)
@@ -274,48 +351,29 @@ class SessionMachine:
     def _say(self, kind: Frame, *fields: object) -> None:
         self._control[kind] = self._pack((kind, *fields))
 
-    def _data_frame(self, now: float) -> bytes:
-        unsent, in_flight = self._unsent, self._in_flight
-        first = self.acknowledged + len(in_flight) + 1
-        batch: list[bytes] = []
-        size = 0
-        while unsent and size < FRAME_BYTES and len(batch) < FRAME_MESSAGES:
-            payload = unsent[0]
-            if batch and size + len(payload) > FRAME_BYTES:
-                break
-            size += len(payload)
-            batch.append(unsent.popleft())
-        if not in_flight:
-            self._liveness.progress = now
-        in_flight.extend(batch)
-        self._framed = max(self._framed, first + len(batch) - 1)
-        frame: bytes = self._pack((Frame.DATA, first, batch))
-        return frame
-
     def _receive_frame(self, frame: Any, now: float) -> None:
-        if type(frame) is not list or any(type(field) in (bool, float) for field in frame):
-            # They would pass for the integers that they are equal to.
+        # A bool or a float would pass for the integer that it is equal to.
+        if type(frame) is not list or not _NO_NUMBERS.isdisjoint(map(type, frame)):
             raise ProtocolViolation("not a session frame")
         match frame:
             case [Frame.DATA, int(first), list(payloads)]:
                 self._receive_data(first, payloads)
-            case [Frame.ACK, int(received), int(consumed)]:
-                self._check_numbers(received, consumed)
-                self._acknowledge(max(received, self.acknowledged), now)
-                self._consumed_there = max(consumed, self._consumed_there)
+            case [Frame.PART, int(number), int(offset), int(total), bytes(piece)] if self._revised:
+                self._receive_part(number, offset, total, piece)
+                arrived = self._arrived_weight + self._reassembly.size
+                self._acknowledgement.part_arrived(arrived, now)
+            case [Frame.ACK, int(received), int(consumed), int(partial)] if self._revised:
+                self._acknowledge(received, consumed, partial, now)
+            case [Frame.ACK, int(received), int(consumed)] if not self._revised:
+                self._acknowledge(received, consumed, 0, now)
             case [Frame.CLOSE, int(count)]:
-                if count != self.received:
-                    raise ProtocolViolation(f"closed after {count}, but {self.received} arrived")
-                if self.state is State.OPEN:
-                    self._close_due = True
-                    self._closing_since = now
+                self._end_there(count)
                 self._say(Frame.CLOSED, self.received)
                 self._move(Input.CLOSE_THERE, now)
             case [Frame.CLOSED, int(received)]:
                 if received != self.sent:
                     raise ProtocolViolation(f"closed at {received}, but {self.sent} were sent")
-                self._check_numbers(received, 0)
-                self._acknowledge(received, now)
+                self._acknowledge(received, 0, 0, now)
                 self._move(Input.CLOSED_THERE, now)
             case [Frame.PING, int(number)] if 0 <= number < 2**32:
                 self._say(Frame.PONG, number)
@@ -325,6 +383,11 @@ class SessionMachine:
                 self._lose(f"the other side ended it: {reason[:200]} ({code[:64]})", now)
             case [Frame.LOCATION, list(entries)]:
                 self._events.append(Moved(read_location(entries)))
+            case [Frame.FINISH, int(count)] if self._revised:
+                self._end_there(count)
+                self._move(Input.FINISH_THERE, now)
+            case [Frame.SWITCH, int(path)] if self._revised and 1 <= path < 2**32:
+                pass  # No path stands ready here, so that there is none to change to.
             case _:
                 raise ProtocolViolation("not a session frame")
 
@@ -340,38 +403,58 @@ class SessionMachine:
             if type(payload) is not bytes:
                 raise ProtocolViolation("a payload must be bytes")
             weight += len(payload) + MESSAGE_WEIGHT
-        if self.state in (State.ANSWERING, State.CLOSED):
+        self._check_room(weight)
+        # A message that had arrived in part may come whole after all.
+        if self._reassembly.size:
+            self._reassembly.drop()
+        self._arrived_weight += weight
+        self.inbox.extend(fresh)
+        self.received += len(fresh)
+        self._acknowledgement.due = True
+
+    def _receive_part(self, number: int, offset: int, total: int, piece: bytes) -> None:
+        if not 1 <= number <= self.received + 1:
+            raise ProtocolViolation(f"a part of message {number} follows message {self.received}")
+        if number <= self.received:
+            return
+        reassembly = self._reassembly
+        count = reassembly.fresh(offset, total, piece)
+        if count <= 0:
+            return
+        self._check_room(reassembly.size + count + MESSAGE_WEIGHT)
+        message = reassembly.add(count, total, piece)
+        if message is not None:
+            self.inbox.append(message)
+            self._arrived_weight += total + MESSAGE_WEIGHT
+            self.received += 1
+            self._acknowledgement.due = True
+
+    def _check_room(self, weight: int) -> None:
+        if self._last_there is not None:
             raise ProtocolViolation("a message after the close")
         # One message may reach past the window: the sender checks for room before it, not after.
         held = self._arrived_weight - self.consumed
         if held + weight > self.settings.window + MAX_PAYLOAD + MESSAGE_WEIGHT:
             raise ProtocolViolation("more than the window allows", code=Code.LIMIT_EXCEEDED)
-        self._arrived_weight += weight
-        self.inbox.extend(fresh)
-        self.received += len(fresh)
-        self._ack_due = True
 
-    def _check_numbers(self, received: int, consumed: int) -> None:
-        if received > self._framed or consumed > self._sent_weight:
-            raise ProtocolViolation(
-                f"message {received} was acknowledged, but only {self._framed} went out"
-            )
+    def _end_there(self, count: int) -> None:
+        """The other side has said that nothing follows this message."""
+        if count != self.received or self._reassembly.size:
+            raise ProtocolViolation(f"closed after {count}, but {self.received} arrived")
+        self._last_there = count
 
-    def _acknowledge(self, received: int, now: float) -> None:
-        newly = received - self.acknowledged
-        if newly <= 0:
-            return
-        in_flight = self._in_flight
-        if newly >= len(in_flight):
-            newly -= len(in_flight)
-            in_flight.clear()
-            for _ in range(newly):
-                self._unsent.popleft()
-        else:
-            for _ in range(newly):
-                in_flight.popleft()
-        self.acknowledged = received
-        self._liveness.progress = now
+    def _check_numbers(self, received: int, consumed: int, partial: int) -> None:
+        if min(received, consumed, partial) < 0:
+            raise ProtocolViolation("a number below 0")
+        self._outgoing.check(received, partial)
+        if consumed > self._outgoing.weight:
+            raise ProtocolViolation(f"{consumed} taken, but {self._outgoing.weight} were sent")
+
+    def _acknowledge(self, received: int, consumed: int, partial: int, now: float) -> None:
+        self._check_numbers(received, consumed, partial)
+        self._consumed_there = max(consumed, self._consumed_there)
+        if self._outgoing.acknowledge(received, partial, now):
+            self._liveness.advance(now)
 
     def _is_lost(self) -> bool:
         return self.state is State.LOST
@@ -385,7 +468,18 @@ class SessionMachine:
         after = TRANSITIONS[before].get(cause)
         if after is None:
             raise ProtocolViolation(f"{cause.value} in state {before.value}")
+        if before in ESTABLISHED and after is not before:
+            self._leave(after, now)
         self.state = after
         if after is not before and after in (State.CLOSED, State.LOST):
             self._ended_at = now
+            self._reassembly.drop()
             self._events.append(Ended(reason, self.outstanding))
+
+    def _leave(self, after: State, now: float) -> None:
+        """From a state in which nobody closed to this one."""
+        if after is State.HALF_CLOSED_LOCAL:
+            self._last_due = Frame.FINISH
+        elif after not in ESTABLISHED:
+            self._last_due = Frame.CLOSE
+            self._closing_since = now

@@ -1,5 +1,5 @@
 """Service requests: what each leads to, and the one response that it ends in."""
 
-from relay.broker.broker import Broker, PlaneMaker
+from relay.broker.broker import Broker, BrokerLimits, PlaneMaker
 
-__all__ = ["Broker", "PlaneMaker"]
+__all__ = ["Broker", "BrokerLimits", "PlaneMaker"]

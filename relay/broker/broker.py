@@ -6,14 +6,14 @@ response, and with one that fails its plane ends too, whatever raises on the way
 
 import contextlib
 from collections.abc import Iterator
-from typing import Protocol, assert_never
+from dataclasses import dataclass
+from typing import Any, Protocol, assert_never
 
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
 from protocol.messages import (
     Message,
     Mode,
-    PeerState,
     ServiceAnswer,
     ServiceRequestFrom,
     ServiceRequestTo,
@@ -21,37 +21,51 @@ from protocol.messages import (
 )
 from relay.broker.pending import Pending, PendingRequests
 from relay.broker.reply import Asker, Reply
+from relay.limits import Cause, Windows
 from relay.log import guarded
 from relay.metrics import Metrics
 from relay.plane import Purpose
 from relay.presence import Attachment, RegisteredPeer, Registry
 
-__all__ = ["Broker", "PlaneMaker"]
+__all__ = ["Broker", "BrokerLimits", "PlaneMaker"]
 
 
 class PlaneMaker(Protocol):
     """Where user planes are made."""
 
-    def create(self, purpose: Purpose) -> tuple[str, str] | None:
-        """Return the tickets of the caller and the callee; None where there are too many."""
+    def create(self, purpose: Purpose, cause: Cause) -> tuple[str, str] | None:
+        """Return the tickets of the caller and the callee; None where its cause has too many."""
 
     def discard(self, ticket: str) -> None:
         """Take a plane back that nobody will join."""
 
 
 # Python 3.11 looks an enum's member up in 0.3 µs, and a request takes 5.
-_P2P, _CENTRAL, _AUTO, _ONLINE = Mode.P2P, Mode.CENTRAL, Mode.AUTO, PeerState.ONLINE
+_P2P, _CENTRAL, _AUTO = Mode.P2P, Mode.CENTRAL, Mode.AUTO
 _RELAYED = (_CENTRAL, _AUTO)
 """The modes in which a plane is made."""
 _LEG_TIMEOUT = 10.0
 """Seconds for a peer to answer for its leg of a session's next plane."""
 
 
+@dataclass(frozen=True, slots=True)
+class BrokerLimits:
+    """What callers may have at once."""
+
+    pending: int
+    """Requests of one connection that wait for an answer."""
+    per_second: float
+    burst: int
+    """Requests of one wide network to one callee, sustained and at once: what one peer may have."""
+
+
 class _Absent:
     """Stands for a caller that has no control connection just now: nothing is sent to it."""
 
-    def __init__(self, guid: str) -> None:
+    def __init__(self, guid: str, cause: Cause) -> None:
         self.guid = guid
+        self.cause = cause
+        self.asks: dict[Any, None] = {}
 
     def send(self, message: Message) -> None:
         return
@@ -61,13 +75,16 @@ class Broker:
     """Passes service requests to callees and their answers back."""
 
     def __init__(
-        self, registry: Registry, planes: PlaneMaker, metrics: Metrics, *, pending_requests: int
+        self, registry: Registry, planes: PlaneMaker, metrics: Metrics, limits: BrokerLimits
     ) -> None:
         self._registry = registry
         self._planes = planes
         self._metrics = metrics
-        self._per_caller = pending_requests
-        self._requests = PendingRequests(pending_requests)
+        self._per_caller = limits.pending
+        self._requests = PendingRequests(limits.pending)
+        seconds = max(1.0, limits.burst / limits.per_second)
+        self._to_one = Windows(limits.burst, seconds)
+        """Requests to each callee."""
 
     @property
     def pending(self) -> int:
@@ -89,7 +106,9 @@ class Broker:
         finally:
             self._settle(reply)
 
-    def ask_for_leg(self, purpose: Purpose, tickets: tuple[str, str], now: float) -> bool:
+    def ask_for_leg(
+        self, purpose: Purpose, cause: Cause, tickets: tuple[str, str], now: float
+    ) -> bool:
         """Ask the other peer of a session for its leg of the next plane, whose two tickets these
         are; return False where that peer is not here."""
         callee = self._registry.get(purpose.callee)
@@ -107,7 +126,7 @@ class Broker:
             True,
         )
         own, other = tickets
-        reply = Reply(_Absent(purpose.caller), message, self._metrics, own)
+        reply = Reply(_Absent(purpose.caller, cause), message, self._metrics, own)
         try:
             self._ask(reply, flow, (), other, now)
         except BaseException as error:
@@ -157,10 +176,11 @@ class Broker:
                     self._pass_on(pending, other, now)
                     continue
                 self._requests.take(pending)
-                if callee is None:
+                gone = self._registry.gone(flow.guid)
+                if gone is None:
                     pending.reply.fail(Code.PEER_OFFLINE, "the peer has gone")
                 else:
-                    pending.reply.offline(callee, self._registry.state(callee, now), now)
+                    pending.reply.offline(self._registry.state(gone, now), gone.last_seen(now))
 
     def expire(self, now: float) -> None:
         """Answer the requests whose time is over, doubt a flow that may be dead, and forward again
@@ -186,13 +206,9 @@ class Broker:
         """Answer a request, or pass it on."""
         message = reply.request
         callee = self._registry.get(message.guid)
-        if callee is None:
-            reply.fail(Code.UNKNOWN_PEER, "nobody with this GUID has registered")
-            return
-        state = self._registry.state(callee, now)
-        flow = callee.primary
-        if state is not _ONLINE or flow is None:
-            reply.offline(callee, state, now)
+        flow = callee.primary if callee is not None else None
+        if callee is None or flow is None:
+            self._absent(reply, now)
         elif message.resume:
             # Either side may have moved, and only one of them offers the service: who is asked
             # decides, in every mode.
@@ -204,15 +220,25 @@ class Broker:
         else:
             self._forward(reply, flow, now)
 
+    def _absent(self, reply: Reply, now: float) -> None:
+        """The callee is not here."""
+        gone = self._registry.gone(reply.request.guid)
+        if gone is None:
+            reply.fail(Code.UNKNOWN_PEER, "nobody with this GUID has registered")
+        else:
+            reply.offline(self._registry.state(gone, now), gone.last_seen(now))
+
     def _forward(self, reply: Reply, callee: Attachment, now: float) -> None:
         """Ask the callee (draft §4.2.2, §4.2.3)."""
         message, caller = reply.request, reply.caller
         if not self._requests.has_room(caller):
-            reply.fail(
-                Code.LIMIT_EXCEEDED,
-                f"{self._per_caller} requests already wait for an answer",
-                retry_after=1.0,
-            )
+            self._limit(reply, f"{self._per_caller} requests already wait for an answer")
+            return
+        if wait := self._to_one.take(message.guid, caller.cause, now):
+            self._limit(reply, "too many requests to this peer", wait)
+            return
+        if (displaced := self._requests.make_room(caller, callee)) is None:
+            self._limit(reply, "too many requests already wait for this peer")
             return
         entries: tuple[SignedEntry, ...] = ()
         own = self._registry.get(caller.guid)
@@ -221,13 +247,23 @@ class Broker:
         callee_ticket = None
         if message.mode in _RELAYED:
             tickets = self._planes.create(
-                Purpose(message.session, caller.guid, callee.guid, message.service, message.mode)
+                Purpose(message.session, caller.guid, callee.guid, message.service, message.mode),
+                caller.cause,
             )
             if tickets is None:
-                reply.fail(Code.LIMIT_EXCEEDED, "too many planes are being joined", retry_after=1.0)
+                reply.fail(Code.LIMIT_EXCEEDED, "too many planes of yours", retry_after=1.0)
                 return
             reply.ticket, callee_ticket = tickets
+        for pending in displaced:
+            with self._taking("letting a request give way", pending):
+                self._requests.take(pending)
+                self._limit(pending.reply, "others have waited for this peer with fewer requests")
         self._ask(reply, callee, entries, callee_ticket, now)
+
+    def _limit(self, reply: Reply, reason: str, retry_after: float = 1.0) -> None:
+        """Somebody has his share."""
+        self._metrics.limited["request"] += 1
+        reply.fail(Code.LIMIT_EXCEEDED, reason, retry_after)
 
     def _ask(
         self,

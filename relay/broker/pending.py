@@ -12,9 +12,15 @@ from itertools import count
 
 from protocol.messages import ServiceRequestFrom
 from relay.broker.reply import Asker, Reply
+from relay.limits import Bounds, Shares
 from relay.presence import Attachment
 
 __all__ = ["Pending", "PendingRequests"]
+
+AT_ONE = Bounds(in_all=1024, wide=768, network=512, key=128)
+"""Requests that may wait for one callee, and the shares of those who ask."""
+_FEW = 64
+"""Where no more wait for a callee, nobody asks who has how many."""
 
 PATIENCE = 1.0
 """Seconds after which a flow is doubted where nothing was heard since a request went over it, and
@@ -43,8 +49,8 @@ class PendingRequests:
     def __init__(self, per_caller: int) -> None:
         self._per_caller = per_caller
         self._requests: dict[int, Pending] = {}
-        self._by_caller: dict[int, int] = {}
-        """By the identity of a caller's connection; those with none are not in it."""
+        self._crowds: dict[int, Shares[Pending]] = {}
+        """What waits for a flow, with its causes: by its identity, where more than a few do."""
         self._deadlines: list[tuple[float, int]] = []
         self._unheard: deque[tuple[float, int]] = deque()
         """When to look whether a callee is heard of, earliest first."""
@@ -58,7 +64,20 @@ class PendingRequests:
 
     def has_room(self, caller: Asker) -> bool:
         """Whether one more request of a caller may wait."""
-        return self._by_caller.get(id(caller), 0) < self._per_caller
+        return len(caller.asks) < self._per_caller
+
+    def make_room(self, caller: Asker, callee: Attachment) -> tuple[Pending, ...] | None:
+        """Make room for one more request to a callee: return those that have to give way to it, for
+        the caller to take out and answer; None where its cause has its share."""
+        waiting = callee.asked
+        if len(waiting) < _FEW:
+            return ()
+        crowd = self._crowds.get(id(callee))
+        if crowd is None:
+            crowd = self._crowds[id(callee)] = Shares(AT_ONE)
+            for pending in waiting:
+                crowd.add(pending.reply.caller.cause, pending)
+        return crowd.room(caller.cause)
 
     def next_number(self) -> int:
         """Return a number that no request has that waits."""
@@ -71,8 +90,8 @@ class PendingRequests:
         """A request begins to wait."""
         number = pending.forward.request
         self._requests[number] = pending
-        caller = id(pending.reply.caller)
-        self._by_caller[caller] = self._by_caller.get(caller, 0) + 1
+        pending.reply.caller.asks[pending] = None
+        self._asked(pending, pending.callee)
         heapq.heappush(self._deadlines, (pending.deadline, number))
 
     def find(self, number: int) -> Pending | None:
@@ -83,25 +102,26 @@ class PendingRequests:
         """Take a request out, to answer it; False where somebody has."""
         if self._requests.pop(pending.forward.request, None) is None:
             return False
-        caller = id(pending.reply.caller)
-        left = self._by_caller.pop(caller) - 1
-        if left:
-            self._by_caller[caller] = left
+        del pending.reply.caller.asks[pending]
+        self._asked_no_more(pending)
         return True
 
     def forwarded(self, pending: Pending, flow: Attachment, now: float) -> None:
         """A request went over a flow."""
         self._unheard.append((now + PATIENCE, pending.forward.request))
+        if pending.callee is not flow and pending.forward.request in self._requests:
+            self._asked_no_more(pending)
+            self._asked(pending, flow)
         pending.callee, pending.forwarded = flow, now
         pending.tried.append(flow)
 
     def of_caller(self, flow: Asker) -> list[Pending]:
         """Return the requests that came over a flow."""
-        return [one for one in self._requests.values() if one.reply.caller is flow]
+        return list(flow.asks)
 
     def of_callee(self, flow: Attachment) -> list[Pending]:
         """Return the requests that a flow was asked last."""
-        return [one for one in self._requests.values() if one.callee is flow]
+        return list(flow.asked)
 
     def unheard(self, now: float) -> list[Pending]:
         """Return the requests whose callee has said nothing on its flow since, for long enough."""
@@ -120,3 +140,17 @@ class PendingRequests:
             if pending is not None and pending.deadline <= now and self.take(pending):
                 found.append(pending)
         return found
+
+    def _asked(self, pending: Pending, flow: Attachment) -> None:
+        """A request waits for a flow."""
+        flow.asked[pending] = None
+        if self._crowds and (crowd := self._crowds.get(id(flow))) is not None:
+            crowd.push(pending.reply.caller.cause, pending)
+
+    def _asked_no_more(self, pending: Pending) -> None:
+        flow = pending.callee
+        del flow.asked[pending]
+        if self._crowds and (crowd := self._crowds.get(id(flow))) is not None:
+            crowd.remove(pending)
+            if not flow.asked:
+                del self._crowds[id(flow)]

@@ -1,11 +1,12 @@
 """The response to a service request: exactly one, whatever happens on the way to it."""
 
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code
 from protocol.messages import Message, PeerState, ServiceRequestTo, ServiceResponse
+from relay.limits import Cause
 from relay.metrics import Metrics
 from relay.presence import RegisteredPeer
 
@@ -16,6 +17,10 @@ class Asker(Protocol):
     """Who is told what comes of a request."""
 
     guid: str
+    cause: Cause
+    """Who is charged for what it asks."""
+    asks: dict[Any, None]
+    """Its requests that wait: the broker's to fill."""
 
     def send(self, message: Message) -> None:
         """Queue a message."""
@@ -68,9 +73,8 @@ class Reply:
             ),
         )
 
-    def offline(self, callee: RegisteredPeer, state: PeerState, now: float) -> None:
-        """Tell the caller since when the callee has not been heard of."""
-        last_seen = callee.last_seen(now)
+    def offline(self, state: PeerState, last_seen: float) -> None:
+        """Tell the caller since when, in seconds, the callee has not been heard of."""
         code = Code.PEER_OFFLINE
         reason = f"the peer is {state.value}: last seen {last_seen:.0f} s ago"
         response = ServiceResponse(self.request.request, code, reason, state, last_seen)

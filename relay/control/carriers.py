@@ -25,6 +25,9 @@ class CarrierUser(Protocol):
     def carrier_data(self, data: bytes) -> None:
         """Bytes arrived."""
 
+    def carrier_resumed(self) -> None:
+        """A pause is over."""
+
     def carrier_lost(self, reason: str) -> None:
         """Nothing more will arrive or leave. Called once; `reason` is a metric's label."""
 
@@ -34,6 +37,9 @@ class Carrier(Protocol):
 
     def write(self, data: bytes) -> None:
         """Queue bytes."""
+
+    def pause(self, seconds: float) -> None:
+        """Read nothing for so long; 0: until others have had their turn."""
 
     def close(self, reason: str) -> None:
         """End after what was queued has left, or at the write deadline."""
@@ -79,6 +85,7 @@ class RawCarrier(asyncio.Protocol):
         self._out: list[bytes] = []
         self._out_size = 0
         self._paused = False
+        self._pause: asyncio.TimerHandle | None = None
         self._state = _OPEN
         self._deadline: asyncio.TimerHandle | None = None
         self._reason = "peer_closed"
@@ -106,13 +113,17 @@ class RawCarrier(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._state = _LOST
         self._stop_deadline()
+        if self._pause is not None:
+            self._pause.cancel()
         if exc is not None and self._reason == "peer_closed":
             self._reason = "connection_lost"
         if not self.closed.done():
             self.closed.set_result(None)
         self._on_lost()
-        if self._user is not None:
-            self._user.carrier_lost(self._reason)
+        # Neither holds the other any more: their buffers go now, not with the next collection.
+        user, self._user = self._user, None
+        if user is not None:
+            user.carrier_lost(self._reason)
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -132,6 +143,12 @@ class RawCarrier(asyncio.Protocol):
         self._out_size += len(data)
         if self._out_size > self._limits.outbox_bytes:
             self.abort(Code.SLOW_CONSUMER.value)
+
+    def pause(self, seconds: float) -> None:
+        if self._state is _OPEN and self._pause is None and self._transport is not None:
+            if not self._transport.is_closing() and self._transport.is_reading():
+                self._transport.pause_reading()
+            self._pause = self._loop.call_later(seconds, self._resume)
 
     def close(self, reason: str) -> None:
         if self._state is not _OPEN or self._transport is None:
@@ -153,6 +170,15 @@ class RawCarrier(asyncio.Protocol):
         self._out_size = 0
         if self._transport is not None:
             self._transport.abort()
+
+    def _resume(self) -> None:
+        self._pause = None
+        if self._user is not None:
+            self._user.carrier_resumed()
+        # It may have asked for the next pause, or ended the connection.
+        transport = self._transport
+        if self._pause is None and transport is not None and not transport.is_closing():
+            transport.resume_reading()
 
     def _flush(self) -> None:
         if self._out and not self._paused and self._transport is not None:
@@ -197,6 +223,7 @@ class WebSocketCarrier:
         self._out_size = 0
         self._wake = asyncio.Event()
         self._closing: str | None = None
+        self._pause: float | None = None
 
     def write(self, data: bytes) -> None:
         if self._closing is not None:
@@ -206,6 +233,9 @@ class WebSocketCarrier:
         self._wake.set()
         if self._out_size > self._limits.outbox_bytes:
             self.abort(Code.SLOW_CONSUMER.value)
+
+    def pause(self, seconds: float) -> None:
+        self._pause = seconds
 
     def close(self, reason: str) -> None:
         if self._closing is None:
@@ -240,6 +270,10 @@ class WebSocketCarrier:
             if message.type is not aiohttp.WSMsgType.BINARY:
                 raise _Stop(Code.BAD_MESSAGE.value)
             user.carrier_data(message.data)
+            while (pause := self._pause) is not None:
+                self._pause = None
+                await asyncio.sleep(pause)
+                user.carrier_resumed()
         raise _Stop("peer_closed")
 
     async def _write(self) -> None:

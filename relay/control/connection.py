@@ -4,7 +4,7 @@ The handshake's states are a table; what is not in it is answered with an error 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -40,6 +40,7 @@ from relay.control.handshake import (
     sealed_key,
 )
 from relay.control.reception import Reception
+from relay.limits import BYTE, EVENT, MESSAGE, REQUEST, SIGNATURE, cause_of
 from relay.log import guarded, log, short
 from relay.presence import Presence
 
@@ -60,6 +61,17 @@ _REGISTERED, _CLOSED = State.REGISTERED, State.CLOSED
 _DOUBT = 6.0
 """Seconds for a peer that is doubted to say something: a link that is full of other bytes may need
 some for a round trip. A peer that is there registers anew."""
+
+
+_PURSE = 100.0
+"""Units of work that a connection takes at once from what its cause may have: some 1 ms. Taking
+each by itself would cost as much as a look-up."""
+_SMALL, _ENOUGH = 1024, 30.0
+"""Bytes that arrive at once, and units in the purse, with which nothing is asked before it is done:
+so many cost no more than another purse."""
+_NONE: Iterator[float] = iter(())
+_TURN = 2
+"""How often in one turn of the loop: then others have theirs."""
 
 
 def _nobody_listens() -> None:
@@ -101,12 +113,24 @@ class ControlConnection:
         self._decoder = MessageDecoder(FROM_PEER)
         self._claim = NOBODY
         self._left_by_peer = False
+        self.asks: dict[Any, None] = {}
+        self.asked: dict[Any, None] = {}
+        self._purse = 0.0
+        """Units of work that are paid for; below 0 where the next step is not yet."""
+        self._earned = 0
+        """How often it was filled in this turn of the loop."""
+        self._steps: Iterator[float] | None = None
+        """What is under way while nothing is read."""
+        self._backlog: list[bytes] = []
+        """What arrived meanwhile."""
         self.state = State.AWAITING_HELLO
         self._handlers = _HANDLERS[self.state]
         self.guid = ""
         self.instance = b""
         self.flow = 0
         self.observed_host = source.host
+        self.cause = cause_of(source.host)
+        """Who is charged: the source's network, and the key as soon as it is proven."""
         self.opened = self.heard = reception.clock()
         self.pinged = self.heard
         self._doubted: float | None = None
@@ -171,6 +195,8 @@ class ControlConnection:
             elif silent >= config.heartbeat and now - self.pinged >= config.heartbeat:
                 self.pinged = now
                 self.send(Ping(0))
+        elif self._steps is not None:
+            return  # It is the relay that lets it wait.
         elif self.state is not _CLOSED and now - self.opened >= config.handshake_timeout:
             self.end(
                 Code.HANDSHAKE_TIMEOUT, f"no registration within {config.handshake_timeout:g} s"
@@ -182,14 +208,25 @@ class ControlConnection:
         if self.state is _CLOSED:
             return
         self.heard = now = self._reception.clock()
+        if self._steps is not None:
+            self._backlog.append(data)
+            return
+        messages, size = self._decoder.receive(data), len(data)
+        if size > _SMALL or self._purse < _ENOUGH:
+            self._earned = 0
+            self._go_on(self._take(messages, EVENT + size * BYTE))
+            return
+        # The shorter way, as nearly always: little has arrived, and it is paid for.
+        self._purse -= EVENT + size * BYTE
         try:
-            for message in self._decoder.receive(data):
+            for message in messages:
                 self._metrics.messages_in += 1
-                handler = self._handlers.get(type(message))
-                if handler is None:
-                    self._unexpected(message)
-                else:
-                    handler(self, message, now)
+                handler, cost = self._handlers.get(type(message), _UNEXPECTED)
+                self._purse -= cost
+                steps = handler(self, message, now)
+                if steps is not None:
+                    self._go_on(self._take(messages, 0.0, steps))
+                    return
                 if self.state is _CLOSED:
                     return
         except StaleSequence as stale:
@@ -197,12 +234,75 @@ class ControlConnection:
         except ProtocolViolation as violation:
             self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
         except Exception as error:
-            log.error("a connection failed", peer=short(self.guid), exc_info=error)
-            self.end(Code.INTERNAL, "the relay failed at this message")
+            self._failed(error)
+
+    def carrier_resumed(self) -> None:
+        steps = self._steps
+        if steps is None:
+            return
+        self.heard = self._reception.clock()
+        self._earned = 0
+        if self._purse >= 0 or self._earn():
+            self._steps = None
+            self._go_on(steps)
 
     def carrier_lost(self, reason: str) -> None:
         self._left_by_peer = reason == "peer_closed"
         self._leave(reason)
+
+    # -- what its messages cost -----------------------------------------------------------------
+
+    def _go_on(self, steps: Iterator[float]) -> None:
+        """Take steps, each of which is paid for before; the rest of them when they can be."""
+        try:
+            for cost in steps:
+                self._purse -= cost
+                if self._purse < 0 and not self._earn():
+                    self._steps = steps
+                    return
+        except StaleSequence as stale:
+            self.end(Code.STALE_SEQUENCE, stale.reason, stale.known)
+        except ProtocolViolation as violation:
+            self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        log.error("a connection failed", peer=short(self.guid), exc_info=error)
+        self.end(Code.INTERNAL, "the relay failed at this message")
+
+    def _earn(self) -> bool:
+        """Fill the purse; else nothing is read until there is more, or others had their turn."""
+        if wait := self._reception.charge(self.cause, _PURSE - self._purse):
+            self._carrier.pause(wait)
+            return False
+        self._purse = _PURSE
+        self._earned += 1
+        if self._earned > _TURN:
+            self._carrier.pause(0.0)
+            return False
+        return True
+
+    def _take(
+        self, messages: Iterator[Message | UnknownType], cost: float, steps: Iterator[float] = _NONE
+    ) -> Iterator[float]:
+        """Go through messages, after the steps of one before them. Yields what the next step costs,
+        before it is done."""
+        yield cost
+        yield from steps
+        while self.state is not _CLOSED:
+            for message in messages:
+                self._metrics.messages_in += 1
+                handler, cost = self._handlers.get(type(message), _UNEXPECTED)
+                yield cost
+                yield from handler(self, message, self.heard) or _NONE
+                if self.state is _CLOSED:
+                    return
+            if not self._backlog:
+                return
+            data = self._backlog.pop(0)
+            messages = self._decoder.receive(data)
+            yield EVENT + len(data) * BYTE
 
     # -- the handshake --------------------------------------------------------------------------
 
@@ -213,9 +313,11 @@ class ControlConnection:
         self._enter(State.AWAITING_REGISTER)
         self.send(answer)
 
-    def _register(self, register: Register, now: float) -> None:
+    def _register(self, register: Register, now: float) -> Iterator[float]:
         record = check_register(self._reception.identity, self._claim, register)
-        superseded = self._presence.register(self, record, now)
+        self.cause = cause_of(self.observed_host, self.guid)
+        services = yield from self._presence.checking(self.guid, record)
+        superseded = self._presence.register(self, record, self.heard, services)
         self._enter(_REGISTERED)
         self._source.proven()
         self._metrics.registrations += 1
@@ -239,10 +341,11 @@ class ControlConnection:
 
     # -- registered -----------------------------------------------------------------------------
 
-    def _update(self, update: Update, now: float) -> None:
+    def _update(self, update: Update, now: float) -> Iterator[float]:
         record = decode_location(update.location)
         try:
-            self._presence.update(self, record, now)
+            services = yield from self._presence.checking(self.guid, record)
+            self._presence.update(self, record, self.heard, services)
         except StaleSequence as stale:
             self.send(Error(Code.STALE_SEQUENCE, stale.reason, seq=stale.known))
             return
@@ -304,7 +407,7 @@ class ControlConnection:
             )
         )
 
-    def _unexpected(self, message: Message | UnknownType) -> None:
+    def _unexpected(self, message: Message | UnknownType, now: float) -> None:
         if isinstance(message, UnknownType):
             self.send(Error(Code.UNKNOWN_TYPE, f"unknown type {message.type!r}"))
         else:
@@ -322,6 +425,8 @@ class ControlConnection:
         if self.state is _CLOSED:
             return
         was_registered = self.state is _REGISTERED
+        self._steps = None
+        self._backlog.clear()
         self._enter(_CLOSED)
         self._reception.connections.discard(self)
         self._metrics.closes[reason] += 1
@@ -334,21 +439,26 @@ class ControlConnection:
             log.info("connection ended", peer=short(self.guid), reason=reason)
 
 
-_Handler = Callable[[ControlConnection, Any, float], None]
+_Handler = tuple[Callable[[ControlConnection, Any, float], Iterator[float] | None], float]
+"""What is done, and what that costs in units of work."""
+_UNEXPECTED: _Handler = (ControlConnection._unexpected, MESSAGE)
 _ALWAYS: dict[type, _Handler] = {
-    Ping: ControlConnection._ping,
-    Pong: ControlConnection._ignore,
-    Error: ControlConnection._ignore,
+    Ping: (ControlConnection._ping, MESSAGE),
+    Pong: (ControlConnection._ignore, MESSAGE),
+    Error: (ControlConnection._ignore, MESSAGE),
 }
 _HANDLERS: dict[State, dict[type, _Handler]] = {
-    State.AWAITING_HELLO: {Hello: ControlConnection._hello, Error: ControlConnection._ignore},
-    State.AWAITING_REGISTER: {Register: ControlConnection._register, **_ALWAYS},
+    State.AWAITING_HELLO: {
+        Hello: (ControlConnection._hello, SIGNATURE),
+        Error: (ControlConnection._ignore, MESSAGE),
+    },
+    State.AWAITING_REGISTER: {Register: (ControlConnection._register, SIGNATURE), **_ALWAYS},
     State.REGISTERED: {
-        Update: ControlConnection._update,
-        ServiceRequestTo: ControlConnection._request,
-        ServiceAnswer: ControlConnection._answer,
-        Watch: ControlConnection._watch,
-        DnsKeyRequest: ControlConnection._dns_key,
+        Update: (ControlConnection._update, REQUEST),
+        ServiceRequestTo: (ControlConnection._request, REQUEST),
+        ServiceAnswer: (ControlConnection._answer, REQUEST),
+        Watch: (ControlConnection._watch, REQUEST),
+        DnsKeyRequest: (ControlConnection._dns_key, 2 * SIGNATURE),
         **_ALWAYS,
     },
     State.CLOSED: {},

@@ -5,8 +5,11 @@ Without I/O: the nonce is handed in.
 
 from dataclasses import dataclass
 
+import msgspec
+
 from protocol.codec import decode_location
 from protocol.errors import Code, IdentityError, ProtocolViolation
+from protocol.features import CONTROL_FEATURES, shared
 from protocol.identity import (
     CONTEXT_CHALLENGE,
     CONTEXT_DNS_KEY,
@@ -36,6 +39,8 @@ class Claim:
     hello: Hello
     key: bytes
     nonce: bytes
+    features: frozenset[str] = frozenset()
+    """What both sides have named; what else the hello named is not kept."""
 
 
 NOBODY = Claim(Hello("", b"", b""), b"", b"")
@@ -57,7 +62,9 @@ def challenge(
     except IdentityError as error:
         raise ProtocolViolation(str(error), code=Code.BAD_GUID) from None
     signature = identity.sign(CONTEXT_CHALLENGE, key, hello.nonce, nonce)
-    return Claim(hello, key, nonce), Challenge(identity.guid, nonce, signature, limits)
+    features = shared(CONTROL_FEATURES, hello.features)
+    claim = Claim(msgspec.structs.replace(hello, features=()), key, nonce, features)
+    return claim, Challenge(identity.guid, nonce, signature, limits, CONTROL_FEATURES)
 
 
 def check_register(identity: Identity, claim: Claim, register: Register) -> LocationRecord:

@@ -8,8 +8,8 @@ from protocol.identity import Identity
 from protocol.messages import Limits
 from relay.config import RelayConfig
 from relay.dns import DnsServer
+from relay.limits import Cause, Rates, Work, WorkRates
 from relay.metrics import Metrics
-from relay.rates import Rates
 
 if TYPE_CHECKING:
     from relay.control.connection import ControlConnection
@@ -35,6 +35,15 @@ class Reception:
         self.clock = clock
         self.requests = Rates(config.requests_per_second, config.requests_burst)
         """Of each peer, by its GUID."""
+        self.work = Work(
+            WorkRates(
+                config.work_per_peer,
+                config.work_per_network,
+                (config.work_per_network + config.work_in_all) / 2,
+                config.work_in_all,
+            )
+        )
+        """Of the relay's time, for each that causes it."""
         self.connections: set[ControlConnection] = set()
         """All that are not over."""
         self.limits = Limits(
@@ -43,6 +52,13 @@ class Reception:
             lease=config.lease,
         )
         """As each peer is told."""
+
+    def charge(self, cause: Cause, cost: float) -> float:
+        """Charge what is about to be done; return 0, or for how many seconds it has to wait."""
+        wait = self.work.charge(cause, cost, self.clock())
+        if wait:
+            self.metrics.limited["work"] += 1
+        return wait
 
     def domain_name(self, guid: str) -> str:
         """Return the name of a peer in the relay's own zone; empty where it has none."""

@@ -36,9 +36,9 @@ from relay.dns.signed import FUDGE, BadSignature, SignedMessage, UpdateReader, q
 from relay.dns.store import DnsStore, StoreFailed
 from relay.dns.update import UpdateFailed, updated
 from relay.dns.zone import Zone
+from relay.limits import Rates
 from relay.log import log, short
 from relay.metrics import Metrics
-from relay.rates import Rates
 
 __all__ = ["DnsMessages", "price"]
 

@@ -28,7 +28,7 @@ from relay.http.takeover import (
     take_transport,
 )
 from relay.http.visitor import Visitor, not_an_upgrade, visitor_of
-from relay.rates import Place
+from relay.limits import Place
 
 __all__ = ["ControlRoute"]
 

@@ -15,9 +15,9 @@ from relay.config import RelayConfig
 from relay.http.crowd import WIDE_SHARE, Crowd, narrow_network, wide_network
 from relay.http.descriptors import Descriptors
 from relay.http.origin import Headers, Origin, Proxies, is_near
+from relay.limits import Counts, Place, Rates
 from relay.log import log
 from relay.metrics import Metrics
-from relay.rates import Counts, Place, Rates
 
 __all__ = ["Doorkeeper", "Guest", "Rules", "TurnedAway"]
 

@@ -1,13 +1,13 @@
 """`GET /v1/plane/{ticket}`: a request becomes a leg of a user plane."""
 
 import asyncio
-from collections.abc import Callable
 
 from aiohttp import web
 
 from protocol.errors import Code
 from protocol.messages import EARLY_HEADER, RESUME_HEADER, WEBSOCKET_PROTOCOL
 from relay.broker import Broker
+from relay.control import Reception
 from relay.http import answers
 from relay.http.takeover import (
     accept_upgrade,
@@ -19,8 +19,8 @@ from relay.http.takeover import (
     take_transport,
 )
 from relay.http.visitor import not_an_upgrade, visitor_of
+from relay.limits import SIGNATURE, cause_of
 from relay.plane import Planes, Seat, SocketLeg, TicketRefused, TlsLeg, WebSocketLeg
-from relay.rates import Rates
 
 __all__ = ["PlaneRoute"]
 
@@ -28,16 +28,13 @@ _MAX_FRAME = 1 << 22
 
 
 class PlaneRoute:
-    """The route of one relay. `rates` are those of each peer's service requests: coming back with a
-    ticket asks the other side, as one of them does."""
+    """The route of one relay. Coming back with a ticket asks the other side, and counts as one of
+    the peer's service requests."""
 
-    def __init__(
-        self, planes: Planes, broker: Broker, rates: Rates, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, planes: Planes, broker: Broker, reception: Reception) -> None:
         self._planes = planes
         self._broker = broker
-        self._rates = rates
-        self._clock = clock
+        self._reception = reception
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve a request. A leg whose sender goes away meanwhile ends its plane."""
@@ -50,9 +47,12 @@ class PlaneRoute:
         early = answers.early_bytes(request)
         if early is None:
             return answers.refusal(Code.BAD_MESSAGE, f"{EARLY_HEADER} cannot be read")
+        host = visitor_of(request).origin.host
         guid, signature = request.query.get("guid", ""), request.query.get("signature", "")
+        if wait := self._reception.charge(cause_of(host), SIGNATURE):
+            return answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
         try:
-            seat = self._planes.admit(request.match_info["ticket"], guid, signature)
+            seat = self._planes.admit(request.match_info["ticket"], guid, signature, host)
         except TicketRefused as error:
             return answers.refused(error)
         with seat:
@@ -74,11 +74,11 @@ class PlaneRoute:
     def _ask_other(self, seat: Seat, guid: str) -> web.Response | None:
         """Ask the other peer for its leg; return a refusal where that cannot be. The ticket stays
         good then: the other one may come back."""
-        now = self._clock()
-        if wait := self._rates.take(guid, now):
+        now = self._reception.clock()
+        if wait := self._reception.requests.take(guid, now):
             seat.give_up("discarded")
             return answers.refusal(Code.LIMIT_EXCEEDED, "too many requests", wait)
-        if not self._broker.ask_for_leg(seat.purpose, seat.tickets, now):
+        if not self._broker.ask_for_leg(seat.purpose, seat.cause, seat.tickets, now):
             seat.give_up("discarded")
             return answers.refusal(Code.PEER_OFFLINE, "the other peer is not here now")
         return None

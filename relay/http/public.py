@@ -10,7 +10,7 @@ from protocol.messages import PeerState
 from relay.http import answers
 from relay.http.door import Doorkeeper
 from relay.metrics import Metrics
-from relay.presence import Registry
+from relay.presence import GonePeer, RegisteredPeer, Registry
 
 __all__ = ["PublicRoutes"]
 
@@ -41,26 +41,27 @@ class PublicRoutes:
         known = self._registry.get(request.match_info["guid"])
         service = request.match_info["service"]
         if known is None:
-            return answers.refusal(Code.UNKNOWN_PEER, "nobody with this GUID has registered")
+            return self._absent(request.match_info["guid"], service, now)
         if service not in known.services or not known.may_learn(service, None):
             return answers.refusal(
                 Code.UNKNOWN_SERVICE, "the peer offers no such service to anyone"
             )
-        state = self._registry.state(known, now)
-        entries = known.disclosable(service) if state is PeerState.ONLINE else ()
         endpoints = [
             {"host": entry.host, "port": entry.port, "phase": entry.phase, "seq": entry.seq}
-            for entry in map(read_entry, entries)
+            for entry in map(read_entry, known.disclosable(service))
         ]
-        return answers.json(
-            {
-                "guid": known.guid,
-                "service": service,
-                "state": state,
-                "last_seen": round(known.last_seen(now), 3),
-                "endpoints": endpoints,
-            }
-        )
+        return _found(known, service, PeerState.ONLINE, now, endpoints)
+
+    def _absent(self, guid: str, service: str, now: float) -> web.Response:
+        """Answer for a peer that is not here: which services it has offered is not remembered."""
+        gone = self._registry.gone(guid)
+        if gone is None:
+            return answers.refusal(Code.UNKNOWN_PEER, "nobody with this GUID has registered")
+        if not gone.shown:
+            return answers.refusal(
+                Code.UNKNOWN_SERVICE, "the peer offers no such service to anyone"
+            )
+        return _found(gone, service, self._registry.state(gone, now), now, [])
 
     async def healthz(self, request: web.Request) -> web.Response:
         """Say that the process lives."""
@@ -80,3 +81,21 @@ class PublicRoutes:
     async def about(self, request: web.Request) -> web.Response:
         """Say what this is."""
         return web.Response(text=_ABOUT)
+
+
+def _found(
+    peer: RegisteredPeer | GonePeer,
+    service: str,
+    state: PeerState,
+    now: float,
+    endpoints: list[dict[str, object]],
+) -> web.Response:
+    return answers.json(
+        {
+            "guid": peer.guid,
+            "service": service,
+            "state": state,
+            "last_seen": round(peer.last_seen(now), 3),
+            "endpoints": endpoints,
+        }
+    )

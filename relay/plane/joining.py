@@ -10,16 +10,17 @@ import base64
 import binascii
 import os
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from protocol.errors import Code, RoamRelayError
 from protocol.identity import CONTEXT_PLANE, verify
+from relay.limits import Cause, PlaneBudget, cause_of
 from relay.log import guarded, log, short
 from relay.metrics import Metrics
 from relay.plane.legs import Leg, SocketLeg, copy_between
-from relay.plane.splice import SocketPlane
+from relay.plane.splice import Pipes, SocketPlane
 from relay.plane.tickets import Admission, Plane, PlaneState, Purpose, TicketRefused, Tickets
 
 __all__ = ["PlaneLimits", "Planes", "Seat"]
@@ -33,7 +34,7 @@ class PlaneLimits:
     """From the making of a plane to the coming of its second leg."""
     idle: float
     """Without any byte."""
-    max_pending: int
+    budget: PlaneBudget
 
 
 @dataclass(eq=False, slots=True)
@@ -46,6 +47,23 @@ class _Joint:
     """What each leg has brought with its request."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     sockets: SocketPlane | None = None
+    copied: float = 0.0
+    """When bytes were last copied, where there are no sockets."""
+    reason: str = ""
+    """Why the relay has ended it."""
+
+    @property
+    def idle_since(self) -> float:
+        """When bytes last moved."""
+        return self.copied if self.sockets is None else self.sockets.idle_since
+
+    def end(self, reason: str) -> None:
+        """End a plane that is joined."""
+        self.reason = reason
+        if self.sockets is not None:
+            self.sockets.close(reason)
+        else:
+            self.abort()
 
     def abort(self) -> None:
         for leg in self.legs:
@@ -81,6 +99,11 @@ class Seat:
     def purpose(self) -> Purpose:
         """What the plane is for."""
         return self._admission.plane.purpose
+
+    @property
+    def cause(self) -> Cause:
+        """Who has asked for the plane."""
+        return self._admission.plane.cause
 
     @property
     def tickets(self) -> tuple[str, str]:
@@ -122,9 +145,11 @@ class Planes:
         self._spawn = spawn
         self._tickets = Tickets(
             lifetime=limits.lifetime,
-            max_waiting=limits.max_pending,
+            budget=limits.budget,
             new_ticket=lambda: os.urandom(16).hex(),
+            choose=self._most_idle,
         )
+        self._pipes = Pipes(limits.budget.pipes)
         self._joints: dict[Plane, _Joint] = {}
         """Of planes that are not over, and have or had a leg."""
         self._live: set[_Joint] = set()
@@ -139,9 +164,17 @@ class Planes:
         """Planes whose legs are joined."""
         return len(self._live)
 
-    def create(self, purpose: Purpose) -> tuple[str, str] | None:
-        """Return the tickets of the caller and the callee; None where there are too many."""
-        plane = self._tickets.create(purpose, self._clock())
+    @property
+    def pipes(self) -> int:
+        """Pipes that are open for them, or kept."""
+        return self._pipes.open
+
+    def create(self, purpose: Purpose, cause: Cause) -> tuple[str, str] | None:
+        """Return the tickets of the caller and the callee; None where its cause has too many."""
+        plane = self._tickets.create(purpose, cause, self._clock())
+        self._close_displaced()
+        if plane is None:
+            self._metrics.limited["plane"] += 1
         return None if plane is None else plane.tickets
 
     def discard(self, ticket: str) -> None:
@@ -150,8 +183,9 @@ class Planes:
         if plane is not None:
             self._close(plane, "discarded")
 
-    def admit(self, ticket: str, guid: str, signature: str) -> Seat:
-        """Let the bearer of a ticket take its leg: the ticket is used up by this.
+    def admit(self, ticket: str, guid: str, signature: str, host: str) -> Seat:
+        """Let the bearer of a ticket, who comes from `host`, take its leg: the ticket is used up by
+        this.
 
         `signature` is base64url without padding, over the plane context, the relay's key and the
         ticket. Where the seat `asks_other`, that is the caller's work.
@@ -161,7 +195,14 @@ class Planes:
                 malformed.
         """
         self._check_bearer(ticket, self._tickets.owner(ticket), guid, signature)
-        return Seat(self, self._tickets.admit(ticket, self._clock()))
+        try:
+            admission = self._tickets.admit(ticket, cause_of(host, guid), self._clock())
+        except TicketRefused as error:
+            if error.code is Code.LIMIT_EXCEEDED:
+                self._metrics.limited["plane"] += 1
+            raise
+        self._close_displaced()
+        return Seat(self, admission)
 
     def sweep(self, now: float) -> None:
         """End planes whose second leg did not come, or that are idle: call it every second."""
@@ -178,10 +219,7 @@ class Planes:
             self._close(plane, reason)
         for joint in list(self._live):
             with guarded("closing a plane"):
-                if joint.sockets is not None:
-                    joint.sockets.close(reason)
-                else:
-                    joint.abort()
+                joint.end(reason)
 
     async def finished(self) -> None:
         """Wait until all planes that are joined now are over."""
@@ -195,14 +233,17 @@ class Planes:
             self._close(admission.plane, reason)
 
     def _attach(self, admission: Admission, leg: Leg, early: bytes) -> None:
-        state = self._tickets.came(admission)
+        state = self._tickets.came(admission, self._clock())
         if state is PlaneState.ENDED:
             leg.abort()
+            self._close_displaced()
             return
         joint = self._joints.setdefault(admission.plane, _Joint(admission.plane))
         joint.legs.append(leg)
         joint.early.append(early)
         if state is PlaneState.JOINED:
+            # First: what gives way has the descriptors that the new one needs.
+            self._close_displaced()
             self._join(joint)
 
     async def _ended(self, plane: Plane) -> None:
@@ -224,8 +265,28 @@ class Planes:
         except RoamRelayError as error:
             raise TicketRefused(error.reason, code=Code.TICKET_FOREIGN) from None
 
+    def _most_idle(self, planes: Iterable[Plane]) -> Plane:
+        """Return which of these moved no byte for the longest time."""
+        return min(planes, key=self._idle_since)
+
+    def _idle_since(self, plane: Plane) -> float:
+        joint = self._joints.get(plane)
+        return joint.idle_since if joint is not None else 0.0
+
+    def _close_displaced(self) -> None:
+        """Close what had to give way to others."""
+        for plane in self._tickets.take_displaced():
+            self._metrics.limited["plane_displaced"] += 1
+            joint = self._joints.get(plane)
+            with guarded("closing a plane that gives way"):
+                if joint is not None and joint in self._live:
+                    joint.end("displaced")
+                else:
+                    self._close(plane, "displaced")
+
     def _join(self, joint: _Joint) -> None:
         self._live.add(joint)
+        joint.copied = self._clock()
         self._metrics.planes_opened += 1
         purpose = joint.plane.purpose
         log.info("plane joined", caller=short(purpose.caller), callee=short(purpose.callee))
@@ -239,8 +300,8 @@ class Planes:
                     target.send_first(data)
                     self._count("copy", len(data))
             joint.sockets = SocketPlane(
-                _tuned(first.socket),
-                _tuned(second.socket),
+                (_tuned(first.socket), _tuned(second.socket)),
+                pipes=self._pipes,
                 count=self._count,
                 on_end=lambda _, reason: self._finish(joint, reason),
             )
@@ -261,11 +322,15 @@ class Planes:
                     await target.write(data)
                     self._count("copy", len(data))
             reason = await copy_between(
-                first, second, lambda size: self._count("copy", size), self._limits.idle
+                first, second, lambda size: self._copied(joint, size), self._limits.idle
             )
         finally:
             joint.abort()
-            self._finish(joint, reason)
+            self._finish(joint, joint.reason or reason)
+
+    def _copied(self, joint: _Joint, size: int) -> None:
+        joint.copied = self._clock()
+        self._count("copy", size)
 
     def _count(self, way: str, size: int) -> None:
         self._metrics.plane_bytes_by_way[way] += size
@@ -273,6 +338,8 @@ class Planes:
     def _finish(self, joint: _Joint, reason: str) -> None:
         """A joined plane is over."""
         self._live.discard(joint)
+        if not self._live:
+            self._pipes.close_kept()
         self._tickets.end(joint.plane, self._clock())
         purpose = joint.plane.purpose
         log.info(

@@ -1,7 +1,9 @@
 """Moving bytes from one socket to another, both ways, without bringing them into Python.
 
-`os.splice` through a pipe where the system has it, one buffer and `recv_into` elsewhere. Either
-direction ends on its own: the end of one stream is passed on as a half-close, after its last byte.
+`os.splice` through a pipe where the system has it, one buffer for all elsewhere. A direction has a
+pipe only while it moves bytes, or holds some that its target does not take: a plane that is idle
+has no descriptors but its two sockets. Either direction ends on its own: the end of one stream is
+passed on as a half-close, after its last byte.
 """
 
 import asyncio
@@ -14,34 +16,42 @@ from enum import Enum
 
 from relay.log import log
 
-__all__ = ["SocketPlane"]
+__all__ = ["Pipes", "SocketPlane"]
 
-_PIPE_BYTES = 1 << 20
+_PIPE_SIZES = (1 << 20, 1 << 18, 1 << 16)
+"""Bytes, the wished-for first. What one user's pipes may hold has a bound in the kernel
+(pipe-user-pages-soft): beyond it a pipe cannot be made larger."""
+_KEPT = 8
+"""Pipes that are kept for whoever moves bytes next."""
+_PATIENCE = 256
+"""How often bytes are copied before another pipe is tried, where one was not to be had."""
 _SLICE = 4 << 20
 """Bytes that one direction may move in one callback, so that other connections get their turn."""
 _COPY_BYTES = 1 << 18
 _BLOCKED = (BlockingIOError, InterruptedError)
 
 
-class _Splice:
+class _Pipe:
     """A pipe between two sockets."""
 
     way = "splice"
 
     def __init__(self) -> None:
         self._out, self._in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        # An unprivileged process may not have that much in all; then the default size serves.
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        self.size = 0
+        for size in _PIPE_SIZES:
+            with contextlib.suppress(OSError):
+                self.size = fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, size)
+                break
         self.held = 0
 
-    def fill(self, source: int) -> int:
-        count = os.splice(source, self._in, _PIPE_BYTES, flags=os.SPLICE_F_NONBLOCK)
+    def fill(self, source: socket.socket) -> int:
+        count = os.splice(source.fileno(), self._in, self.size, flags=os.SPLICE_F_NONBLOCK)
         self.held += count
         return count
 
-    def drain(self, target: int) -> int:
-        count = os.splice(self._out, target, self.held, flags=os.SPLICE_F_NONBLOCK)
+    def drain(self, target: socket.socket) -> int:
+        count = os.splice(self._out, target.fileno(), self.held, flags=os.SPLICE_F_NONBLOCK)
         self.held -= count
         return count
 
@@ -51,30 +61,78 @@ class _Splice:
 
 
 class _Copy:
-    """A buffer between two sockets."""
+    """A buffer between two sockets. It keeps nothing: what the target does not take stays in the
+    source's own buffer, so that one serves all."""
 
     way = "copy"
 
     def __init__(self) -> None:
         self._view = memoryview(bytearray(_COPY_BYTES))
-        self._begin = 0
+        self._source: socket.socket | None = None
         self.held = 0
 
-    def fill(self, source: int) -> int:
-        if self.held:
-            raise BlockingIOError
-        self._begin = 0
-        self.held = os.readv(source, [self._view])
+    def fill(self, source: socket.socket) -> int:
+        self._source = source
+        self.held = source.recv_into(self._view, 0, socket.MSG_PEEK)
         return self.held
 
-    def drain(self, target: int) -> int:
-        count = os.write(target, self._view[self._begin : self._begin + self.held])
-        self._begin += count
-        self.held -= count
+    def drain(self, target: socket.socket) -> int:
+        held, self.held = self.held, 0
+        count = target.send(self._view[:held])
+        if self._source is not None:
+            self._source.recv_into(self._view, count)
         return count
 
-    def close(self) -> None:
-        self._view.release()
+
+class Pipes:
+    """The pipes of all planes of one relay: at most so many. Who gets none copies."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most if hasattr(os, "splice") else 0
+        self._kept: list[_Pipe] = []
+        self._copy = _Copy()
+        self._waits = 0
+        """How many go without before the next pipe is tried."""
+        self.open = 0
+        """How many there are, used or kept."""
+
+    def take(self) -> _Pipe | _Copy:
+        """Return what to move bytes through; give it back when it holds none."""
+        if self._kept:
+            return self._kept.pop()
+        if self.open >= self._most:
+            return self._copy
+        if self._waits:
+            self._waits -= 1
+            return self._copy
+        try:
+            pipe = _Pipe()
+        except OSError:  # No descriptors left for one.
+            self._waits = _PATIENCE
+            return self._copy
+        if pipe.size < _PIPE_SIZES[-1]:
+            # The user's bound is used up: through a page or two, splicing is slower than copying.
+            pipe.close()
+            self._waits = _PATIENCE
+            return self._copy
+        self.open += 1
+        return pipe
+
+    def give_back(self, buffer: _Pipe | _Copy) -> None:
+        """Nobody moves bytes through it any more."""
+        if isinstance(buffer, _Copy):
+            buffer.held = 0
+        elif buffer.held or len(self._kept) >= _KEPT or len(self._kept) >= self._most:
+            buffer.close()
+            self.open -= 1
+        else:
+            self._kept.append(buffer)
+
+    def close_kept(self) -> None:
+        """Keep none: nobody moves bytes."""
+        while self._kept:
+            self._kept.pop().close()
+            self.open -= 1
 
 
 class _Stage(Enum):
@@ -105,7 +163,7 @@ _NOTHING, _SOURCE, _TARGET = _Wait.NOTHING, _Wait.SOURCE, _Wait.TARGET
 class _Direction:
     """One way of a plane."""
 
-    def __init__(self, source: socket.socket, target: socket.socket) -> None:
+    def __init__(self, source: socket.socket, target: socket.socket, pipes: Pipes) -> None:
         self.source = source
         self.target = target
         self.stage = _FLOWING
@@ -113,15 +171,32 @@ class _Direction:
         """What it waits for; what the loop has been asked to tell."""
         self.moved = 0
         """Bytes that have left towards the target."""
-        self.buffer: _Splice | _Copy
-        try:
-            self.buffer = _Splice() if hasattr(os, "splice") else _Copy()
-        except OSError:  # No descriptors left for a pipe.
-            self.buffer = _Copy()
+        self.way = ""
+        """How bytes were moved last."""
+        self._pipes = pipes
+        self._buffer: _Pipe | _Copy | None = None
+        """There is one while it holds bytes."""
 
     def pump(self) -> None:
         """Move what can be moved now, up to a slice."""
-        target, source = self.target.fileno(), self.source.fileno()
+        buffer = self._buffer
+        if buffer is None:
+            buffer = self._buffer = self._pipes.take()
+        self.way = buffer.way
+        try:
+            self._pump(buffer)
+        finally:
+            if not buffer.held:
+                self.release()
+
+    def release(self) -> None:
+        """Give the pipe back; what it holds is lost."""
+        buffer, self._buffer = self._buffer, None
+        if buffer is not None:
+            self._pipes.give_back(buffer)
+
+    def _pump(self, buffer: _Pipe | _Copy) -> None:
+        target, source = self.target, self.source
         self.wait = _NOTHING
         budget = _SLICE
         while budget > 0 and self.stage is not _DONE:
@@ -129,21 +204,21 @@ class _Direction:
             is_empty = False
             if self.stage is _FLOWING:
                 try:
-                    if self.buffer.fill(source) == 0:
+                    if buffer.fill(source) == 0:
                         self.stage = _ENDING
                 except _BLOCKED:
                     # Either nothing came, or the buffer is full: then writing goes first.
-                    is_empty = not self.buffer.held
-            if self.buffer.held:
+                    is_empty = not buffer.held
+            if buffer.held:
                 try:
-                    moved = self.buffer.drain(target)
+                    moved = buffer.drain(target)
                 except _BLOCKED:
                     self.wait = _TARGET
                     break
             elif self.stage is _ENDING:
                 self.stage = _DONE
                 with contextlib.suppress(OSError):
-                    self.target.shutdown(socket.SHUT_WR)
+                    target.shutdown(socket.SHUT_WR)
                 break
             if is_empty:
                 self.wait = _SOURCE
@@ -161,21 +236,22 @@ class SocketPlane:
 
     def __init__(
         self,
-        first: socket.socket,
-        second: socket.socket,
+        sockets: tuple[socket.socket, socket.socket],
         *,
+        pipes: Pipes,
         count: Callable[[str, int], None],
         on_end: Callable[["SocketPlane", str], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._sockets = (first, second)
+        self._sockets = sockets
         self._count = count
         self._on_end = on_end
         self._over = False
         self.idle_since = self._loop.time()
+        first, second = sockets
         self._directions = (
-            _Direction(first, second),
-            _Direction(second, first),
+            _Direction(first, second, pipes),
+            _Direction(second, first, pipes),
         )
 
     def start(self) -> None:
@@ -193,7 +269,7 @@ class SocketPlane:
             self._loop.remove_writer(end)
             end.close()
         for direction in self._directions:
-            direction.buffer.close()
+            direction.release()
         self._on_end(self, reason)
 
     def _run(self, direction: _Direction) -> None:
@@ -242,4 +318,4 @@ class SocketPlane:
         moved = direction.moved - before
         if moved:
             self.idle_since = self._loop.time()
-            self._count(direction.buffer.way, moved)
+            self._count(direction.way, moved)

@@ -7,20 +7,21 @@ who has moved comes back with it at once, without a control connection.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
 from protocol.errors import Code, RoamRelayError
 from protocol.messages import Mode
+from relay.limits import Bounds, Cause, PlaneBudget, Shares
 
 __all__ = ["Admission", "Plane", "PlaneState", "Purpose", "TicketRefused", "Tickets"]
 
 _RESUME_LIFETIME = 600.0
 """Seconds for which a ticket for the next plane is good after its plane has ended."""
 _MAX_REMEMBERED = 65_536
-"""Tickets that were used or have expired, remembered to say so; and tickets for the next plane
-whose plane has ended. Beyond it the oldest goes."""
+"""Tickets that were used or have expired, remembered to say so: beyond it the oldest goes. And
+tickets for the next plane whose plane has ended: beyond it the oldest goes of who has most."""
 
 
 class TicketRefused(RoamRelayError):
@@ -57,6 +58,8 @@ class Plane:
     """A plane, and which legs have come."""
 
     purpose: Purpose
+    cause: Cause
+    """Who has asked for it."""
     tickets: tuple[str, str]
     """The caller's and the callee's."""
     resumes: tuple[str, str]
@@ -91,21 +94,41 @@ class Admission:
 
 
 class Tickets:
-    """All tickets of one relay. `new_ticket` returns one that nobody can guess."""
+    """All tickets of one relay.
 
-    def __init__(self, *, lifetime: float, max_waiting: int, new_ticket: Callable[[], str]) -> None:
+    A plane is counted for who has asked for it. Where there are as many as may be, one of who has
+    most has to give way: `take_displaced` says which.
+    """
+
+    def __init__(
+        self,
+        *,
+        lifetime: float,
+        budget: PlaneBudget,
+        new_ticket: Callable[[], str],
+        choose: Callable[[Iterable[Plane]], Plane],
+    ) -> None:
+        """`new_ticket` returns one that nobody can guess; `choose` says which joined plane of one
+        key is missed least."""
         self._lifetime = lifetime
-        self._max_waiting = max_waiting
+        self._budget = budget
         self._new_ticket = new_ticket
+        self._choose = choose
         self._planes: dict[str, Plane] = {}
         """By each ticket, as long as the plane waits."""
         self._waiting: OrderedDict[Plane, None] = OrderedDict()
         """Oldest first."""
+        self._waiting_shares: Shares[Plane] = Shares(budget.waiting)
+        self._at_callee: dict[str, Shares[Plane]] = {}
+        """Those of them for which each callee is asked."""
+        self._joined: Shares[Plane] = Shares(budget.joined)
+        self._displaced: list[Plane] = []
         self._spent: OrderedDict[str, Code] = OrderedDict()
         self._resumes: dict[str, Purpose] = {}
         """What each ticket for a next plane is for; its owner is the caller there."""
         self._released: OrderedDict[str, float] = OrderedDict()
         """When the plane of such a ticket has ended, earliest first."""
+        self._released_shares: Shares[str] = Shares(Bounds.of(_MAX_REMEMBERED))
 
     @property
     def waiting(self) -> int:
@@ -117,12 +140,22 @@ class Tickets:
         """Tickets for next planes that are good, or will be."""
         return len(self._resumes)
 
-    def create(self, purpose: Purpose, now: float) -> Plane | None:
-        """Make a plane that waits for its legs; None where too many do."""
-        if len(self._waiting) >= self._max_waiting:
+    @property
+    def joined(self) -> int:
+        """Planes that are joined."""
+        return len(self._joined)
+
+    def create(self, purpose: Purpose, cause: Cause, now: float) -> Plane | None:
+        """Make a plane that waits for its legs; None where its cause has too many."""
+        at_callee = self._at_callee.get(purpose.callee)
+        if at_callee is None:
+            at_callee = Shares(self._budget.at_one)
+        shares = (self._waiting_shares, at_callee)
+        if not all(one.has_room(cause) for one in (*shares, self._joined)):
             return None
         plane = Plane(
             purpose,
+            cause,
             (self._new_ticket(), self._new_ticket()),
             (self._new_ticket(), self._new_ticket()),
             now + self._lifetime,
@@ -132,7 +165,16 @@ class Tickets:
         for ticket, goal in zip(plane.resumes, (purpose, purpose.reversed), strict=True):
             self._resumes[ticket] = goal
         self._waiting[plane] = None
+        self._at_callee[purpose.callee] = at_callee
+        for one in shares:
+            for other in one.add(cause, plane) or ():
+                self._displace(other, now)
         return plane
+
+    def take_displaced(self) -> list[Plane]:
+        """Return the planes that had to give way since this was called last: they are over."""
+        displaced, self._displaced = self._displaced, []
+        return displaced
 
     def owner(self, ticket: str) -> str:
         """Return the GUID of the peer that a ticket admits. Nothing is used up by this.
@@ -149,8 +191,8 @@ class Tickets:
         caller, _ = plane.tickets
         return plane.purpose.caller if ticket == caller else plane.purpose.callee
 
-    def admit(self, ticket: str, now: float) -> Admission:
-        """Let the owner of a ticket take its leg: the ticket is used up by this.
+    def admit(self, ticket: str, cause: Cause, now: float) -> Admission:
+        """Let the owner of a ticket, who is its cause, take its leg: the ticket is used up by this.
 
         Raises:
             TicketRefused: as `owner`; or too many planes wait for a leg.
@@ -160,7 +202,7 @@ class Tickets:
         if purpose is None:
             plane, own = self._planes[ticket], ticket
         else:
-            made = self.create(purpose, now)
+            made = self.create(purpose, cause, now)
             if made is None:
                 raise TicketRefused("too many planes are being joined", code=Code.LIMIT_EXCEEDED)
             plane, own = made, made.tickets[0]
@@ -168,7 +210,7 @@ class Tickets:
         plane.admitted.add(own)
         return Admission(plane, own, ticket)
 
-    def came(self, admission: Admission) -> PlaneState:
+    def came(self, admission: Admission, now: float) -> PlaneState:
         """The leg of an admission is here. Return how its plane stands: where that is `JOINED`, the
         two are to be joined; where it is `ENDED`, the leg is to be closed."""
         plane = admission.plane
@@ -177,6 +219,9 @@ class Tickets:
             if len(plane.legs) == 2:
                 plane.state = PlaneState.JOINED
                 self._stop_waiting(plane, Code.TICKET_USED)
+                displaced = self._joined.add(plane.cause, plane, self._choose)
+                for other in (plane,) if displaced is None else displaced:
+                    self._displace(other, now)
         return plane.state
 
     def failed(self, admission: Admission, now: float) -> bool:
@@ -187,7 +232,7 @@ class Tickets:
             return False
         if admission.asks_other:
             self._resumes[admission.presented] = plane.purpose
-            self._release(admission.presented, now)
+            self._release(admission.presented, plane.cause, now)
         return self.end(plane, now)
 
     def discard(self, ticket: str, now: float) -> Plane | None:
@@ -203,9 +248,10 @@ class Tickets:
         if plane.state is PlaneState.WAITING:
             self._stop_waiting(plane, Code.TICKET_EXPIRED)
         plane.state = PlaneState.ENDED
+        self._joined.remove(plane)
         for ticket, resume in zip(plane.tickets, plane.resumes, strict=True):
             if ticket in plane.legs:
-                self._release(resume, now)
+                self._release(resume, plane.cause, now)
             else:
                 self._forget_resume(resume)
         return True
@@ -230,21 +276,32 @@ class Tickets:
             self.end(plane, now)
         return ended
 
+    def _displace(self, plane: Plane, now: float) -> None:
+        if self.end(plane, now):
+            self._displaced.append(plane)
+
     def _stop_waiting(self, plane: Plane, code: Code) -> None:
         del self._waiting[plane]
+        self._waiting_shares.remove(plane)
+        at_callee = self._at_callee[plane.purpose.callee]
+        at_callee.remove(plane)
+        if not at_callee:
+            del self._at_callee[plane.purpose.callee]
         for ticket in plane.tickets:
             del self._planes[ticket]
             self._spent[ticket] = Code.TICKET_USED if ticket in plane.admitted else code
         while len(self._spent) > _MAX_REMEMBERED:
             self._spent.popitem(last=False)
 
-    def _release(self, resume: str, now: float) -> None:
+    def _release(self, resume: str, cause: Cause, now: float) -> None:
         if resume in self._resumes:
+            self._released_shares.remove(resume)
+            for ticket in self._released_shares.push(cause, resume):
+                self._forget_resume(ticket)
             self._released[resume] = now
             self._released.move_to_end(resume)
-            if len(self._released) > _MAX_REMEMBERED:
-                self._forget_resume(next(iter(self._released)))
 
     def _forget_resume(self, ticket: str) -> None:
         self._resumes.pop(ticket, None)
         self._released.pop(ticket, None)
+        self._released_shares.remove(ticket)

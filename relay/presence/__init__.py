@@ -1,5 +1,6 @@
 """Who is here and where, who is told of it, and which of their endpoints are proven."""
 
+from relay.presence.gone import GonePeer
 from relay.presence.presence import Presence
 from relay.presence.proofs import ProofRules, Proofs, may_probe
 from relay.presence.registry import Attachment, RegisteredPeer, Registry
@@ -9,6 +10,7 @@ __all__ = [
     "MAX_WATCHERS",
     "MAX_WATCHES",
     "Attachment",
+    "GonePeer",
     "Presence",
     "ProofRules",
     "Proofs",

@@ -1,8 +1,10 @@
 """Coming, moving and going, with what follows: watchers are told, endpoints are proven."""
 
+from collections.abc import Generator
+
 from protocol.messages import LocationRecord
 from relay.presence.proofs import Proofs
-from relay.presence.registry import Attachment, Registry
+from relay.presence.registry import Attachment, Registry, Services
 from relay.presence.watches import Watches
 
 __all__ = ["Presence"]
@@ -16,25 +18,43 @@ class Presence:
         self._proofs = proofs
         self.watches = watches
 
+    def checking(self, guid: str, record: LocationRecord) -> Generator[float, None, Services]:
+        """Check a peer's record piece by piece, as `Registry.checking` does.
+
+        Raises:
+            ProtocolViolation: as that.
+        """
+        return self._registry.checking(guid, record)
+
     def register(
-        self, attachment: Attachment, record: LocationRecord, now: float
+        self,
+        attachment: Attachment,
+        record: LocationRecord,
+        now: float,
+        services: Services | None = None,
     ) -> list[Attachment]:
         """Put a proven attachment and its record in force; return those that it supersedes.
 
         Raises:
             ProtocolViolation: as `Registry.register`.
         """
-        superseded = self._registry.register(attachment, record, now)
+        superseded = self._registry.register(attachment, record, now, services)
         self._changed(attachment.guid, now)
         return superseded
 
-    def update(self, attachment: Attachment, record: LocationRecord, now: float) -> None:
+    def update(
+        self,
+        attachment: Attachment,
+        record: LocationRecord,
+        now: float,
+        services: Services | None = None,
+    ) -> None:
         """Replace the record of a peer that is here.
 
         Raises:
             ProtocolViolation: as `Registry.update`.
         """
-        self._registry.update(attachment, record, now)
+        self._registry.update(attachment, record, now, services)
         self._changed(attachment.guid, now)
 
     def leave(self, attachment: Attachment, now: float, *, closed: bool) -> None:

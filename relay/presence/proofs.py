@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from protocol.endpoint import Endpoint
 from protocol.identity import guid_of
+from relay.limits import network_of
 from relay.log import log, short
 from relay.metrics import Metrics
 from relay.presence.registry import Registry
 from relay.presence.turns import Begin, CallOff, Turns
-from relay.rates import network_of
 
 __all__ = ["ProofRules", "Proofs", "guid_in", "may_probe"]
 

@@ -5,9 +5,9 @@ returned, and closing it is the caller's work. A connection that ends removes it
 it can never remove its successor.
 """
 
-from collections import Counter
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from protocol.endpoint import (
     Endpoint,
@@ -21,12 +21,10 @@ from protocol.endpoint import (
 )
 from protocol.errors import Code, ProtocolViolation
 from protocol.messages import Disclosure, LocationRecord, Message, PeerState, ServiceRecord
+from relay.limits import SIGNATURE, Cause
+from relay.presence.gone import GonePeer, GonePeers
 
-__all__ = ["Attachment", "RegisteredPeer", "Registry", "check_record"]
-
-
-# Python 3.11 looks an enum's member up in 0.3 µs: this one is asked for with every request.
-_ONLINE = PeerState.ONLINE
+__all__ = ["Attachment", "RegisteredPeer", "Registry", "Services", "check_record"]
 
 
 class Attachment(Protocol):
@@ -37,7 +35,11 @@ class Attachment(Protocol):
     flow: int
     observed_host: str
     """Where it comes from; empty where that is not known."""
+    cause: Cause
     heard: float
+    asks: dict[Any, None]
+    asked: dict[Any, None]
+    """Its requests that wait, and those that wait for it: the broker's to fill."""
 
     def send(self, message: Message) -> None:
         """Queue a message."""
@@ -51,25 +53,20 @@ class Attachment(Protocol):
 
 @dataclass(slots=True)
 class RegisteredPeer:
-    """One registered peer."""
+    """One peer that is here: with at least one connection."""
 
     guid: str
     instance: bytes
     record: LocationRecord
-    services: dict[str, tuple[ServiceRecord, tuple[Entry, ...]]]
+    services: "Services"
     updated: float
     """When the record came in force."""
     flows: dict[int, Attachment] = field(init=False, default_factory=dict)
     """Live control connections by flow number; the newest is last."""
     observed_hosts: frozenset[str] = field(init=False, default=frozenset())
     """Where the live flows come from."""
-    lost: float | None = field(init=False, default=None)
-    """When the last flow was lost; None while there is one."""
     proofs: dict[Endpoint, None] = field(init=False, default_factory=dict)
     """Endpoints at which the relay itself has met the peer's key (proofs.py)."""
-    closed: bool = field(init=False, default=False)
-    """Whether the peer itself closed the last one: then it is offline at once."""
-    last_heard: float = field(init=False, default=0.0)
 
     def flows_changed(self) -> None:
         """Call it after every change of `flows`."""
@@ -81,20 +78,9 @@ class RegisteredPeer:
         """The newest live flow."""
         return next(reversed(self.flows.values()), None)
 
-    def state(self, now: float, grace: float) -> PeerState:
-        """Return online, suspect or offline."""
-        if self.lost is None:
-            return _ONLINE
-        if not self.closed and now - self.lost < grace:
-            return PeerState.SUSPECT
-        return PeerState.OFFLINE
-
     def last_seen(self, now: float) -> float:
         """Return the seconds since anything was heard of the peer."""
-        heard = self.last_heard
-        for flow in self.flows.values():
-            heard = max(heard, flow.heard)
-        return max(0.0, now - heard)
+        return max(0.0, now - max((flow.heard for flow in self.flows.values()), default=now))
 
     def may_learn(self, service: str, guid: str | None) -> bool:
         """Whether a caller (None: anybody at all) may learn the service's endpoints."""
@@ -145,17 +131,29 @@ class RegisteredPeer:
         return tuple(kept)
 
 
+Services = dict[str, tuple[ServiceRecord, tuple[Entry, ...]]]
+"""The services of a record that was checked, each with its entries opened."""
+
+
 def check_record(
-    guid: str, record: LocationRecord
-) -> dict[str, tuple[ServiceRecord, tuple[Entry, ...]]]:
+    guid: str, record: LocationRecord, known: Mapping[SignedEntry, Entry]
+) -> Generator[float, None, Services]:
     """Open every entry of a record: each must be the peer's, for its service, and not from later.
+    One that is `known` by all its bytes was verified before.
+
+    A generator, as it may be long: it yields what the next step costs, before it is done.
 
     Raises:
         ProtocolViolation: one is not.
     """
+    opened = dict(known)
     services = {}
     for service in record.services:
-        entries = tuple(open_entry(guid, signed) for signed in service.entries)
+        for signed in service.entries:
+            if signed not in opened:
+                yield SIGNATURE
+                opened[signed] = open_entry(guid, signed)
+        entries = tuple(opened[signed] for signed in service.entries)
         for entry in entries:
             if entry.service != service.service or entry.seq > record.seq:
                 raise ProtocolViolation(f"an entry of {service.service} is of another record")
@@ -163,44 +161,84 @@ def check_record(
     return services
 
 
+def _all_of(check: Generator[float, None, Services]) -> Services:
+    """Do all of a check at once."""
+    while True:
+        try:
+            next(check)
+        except StopIteration as done:
+            found: Services = done.value
+            return found
+
+
 class Registry:
-    """All peers of one relay."""
+    """All peers of one relay. Of one that has gone a few bytes are left (gone.py)."""
 
     def __init__(self, *, grace: float, remember: float, max_offline: int) -> None:
-        self._grace = grace
-        self._remember = remember
-        self._max_offline = max_offline
         self._peers: dict[str, RegisteredPeer] = {}
+        self._gone = GonePeers(grace=grace, remember=remember, max_remembered=max_offline)
 
     def __len__(self) -> int:
-        return len(self._peers)
+        return len(self._peers) + len(self._gone)
 
     def get(self, guid: str) -> RegisteredPeer | None:
-        """Return what is known of a peer."""
+        """Return a peer that is here."""
         return self._peers.get(guid)
 
-    def state(self, peer: RegisteredPeer, now: float) -> PeerState:
-        """Return the state of a peer."""
-        return peer.state(now, self._grace)
+    def gone(self, guid: str) -> GonePeer | None:
+        """Return what is left of a peer that was here, and is not now."""
+        return self._gone.get(guid)
 
-    def register(self, flow: Attachment, record: LocationRecord, now: float) -> list[Attachment]:
+    def state(self, peer: RegisteredPeer | GonePeer, now: float) -> PeerState:
+        """Return the state of a peer."""
+        return self._gone.state(peer, now) if isinstance(peer, GonePeer) else PeerState.ONLINE
+
+    def checking(self, guid: str, record: LocationRecord) -> Generator[float, None, Services]:
+        """Check a peer's record, as `check_record` does; the entries of the one in force are known.
+
+        Raises:
+            ProtocolViolation: the record is malformed, or not newer than the one in force
+                (`Code.STALE_SEQUENCE`): before anything is verified.
+        """
+        peer, gone = self._peers.get(guid), self._gone.get(guid)
+        known: dict[SignedEntry, Entry] = {}
+        if peer is not None:
+            check_newer(record.seq, peer.record.seq)
+            for service, entries in peer.services.values():
+                known.update(zip(service.entries, entries, strict=True))
+        elif gone is not None:
+            check_newer(record.seq, gone.seq)
+        return (yield from check_record(guid, record, known))
+
+    def register(
+        self,
+        flow: Attachment,
+        record: LocationRecord,
+        now: float,
+        services: Services | None = None,
+    ) -> list[Attachment]:
         """Put a proven flow and its record in force; return the flows that it supersedes.
 
-        The same instance and flow number takes over at once; another instance with the same key
-        supersedes all of the old one's flows: the newest wins.
+        `services` are what `checking` has returned; the record is checked here without. The same
+        instance and flow number takes over at once; another instance with the same key supersedes
+        all of the old one's flows: the newest wins.
 
         Raises:
             ProtocolViolation: the record is malformed, or not newer than the one in force
                 (`Code.STALE_SEQUENCE`). Nothing has changed then.
         """
-        services = check_record(flow.guid, record)
-        known = self._peers.get(flow.guid)
+        known, gone = self._peers.get(flow.guid), self._gone.get(flow.guid)
+        if known is not None:
+            check_newer(record.seq, known.record.seq)
+        elif gone is not None:
+            check_newer(record.seq, gone.seq)
+        if services is None:
+            services = _all_of(self.checking(flow.guid, record))
         if known is None:
             known = RegisteredPeer(flow.guid, flow.instance, record, services, now)
             self._peers[flow.guid] = known
             superseded: list[Attachment] = []
         else:
-            check_newer(record.seq, known.record.seq)
             if known.instance != flow.instance:
                 superseded = list(known.flows.values())
                 known.flows.clear()
@@ -209,13 +247,18 @@ class Registry:
                 old = known.flows.pop(flow.flow, None)
                 superseded = [] if old is None else [old]
             known.record, known.services, known.updated = record, services, now
+        self._gone.come_back(flow.guid)
         known.flows[flow.flow] = flow
         known.flows_changed()
-        known.lost = None
-        known.closed = False
         return superseded
 
-    def update(self, flow: Attachment, record: LocationRecord, now: float) -> None:
+    def update(
+        self,
+        flow: Attachment,
+        record: LocationRecord,
+        now: float,
+        services: Services | None = None,
+    ) -> None:
         """Replace the record of a live flow's peer. No session is disturbed (draft §4.2.1).
 
         Raises:
@@ -223,41 +266,45 @@ class Registry:
         """
         known = self._peers[flow.guid]
         check_newer(record.seq, known.record.seq)
-        services = check_record(flow.guid, record)
+        if services is None:
+            services = _all_of(self.checking(flow.guid, record))
         known.record, known.services, known.updated = record, services, now
 
-    def remove(self, flow: Attachment, now: float, *, closed: bool) -> RegisteredPeer | None:
-        """Take a flow that ended out; return its peer where it was still in force.
+    def remove(self, flow: Attachment, now: float, *, closed: bool) -> bool:
+        """Take a flow that ended out; False where it was not in force any more.
 
         `closed` says that the peer ended it on purpose: without another flow it is then offline.
         """
         known = self._peers.get(flow.guid)
         if known is None or known.flows.get(flow.flow) is not flow:
-            return None
+            return False
         del known.flows[flow.flow]
         known.flows_changed()
         if not known.flows:
-            known.lost = now
-            known.closed = closed
-            known.proofs.clear()
-            known.last_heard = flow.heard
-        return known
+            del self._peers[flow.guid]
+            self._gone.add(
+                GonePeer(
+                    known.guid,
+                    known.instance,
+                    known.record.seq,
+                    now,
+                    flow.heard,
+                    closed,
+                    any(known.may_learn(service, None) for service in known.services),
+                ),
+                flow.observed_host,
+            )
+        return True
 
     def forget(self, now: float) -> None:
-        """Forget offline peers that are too old or too many: call it every now and then."""
-        offline = [
-            peer
-            for peer in self._peers.values()
-            if peer.lost is not None and peer.state(now, self._grace) is PeerState.OFFLINE
-        ]
-        offline.sort(key=lambda peer: peer.lost or 0.0)
-        excess = len(offline) - self._max_offline
-        for index, peer in enumerate(offline):
-            lost = peer.lost or 0.0
-            if index < excess or now - lost > self._remember:
-                del self._peers[peer.guid]
+        """Forget peers that have been gone for too long: call it every now and then."""
+        self._gone.forget(now)
 
     def counts(self, now: float) -> dict[str, int]:
         """Return how many peers are in each state."""
-        counts = Counter(peer.state(now, self._grace).value for peer in self._peers.values())
-        return {state.value: counts[state.value] for state in PeerState}
+        suspect = self._gone.suspect(now)
+        return {
+            PeerState.ONLINE.value: len(self._peers),
+            PeerState.SUSPECT.value: suspect,
+            PeerState.OFFLINE.value: len(self._gone) - suspect,
+        }

@@ -22,7 +22,7 @@ from itertools import count
 from typing import TypeAlias
 
 from protocol.endpoint import Endpoint
-from relay.rates import Rates
+from relay.limits import Rates
 
 __all__ = [
     "AT_ONCE",

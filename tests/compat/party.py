@@ -400,6 +400,10 @@ class Party:
         """Close cleanly; what the other side has sent can still be read."""
         await self._ends[end].session.close()
 
+    async def finish(self, end: str) -> Any:
+        """End this side's direction."""
+        await self._ends[end].session.finish()
+
     async def read_on(self, end: str) -> Any:
         """Read until the session is closed."""
         one = self._ends[end]

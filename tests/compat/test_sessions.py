@@ -2,8 +2,9 @@
 
 import pytest
 
-from tests.compat.children import all_of
+from tests.compat.children import Said, all_of
 from tests.compat.doorway import doorway
+from tests.compat.past import NEW
 from tests.compat.world import EVERY_CAST, MODES, Cast, World, direct_or_relayed
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -93,3 +94,23 @@ async def test_the_next_plane_needs_its_ticket_and_nobody_else(world: World, cas
             await talk.exchange(*SMALL)
         await talk.close(talk.caller)
         await caller("shut")
+
+
+@EVERY_CAST
+async def test_an_old_party_is_not_told_of_half_a_close(world: World, cast: Cast) -> None:
+    talk = await world.talk(*await world.cast(cast), "auto")
+    versions = (cast.caller, cast.callee)
+    new = [end for end, version in zip(talk.ends, versions, strict=True) if version == NEW]
+    if len(new) == 2:
+        await all_of(*(end("send", sizes=SMALL) for end in talk.ends))
+        await talk.caller("finish")
+        await all_of(*(end("receive", count=len(SMALL)) for end in talk.ends))
+        await talk.callee("send", sizes=[MIB])
+        await talk.close(talk.callee)
+        return
+    for end in new:
+        with pytest.raises(Said) as said:
+            await end("finish")
+        assert said.value.kind == "Unsupported"
+    await talk.exchange(MIB, *SMALL)
+    await talk.close(talk.callee)

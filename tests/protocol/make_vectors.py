@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from protocol.codec import encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code
-from protocol.features import RELAY_FALLBACK
+from protocol.features import RELAY_FALLBACK, SESSION_FEATURES
 from protocol.identity import (
     CONTEXT_CHALLENGE,
     CONTEXT_DNS_KEY,
@@ -113,11 +113,18 @@ def messages() -> list[Message]:
     return [
         Hello(ALICE.guid, INSTANCE, PEER_NONCE),
         Hello(ALICE.guid, INSTANCE, PEER_NONCE, flow=3, agent="example/1.0"),
+        Hello(ALICE.guid, INSTANCE, PEER_NONCE, features=("example-feature", "another")),
         Challenge(
             RELAY.guid,
             RELAY_NONCE,
             RELAY.sign(CONTEXT_CHALLENGE, *CHALLENGE_PARTS),
             Limits(heartbeat=20.0),
+        ),
+        Challenge(
+            RELAY.guid,
+            RELAY_NONCE,
+            RELAY.sign(CONTEXT_CHALLENGE, *CHALLENGE_PARTS),
+            features=("example-feature",),
         ),
         Register(LOCATION, ALICE.sign(CONTEXT_REGISTER, *REGISTER_PARTS)),
         Registered(7, "192.0.2.1", 51000, 15.0, 120.0),
@@ -178,7 +185,20 @@ def messages() -> list[Message]:
             entries=(BOBS,),
             features=(RELAY_FALLBACK, "another"),
         ),
+        PathHello(
+            SESSION,
+            "chat",
+            Mode.P2P,
+            resume=True,
+            received=3,
+            consumed=96,
+            path=2,
+            features=SESSION_FEATURES,
+            partial=70_000,
+            idle=30.0,
+        ),
         PathWelcome(),
+        PathWelcome(3, 96, features=SESSION_FEATURES, partial=4096, idle=2.0),
         PathWelcome(5, 160, 1024, SIGNED[:1], (RELAY_FALLBACK,)),
         PathReject(Code.SESSION_UNKNOWN, "no session can be resumed here"),
     ]
@@ -189,6 +209,8 @@ FRAMES: list[tuple[str, list[Any]]] = [
     ("data", [Frame.DATA, 70_000, [b"", b"\x00\xff", bytes(300)]]),
     ("ack", [Frame.ACK, 0, 0]),
     ("ack", [Frame.ACK, 70_002, 2_242_302]),
+    ("ack", [Frame.ACK, 0, 0, 0]),
+    ("ack", [Frame.ACK, 70_002, 2_242_302, 65_536]),
     ("close", [Frame.CLOSE, 70_002]),
     ("closed", [Frame.CLOSED, 70_002]),
     ("ping", [Frame.PING, 1]),
@@ -196,7 +218,21 @@ FRAMES: list[tuple[str, list[Any]]] = [
     ("abort", [Frame.ABORT, "refused", "the user went away"]),
     ("location", [Frame.LOCATION, []]),
     ("location", [Frame.LOCATION, [[SIGNED[0].body, SIGNED[0].signature]]]),
+    ("part", [Frame.PART, 1, 0, 1_048_576, b"hello"]),
+    ("part", [Frame.PART, 70_003, 70_000, 70_300, bytes(300)]),
+    ("finish", [Frame.FINISH, 0]),
+    ("finish", [Frame.FINISH, 70_003]),
+    ("switch", [Frame.SWITCH, 2]),
 ]
+SECOND = (Frame.PART, Frame.FINISH, Frame.SWITCH)
+
+
+def revisions(value: list[Any]) -> list[int]:
+    """Return the revisions in which a frame may stand."""
+    if value[0] == Frame.ACK:
+        return [len(value) - 2]
+    return [2] if value[0] in SECOND else [1, 2]
+
 
 REFUSALS: list[tuple[str, bytes, Code]] = [
     ("a reserved byte", b"\xc1", Code.BAD_MESSAGE),
@@ -328,7 +364,12 @@ def vectors() -> dict[str, Any]:
             for message in messages()
         ],
         "session_frames": [
-            {"frame": name, "value": plain(value), "bytes": msgpack.packb(value).hex()}
+            {
+                "frame": name,
+                "revisions": revisions(value),
+                "value": plain(value),
+                "bytes": msgpack.packb(value).hex(),
+            }
             for name, value in FRAMES
         ],
         "refusals": [

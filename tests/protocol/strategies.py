@@ -41,6 +41,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "version": st.integers(0, 99),
         "flow": st.integers(0, 3),
         "agent": st.text(max_size=128),
+        "features": FEATURES,
     },
     messages.Register: {"location": st.binary(max_size=500), "signature": SIGNATURES},
     messages.Update: {"location": st.binary(max_size=500)},
@@ -74,6 +75,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "nonce": NONCES,
         "signature": SIGNATURES,
         "limits": LIMITS,
+        "features": FEATURES,
     },
     messages.Registered: {
         "seq": COUNTS,
@@ -121,6 +123,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "code": st.sampled_from(Code),
         "reason": REASONS,
         "retry_after": st.none() | SECONDS,
+        "seq": st.none() | COUNTS,
     },
     messages.PathHello: {
         "session": IDS,
@@ -134,6 +137,8 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "path": st.integers(1, 2**32 - 1),
         "entries": ENTRIES,
         "features": FEATURES,
+        "partial": COUNTS,
+        "idle": SECONDS,
     },
     messages.PathWelcome: {
         "received": COUNTS,
@@ -141,6 +146,8 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "window": WINDOWS,
         "entries": ENTRIES,
         "features": FEATURES,
+        "partial": COUNTS,
+        "idle": SECONDS,
     },
     messages.PathReject: {"code": st.sampled_from(Code), "reason": REASONS},
 }

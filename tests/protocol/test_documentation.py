@@ -11,8 +11,9 @@ from peers.control import refusal
 from protocol import identity, messages
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry
 from protocol.errors import Code
+from protocol.features import CONTROL_FEATURES, RELAY_FALLBACK, SESSION_FEATURES
 from protocol.messages import FROM_PEER, FROM_RELAY, ON_PATH, Message
-from protocol.session.frames import MAX_FRAME, Frame
+from protocol.session.frames import MAX_FRAME, MAX_SMALL_FRAME, Frame
 from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
 from protocol.session.states import TRANSITIONS, Input, State
 
@@ -90,7 +91,7 @@ def test_every_word_of_a_closed_list_is_named(words: EnumType) -> None:
 
 def test_every_frame_is_laid_out() -> None:
     table = rows(section("Frames"))
-    assert {name: int(row[1][2]) for name, row in table.items()} == {
+    assert {name: int(row[1][2:].split(",")[0]) for name, row in table.items()} == {
         frame.name.lower(): frame.value for frame in Frame
     }
 
@@ -98,7 +99,14 @@ def test_every_frame_is_laid_out() -> None:
 def test_the_table_of_states_is_the_code_s() -> None:
     lines = [line for line in section("Close").splitlines() if line.startswith("|")][2:]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    inputs = (Input.CLOSE_HERE, Input.CLOSE_THERE, Input.CLOSED_THERE, Input.LOSE)
+    inputs = (
+        Input.FINISH_HERE,
+        Input.FINISH_THERE,
+        Input.CLOSE_HERE,
+        Input.CLOSE_THERE,
+        Input.CLOSED_THERE,
+        Input.LOSE,
+    )
     told = {
         State(row[0]): {
             cause: State(word)
@@ -108,6 +116,16 @@ def test_the_table_of_states_is_the_code_s() -> None:
         for row in cells
     }
     assert told == TRANSITIONS
+
+
+def test_every_feature_has_a_row() -> None:
+    assert set(rows(section("15. Versions"))) == {
+        *CONTROL_FEATURES,
+        *SESSION_FEATURES,
+        RELAY_FALLBACK,
+    }
+    for limit in (messages.MAX_FEATURES, messages.MAX_FEATURE_NAME):
+        assert f"{limit}" in section("15. Versions")
 
 
 @pytest.mark.parametrize("name", [name for name in identity.__all__ if "CONTEXT" in name])
@@ -122,6 +140,7 @@ def test_numbers_are_those_of_the_code() -> None:
         messages.MAX_MESSAGE_BYTES,
         MAX_PAYLOAD,
         MAX_FRAME,
+        MAX_SMALL_FRAME,
         MESSAGE_WEIGHT,
         settings.window,
     ):

@@ -17,9 +17,16 @@ class Pair:
     """Two machines and the path between them. Time stands still unless it is set."""
 
     def __init__(
-        self, a: SessionSettings = SETTINGS, b: SessionSettings = SETTINGS, *, attach: bool = True
+        self,
+        a: SessionSettings = SETTINGS,
+        b: SessionSettings = SETTINGS,
+        *,
+        attach: bool = True,
+        revised: bool = False,
     ) -> None:
         self.now = 0.0
+        self.revised = revised
+        """Whether both know the second revision of the frames."""
         self.a = SessionMachine(a, 0.0)
         self.b = SessionMachine(b, 0.0)
         if attach:
@@ -30,8 +37,9 @@ class Pair:
         a, b = self.a, self.b
         hello = (a.received, a.consumed, a.settings.window)
         welcome = (b.received, b.consumed, b.settings.window)
-        b.attach(*hello, self.now)
-        a.attach(*welcome, self.now)
+        parts = a.partial, b.partial
+        b.attach(*hello, self.now, partial=parts[0], revised=self.revised)
+        a.attach(*welcome, self.now, partial=parts[1], revised=self.revised)
 
     def detach(self) -> None:
         self.a.detach(self.now)

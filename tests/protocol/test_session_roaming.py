@@ -21,7 +21,17 @@ from protocol.session.states import State
 from tests.support.scale import of
 
 ENDED = (State.CLOSED, State.LOST)
-Numbers = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a hello or a welcome says."""
+
+    received: int
+    partial: int
+    consumed: int
+    window: int
+    revised: bool
 
 
 @dataclass(eq=False)
@@ -40,8 +50,10 @@ class Wire:
 class Side:
     """One end: the machine and what a shell keeps beside it."""
 
-    def __init__(self, index: int, config: SessionSettings) -> None:
+    def __init__(self, index: int, config: SessionSettings, *, revised: bool) -> None:
         self.index = index
+        self.revised = revised
+        """Whether it knows the second revision of the frames."""
         self.machine = SessionMachine(config, 0.0)
         self.wire: Wire | None = None
         self.given: list[bytes] = []
@@ -51,10 +63,18 @@ class Side:
 
     def numbers(self) -> Numbers:
         machine = self.machine
-        return machine.received, machine.consumed, machine.settings.window
+        window = machine.settings.window
+        return Numbers(machine.received, machine.partial, machine.consumed, window, self.revised)
 
     def attach(self, wire: Wire, numbers: Numbers, now: float) -> None:
-        self.machine.attach(*numbers, now)
+        self.machine.attach(
+            numbers.received,
+            numbers.consumed,
+            numbers.window,
+            now,
+            partial=numbers.partial,
+            revised=self.revised and numbers.revised,
+        )
         self.wire = wire
 
     def drop(self, now: float) -> None:
@@ -63,10 +83,11 @@ class Side:
 
 
 SIDES = st.integers(0, 1)
+REVISED = st.sampled_from([(True, True), (True, True), (False, True), (True, False)])
 WINDOWS = st.sampled_from([1024, 3000, 100_000])
 LIMITS = st.sampled_from([0, 1, 1000, 262_144])
 SHARES = st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0])
-SIZES = st.lists(st.sampled_from([0, 1, 50, 900, 70_000]), max_size=5)
+SIZES = st.lists(st.sampled_from([0, 1, 50, 900, 5000, 70_000]), max_size=5)
 Traffic = list[tuple[int, list[int], int, float]]
 TRAFFIC = st.lists(st.tuples(SIDES, SIZES, LIMITS, SHARES), max_size=6)
 
@@ -74,13 +95,14 @@ TRAFFIC = st.lists(st.tuples(SIDES, SIZES, LIMITS, SHARES), max_size=6)
 class Roaming(RuleBasedStateMachine):
     """Side 0 asks for paths, side 1 answers; in all else they are the same."""
 
-    @initialize(windows=st.tuples(WINDOWS, WINDOWS), calm=st.integers(0, 60))
-    def begin(self, windows: tuple[int, int], calm: int) -> None:
+    @initialize(windows=st.tuples(WINDOWS, WINDOWS), calm=st.integers(0, 60), revised=REVISED)
+    def begin(self, windows: tuple[int, int], calm: int, revised: tuple[bool, bool]) -> None:
         """`calm` is for how many deliveries nobody ends the session."""
         self.now = 0.0
         self.calm = calm
         self.sides = tuple(
-            Side(index, SessionSettings(window=window)) for index, window in enumerate(windows)
+            Side(index, SessionSettings(window=window), revised=revised[index])
+            for index, window in enumerate(windows)
         )
         self.wires: list[Wire] = []
         self._join()
@@ -91,7 +113,7 @@ class Roaming(RuleBasedStateMachine):
     def send(self, side: int, sizes: list[int]) -> None:
         here = self.sides[side]
         for size in sizes:
-            if here.machine.state is State.OPEN and here.machine.writable:
+            if here.machine.may_send and here.machine.writable:
                 message = b"%d:%d:" % (side, len(here.given)) + bytes(size)
                 here.given.append(message)
                 here.machine.send(message)
@@ -101,6 +123,14 @@ class Roaming(RuleBasedStateMachine):
         here = self.sides[side]
         for _ in range(min(count, len(here.machine.inbox))):
             here.taken.append(here.machine.take())
+
+    @precondition(lambda self: self.calm <= 0)
+    @rule(side=SIDES)
+    def finish(self, side: int) -> None:
+        here = self.sides[side]
+        if here.machine.may_finish:
+            here.machine.finish(self.now)
+            self._look(here)
 
     @precondition(lambda self: self.calm <= 0)
     @rule(side=SIDES)
@@ -259,6 +289,9 @@ class Roaming(RuleBasedStateMachine):
             assert arrived == here.given[: len(arrived)]
             assert here.machine.acknowledged <= len(arrived) == there.machine.received
             assert here.machine.sent == len(here.given)
+            if here.machine.is_drained and here.machine.state not in ENDED:
+                assert not there.machine.may_send
+                assert here.machine.received == len(there.given)
 
     @invariant()
     def counts_of_an_end(self) -> None:
@@ -277,7 +310,7 @@ class Roaming(RuleBasedStateMachine):
     def memory_is_bounded(self) -> None:
         for here in self.sides:
             held = sum(len(message) + 32 for message in here.machine.inbox)
-            assert held <= here.machine.settings.window + 70_100
+            assert held + here.machine.partial <= here.machine.settings.window + 70_100
 
     @invariant()
     def nobody_is_blamed(self) -> None:

@@ -7,23 +7,27 @@ import pytest
 from protocol.session.states import TRANSITIONS, Input, State
 
 EXPECTED = """
-              close here     close there    closed there   lose
-open          closing        answering      -              lost
-closing       closing        answering      acknowledged   lost
-answering     answering      answering      closed         lost
-acknowledged  acknowledged   closed         acknowledged   lost
-closed        closed         closed         closed         closed
-lost          lost           lost           lost           lost
+              finish-here   finish-there  close-here    close-there   closed-there  lose
+open          local         remote        closing       answering     -             lost
+local         local         closing       closing       answering     -             lost
+remote        closing       remote        closing       answering     -             lost
+closing       closing       closing       closing       answering     acknowledged  lost
+answering     answering     answering     answering     answering     closed        lost
+acknowledged  acknowledged  acknowledged  acknowledged  closed        acknowledged  lost
+closed        closed        closed        closed        closed        closed        closed
+lost          lost          lost          lost          lost          lost          lost
 """
-INPUTS = [Input.CLOSE_HERE, Input.CLOSE_THERE, Input.CLOSED_THERE, Input.LOSE]
+HALVES = {"local": State.HALF_CLOSED_LOCAL, "remote": State.HALF_CLOSED_REMOTE}
 
 
 def expected() -> dict[tuple[State, Input], State | None]:
-    rows = [line.split() for line in EXPECTED.strip().splitlines()[1:]]
+    head, *rows = [line.split() for line in EXPECTED.strip().splitlines()]
+    words = HALVES | {state.value: state for state in State} | {"-": None}
     return {
-        (State(row[0]), cause): None if word == "-" else State(word)
-        for row in rows
-        for cause, word in zip(INPUTS, row[1:], strict=True)
+        (state, Input(cause.replace("-", " "))): words[word]
+        for name, *cells in rows
+        for cause, word in zip(head, cells, strict=True)
+        if (state := words[name]) is not None
     }
 
 

@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from msgspec import structs
+
 from protocol.codec import MessageDecoder, encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry, sign_entry
 from protocol.identity import CONTEXT_PLANE, CONTEXT_REGISTER, Identity, public_key_of
@@ -24,6 +26,7 @@ from protocol.messages import (
     Register,
     Registered,
     ServiceRecord,
+    Update,
 )
 
 M = TypeVar("M", bound=Message)
@@ -33,19 +36,24 @@ TIMEOUT = 10.0
 
 
 async def upgrade(
-    url: str, target: str
+    url: str, target: str, source: str | None = None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, int, bytes]:
     """Ask for the raw carrier; return the streams, the status and the body of a refusal."""
-    reader, writer, head, body = await upgrade_with(url, target)
+    reader, writer, head, body = await upgrade_with(url, target, source=source)
     return reader, writer, int(head.split()[1]), body
 
 
 async def upgrade_with(
-    url: str, target: str, headers: str = ""
+    url: str, target: str, headers: str = "", *, source: str | None = None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes, bytes]:
     """Do so with more headers; return the whole head of the answer in place of its status."""
     parts = urlsplit(url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 22)
+    reader, writer = await asyncio.open_connection(
+        parts.hostname,
+        parts.port,
+        limit=1 << 22,
+        local_addr=(source, 0) if source is not None else None,
+    )
     writer.write(
         f"GET {target} HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\n"
         f"Upgrade: roam-relay/1\r\n{headers}\r\n".encode()
@@ -138,6 +146,12 @@ class Client:
         self.send(self.signed_register(encode_location(self.record(*services, seq=seq))))
         return await self.expect(Registered)
 
+    async def update(self, record: LocationRecord, entry: SignedEntry) -> Registered:
+        """Replace the record by one whose only service is at one endpoint."""
+        service = structs.replace(record.services[0], entries=(entry,))
+        self.send(Update(encode_location(LocationRecord(record.seq, (service,)))))
+        return await self.expect(Registered)
+
     def plane_target(self, ticket: str, relay_guid: str) -> str:
         proof = self.identity.sign(CONTEXT_PLANE, public_key_of(relay_guid), ticket.encode())
         signature = base64.urlsafe_b64encode(proof).decode().rstrip("=")
@@ -145,9 +159,11 @@ class Client:
 
 
 @asynccontextmanager
-async def client(url: str, identity: Identity | None = None) -> AsyncIterator[Client]:
+async def client(
+    url: str, identity: Identity | None = None, source: str | None = None
+) -> AsyncIterator[Client]:
     """Open a raw control connection; nothing is said on it yet."""
-    reader, writer, status, body = await upgrade(url, "/v1/control")
+    reader, writer, status, body = await upgrade(url, "/v1/control", source)
     assert status == 101, body
     try:
         yield Client(identity or Identity.generate(), reader, writer)
@@ -157,9 +173,13 @@ async def client(url: str, identity: Identity | None = None) -> AsyncIterator[Cl
 
 @asynccontextmanager
 async def registered(
-    url: str, *services: str, identity: Identity | None = None
+    url: str,
+    *services: str,
+    identity: Identity | None = None,
+    source: str | None = None,
+    seq: int | None = None,
 ) -> AsyncIterator[Client]:
     """Open a control connection and register."""
-    async with client(url, identity) as one:
-        await one.register(*services)
+    async with client(url, identity, source) as one:
+        await one.register(*services, seq=seq)
         yield one

@@ -1,10 +1,12 @@
 """Connections that keep what they are sent, for the relay's machines."""
 
 import os
+from typing import Any
 
 from protocol.errors import Code
 from protocol.identity import Identity
 from protocol.messages import Message
+from relay.limits import cause_of
 
 __all__ = ["FakeAttachment"]
 
@@ -17,7 +19,10 @@ class FakeAttachment:
         self.instance = instance or os.urandom(16)
         self.flow = flow
         self.observed_host = "127.0.0.1"
+        self.cause = cause_of(self.observed_host, self.guid)
         self.heard = 0.0
+        self.asks: dict[Any, None] = {}
+        self.asked: dict[Any, None] = {}
         self.got: list[Message] = []
         self.ended: list[Code] = []
         self.doubts: list[float] = []

@@ -110,6 +110,37 @@ async def test_replies_go_on_as_long_as_they_come(alice: Peer, base: tuple[str, 
         assert await running.ended() == 0
 
 
+async def test_an_answer_may_take_its_time_and_the_end_is_the_other_side_s(
+    alice: Peer, base: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The other side hears of the end of the input, and answers what it has read by then."""
+    async with offering(alice) as sessions:
+        with given("pipe", b"one\ntwo\n", tmp_path) as stdin:
+            async with peer(*base, "connect", alice.guid, "chat", stdin=stdin) as running:
+                session = await sessions.get()
+                read = [message async for message in session]
+                assert read == [b"one", b"two"]
+                # Longer than it waits for an answer where it cannot tell of its end.
+                await asyncio.sleep(1.5)
+                assert not running.task.done()
+                for message in read:
+                    await session.send(b"reply to " + message)
+                await session.finish()
+                assert await running.ended() == 0
+                out, _ = await running.rest()
+                assert out == "reply to one\nreply to two\n"
+
+
+async def test_a_service_that_echoes_ends_with_its_caller(bob: Peer, base: tuple[str, ...]) -> None:
+    async with peer(*base, "listen", "chat", "--echo") as running:
+        session = await bob.connect(await listening(running), "chat")
+        for number in range(100):
+            await session.send(b"%d" % number)
+        await session.finish()
+        assert [message async for message in session] == [b"%d" % n for n in range(100)]
+        await session.close()
+
+
 async def test_no_linger_closes_at_once(alice: Peer, base: tuple[str, ...], tmp_path: Path) -> None:
     async with offering(alice) as sessions:
         with given("file", b"one", tmp_path) as stdin:

@@ -84,14 +84,14 @@ class Wire:
                 self._heard.clear()
                 await self._heard.wait()
 
-    async def challenge(self, identity: Identity = RELAY) -> None:
+    async def challenge(self, identity: Identity = RELAY, features: tuple[str, ...] = ()) -> None:
         """Answer the hello."""
         hello = await self.next(Hello)
         assert isinstance(hello, Hello)
         nonce = b"n" * 32
         key = public_key_of(hello.guid)
         signature = identity.sign(CONTEXT_CHALLENGE, key, hello.nonce, nonce)
-        self.say(Challenge(identity.guid, nonce, signature))
+        self.say(Challenge(identity.guid, nonce, signature, features=features))
 
 
 class Seven:

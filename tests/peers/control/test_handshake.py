@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from peers.control import handshake as handshakes
 from peers.control.account import Line
-from peers.control.connection import RequestArrived
+from peers.control.connection import ControlConnection, RequestArrived
 from peers.control.handshake import Handshake
 from protocol.errors import Code, ProtocolViolation, RelayUnavailable, RoamRelayError, WrongIdentity
 from protocol.identity import CONTEXT_REGISTER, Identity, public_key_of, verify
@@ -44,11 +45,29 @@ def begin(wire: Wire, line: Line = LINE, timeout: float = 5.0) -> "asyncio.Task[
 async def test_a_connection_has_what_it_has() -> None:
     wire, connection = await connected(Events())
     assert connection.registration == CONFIRMED
-    assert connection.relay == (LINE.address, RELAY.guid)
+    assert connection.relay == (LINE.address, RELAY.guid, frozenset())
     assert (connection.local_host, connection.source) == ("192.0.2.1", "192.0.2.1")
     assert not connection.is_closed
     connection.close()
     assert wire.closed
+
+
+async def test_of_what_the_relay_knows_only_what_both_have_named_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handshakes, "CONTROL_FEATURES", ("one", "two"))
+    wire = Wire()
+    registering = begin(wire)
+    hello = await wire.next(Hello)
+    assert isinstance(hello, Hello)
+    assert hello.features == ("one", "two")
+    wire.got.append(hello)
+    await wire.challenge(features=("two", "three", "x" * 32))
+    await wire.next(Register)
+    wire.say(CONFIRMED)
+    connection = await registering
+    assert isinstance(connection, ControlConnection)
+    assert connection.relay.features == {"two"}
 
 
 async def test_the_peer_proves_itself_to_this_relay() -> None:

@@ -13,6 +13,7 @@ from peers.control.reconnect import (
     RETURN_IDLE,
     RETURN_URGENT,
     SHORTEST_PAUSE,
+    SOON,
     TRANSITIONS,
     Action,
     Attempt,
@@ -312,11 +313,37 @@ def test_a_hurry_before_the_wait_counts_for_the_next_one(state: State) -> None:
     assert waited(machine, event) == pytest.approx(SHORTEST_PAUSE)
 
 
-def test_a_wait_below_the_shortest_pause_is_not_made_longer() -> None:
+def test_a_wait_below_the_shortest_pause_is_that() -> None:
     machine = Reconnect(lambda: 0.001)
     machine.receive(Begin(), 0.0)
     machine.receive(AttemptSucceeded(), 0.0)
-    assert waited(machine, ConnectionEnded(LOST)) == pytest.approx(0.005)
+    assert waited(machine, ConnectionEnded(LOST)) == SHORTEST_PAUSE
+
+
+@pytest.mark.parametrize("hurries", [False, True])
+@pytest.mark.parametrize(
+    "event", [ConnectionEnded(LOST, Restarting(0.0, 0.0)), ConnectionEnded(LOST, urgent=True)]
+)
+def test_a_relay_that_sends_away_soon_again_and_again_is_left_alone(
+    event: ConnectionEnded, hurries: bool
+) -> None:
+    machine, now, waits = Reconnect(lambda: 0.0), 0.0, []
+    machine.receive(Begin(), now)
+    for _ in range(12):
+        machine.receive(AttemptSucceeded(), now)
+        began = now
+        actions = machine.receive(event, now)
+        while Attempt() not in actions:
+            actions = machine.receive(Hurry(), now) if hurries else []
+            if Attempt() not in actions:
+                now = due(machine)
+                actions = machine.receive(TimePassed(), now)
+        waits.append(now - began)
+    assert waits == pytest.approx([SHORTEST_PAUSE, 0.5, 1, 2, 4, 8, 15, 15, 15, 15, 15, 15])
+    # One that has lasted was worth it.
+    machine.receive(AttemptSucceeded(), now)
+    machine.receive(event, now + SOON)
+    assert machine.next_timeout() == pytest.approx(now + SOON + SHORTEST_PAUSE)
 
 
 def test_time_that_has_not_come_changes_nothing() -> None:

@@ -29,9 +29,13 @@ class User:
         self.data = b""
         self.lost: list[str] = []
         self.writable = 0
+        self.heard = 0
 
     def path_data(self, path: Path, data: bytes) -> None:
         self.data += data
+
+    def path_heard(self, path: Path) -> None:
+        self.heard += 1
 
     def path_writable(self, path: Path) -> None:
         self.writable += 1

@@ -21,6 +21,7 @@ from peers import (
 from peers.config import PathKind
 from peers.path.open_paths import Paths
 from peers.path.path import Path
+from peers.roaming import incoming as module
 from peers.roaming.incoming import Incoming, Known, judge_path, judge_request
 from peers.roaming.route import Attempt, Route, Welcomed
 from peers.services import Listener, Services
@@ -420,20 +421,74 @@ def test_one_caller_uses_its_share_up_and_others_go_on() -> None:
             name = number.to_bytes(16)
             return home.asks(session=name, guid=guid, mode=Mode.COMBINED).codes[0]
 
-        assert {ask(number, THERE.guid) for number in range(256)} == {None}
-        assert ask(256, THERE.guid) is Code.LIMIT_EXCEEDED
+        assert {ask(number, THERE.guid) for number in range(128)} == {None}
+        assert ask(128, THERE.guid) is Code.LIMIT_EXCEEDED
         assert ask(0, THERE.guid) is None, "the same request again is none more"
         other = Identity.generate().guid
         assert ask(1000, other) is None
-        # As many as there is room for in all.
-        many = [Identity.generate().guid for _ in range(8)]
-        for number in range(1100, 1100 + 767):
-            assert ask(number, many[number % 8]) is None
-        assert ask(5000, Identity.generate().guid) is Code.LIMIT_EXCEEDED
+        # As many as there is room for in all, of as many keys as somebody likes to make.
+        for number in range(1100, 1100 + 1024 - 129):
+            assert ask(number, Identity.generate().guid) is None
+        assert ask(5000, Identity.generate().guid) is None, "who has most loses one"
+        first = (0).to_bytes(16)
+        assert home.sessions.find_announced(first) is None
+        assert home.sessions.find_announced((1).to_bytes(16)) is not None
+        assert ask(1, THERE.guid) is None, "it is there"
         # Those whose caller does not come make room.
         await asyncio.sleep(home.local.config.path_timeout + 11)
         assert ask(6000, THERE.guid) is None
         home.sessions.abort()
+
+    run(scene())
+
+
+def test_legs_of_planes_are_opened_for_one_caller_so_many_times_at_once() -> None:
+    async def scene() -> None:
+        home = Home()
+
+        def ask(number: int, guid: str, ticket: str = "") -> Code | None:
+            name = number.to_bytes(16)
+            ticket = ticket or f"{number}"
+            return home.asks(session=name, guid=guid, mode=Mode.CENTRAL, ticket=ticket).codes[0]
+
+        assert {ask(number, THERE.guid) for number in range(64)} == {None}
+        assert ask(64, THERE.guid) is Code.LIMIT_EXCEEDED
+        assert ask(0, THERE.guid) is None, "the same request again is none more"
+        assert ask(100, Identity.generate().guid) is None
+        home.leg_opens.set()
+        await turns()
+        assert ask(64, THERE.guid) is None, "nothing came of the others"
+        home.sessions.abort()
+        await home.local.tasks.close()
+
+    run(scene())
+
+
+def test_where_all_legs_are_used_who_has_most_loses_the_oldest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_MAX_LEGS", 3)
+
+    async def scene() -> None:
+        home = Home()
+        for number in range(3):
+            home.asks(
+                session=number.to_bytes(16), guid=THERE.guid, mode=Mode.CENTRAL, ticket=f"{number}"
+            )
+        await turns()
+        assert home.legs.qsize() == len(home.local.tasks) == 3
+        for number in range(3, 5):
+            flow = home.asks(
+                session=number.to_bytes(16),
+                guid=Identity.generate().guid,
+                mode=Mode.CENTRAL,
+                ticket=f"{number}",
+            )
+            assert flow.codes == [None]
+        await turns()
+        assert len(home.local.tasks) == 3, "two were given up"
+        home.sessions.abort()
+        await home.local.tasks.close()
 
     run(scene())
 
@@ -505,6 +560,8 @@ async def test_numbers_from_the_future_end_the_path_and_not_the_session(
     class User:
         def path_data(self, path: Path, data: bytes) -> None:
             raise AssertionError("nothing is sent on a path that is refused")
+
+        def path_heard(self, path: Path) -> None: ...
 
         def path_writable(self, path: Path) -> None: ...
 

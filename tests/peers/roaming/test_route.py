@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from peers.config import PathKind, Policy
 from peers.session import Terms
 from protocol.errors import PathFailed
-from protocol.features import RELAY_FALLBACK
+from protocol.features import RELAY_FALLBACK, SESSION_FEATURES
 from protocol.messages import Mode, PathWelcome
 from tests.peers.roaming.fakes import CALLEE, CALLER, make_local, make_route, signed, turns
 from tests.support.fake_path import FakePath, linked
@@ -81,7 +81,7 @@ async def test_the_relay_is_fallen_back_to_where_both_sides_have_named_that(
     route.take(FakePath().path, 1, PathWelcome(features=there), dialed_here=True)
     assert route.falls_back is falls_back
     assert route.lost_at is None
-    named = (RELAY_FALLBACK,) if terms.features else ()
+    named = ((RELAY_FALLBACK,) if terms.features else ()) + SESSION_FEATURES
     assert route.session.hello(2, ()).features == route.session.welcome(()).features == named
     route.session.abort()
 

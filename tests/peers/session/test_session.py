@@ -21,6 +21,7 @@ from peers import (
     PeerConfig,
     SessionLost,
     SessionSettings,
+    Unsupported,
 )
 from peers.config import PathKind
 from peers.session import LocationTold, Over, PathLost, Pinned, Session, SessionNews, Terms, Trace
@@ -34,6 +35,7 @@ from tests.support.fake_path import FakePath, linked
 from tests.support.faults import reset
 from tests.support.rooms import rooms
 from tests.support.sessions import exchange, pair, pathless
+from tests.support.slow_proxy import SlowProxy
 from tests.support.virtual_time import run
 
 # -- over paths that are made of nothing ------------------------------------------------------
@@ -179,6 +181,112 @@ def test_what_changes_after_it_was_sent_is_sent_as_it_was() -> None:
         buffer[:] = b"???"
         assert await pair.callee.session.receive() == b"now"
         pair.caller.session.abort()
+
+    run(scene())
+
+
+def test_who_finishes_gets_the_answers_and_the_other_side_s_loop_ends() -> None:
+    async def scene() -> None:
+        pair = Pair()
+        pair.join()
+        caller, callee = pair.caller.session, pair.callee.session
+        questions = [b"%d" % number for number in range(1000)]
+
+        async def answer() -> None:
+            async with callee:
+                async for question in callee:
+                    await callee.send(b"answer to " + question)
+
+        answering = asyncio.create_task(answer())
+        for question in questions:
+            await caller.send(question)
+        await caller.finish()
+        await caller.finish()
+        assert caller.state is State.HALF_CLOSED_LOCAL
+        with pytest.raises(SessionClosed, match="this side has finished"):
+            await caller.send(b"late")
+        assert [answer async for answer in caller] == [b"answer to " + one for one in questions]
+        await answering
+        assert (caller.state, callee.state) == (State.CLOSED, State.CLOSED)
+        await caller.finish()
+
+    run(scene())
+
+
+def test_a_session_that_both_have_finished_closes_by_itself() -> None:
+    async def scene() -> None:
+        pair = Pair()
+        pair.join()
+        caller, callee = pair.caller.session, pair.callee.session
+        reading = asyncio.create_task(callee.receive())
+        await caller.finish()
+        with pytest.raises(SessionClosed, match="the other side has finished"):
+            await reading
+        await callee.send(bytes(100_000))
+        await callee.finish()
+        assert [message async for message in caller] == [bytes(100_000)]
+        await turns()
+        assert (caller.is_over, callee.is_over) == (True, True)
+        await caller.close()
+
+    run(scene())
+
+
+def test_who_waits_for_room_is_told_that_its_side_has_finished() -> None:
+    async def scene() -> None:
+        pair = Pair(msgspec.structs.replace(PATIENT, window=1024))
+        pair.join()
+        session = pair.caller.session
+        await session.send(bytes(1024))
+        waiting = asyncio.create_task(session.send(b"x"))
+        await turns()
+        await session.finish()
+        with pytest.raises(SessionClosed, match="this side has finished"):
+            await waiting
+        session.abort()
+        with pytest.raises(SessionLost):
+            await session.finish()
+
+    run(scene())
+
+
+def test_a_version_that_cannot_be_told_to_finish_is_named_and_nothing_changes() -> None:
+    async def scene() -> None:
+        pair = Pair()
+        caller, callee = pair.caller.session, pair.callee.session
+        here, there = linked()
+        hello = msgspec.structs.replace(caller.hello(1, ()), features=("something-else",))
+        welcome = msgspec.structs.replace(callee.welcome(()), features=())
+        pair.callee.takes(there, hello, here=False)
+        pair.caller.takes(here, welcome)
+        for session in (caller, callee):
+            with pytest.raises(Unsupported, match="cannot be told to finish"):
+                await session.finish()
+            assert session.state is State.OPEN
+        await caller.send(bytes(100_000))
+        assert await callee.receive() == bytes(100_000)
+        unpacker = msgpack.Unpacker()
+        for data in here.sent + there.sent:
+            unpacker.feed(data)
+        assert {frame[0] for frame in unpacker} <= set(range(8))
+        await asyncio.gather(caller.close(), callee.close())
+
+    run(scene())
+
+
+def test_bytes_of_a_record_that_is_not_whole_keep_a_path_alive() -> None:
+    async def scene() -> None:
+        end = End(settings=SessionSettings(ping_interval=2.0, silence_limit=6.0))
+        path = FakePath()
+        end.takes(path, PathWelcome())
+        for _ in range(20):
+            await asyncio.sleep(1)
+            end.session.path_heard(path.path)
+        assert end.news == []
+        end.session.path_heard(FakePath().path)
+        await asyncio.sleep(7)
+        assert end.news == [PathLost]
+        end.session.abort()
 
     run(scene())
 
@@ -524,3 +632,28 @@ async def test_a_receiver_that_does_not_read_stops_its_sender(alice: Peer, bob: 
     assert peak < 4 * window
     assert len(await callee.receive()) == len(message)
     sending.cancel()
+
+
+async def test_what_has_arrived_of_a_message_is_not_sent_again_over_the_next_plane(
+    relay: RelayServer,
+) -> None:
+    """The relay takes all of it at once, whoever receives it or not."""
+    message = bytes(1 << 20)
+    async with contextlib.AsyncExitStack() as stack:
+        slow = await stack.enter_async_context(SlowProxy(relay.url, 1 << 21).open())
+        alice = await stack.enter_async_context(Peer(Identity.generate(), relay=slow.url))
+        bob = await stack.enter_async_context(Peer(Identity.generate(), relay=relay.url))
+        caller, callee = await pair(alice, bob, Mode.CENTRAL)
+        before = slow.moved
+        await caller.send(message)
+        receiving = asyncio.create_task(callee.receive())
+        async with asyncio.timeout(60):
+            for share in (0.3, 0.6, 0.9):
+                while callee.welcome(()).partial < share * len(message):
+                    await asyncio.sleep(0.01)
+                reset(callee)
+                await pathless(callee)
+            assert await receiving == message
+        moved = slow.moved - before
+        assert moved < 2 * len(message), "without that it would be nearly three times as much"
+        await asyncio.gather(caller.close(), callee.close())

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvloop
@@ -19,8 +19,10 @@ from peers.transport import sockets as tcp_sockets
 from peers.transport.relay_url import RelayAddress
 from peers.transport.stream import Stream
 from peers.transport.upgrade import open_upgraded
+from peers.transport.websocket import WebSocketStream
 from protocol.errors import Code, RelayUnavailable
 from protocol.messages import CODE_HEADER, RESUME_HEADER, WEBSOCKET_PROTOCOL
+from tests.support import virtual_time
 
 
 class Owner:
@@ -124,6 +126,47 @@ def test_bytes_go_both_ways_and_nothing_is_logged(
     ):
         runner.run(asyncio.wait_for(scene(), 20))
     assert [record.message for record in caplog.records if "access" not in record.name] == []
+
+
+class SlowWebSocket:
+    """A WebSocket whose other end takes so many bytes a second."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.taken = 0
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    async def send_bytes(self, data: bytes) -> None:
+        await asyncio.sleep(len(data) / self.rate if self.rate else 1e6)
+        self.taken += len(data)
+
+    async def close(self) -> None:
+        return
+
+    def __aiter__(self) -> "SlowWebSocket":
+        return self
+
+    async def __anext__(self) -> None:
+        await asyncio.sleep(1e6)
+
+
+@pytest.mark.parametrize(("rate", "arrives"), [(8192, True), (0, False)])
+def test_a_slow_relay_is_not_one_that_takes_nothing(rate: float, arrives: bool) -> None:
+    async def scene() -> None:
+        websocket = SlowWebSocket(rate)
+        stream = WebSocketStream(cast(Any, websocket), cast(Any, SlowWebSocket(1)), 10.0)
+        owner = Owner()
+        stream.set_owner(owner)
+        running = asyncio.create_task(stream.run())
+        stream.write(bytes(1 << 20))
+        await asyncio.sleep(140)
+        assert (websocket.taken == 1 << 20, owner.lost == []) == (arrives, arrives)
+        stream.abort()
+        await running
+
+    virtual_time.run(scene())
 
 
 async def test_a_refusal_has_the_relays_code() -> None:

@@ -21,7 +21,8 @@ from protocol.messages import (
     ServiceResponse,
     Verdict,
 )
-from relay.broker import Broker
+from relay.broker import Broker, BrokerLimits
+from relay.limits import Cause
 from relay.metrics import Metrics
 from relay.plane import Purpose
 from relay.presence import Registry
@@ -234,7 +235,7 @@ def test_a_callee_that_cannot_be_asked(mode: Mode) -> None:
     for one in (alice, bob):
         registry.register(one, LocationRecord(1, (ServiceRecord("chat"),)), 0.0)
     planes = Planes()
-    broker = Broker(registry, planes, Metrics(), pending_requests=4)
+    broker = Broker(registry, planes, Metrics(), BrokerLimits(4, 100.0, 100))
     bob.fails = True
     message = ServiceRequestTo(1, bob.guid, "chat", mode, SESSION)
     with pytest.raises(RuntimeError):
@@ -255,7 +256,7 @@ def test_one_request_that_fails_at_the_end_of_a_connection_hinders_no_other(
     for one in (alice, carol, bob):
         registry.register(one, LocationRecord(1, (ServiceRecord("chat"),)), 0.0)
     planes = Planes()
-    broker = Broker(registry, planes, Metrics(), pending_requests=4)
+    broker = Broker(registry, planes, Metrics(), BrokerLimits(4, 100.0, 100))
     for one in (alice, carol):
         broker.request(one, ServiceRequestTo(1, bob.guid, "chat", Mode.CENTRAL, SESSION), 0.0)
     alice.fails = True
@@ -277,7 +278,7 @@ class Planes:
         self.made: list[str] = []
         self.discarded: list[str] = []
 
-    def create(self, purpose: Purpose) -> tuple[str, str]:
+    def create(self, purpose: Purpose, cause: Cause) -> tuple[str, str]:
         self.made.append(f"plane {len(self.made)}")
         return self.made[-1], "the callee's"
 
@@ -291,7 +292,7 @@ def test_a_flow_is_doubted_once_for_a_request_that_nothing_was_heard_after() -> 
     registry = Registry(grace=30.0, remember=100.0, max_offline=10)
     for one in (alice, bob):
         registry.register(one, LocationRecord(1, (ServiceRecord("chat"),)), 0.0)
-    broker = Broker(registry, Planes(), Metrics(), pending_requests=4)
+    broker = Broker(registry, Planes(), Metrics(), BrokerLimits(4, 100.0, 100))
 
     def ask(now: float) -> None:
         broker.request(alice, ServiceRequestTo(1, bob.guid, "chat", Mode.COMBINED, bytes(16)), now)

@@ -120,3 +120,43 @@ def test_every_request_leaves_once(events: list[tuple[str, int, float]]) -> None
     assert len(table) == 0
     assert all(not table.take(one) for one in left + inside)
     assert all(not table.of_caller(caller) for caller in callers)
+
+
+class Seen:
+    """A response that says how often it was asked whose it is."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+        self.asked = 0
+
+    @property
+    def caller(self) -> object:
+        self.asked += 1
+        return self._reply.caller
+
+
+def test_the_end_of_a_connection_does_not_walk_the_requests_of_others() -> None:
+    table = PendingRequests(1000)
+    bob, carol = FakeAttachment(), FakeAttachment()
+    others = [waiting(table, FakeAttachment(), bob) for _ in range(60)]
+    seen = [Seen(one.reply) for one in others]
+    for one, reply in zip(others, seen, strict=True):
+        one.reply = reply  # type: ignore[assignment]
+    own = waiting(table, carol, bob)
+    assert table.of_caller(carol) == [own]
+    assert table.of_callee(carol) == []
+    assert not sum(reply.asked for reply in seen)
+
+
+def test_a_request_that_goes_over_another_flow_is_that_flows() -> None:
+    table = PendingRequests(4)
+    alice, bob, other = FakeAttachment(), FakeAttachment(), FakeAttachment()
+    pending = waiting(table, alice, bob)
+    table.forwarded(pending, bob, 0.0)
+    table.forwarded(pending, other, 1.0)
+    assert table.of_callee(bob) == []
+    assert table.of_callee(other) == [pending]
+    assert table.take(pending)
+    assert table.of_callee(other) == table.of_caller(alice) == []
+    table.forwarded(pending, bob, 2.0)
+    assert table.of_callee(bob) == [], "it was taken out before"

@@ -20,7 +20,7 @@ CALLEE = RegisteredPeer("b" * 52, b"i" * 16, LocationRecord(1, ()), {}, 0.0)
 
 WORDS = {
     "ok": lambda reply: reply.succeed(CALLEE, 1.0),
-    "peer_offline": lambda reply: reply.offline(CALLEE, PeerState.SUSPECT, 1.0),
+    "peer_offline": lambda reply: reply.offline(PeerState.SUSPECT, 1.0),
     "refused": lambda reply: reply.fail(Code.REFUSED, "no"),
 }
 

@@ -15,6 +15,7 @@ from protocol.identity import (
     verify,
 )
 from protocol.messages import DnsKeyRequest, Hello, Limits, LocationRecord, Register
+from relay.control import handshake as handshakes
 from relay.control.handshake import Claim, challenge, check_key_request, check_register
 
 RELAY, ALICE, MALLORY = (Identity.generate() for _ in range(3))
@@ -49,6 +50,18 @@ def test_the_relay_proves_itself_in_the_challenge() -> None:
     assert (answer.guid, answer.nonce) == (RELAY.guid, NONCE)
     verify(RELAY.guid, answer.signature, CONTEXT_CHALLENGE, ALICE.public_key, b"n" * 32, NONCE)
     assert claim.key == ALICE.public_key
+
+
+def test_of_what_a_peer_knows_only_what_both_have_named_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = tuple(f"feature-{number}" for number in range(32))
+    claim, answer = challenge(RELAY, Limits(), hello(features=many), NONCE)
+    assert (claim.features, claim.hello.features, answer.features) == (frozenset(), (), ())
+    monkeypatch.setattr(handshakes, "CONTROL_FEATURES", ("feature-7", "other"))
+    claim, answer = challenge(RELAY, Limits(), hello(features=many), NONCE)
+    assert (claim.features, claim.hello.features) == ({"feature-7"}, ())
+    assert answer.features == ("feature-7", "other")
 
 
 def test_hellos_that_are_none() -> None:

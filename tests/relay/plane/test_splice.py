@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from relay.plane import splice
-from relay.plane.splice import SocketPlane
+from relay.plane.splice import Pipes, SocketPlane
 
 
 class Plane:
@@ -21,7 +21,10 @@ class Plane:
         self.moved: dict[str, int] = {}
         self.ends: list[str] = []
         self.over = asyncio.Event()
-        self.plane = SocketPlane(left, right, count=self._count, on_end=self._end)
+        self.pipes = Pipes(4)
+        self.plane = SocketPlane(
+            (left, right), pipes=self.pipes, count=self._count, on_end=self._end
+        )
         self.plane.start()
 
     def _count(self, way: str, size: int) -> None:
@@ -91,3 +94,73 @@ async def test_without_descriptors_for_a_pipe_bytes_are_copied(
     assert await read_all(both.bob) == b"hello"
     assert both.moved == {"copy": 5}
     await both.end()
+
+
+async def test_a_plane_has_a_pipe_only_while_it_holds_bytes() -> None:
+    both = Plane()
+    loop = asyncio.get_running_loop()
+    for _ in range(3):
+        await loop.sock_sendall(both.alice, b"hello")
+        assert await asyncio.wait_for(loop.sock_recv(both.bob, 5), 5) == b"hello"
+    assert both.pipes.open == 1, "one is kept for the next"
+    data = os.urandom(8 << 20)
+    sending = asyncio.create_task(loop.sock_sendall(both.alice, data))
+    await loop.sock_sendall(both.bob, b"and back")
+    assert await asyncio.wait_for(loop.sock_recv(both.alice, 8), 5) == b"and back"
+    assert both.pipes.open <= 2
+    got = b""
+    while len(got) < len(data):
+        got += await asyncio.wait_for(loop.sock_recv(both.bob, 1 << 20), 5)
+    await sending
+    assert got == data
+    await both.end()
+    both.pipes.close_kept()
+    assert both.pipes.open == 0
+
+
+async def test_who_gets_no_pipe_copies_and_holds_nothing() -> None:
+    loop = asyncio.get_running_loop()
+    both = Plane()
+    taken = [both.pipes.take() for _ in range(4)]
+    data = os.urandom(4 << 20)
+    sending = asyncio.create_task(loop.sock_sendall(both.alice, data))
+    await loop.sock_sendall(both.bob, b"and back")
+    assert await asyncio.wait_for(loop.sock_recv(both.alice, 8), 5) == b"and back"
+    got = b""
+    while len(got) < len(data):
+        got += await asyncio.wait_for(loop.sock_recv(both.bob, 10_007), 5)
+    await sending
+    assert got == data
+    assert both.moved == {"copy": len(data) + 8}
+    for one in taken:
+        both.pipes.give_back(one)
+    await loop.sock_sendall(both.alice, b"again")
+    assert await asyncio.wait_for(loop.sock_recv(both.bob, 5), 5) == b"again"
+    assert both.moved["splice"] == 5
+    await both.end()
+    both.pipes.close_kept()
+
+
+@pytest.mark.parametrize(
+    ("largest", "way"), [(1 << 18, "splice"), (1 << 16, "splice"), (0, "copy")]
+)
+async def test_where_the_users_pipes_may_hold_no_more(
+    monkeypatch: pytest.MonkeyPatch, largest: int, way: str
+) -> None:
+    """The kernel refuses what is larger than it allows the user's pipes in all."""
+    sized = splice.fcntl.fcntl
+
+    def limited(descriptor: int, command: int, value: int = 0) -> int:
+        if command == splice.fcntl.F_SETPIPE_SZ and value > largest:
+            raise PermissionError(1, "not permitted")
+        return sized(descriptor, command, value)
+
+    monkeypatch.setattr(splice.fcntl, "fcntl", limited)
+    both = Plane()
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(both.alice, b"hello")
+    assert await asyncio.wait_for(loop.sock_recv(both.bob, 5), 5) == b"hello"
+    assert both.moved == {way: 5}
+    await both.end()
+    both.pipes.close_kept()
+    assert both.pipes.open == 0

@@ -39,7 +39,7 @@ async def endpoints(relay: RelayServer, asker: Client, guid: str, service: str) 
 
 async def proven(relay: RelayServer, guid: str, count: int) -> None:
     async with asyncio.timeout(10):
-        while len(relay.registry.get(guid).proofs) != count:  # type: ignore[union-attr]
+        while (known := relay.registry.get(guid)) is not None and len(known.proofs) != count:
             await asyncio.sleep(0.01)
 
 

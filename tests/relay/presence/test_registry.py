@@ -21,7 +21,7 @@ def record(seq: int, *services: str) -> LocationRecord:
 
 
 def state(registry: Registry, one: FakeAttachment, now: float) -> PeerState:
-    known = registry.get(one.guid)
+    known = registry.get(one.guid) or registry.gone(one.guid)
     assert known is not None
     return registry.state(known, now)
 
@@ -51,7 +51,7 @@ def test_the_same_place_is_taken_over_and_another_program_takes_all() -> None:
     assert registry.register(first, record(1), 0.0) == []
     assert registry.register(second, record(2), 0.0) == []
     assert registry.register(again, record(3), 0.0) == [first]
-    assert registry.remove(first, 1.0, closed=False) is None, "it cannot remove its successor"
+    assert not registry.remove(first, 1.0, closed=False), "it cannot remove its successor"
     assert registry.register(clone, record(4), 0.0) == [second, again]
     known = registry.get(first.guid)
     assert known is not None
@@ -72,19 +72,52 @@ def test_a_record_must_be_newer(seq: int) -> None:
     assert known.primary is bob
 
 
-def test_who_is_offline_is_forgotten_when_it_is_old_or_one_too_many() -> None:
-    registry = new(max_offline=2)
-    peers = [FakeAttachment() for _ in range(4)]
+def test_of_who_has_gone_a_few_words_are_left() -> None:
+    registry, bob = new(), FakeAttachment()
+    registry.register(bob, record(7, "chat"), 0.0)
+    bob.heard = 4.0
+    registry.remove(bob, 5.0, closed=True)
+    gone = registry.gone(bob.guid)
+    assert registry.get(bob.guid) is None
+    assert gone is not None
+    assert (gone.instance, gone.seq, gone.last_seen(6.0), gone.shown) == (
+        bob.instance,
+        7,
+        2.0,
+        True,
+    )
+    assert registry.counts(6.0) == {"online": 0, "suspect": 0, "offline": 1}
+    registry.register(bob, record(8), 9.0)
+    assert registry.gone(bob.guid) is None
+    assert registry.counts(9.0) == {"online": 1, "suspect": 0, "offline": 0}
+
+
+def test_who_is_offline_is_forgotten_when_it_is_old() -> None:
+    registry = new()
+    peers = [FakeAttachment() for _ in range(3)]
     for number, one in enumerate(peers):
         registry.register(one, record(1), 0.0)
-        if number < 3:
+        if number < 2:
             registry.remove(one, float(number), closed=True)
-    registry.forget(10.0)
-    assert [registry.get(one.guid) is None for one in peers] == [True, False, False, False]
-    registry.forget(101.5)
-    assert [registry.get(one.guid) is None for one in peers] == [True, True, False, False]
+    registry.forget(100.5)
+    assert [registry.gone(one.guid) is None for one in peers[:2]] == [True, False]
     registry.forget(1e9)
     assert len(registry) == 1, "who is here is never forgotten"
+
+
+def test_one_network_cannot_have_the_others_forgotten() -> None:
+    registry, quiet = new(max_offline=10), FakeAttachment()
+    quiet.observed_host = "192.0.2.1"
+    strangers = [FakeAttachment() for _ in range(50)]
+    for number, one in enumerate([quiet, *strangers]):
+        if one is not quiet:
+            one.observed_host = f"2001:db8:0:1::{number:x}"
+        registry.register(one, record(1), 0.0)
+        registry.remove(one, float(number), closed=False)
+    assert registry.gone(quiet.guid) is not None
+    left = [registry.gone(one.guid) is not None for one in strangers]
+    assert left == [False] * 45 + [True] * 5, "its own oldest make room"
+    assert registry.counts(50.0) == {"online": 0, "suspect": 5, "offline": 1}
 
 
 @given(
@@ -109,12 +142,13 @@ def test_online_is_who_has_a_connection(events: list[tuple[str, int]]) -> None:
                 now += 1
             case "remove" if live:
                 one = live.pop(number % len(live))
-                assert registry.remove(one, now, closed=bool(number % 2)) is not None
-                assert registry.remove(one, now, closed=False) is None
+                assert registry.remove(one, now, closed=bool(number % 2))
+                assert not registry.remove(one, now, closed=False)
             case "forget":
                 registry.forget(now)
         known = registry.get(guid)
-        assert (known is not None and known.primary is not None) == bool(live)
+        assert (known is not None) == bool(live)
+        assert known is None or registry.gone(guid) is None
         if known is not None:
             assert set(map(id, known.flows.values())) == set(map(id, live))
             assert (registry.state(known, now) is PeerState.ONLINE) == bool(live)

@@ -22,6 +22,7 @@ from protocol.messages import (
     Update,
     Watch,
 )
+from relay.limits import cause_of
 from relay.presence import Registry, Watches
 from relay.presence import watches as module
 from relay.server import RelayServer
@@ -134,7 +135,10 @@ class FakeFlow:
         self.instance = b"i" * 16
         self.flow = 0
         self.observed_host = "127.0.0.1"
+        self.cause = cause_of(self.observed_host, guid)
         self.heard = 0.0
+        self.asks: dict[object, None] = {}
+        self.asked: dict[object, None] = {}
         self.got: list[PeerEvent] = []
 
     def send(self, message: Message) -> None:

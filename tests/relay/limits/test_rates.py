@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.rates import Counts, Rates
+from relay.limits import Counts, Rates, Windows, cause_of
 
 
 def test_a_bucket_is_full_at_first_and_fills_again() -> None:
@@ -90,3 +90,18 @@ def test_the_total_is_what_is_held(events: list[tuple[str, bool]]) -> None:
         elif held:
             held.pop()[1].release()
         assert counts.total == len(held)
+
+
+def test_a_window_has_so_many_for_a_wide_network_and_a_few_for_each_in_it() -> None:
+    windows = Windows(20, 5.0)
+    evil, good = cause_of("192.0.2.66", "evil"), cause_of("192.0.2.9", "good")
+    far = cause_of("198.51.100.1", "far")
+    waits = [windows.take("callee", evil, 10.0) for _ in range(22)]
+    assert waits == [0.0] * 21 + [5.0], "one more, as every other one beside it has"
+    assert windows.take("callee", good, 11.0) == 0.0
+    assert windows.take("callee", good, 11.0) == pytest.approx(4.0)
+    assert windows.take("other", evil, 11.0) == 0.0, "each that is asked by itself"
+    assert windows.take("callee", far, 11.0) == 0.0, "and each wide network"
+    more = [windows.take("callee", cause_of(f"192.0.2.{one}"), 12.0) for one in range(100, 130)]
+    assert more.count(0.0) == 18, "twice as many in all"
+    assert windows.take("callee", evil, 15.0) == 0.0, "and the next window"

@@ -1,0 +1,136 @@
+"""The messages of this side, from `send` until the other side has them: as frames and as numbers.
+
+Numbers come in pairs, as in pace.py: messages, and bytes of the next one. In the first revision of
+the frames a message arrives whole or not at all, and the second number is 0.
+
+Costs: O(1) a message, and a copy of each fragment; a resume is O(unacknowledged).
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from protocol.errors import ProtocolViolation
+from protocol.session.frames import FRAME_BYTES, FRAME_MESSAGES, WRITE_BYTES, Frame
+from protocol.session.pace import Pace, Position
+
+__all__ = ["Outgoing"]
+
+
+class Outgoing:
+    """What was sent and is not known to have arrived. It knows no states, and no other frame."""
+
+    def __init__(self, pack: Callable[[Any], bytes]) -> None:
+        self._pack = pack
+        self.sent = 0
+        """Messages that were given to `send`."""
+        self.weight = 0
+        """Their weight."""
+        self.acknowledged = 0
+        """Those of them that the other side has received."""
+        self.unsent: deque[bytes] = deque()
+        """What must still be written on the current path; of the first one, a part may be."""
+        self._in_flight: deque[bytes] = deque()
+        self._part_acknowledged = 0
+        self._part_written = 0
+        self._furthest: Position = (0, 0)
+        """What has ever been written, on any path."""
+        self._in_parts = False
+        self.pace = Pace()
+
+    def begin(self, *, in_parts: bool, patience: int) -> None:
+        """Begin on a new path: what is not acknowledged is written again, from the first byte on
+        that is missing there. `in_parts` says that the other side takes parts of messages."""
+        self.unsent.extendleft(reversed(self._in_flight))
+        self._in_flight.clear()
+        self._part_written = self._part_acknowledged
+        self._in_parts = in_parts
+        self.pace.begin(patience)
+
+    def room(self, limit: int) -> int:
+        """Return how many bytes of `limit` should be written at once; less than one where it is too
+        early for more."""
+        if not self._in_parts:
+            return limit
+        pace = self.pace
+        # Small fragments leave one by one, so that TLS gives each of them a record of its own.
+        return min(limit, pace.room, WRITE_BYTES if pace.fragment >= FRAME_BYTES // 4 else 1)
+
+    def frame(self, now: float) -> bytes:
+        """Return the next frame of `unsent`, which is not empty."""
+        first = self.acknowledged + len(self._in_flight) + 1
+        size = self.pace.fragment if self._in_parts else FRAME_BYTES
+        if self._part_written or (self._in_parts and len(self.unsent[0]) > size):
+            end, frame = self._part(first, size)
+        else:
+            end, frame = self._batch(first, size)
+        if end > self._furthest:
+            self._furthest = end
+        self.pace.wrote(end, len(frame), now)
+        return frame
+
+    def check(self, received: int, partial: int) -> None:
+        """Refuse numbers that cannot be true.
+
+        Raises:
+            ProtocolViolation: more than went out.
+        """
+        if (received, partial) > self._furthest:
+            raise ProtocolViolation(
+                f"message {received} was acknowledged, but only {self._furthest[0]} went out"
+            )
+        index = received - self.acknowledged
+        if partial and index >= 0:
+            in_flight = self._in_flight
+            known = len(in_flight)
+            payload = in_flight[index] if index < known else self.unsent[index - known]
+            if partial >= len(payload):
+                raise ProtocolViolation(f"message {received + 1} is whole, and not received")
+
+    def acknowledge(self, received: int, partial: int, now: float) -> bool:
+        """Forget what has arrived; return whether that is more than was known before. Numbers
+        below earlier ones are only late."""
+        newly = received - self.acknowledged
+        if newly < 0 or (not newly and partial <= self._part_acknowledged):
+            return False
+        in_flight, unsent = self._in_flight, self.unsent
+        if newly < len(in_flight):
+            for _ in range(newly):
+                in_flight.popleft()
+        else:
+            beyond = newly - len(in_flight)
+            in_flight.clear()
+            for _ in range(beyond):
+                unsent.popleft()
+            if beyond:
+                self._part_written = 0
+            self._part_written = max(self._part_written, partial)
+        self.acknowledged = received
+        self._part_acknowledged = partial
+        self.pace.arrived((received, partial), now)
+        return True
+
+    def _part(self, number: int, size: int) -> tuple[Position, bytes]:
+        payload, offset = self.unsent[0], self._part_written
+        piece = memoryview(payload)[offset : offset + size]
+        frame = self._pack((Frame.PART, number, offset, len(payload), piece))
+        offset += len(piece)
+        if offset < len(payload):
+            self._part_written = offset
+            return (number - 1, offset), frame
+        self._part_written = 0
+        self._in_flight.append(self.unsent.popleft())
+        return (number, 0), frame
+
+    def _batch(self, first: int, most: int) -> tuple[Position, bytes]:
+        unsent = self.unsent
+        batch: list[bytes] = []
+        size = 0
+        while unsent and size < most and len(batch) < FRAME_MESSAGES:
+            payload = unsent[0]
+            if batch and size + len(payload) > most:
+                break
+            size += len(payload)
+            batch.append(unsent.popleft())
+        self._in_flight.extend(batch)
+        return (first + len(batch) - 1, 0), self._pack((Frame.DATA, first, batch))

@@ -1,0 +1,29 @@
+"""What strangers may cause: what it costs, who is charged for it, how much each may have."""
+
+from relay.limits.budgets import PlaneBudget, plane_budget
+from relay.limits.causes import Cause, cause_of, network_of
+from relay.limits.costs import BYTE, EVENT, MESSAGE, REQUEST, SIGNATURE
+from relay.limits.rates import Counts, Place, Rates, Windows
+from relay.limits.shares import Bounds, Shares
+from relay.limits.work import Work, WorkRates
+
+__all__ = [
+    "BYTE",
+    "EVENT",
+    "MESSAGE",
+    "REQUEST",
+    "SIGNATURE",
+    "Bounds",
+    "Cause",
+    "Counts",
+    "Place",
+    "PlaneBudget",
+    "Rates",
+    "Shares",
+    "Windows",
+    "Work",
+    "WorkRates",
+    "cause_of",
+    "network_of",
+    "plane_budget",
+]

@@ -1,0 +1,54 @@
+"""Who is charged for what: a proven key where there is one, and always the networks that it came
+from, since keys cost nothing.
+"""
+
+import ipaddress
+from functools import lru_cache
+from typing import NamedTuple
+
+__all__ = ["Cause", "cause_of", "network_of"]
+
+_NETWORKS = {4: (32, 24), 6: (64, 48)}
+"""Prefixes, by IP version: what one host has, and what one site or provider's customer may have."""
+
+
+class Cause(NamedTuple):
+    """Who has caused something, from the widest to the narrowest."""
+
+    wide: str
+    """A /24, or a /48."""
+    network: str
+    """A /32, or a /64."""
+    key: str
+    """A GUID that was proven; empty for what comes before the proof: it is all of its network."""
+
+
+def cause_of(host: str, guid: str = "") -> Cause:
+    """Return the cause of what comes from an address, under a proven key or none."""
+    wide, network = _networks(host)
+    return Cause(wide, network, guid)
+
+
+@lru_cache(maxsize=16_384)
+def _networks(host: str) -> tuple[str, str]:
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host, host
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    own, wide = _NETWORKS[address.version]
+    return (
+        str(ipaddress.ip_network((address, wide), strict=False)),
+        str(ipaddress.ip_network((address, own), strict=False)),
+    )
+
+
+def network_of(host: str) -> str:
+    """Return the site that an address is of: a /24, or a /56 of IPv6."""
+    if ":" not in host:
+        return host.rpartition(".")[0]
+    address = ipaddress.IPv6Address(host.partition("%")[0])
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped).rpartition(".")[0]
+    return address.packed[:7].hex()

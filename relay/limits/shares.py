@@ -1,0 +1,192 @@
+"""Things of which there are so many in all: each cause has a share, and who uses most loses first.
+
+No I/O and no clock. Adding and removing cost a few dictionary operations; who has to give way is
+searched for only where a bound is reached.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, Self, TypeVar
+
+from relay.limits.causes import Cause
+
+__all__ = ["Bounds", "Shares"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many there may be: in all, of one wide network, of one network, and of one key."""
+
+    in_all: int
+    wide: int
+    network: int
+    key: int
+
+    @classmethod
+    def of(cls, in_all: int, *, key: int | None = None) -> Self:
+        """Return the usual shares: three quarters for one wide network, half for one network, and
+        a quarter for one key where nothing else is said."""
+        return cls(
+            in_all,
+            max(1, in_all * 3 // 4),
+            max(1, in_all // 2),
+            max(1, in_all // 4) if key is None else key,
+        )
+
+
+class _Group(Generic[_T]):
+    """All that there are, or all of one network or key. It has parts, or things: never both."""
+
+    __slots__ = ("items", "parts", "ranks", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.parts: dict[str, _Group[_T]] = {}
+        self.ranks: dict[int, dict[str, None]] = {}
+        """The names of the parts, by their size."""
+        self.items: dict[_T, None] = {}
+        """Oldest first."""
+
+    def resize(self, name: str, change: int) -> "_Group[_T]":
+        """One more or one less in a part; return it."""
+        part = self.parts.get(name)
+        if part is None:
+            part = self.parts[name] = _Group()
+        elif part.size:
+            peers = self.ranks[part.size]
+            del peers[name]
+            if not peers:
+                del self.ranks[part.size]
+        part.size += change
+        if part.size:
+            self.ranks.setdefault(part.size, {})[name] = None
+        else:
+            del self.parts[name]
+        return part
+
+
+def _path(cause: Cause) -> tuple[str, ...]:
+    """Return the names of a cause's groups, the widest first."""
+    return cause if cause.key else cause[:2]
+
+
+class Shares(Generic[_T]):
+    """What there is, each thing with its cause. Either all causes have keys, or none has: then each
+    thing is its network's."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self._all: _Group[_T] = _Group()
+        self._causes: dict[_T, Cause] = {}
+
+    def __len__(self) -> int:
+        return len(self._causes)
+
+    def __iter__(self) -> Iterator[_T]:
+        return iter(list(self._causes))
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._causes
+
+    def of(self, cause: Cause) -> int:
+        """Return how many a cause has: a key, or a network without keys."""
+        group: _Group[_T] | None = self._all
+        for name in _path(cause):
+            group = group.parts.get(name) if group is not None else None
+        return group.size if group is not None else 0
+
+    def room(
+        self, cause: Cause, choose: Callable[[Iterable[_T]], _T] | None = None
+    ) -> tuple[_T, ...] | None:
+        """Return what `add` would return; nothing has changed by this."""
+        full = self._full(cause)
+        if full is None:
+            return ()
+        heaviest = self._heaviest(*full, cause)
+        if heaviest is None:
+            return None
+        # It is in the narrowest group that is full, and so in all of them.
+        return (choose(heaviest.items) if choose else next(iter(heaviest.items)),)
+
+    def has_room(self, cause: Cause) -> bool:
+        """Whether `add` would take one more: perhaps in place of another one."""
+        return self.room(cause) is not None
+
+    def add(
+        self, cause: Cause, item: _T, choose: Callable[[Iterable[_T]], _T] | None = None
+    ) -> tuple[_T, ...] | None:
+        """Count one more; return what has to give way to it, which is not counted any more. None
+        where it is not taken: its own key has its share, or nobody has more than its cause.
+
+        `choose` picks from what the one who has most has, oldest first; else the oldest goes.
+        """
+        gone = self.room(cause, choose)
+        if gone is None:
+            return None
+        for other in gone:
+            self.remove(other)
+        self._causes[item] = cause
+        group = self._all
+        group.size += 1
+        for name in _path(cause):
+            group = group.resize(name, 1)
+        group.items[item] = None
+        return gone
+
+    def push(self, cause: Cause, item: _T) -> tuple[_T, ...]:
+        """Count one more as `add` does; where it would not be taken, its cause's oldest goes."""
+        gone = self.add(cause, item)
+        if gone is None:
+            gone = (self._oldest(cause),)
+            self.remove(gone[0])
+            self.add(cause, item)
+        return gone
+
+    def remove(self, item: _T) -> bool:
+        """Count one less; False where it was not counted."""
+        cause = self._causes.pop(item, None)
+        if cause is None:
+            return False
+        group = self._all
+        group.size -= 1
+        for name in _path(cause):
+            group = group.resize(name, -1)
+        del group.items[item]
+        return True
+
+    def _oldest(self, cause: Cause) -> _T:
+        """Return what a cause has had longest, which has something."""
+        group = self._all
+        for name in _path(cause):
+            group = group.parts[name]
+        return next(iter(group.items))
+
+    def _full(self, cause: Cause) -> tuple[_Group[_T], int] | None:
+        """Return the narrowest group of a cause that has all that it may have, and its depth."""
+        bounds = self.bounds
+        found = (self._all, 0) if self._all.size >= bounds.in_all else None
+        group = self._all
+        limits = (bounds.wide, bounds.network, bounds.key)
+        for depth, (name, limit) in enumerate(zip(_path(cause), limits, strict=False), 1):
+            part = group.parts.get(name)
+            if part is None:
+                break
+            group = part
+            if group.size >= limit:
+                found = group, depth
+        return found
+
+    def _heaviest(self, group: _Group[_T], depth: int, cause: Cause) -> _Group[_T] | None:
+        """Return the key's group in a full one that has most; None where that is the cause."""
+        own = True
+        for name in _path(cause)[depth:]:
+            most = max(group.ranks)
+            mine = group.parts.get(name) if own else None
+            if mine is not None and mine.size >= most:
+                group = mine
+                continue
+            own = False
+            group = group.parts[next(iter(group.ranks[most]))]
+        return None if own else group
