@@ -35,7 +35,8 @@ _HELD = 3.0
 """Seconds that a dial of a told endpoint takes at most, and no less where it fails or is refused:
 two round trips by satellite and a lost packet. What is done next tells nobody what was there."""
 _MAX_RELAYS = 64
-"""Addresses of relays that are remembered; beyond it the one met first is forgotten."""
+"""Addresses of relays, and of proxies, that are remembered; beyond it the one met first is
+forgotten."""
 _NOT_SENT = frozenset(
     {
         *(errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM, errno.EINVAL),
@@ -141,6 +142,7 @@ class Door:
         self._servers = _name_servers(config)
         self._budgets = Budgets()
         self._relays: OrderedDict[Endpoint, None] = OrderedDict()
+        self._proxies: OrderedDict[Endpoint, None] = OrderedDict()
         self._under_way: dict[tuple[str, Endpoint], asyncio.Event] = {}
         """Dials of endpoints where the peer was not met: one at a time. Others wait for its end."""
         self._dialed: Counter[str] = Counter()
@@ -218,7 +220,7 @@ class Door:
         if never is not None:
             self._refused[leg.reason] += 1
             raise RelayUnavailable(f"no relay can be at {relay}: {never}")
-        self._note_relay(relay.host, relay.port)
+        self._note(self._relays, relay.host, relay.port)
         opened = await open_upgraded(
             relay,
             leg.path,
@@ -229,7 +231,11 @@ class Door:
             early=leg.early,
             avoid=leg.avoid,
         )
-        self._note_relay(host_in(opened.stream.remote), relay.port)
+        met = opened.stream.remote
+        port = met.rpartition(":")[2]
+        # A proxy is at a port of its own.
+        kept = self._relays if port == str(relay.port) else self._proxies
+        self._note(kept, host_in(met), int(port) if port.isascii() and port.isdigit() else 0)
         return opened
 
     # -- inside ---------------------------------------------------------------------------------
@@ -274,6 +280,7 @@ class Door:
         return Here(
             interfaces=self._interfaces.networks,
             relays=frozenset(self._relays),
+            proxies=frozenset(self._proxies),
             servers=self._servers,
             listening=self._listening,
             advertised=self._config.advertise,
@@ -291,13 +298,13 @@ class Door:
         here = Here(interfaces=self._interfaces.networks)
         return refusal(Endpoint(host, relay.port), Known(), here, Dial.OPEN)
 
-    def _note_relay(self, host: str, port: int) -> None:
+    def _note(self, kept: OrderedDict[Endpoint, None], host: str, port: int) -> None:
         with contextlib.suppress(ProtocolViolation):
             endpoint = Endpoint.parse(host, port)
-            self._relays[endpoint] = None
-            self._relays.move_to_end(endpoint)
-            if len(self._relays) > _MAX_RELAYS:
-                self._relays.popitem(last=False)
+            kept[endpoint] = None
+            kept.move_to_end(endpoint)
+            if len(kept) > _MAX_RELAYS:
+                kept.popitem(last=False)
 
 
 def _attempt(ask: Ask, caution: Dial) -> Attempt:

@@ -55,6 +55,8 @@ class Here:
     """Its addresses, with their prefixes."""
     relays: frozenset[Endpoint] = frozenset()
     """Where this peer has met its relay."""
+    proxies: frozenset[Endpoint] = frozenset()
+    """By which it has met it. They say nothing of where anybody is."""
     servers: frozenset[Endpoint] = frozenset()
     """The name servers that are configured."""
     listening: tuple[tuple[str, ...], int] = ((), 0)
@@ -185,6 +187,8 @@ class _Place:
         here = self._here
         if self._is_one_of(address, port, here.relays):
             return "this peer's own relay"
+        if self._is_one_of(address, port, here.proxies):
+            return "this peer's own proxy"
         if self._is_one_of(address, port, here.servers):
             return "this peer's own name server"
         hosts, listening = here.listening

@@ -1,10 +1,12 @@
 """Strangers who make a peer dial others, counted at the victims (docs/security.md)."""
 
+import asyncio
 import contextlib
 
 import pytest
 
 from peers import DdnsConfig, Identity, Peer
+from peers.config import Dial, PathKind
 from peers.dialing import door
 from protocol.dns_records import entry_text
 from relay.config import RelayConfig
@@ -50,8 +52,30 @@ async def test_a_stranger_makes_a_peer_dial_others_a_few_times(
     ):
         await attack(reached(relay), peer, there, times)
         assert 0 < there.count <= 4
-        assert not any(guid.encode() in b"".join(there.received) for guid in (peer.guid,))
+        # A ClientHello, with nothing in it that a stranger has chosen: neither name nor length.
+        hellos = [one for one in there.received if one]
+        assert len({len(one) for one in hellos}) <= 1
+        assert all(one[:1] == b"\x16" and b"127.0" not in one for one in hellos)
         assert sum(peer.dialing.refused.values()) > 0
+        # Whoever is really there is met as ever.
+        async with Peer(Identity.generate(), reached(relay), config=dialing.config()) as honest:
+            session = await honest.connect(peer.guid, "chat", mode="auto")
+            async with asyncio.timeout(dialing.LONG):
+                await dialing.until(
+                    lambda: session.path is not None and session.path.kind is PathKind.DIRECT
+                )
+
+
+async def test_a_server_that_dials_what_is_proven_dials_none_of_it() -> None:
+    careful = dialing.config(dial=Dial.PROVEN)
+    async with (
+        RelayServer(RELAY) as relay,
+        victims() as there,
+        Peer(Identity.generate(), reached(relay), config=careful) as peer,
+        served(peer),
+    ):
+        await dialing.over_the_relay(reached(relay), peer, there, 2)
+        assert there.count == 0
 
 
 async def test_a_caller_that_does_not_come_is_dialed_back_a_few_times() -> None:

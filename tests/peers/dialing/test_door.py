@@ -2,7 +2,8 @@
 
 import asyncio
 import socket
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -145,22 +146,21 @@ async def test_from_an_address_that_this_host_has_not_nothing_leaves() -> None:
     assert passage.outcome is Outcome.NOT_SENT
 
 
-async def test_the_relay_that_was_dialed_is_nobodys_endpoint(
+async def test_the_relay_and_the_proxy_that_were_dialed_are_nobodys_endpoints(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def opens(relay: RelayAddress, *more: object, **options: object) -> Opened:
-        raise RelayUnavailable("gone")
+        return Opened(cast(Any, SimpleNamespace(remote="6.6.6.6:3000")), "")
 
     monkeypatch.setattr(door, "open_upgraded", opens)
     through = make(relay="http://5.5.5.5:7000")
     leg = Leg("/v1/control", Reason.CONTROL, CarrierKind.RAW)
-    with pytest.raises(RelayUnavailable, match="gone"):
-        await through.to_relay(
-            RelayAddress("http://5.5.5.5:7000"), leg, spawn=lambda *_: None, timeout=1.0
-        )
-    with pytest.raises(DialRefused, match="own relay"):
-        async with through.passing(Ask(GUID, THERE, SEEN)):
-            pass
+    relay = RelayAddress("http://5.5.5.5:7000")
+    await through.to_relay(relay, leg, spawn=lambda *_: None, timeout=1.0)
+    for where, what in ((THERE, "own relay"), (Endpoint("6.6.6.6", 3000), "own proxy")):
+        with pytest.raises(DialRefused, match=what):
+            async with through.passing(Ask(GUID, where, Known(frozenset({where})))):
+                pass
     assert through.counts.dialed == {Reason.CONTROL: 1}
 
 

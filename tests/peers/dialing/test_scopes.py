@@ -25,7 +25,9 @@ def at(*hosts: str, port: int = 7000) -> frozenset[Endpoint]:
 
 
 def relay_at(host: str) -> Here:
-    return Here(HOME.interfaces, at(host, port=8440), HOME.servers, HOME.listening)
+    return Here(
+        HOME.interfaces, at(host, port=8440), servers=HOME.servers, listening=HOME.listening
+    )
 
 
 def said(
@@ -61,6 +63,12 @@ def test_nor_are_the_peers_own_services(host: str, port: int, what: str, dial: D
     reason = said(host, port, dial=dial, disclosed=at(host, port=port))
     assert reason is not None
     assert what in reason
+
+
+def test_a_proxy_is_nobodys_endpoint_and_nobodys_witness() -> None:
+    here = Here(HOME.interfaces, proxies=at("127.0.0.1", port=3000))
+    assert "own proxy" in (said("127.0.0.1", 3000, here, disclosed=at("127.0.0.1")) or "")
+    assert "this host" in (said("127.0.0.1", 7000, here, disclosed=at("127.0.0.1")) or "")
 
 
 def test_a_relay_on_this_host_is_at_every_address_of_it() -> None:
