@@ -8,12 +8,14 @@ from peers.config import (
     ConfigError,
     DdnsConfig,
     DdnsConfigError,
+    Dial,
     Identity,
     PathKind,
     PeerConfig,
     PolicyError,
 )
 from peers.control import DdnsKey, Presence
+from peers.dialing import DialCounts
 from peers.location import Located
 from peers.peer import Peer
 from peers.roaming import Surveyed
@@ -56,6 +58,8 @@ __all__ = [
     "DdnsConfig",
     "DdnsConfigError",
     "DdnsKey",
+    "Dial",
+    "DialCounts",
     "Endpoint",
     "Explanation",
     "Identity",
