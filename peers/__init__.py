@@ -1,5 +1,6 @@
 """The peer library: `async with Peer(identity, relay=...) as peer`, then listen and connect."""
 
+from peers import namesake as namesake
 from peers.choice import Candidate
 from peers.config import (
     CarrierKind as Carrier,
@@ -13,10 +14,12 @@ from peers.config import (
     PathKind,
     PeerConfig,
     PolicyError,
+    ServiceNameError,
 )
-from peers.control import DdnsKey, Presence
+from peers.control import DdnsKey, LinkState, Presence, Status
 from peers.dialing import DialCounts
 from peers.location import Located
+from peers.path import Path
 from peers.peer import Peer
 from peers.roaming import Surveyed
 from peers.services import Listener
@@ -33,6 +36,7 @@ from protocol.errors import (
     PeerOffline,
     ProtocolViolation,
     Refused,
+    RelayMisconfigured,
     RelayUnavailable,
     RequestTimeout,
     RoamRelayError,
@@ -43,6 +47,7 @@ from protocol.errors import (
     UnknownService,
     Unsupported,
     UpdateRefused,
+    UsageError,
     WrongIdentity,
 )
 from protocol.messages import Mode, PeerState
@@ -65,10 +70,12 @@ __all__ = [
     "Identity",
     "IdentityError",
     "LimitExceeded",
+    "LinkState",
     "Listener",
     "Located",
     "Mode",
     "NameServerUnavailable",
+    "Path",
     "PathChanged",
     "PathFailed",
     "PathKind",
@@ -82,13 +89,16 @@ __all__ = [
     "ProtocolViolation",
     "Provenance",
     "Refused",
+    "RelayMisconfigured",
     "RelayUnavailable",
     "RequestTimeout",
     "RoamRelayError",
+    "ServiceNameError",
     "Session",
     "SessionClosed",
     "SessionLost",
     "SessionSettings",
+    "Status",
     "Superseded",
     "Surveyed",
     "TraceEvent",
@@ -96,5 +106,6 @@ __all__ = [
     "UnknownService",
     "Unsupported",
     "UpdateRefused",
+    "UsageError",
     "WrongIdentity",
 ]
