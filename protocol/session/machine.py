@@ -28,6 +28,11 @@ from protocol.session.states import ESTABLISHED, TRANSITIONS, WRITABLE, Input, S
 __all__ = ["SessionMachine"]
 
 _NO_NUMBERS = frozenset({bool, float})
+_MOST_IDLE = 1024
+"""Frames that bring nothing, in what one `receive` takes: each costs as much as one that does, and
+no window holds them back. A side that keeps to the protocol sends one in a second or so."""
+_SMALL_PART = 1024
+"""Bytes; a part below this that is not the last one counts as such."""
 
 
 class SessionMachine:
@@ -50,6 +55,8 @@ class SessionMachine:
         """Weight of those that were taken from the inbox."""
         self._revised: bool | None = None
         self._reassembly = Reassembly()
+        self._idle = 0
+        """Frames that have brought nothing, in this `receive`."""
         self._last_there: int | None = None
         self._consumed_there = 0
         self._window_there = 0
@@ -242,12 +249,15 @@ class SessionMachine:
         if not self.attached or self.state is State.LOST:
             return
         self._liveness.hear(now)
+        self._idle = 0
         try:
             self._reader.feed(data)
             for frame in self._reader:
                 if self._is_lost():
                     return
                 self._receive_frame(frame, now)
+                if self._idle > _MOST_IDLE:
+                    raise ProtocolViolation("frames that bring nothing", code=Code.LIMIT_EXCEEDED)
         except ProtocolViolation as error:
             self.abort(error.code or Code.BAD_MESSAGE, error.reason, now)
             raise
@@ -366,6 +376,13 @@ class SessionMachine:
                 self._acknowledge(received, consumed, partial, now)
             case [Frame.ACK, int(received), int(consumed)] if not self._revised:
                 self._acknowledge(received, consumed, 0, now)
+            case _:
+                self._idle += 1
+                self._receive_other(frame, now)
+
+    def _receive_other(self, frame: list[Any], now: float) -> None:
+        """Take a frame that brings neither messages nor acknowledgements."""
+        match frame:
             case [Frame.CLOSE, int(count)]:
                 self._end_there(count)
                 self._say(Frame.CLOSED, self.received)
@@ -382,7 +399,10 @@ class SessionMachine:
             case [Frame.ABORT, str(code), str(reason)]:
                 self._lose(f"the other side ended it: {reason[:200]} ({code[:64]})", now)
             case [Frame.LOCATION, list(entries)]:
-                self._events.append(Moved(read_location(entries)))
+                moved = Moved(read_location(entries))
+                # The last one counts: whoever hears of it checks signatures.
+                self._events = [event for event in self._events if not isinstance(event, Moved)]
+                self._events.append(moved)
             case [Frame.FINISH, int(count)] if self._revised:
                 self._end_there(count)
                 self._move(Input.FINISH_THERE, now)
@@ -397,6 +417,7 @@ class SessionMachine:
         skip = self.received + 1 - first
         fresh = payloads[skip:] if skip else payloads
         if not fresh:
+            self._idle += 1
             return
         weight = 0
         for payload in fresh:
@@ -416,9 +437,12 @@ class SessionMachine:
         if not 1 <= number <= self.received + 1:
             raise ProtocolViolation(f"a part of message {number} follows message {self.received}")
         if number <= self.received:
+            self._idle += 1
             return
         reassembly = self._reassembly
         count = reassembly.fresh(offset, total, piece)
+        if count < _SMALL_PART and offset + len(piece) < total:
+            self._idle += 1
         if count <= 0:
             return
         self._check_room(reassembly.size + count + MESSAGE_WEIGHT)
@@ -452,9 +476,11 @@ class SessionMachine:
 
     def _acknowledge(self, received: int, consumed: int, partial: int, now: float) -> None:
         self._check_numbers(received, consumed, partial)
-        self._consumed_there = max(consumed, self._consumed_there)
         if self._outgoing.acknowledge(received, partial, now):
             self._liveness.advance(now)
+        elif consumed <= self._consumed_there:
+            self._idle += 1
+        self._consumed_there = max(consumed, self._consumed_there)
 
     def _is_lost(self) -> bool:
         return self.state is State.LOST
