@@ -58,6 +58,9 @@ SOON = 5.0
 """Seconds for which a connection lasts at least that was no waste."""
 _LONGEST_REST = 15.0
 """Seconds between two attempts that a relay can bring a flow to, at most."""
+_LONGEST_RESTART = 600.0
+"""Seconds for which a relay that goes down can send a flow away at most, and the random part too:
+as long as any relay that has proven itself can."""
 _SPREAD = 0.25
 """The part of a wait that the relay has asked for which is added at random."""
 _FIRST_WAIT = 0.5
@@ -347,7 +350,8 @@ class Reconnect:
             # The way was lost, and not the relay: nobody else has lost it in this moment.
             return 0.0
         if event.restarting is not None:
-            return event.restarting.delay + event.restarting.spread * self._random()
+            delay = min(event.restarting.delay, _LONGEST_RESTART)
+            return delay + min(event.restarting.spread, _LONGEST_RESTART) * self._random()
         return self._random() * (RETURN_URGENT if event.urgent else RETURN_IDLE)
 
     def _least_pause(self, event: ConnectionEnded, now: float) -> float:

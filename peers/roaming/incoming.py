@@ -44,6 +44,9 @@ _KINDS = {
 _MAX_LEGS, _MAX_LEGS_EACH = 512, 64
 """Legs of planes that are opened here, and whose path no session has yet: in all, and for one
 caller. Where all are used, who has most loses the oldest."""
+_LONGEST_REQUEST = 60.0
+"""Seconds for which any caller may wait (docs/protocol.md §7): the relay's word is not taken for
+more, nor for what is no number of them."""
 _UNKNOWN = Refusal(Code.SESSION_UNKNOWN, "no such session, or it is over")
 
 
@@ -183,7 +186,9 @@ class Incoming:
         terms = self._terms(request.guid, request.service, request.mode, listener)
         route = self._sessions.make(request.session, terms)
         route.learn_disclosed(request.entries)
-        self._sessions.announce(route, request.timeout + self._local.config.path_timeout)
+        # In this order, what is no number (NaN) becomes 0.
+        waits = max(0.0, min(request.timeout, _LONGEST_REQUEST))
+        self._sessions.announce(route, waits + self._local.config.path_timeout)
         if request.mode is Mode.COMBINED and request.entries and terms.discloses:
             self._local.tasks.spawn(
                 self._meet(route), lambda error: route.session.abort(f"unexpected: {error!r}")

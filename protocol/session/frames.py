@@ -38,6 +38,7 @@ __all__ = [
     "SLOWEST_LINK",
     "WRITE_BYTES",
     "Frame",
+    "check_frame",
     "frame_reader",
     "read_location",
 ]
@@ -53,6 +54,7 @@ WRITE_BYTES = 262_144
 MAX_FRAME = MAX_PAYLOAD + 65_536
 MAX_SMALL_FRAME = FRAME_BYTES + 8192
 """The second revision's: the payload of a frame is FRAME_BYTES at most, in whatever pieces."""
+_NO_NUMBERS = frozenset({bool, float})
 SLOWEST_LINK = 16_384
 """Bytes a second. A large message may be on its way for as long as this link would need."""
 
@@ -78,6 +80,18 @@ def frame_reader(*, revised: bool) -> ValueReader:
     if revised:
         return ValueReader(MAX_SMALL_FRAME, max_array=FRAME_MESSAGES, max_bin=FRAME_BYTES)
     return ValueReader(MAX_FRAME, max_array=FRAME_MESSAGES, max_bin=MAX_PAYLOAD)
+
+
+def check_frame(value: object) -> list[Any]:
+    """Return what may be a frame.
+
+    Raises:
+        ProtocolViolation: it cannot be one.
+    """
+    # A bool or a float would pass for the integer that it is equal to.
+    if type(value) is not list or not _NO_NUMBERS.isdisjoint(map(type, value)):
+        raise ProtocolViolation("not a session frame")
+    return value
 
 
 def read_location(fields: list[Any]) -> tuple[SignedEntry, ...]:

@@ -18,7 +18,8 @@ from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
 from protocol.session.acknowledgement import Acknowledgement
 from protocol.session.events import Ended, Event, Moved, PathDead
-from protocol.session.frames import WRITE_BYTES, Frame, frame_reader, read_location
+from protocol.session.frames import WRITE_BYTES, Frame, check_frame, frame_reader, read_location
+from protocol.session.idle import SMALL_PART, IdleFrames
 from protocol.session.liveness import PathLiveness
 from protocol.session.outgoing import Outgoing
 from protocol.session.reassembly import Reassembly
@@ -27,7 +28,7 @@ from protocol.session.states import ESTABLISHED, TRANSITIONS, WRITABLE, Input, S
 
 __all__ = ["SessionMachine"]
 
-_NO_NUMBERS = frozenset({bool, float})
+_BRING = ([Frame.DATA], [Frame.PART], [Frame.ACK])
 
 
 class SessionMachine:
@@ -50,6 +51,7 @@ class SessionMachine:
         """Weight of those that were taken from the inbox."""
         self._revised: bool | None = None
         self._reassembly = Reassembly()
+        self._idle = IdleFrames()
         self._last_there: int | None = None
         self._consumed_there = 0
         self._window_there = 0
@@ -252,11 +254,12 @@ class SessionMachine:
         if not self.attached or self.state is State.LOST:
             return
         self._liveness.hear(now)
+        self._idle.begin()
         try:
             self._reader.feed(data)
             for frame in self._reader:
-                self._receive_frame(frame, now)
-                if self._is_lost():
+                self._receive_frame(check_frame(frame), now)
+                if self.state in (State.LOST,):
                     return  # What stands behind an abort is not looked at, nor whether it is right.
         except ProtocolViolation as error:
             self.abort(error.code or Code.BAD_MESSAGE, error.reason, now)
@@ -272,10 +275,8 @@ class SessionMachine:
         if self._acknowledgement.due:
             self._acknowledgement.said(now)
             self._told_consumed = self.consumed
-            numbers = (Frame.ACK, self.received, self.consumed)
-            pieces.append(
-                self._pack((*numbers, self._reassembly.size) if self._revised else numbers)
-            )
+            partial = (self._reassembly.size,) if self._revised else ()
+            pieces.append(self._pack((Frame.ACK, self.received, self.consumed, *partial)))
         outgoing = self._outgoing
         if outgoing.unsent and self.state is not State.LOST:
             if outgoing.pace.is_idle:
@@ -361,10 +362,9 @@ class SessionMachine:
     def _say(self, kind: Frame, *fields: object) -> None:
         self._control[kind] = self._pack((kind, *fields))
 
-    def _receive_frame(self, frame: Any, now: float) -> None:
-        # A bool or a float would pass for the integer that it is equal to.
-        if type(frame) is not list or not _NO_NUMBERS.isdisjoint(map(type, frame)):
-            raise ProtocolViolation("not a session frame")
+    def _receive_frame(self, frame: list[Any], now: float) -> None:
+        if frame[:1] not in _BRING:
+            self._idle.note()
         match frame:
             case [Frame.DATA, int(first), list(payloads)]:
                 self._receive_data(first, payloads)
@@ -392,6 +392,8 @@ class SessionMachine:
             case [Frame.ABORT, str(code), str(reason)]:
                 self._lose(f"the other side ended it: {reason[:200]} ({code[:64]})", now)
             case [Frame.LOCATION, list(entries)]:
+                # The last one counts: whoever hears of it checks signatures.
+                self._events = [event for event in self._events if not isinstance(event, Moved)]
                 self._events.append(Moved(read_location(entries)))
             case [Frame.FINISH, int(count)] if self._revised:
                 self._end_there(count)
@@ -407,6 +409,7 @@ class SessionMachine:
         skip = self.received + 1 - first
         fresh = payloads[skip:] if skip else payloads
         if not fresh:
+            self._idle.note()
             return
         weight = 0
         for payload in fresh:
@@ -426,9 +429,12 @@ class SessionMachine:
         if not 1 <= number <= self.received + 1:
             raise ProtocolViolation(f"a part of message {number} follows message {self.received}")
         if number <= self.received:
+            self._idle.note()
             return
         reassembly = self._reassembly
         count = reassembly.fresh(offset, total, piece)
+        if count < SMALL_PART and offset + len(piece) < total:
+            self._idle.note()
         if count <= 0:
             return
         self._check_room(reassembly.size + count + MESSAGE_WEIGHT)
@@ -462,12 +468,11 @@ class SessionMachine:
 
     def _acknowledge(self, received: int, consumed: int, partial: int, now: float) -> None:
         self._check_numbers(received, consumed, partial)
-        self._consumed_there = max(consumed, self._consumed_there)
         if self._outgoing.acknowledge(received, partial, now):
             self._liveness.advance(now)
-
-    def _is_lost(self) -> bool:
-        return self.state is State.LOST
+        elif consumed <= self._consumed_there:
+            self._idle.note()
+        self._consumed_there = max(consumed, self._consumed_there)
 
     def _lose(self, reason: str, now: float) -> None:
         if self.state not in (State.CLOSED, State.LOST):

@@ -6,10 +6,10 @@ does not read is aborted, and nobody else notices.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import aiohttp
 from aiohttp import web
@@ -224,6 +224,9 @@ class WebSocketCarrier:
         self._wake = asyncio.Event()
         self._closing: str | None = None
         self._pause: float | None = None
+        self._pinged: bytes | None = None
+        """What the last ping said that was not answered: of several, the last one is
+        (RFC 6455 §5.5.3)."""
 
     def write(self, data: bytes) -> None:
         if self._closing is not None:
@@ -267,9 +270,19 @@ class WebSocketCarrier:
 
     async def _read(self, user: CarrierUser) -> None:
         async for message in self._websocket:
-            if message.type is not aiohttp.WSMsgType.BINARY:
-                raise _Stop(Code.BAD_MESSAGE.value)
-            user.carrier_data(message.data)
+            match message.type:
+                case aiohttp.WSMsgType.BINARY:
+                    user.carrier_data(message.data)
+                case aiohttp.WSMsgType.PING:
+                    self._pinged = message.data
+                    self._wake.set()
+                    user.carrier_data(b"")
+                case aiohttp.WSMsgType.PONG:
+                    user.carrier_data(b"")
+                case _:
+                    raise _Stop(Code.BAD_MESSAGE.value)
+            # Thousands of messages may have arrived in one piece: each has its turn of the loop.
+            await asyncio.sleep(0)
             while (pause := self._pause) is not None:
                 self._pause = None
                 await asyncio.sleep(pause)
@@ -282,15 +295,22 @@ class WebSocketCarrier:
                 data = b"".join(self._out)
                 self._out.clear()
                 self._out_size = 0
-                try:
-                    async with asyncio.timeout(self._limits.write_deadline):
-                        await self._websocket.send_bytes(data)
-                except TimeoutError:
-                    self.abort(Code.SLOW_CONSUMER.value)
-                    raise _Stop(Code.SLOW_CONSUMER.value) from None
+                await self._in_time(self._websocket.send_bytes(data))
             if self._closing is not None:
                 async with asyncio.timeout(self._limits.write_deadline):
                     await self._websocket.close(drain=False)
                 raise _Stop(self._closing)
+            if (pinged := self._pinged) is not None:
+                self._pinged = None
+                await self._in_time(self._websocket.pong(pinged))
+                continue
             self._wake.clear()
             await self._wake.wait()
+
+    async def _in_time(self, writing: Coroutine[Any, Any, None]) -> None:
+        try:
+            async with asyncio.timeout(self._limits.write_deadline):
+                await writing
+        except TimeoutError:
+            self.abort(Code.SLOW_CONSUMER.value)
+            raise _Stop(Code.SLOW_CONSUMER.value) from None

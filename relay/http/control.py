@@ -58,7 +58,7 @@ class ControlRoute:
         websocket = web.WebSocketResponse(
             protocols=(WEBSOCKET_PROTOCOL,),
             compress=False,
-            autoping=True,
+            autoping=False,  # a ping is charged, as all that arrives
             max_msg_size=2 * MAX_MESSAGE_BYTES,
             timeout=self._limits.write_deadline,
         )

@@ -41,7 +41,10 @@ class PlaneRoute:
         """Serve a request. A leg whose sender goes away meanwhile ends its plane."""
         raw = is_raw_upgrade(request)
         websocket = web.WebSocketResponse(
-            protocols=(WEBSOCKET_PROTOCOL,), compress=False, max_msg_size=_MAX_FRAME
+            protocols=(WEBSOCKET_PROTOCOL,),
+            compress=False,
+            autoping=False,
+            max_msg_size=_MAX_FRAME,
         )
         if not raw and (is_foreign_websocket(request) or not can_become(websocket, request)):
             return not_an_upgrade(request)

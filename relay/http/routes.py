@@ -1,4 +1,9 @@
-"""Which path is served by what, and what every request is asked first: where it comes from."""
+"""Which path is served by what, and what every request is asked first: where it comes from, and
+whether the relay has time for it.
+"""
+
+import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -11,14 +16,23 @@ from relay.http.forwarded import BadForwarding
 from relay.http.plane import PlaneRoute
 from relay.http.public import PublicRoutes
 from relay.http.visitor import visitor_of
+from relay.limits import ANSWER, EXPOSITION, Cause, cause_of
 
 __all__ = ["application"]
 
+_NEVER_REFUSED = frozenset({"/v1/control", "/v1/plane/{ticket}", "/healthz", "/readyz"})
+"""Peers have limits of their own behind these, and who asks whether the relay lives must not hear
+that it does not. Beyond its share such a connection ends with its answer."""
+
 
 def application(
-    doorkeeper: Doorkeeper, control: ControlRoute, plane: PlaneRoute, public: PublicRoutes
+    doorkeeper: Doorkeeper,
+    control: ControlRoute,
+    plane: PlaneRoute,
+    public: PublicRoutes,
+    charge: Callable[[Cause, float], float],
 ) -> web.Application:
-    """Return the relay as an aiohttp application."""
+    """Return the relay as an aiohttp application; `charge` is the reception's."""
 
     @web.middleware
     async def from_somewhere(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -28,7 +42,23 @@ def application(
         except BadForwarding as error:
             doorkeeper.refused("bad_forwarding", visitor.origin.text, error.reason)
             return answers.refusal(Code.BAD_MESSAGE, error.reason)
-        return await handler(request)
+        resource = request.match_info.route.resource
+        path = resource.canonical if resource is not None else ""
+        cost = EXPOSITION if path == "/metrics" else ANSWER
+        wait = charge(cause_of(visitor.origin.charged), cost)
+        if wait and path not in _NEVER_REFUSED:
+            refusal = answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
+            refusal.force_close()
+            return refusal
+        try:
+            response = await handler(request)
+        finally:
+            # Requests that were sent together are here already: one is answered in a turn of the
+            # loop, and others have theirs.
+            await asyncio.sleep(0)
+        if wait and not response.prepared:
+            response.force_close()
+        return response
 
     application = web.Application(middlewares=[from_somewhere])
     for path, handler in (

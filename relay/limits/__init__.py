@@ -2,14 +2,16 @@
 
 from relay.limits.budgets import PlaneBudget, plane_budget
 from relay.limits.causes import Cause, cause_of, network_of
-from relay.limits.costs import BYTE, EVENT, MESSAGE, REQUEST, SIGNATURE
+from relay.limits.costs import ANSWER, BYTE, EVENT, EXPOSITION, MESSAGE, REQUEST, SIGNATURE
 from relay.limits.rates import Counts, Place, Rates, Windows
 from relay.limits.shares import Bounds, Shares
 from relay.limits.work import Work, WorkRates
 
 __all__ = [
+    "ANSWER",
     "BYTE",
     "EVENT",
+    "EXPOSITION",
     "MESSAGE",
     "REQUEST",
     "SIGNATURE",

@@ -97,12 +97,19 @@ class WebSocketLeg:
 
     async def read(self) -> bytes:
         while True:
+            # Thousands of frames may have arrived in one piece: each has its turn of the loop.
+            await asyncio.sleep(0)
             message = await self._websocket.receive()
-            if message.type is aiohttp.WSMsgType.BINARY:
-                if message.data:
-                    return bytes(message.data)
-            else:
-                return b""
+            match message.type:
+                case aiohttp.WSMsgType.BINARY:
+                    if message.data:
+                        return bytes(message.data)
+                case aiohttp.WSMsgType.PING:
+                    await self._websocket.pong(message.data)
+                case aiohttp.WSMsgType.PONG:
+                    pass
+                case _:
+                    return b""
 
     async def write(self, data: bytes) -> None:
         await self._websocket.send_bytes(data)

@@ -170,6 +170,8 @@ def test_a_final_error_ends_it_and_is_told_as_such(state: State) -> None:
         (ConnectionEnded(LOST, Restarting(2.0, 3.0), urgent=True), 3.5),
         (ConnectionEnded(LOST, network_changed=True), 0.0),
         (ConnectionEnded(LOST, Restarting(2.0, 3.0), network_changed=True), 0.0),
+        (ConnectionEnded(LOST, Restarting(31_536_000.0, 0.0)), 600.0),
+        (ConnectionEnded(LOST, Restarting(1.0, 31_536_000.0)), 301.0),
         (ConnectionEnded(LATE), RETURN_IDLE / 2),
     ],
 )

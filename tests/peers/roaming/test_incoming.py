@@ -5,6 +5,7 @@ First what is judged, row by row; then the shell above fakes; then real peers.
 
 import asyncio
 import dataclasses
+import math
 from typing import Any, cast
 
 import pytest
@@ -438,6 +439,22 @@ def test_one_caller_uses_its_share_up_and_others_go_on() -> None:
         await asyncio.sleep(home.local.config.path_timeout + 11)
         assert ask(6000, THERE.guid) is None
         home.sessions.abort()
+
+    run(scene())
+
+
+@pytest.mark.parametrize("timeout", [math.inf, -math.inf, math.nan, 1e300])
+def test_a_relay_cannot_have_a_session_waited_for_without_end(timeout: float) -> None:
+    async def scene() -> None:
+        home = Home()
+        assert home.asks(mode=Mode.COMBINED, timeout=timeout).codes == [None]
+        assert home.sessions.find_announced(b"a" * 16) is not None
+        await turns()
+        assert home.sessions.find_announced(b"a" * 16) is not None, "it may come in its time"
+        await asyncio.sleep(home.local.config.path_timeout + 61)
+        assert home.sessions.find_announced(b"a" * 16) is None
+        home.sessions.abort()
+        await home.local.tasks.close()
 
     run(scene())
 
