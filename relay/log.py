@@ -32,6 +32,11 @@ _CALLER = 4
 
 _LINES = 10_000
 """Lines that may wait to be written. What is above is dropped, and the log says how many."""
+_AT_ONCE = 100
+"""Lines that are written in one go: so many wait for one reader at most, besides."""
+_GATHERING = 0.05
+"""Seconds for which lines are gathered, unless there are so many before: to wake a thread for each
+costs more than to make the line."""
 _ENDING = 0.5
 """Seconds for what waits, at the end."""
 
@@ -112,7 +117,8 @@ class _Writer(logging.Handler):
                 self._dropped += 1
                 return
             self._waiting.append(line)
-            self._changed.notify()
+            if len(self._waiting) in (1, _AT_ONCE):
+                self._changed.notify()
 
     def close(self) -> None:
         """Stop, when what waits is written or has had its time."""
@@ -123,8 +129,9 @@ class _Writer(logging.Handler):
         super().close()
 
     def _write(self) -> None:
-        while (line := self._next()) is not None:
-            data = memoryview(f"{line}\n".encode(errors="backslashreplace"))
+        while lines := self._next():
+            text = "".join(f"{line}\n" for line in lines)
+            data = memoryview(text.encode(errors="backslashreplace"))
             # A log that cannot be written (its reader has gone, the disk is full) ends no relay.
             with contextlib.suppress(OSError):
                 while data:
@@ -133,15 +140,19 @@ class _Writer(logging.Handler):
                     except BlockingIOError:
                         select.select([], [self._descriptor], [])
 
-    def _next(self) -> str | None:
+    def _next(self) -> list[str]:
+        """Wait for lines, and return them: none at the end."""
         with self._changed:
             # No timeout: when something happens is not the log's to decide.
             self._changed.wait_for(lambda: self._waiting or self._stopped)
+            self._changed.wait_for(
+                lambda: len(self._waiting) >= _AT_ONCE or self._stopped, _GATHERING
+            )
             if self._dropped and len(self._waiting) < _LINES:
                 dropped, self._dropped = self._dropped, 0
                 text = f"{dropped} lines are left out before here: nobody read the log"
-                return self.format(logging.makeLogRecord({"msg": text, "levelname": "WARNING"}))
-            return self._waiting.popleft() if self._waiting else None
+                return [self.format(logging.makeLogRecord({"msg": text, "levelname": "WARNING"}))]
+            return [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
 
 
 def configure(style: str, level: str) -> None:
