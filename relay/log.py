@@ -45,14 +45,26 @@ logging.getLogger(NAME).addHandler(logging.NullHandler())
 _as_text = structlog.processors.KeyValueRenderer(key_order=["event"])
 
 
+class _Text:
+    """Words as a text, made when somebody reads it: `relay serve` writes the words one by one."""
+
+    __slots__ = ("_words",)
+
+    def __init__(self, words: dict[str, Any]) -> None:
+        self._words = words
+
+    def __str__(self) -> str:
+        return str(_as_text(None, "", dict(self._words)))
+
+
 def _to_record(
     logger: Any, method: str, words: structlog.typing.EventDict
-) -> tuple[tuple[str], dict[str, Any]]:
+) -> tuple[tuple[_Text], dict[str, Any]]:
     """Turn words into the call of a standard logger; a traceback stays the record's."""
     trace = words.pop("exc_info", None)
-    text = str(_as_text(logger, method, dict(words)))
-    extra = {_FIELDS: dict(words)}
-    return (text,), {"exc_info": trace, "extra": extra, "stacklevel": _CALLER}
+    kept = dict(words)
+    extra = {_FIELDS: kept}
+    return (_Text(kept),), {"exc_info": trace, "extra": extra, "stacklevel": _CALLER}
 
 
 log: structlog.stdlib.BoundLogger = structlog.wrap_logger(

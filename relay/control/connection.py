@@ -66,9 +66,6 @@ some for a round trip. A peer that is there registers anew."""
 _PURSE = 100.0
 """Units of work that a connection takes at once from what its cause may have: some 1 ms. Taking
 each by itself would cost as much as a look-up."""
-_SMALL, _ENOUGH = 1024, 30.0
-"""Bytes that arrive at once, and units in the purse, with which nothing is asked before it is done:
-so many cost no more than another purse."""
 _NONE: Iterator[float] = iter(())
 _TURN = 2
 """How often in one turn of the loop: then others have theirs."""
@@ -211,21 +208,24 @@ class ControlConnection:
         if self._steps is not None:
             self._backlog.append(data)
             return
-        messages, size = self._decoder.receive(data), len(data)
-        if size > _SMALL or self._purse < _ENOUGH:
-            self._earned = 0
-            self._go_on(self._take(messages, EVENT + size * BYTE))
+        messages = self._decoder.receive(data)
+        self._earned = 0
+        self._purse -= EVENT + len(data) * BYTE
+        if self._purse < 0 and not self._earn():
+            self._steps = self._take(messages)
             return
-        # The shorter way, as nearly always: little has arrived, and it is paid for.
-        self._purse -= EVENT + size * BYTE
+        # The shorter way, as nearly always: what is done is paid for, and nothing waits.
         try:
             for message in messages:
                 self._metrics.messages_in += 1
                 handler, cost = self._handlers.get(type(message), _UNEXPECTED)
                 self._purse -= cost
+                if self._purse < 0 and not self._earn():
+                    self._steps = self._take(messages, self._handle(handler, message))
+                    return
                 steps = handler(self, message, now)
                 if steps is not None:
-                    self._go_on(self._take(messages, 0.0, steps))
+                    self._go_on(self._take(messages, steps))
                     return
                 if self.state is _CLOSED:
                     return
@@ -283,12 +283,17 @@ class ControlConnection:
             return False
         return True
 
+    def _handle(
+        self, handler: Callable[..., Iterator[float] | None], message: Message | UnknownType
+    ) -> Iterator[float]:
+        """Do what is paid for already, when it is its turn."""
+        yield from handler(self, message, self.heard) or _NONE
+
     def _take(
-        self, messages: Iterator[Message | UnknownType], cost: float, steps: Iterator[float] = _NONE
+        self, messages: Iterator[Message | UnknownType], steps: Iterator[float] = _NONE
     ) -> Iterator[float]:
         """Go through messages, after the steps of one before them. Yields what the next step costs,
         before it is done."""
-        yield cost
         yield from steps
         while self.state is not _CLOSED:
             for message in messages:
