@@ -61,7 +61,11 @@ class _Group(Generic[_T]):
                 del self.ranks[part.size]
         part.size += change
         if part.size:
-            self.ranks.setdefault(part.size, {})[name] = None
+            same = self.ranks.get(part.size)
+            if same is None:
+                self.ranks[part.size] = {name: None}
+            else:
+                same[name] = None
         else:
             del self.parts[name]
         return part
