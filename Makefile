@@ -10,6 +10,11 @@ GATE = -m pytest -n 3 $(ARGS)
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,cluster]'
+	# Types for programs elsewhere: checkers follow a path, and not the hook of an editable install;
+	# and this path has the packages alone, not the tests beside them.
+	mkdir -p .venv/packages
+	ln -sfn ../../protocol ../../relay ../../peers .venv/packages
+	echo '$(CURDIR)/.venv/packages' > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/roam_relay.pth"
 	touch $@
 
 demo: .venv/.installed

@@ -1,5 +1,6 @@
 """The peer library: `async with Peer(identity, relay=...) as peer`, then listen and connect."""
 
+from peers import namesake as namesake
 from peers.choice import Candidate
 from peers.config import (
     CarrierKind as Carrier,
@@ -12,9 +13,11 @@ from peers.config import (
     PathKind,
     PeerConfig,
     PolicyError,
+    ServiceNameError,
 )
-from peers.control import DdnsKey, Presence
+from peers.control import DdnsKey, LinkState, Presence, Status
 from peers.location import Located
+from peers.path import Path
 from peers.peer import Peer
 from peers.roaming import Surveyed
 from peers.services import Listener
@@ -31,6 +34,7 @@ from protocol.errors import (
     PeerOffline,
     ProtocolViolation,
     Refused,
+    RelayMisconfigured,
     RelayUnavailable,
     RequestTimeout,
     RoamRelayError,
@@ -41,6 +45,7 @@ from protocol.errors import (
     UnknownService,
     Unsupported,
     UpdateRefused,
+    UsageError,
     WrongIdentity,
 )
 from protocol.messages import Mode, PeerState
@@ -61,10 +66,12 @@ __all__ = [
     "Identity",
     "IdentityError",
     "LimitExceeded",
+    "LinkState",
     "Listener",
     "Located",
     "Mode",
     "NameServerUnavailable",
+    "Path",
     "PathChanged",
     "PathFailed",
     "PathKind",
@@ -78,13 +85,16 @@ __all__ = [
     "ProtocolViolation",
     "Provenance",
     "Refused",
+    "RelayMisconfigured",
     "RelayUnavailable",
     "RequestTimeout",
     "RoamRelayError",
+    "ServiceNameError",
     "Session",
     "SessionClosed",
     "SessionLost",
     "SessionSettings",
+    "Status",
     "Superseded",
     "Surveyed",
     "TraceEvent",
@@ -92,5 +102,6 @@ __all__ = [
     "UnknownService",
     "Unsupported",
     "UpdateRefused",
+    "UsageError",
     "WrongIdentity",
 ]

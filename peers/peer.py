@@ -1,70 +1,65 @@
 """A peer: one identity, at home with one relay, that listens and connects.
 
-This is the front door of the package: it builds the rooms, starts and closes them in order, and
-hands the news of the lower ones to those above. What they do is in them.
+This is the front door of the package: it checks what the program hands over, starts the rooms, and
+hands the news of the lower ones to those above. How they are built and closed is in rooms.py, what
+they do in them.
 """
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
-from dataclasses import dataclass
-from functools import partial
-from types import TracebackType
-from typing import Any, Self, assert_never
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from types import NoneType, TracebackType
+from typing import Self, assert_never
 
 import msgspec
 
-from peers.choice import RoundTrips, Select
-from peers.config import DdnsConfig, PeerConfig, Policy, log
+from peers.choice import Select
+from peers.config import (
+    DdnsConfig,
+    ModeWord,
+    PeerConfig,
+    SelectWord,
+    checked_address,
+    checked_count,
+    checked_flag,
+    checked_function,
+    checked_guid,
+    checked_kind,
+    checked_mode,
+    checked_policy,
+    checked_port,
+    checked_seconds,
+    checked_service,
+)
 from peers.control import (
-    Account,
     DdnsKey,
+    Link,
     PeerChanged,
     Presence,
     PrimaryChanged,
-    Registration,
     RegistrationEnded,
     RegistrationEvent,
+    RegistrationLost,
     RelayAddresses,
+    RelayRestarting,
     RequestArrived,
     StandbyLost,
-    Watching,
+    Status,
     fetch_key,
 )
-from peers.dns import Names, read_key
-from peers.host import AddressSource, Interfaces, system_addresses
-from peers.location import Located, OwnLocation
-from peers.path import Paths
-from peers.publication import Publication
-from peers.roaming import (
-    Candidates,
-    Incoming,
-    Local,
-    Lookup,
-    Means,
-    Outgoing,
-    Probes,
-    Rounds,
-    Sessions,
-    Surveyed,
-    Ways,
-    survey,
-)
-from peers.services import Listener, Services, ServicesChanged
+from peers.dns import read_key
+from peers.host import AddressSource, system_addresses
+from peers.location import Located
+from peers.roaming import Surveyed, survey
+from peers.rooms import Leaving, Rooms, build
+from peers.services import Handler, Listener, ServicesChanged, serve_sessions
 from peers.session import Session, Terms
-from peers.tasks import Tasks, unless
-from peers.transport import DirectServer
-from peers.whereabouts import Whereabouts
+from peers.tasks import EventQueue, check_loop
 from protocol.endpoint import Phase, Provenance
-from protocol.errors import ConnectionClosed, RelayUnavailable, RoamRelayError
-from protocol.identity import Identity, public_key_of
+from protocol.errors import ConnectionClosed, RelayMisconfigured, RelayUnavailable, RoamRelayError
+from protocol.identity import Identity
 from protocol.messages import Mode
 
 __all__ = ["Peer"]
-
-_LAST_WORD = 0.2
-"""Seconds for paths to finish after sessions that took all of their time: what was said on them
-leaves, and is not waited for."""
 
 
 class Peer:
@@ -97,7 +92,13 @@ class Peer:
         Raises:
             RelayUnavailable: neither is configured, or the relay is no URL of one.
             DdnsConfigError: the key for dynamic DNS cannot be used.
+            TypeError: one of them is of another kind.
         """
+        checked_kind("identity", identity, Identity, "an Identity")
+        checked_kind("relay", relay, (str, NoneType), "a URL")
+        checked_kind("ddns", ddns, (DdnsConfig, NoneType), "a DdnsConfig")
+        checked_kind("config", config, (PeerConfig, NoneType), "a PeerConfig")
+        checked_kind("addresses", addresses, (AddressSource, NoneType), "a source of addresses")
         config = config or PeerConfig()
         config = msgspec.structs.replace(config, relay=relay) if relay else config
         self.config = msgspec.structs.replace(config, ddns=ddns) if ddns else config
@@ -114,11 +115,21 @@ class Peer:
         self._addresses = addresses
         self._rooms: Rooms | None = None
         """None before the peer is entered."""
+        self._leaving: Leaving | None = None
+        """None before it is closed."""
+        self._link = Link(has_relay=self.config.relay is not None)
+        self._events = EventQueue[Status]()
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> Self:
+        """Open the peer, as `async with` does; whoever calls this calls `close` in the end.
+
+        Raises:
+            ConnectionClosed: it was opened before: make another one.
+            RoamRelayError: it cannot be registered; nothing of it is left.
+        """
         if self._rooms is not None:
             raise ConnectionClosed("a peer is entered once: make another one")
-        rooms = self._rooms = self._build()
+        rooms = self._rooms = build(self.identity, self.config, self._dns_key, self._heard)
         try:
             await self._start(rooms)
         except BaseException:
@@ -126,13 +137,46 @@ class Peer:
             raise
         return self
 
+    async def close(self, timeout: float | None = None) -> None:
+        """Close the peer, as leaving `async with` does; again, or before it was opened, this does
+        nothing. `timeout` (seconds; default from the configuration, `close_timeout`) is for its
+        sessions to be closed cleanly. How many messages of which session were not acknowledged is
+        logged, and raised as `SessionLost` in whoever uses it.
+
+        Raises:
+            UsageError: it is another loop's.
+        """
+        if timeout is not None:
+            checked_seconds(timeout)
+        if self._rooms is not None:
+            check_loop(self._rooms.loop, "the peer")
+            await self._leave(self._rooms, at_once=False, grace=timeout)
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._leave(self._open, at_once=False)
+        await self.close()
+
+    @property
+    def status(self) -> Status:
+        """How this peer stands with its relay, and why."""
+        return self._link.status
+
+    def events(self) -> AsyncIterator[Status]:
+        """Iterate over how this peer stands with its relay until it is closed; the first one says
+        how it is now. It may be asked before the peer is opened.
+
+        A reader that is slow loses the oldest events beyond 64, never the newest.
+        """
+        if self._rooms is not None:
+            check_loop(self._rooms.loop, "the peer")
+        return self._events.subscribe(self.status)
 
     @property
     def failure(self) -> RoamRelayError | None:
@@ -143,7 +187,7 @@ class Peer:
     @property
     def relay_guid(self) -> str | None:
         """The GUID of the relay that this peer is registered with."""
-        connection = self._open.registration.current
+        connection = self._ever_open.registration.current
         return connection.relay_guid if connection else None
 
     def listen(
@@ -156,15 +200,47 @@ class Peer:
         """Offer a service: `async for session in peer.listen("chat")`.
 
         `allow` are the GUIDs that may ask (None: anyone), `disclose` who may learn the addresses
-        from the relay: "anyone", "nobody" (then only mode `central` works), or GUIDs. The service
-        is registered in the background; `await peer.published()` waits until it can be found.
+        from the relay: "anyone", GUIDs, or "nobody": sessions in `central` and `auto` then stay on
+        the relay, `combined` becomes `auto`, and `p2p` finds no address. The service is registered
+        in the background; `await peer.published()` waits until it can be found.
 
         Raises:
             ValueError: not a service name, already offered, or `disclose` is none of these; or it
                 is one more than can be registered (16), or the lists of GUIDs are too long.
+            IdentityError: what is listed is no GUID.
             ConnectionClosed: the peer is closed.
         """
         return self._open.services.offer(service, allow, disclose, None)
+
+    async def serve(
+        self,
+        service: str,
+        handler: Handler,
+        *,
+        allow: Collection[str] | None = None,
+        disclose: str | Collection[str] = "anyone",
+        max_sessions: int = 256,
+    ) -> None:
+        """Serve all sessions of a service, until this is cancelled or the peer is closed:
+        `await peer.serve("chat", handler)`.
+
+        `handler` is an async function of one session, and runs in a task for each. When it returns,
+        the session is closed; what it raises aborts that session alone, and is told once, by the
+        loop's exception handler (which logs it). At most `max_sessions` run at once: further ones
+        wait, 128 of one caller and 256 in all, and beyond that callers get `LimitExceeded`.
+
+        Cancelling this cancels the handlers and aborts their sessions; a peer that is closed
+        cancels them, and closes their sessions cleanly. No task is left when it returns.
+
+        Raises:
+            TypeError: `handler` cannot be called.
+            ValueError, IdentityError, ConnectionClosed: as `listen`.
+            RoamRelayError: the registration was lost for good.
+        """
+        checked_function(handler, "handler")
+        checked_count(max_sessions, "max_sessions")
+        listener = self.listen(service, allow=allow, disclose=disclose)
+        await serve_sessions(listener, handler, max_sessions)
 
     async def published(self) -> None:
         """Wait until what is offered now can be found: at the relay and in the zone, as far as
@@ -181,11 +257,11 @@ class Peer:
         guid: str,
         service: str,
         *,
-        mode: Mode | str | None = None,
+        mode: ModeWord | None = None,
         timeout: float | None = None,
         wait: bool = False,
         policy: str | None = None,
-        select: Select | str | None = None,
+        select: Select | SelectWord | None = None,
     ) -> Session:
         """Open a session with a peer's service. `mode`, `policy` (which paths it may take,
         docs/addresses.md) and `select` (`fastest`, `latest`, or a function that puts candidates in
@@ -203,15 +279,19 @@ class Peer:
             WrongIdentity: another peer answers at the address.
             PathFailed: no endpoint could be reached.
             RelayUnavailable, NameServerUnavailable: there is nobody to ask.
-            ValueError, IdentityError: not a mode, a policy or a selector, or not a GUID.
+            ValueError, IdentityError: not a mode, a time, a policy, a selector or the name of a
+                service (this one is an `UnknownService` too), or not a GUID.
         """
-        public_key_of(guid)
+        checked_guid(guid)
+        checked_service(service)
+        checked_flag(wait, "wait")
+        patience = self._patience(timeout)
         if not (select is None or callable(select) or select in ("fastest", "latest")):
-            raise ValueError(f"select is 'fastest', 'latest' or a function, not {select!r}")
+            raise ValueError(f"select is 'fastest', 'latest' or a function, not {select!r:.80}")
         rules = (
-            Policy.parse(policy) if policy is not None else self.config.policy_for(guid, service)
+            checked_policy(policy) if policy is not None else self.config.policy_for(guid, service)
         )
-        chosen = Mode(mode) if mode is not None else self.config.mode_for(guid, service)
+        chosen = checked_mode(mode) if mode is not None else self.config.mode_for(guid, service)
         terms = Terms(
             guid,
             service,
@@ -222,10 +302,10 @@ class Peer:
             select=select or self.config.select_for(guid, service),
             fallback=self.config.fallback,
         )
+        rooms = self._open
         if rules.needs_interfaces:
-            await self._open.whereabouts.known()
-        outgoing = self._open.outgoing
-        patience = timeout or self.config.request_timeout
+            await rooms.whereabouts.known()
+        outgoing = rooms.outgoing
         return await (
             outgoing.wait_and_open(terms, patience) if wait else outgoing.open(terms, patience)
         )
@@ -239,9 +319,7 @@ class Peer:
         Raises:
             ValueError, ConnectionClosed: as `listen`, or not a port.
         """
-        if not 0 < port < 65536:
-            raise ValueError(f"not a TCP port: {port}")
-        return self._open.services.offer(service, None, disclose, port)
+        return self._open.services.offer(service, None, disclose, checked_port(port))
 
     def leaving(self, address: str, leaving: bool = True) -> None:
         """Say that an address of this host will go away soon: sessions that use it go on, nobody
@@ -250,7 +328,8 @@ class Peer:
         Raises:
             ProtocolViolation: not an address.
         """
-        self._open.whereabouts.leaving(address, leaving)
+        host = checked_address(address)
+        self._open.whereabouts.leaving(host, checked_flag(leaving, "leaving"))
 
     async def ddns_key(self) -> DdnsKey:
         """Get the key of this peer's own name in the relay's DNS zone (docs/ddns.md).
@@ -272,10 +351,11 @@ class Peer:
             Refused: from the iteration: the peer offers no service to this one.
             LimitExceeded: from the iteration: too many watches at the relay.
         """
-        public_key_of(guid)
+        checked_guid(guid)
+        rooms = self._open
         if self.config.relay is None:
             raise RelayUnavailable("only a relay tells how a peer stands: none is configured")
-        return self._open.presence.watch(guid)
+        return rooms.presence.watch(guid)
 
     async def locate(self, guid: str, service: str, *, timeout: float | None = None) -> Located:
         """Ask where a peer's service is: what mode `p2p` would dial.
@@ -283,89 +363,53 @@ class Peer:
         Raises:
             as `connect` in mode `p2p`.
         """
-        public_key_of(guid)
-        patience = timeout or self.config.request_timeout
+        checked_guid(guid)
+        checked_service(service)
+        patience = self._patience(timeout)
         return await self._open.lookup.locate(guid, service, patience)
 
     async def survey(self, located: Located, *, timeout: float = 3.0) -> tuple[Surveyed, ...]:
         """Try every endpoint that `locate` has found, without a word to the application there:
         its round trip, and which one a session would take."""
-        return await survey(
-            located, lambda candidate: self._open.ways.prove(located.guid, candidate), timeout
-        )
+        checked_seconds(timeout)
+        checked_kind("located", located, Located, "what `locate` returns")
+        ways = self._open.ways
+        return await survey(located, lambda candidate: ways.prove(located.guid, candidate), timeout)
 
     @property
     def places(self) -> dict[str, tuple[Provenance, Phase]]:
         """This peer's own addresses as it tells them, the newest first."""
-        return self._open.location.addresses
+        return self._ever_open.location.addresses
 
     @property
     def port(self) -> int:
         """The TCP port at which this peer takes direct paths, on every address."""
-        return self._open.direct.port
+        return self._ever_open.direct.port
 
     # -- inside ---------------------------------------------------------------------------------
 
     @property
-    def _open(self) -> "Rooms":
+    def _ever_open(self) -> Rooms:
+        """For who only looks."""
         if self._rooms is None:
-            raise ConnectionClosed("the peer is not open: use it inside 'async with Peer(...)'")
+            raise ConnectionClosed(
+                "the peer is not open: use it inside 'async with Peer(...)', or behind its start()"
+            )
         return self._rooms
 
-    def _build(self) -> "Rooms":
-        """Build every room in one go, the lowest first. Nothing runs yet, but the port is bound."""
-        config, identity = self.config, self.identity
-        direct = DirectServer.bind(config.listen_hosts, config.listen_port)
-        try:
-            location = OwnLocation(
-                identity, direct.port, configured=config.advertise, lifetime=config.lifetime
-            )
-            interfaces = Interfaces(config)
-            services = Services(location, self._heard, registers=config.relay is not None)
-            names = (
-                Names(
-                    identity.guid,
-                    config.ddns,
-                    self._dns_key,
-                    location,
-                    services.offered,
-                )
-                if config.ddns is not None
-                else None
-            )
-            account = Account(identity, location.instance)
-            registration = Registration(account, config, services, self._heard)
-            tasks = Tasks()
-            local = Local(identity, config, location, Paths(identity), tasks)
-            candidates = Candidates(config, interfaces, RoundTrips(time.monotonic))
-            ways = Ways(local, candidates, registration)
-            lookup = Lookup(config, registration, names.lookup if names is not None else None)
-            rounds = Rounds(lookup, ways, config.request_timeout)
-            sessions = Sessions(local, Means(ways, rounds, Probes(ways, candidates), registration))
-            presence = Watching(registration.watch)
-            publication = Publication(config, registration, names, tasks)
-            return Rooms(
-                direct=direct,
-                location=location,
-                services=services,
-                names=names,
-                registration=registration,
-                local=local,
-                candidates=candidates,
-                ways=ways,
-                lookup=lookup,
-                sessions=sessions,
-                outgoing=Outgoing(config, sessions, presence.watch),
-                incoming=Incoming(local, services, sessions, ways, candidates),
-                presence=presence,
-                publication=publication,
-                whereabouts=Whereabouts(interfaces, location, registration, sessions, publication),
-            )
-        except BaseException:
-            direct.close()
-            raise
+    @property
+    def _open(self) -> Rooms:
+        """For who does something: in the peer's own loop, while it is open."""
+        rooms = self._ever_open
+        check_loop(rooms.loop, "the peer")
+        if self._leaving is not None:
+            raise ConnectionClosed("the peer is closed: make another one")
+        return rooms
 
-    async def _start(self, rooms: "Rooms") -> None:
+    def _patience(self, timeout: float | None) -> float:
+        return self.config.request_timeout if timeout is None else checked_seconds(timeout)
+
+    async def _start(self, rooms: Rooms) -> None:
         """Accept paths, register, and wait for the relay; with a zone, nothing that the relay
         brings is waited for."""
         config, spawn = self.config, rooms.local.tasks.spawn
@@ -384,40 +428,54 @@ class Peer:
             if rooms.names is None or rooms.registration.is_over:
                 raise
 
-    async def _leave(self, rooms: "Rooms", *, at_once: bool) -> None:
+    async def _leave(self, rooms: Rooms, *, at_once: bool, grace: float | None = None) -> None:
         """Close every room, the highest first. A cancellation makes it fast, and is raised when
         nothing is left."""
-        at_once_now = asyncio.Event()
+        if self._leaving is None:
+            grace = self.config.close_timeout if grace is None else grace
+            self._leaving = Leaving(rooms, grace)
+        leaving = self._leaving
         if at_once:
-            at_once_now.set()
-        closing = asyncio.get_running_loop().create_task(_close(rooms, at_once_now))
+            leaving.at_once.set()
         cancelled: asyncio.CancelledError | None = None
-        while not closing.done():
+        while not leaving.closing.done():
             try:
                 # What is waited for has its own deadlines, and none once it must be fast.
-                await asyncio.wait({closing})
+                await asyncio.wait({leaving.closing})
             except asyncio.CancelledError as error:
                 cancelled = error
-                at_once_now.set()
-        closing.result()
+                leaving.at_once.set()
+        self._tell(self._link.closed())
+        self._events.close()
+        leaving.closing.result()
         if cancelled is not None:
             raise cancelled
 
+    def _tell(self, different: bool) -> None:
+        if different:
+            self._events.put(self._link.status)
+
     def _heard(self, event: RegistrationEvent | ServicesChanged) -> None:
         """News from the rooms below, for those above."""
-        rooms = self._open
+        rooms = self._ever_open
         match event:
             case RequestArrived(connection, request):
                 rooms.incoming.request(connection, request)
             case PeerChanged(changed):
                 rooms.presence.receive(changed)
+            case RelayRestarting():
+                self._tell(self._link.restarting())
+            case RegistrationLost(error):
+                self._tell(self._link.lost(error, lasting=isinstance(error, RelayMisconfigured)))
             case PrimaryChanged():
+                self._tell(self._link.registered())
                 rooms.whereabouts.registered()
                 rooms.sessions.relay_found()
                 rooms.presence.restore()
             case StandbyLost():
                 rooms.whereabouts.registered()
             case RegistrationEnded(error):
+                self._tell(self._link.ended(error))
                 rooms.services.end(error)
             case ServicesChanged(ended):
                 if ended is not None:
@@ -425,57 +483,3 @@ class Peer:
                 rooms.publication.changed()
             case _:
                 assert_never(event)
-
-
-@dataclass(frozen=True, slots=True)
-class Rooms:
-    """What an open peer consists of."""
-
-    direct: DirectServer
-    location: OwnLocation
-    services: Services
-    names: Names | None
-    registration: Registration
-    local: Local
-    candidates: Candidates
-    ways: Ways
-    lookup: Lookup
-    sessions: Sessions
-    outgoing: Outgoing
-    incoming: Incoming
-    presence: Watching
-    publication: Publication
-    whereabouts: Whereabouts
-
-
-async def _close(rooms: Rooms, at_once: asyncio.Event) -> None:
-    """End everything, each step on its own: what one of them raises is logged, and stops none.
-
-    Sessions and their paths have `close_timeout` together, and the paths a last word after it. When
-    `at_once` is set, nothing waits for anybody else any more.
-    """
-
-    async def closed(step: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        try:
-            await unless(at_once, step)
-        except Exception:
-            log.exception("closing a peer")
-
-    loop = asyncio.get_running_loop()
-    patience = rooms.local.config.close_timeout
-    end = loop.time() + patience
-    for step in (rooms.direct.close, rooms.services.close, rooms.presence.close):
-        try:
-            step()
-        except Exception:
-            log.exception("closing a peer")
-    # A session that has no path just now may still find one, to be closed cleanly on it.
-    await closed(partial(rooms.sessions.close, patience))
-    rooms.sessions.abort()
-    await closed(rooms.registration.close)
-    if rooms.names is not None:
-        await closed(rooms.names.withdraw)
-    for last in (rooms.registration.close, rooms.local.tasks.close):
-        await last()
-    await closed(partial(rooms.local.paths.close, max(_LAST_WORD, end - loop.time())))
-    await rooms.local.paths.abort()

@@ -15,7 +15,7 @@ from peers.publication import Publication
 from peers.roaming import Sessions
 from peers.tasks import backoff, calling
 from protocol.endpoint import Endpoint
-from protocol.errors import RoamRelayError
+from protocol.errors import RelayMisconfigured, RelayUnavailable, RoamRelayError
 
 __all__ = ["Whereabouts"]
 
@@ -148,3 +148,8 @@ class Whereabouts:
             version, default=default, spread=bool(self._registration.connections)
         )
         self._registration.set_sources(sources)
+        if not sources:
+            kind = RelayUnavailable if self._interfaces.was_seen else RelayMisconfigured
+            self._registration.blocked(
+                kind(f"sources: no interface of this host has an IPv{version} address of these")
+            )

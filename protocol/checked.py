@@ -14,9 +14,11 @@ def check(settings: msgspec.Struct) -> None:
     """
     for field in msgspec.structs.fields(settings):
         value = getattr(settings, field.name)
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError(f"{field.name}: no name, path or word holds a NUL")
         try:
             fits = msgspec.convert(value, field.type)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:
             raise ValueError(f"{field.name}: {error}") from None
         if fits is not value:
             msgspec.structs.force_setattr(settings, field.name, fits)

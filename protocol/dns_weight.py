@@ -16,6 +16,8 @@ __all__ = ["Counts", "Reader", "TooCostly", "Weight", "counts_of", "question_end
 _HEADER = 12
 _POINTER = 0xC0
 _A, _NS, _CNAME, _SOA, _TXT, _AAAA, _SRV, _OPT, _TSIG = 1, 2, 5, 6, 16, 28, 33, 41, 250
+_IN, _NONE = 1, 254
+"""Classes whose data are read by type; an update takes records away in class NONE."""
 _RECORD, _OPTION = 4, 2
 """Steps of what becomes an object of its own."""
 _LONGEST_NAME = 128
@@ -158,9 +160,12 @@ class _Scale:
         head = self.place
         self.skip(10)
         kind, size = _number(self._wire, head), _number(self._wire, head + 8)
+        of_internet = _number(self._wire, head + 2) in (_IN, _NONE)
         data = self.place
         self.skip(size)
-        self._weigh_data(kind, data, size)
+        if of_internet or kind != _SRV:
+            self._weigh_data(kind, data, size)
+        # Else it is only bytes: of SRV there is none in another class.
         if kind == _OPT:
             self.payload, self.edns = _number(self._wire, head + 2), self._wire[head + 5]
         return kind

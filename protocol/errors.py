@@ -17,6 +17,7 @@ __all__ = [
     "PeerOffline",
     "ProtocolViolation",
     "Refused",
+    "RelayMisconfigured",
     "RelayUnavailable",
     "RequestTimeout",
     "RoamRelayError",
@@ -28,6 +29,7 @@ __all__ = [
     "UnknownService",
     "Unsupported",
     "UpdateRefused",
+    "UsageError",
     "WrongIdentity",
     "error_for",
 ]
@@ -141,6 +143,12 @@ class RelayUnavailable(RoamRelayError):
         self.retry_after = retry_after
 
 
+class RelayMisconfigured(RelayUnavailable):
+    """The relay cannot be reached as it is configured, and waiting will not cure that: a
+    certificate that does not verify, `https` where `http` is spoken, an address in `sources` that
+    no interface has. A peer that is open goes on trying all the same."""
+
+
 class NameServerUnavailable(RoamRelayError):
     """No name server gave an answer that can be used: silence, or an error of its own."""
 
@@ -214,6 +222,11 @@ class CallbackFailed(RoamRelayError):
     raised is the `__cause__`."""
 
 
+class UsageError(RoamRelayError, RuntimeError):
+    """The program calls us as it cannot work: from another thread or event loop, or two tasks that
+    receive from one session. Nothing has happened; says the next step."""
+
+
 class ConnectionClosed(RoamRelayError):
     """The peer or the control connection has been closed by its owner."""
 
@@ -230,12 +243,17 @@ class Unsupported(RoamRelayError):
 class SessionLost(RoamRelayError):
     """The session ended without a clean close.
 
-    `unacknowledged` is the number of messages sent here that the other side is not known to have.
+    `unacknowledged` is the number of messages sent here that the other side is not known to have,
+    and `messages` are these, in the order in which they were sent: to be sent again in another
+    session, where the other program can bear to get one twice.
     """
 
-    def __init__(self, reason: str, *, unacknowledged: int = 0) -> None:
+    def __init__(
+        self, reason: str, *, unacknowledged: int = 0, messages: tuple[bytes, ...] = ()
+    ) -> None:
         super().__init__(f"{reason} ({unacknowledged} messages were not acknowledged)")
         self.unacknowledged = unacknowledged
+        self.messages = messages
 
 
 def error_for(

@@ -82,6 +82,7 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def __post_init__(self) -> None:
         _check(self)
         _check_hosts("dns: host", self)
+        _check_names(self)
 
 
 class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -204,6 +205,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 f"heartbeat: {self.heartbeat:g} s is more than half of the lease of "
                 f"{self.lease:g} s: one that is lost would end a registration"
             )
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ConfigError("tls_certificate and tls_key are needed together")
 
 
 def _is_loopback(host: str) -> bool:
@@ -272,14 +275,10 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
         config = msgspec.convert(values, RelayConfig, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(str(error)) from None
-    if (config.tls_certificate is None) != (config.tls_key is None):
-        raise ConfigError("tls_certificate and tls_key are needed together")
-    if config.dns is not None:
-        _check_dns(config.dns)
     return config
 
 
-def _check_dns(dns: DnsConfig) -> None:
+def _check_names(dns: DnsConfig) -> None:
     try:
         parse_zone(dns.zone)
         if dns.nameserver is not None:

@@ -62,6 +62,10 @@ class RelayServer:
     """
 
     def __init__(self, config: RelayConfig, identity: Identity | None = None) -> None:
+        if not isinstance(config, RelayConfig):
+            raise TypeError(f"config is a RelayConfig, not {type(config).__name__}")
+        if not (identity is None or isinstance(identity, Identity)):
+            raise TypeError(f"identity is an Identity, not {type(identity).__name__}")
         self.config = config
         self.identity = identity or Identity.generate()
         self.guid = self.identity.guid

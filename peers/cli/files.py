@@ -5,7 +5,7 @@ import contextlib
 import time
 from pathlib import Path
 
-from peers import Session, SessionClosed, SessionLost
+from peers import Mode, Session, SessionClosed, SessionLost
 from peers.cli.bars import Bars
 from peers.cli.file_transfer import TransferFailed, receive_file, send_file
 from peers.cli.sessions import MakePeer, closing, following, path_of, registered, serve_each
@@ -30,7 +30,8 @@ async def send(
     size = 0
     async with make_peer() as peer:
         began = time.perf_counter()
-        session = await peer.connect(guid, FILE_SERVICE, mode=mode)
+        chosen = Mode(mode) if mode is not None else None
+        session = await peer.connect(guid, FILE_SERVICE, mode=chosen)
         setup = time.perf_counter() - began
         async with closing(session):
             with terminal.bars() as bars:

@@ -50,7 +50,8 @@ async def connect(
         RoamRelayError: as `Peer.connect`.
     """
     async with make_peer() as peer:
-        session = await peer.connect(guid, service, mode=mode, policy=policy, wait=wait)
+        chosen = Mode(mode) if mode is not None else None
+        session = await peer.connect(guid, service, mode=chosen, policy=policy, wait=wait)
         terminal.notice(f"connected: {session.mode.value}, {path_of(session)}")
         async with (
             closing(session),
@@ -290,7 +291,7 @@ async def ping(
     times = []
     async with make_peer() as peer:
         began = time.perf_counter()  # The loop's own clock has whole milliseconds.
-        session = await peer.connect(guid, service, mode=mode)
+        session = await peer.connect(guid, service, mode=Mode(mode) if mode is not None else None)
         setup = time.perf_counter() - began
         path = path_of(session)
         async with closing(session):

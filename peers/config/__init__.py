@@ -1,5 +1,23 @@
-"""What can be configured, and how it is read."""
+"""What can be configured or handed over by a program, and how it is read and checked."""
 
+from peers.config.arguments import (
+    ModeWord,
+    SelectWord,
+    ServiceNameError,
+    checked_address,
+    checked_count,
+    checked_disclosure,
+    checked_flag,
+    checked_function,
+    checked_guid,
+    checked_guids,
+    checked_kind,
+    checked_mode,
+    checked_policy,
+    checked_port,
+    checked_seconds,
+    checked_service,
+)
 from peers.config.dns import DdnsConfig, DdnsConfigError
 from peers.config.host_port import HostPort
 from peers.config.key_file import Identity
@@ -23,4 +41,20 @@ __all__ = [
     "PolicyError",
     "Rule",
     "log",
+    "ModeWord",
+    "SelectWord",
+    "ServiceNameError",
+    "checked_address",
+    "checked_count",
+    "checked_disclosure",
+    "checked_flag",
+    "checked_function",
+    "checked_guid",
+    "checked_guids",
+    "checked_kind",
+    "checked_mode",
+    "checked_policy",
+    "checked_port",
+    "checked_seconds",
+    "checked_service",
 ]

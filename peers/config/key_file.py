@@ -20,6 +20,7 @@ class Identity(identity.Identity):
         Raises:
             IdentityError: no such file, others may read it, or it holds no Ed25519 key.
         """
+        _check_path(path)
         try:
             data, mode = read(path)
         except OSError as error:
@@ -34,6 +35,7 @@ class Identity(identity.Identity):
         Raises:
             IdentityError: the file cannot be used or made.
         """
+        _check_path(path)
         created = cls.generate()
         try:
             if not os.path.exists(path):
@@ -44,3 +46,9 @@ class Identity(identity.Identity):
         except OSError as error:
             raise IdentityError(f"cannot make the key {path}: {error.strerror}") from None
         return cls.load(path)
+
+
+def _check_path(path: str | os.PathLike[str]) -> None:
+    """Refuse what names no file: a number would be somebody's descriptor."""
+    if "\0" in os.fsdecode(path):
+        raise IdentityError(f"cannot use the key {path!r}: no name of a file holds a NUL")

@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from peers.config.arguments import ServiceNameError, checked_guid, checked_service
 from peers.config.dns import DdnsConfig
 from peers.config.kinds import CarrierKind
 from peers.config.policy import Policy
 from protocol.checked import check
-from protocol.errors import RoamRelayError
+from protocol.errors import IdentityError, RoamRelayError
 from protocol.hosts import is_address
 from protocol.messages import Guid, Mode, Service
 from protocol.session import SessionSettings
@@ -121,6 +122,13 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                     raise ConfigError(f"{key}: not an IP address: {text[:80]!r}")
         for text in (self.policy, *self.policies.values()):
             Policy.parse(text)
+        for guid in self.guids:
+            _check_guid("guids", guid)
+        if self.relay_guid is not None:
+            _check_guid("relay_guid", self.relay_guid)
+        for key in ("policies", "selects"):
+            for name in getattr(self, key):
+                _check_guid_or_service(key, name)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "PeerConfig":
@@ -133,8 +141,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             return msgspec.toml.decode(Path(path).read_bytes(), type=cls)
         except OSError as error:
             raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: {error}") from None
+        except (msgspec.DecodeError, ValueError) as error:
+            raise ConfigError(f"{path!s:.200}: {error}") from None
 
     def mode_for(self, guid: str, service: str) -> Mode:
         """Return the configured mode of a session: the peer's, else the service's, else `mode`."""
@@ -148,3 +156,20 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Return the configured policy of a session: the peer's, else the service's, else
         `policy`."""
         return Policy.parse(self.policies.get(guid) or self.policies.get(service) or self.policy)
+
+
+def _check_guid(key: str, text: str) -> None:
+    try:
+        checked_guid(text, key)
+    except IdentityError as error:
+        raise ConfigError(error.reason) from None
+
+
+def _check_guid_or_service(key: str, text: str) -> None:
+    try:
+        checked_service(text)
+    except ServiceNameError:
+        try:
+            checked_guid(text)
+        except IdentityError:
+            raise ConfigError(f"{key}: {text[:80]!r} is neither a service nor a GUID") from None

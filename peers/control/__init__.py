@@ -1,9 +1,15 @@
 """The conversation with the relay."""
 
 from peers.control.account import Account, KnownRelay
-from peers.control.connection import ControlConnection, PeerChanged, RequestArrived
+from peers.control.connection import (
+    ControlConnection,
+    PeerChanged,
+    RelayRestarting,
+    RequestArrived,
+)
 from peers.control.dns_key import DdnsKey, fetch_key
 from peers.control.handshake import Records
+from peers.control.link import Link, LinkState, Status
 from peers.control.presence import Presence, Watching
 from peers.control.registration import (
     Answered,
@@ -11,6 +17,7 @@ from peers.control.registration import (
     Registration,
     RegistrationEnded,
     RegistrationEvent,
+    RegistrationLost,
     StandbyLost,
 )
 from peers.control.relay_address import RelayAddresses
@@ -21,6 +28,8 @@ __all__ = [
     "ControlConnection",
     "DdnsKey",
     "KnownRelay",
+    "Link",
+    "LinkState",
     "PeerChanged",
     "Presence",
     "PrimaryChanged",
@@ -28,9 +37,12 @@ __all__ = [
     "Registration",
     "RegistrationEnded",
     "RegistrationEvent",
+    "RegistrationLost",
+    "RelayRestarting",
     "RelayAddresses",
     "RequestArrived",
     "StandbyLost",
+    "Status",
     "Watching",
     "fetch_key",
 ]

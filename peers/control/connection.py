@@ -47,7 +47,14 @@ from protocol.messages import (
     Watch,
 )
 
-__all__ = ["ControlConnection", "ControlEvent", "PeerChanged", "RequestArrived", "Tell"]
+__all__ = [
+    "ControlConnection",
+    "ControlEvent",
+    "PeerChanged",
+    "RelayRestarting",
+    "RequestArrived",
+    "Tell",
+]
 
 _T = TypeVar("_T")
 
@@ -73,7 +80,12 @@ class PeerChanged:
     event: PeerEvent
 
 
-ControlEvent: TypeAlias = RequestArrived | PeerChanged
+@dataclass(frozen=True, slots=True)
+class RelayRestarting:
+    """The relay has said that it goes down."""
+
+
+ControlEvent: TypeAlias = RequestArrived | PeerChanged | RelayRestarting
 Tell: TypeAlias = Callable[[ControlEvent], None]
 """Takes the news of a connection. It must not block; what it raises is logged, and that one event
 is lost."""
@@ -248,6 +260,7 @@ class ControlConnection:
                 self._updates.answer(message.seq, message)
             case Restarting():
                 self.restarting = message
+                tell_safely(self._tell, RelayRestarting())
             case Error():
                 self._receive_error(message)
             case Challenge():

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
+from peers.tasks import check_loop, running_loop
 from protocol.errors import Code, ConnectionClosed, LimitExceeded, Refused
 from protocol.messages import PeerEvent, PeerState, Watch
 
@@ -39,6 +40,7 @@ class Watching:
         self._send = send
         self._readers: dict[str, list[_Reader]] = {}
         self._closed = False
+        self._loop = running_loop()
 
     async def watch(self, guid: str) -> AsyncGenerator[Presence, None]:
         """Yield how the peer stands now, and then every change.
@@ -48,6 +50,7 @@ class Watching:
             LimitExceeded: too many watches at the relay.
             ConnectionClosed: this peer was closed.
         """
+        check_loop(self._loop, "the watch")
         if self._closed:
             raise ConnectionClosed("the peer is closed")
         reader = _Reader()

@@ -14,7 +14,13 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, assert_never
 from peers.config import HostPort, PeerConfig, log
 from peers.control.account import Account, KnownRelay
 from peers.control.attempt import Home, Standing
-from peers.control.connection import ControlConnection, ControlEvent, PeerChanged, RequestArrived
+from peers.control.connection import (
+    ControlConnection,
+    ControlEvent,
+    PeerChanged,
+    RelayRestarting,
+    RequestArrived,
+)
 from peers.control.flow import Awaited, Flow, FlowDown, FlowEvent, FlowUp
 from peers.control.handshake import Records, follow
 from peers.control.refusal import StaleRecord
@@ -25,6 +31,7 @@ from peers.transport import Trust
 from protocol.errors import (
     ConnectionClosed,
     PathFailed,
+    RelayMisconfigured,
     RelayUnavailable,
     RoamRelayError,
     error_for,
@@ -38,6 +45,7 @@ __all__ = [
     "Registration",
     "RegistrationEnded",
     "RegistrationEvent",
+    "RegistrationLost",
     "StandbyLost",
 ]
 
@@ -75,7 +83,16 @@ class RegistrationEnded:
     error: RoamRelayError
 
 
-RegistrationEvent: TypeAlias = PrimaryChanged | StandbyLost | RegistrationEnded | ControlEvent
+@dataclass(frozen=True, slots=True)
+class RegistrationLost:
+    """Nothing is registered now: a connection has ended, or one more attempt has failed."""
+
+    error: RoamRelayError
+
+
+RegistrationEvent: TypeAlias = (
+    PrimaryChanged | StandbyLost | RegistrationLost | RegistrationEnded | ControlEvent
+)
 
 
 class Answered(NamedTuple):
@@ -196,6 +213,16 @@ class Registration:
             flow.begin()
         self._tell_changes()
 
+    def blocked(self, error: RelayUnavailable) -> None:
+        """There is no address to come from: say why nothing is registered."""
+        if self.current is not None or self._is_over or self._home is None:
+            return
+        if self.failure is None or self.failure.reason != error.reason:
+            log.warning("not registered", relay=self._relay_name, reason=error.reason)
+        self.failure = error
+        self._changed.set()
+        tell_safely(self._tell, RegistrationLost(error))
+
     def awaited(self) -> AbstractContextManager[None]:
         """Wait for the relay inside: while anybody does, a relay that has gone without a word is
         sought sooner. `connection` hurries besides."""
@@ -207,7 +234,7 @@ class Registration:
 
         Raises:
             RelayUnavailable: there is none in time, or never will be; says what the last attempt
-                said.
+                said, as `RelayMisconfigured` where it is that.
         """
         if self.current is None:
             self.hurry()
@@ -218,7 +245,12 @@ class Registration:
                     await self._changed.wait()
         except TimeoutError:
             reason = f": {self.failure}" if self.failure else ""
-            raise RelayUnavailable(
+            kind = (
+                RelayMisconfigured
+                if isinstance(self.failure, RelayMisconfigured)
+                else RelayUnavailable
+            )
+            raise kind(
                 f"not registered with {self._relay_name} within {timeout:g} s{reason}",
                 code=self.failure.code if self.failure else None,
             ) from None
@@ -314,7 +346,7 @@ class Registration:
                 self._up(flow, connection)
             case FlowDown(flow, error, final):
                 self._down(flow, error, final)
-            case RequestArrived() | PeerChanged():
+            case RequestArrived() | PeerChanged() | RelayRestarting():
                 self._tell(event)
             case _:
                 assert_never(event)
@@ -344,6 +376,7 @@ class Registration:
             log.warning("not registered", relay=self._relay_name, reason=error.reason)
         if self.current is None:
             self.failure = error
+            tell_safely(self._tell, RegistrationLost(error))
         self._changed.set()
         self._tell_changes()
 

@@ -78,6 +78,11 @@ class Interfaces:
         leaving = self.leaving
         return tuple(sorted(hosts, key=lambda host: host in leaving))
 
+    @property
+    def was_seen(self) -> bool:
+        """Whether any address that the configuration names has been there since the beginning."""
+        return any(host in self._all or host in self._lost for host in self._config.sources)
+
     def flow_sources(
         self, version: int, *, default: str | None, spread: bool
     ) -> Sequence[str | None]:

@@ -11,7 +11,7 @@ import ipaddress
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import ifaddr
 
@@ -32,6 +32,7 @@ POLL_INTERVAL = 1.0
 RETRY_INTERVAL = 1.0
 
 
+@runtime_checkable
 class AddressSource(Protocol):
     """Where a peer learns of this host's addresses."""
 

@@ -90,8 +90,11 @@ class Path:
         self._user: PathUser | None = None
         self._finish_timer: asyncio.TimerHandle | None = None
         self.kind = kind
+        """Direct, or by the relay."""
         self.local = stream.local
+        """This end's address and port."""
         self.remote = stream.remote
+        """The other end's; of a relayed path, the relay's."""
         self.local_host = host_in(stream.local)
         """This side's address without the port."""
         self.remote_guid = ""

@@ -9,6 +9,7 @@ from peers.roaming.outgoing import Outgoing
 from peers.roaming.probes import Probes
 from peers.roaming.rounds import Rounds
 from peers.roaming.sessions import Sessions
+from peers.roaming.signs import Signs
 from peers.roaming.survey import Surveyed, survey
 from peers.roaming.ways import Ways
 
@@ -22,6 +23,7 @@ __all__ = [
     "Probes",
     "Rounds",
     "Sessions",
+    "Signs",
     "Surveyed",
     "Ways",
     "survey",

@@ -18,9 +18,17 @@ from peers.roaming.probes import Probes
 from peers.roaming.rounds import Rounds
 from peers.roaming.route import Attempt, Route
 from peers.roaming.search import Action, Input, Search, State
+from peers.roaming.signs import Signs
 from peers.roaming.ways import Ways
 from peers.tasks import backoff
-from protocol.errors import Code, ConnectionClosed, PathFailed, RoamRelayError
+from protocol.errors import (
+    Code,
+    ConnectionClosed,
+    PathFailed,
+    PeerOffline,
+    RoamRelayError,
+    UnknownPeer,
+)
 from protocol.messages import PathHello, PathWelcome
 
 __all__ = ["Driver", "Means"]
@@ -38,6 +46,8 @@ class Means:
     probes: Probes
     registration: Registration
     """Told that somebody waits for the relay, as long as a session has no path."""
+    signs: Signs
+    """Of the other side's return, while it cannot be reached."""
 
 
 class Driver:
@@ -67,6 +77,8 @@ class Driver:
         """What the last round said."""
         self._awaiting_relay: contextlib.ExitStack | None = None
         """While the session searches: that somebody waits for the relay."""
+        self._awaiting_sign: contextlib.ExitStack | None = None
+        """While it searches and one round has failed: that the other side's return counts."""
 
     async def open(self, timeout: float) -> None:
         """Find the session's first path; `timeout` is for the answers of the relay and the callee.
@@ -226,6 +238,16 @@ class Driver:
         if self._is_current(attempt):
             self._failure = error
             self.handle(Input.FAILED)
+            if self._search.is_searching and self._awaiting_sign is None:
+                self._awaiting_sign = contextlib.ExitStack()
+                awaiting = self._means.signs.awaiting(self.route.session.remote, self._sign)
+                self._awaiting_sign.enter_context(awaiting)
+
+    def _sign(self, first: bool) -> None:
+        """The relay says that the other side is there; `first`, in answer to our question. That
+        counts where it was not there when it was asked last."""
+        if not first or isinstance(self._failure, PeerOffline | UnknownPeer):
+            self.hurry()
 
     def _fault(self, error: Exception) -> None:
         fault = RoamRelayError(f"looking for a path failed: {error!r}", code=Code.INTERNAL)
@@ -294,6 +316,9 @@ class Driver:
         elif not searching and self._awaiting_relay is not None:
             self._awaiting_relay.close()
             self._awaiting_relay = None
+        if not searching and self._awaiting_sign is not None:
+            self._awaiting_sign.close()
+            self._awaiting_sign = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

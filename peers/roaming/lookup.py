@@ -12,7 +12,7 @@ from peers.config import PeerConfig, log
 from peers.control import Answered, Registration
 from peers.dns import NameLookup
 from peers.location import Found, Located, found_by_name, located
-from peers.session import Session
+from peers.session import SessionEnd
 from protocol.endpoint import SignedEntry
 from protocol.errors import (
     Code,
@@ -62,7 +62,7 @@ class Lookup:
 
     async def ask_relay(
         self,
-        session: Session,
+        session: SessionEnd,
         entries: tuple[SignedEntry, ...],
         timeout: float,
         mode: Mode | None = None,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from peers.location import OwnLocation
 from peers.path import Path
-from peers.session import Session, Trace
+from peers.session import SessionEnd, Trace
 from protocol.endpoint import Endpoint, SignedEntry
 from protocol.errors import PathFailed, ProtocolViolation
 from protocol.features import RELAY_FALLBACK, shared
@@ -32,7 +32,7 @@ class Welcomed:
 class Route:
     """A session, and the one place for what is known of its paths."""
 
-    def __init__(self, session: Session, trace: Trace) -> None:
+    def __init__(self, session: SessionEnd, trace: Trace) -> None:
         self.session = session
         self.trace = trace
         self.remote_entries: tuple[SignedEntry | Endpoint, ...] = ()

@@ -3,7 +3,6 @@ and still answer. Each is in one of the three tables, with its one `Route`.
 """
 
 import asyncio
-import contextlib
 import os
 import sys
 from collections import OrderedDict
@@ -17,7 +16,17 @@ from peers.roaming.crowd import Crowd, window_for
 from peers.roaming.driver import Driver, Means
 from peers.roaming.local import Local
 from peers.roaming.route import Route
-from peers.session import LocationTold, Over, PathLost, Pinned, Session, SessionNews, Terms, Trace
+from peers.session import (
+    LocationTold,
+    Over,
+    PathLost,
+    Pinned,
+    Session,
+    SessionEnd,
+    SessionNews,
+    Terms,
+    Trace,
+)
 from protocol.errors import RoamRelayError
 from protocol.messages import PathHello, PathWelcome
 
@@ -29,7 +38,6 @@ who has his share are refused; where all is used, who has most loses the oldest.
 _MAX_LINGERING = 4096
 """Closed sessions that still answer a resume; beyond it the oldest is forgotten, and answers
 `session_unknown` like one that has lingered long enough."""
-"""Seconds that open sessions get to close cleanly when their peer goes away."""
 
 
 class Sessions:
@@ -49,7 +57,7 @@ class Sessions:
         self._moving = False
 
     @property
-    def live(self) -> list[Session]:
+    def live(self) -> list[SessionEnd]:
         """The sessions that are not over."""
         return [driver.route.session for driver in self._live.values()]
 
@@ -68,7 +76,7 @@ class Sessions:
         """Return a session that was announced and has not had a path yet."""
         return self._announced.get(session_id)
 
-    async def open(self, terms: Terms, timeout: float) -> Session:
+    async def open(self, terms: Terms, timeout: float) -> SessionEnd:
         """Open a session from this side, and look after it from then on.
 
         Raises:
@@ -88,7 +96,7 @@ class Sessions:
             held = sum(one.window for one in self._begun.of(terms.remote))
             window = window_for(settings.window, held, self._local.config.held_per_peer)
             settings = structs.replace(settings, window=window)
-        return Route(Session(session_id, terms, settings, trace, self._heard), trace)
+        return Route(SessionEnd(session_id, terms, settings, trace, self._heard), trace)
 
     def may_begin(self, guid: str) -> bool:
         """Whether there is room for one more session that this caller begins."""
@@ -179,10 +187,11 @@ class Sessions:
         """Close every session cleanly, as far as it is possible within `grace` seconds. None is
         left after it, also where it is cancelled."""
 
-        async def close(session: Session) -> None:
-            with contextlib.suppress(RoamRelayError, TimeoutError):
-                async with asyncio.timeout(grace):
-                    await session.close()
+        async def close(session: SessionEnd) -> None:
+            try:
+                await session.close(grace)
+            except RoamRelayError as error:
+                log.warning("not closed cleanly", peer=session.remote[:8], reason=error.reason)
 
         try:
             async with asyncio.TaskGroup() as closing:
@@ -199,7 +208,7 @@ class Sessions:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _begin(self, session: Session) -> None:
+    def _begin(self, session: SessionEnd) -> None:
         """Somebody else has begun a session."""
         if session in self._begun.of(session.remote):
             return
@@ -209,10 +218,10 @@ class Sessions:
                 pathless.abort("other peers have fewer sessions")
         self._begun.add(session.remote, session)
 
-    def _pathless(self) -> Session | None:
+    def _pathless(self) -> SessionEnd | None:
         """Return the session that others have begun and that is missed least: one without a path,
         of who has most of those."""
-        without: dict[str, list[Session]] = {}
+        without: dict[str, list[SessionEnd]] = {}
         for session in [*self.live, *(route.session for route in self._announced.values())]:
             if session.path is None and not session.terms.is_caller:
                 without.setdefault(session.remote, []).append(session)

@@ -4,14 +4,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Self
 
+from peers.config import checked_disclosure, checked_guids, checked_kind
 from peers.location import Offered
 from peers.session import Session
-from protocol.errors import Code, ConnectionClosed, IdentityError, RoamRelayError
-from protocol.identity import public_key_of
-from protocol.messages import MAX_DISCLOSE, Disclosure
+from peers.tasks import check_loop, running_loop
+from protocol.errors import Code, ConnectionClosed, RoamRelayError
+from protocol.messages import Disclosure
 from protocol.messages import Service as ServiceName
 
 __all__ = ["Listener", "Refusal"]
@@ -46,12 +47,14 @@ class Listener:
         port: int | None = None,
     ) -> None:
         self.service = service
-        disclosure, listed = _disclosure(disclose)
+        """Its name."""
+        disclosure, listed = checked_disclosure(disclose)
         self.offered = Offered(service, port, disclosure, listed)
         """What the record tells of it."""
-        self.allow = None if allow is None else frozenset(allow)
+        self.allow = None if allow is None else frozenset(checked_guids(allow, "allow"))
         """The GUIDs that may ask; None lets anyone."""
         self._on_closed = on_closed
+        self._loop = running_loop()
         self._waiting: asyncio.Queue[Session | None] = asyncio.Queue()
         self._waiting_of: Counter[str] = Counter()
         """How many of them each caller has."""
@@ -99,6 +102,8 @@ class Listener:
 
     def close(self, error: RoamRelayError | None = None) -> None:
         """Take the service back. Sessions that were not taken are aborted; the others live on."""
+        check_loop(self._loop, "the listener")
+        checked_kind("error", error, (RoamRelayError, NoneType), "one of our errors")
         if self._closed:
             return
         self._closed = True
@@ -115,6 +120,7 @@ class Listener:
         return self
 
     async def __anext__(self) -> Session:
+        check_loop(self._loop, "the listener")
         # No timeout: when a caller comes is not ours to decide.
         session = await self._waiting.get()
         if session is not None:
@@ -140,24 +146,3 @@ class Listener:
         self._waiting_of[session.remote] -= 1
         if not self._waiting_of[session.remote]:
             del self._waiting_of[session.remote]
-
-
-def _disclosure(disclose: str | Collection[str]) -> tuple[Disclosure, tuple[str, ...]]:
-    if isinstance(disclose, str):
-        try:
-            chosen = Disclosure(disclose)
-        except ValueError:
-            chosen = Disclosure.LISTED
-        if chosen is Disclosure.LISTED:
-            raise ValueError(
-                f"disclose is 'anyone', 'nobody' or a collection of GUIDs, not {disclose!r}"
-            )
-        return chosen, ()
-    if len(disclose) > MAX_DISCLOSE:
-        raise ValueError(f"a disclosure list may have at most {MAX_DISCLOSE} GUIDs")
-    for guid in disclose:
-        try:
-            public_key_of(guid if isinstance(guid, str) else repr(guid))
-        except IdentityError as error:
-            raise ValueError(f"disclose is a collection of GUIDs: {error}") from None
-    return Disclosure.LISTED, tuple(disclose)

@@ -3,17 +3,13 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-import msgspec
-
-from peers.config import log
+from peers.config import ServiceNameError, checked_service, log
 from peers.location import MAX_RECORD_BYTES, Offered, OwnLocation, fits
 from peers.services.listener import Listener
 from protocol.errors import ConnectionClosed, RoamRelayError
-from protocol.messages import MAX_SERVICES, Disclosure, LocationRecord, Service
+from protocol.messages import MAX_SERVICES, Disclosure, LocationRecord
 
 __all__ = ["Services", "ServicesChanged"]
-
-_SERVICE = msgspec.json.Decoder(Service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +118,9 @@ class Services:
         if self._closed:
             raise ConnectionClosed("the peer is closed")
         try:
-            _SERVICE.decode(msgspec.json.encode(service))
-        except msgspec.ValidationError:
-            raise ValueError(
-                f"not a service name: {service!r} (1 to 63 of a-z, 0-9 and inner hyphens)"
-            ) from None
+            checked_service(service)
+        except ServiceNameError as error:  # There is no unknown one: this peer is to offer it.
+            raise ValueError(error.reason) from None
         if service in self.listeners:
             raise ValueError(f"{service} is offered already")
         if self._registers and len(self.listeners) >= MAX_SERVICES:
@@ -134,7 +128,11 @@ class Services:
                 f"{service} cannot be offered: a peer has at most {MAX_SERVICES} services at once"
             )
         listener = Listener(
-            service, allow=allow, disclose=disclose, on_closed=self._gone, port=port
+            service,
+            allow=allow,
+            disclose=disclose,
+            on_closed=self._gone,
+            port=port,
         )
         if self._registers and not fits([*self.offered(), listener.offered]):
             raise ValueError(

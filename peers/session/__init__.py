@@ -1,5 +1,6 @@
 """A session as the application sees it."""
 
+from peers.session.end import SessionEnd
 from peers.session.events import PathChanged
 from peers.session.explanation import Explanation, Trace, TraceEvent
 from peers.session.news import LocationTold, Over, PathLost, Pinned, SessionNews
@@ -14,6 +15,7 @@ __all__ = [
     "PathLost",
     "Pinned",
     "Session",
+    "SessionEnd",
     "SessionNews",
     "Terms",
     "Trace",

@@ -6,36 +6,54 @@ path comes from is decided above, in the room `roaming`; it is told what happens
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
+from peers.config import checked_flag, checked_kind, checked_seconds
 from peers.path import Path
-from peers.session.events import EventQueue, PathChanged
+from peers.session.events import PathChanged
 from peers.session.explanation import Explanation, Trace
 from peers.session.news import LocationTold, Over, PathLost, Pinned, TellSession
 from peers.session.terms import Terms
-from peers.tasks import Waiters
-from protocol.endpoint import SignedEntry
-from protocol.errors import Code, ProtocolViolation, SessionClosed, SessionLost, Unsupported
-from protocol.features import SESSION_2, SESSION_FEATURES, shared
+from peers.tasks import EventQueue, Waiters, check_loop
+from protocol.errors import (
+    Code,
+    SessionClosed,
+    SessionLost,
+    Unsupported,
+    UsageError,
+)
 from protocol.lateness import Lateness
-from protocol.messages import Mode, PathHello, PathWelcome
-from protocol.session import Ended, Moved, PathDead, SessionMachine, SessionSettings, State
+from protocol.messages import Mode
+from protocol.session import (
+    MAX_PAYLOAD,
+    Ended,
+    Moved,
+    PathDead,
+    SessionMachine,
+    SessionSettings,
+    State,
+)
 
 __all__ = ["Session"]
 
-_RETIRE = 1.0
-"""Seconds for which a path that was replaced stays open at the side that was dialed."""
+CLOSE_PATIENCE = 10.0
+"""Seconds for which `close` waits while nothing is acknowledged, unless it is told another time."""
 
 
 class Session:
     """A conversation with one service of one peer.
 
     Messages arrive exactly once and in order, over any number of paths. `async for message in
-    session` ends when the other side has closed; `async with session` closes it. All methods may
-    be cancelled: a cancelled `receive` loses no message, a cancelled `send` has not sent its own.
+    session` ends when the other side has closed; `async with session` closes it, or aborts it where
+    the block raises.
+
+    It belongs to one event loop. Any number of tasks may `send`: the messages of one task stay in
+    their order. One task at a time may `receive`, also while others send or close. All methods may
+    be cancelled at any await: a cancelled `receive` loses no message, a cancelled `send` has not
+    sent its own, and a cancelled `close` goes on closing in the background. When the session ends,
+    whoever waits in `send` is told at once, and `receive` when all that had arrived was read.
     """
 
     def __init__(
@@ -52,7 +70,7 @@ class Session:
         self._tell = tell
         self._path: Path | None = None
         self._path_rank = (0, False)
-        self._events = EventQueue()
+        self._events = EventQueue[PathChanged]()
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = 0.0
@@ -61,8 +79,11 @@ class Session:
         self._writable = Waiters(self._loop)
         self._over: asyncio.Future[Ended] = self._loop.create_future()
         self.id = session_id
+        """16 bytes that name it, the same at both sides."""
         self.terms = terms
+        """What both sides agreed on, and what this side wants of its paths."""
         self.pinned = False
+        """Whether the program wants it to stay on its path."""
         self._usual_round_trip: float | None = None
 
     def __repr__(self) -> str:
@@ -116,12 +137,14 @@ class Session:
 
         A reader that is slow loses the oldest events beyond 64, never the newest.
         """
+        check_loop(self._loop, "the session")
         return self._events.subscribe(PathChanged(self._path, "now"))
 
     def pin(self, pinned: bool = True) -> None:
         """Keep the session on its path as long as that lives, whatever would be better; with
         False, look for a better one again."""
-        if pinned != self.pinned:
+        check_loop(self._loop, "the session")
+        if checked_flag(pinned, "pinned") != self.pinned:
             self.pinned = pinned
             if not self._over.done():
                 self._tell(Pinned(self))
@@ -144,15 +167,19 @@ class Session:
         """Send one message; wait while the window is full.
 
         When it returns, the message will arrive unless the session is lost; it need not have
-        arrived yet. At most 1 MiB (`protocol.session.settings.MAX_PAYLOAD`).
+        arrived yet. At most 1 MiB (`protocol.session.settings.MAX_PAYLOAD`). A buffer that can
+        change is copied before anything is waited for.
 
         Raises:
+            TypeError: it is no bytes, but a text for example: encode it first.
             ValueError: the message is too large.
-            SessionClosed: either side has closed the session, or this one has finished.
+            SessionClosed: either side has closed the session, or this one has finished; also while
+                this waited.
             SessionLost: the session is lost.
+            UsageError: it is another loop's.
         """
-        if not isinstance(message, bytes):
-            message = _bytes_of(message)
+        check_loop(self._loop, "the session")
+        message = _bytes_of(message)
         machine = self._machine
         while machine.may_send and not machine.writable:
             # No timeout: how long a reader may take is the application's to decide.
@@ -163,18 +190,22 @@ class Session:
         self._flush_soon()
 
     async def receive(self) -> bytes:
-        """Return the next message; wait until there is one. One reader at a time.
+        """Return the next message; wait until there is one. One task at a time.
 
         Raises:
             SessionClosed: the other side has closed or finished, and all that it sent was read.
             SessionLost: the session is lost, and all that had arrived was read.
+            UsageError: another task waits here already, or it is another loop's.
         """
+        check_loop(self._loop, "the session")
         machine = self._machine
         while not machine.inbox:
             if machine.is_drained:
                 raise self._why_over()
             if self._readable:
-                raise RuntimeError("two tasks receive from one session")
+                raise UsageError(
+                    "two tasks receive from one session: let one do it, and hand the messages on"
+                )
             # No timeout: when the next message comes is the other application's to decide.
             await self._readable.wait()
         message = machine.take()
@@ -199,7 +230,9 @@ class Session:
             Unsupported: the other side's version knows no direction that ends by itself; nothing
                 has changed, and `close` ends both.
             SessionLost: the session is lost.
+            UsageError: it is another loop's.
         """
+        check_loop(self._loop, "the session")
         machine = self._machine
         if machine.state is State.LOST:
             raise self._why_over()
@@ -208,22 +241,46 @@ class Session:
         machine.finish(self._loop.time())
         self._after()
 
-    async def close(self) -> None:
+    async def close(self, timeout: float | None = None) -> None:
         """Close the session; return when all that was sent has arrived and both sides agree.
 
-        Messages of the other side that arrive meanwhile can still be read afterwards.
+        `timeout` (seconds) is for all of it. Without one, it goes on while the other side goes on
+        acknowledging, and gives up when nothing came for 10 s. Messages of the other side that
+        arrive meanwhile can still be read afterwards.
 
         Raises:
-            SessionLost: the session was lost before that; says how much was not acknowledged.
+            SessionLost: the time was over, or the session was lost before; says how much was not
+                acknowledged.
+            UsageError: it is another loop's.
         """
-        self._machine.close(self._loop.time())
+        check_loop(self._loop, "the session")
+        if timeout is not None:
+            checked_seconds(timeout)
+        began = self._loop.time()
+        self._machine.close(began)
         self._flush_soon()
-        # No timeout of its own: with a path or without, the session ends in its resume window.
-        if (await asyncio.shield(self._over)).lost is not None:
+        lateness = Lateness()
+        patience = CLOSE_PATIENCE if timeout is None else timeout
+        while not self._over.done():
+            now = self._loop.time()
+            since = began if timeout is not None else max(began, self._machine.progressed)
+            due = since + patience
+            turn = lateness.turn(due, now)
+            if now >= due and turn is None:
+                reason = f"the close was not answered within {patience:g} s"
+                self._machine.abort(Code.REQUEST_TIMEOUT, reason, now)
+                self._after()
+                break
+            await asyncio.wait({self._over}, timeout=turn or due - now)
+        if self._over.result().lost is not None:
             raise self._why_over()
 
     def abort(self, reason: str = "aborted by the application") -> None:
-        """End the session at once; what is under way may be lost. Never fails."""
+        """End the session at once; what is under way may be lost. The other side is told the
+        reason, if there is a path. Does nothing to a session that is over."""
+        check_loop(self._loop, "the session")
+        checked_kind("reason", reason, str, "a text")
+        reason = reason.encode(errors="replace").decode()  # Half a character has no encoding.
         self._machine.abort(Code.REFUSED, reason, self._loop.time())
         self._after()
 
@@ -241,109 +298,6 @@ class Session:
         else:
             self.abort(f"the application failed: {kind.__name__ if kind else ''}")
 
-    # -- for the peer ---------------------------------------------------------------------------
-
-    def hello(self, number: int, entries: tuple[SignedEntry, ...]) -> PathHello:
-        """Return the hello that asks for path `number`; `entries` are this side's own."""
-        machine = self._machine
-        return PathHello(
-            self.id,
-            self.service,
-            self.mode,
-            resume=self.has_had_path,
-            received=machine.received,
-            consumed=machine.consumed,
-            window=machine.settings.window,
-            path=number,
-            entries=entries,
-            features=(*self.terms.features, *SESSION_FEATURES),
-            partial=machine.partial,
-        )
-
-    def welcome(self, entries: tuple[SignedEntry, ...]) -> PathWelcome:
-        """Return the answer to the other side's hello; `entries` are this side's own."""
-        machine = self._machine
-        return PathWelcome(
-            machine.received,
-            machine.consumed,
-            machine.settings.window,
-            entries,
-            features=(*self.terms.features, *SESSION_FEATURES),
-            partial=machine.partial,
-        )
-
-    @property
-    def has_had_path(self) -> bool:
-        """Whether the session was ever joined."""
-        return self._path_rank > (0, False)
-
-    def would_take(self, number: int, *, dialed_here: bool) -> bool:
-        """Whether a path is newer than the one that the session took last: both sides judge alike.
-
-        The higher number is newer; of two with the same number, the one that the session's caller
-        has dialed (docs/protocol.md §10).
-        """
-        return self._rank(number, dialed_here) > self._path_rank
-
-    def take_path(
-        self, path: Path, number: int, there: PathHello | PathWelcome, *, dialed_here: bool
-    ) -> None:
-        """Go on over this path, with the numbers of the other side's hello or welcome.
-
-        Ask `would_take` first.
-
-        Raises:
-            ProtocolViolation: the numbers cannot be true. The session is as it was.
-        """
-        self._machine.attach(
-            there.received,
-            there.consumed,
-            there.window,
-            self._loop.time(),
-            partial=there.partial,
-            revised=SESSION_2 in shared(SESSION_FEATURES, there.features),
-        )
-        self._path_rank = self._rank(number, dialed_here)
-        old, self._path = self._path, path
-        self._usual_round_trip = path.usual_round_trip
-        if old is not None and dialed_here:
-            old.finish()
-        elif old is not None:
-            # The other side reads our welcome on another stream, and must not lose this one first.
-            self._loop.call_later(_RETIRE, old.finish)
-        why = self._trace.path_taken(path, old, dialed_here=dialed_here)
-        self._events.put(PathChanged(path, why))
-        path.carry(self)
-        self._flush_soon()
-        self._set_timer()
-
-    def drop_path(self, reason: str) -> None:
-        """Give the current path up at once; the session goes on without."""
-        path, self._path = self._path, None
-        if path is not None:
-            path.abort()
-            self._pathless(reason)
-
-    def probe_path(self, timeout: float) -> None:
-        """Ping the current path; unless it answers within `timeout` seconds it is given up."""
-        self._machine.probe(self._loop.time(), timeout)
-        self._flush_soon()
-        self._set_timer()
-
-    def tell_location(self, entries: tuple[SignedEntry, ...]) -> None:
-        """Tell the other side where this one can be dialed from now on."""
-        self._machine.tell_location(entries)
-        self._flush_soon()
-
-    def lose(self, reason: str) -> None:
-        """The other side has given the session up."""
-        self._machine.abort(Code.SESSION_UNKNOWN, reason, self._loop.time())
-        self._after()
-
-    def lingers(self) -> bool:
-        """Whether a session that is over still answers the other side's resume."""
-        return self._machine.lingers(self._loop.time())
-
     @property
     def round_trip(self) -> float | None:
         """Seconds of the last measured round trip on the current path; None without any."""
@@ -356,28 +310,6 @@ class Session:
         """Seconds of the last round trip on the current path or, where there is none, on the last
         one; None without any. `round_trip` is for who compares paths, this for who waits."""
         return self._machine.round_trip or self._usual_round_trip
-
-    # -- the path's side ------------------------------------------------------------------------
-
-    def path_data(self, path: Path, data: bytes) -> None:
-        if path is not self._path:
-            return
-        # After a violation the machine has ended the session, and says so in its events.
-        with contextlib.suppress(ProtocolViolation):
-            self._machine.receive(data, self._loop.time())
-        self._after()
-
-    def path_heard(self, path: Path) -> None:
-        if path is self._path:
-            self._machine.hear_part(self._loop.time())
-
-    def path_writable(self, path: Path) -> None:
-        self._flush()
-
-    def path_lost(self, path: Path, reason: str) -> None:
-        if path is self._path:
-            self._path = None
-            self._pathless(reason)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -409,7 +341,7 @@ class Session:
         for event in machine.events():
             match event:
                 case PathDead():
-                    self.drop_path(event.reason)
+                    self._drop_path(event.reason)
                 case Moved():
                     self._tell(LocationTold(self, event.entries))
                 case Ended():
@@ -423,6 +355,13 @@ class Session:
             self._writable.wake()
         self._flush()
 
+    def _drop_path(self, reason: str) -> None:
+        """Give the current path up at once; the session goes on without."""
+        path, self._path = self._path, None
+        if path is not None:
+            path.abort()
+            self._pathless(reason)
+
     def _pathless(self, reason: str) -> None:
         self._machine.detach(self._loop.time())
         self._set_timer()
@@ -430,9 +369,6 @@ class Session:
             self._trace.note("lost", reason=reason)
             self._events.put(PathChanged(None, reason))
             self._tell(PathLost(self, reason))
-
-    def _rank(self, number: int, dialed_here: bool) -> tuple[int, bool]:
-        return number, dialed_here == self.terms.is_caller
 
     def _end(self, ended: Ended) -> None:
         if not self._over.done():
@@ -444,7 +380,11 @@ class Session:
 
     def _why_over(self) -> SessionClosed | SessionLost:
         if self._over.done() and (lost := self._over.result()).lost is not None:
-            return SessionLost(lost.lost, unacknowledged=lost.unacknowledged)
+            return SessionLost(
+                lost.lost,
+                unacknowledged=lost.unacknowledged,
+                messages=self._machine.unacknowledged,
+            )
         if self._machine.state is State.HALF_CLOSED_LOCAL:
             return SessionClosed("this side has finished")
         if self._machine.state is State.HALF_CLOSED_REMOTE:
@@ -471,7 +411,10 @@ class Session:
         self._set_timer()
 
 
-def _bytes_of(message: object) -> bytes:
-    if not isinstance(message, bytearray | memoryview):
+def _bytes_of(message: bytes | bytearray | memoryview) -> bytes:
+    if not isinstance(message, bytes | bytearray | memoryview):
         raise TypeError(f"a message is bytes, not {type(message).__name__}: encode it first")
-    return bytes(message)
+    size = message.nbytes if isinstance(message, memoryview) else len(message)
+    if size > MAX_PAYLOAD:
+        raise ValueError(f"a message may have at most {MAX_PAYLOAD} bytes, not {size}")
+    return bytes(message)  # The same object where it cannot change.

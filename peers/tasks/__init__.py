@@ -2,19 +2,23 @@
 
 from peers.tasks.attempts import Attempts, failure_of
 from peers.tasks.backoff import backoff
-from peers.tasks.guard import calling
+from peers.tasks.events import EventQueue
+from peers.tasks.guard import calling, check_loop, running_loop
 from peers.tasks.race import race
 from peers.tasks.spawn import Spawn, Tasks
 from peers.tasks.waiting import Waiters, unless
 
 __all__ = [
     "Attempts",
+    "EventQueue",
     "Spawn",
     "Tasks",
     "Waiters",
     "backoff",
     "calling",
+    "check_loop",
     "failure_of",
     "race",
+    "running_loop",
     "unless",
 ]

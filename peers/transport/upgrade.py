@@ -21,7 +21,7 @@ from peers.transport.sockets import Dialed, dial_relay, dial_through, open_tcp
 from peers.transport.stream import Opened
 from peers.transport.tcp import END_OF_STREAM, RawStream
 from peers.transport.trust import in_words
-from protocol.errors import Code, RelayUnavailable, RoamRelayError
+from protocol.errors import Code, RelayMisconfigured, RelayUnavailable, RoamRelayError
 from protocol.hosts import host_of
 from protocol.messages import (
     EARLY_HEADER,
@@ -37,6 +37,10 @@ UPGRADE_REQUIRED = 426
 """The status of a relay that was asked for no upgrade, or for none that it knows."""
 _MAX_BODY = 65_536
 """Bytes of a refusal; of a longer one only the status is told."""
+
+
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"})
+"""What OpenSSL says of an answer that is no TLS."""
 
 
 class NotUpgraded(RelayUnavailable):
@@ -229,7 +233,7 @@ async def open_upgraded(
 
     Raises:
         RelayUnavailable: no connection, no answer within `timeout` seconds, or a refusal, whose
-            `code` is the relay's.
+            `code` is the relay's. `RelayMisconfigured` where waiting will not cure it.
     """
     more = [(EARLY_HEADER, base64.b64encode(early).decode())] if early else []
     wanted = _Wanted(relay, path, local_address, more, spawn, timeout / 2, avoid)
@@ -249,8 +253,12 @@ async def open_upgraded(
     except TimeoutError:
         raise RelayUnavailable(f"no answer from {relay} within {timeout:g} s") from None
     except ssl.SSLCertVerificationError as error:
-        raise RelayUnavailable(in_words(relay, error)) from None
+        raise RelayMisconfigured(in_words(relay, error)) from None
     except OSError as error:
+        if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
+            raise RelayMisconfigured(
+                f"{relay} does not speak TLS: is it http://, or another port?"
+            ) from None
         raise RelayUnavailable(f"cannot connect to {relay}: {error}") from None
 
 

@@ -2,10 +2,11 @@
 
 from protocol.session.events import Ended, Moved, PathDead
 from protocol.session.machine import SessionMachine
-from protocol.session.settings import SessionSettings
+from protocol.session.settings import MAX_PAYLOAD, SessionSettings
 from protocol.session.states import State
 
 __all__ = [
+    "MAX_PAYLOAD",
     "Ended",
     "Moved",
     "PathDead",

@@ -121,6 +121,16 @@ class SessionMachine:
         """Bytes that have arrived of the message after those of `received`."""
         return self._reassembly.size
 
+    @property
+    def unacknowledged(self) -> tuple[bytes, ...]:
+        """Those messages, in order: at most the window's worth, and one."""
+        return self._outgoing.messages
+
+    @property
+    def progressed(self) -> float:
+        """When something was acknowledged last, or first put on its way."""
+        return self._liveness.progress
+
     def send(self, payload: bytes) -> None:
         """Queue one message. Check `may_send` and `writable` first.
 

@@ -38,6 +38,11 @@ class Outgoing:
         self._in_parts = False
         self.pace = Pace()
 
+    @property
+    def messages(self) -> tuple[bytes, ...]:
+        """What the other side is not known to have, in order: each message whole."""
+        return (*self._in_flight, *self.unsent)
+
     def begin(self, *, in_parts: bool, patience: int) -> None:
         """Begin on a new path: what is not acknowledged is written again, from the first byte on
         that is missing there. `in_parts` says that the other side takes parts of messages."""

@@ -110,7 +110,7 @@ class _Talk:
             await end.send(b"%d" % number)
             number += 1
             await asyncio.sleep(self.run.random.random() * 2 * _PACE)
-        await end.close()
+        await end.close(timeout=300.0)  # A path may be missing for longer than usual.
         return number
 
     async def _receive(self, end: Session) -> int:

@@ -130,12 +130,12 @@ def commands(installation: Installation, url: str) -> None:
 def readme(installation: Installation, url: str) -> None:
     """Run README's program: its first half in the background, its second half to its end."""
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    imports, rest = block.replace("http://127.0.0.1:8440", url).split("\n\n", 1)
-    first, second = rest.split("\n\n")
+    imports, echo, first, second = block.replace("http://127.0.0.1:8440", url).split("\n\n")
     program = "\n".join(
         [
             "import asyncio, sys",
             imports,
+            echo,
             "async def listening():",
             *("    " + line for line in first.splitlines()),
             "async def main():",

@@ -234,6 +234,7 @@ async def registration(
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a flow come back as soon as it may."""
     monkeypatch.setattr("peers.control.reconnect.SHORTEST_PAUSE", 1e-3)
+    monkeypatch.setattr("peers.control.reconnect.SOON", 0.0)
     monkeypatch.setattr("random.random", lambda: 0.0)
 
 

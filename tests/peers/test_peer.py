@@ -350,8 +350,9 @@ async def test_leaving_waits_for_a_clean_close_as_long_as_it_is_told(
 ) -> None:
     assert PeerConfig().close_timeout == 1.5
 
-    async def never(self: Session) -> None:
-        await asyncio.get_running_loop().create_future()
+    async def never(self: Session, timeout: float) -> None:
+        await asyncio.sleep(timeout)  # It lets the time pass that there is.
+        raise SessionLost("not answered")
 
     patience: list[float] = []
     paths_close = Paths.close

@@ -101,6 +101,7 @@ def test_where_a_question_ends() -> None:
 @given(
     st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=5), st.integers(0, 300)
 )
+@example([(86, 1), (158, 1)], 0)
 def test_what_dnspython_reads_of_a_changed_message_can_be_weighed(
     changes: list[tuple[int, int]], cut: int
 ) -> None:

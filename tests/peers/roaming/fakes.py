@@ -3,19 +3,22 @@
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any, cast
 
 from peers import Identity, Mode, PeerConfig, SessionSettings
 from peers.choice import Candidate
+from peers.control import Presence
 from peers.location import OwnLocation
 from peers.roaming.driver import Means
 from peers.roaming.local import Local
 from peers.roaming.route import Attempt, Route, Welcomed
 from peers.roaming.sessions import Sessions
-from peers.session import Session, SessionNews, Terms, Trace
+from peers.roaming.signs import Signs
+from peers.session import Session, SessionEnd, SessionNews, Terms, Trace
 from peers.tasks import Tasks
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry, sign_entry
+from protocol.errors import RoamRelayError
 from protocol.messages import PathWelcome
 from tests.support.fake_path import FakePath
 
@@ -53,7 +56,7 @@ def make_route(terms: Terms = CALLER, told: list[SessionNews] | None = None) -> 
     """Return a session that has had no path, and that nobody looks after."""
     trace = Trace(asyncio.get_running_loop().time)
     tell = [].append if told is None else told.append
-    return Route(Session(b"s" * 16, terms, CONFIG.session, trace, tell), trace)
+    return Route(SessionEnd(b"s" * 16, terms, CONFIG.session, trace, tell), trace)
 
 
 def make_local(config: PeerConfig = CONFIG) -> Local:
@@ -188,6 +191,9 @@ class World:
         self.ways = FakeWays()
         self.probes = FakeProbes()
         self.registration = FakeRegistration()
+        self.watched: list[str] = []
+        self.presences: asyncio.Queue[Presence | RoamRelayError] = asyncio.Queue()
+        """What the relay says of whoever is watched."""
         self.sessions = Sessions(
             self.local,
             Means(
@@ -195,8 +201,21 @@ class World:
                 cast(Any, self.rounds),
                 cast(Any, self.probes),
                 cast(Any, self.registration),
+                Signs(self.watch, self.local.tasks.spawn),
             ),
         )
+
+    async def watch(self, guid: str) -> AsyncGenerator[Presence, None]:
+        """Watch a peer: what `presences` holds is said of it."""
+        self.watched.append(guid)
+        try:
+            while True:
+                said = await self.presences.get()
+                if isinstance(said, RoamRelayError):
+                    raise said
+                yield said
+        finally:
+            self.watched.remove(guid)
 
     async def opening(self, terms: Terms = CALLER) -> "asyncio.Task[Session]":
         """Begin to open a session; its round is under way."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from peers import Identity, Session, SessionSettings
 from peers.services import Listener
 from peers.services.listener import BACKLOG, BACKLOG_EACH
-from peers.session import Trace
+from peers.session import SessionEnd, Trace
 from protocol.errors import Code, ConnectionClosed, RelayUnavailable
 from protocol.messages import MAX_DISCLOSE, Disclosure
 from tests.peers.roaming.fakes import CALLEE
@@ -35,7 +35,7 @@ def listener(
 def session(guid: str = ONE) -> Session:
     loop = asyncio.get_running_loop()
     terms = dataclasses.replace(CALLEE, remote=guid)
-    return Session(b"s" * 16, terms, SessionSettings(), Trace(loop.time), lambda news: None)
+    return SessionEnd(b"s" * 16, terms, SessionSettings(), Trace(loop.time), lambda news: None)
 
 
 def code(one: Listener, guid: str) -> Code | None:

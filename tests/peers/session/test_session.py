@@ -24,7 +24,16 @@ from peers import (
     Unsupported,
 )
 from peers.config import PathKind
-from peers.session import LocationTold, Over, PathLost, Pinned, Session, SessionNews, Terms, Trace
+from peers.session import (
+    LocationTold,
+    Over,
+    PathLost,
+    Pinned,
+    SessionEnd,
+    SessionNews,
+    Terms,
+    Trace,
+)
 from protocol.errors import ProtocolViolation, SessionClosed
 from protocol.messages import PathHello, PathWelcome
 from protocol.session import State
@@ -47,7 +56,7 @@ class End:
     def __init__(self, terms: Terms = CALLER, settings: SessionSettings = PATIENT) -> None:
         self.told: list[SessionNews] = []
         trace = Trace(asyncio.get_running_loop().time)
-        self.session = Session(b"s" * 16, terms, settings, trace, self.told.append)
+        self.session = SessionEnd(b"s" * 16, terms, settings, trace, self.told.append)
 
     def takes(
         self, path: FakePath, there: PathHello | PathWelcome, number: int = 1, *, here: bool = True

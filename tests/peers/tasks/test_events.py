@@ -2,7 +2,8 @@
 
 import asyncio
 
-from peers.session.events import EventQueue, PathChanged
+from peers.session import PathChanged
+from peers.tasks import EventQueue
 from tests.support.fake_path import FakePath
 
 NOW = PathChanged(None, "now")
@@ -13,7 +14,7 @@ def changed(number: int) -> PathChanged:
 
 
 async def test_a_reader_begins_with_how_it_is_now_and_misses_nothing() -> None:
-    queue = EventQueue()
+    queue = EventQueue[PathChanged]()
     events = queue.subscribe(NOW)
     queue.put(changed(1))
     assert await anext(events) is NOW, "what happens between the two is not lost"
@@ -28,7 +29,7 @@ async def test_a_reader_begins_with_how_it_is_now_and_misses_nothing() -> None:
 
 
 async def test_every_reader_gets_every_event_from_when_it_came() -> None:
-    queue = EventQueue()
+    queue = EventQueue[PathChanged]()
     first = queue.subscribe(NOW)
     queue.put(changed(1))
     second = queue.subscribe(NOW)
@@ -39,7 +40,7 @@ async def test_every_reader_gets_every_event_from_when_it_came() -> None:
 
 
 async def test_a_slow_reader_loses_the_oldest_and_costs_the_others_nothing() -> None:
-    queue = EventQueue()
+    queue = EventQueue[PathChanged]()
     slow, quick = queue.subscribe(NOW), queue.subscribe(NOW)
     seen = [(await anext(quick)).reason]
     for number in range(100):
@@ -51,7 +52,7 @@ async def test_a_slow_reader_loses_the_oldest_and_costs_the_others_nothing() -> 
 
 
 async def test_a_reader_that_goes_is_forgotten() -> None:
-    queue = EventQueue()
+    queue = EventQueue[PathChanged]()
     gone, cancelled, stays = (queue.subscribe(NOW) for _ in range(3))
     for reader in (gone, cancelled, stays):
         await anext(reader)
@@ -68,7 +69,7 @@ async def test_a_reader_that_goes_is_forgotten() -> None:
 
 
 async def test_when_all_is_over_who_comes_late_learns_how_it_ended() -> None:
-    queue = EventQueue()
+    queue = EventQueue[PathChanged]()
     waiting = queue.subscribe(NOW)
     await anext(waiting)
     task = asyncio.ensure_future(anext(waiting, None))

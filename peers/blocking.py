@@ -1,0 +1,336 @@
+"""A blocking face for scripts and threads: `with blocking.Peer(identity, relay=...) as peer`.
+
+It is thin: each peer has one event loop in a thread of its own, and every call is made there and
+waited for. Any thread may call. What the calls mean and raise is said in `peers.Peer` and
+`peers.Session`; here is what blocking adds. An interrupt (Ctrl-C) cancels the call that it meets,
+and leaving the block closes the peer cleanly.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Collection, Coroutine, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from peers import peer as asynchronous
+from peers.choice import Select
+from peers.config import DdnsConfig, ModeWord, PeerConfig, SelectWord, checked_seconds
+from peers.control import Status
+from peers.location import Located
+from peers.path import Path
+from peers.services import Listener as AsyncListener
+from peers.session import Explanation
+from peers.session import Session as AsyncSession
+from protocol.errors import ConnectionClosed, SessionClosed, UsageError
+from protocol.identity import Identity
+from protocol.messages import Mode
+from protocol.session import State
+
+__all__ = ["Listener", "Peer", "Session"]
+
+_T = TypeVar("_T")
+
+
+class _Thread:
+    """A thread that runs an event loop, until it is stopped."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        # A program that ends without closing its peer ends all the same.
+        self._thread = threading.Thread(target=self._run, name="peers.blocking", daemon=True)
+        self._thread.start()
+
+    def call(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do the work in the loop and return its result. Whatever interrupts this cancels it."""
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise UsageError(
+                "a blocking call in its own loop would wait for itself: use peers.Peer"
+            )
+        if self._loop.is_closed():
+            work.close()
+            raise ConnectionClosed("the peer is closed: make another one")
+        doing = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            # No timeout: each work has its own, or waits for what the program waits for.
+            return doing.result()
+        except BaseException:
+            doing.cancel()
+            raise
+
+    def stop(self) -> None:
+        """End the loop and its thread. Does nothing the second time."""
+        with contextlib.suppress(RuntimeError):  # It is closed.
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        finally:
+            self._loop.close()
+
+
+class Session:
+    """A session, as `peers.Session`; `for message in session` ends when the other side closes, and
+    `with session` closes it, or aborts it where the block raises.
+
+    One thread may send while another one receives.
+    """
+
+    def __init__(self, thread: _Thread, session: AsyncSession) -> None:
+        self._thread = thread
+        self._session = session
+
+    def __repr__(self) -> str:
+        return repr(self._session)
+
+    @property
+    def remote(self) -> str:
+        """The GUID of the other peer."""
+        return self._session.remote
+
+    @property
+    def service(self) -> str:
+        """The service that the session is for."""
+        return self._session.service
+
+    @property
+    def mode(self) -> Mode:
+        """The mode that it was opened in."""
+        return self._session.mode
+
+    @property
+    def path(self) -> Path | None:
+        """The path that it is on; None while there is none."""
+        return self._session.path
+
+    @property
+    def state(self) -> State:
+        """What the session is."""
+        return self._session.state
+
+    def explain(self) -> Explanation:
+        """Return why the path is what it is."""
+        return self._session.explain()
+
+    def send(self, message: bytes | bytearray | memoryview) -> None:
+        """Send one message; wait while the window is full."""
+        self._thread.call(self._session.send(message))
+
+    def receive(self, timeout: float | None = None) -> bytes:
+        """Return the next message; wait for it, for `timeout` seconds at most.
+
+        Raises:
+            TimeoutError: none came in that time. None is lost by it.
+        """
+        return self._thread.call(_within(timeout, self._session.receive()))
+
+    def close(self, timeout: float | None = None) -> None:
+        """Close the session; return when all that was sent has arrived and both sides agree."""
+        self._thread.call(self._session.close(timeout))
+
+    def abort(self, reason: str = "aborted by the application") -> None:
+        """End the session at once. Does nothing to one that is over."""
+
+        async def abort() -> None:
+            self._session.abort(reason)
+
+        with contextlib.suppress(ConnectionClosed):  # Its peer is closed: so is it.
+            self._thread.call(abort())
+
+    def __iter__(self) -> Iterator[bytes]:
+        with contextlib.suppress(SessionClosed):
+            while True:
+                yield self.receive()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.abort(f"the application failed: {kind.__name__ if kind else ''}")
+
+
+class Listener:
+    """A service that is offered: `for session in listener`, until it is closed. Each session may be
+    given to a thread of its own."""
+
+    def __init__(self, thread: _Thread, listener: AsyncListener) -> None:
+        self._thread = thread
+        self._listener = listener
+
+    def accept(self, timeout: float | None = None) -> Session:
+        """Return the next session; wait for it, for `timeout` seconds at most.
+
+        Raises:
+            TimeoutError: none came in that time.
+            ConnectionClosed: the service or the peer is closed.
+        """
+
+        async def accepted() -> AsyncSession:
+            try:
+                return await anext(self._listener)
+            except StopAsyncIteration:
+                raise ConnectionClosed("the service is closed") from None
+
+        return Session(self._thread, self._thread.call(_within(timeout, accepted())))
+
+    def close(self) -> None:
+        """Take the service back."""
+
+        async def close() -> None:
+            self._listener.close()
+
+        self._thread.call(close())
+
+    def __iter__(self) -> Iterator[Session]:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                yield self.accept()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            self.close()
+
+
+class Peer:
+    """A peer, as `peers.Peer`: inside `with` it is registered, afterwards nothing is left."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        relay: str | None = None,
+        *,
+        ddns: DdnsConfig | None = None,
+        config: PeerConfig | None = None,
+    ) -> None:
+        self._peer = asynchronous.Peer(identity, relay, ddns=ddns, config=config)
+        self._running: _Thread | None = None
+
+    @property
+    def guid(self) -> str:
+        """The GUID of this peer."""
+        return self._peer.guid
+
+    @property
+    def status(self) -> Status:
+        """How this peer stands with its relay."""
+        return self._peer.status
+
+    def start(self) -> Self:
+        """Open the peer, as `with` does; whoever calls this calls `close` in the end."""
+        if self._running is not None:
+            raise ConnectionClosed("a peer is entered once: make another one")
+        self._running = _Thread()
+        try:
+            self._running.call(self._peer.start())
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self, timeout: float | None = None) -> None:
+        """Close the peer. Interrupted, it is closed at once, and nothing is left all the same."""
+        if self._running is None:
+            return
+        try:
+            with contextlib.suppress(ConnectionClosed):
+                self._running.call(self._peer.close(timeout))
+        finally:
+            self._running.stop()
+
+    def listen(
+        self,
+        service: str,
+        *,
+        allow: Collection[str] | None = None,
+        disclose: str | Collection[str] = "anyone",
+    ) -> Listener:
+        """Offer a service, and wait until it can be found."""
+
+        async def listen() -> AsyncListener:
+            listener = self._peer.listen(service, allow=allow, disclose=disclose)
+            try:
+                await self._peer.published()
+            except BaseException:
+                listener.close()
+                raise
+            return listener
+
+        return Listener(self._thread, self._thread.call(listen()))
+
+    def connect(
+        self,
+        guid: str,
+        service: str,
+        *,
+        mode: ModeWord | None = None,
+        timeout: float | None = None,
+        wait: bool = False,
+        policy: str | None = None,
+        select: Select | SelectWord | None = None,
+    ) -> Session:
+        """Open a session with a peer's service."""
+        opening = self._peer.connect(
+            guid, service, mode=mode, timeout=timeout, wait=wait, policy=policy, select=select
+        )
+        thread = self._thread
+        return Session(thread, thread.call(opening))
+
+    def locate(self, guid: str, service: str, *, timeout: float | None = None) -> Located:
+        """Ask where a peer's service is."""
+        return self._thread.call(self._peer.locate(guid, service, timeout=timeout))
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def _thread(self) -> _Thread:
+        if self._running is None:
+            raise ConnectionClosed(
+                "the peer is not open: use it inside 'with Peer(...)', or behind its start()"
+            )
+        return self._running
+
+
+async def _within(timeout: float | None, work: Coroutine[Any, Any, _T]) -> _T:
+    if timeout is not None:
+        try:
+            checked_seconds(timeout)
+        except BaseException:
+            work.close()
+            raise
+    async with asyncio.timeout(timeout):
+        return await work

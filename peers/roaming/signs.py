@@ -1,0 +1,77 @@
+"""Signs of another peer's return, from the relay: one watch for all sessions that wait for it.
+
+A session that has no path asks the relay after growing pauses. A contact that was restarted is
+there again before such a pause is over: the relay's word of it is a reason to ask at once, and no
+more than that. A path that lives outranks it: only who has none waits here.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import dataclass, field
+
+from peers.config import log
+from peers.control import Presence
+from peers.tasks import Spawn
+from protocol.errors import Refused, RoamRelayError
+from protocol.messages import PeerState
+
+__all__ = ["Signs"]
+
+Sign = Callable[[bool], None]
+"""Told that a peer is there; whether it may have been so before the last question, too."""
+
+
+@dataclass(slots=True)
+class _Awaited:
+    """A peer that is waited for."""
+
+    signs: dict[object, Sign] = field(default_factory=dict)
+    watching: "asyncio.Task[None] | None" = None
+
+
+class Signs:
+    """Watches the peers that sessions wait for. `watch` tells how one stands."""
+
+    def __init__(
+        self, watch: Callable[[str], AsyncGenerator[Presence, None]], spawn: Spawn
+    ) -> None:
+        self._watch = watch
+        self._spawn = spawn
+        self._awaited: dict[str, _Awaited] = {}
+
+    @contextlib.contextmanager
+    def awaiting(self, guid: str, sign: Sign) -> Iterator[None]:
+        """Wait for a peer inside. A relay that does not let this peer watch it gives no sign."""
+        awaited = self._awaited.setdefault(guid, _Awaited())
+        mine = object()
+        awaited.signs[mine] = sign
+        if len(awaited.signs) == 1:
+            awaited.watching = self._spawn(self._follow(guid, awaited))
+        try:
+            yield
+        finally:
+            del awaited.signs[mine]
+            if not awaited.signs:
+                del self._awaited[guid]
+                if awaited.watching is not None:
+                    awaited.watching.cancel()
+
+    async def _follow(self, guid: str, awaited: _Awaited) -> None:
+        first = True
+        try:
+            async with contextlib.aclosing(self._watch(guid)) as presences:
+                async for presence in presences:
+                    if presence.state is PeerState.ONLINE:
+                        _tell(awaited, first)
+                    first = False
+        except Refused:
+            if not first:  # It is another program now, which offers nothing yet.
+                _tell(awaited, False)
+        except RoamRelayError as error:
+            log.debug("no signs", peer=guid[:8], reason=error.reason)
+
+
+def _tell(awaited: _Awaited, first: bool) -> None:
+    for sign in list(awaited.signs.values()):
+        sign(first)

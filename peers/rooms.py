@@ -1,0 +1,165 @@
+"""The rooms of an open peer: how they are built, and how they are closed, in order. What happens
+between is in them."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import dns.tsig
+
+from peers.choice import RoundTrips
+from peers.config import PeerConfig, log
+from peers.control import Account, Registration, RegistrationEvent, Watching
+from peers.dns import Names
+from peers.host import Interfaces
+from peers.location import OwnLocation
+from peers.path import Paths
+from peers.publication import Publication
+from peers.roaming import (
+    Candidates,
+    Incoming,
+    Local,
+    Lookup,
+    Means,
+    Outgoing,
+    Probes,
+    Rounds,
+    Sessions,
+    Signs,
+    Ways,
+)
+from peers.services import Services, ServicesChanged
+from peers.tasks import Tasks, unless
+from peers.transport import DirectServer
+from peers.whereabouts import Whereabouts
+from protocol.identity import Identity
+
+__all__ = ["Leaving", "Rooms", "build"]
+
+_LAST_WORDS = 0.2
+"""Seconds for what was said last to leave, where the sessions have taken all the time there was."""
+
+Tell: TypeAlias = Callable[[RegistrationEvent | ServicesChanged], None]
+"""Takes the news of the lower rooms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What an open peer consists of."""
+
+    loop: asyncio.AbstractEventLoop
+    """The one that all of it runs in."""
+    direct: DirectServer
+    location: OwnLocation
+    services: Services
+    names: Names | None
+    registration: Registration
+    local: Local
+    candidates: Candidates
+    ways: Ways
+    lookup: Lookup
+    sessions: Sessions
+    outgoing: Outgoing
+    incoming: Incoming
+    presence: Watching
+    publication: Publication
+    whereabouts: Whereabouts
+
+
+def build(
+    identity: Identity, config: PeerConfig, dns_key: dns.tsig.Key | None, tell: Tell
+) -> Rooms:
+    """Build every room in one go, the lowest first. Nothing runs yet, but the port is bound. `tell`
+    gets the news of the lower ones."""
+    direct = DirectServer.bind(config.listen_hosts, config.listen_port)
+    try:
+        location = OwnLocation(
+            identity, direct.port, configured=config.advertise, lifetime=config.lifetime
+        )
+        interfaces = Interfaces(config)
+        services = Services(location, tell, registers=config.relay is not None)
+        names = (
+            Names(
+                identity.guid,
+                config.ddns,
+                dns_key,
+                location,
+                services.offered,
+            )
+            if config.ddns is not None
+            else None
+        )
+        account = Account(identity, location.instance)
+        registration = Registration(account, config, services, tell)
+        tasks = Tasks()
+        local = Local(identity, config, location, Paths(identity), tasks)
+        candidates = Candidates(config, interfaces, RoundTrips(time.monotonic))
+        ways = Ways(local, candidates, registration)
+        lookup = Lookup(config, registration, names.lookup if names is not None else None)
+        rounds = Rounds(lookup, ways, config.request_timeout)
+        presence = Watching(registration.watch)
+        signs = Signs(presence.watch, tasks.spawn)
+        probes = Probes(ways, candidates)
+        sessions = Sessions(local, Means(ways, rounds, probes, registration, signs))
+        publication = Publication(config, registration, names, tasks)
+        return Rooms(
+            loop=asyncio.get_running_loop(),
+            direct=direct,
+            location=location,
+            services=services,
+            names=names,
+            registration=registration,
+            local=local,
+            candidates=candidates,
+            ways=ways,
+            lookup=lookup,
+            sessions=sessions,
+            outgoing=Outgoing(config, sessions, presence.watch),
+            incoming=Incoming(local, services, sessions, ways, candidates),
+            presence=presence,
+            publication=publication,
+            whereabouts=Whereabouts(interfaces, location, registration, sessions, publication),
+        )
+    except BaseException:
+        direct.close()
+        raise
+
+
+class Leaving:
+    """A peer that is being closed: its sessions cleanly, as far as it is possible within `grace`
+    seconds. When `at_once` is set, nothing waits for anybody else any more."""
+
+    def __init__(self, rooms: Rooms, grace: float) -> None:
+        self.at_once = asyncio.Event()
+        self.closing = rooms.loop.create_task(_close(rooms, self.at_once, grace))
+
+
+async def _close(rooms: Rooms, at_once: asyncio.Event, grace: float) -> None:
+    """End everything, each step on its own: what one of them raises is logged, and stops none."""
+
+    async def closed(step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await unless(at_once, step)
+        except Exception:
+            log.exception("closing a peer")
+
+    began = rooms.loop.time()
+    for end in (rooms.direct.close, rooms.services.close, rooms.presence.close):
+        try:
+            end()
+        except Exception:
+            log.exception("closing a peer")
+    # A session that has no path just now may still find one, to be closed cleanly on it.
+    await closed(partial(rooms.sessions.close, grace))
+    rooms.sessions.abort()
+    await closed(rooms.registration.close)
+    if rooms.names is not None:
+        await closed(rooms.names.withdraw)
+    for last in (rooms.registration.close, rooms.local.tasks.close):
+        await last()
+    left = max(began + grace - rooms.loop.time(), _LAST_WORDS)
+    await closed(partial(rooms.local.paths.close, left))
+    await rooms.local.paths.abort()

@@ -1,0 +1,147 @@
+"""The relay's word that another peer is there again: a session without a path asks at once then."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from peers import Identity, Mode, Peer, PeerConfig, Presence, Session, SessionLost
+from peers.roaming import driver
+from protocol.errors import PathFailed, PeerOffline, Refused, RoamRelayError
+from protocol.messages import PeerState
+from relay.server import RelayServer
+from tests.peers.roaming.fakes import CALLEE, THERE, World, turns
+from tests.support.fake_path import FakePath
+from tests.support.faults import reset
+from tests.support.rooms import rooms
+from tests.support.sessions import pair
+from tests.support.virtual_time import run
+
+ONLINE = Presence(THERE.guid, PeerState.ONLINE, 0.0, moved=False)
+MOVED = Presence(THERE.guid, PeerState.ONLINE, 0.0, moved=True)
+SUSPECT = Presence(THERE.guid, PeerState.SUSPECT, 1.0, moved=False)
+OFFLINE, FAILED = PeerOffline("gone"), PathFailed("no way")
+
+
+@pytest.fixture(autouse=True)
+def no_time_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two rounds there is an hour, unless something cuts it short."""
+
+    def hours(random: object) -> Iterator[float]:
+        return itertools.repeat(3600.0)
+
+    monkeypatch.setattr(driver, "backoff", hours)
+
+
+async def pathless(world: World, error: RoamRelayError) -> Session:
+    """A session that has lost its path, and one round for the next one."""
+    path = FakePath()
+    session = await world.opened(path=path)
+    path.lose("gone")
+    await turns()
+    assert world.watched == [], "who may come back at once is not watched"
+    world.rounds.last.fails(error)
+    await turns()
+    assert world.watched == [THERE.guid]
+    return session
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "asks"),
+    [
+        (OFFLINE, [ONLINE], True),
+        (FAILED, [ONLINE], False),
+        (FAILED, [ONLINE, MOVED], True),
+        (OFFLINE, [SUSPECT], False),
+        (OFFLINE, [SUSPECT, ONLINE], True),
+        (OFFLINE, [Refused("not yours")], False),
+        (OFFLINE, [SUSPECT, Refused("not any more")], True),
+    ],
+)
+def test_what_is_a_reason_to_ask_at_once(
+    error: RoamRelayError, said: list[Presence | RoamRelayError], asks: bool
+) -> None:
+    async def scene() -> None:
+        world = World()
+        session = await pathless(world, error)
+        rounds = len(world.rounds.calls)
+        for one in said:
+            world.presences.put_nowait(one)
+        await turns()
+        assert len(world.rounds.calls) - rounds == int(asks)
+        session.abort()
+        await turns()
+        assert world.watched == []
+
+    run(scene())
+
+
+def test_who_has_a_path_again_waits_for_no_sign() -> None:
+    async def scene() -> None:
+        world = World()
+        session = await pathless(world, OFFLINE)
+        world.presences.put_nowait(ONLINE)
+        await turns()
+        living = world.rounds.last.finds()
+        await turns()
+        assert session.path is living
+        assert world.watched == []
+        session.abort()
+
+    run(scene())
+
+
+def test_sessions_with_one_peer_share_one_watch() -> None:
+    async def scene() -> None:
+        world = World()
+        first = await pathless(world, OFFLINE)
+        path = FakePath()
+        second = world.accepted(path, CALLEE).session
+        path.lose("gone")
+        await asyncio.sleep(1)
+        world.rounds.last.fails(OFFLINE)
+        await turns()
+        assert world.watched == [THERE.guid]
+        first.abort()
+        await turns()
+        assert world.watched == [THERE.guid], "the other one waits still"
+        rounds = len(world.rounds.calls)
+        world.presences.put_nowait(ONLINE)
+        await turns()
+        assert len(world.rounds.calls) == rounds + 1
+        second.abort()
+        await turns()
+        assert world.watched == []
+
+    run(scene())
+
+
+@pytest.mark.parametrize("mode", [Mode.P2P, Mode.COMBINED, Mode.CENTRAL])
+async def test_a_contact_that_was_restarted(relay: RelayServer, bob: Peer, mode: Mode) -> None:
+    """No pause ends in this test: only the relay's word can."""
+    identity = Identity.generate()
+    config = PeerConfig(close_timeout=0.1)
+    async with Peer(identity, relay.url, config=config) as before, asyncio.timeout(30):
+        here, there = await pair(before, bob, mode)
+        await here.send(b"1")
+        assert await there.receive() == b"1"
+        # As one that was killed: nothing of it says anything any more.
+        await rooms(before).registration.close()
+        rooms(before).direct.close()
+        await rooms(before).local.tasks.close()
+        reset(there)
+        if not here.is_over:
+            async for event in here.events():
+                if event.path is None:
+                    break
+        await here.send(b"2")
+        lost = asyncio.create_task(here.receive())
+        while here.explain().events[-1].what != "lost":
+            await asyncio.sleep(0)
+        async with Peer(identity, relay.url) as after:
+            after.listen("chat")
+            await after.published()
+            with pytest.raises(SessionLost, match="given the session up") as caught:
+                await lost
+    assert caught.value.messages == (b"2",)

@@ -1,0 +1,164 @@
+"""The blocking face: what a script sees, in whichever thread, and that nothing is left of it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peers import ConnectionClosed, Identity, PeerConfig, RelayUnavailable, UnknownPeer, UsageError
+from peers import blocking as face
+from relay.config import RelayConfig
+from relay.server import RelayServer
+
+LONG = 20.0
+"""Seconds: nothing takes that long."""
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """A relay in a loop of its own."""
+    ready, stop = threading.Event(), threading.Event()
+    urls: list[str] = []
+
+    async def serve() -> None:
+        async with RelayServer(RelayConfig(port=0)) as relay:
+            urls.append(relay.url)
+            ready.set()
+            await asyncio.to_thread(stop.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert ready.wait(LONG)
+    yield urls[0]
+    stop.set()
+    thread.join(LONG)
+
+
+def ours() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name == "peers.blocking"]
+
+
+def echo(listener: face.Listener) -> None:
+    for session in listener:
+        with session:
+            for message in session:
+                session.send(message)
+
+
+def test_a_script(url: str) -> None:
+    alice = face.Peer(Identity.generate(), url)
+    with alice, face.Peer(Identity.generate(), url) as bob:
+        listener = alice.listen("chat")
+        serving = threading.Thread(target=echo, args=(listener,))
+        serving.start()
+        with bob.connect(alice.guid, "chat", mode="combined") as session:
+            for number in range(20):
+                session.send(b"%d" % number)
+                assert session.receive() == b"%d" % number
+            assert (session.remote, session.service) == (alice.guid, "chat")
+            assert session.path is not None
+            with pytest.raises(TimeoutError):
+                session.receive(timeout=0.01)
+            session.send(b"not lost by it")
+            assert session.receive(timeout=LONG) == b"not lost by it"
+        assert bob.status.is_registered
+        with pytest.raises(UnknownPeer):
+            bob.locate(Identity.generate().guid, "chat")
+    serving.join(LONG)
+    assert not serving.is_alive(), "closing the peer ends its listeners"
+    assert ours() == []
+    with pytest.raises(ConnectionClosed, match="closed"):
+        bob.locate(alice.guid, "chat")
+    with pytest.raises(ConnectionClosed):
+        session.send(b"late")
+
+
+def test_any_thread_may_call(url: str) -> None:
+    with face.Peer(Identity.generate(), url) as alice, face.Peer(Identity.generate(), url) as bob:
+        listener = alice.listen("chat")
+        session, there = bob.connect(alice.guid, "chat"), listener.accept(LONG)
+
+        def send(name: int) -> None:
+            for _ in range(50):
+                session.send(bytes([name]))
+
+        threads = [threading.Thread(target=send, args=(name,)) for name in range(4)]
+        for thread in threads:
+            thread.start()
+        got = sorted(there.receive(LONG) for _ in range(200))
+        for thread in threads:
+            thread.join(LONG)
+        assert got == sorted(bytes([name]) for name in range(4) for _ in range(50))
+
+
+def test_a_start_that_fails_leaves_no_thread() -> None:
+    config = PeerConfig(connect_timeout=0.2)
+    with pytest.raises(RelayUnavailable):
+        face.Peer(Identity.generate(), "http://127.0.0.1:1", config=config).start()
+    assert ours() == []
+
+
+def test_wrong_use_is_told(url: str) -> None:
+    peer = face.Peer(Identity.generate(), url)
+    peer.close()
+    with pytest.raises(ConnectionClosed, match="with Peer"):
+        peer.listen("chat")
+    with peer:
+        with pytest.raises(ConnectionClosed, match="once"):
+            peer.start()
+        with pytest.raises(ValueError, match="1 to 63"):
+            peer.connect(peer.guid, "")
+        listener = peer.listen("chat")
+        with pytest.raises(TypeError, match="timeout"):
+            listener.accept(timeout="soon")  # type: ignore[arg-type]
+
+        thread = peer._thread
+
+        async def waits_for_itself() -> None:
+            with pytest.raises(UsageError, match="wait for itself"):
+                peer.locate(peer.guid, "chat")
+
+        thread.call(waits_for_itself())
+
+
+PROGRAM = """
+import sys, threading
+from peers import Identity
+from peers.blocking import Peer
+
+with Peer(Identity.generate(), sys.argv[1]) as peer:
+    listener = peer.listen("chat")
+    try:
+        print("ready", flush=True)
+        listener.accept()
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+print("closed", threading.active_count(), flush=True)
+"""
+
+
+def test_an_interrupt_cleans_up(url: str, tmp_path: Path) -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", PROGRAM, url],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+        os.kill(program.pid, signal.SIGINT)
+        out, errors = program.communicate(timeout=LONG)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            program.kill()
+        program.wait()
+    assert (program.returncode, out, errors) == (0, "interrupted\nclosed 1\n", "")
