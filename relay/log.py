@@ -183,6 +183,10 @@ def configure(style: str, level: str) -> None:
     )
     handler = logging.NullHandler() if sys.stderr is None else _Writer(sys.stderr.fileno())
     handler.setFormatter(_Lines(renderers))
+    # The lines do not say where in the code they come from, nor in which thread: looking that up
+    # costs as much as the rest of a line (the logging HOWTO, "Optimization").
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     chosen = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(handlers=[handler], level=max(logging.WARNING, chosen), force=True)
     logging.getLogger(NAME).setLevel(chosen)
