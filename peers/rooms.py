@@ -36,6 +36,7 @@ from peers.tasks import Tasks, unless
 from peers.transport import DirectServer
 from peers.whereabouts import Whereabouts
 from protocol.identity import Identity
+from protocol.invitation import Token
 
 __all__ = ["Leaving", "Rooms", "build"]
 
@@ -92,7 +93,8 @@ def build(
             if config.ddns is not None
             else None
         )
-        account = Account(identity, location.instance)
+        token = Token.parse(config.invitation) if config.invitation is not None else None
+        account = Account(identity, location.instance, invitation=token)
         registration = Registration(account, config, services, tell)
         tasks = Tasks()
         local = Local(identity, config, location, Paths(identity), tasks)

@@ -32,6 +32,7 @@ from msgspec import Meta, Struct
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code
 from protocol.identity import GUID_LENGTH
+from protocol.invitation import MAX_PRESENTED
 
 VERSION = 1
 """The protocol's version; also in the upgrade token and the WebSocket subprotocol."""
@@ -173,6 +174,9 @@ class Register(Message, frozen=True, tag="register"):
     """MessagePack of `LocationRecord`."""
     signature: Signature
     """Over the register context, relay key, relay nonce, peer key, instance and `location`."""
+    invitation: Annotated[bytes, Meta(max_length=MAX_PRESENTED)] = b""
+    """Only to a relay that asks for one: what the peer's invitation says, and its key's signature
+    for this relay, nonce and peer (protocol/invitation.py)."""
 
 
 class Update(Message, frozen=True, tag="update"):
@@ -239,6 +243,8 @@ class Challenge(Message, frozen=True, tag="challenge"):
     limits: Limits = Limits()
     features: Features = ()
     """What the relay knows beyond version 1, for the peer."""
+    invitation: bool = False
+    """Whether the relay asks for an invitation, from who has one."""
 
 
 class Registered(Message, frozen=True, tag="registered"):

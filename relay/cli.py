@@ -19,8 +19,10 @@ from protocol.text import shown
 from relay import config as configuration
 from relay import disk
 from relay.config import ConfigError, RelayConfig
+from relay.console import COMMANDS
 from relay.dns import DnsKeys
 from relay.http import Descriptors, raise_limit
+from relay.key_file import read_key
 from relay.log import configure, log
 from relay.server import RelayServer
 
@@ -48,6 +50,10 @@ class _Commands(click.Group):
 def main() -> None:
     """Run a Roam Relay: it tells peers where other peers are, and joins those that cannot reach
     one another. Start with 'relay serve'."""
+
+
+for _command in COMMANDS:
+    main.add_command(_command)
 
 
 @main.command()
@@ -102,7 +108,7 @@ def serve(
             return configuration.load(file, os.environ, flags | lists)
 
         config = configured()
-        identity = read_key(config.identity) if config.identity else Identity.generate()
+        identity = _identity(config)
         configure(config.log_format, config.log_level)
         if config.dns is not None and config.identity is None:
             log.warning("the zone's keys change with each start: name a key file as 'identity'")
@@ -152,10 +158,16 @@ def dns_key(guid: str, file: str | None, identity: str | None, zone: str | None)
         if name is None:
             raise ConfigError("no zone: give --zone, or [dns] in the configuration")
         name = parse_zone(name)
-        secret = DnsKeys(read_key(config.identity), name).secret(guid)
+        secret = DnsKeys(read_key(config.in_state(config.identity)), name).secret(guid)
         click.echo(key_file_text(peer_name(guid, name), secret), nl=False)
     except RoamRelayError as error:
         raise click.ClickException(shown(str(error))) from None
+
+
+def _identity(config: RelayConfig) -> Identity:
+    if config.identity is None:
+        return Identity.generate()
+    return read_key(config.in_state(config.identity))
 
 
 def _open_standard_descriptors() -> None:
@@ -175,23 +187,6 @@ def _make_key(file: str) -> None:
         pass  # Somebody was faster: theirs is everybody's.
     except OSError as error:
         raise IdentityError(f"cannot make the key {file}: {error.strerror}") from None
-
-
-def read_key(file: str) -> Identity:
-    """Read the relay's key.
-
-    Raises:
-        IdentityError: it cannot be read, or not be used.
-    """
-    try:
-        data, mode = disk.read(file)
-    except FileNotFoundError as error:
-        raise IdentityError(
-            f"cannot read the key {file}: {error.strerror} ('relay key {file}' makes one)"
-        ) from None
-    except OSError as error:
-        raise IdentityError(f"cannot read the key {file}: {error.strerror}") from None
-    return Identity.from_pem(data, file_mode=mode, name=file)
 
 
 def _raise_limit(config: RelayConfig) -> dict[str, int]:

@@ -13,8 +13,9 @@ import msgspec
 from protocol.checked import check
 from protocol.dns_records import parse_zone
 from protocol.endpoint import Endpoint
-from protocol.errors import ProtocolViolation, RoamRelayError
+from protocol.errors import IdentityError, ProtocolViolation, RoamRelayError
 from protocol.hosts import is_host
+from protocol.identity import public_key_of
 
 __all__ = ["ConfigError", "DnsConfig", "RelayConfig", "load"]
 
@@ -97,6 +98,22 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tls_certificate: str | None = None
     """PEM chain for `https://`; needs `tls_key`."""
     tls_key: str | None = None
+    state: str | None = None
+    """The folder for what outlives the relay: bans, the list, invitations, the operator's socket.
+    Made where there is none, for its owner alone. `identity` and `[dns] store` are names in it
+    unless they begin with `/`. None: all that is forgotten at the end, and there is no socket."""
+    operator_socket: str = "operator.sock"
+    """Where `relay ban` and its like reach the running relay: a UNIX socket in `state`, for its
+    owner alone; empty: none."""
+    admission: Literal["open", "listed", "invited"] = "open"
+    """Who may register: everybody; who is on the list (`relay allow`, `listed`); or these and who
+    has an invitation of an operator. Bans go before all three."""
+    listed: str | tuple[str, ...] = ()
+    """GUIDs on the list, beside those of `relay allow`: an array, or commas."""
+    operators: str | tuple[str, ...] = ()
+    """GUIDs whose keys may sign invitations, beside the relay's own: an array, or commas."""
+    admission_timeout: Annotated[float, msgspec.Meta(gt=0, le=60)] = 5.0
+    """For the function of a program that embeds the relay; after it the peer is refused for now."""
     identity: str | None = None
     """The relay's own key file. None makes a new identity at each start: peers that pin the
     relay's GUID need a file."""
@@ -179,6 +196,21 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return _hosts(self.host)
 
     @property
+    def listed_guids(self) -> tuple[str, ...]:
+        """`listed` as single ones."""
+        return _hosts(self.listed)
+
+    @property
+    def operator_guids(self) -> tuple[str, ...]:
+        """`operators` as single ones."""
+        return _hosts(self.operators)
+
+    def in_state(self, name: str) -> str:
+        """Return the path of a file: in the state folder, where there is one and it is no absolute
+        path."""
+        return name if self.state is None else str(Path(self.state, name))
+
+    @property
     def only_on_loopback(self) -> bool:
         """Whether nobody reaches the relay but from its own host."""
         return all(_is_loopback(host) for host in self.hosts)
@@ -191,6 +223,17 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         _check(self)
         _check_hosts("host", self)
+        for key, guids in (("listed", self.listed_guids), ("operators", self.operator_guids)):
+            for guid in guids:
+                try:
+                    public_key_of(guid)
+                except IdentityError as error:
+                    raise ConfigError(f"{key}: {error}") from None
+        if self.admission == "invited" and self.state is None:
+            raise ConfigError(
+                "admission: who has used an invitation is kept in the state folder: name one as "
+                "'state'"
+            )
         for key, networks in (
             ("proof_networks", self.networks),
             ("trusted_proxies", self.trusted_proxies or ()),

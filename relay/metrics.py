@@ -25,6 +25,8 @@ class Metrics:
         self.refusals: Counter[str] = Counter()
         """Connections refused or ended before it was proven whose they are, by reason."""
         self.registrations = 0
+        self.admissions: Counter[str] = Counter()
+        """Peers that have proven their key, by what came of asking whether they are admitted."""
         self.requests: Counter[tuple[str, str]] = Counter()
         """Service requests, by mode and outcome (`ok` or an error code)."""
         self.planes_opened = 0
@@ -51,6 +53,7 @@ class Metrics:
         yield _counter("messages_in", "Control messages received", {"": self.messages_in})
         yield _counter("messages_out", "Control messages sent", {"": self.messages_out})
         yield _counter("registrations", "Registrations accepted", {"": self.registrations})
+        yield _counter("admissions", "Peers admitted and refused", self.admissions, "outcome")
         yield _counter("connections", "Control connections", self.connections, "carrier")
         yield _counter("closes", "Control connections ended", self.closes, "reason")
         yield _counter(

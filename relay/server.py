@@ -5,7 +5,7 @@ import contextlib
 import logging
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Set
-from time import monotonic
+from time import monotonic, time
 from types import TracebackType
 from typing import Self
 
@@ -14,9 +14,10 @@ from msgspec import structs
 
 from protocol.identity import Identity
 from protocol.lateness import Lateness
+from relay.admission import Admission, AdmissionRules, Admit, Book
 from relay.broker import Broker, BrokerLimits
 from relay.config import RelayConfig
-from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Source
+from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
 from relay.dns import DnsServer
 from relay.http import (
     ControlRoute,
@@ -35,12 +36,17 @@ from relay.limits import plane_budget
 from relay.listening import bind
 from relay.log import NAME, guarded
 from relay.metrics import Metrics
+from relay.operator import Desk, LocalDoor, Present
 from relay.plane import PlaneLimits, Planes
 from relay.presence import Presence, ProofRules, Proofs, Registry, Watches, may_probe
+from relay.store import state_folder
 from relay.tasks import Tasks, uninterrupted
 from relay.tls import Certificate
 
 __all__ = ["RelayServer"]
+
+_BOOK = "relay.sqlite"
+"""The file in the state folder."""
 
 _DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
 _LIVE = _DOOR | {
@@ -61,11 +67,20 @@ class RelayServer:
     Raises `ConfigError` on entering where it cannot listen or use its certificate.
     """
 
-    def __init__(self, config: RelayConfig, identity: Identity | None = None) -> None:
+    def __init__(
+        self,
+        config: RelayConfig,
+        identity: Identity | None = None,
+        *,
+        admit: Admit | None = None,
+    ) -> None:
+        """`admit` decides who is admitted, in place of `admission` (docs/admission.md)."""
         if not isinstance(config, RelayConfig):
             raise TypeError(f"config is a RelayConfig, not {type(config).__name__}")
         if not (identity is None or isinstance(identity, Identity)):
             raise TypeError(f"identity is an Identity, not {type(identity).__name__}")
+        if not (admit is None or callable(admit)):
+            raise TypeError(f"admit is an async function, not {type(admit).__name__}")
         self.config = config
         self.identity = identity or Identity.generate()
         self.guid = self.identity.guid
@@ -122,10 +137,32 @@ class RelayServer:
         )
         self.dns: DnsServer | None = None
         if config.dns is not None:
-            dns = structs.replace(config.dns, host=config.dns.host or config.host)
+            dns = structs.replace(
+                config.dns,
+                host=config.dns.host or config.host,
+                store=config.in_state(config.dns.store) if config.dns.store else None,
+            )
             self.dns = DnsServer(dns, self.identity, self.registry, self.metrics, monotonic)
         self._presence = Presence(self.registry, self.watches, self.proofs)
-        self._reception = Reception(config, self.identity, self.dns, self.metrics, monotonic)
+        self.admission = Admission(
+            AdmissionRules(
+                config.admission, frozenset(config.listed_guids), config.admission_timeout, admit
+            ),
+            Book(config.in_state(_BOOK) if config.state is not None else None, time),
+            self.metrics,
+            time,
+            self._tasks.spawn,
+        )
+        self._reception = Reception(
+            config, self.identity, Rooms(self.admission, self.dns), self.metrics, monotonic
+        )
+        self.operator = Desk(
+            self.admission,
+            Present(self.registry, self.planes, lambda: self.connections),
+            monotonic,
+            time,
+        )
+        """What an operator, or the program that embeds the relay, can do with it."""
         self.metrics.gauges = {
             "peers": lambda: self.registry.counts(monotonic()),
             "watches": lambda: {"all": len(self.watches)},
@@ -245,11 +282,19 @@ class RelayServer:
     async def _start(self) -> None:
         """Start everything. What closes it is on the stack from before the first of it starts."""
         closing = self._stack.enter_async_context
+        if self.config.state is not None:
+            self._stack.enter_context(state_folder(self.config.state))
+        await closing(_closing("the book of who is admitted", self.admission.book.close))
+        await self.admission.book.open()
         await closing(_closing("the HTTP server", self._runner.cleanup))
         if self.dns is not None:
             await closing(_closing("the DNS server", self.dns.close))
         await closing(_closing("the tasks", self._tasks.close))
         await closing(_closing("the connections", self._send_away))
+        if self.config.state is not None and self.config.operator_socket:
+            door = LocalDoor(self.config.in_state(self.config.operator_socket), self.operator)
+            await closing(_closing("the operator's door", door.close))
+            await door.open()
         await closing(_closing("the listener", self._shut))
         await self._runner.setup()
         port = await self._listen()
@@ -262,7 +307,12 @@ class RelayServer:
         config = self.config
         scheme, context = "http", None
         if config.tls_certificate is not None and config.tls_key is not None:
-            self._certificate = Certificate(config.tls_certificate, config.tls_key)
+            certificate = Certificate(config.tls_certificate, config.tls_key)
+            certificate.look(time())
+            self._certificate = certificate
+            self.metrics.gauges["certificate_seconds"] = lambda: {
+                "left": round(certificate.ends - time())
+            }
             scheme, context = "https", self._certificate.context
         bound = await bind(config.hosts, config.port)
         self._entrance.open(bound.tcp, context)
@@ -311,9 +361,14 @@ class RelayServer:
                         connection.watch_time(now)
                 with guarded("looking at planes"):
                     self.planes.sweep(now)
+            if beat % 30 == 0 and self._certificate is not None:
+                with guarded("looking at the certificate"):
+                    self._certificate.look(time())
             if beat % 600 == 0:
                 with guarded("forgetting peers"):
                     self.registry.forget(now)
+                with guarded("dropping bans that are over"):
+                    self._tasks.spawn(self.admission.book.drop_old())
 
 
 @contextlib.asynccontextmanager

@@ -1,5 +1,9 @@
-"""The certificate that the relay shows: read at the start, and again when the relay is told to."""
+"""The certificate that the relay shows: read at the start, when the relay is told to, and when its
+files have changed; and how long it is still good.
+"""
 
+import datetime
+import os
 import ssl
 
 from cryptography import x509
@@ -14,6 +18,13 @@ __all__ = ["Certificate"]
 
 _LIMIT = 1 << 20
 """Bytes of a chain; one has some thousand."""
+_DAY = 86_400
+_WARNED_AT = (0, 1, 3, 14)
+"""Days before the end at which it is told; 0: it has ended."""
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2: forward secret and authenticated, as all of TLS 1.3 is."""
+
+_State = tuple[tuple[int, ...], ...]
 
 
 class Certificate:
@@ -24,8 +35,14 @@ class Certificate:
     """
 
     def __init__(self, chain: str, key: str) -> None:
-        self._shown = self.context = _loaded(chain, key)
-        """`context` is what listens; what it shows is chosen at each handshake."""
+        self._files = (chain, key)
+        self._read = self._seen = _state(self._files)
+        """Of the files: as they were read, and as they were looked at last."""
+        self._shown, self.ends = _loaded(chain, key)
+        """`ends` is Unix time: when the first certificate of the chain does."""
+        self._told = len(_WARNED_AT)
+        self.context = self._shown
+        """What listens; what it shows is chosen at each handshake."""
         self.context.sni_callback = self._show
 
     def load(self, chain: str, key: str) -> None:
@@ -34,13 +51,63 @@ class Certificate:
         Raises:
             ConfigError: they cannot be used. What was shown is shown.
         """
-        self._shown = _loaded(chain, key)
+        files = (chain, key)
+        read = _state(files)
+        self._shown, self.ends = _loaded(chain, key)
+        self._files, self._read, self._seen = files, read, read
+        self._told = len(_WARNED_AT)
+
+    def look(self, now: float) -> None:
+        """Read files that have changed, once they stay as they are: who renews them writes one
+        after the other. Tell of an end that is near. Call it every few seconds; `now` is Unix
+        time."""
+        before, self._seen = self._seen, _state(self._files)
+        if self._seen != self._read and self._seen == before:
+            self._read = self._seen
+            try:
+                self.load(*self._files)
+            except ConfigError as error:
+                log.warning("the changed certificate is not shown", reason=str(error))
+            else:
+                log.info("the certificate's files have changed: shown anew", ends=_date(self.ends))
+        self._tell(now)
+
+    def _tell(self, now: float) -> None:
+        left = self.ends - now
+        due = next((n for n, days in enumerate(_WARNED_AT) if left <= days * _DAY), None)
+        if due is not None and due < self._told:
+            self._told = due
+            what = "ends soon" if left > 0 else "has ended: peers refuse it"
+            log.warning(
+                f"the certificate {what}",
+                ends=_date(self.ends),
+                days=round(max(0.0, left) / _DAY, 1),
+                next_step="renew its files: the relay reads them by itself",
+            )
 
     def _show(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         connection.context = self._shown
 
 
-def _loaded(chain: str, key: str) -> ssl.SSLContext:
+def _state(files: tuple[str, str]) -> _State:
+    """Return what changes when a file is written or replaced; also where it leads elsewhere."""
+    found: list[tuple[int, ...]] = []
+    for file in files:
+        try:
+            there = os.stat(file)
+        except OSError:
+            found.append((0,))
+        else:
+            found.append((there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns))
+    return tuple(found)
+
+
+def _date(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
+
+
+def _loaded(chain: str, key: str) -> tuple[ssl.SSLContext, float]:
+    """Return what shows a certificate, and when that ends."""
     certificates, _ = _read("tls_certificate", chain)
     secret, mode = _read("tls_key", key)
     if mode & 0o002:
@@ -50,6 +117,11 @@ def _loaded(chain: str, key: str) -> ssl.SSLContext:
     if mode & 0o004:
         log.warning("everybody may read the TLS key: chmod 600 it", file=key, mode=f"{mode:04o}")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    # Without it a client that offers HTTP/2 too may believe that it was chosen.
+    context.set_alpn_protocols(["http/1.1"])
 
     def locked() -> str:
         # Else OpenSSL asks for it on a terminal, and the relay waits.
@@ -62,7 +134,8 @@ def _loaded(chain: str, key: str) -> ssl.SSLContext:
         context.load_cert_chain(chain, key, locked)
     except OSError as error:
         raise ConfigError(_why(chain, certificates, key, secret) or f"{chain}: {error}") from None
-    return context
+    first = x509.load_pem_x509_certificates(certificates)[0]
+    return context, first.not_valid_after_utc.timestamp()
 
 
 def _read(what: str, file: str) -> tuple[bytes, int]:

@@ -6,7 +6,6 @@ What a subcommand does is beside this file; this one knows click and the process
 import contextlib
 import errno
 import logging
-import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 
 from peers import Peer
 from peers.cli import files, locate, talk
+from peers.cli.key import default_key
 from peers.cli.output import OutputClosed
 from peers.cli.process import INTERRUPTED, let_go_of_output, run
 from peers.cli.terminal import Terminal, standard_descriptors
@@ -138,6 +138,13 @@ class _Settings(msgspec.Struct, frozen=True):
     envvar="PEER_KEY",
     help="The key file; made where there is none [~/.config/roam-relay/peer.key].",
 )
+@click.option(
+    "--invite",
+    metavar="TOKEN",
+    envvar="PEER_INVITE",
+    help="What the relay's operator has made by 'relay invite'. As PEER_INVITE, or as "
+    "'invitation' in the file, others on this host do not see it.",
+)
 @click.option("--config", "file", metavar="FILE", envvar="PEER_CONFIG", help="A TOML file.")
 @click.option(
     "--carrier",
@@ -153,6 +160,7 @@ def command(
     context: click.Context,
     relay: str | None,
     key: str | None,
+    invite: str | None,
     file: str | None,
     carrier: str | None,
     zone: str | None,
@@ -171,6 +179,8 @@ def command(
     changes: dict[str, Any] = {}
     if relay:
         changes["relay"] = relay
+    if invite:
+        changes["invitation"] = invite
     if carrier:
         changes["carrier"] = CarrierKind(carrier)
     names = {"zone": zone, "server": name_server, "key_file": dns_key}
@@ -180,24 +190,8 @@ def command(
         if not zone and not known:
             raise ConfigError("--name-server and --dns-key are for a zone: give --zone too")
         changes["ddns"] = DdnsConfig(**(known | names))
-    path = key or config.identity or _default_key()
+    path = key or config.identity or default_key()
     context.obj = _Settings(msgspec.structs.replace(config, **changes), path, verbose)
-
-
-def _default_key() -> str:
-    try:
-        if os.environ.get("HOME") == "":
-            raise RuntimeError("HOME is empty")
-        folder = Path.home() / ".config" / "roam-relay"
-    except RuntimeError as error:
-        raise ConfigError(f"no place for the key, give --key: {error}") from None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"no place for the key, give --key: cannot make {folder}: {error.strerror}"
-        ) from None
-    return str(folder / "peer.key")
 
 
 _mode = click.option(

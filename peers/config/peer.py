@@ -13,6 +13,7 @@ from peers.config.policy import Policy
 from protocol.checked import check
 from protocol.errors import IdentityError, RoamRelayError
 from protocol.hosts import is_address
+from protocol.invitation import BadInvitation, Token
 from protocol.messages import Guid, Mode, Service
 from protocol.session import SessionSettings
 
@@ -50,6 +51,9 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     relay_ca: str | None = None
     """A file of CA certificates (PEM) for `https://`, in place of the system's. It is read again
     for the next connection when it has changed."""
+    invitation: str | None = None
+    """What the relay's operator has made by `relay invite`: a secret. It is shown to a relay that
+    asks for one, in a form that nobody else can use; the token itself is sent to nobody."""
     carrier: CarrierKind | None = None
     """What carries bytes to the relay: `raw` or `websocket` and nothing else. None: raw, and
     `websocket` by itself where the upgrade is refused, as by a proxy that passes nothing else."""
@@ -122,6 +126,11 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                     raise ConfigError(f"{key}: not an IP address: {text[:80]!r}")
         for text in (self.policy, *self.policies.values()):
             Policy.parse(text)
+        if self.invitation is not None:
+            try:
+                Token.parse(self.invitation)
+            except BadInvitation as error:
+                raise ConfigError(f"invitation: {error}") from None
         for guid in self.guids:
             _check_guid("guids", guid)
         if self.relay_guid is not None:
@@ -129,6 +138,15 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         for key in ("policies", "selects"):
             for name in getattr(self, key):
                 _check_guid_or_service(key, name)
+
+    def __repr__(self) -> str:
+        """All but the invitation, which is a secret and may end in a log."""
+        shown = (
+            f"{name}={getattr(self, name)!r}"
+            for name in self.__struct_fields__
+            if name != "invitation"
+        )
+        return f"PeerConfig({', '.join(shown)})"
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "PeerConfig":

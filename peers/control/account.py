@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from peers.transport import RelayAddress
 from protocol.identity import Identity
+from protocol.invitation import Token
 
 __all__ = ["Account", "KnownRelay", "Line"]
 
@@ -20,6 +21,8 @@ class Account:
     """Tells this process from another one with the same key."""
     agent: str = AGENT
     """The software, as the relay's log may show it."""
+    invitation: Token | None = None
+    """For a relay that asks for one."""
 
 
 @dataclass(frozen=True, slots=True)

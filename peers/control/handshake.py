@@ -131,8 +131,16 @@ class Handshake:
             instance,
             location,
         )
-        messages.send(Register(location, signature))
+        messages.send(Register(location, signature, self._invitation(challenge)))
         return await confirmed.result()
+
+    def _invitation(self, challenge: Challenge) -> bytes:
+        """Return what the relay asks for, which is of use to that relay alone, for this peer and
+        this challenge; nothing where it asks for nothing."""
+        token = self.account.invitation
+        if token is None or not challenge.invitation:
+            return b""
+        return token.present(challenge.guid, challenge.nonce, self.account.identity.guid)
 
     def _check(self, challenge: Challenge, nonce: bytes) -> None:
         verify(

@@ -1,8 +1,10 @@
 """Control connections: the handshake and then messages, on whatever carries them."""
 
 from relay.control.carriers import Carrier, CarrierLimits, CarrierUser, RawCarrier, WebSocketCarrier
-from relay.control.connection import ControlConnection, Source, State
-from relay.control.reception import Reception
+from relay.control.connection import ControlConnection
+from relay.control.reception import Reception, Rooms
+from relay.control.source import Source
+from relay.control.states import State
 
 __all__ = [
     "Carrier",
@@ -11,6 +13,7 @@ __all__ = [
     "ControlConnection",
     "RawCarrier",
     "Reception",
+    "Rooms",
     "Source",
     "State",
     "WebSocketCarrier",

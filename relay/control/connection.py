@@ -3,10 +3,9 @@
 The handshake's states are a table; what is not in it is answered with an error and the end.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from protocol.codec import MessageDecoder, UnknownType, decode_location, encode
@@ -17,6 +16,7 @@ from protocol.messages import (
     DnsKeyResponse,
     Error,
     Hello,
+    LocationRecord,
     Message,
     PeerEvent,
     Ping,
@@ -30,7 +30,9 @@ from protocol.messages import (
     Update,
     Watch,
 )
+from relay.admission import Refusal
 from relay.broker import Broker
+from relay.control.admittance import Admittance
 from relay.control.carriers import Carrier
 from relay.control.handshake import (
     NOBODY,
@@ -40,21 +42,13 @@ from relay.control.handshake import (
     sealed_key,
 )
 from relay.control.reception import Reception
+from relay.control.source import Source
+from relay.control.states import State
 from relay.limits import BYTE, EVENT, MESSAGE, REQUEST, SIGNATURE, cause_of
 from relay.log import guarded, log, short
 from relay.presence import Presence
 
-__all__ = ["ControlConnection", "Source", "State"]
-
-
-class State(Enum):
-    """Where a control connection is in its life."""
-
-    AWAITING_HELLO = "awaiting hello"
-    AWAITING_REGISTER = "awaiting register"
-    REGISTERED = "registered"
-    CLOSED = "closed"
-
+__all__ = ["ControlConnection"]
 
 # Python 3.11 looks an enum's member up in 0.3 µs: these are asked for with every message.
 _REGISTERED, _CLOSED = State.REGISTERED, State.CLOSED
@@ -69,25 +63,6 @@ each by itself would cost as much as a look-up."""
 _NONE: Iterator[float] = iter(())
 _TURN = 2
 """How often in one turn of the loop: then others have theirs."""
-
-
-def _nobody_listens() -> None:
-    """Who has nothing to do when a connection is proven."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a control connection comes from, and what carries it: `raw` or `websocket`."""
-
-    carrier: str
-    host: str
-    """Empty where it is not known: a proxy that does not tell stands between."""
-    port: int
-    """0 where it is not known."""
-    proxy: str = ""
-    """The proxy that it came by; empty where it came by itself."""
-    proven: Callable[[], None] = _nobody_listens
-    """Called once its peer has registered."""
 
 
 class ControlConnection:
@@ -110,6 +85,7 @@ class ControlConnection:
         self._decoder = MessageDecoder(FROM_PEER)
         self._claim = NOBODY
         self._left_by_peer = False
+        self._admittance = Admittance(reception, self.refuse)
         self.asks: dict[Any, None] = {}
         self.asked: dict[Any, None] = {}
         self._purse = 0.0
@@ -140,6 +116,16 @@ class ControlConnection:
         """Whether the connection is over."""
         return self.state is _CLOSED
 
+    @property
+    def is_registered(self) -> bool:
+        """Whether its peer is admitted and its record in force."""
+        return self.state is _REGISTERED
+
+    @property
+    def has_proven_key(self) -> bool:
+        """Whether its GUID is its peer's, admitted or not yet."""
+        return self.state in (_REGISTERED, State.AWAITING_ADMISSION)
+
     def send(self, message: Message) -> None:
         """Queue a message; never waits, and never raises: whoever sends may be about another
         peer's business."""
@@ -154,17 +140,16 @@ class ControlConnection:
     def end(self, code: Code, reason: str, seq: int | None = None) -> None:
         """Tell the peer why, and close. `seq` is the number of its record in force, where that is
         why."""
-        if self.state is not _CLOSED:
-            self.send(Error(code, reason[:512], seq=seq))
-            self._leave(code.value)
-            self._carrier.close(code.value)
+        self._say_and_close(Error(code, reason[:512], seq=seq), code)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Tell the peer that it is not admitted, or not any more, and close."""
+        said = Error(refusal.code, refusal.reason[:512], refusal.retry_after)
+        self._say_and_close(said, refusal.code)
 
     def restart(self, delay: float, spread: float) -> None:
         """Tell the peer that the relay goes down, and close."""
-        if self.state is not _CLOSED:
-            self.send(Restarting(delay, spread))
-            self._leave(Code.RESTARTING.value)
-            self._carrier.close(Code.RESTARTING.value)
+        self._say_and_close(Restarting(delay, spread), Code.RESTARTING)
 
     def abort(self, reason: str) -> None:
         """Drop the connection now."""
@@ -192,6 +177,9 @@ class ControlConnection:
             elif silent >= config.heartbeat and now - self.pinged >= config.heartbeat:
                 self.pinged = now
                 self.send(Ping(0))
+            self._admittance.watch_time(now)
+        elif self.state is State.AWAITING_ADMISSION:
+            return  # Who decides has a timeout of its own.
         elif self._steps is not None:
             return  # It is the relay that lets it wait.
         elif self.state is not _CLOSED and now - self.opened >= config.handshake_timeout:
@@ -229,12 +217,22 @@ class ControlConnection:
                     return
                 if self.state is _CLOSED:
                     return
-        except StaleSequence as stale:
-            self.end(Code.STALE_SEQUENCE, stale.reason, stale.known)
-        except ProtocolViolation as violation:
-            self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
         except Exception as error:
-            self._failed(error)
+            self._fault(error)
+
+    def carrier_lost(self, reason: str) -> None:
+        self._left_by_peer = reason == "peer_closed"
+        self._leave(reason)
+
+    def _fault(self, error: Exception) -> None:
+        """End the connection by what its peer, or the relay, has done wrong."""
+        if isinstance(error, StaleSequence):
+            self.end(Code.STALE_SEQUENCE, error.reason, error.known)
+        elif isinstance(error, ProtocolViolation):
+            self.end(error.code or Code.BAD_MESSAGE, error.reason)
+        else:
+            log.error("a connection failed", peer=short(self.guid), exc_info=error)
+            self.end(Code.INTERNAL, "the relay failed at this message")
 
     def carrier_resumed(self) -> None:
         steps = self._steps
@@ -246,10 +244,6 @@ class ControlConnection:
             self._steps = None
             self._go_on(steps)
 
-    def carrier_lost(self, reason: str) -> None:
-        self._left_by_peer = reason == "peer_closed"
-        self._leave(reason)
-
     # -- what its messages cost -----------------------------------------------------------------
 
     def _go_on(self, steps: Iterator[float]) -> None:
@@ -260,16 +254,8 @@ class ControlConnection:
                 if self._purse < 0 and not self._earn():
                     self._steps = steps
                     return
-        except StaleSequence as stale:
-            self.end(Code.STALE_SEQUENCE, stale.reason, stale.known)
-        except ProtocolViolation as violation:
-            self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
         except Exception as error:
-            self._failed(error)
-
-    def _failed(self, error: Exception) -> None:
-        log.error("a connection failed", peer=short(self.guid), exc_info=error)
-        self.end(Code.INTERNAL, "the relay failed at this message")
+            self._fault(error)
 
     def _earn(self) -> bool:
         """Fill the purse; else nothing is read until there is more, or others had their turn."""
@@ -313,7 +299,13 @@ class ControlConnection:
 
     def _hello(self, hello: Hello, now: float) -> None:
         reception = self._reception
-        self._claim, answer = challenge(reception.identity, reception.limits, hello, os.urandom(32))
+        self._claim, answer = challenge(
+            reception.identity,
+            reception.limits,
+            hello,
+            os.urandom(32),
+            invitation=reception.admission.asks_invitation,
+        )
         self.guid, self.instance, self.flow = hello.guid, hello.instance, hello.flow
         self._enter(State.AWAITING_REGISTER)
         self.send(answer)
@@ -321,7 +313,32 @@ class ControlConnection:
     def _register(self, register: Register, now: float) -> Iterator[float]:
         record = check_register(self._reception.identity, self._claim, register)
         self.cause = cause_of(self.observed_host, self.guid)
+        if register.invitation:
+            yield 2 * SIGNATURE
+        self._enter(State.AWAITING_ADMISSION)
+        if self._admittance.ask(
+            self._claim, register.invitation, self.observed_host, lambda: self._admitted(record)
+        ):
+            yield from self._keep(record)
+
+    def _admitted(self, record: LocationRecord) -> None:
+        """Keep what a peer registers that was admitted when others had been asked; behind what it
+        has said meanwhile. It may have gone."""
+        if self.state is not State.AWAITING_ADMISSION:
+            return
+        steps = self._take(iter(()), self._keep(record))
+        if self._steps is not None:
+            self._steps = itertools.chain(self._steps, steps)
+        else:
+            self._earned = 0
+            self._go_on(steps)
+
+    def _keep(self, record: LocationRecord) -> Iterator[float]:
         services = yield from self._presence.checking(self.guid, record)
+        # Others had their turn meanwhile, the operator too.
+        if refusal := self._reception.admission.judge(self.guid, self.observed_host):
+            self.refuse(refusal)
+            return
         superseded = self._presence.register(self, record, self.heard, services)
         self._enter(_REGISTERED)
         self._source.proven()
@@ -357,7 +374,12 @@ class ControlConnection:
         self._confirm(record.seq)
 
     def _request(self, request: ServiceRequestTo, now: float) -> None:
-        wait = self._reception.requests.take(self.guid, now)
+        if not self._admittance.allows(request.mode):
+            reason = f"this relay does not admit this peer's sessions in mode {request.mode.value}"
+            self._metrics.requests[request.mode.value, Code.REFUSED.value] += 1
+            self.send(ServiceResponse(request.request, Code.REFUSED, reason))
+            return
+        wait = self._reception.requests.take(self.guid, now, self._admittance.cost)
         if not wait:
             self._broker.request(self, request, now)
             return
@@ -425,6 +447,12 @@ class ControlConnection:
         self.state = state
         self._handlers = _HANDLERS[state]
 
+    def _say_and_close(self, last: Message, code: Code) -> None:
+        if self.state is not _CLOSED:
+            self.send(last)
+            self._leave(code.value)
+            self._carrier.close(code.value)
+
     def _leave(self, reason: str) -> None:
         """Take the connection out of everything. Only the first reason counts."""
         if self.state is _CLOSED:
@@ -432,6 +460,7 @@ class ControlConnection:
         was_registered = self.state is _REGISTERED
         self._steps = None
         self._backlog.clear()
+        self._admittance.end()
         self._enter(_CLOSED)
         self._reception.connections.discard(self)
         self._metrics.closes[reason] += 1
@@ -458,6 +487,7 @@ _HANDLERS: dict[State, dict[type, _Handler]] = {
         Error: (ControlConnection._ignore, MESSAGE),
     },
     State.AWAITING_REGISTER: {Register: (ControlConnection._register, SIGNATURE), **_ALWAYS},
+    State.AWAITING_ADMISSION: _ALWAYS,
     State.REGISTERED: {
         Update: (ControlConnection._update, REQUEST),
         ServiceRequestTo: (ControlConnection._request, REQUEST),

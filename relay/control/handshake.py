@@ -48,9 +48,10 @@ NOBODY = Claim(Hello("", b"", b""), b"", b"")
 
 
 def challenge(
-    identity: Identity, limits: Limits, hello: Hello, nonce: bytes
+    identity: Identity, limits: Limits, hello: Hello, nonce: bytes, *, invitation: bool = False
 ) -> tuple[Claim, Challenge]:
-    """Take a hello; return what is claimed, and how it is answered.
+    """Take a hello; return what is claimed, and how it is answered. `invitation` says that one is
+    asked for.
 
     Raises:
         ProtocolViolation: another version is spoken, or the GUID is none.
@@ -64,7 +65,8 @@ def challenge(
     signature = identity.sign(CONTEXT_CHALLENGE, key, hello.nonce, nonce)
     features = shared(CONTROL_FEATURES, hello.features)
     claim = Claim(msgspec.structs.replace(hello, features=()), key, nonce, features)
-    return claim, Challenge(identity.guid, nonce, signature, limits, CONTROL_FEATURES)
+    answer = Challenge(identity.guid, nonce, signature, limits, CONTROL_FEATURES, invitation)
+    return claim, answer
 
 
 def check_register(identity: Identity, claim: Claim, register: Register) -> LocationRecord:

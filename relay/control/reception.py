@@ -1,11 +1,13 @@
 """What the relay is to each of its control connections: who it is, what it allows, who is here."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from protocol.dns_records import peer_name
 from protocol.identity import Identity
 from protocol.messages import Limits
+from relay.admission import Admission, Operators
 from relay.config import RelayConfig
 from relay.dns import DnsServer
 from relay.limits import Cause, Rates, Work, WorkRates
@@ -14,7 +16,19 @@ from relay.metrics import Metrics
 if TYPE_CHECKING:
     from relay.control.connection import ControlConnection
 
-__all__ = ["Reception"]
+__all__ = ["Reception", "Rooms"]
+
+_INVITATIONS, _INVITATIONS_BURST = 5.0, 50
+"""Invitations a second that are looked at for one network, and at once: two signatures each. One
+that is known is not looked at again, so that many who come back together need none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """The rooms beside this one that peers are led to."""
+
+    admission: Admission
+    dns: DnsServer | None
 
 
 class Reception:
@@ -24,13 +38,17 @@ class Reception:
         self,
         config: RelayConfig,
         identity: Identity,
-        dns: DnsServer | None,
+        rooms: Rooms,
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
         self.config = config
         self.identity = identity
-        self.dns = dns
+        self.dns = rooms.dns
+        self.admission = rooms.admission
+        self.operators = Operators(identity.public_key, config.operator_guids)
+        self.invitations = Rates(_INVITATIONS, _INVITATIONS_BURST)
+        """Of each network."""
         self.metrics = metrics
         self.clock = clock
         self.requests = Rates(config.requests_per_second, config.requests_burst)

@@ -57,6 +57,9 @@ class PlaneRoute:
         except TicketRefused as error:
             return answers.refused(error)
         with seat:
+            refused = self._not_admitted(request, guid)
+            if refused is not None:
+                return refused
             if seat.asks_other and (refusal := self._ask_other(seat, guid)) is not None:
                 return refusal
             visitor_of(request).proven()
@@ -71,6 +74,14 @@ class PlaneRoute:
             seat.attach(leg, early)
             await seat.stay(leg)
         return websocket
+
+    def _not_admitted(self, request: web.Request, guid: str) -> web.Response | None:
+        """Return a refusal where the bearer of a ticket is not admitted any more: a ticket for a
+        next plane is good without a control connection."""
+        refusal = self._reception.admission.judge(guid, visitor_of(request).origin.host)
+        if refusal is None:
+            return None
+        return answers.refusal(refusal.code, refusal.reason, refusal.retry_after)
 
     def _ask_other(self, seat: Seat, guid: str) -> web.Response | None:
         """Ask the other peer for its leg; return a refusal where that cannot be. The ticket stays

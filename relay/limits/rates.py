@@ -20,6 +20,11 @@ class Rates:
         self._max_keys = max_keys
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    @property
+    def per_second(self) -> float:
+        """The rate, sustained."""
+        return self._rate
+
     def allow(self, per_second: float, burst: int) -> None:
         """Another rate from now on."""
         self._rate = per_second

@@ -221,6 +221,19 @@ class Planes:
             with guarded("closing a plane"):
                 joint.end(reason)
 
+    def end_of(self, is_gone: Callable[[str], bool]) -> None:
+        """End the planes of peers that have to go, by their GUIDs: those that are joined, and those
+        that wait. Their tickets for the next one end with `PlaneRoute`, which asks again."""
+        for joint in list(self._joints.values()):
+            purpose = joint.plane.purpose
+            if not (is_gone(purpose.caller) or is_gone(purpose.callee)):
+                continue
+            with guarded("closing a plane"):
+                if joint.sockets is not None:
+                    joint.sockets.close("not_admitted")
+                else:
+                    joint.abort()
+
     async def finished(self) -> None:
         """Wait until all planes that are joined now are over."""
         for joint in list(self._live):

@@ -26,6 +26,7 @@ from protocol.identity import (
     CONTEXT_REGISTER,
     Identity,
 )
+from protocol.invitation import Token
 from protocol.messages import (
     MAX_MESSAGE_BYTES,
     Challenge,
@@ -72,6 +73,17 @@ INSTANCE = bytes.fromhex("a0a1a2a3a4a5a6a7a8a9aaabacadaeaf")
 PEER_NONCE = bytes([0x11]) * 32
 RELAY_NONCE = bytes([0x22]) * 32
 SESSION = bytes.fromhex("5e551017000000000000000000000001")
+INVITATION_SEED = bytes(range(96, 128))
+INVITED = Token.make(
+    RELAY,
+    INVITATION_SEED,
+    expires=2_000_000_000,
+    uses=3,
+    lifetime=86_400,
+    requests_per_second=5.0,
+    modes=("p2p", "combined"),
+    note="for Alice",
+)
 CALLER_TICKET = "0123456789abcdef0123456789abcdef"
 CALLEE_TICKET = "fedcba9876543210fedcba9876543210"
 
@@ -354,6 +366,17 @@ def vectors() -> dict[str, Any]:
             "context": SEALING_CONTEXT.hex(),
             "sealed": SEALED.hex(),
             "secret": SECRET.hex(),
+        },
+        "invitation": {
+            "operator": RELAY.guid,
+            "seed": INVITATION_SEED.hex(),
+            "fields": plain(msgspec.to_builtins(INVITED.invitation, builtin_types=(bytes,))),
+            "id": INVITED.invitation.id,
+            "token": INVITED.text,
+            "relay": RELAY.guid,
+            "relay_nonce": RELAY_NONCE.hex(),
+            "peer": ALICE.guid,
+            "presented": INVITED.present(RELAY.guid, RELAY_NONCE, ALICE.guid).hex(),
         },
         "messages": [
             {

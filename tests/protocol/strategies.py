@@ -43,7 +43,11 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "agent": st.text(max_size=128),
         "features": FEATURES,
     },
-    messages.Register: {"location": st.binary(max_size=500), "signature": SIGNATURES},
+    messages.Register: {
+        "location": st.binary(max_size=500),
+        "signature": SIGNATURES,
+        "invitation": st.binary(max_size=1024),
+    },
     messages.Update: {"location": st.binary(max_size=500)},
     messages.ServiceRequestTo: {
         "request": REQUESTS,
@@ -76,6 +80,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "signature": SIGNATURES,
         "limits": LIMITS,
         "features": FEATURES,
+        "invitation": st.booleans(),
     },
     messages.Registered: {
         "seq": COUNTS,

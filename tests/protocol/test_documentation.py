@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from peers.control import refusal
-from protocol import identity, messages
+from protocol import identity, invitation, messages
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry
 from protocol.errors import Code
 from protocol.features import CONTROL_FEATURES, RELAY_FALLBACK, SESSION_FEATURES
@@ -49,6 +49,11 @@ def test_every_message_has_a_section_with_its_fields(name: str) -> None:
     assert set(table) == set(fields)
     for field in fields.values():
         assert ("required" in table[field.name][1]) == field.required, field.name
+
+
+def test_every_field_of_an_invitation_is_named() -> None:
+    names = tuple(rows(section("The invitation")))
+    assert names == invitation.Invitation.__struct_fields__
 
 
 @pytest.mark.parametrize(
@@ -128,9 +133,16 @@ def test_every_feature_has_a_row() -> None:
         assert f"{limit}" in section("15. Versions")
 
 
-@pytest.mark.parametrize("name", [name for name in identity.__all__ if "CONTEXT" in name])
-def test_every_context_is_written_out(name: str) -> None:
-    context: bytes = getattr(identity, name)
+@pytest.mark.parametrize(
+    "context",
+    [
+        getattr(module, name)
+        for module in (identity, invitation)
+        for name in module.__all__
+        if "CONTEXT" in name
+    ],
+)
+def test_every_context_is_written_out(context: bytes) -> None:
     assert context.decode().replace("\0", r"\0") in TEXT
 
 

@@ -16,6 +16,7 @@ from protocol.codec import MessageDecoder, decode_location, encode, encode_locat
 from protocol.endpoint import Entry, SignedEntry, open_entry, sign_entry
 from protocol.errors import ProtocolViolation
 from protocol.identity import Identity, guid_of, public_key_of, verify
+from protocol.invitation import Token, opened
 from protocol.messages import FROM_PEER, FROM_RELAY, ON_PATH
 from protocol.sealing import Receiver, seal
 from protocol.session.frames import Frame
@@ -172,3 +173,17 @@ def test_refusals(vector: dict[str, Any]) -> None:
     with pytest.raises(ProtocolViolation) as error:
         list(MessageDecoder(FROM_PEER).receive(data))
     assert error.value.code == vector["code"]
+
+
+def test_the_invitation() -> None:
+    vector = FILE["invitation"]
+    token = Token.parse(vector["token"])
+    fields = msgspec.to_builtins(token.invitation, builtin_types=(bytes,))
+    assert [*fields] == [tuple(v) if isinstance(v, list) else v for v in value(vector["fields"])]
+    assert token.invitation.id == vector["id"]
+    nonce = bytes.fromhex(vector["relay_nonce"])
+    presented = token.present(vector["relay"], nonce, vector["peer"])
+    assert presented.hex() == vector["presented"]
+    operator = public_key_of(vector["operator"])
+    found = opened(presented, (operator,), public_key_of(vector["relay"]), nonce, vector["peer"])
+    assert found == token.invitation

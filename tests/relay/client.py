@@ -17,6 +17,7 @@ from msgspec import structs
 from protocol.codec import MessageDecoder, encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry, sign_entry
 from protocol.identity import CONTEXT_PLANE, CONTEXT_REGISTER, Identity, public_key_of
+from protocol.invitation import Token
 from protocol.messages import (
     FROM_RELAY,
     Challenge,
@@ -126,8 +127,11 @@ class Client:
         self.challenge = await self.expect(Challenge)
         return self.challenge
 
-    def signed_register(self, location: bytes) -> Register:
+    def signed_register(self, location: bytes, token: Token | None = None) -> Register:
         assert self.challenge is not None
+        shown = b""
+        if token is not None:
+            shown = token.present(self.challenge.guid, self.challenge.nonce, self.identity.guid)
         return Register(
             location,
             self.identity.sign(
@@ -138,13 +142,23 @@ class Client:
                 self.instance,
                 location,
             ),
+            shown,
         )
 
-    async def register(self, *services: str, seq: int | None = None) -> Registered:
+    async def register(
+        self, *services: str, seq: int | None = None, token: Token | None = None
+    ) -> Registered:
+        await self.ask_to_register(*services, seq=seq, token=token)
+        return await self.expect(Registered)
+
+    async def ask_to_register(
+        self, *services: str, seq: int | None = None, token: Token | None = None
+    ) -> None:
+        """Register, and do not wait for what comes of it."""
         if self.challenge is None:
             await self.hello()
-        self.send(self.signed_register(encode_location(self.record(*services, seq=seq))))
-        return await self.expect(Registered)
+        location = encode_location(self.record(*services, seq=seq))
+        self.send(self.signed_register(location, token))
 
     async def update(self, record: LocationRecord, entry: SignedEntry) -> Registered:
         """Replace the record by one whose only service is at one endpoint."""

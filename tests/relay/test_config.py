@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from protocol.identity import Identity
 from relay.config import ConfigError, DnsConfig, RelayConfig, load
 
 
@@ -99,3 +100,19 @@ def test_trusted_proxies_from_everywhere(tmp_path: Path) -> None:
 def test_what_fits_is_put_into_its_type() -> None:
     config = RelayConfig(dns={"zone": "example.org"})  # type: ignore[arg-type]
     assert isinstance(config.dns, DnsConfig)
+
+
+def test_files_are_in_the_state_folder_unless_they_are_elsewhere() -> None:
+    config = RelayConfig(state="/var/lib/relay")
+    assert config.in_state("relay.key") == "/var/lib/relay/relay.key"
+    assert config.in_state("/etc/relay.key") == "/etc/relay.key"
+    assert RelayConfig().in_state("relay.key") == "relay.key"
+
+
+def test_guids_are_an_array_or_have_commas() -> None:
+    one, two = (Identity.from_seed(bytes([number]) * 32).guid for number in (1, 2))
+    for written in (f" {one} , {two},{one}", (f"{one} ", two, one)):
+        config = RelayConfig(listed=written, operators=written)
+        assert config.listed_guids == config.operator_guids == (one, two)
+    named = load(None, {"ROAM_RELAY_LISTED": f"{one},{two}"}, {})
+    assert named.listed_guids == (one, two)

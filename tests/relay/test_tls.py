@@ -3,6 +3,7 @@
 import asyncio
 import os
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,3 +117,105 @@ async def test_a_renewed_certificate_is_shown_and_a_broken_one_is_not(tmp_path: 
         key.write_bytes((tmp_path / "b" / "key.pem").read_bytes())
         assert relay.reload(config) == ()
         assert await shown(relay) == der(chain) != first
+
+
+def offered(relay: RelayServer, **settings: object) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    for name, value in settings.items():
+        setattr(context, name, value)
+    return context
+
+
+async def test_the_listener_speaks_modern_tls_and_http_1(tmp_path: Path) -> None:
+    chain, key = made(tmp_path)
+    config = RelayConfig(port=0, tls_certificate=str(chain), tls_key=str(key))
+    async with RelayServer(config) as relay:
+        port = int(relay.url.rpartition(":")[2])
+
+        async def speak(context: ssl.SSLContext) -> ssl.SSLObject:
+            async with asyncio.timeout(10):
+                _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+                found = writer.get_extra_info("ssl_object")
+                writer.close()
+                await writer.wait_closed()
+            assert isinstance(found, ssl.SSLObject)
+            return found
+
+        both = offered(relay)
+        both.set_alpn_protocols(["h2", "http/1.1"])
+        for _ in range(2):
+            spoken = await speak(both)
+            assert (spoken.version(), spoken.selected_alpn_protocol()) == ("TLSv1.3", "http/1.1")
+            relay.reload(config)  # As well of a certificate that was read later.
+        older = offered(relay, maximum_version=ssl.TLSVersion.TLSv1_2)
+        cipher = (await speak(older)).cipher()
+        assert cipher is not None
+        assert cipher[0].startswith("ECDHE-")
+        older.set_ciphers("AES128-SHA:AES256-SHA:ECDHE-ECDSA-AES128-SHA")
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await speak(older)
+
+
+async def test_files_that_change_are_read_once_they_stay(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "relay")
+    chain, key = made(tmp_path / "a")
+    config = RelayConfig(port=0, tls_certificate=str(chain), tls_key=str(key))
+    newer, secret = made(tmp_path / "b")
+    async with RelayServer(config) as relay:
+        certificate = relay._certificate
+        assert certificate is not None
+        now = time.time()
+        certificate.look(now)
+        assert await shown(relay) == der(chain)
+        first = der(chain)
+        # The chain is there, its key not yet: nothing is said as long as they change.
+        chain.write_bytes(newer.read_bytes())
+        certificate.look(now)
+        assert await shown(relay) == first
+        key.write_bytes(secret.read_bytes())
+        certificate.look(now)
+        assert "not shown" not in caplog.text
+        certificate.look(now)
+        assert await shown(relay) == der(newer) != first
+        assert "shown anew" in caplog.text
+        # What stays broken is told once, and changes nothing.
+        key.write_text("no key")
+        for _ in range(4):
+            certificate.look(now)
+        assert caplog.text.count("the changed certificate is not shown") == 1
+        assert await shown(relay) == der(newer)
+        # By a link that leads elsewhere, as some renew them.
+        chain.unlink()
+        key.unlink()
+        third, third_key = made(tmp_path / "c")
+        chain.symlink_to(third)
+        key.symlink_to(third_key)
+        for _ in range(2):
+            certificate.look(now)
+        assert await shown(relay) == der(third)
+
+
+async def test_an_end_that_is_near_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain, key = certificate(tmp_path, days=30)
+    config = RelayConfig(port=0, tls_certificate=chain, tls_key=key)
+    async with RelayServer(config) as relay:
+        found, now = relay._certificate, time.time()
+        assert found is not None
+        told = []
+        for day in range(0, 320):
+            caplog.clear()
+            found.look(now + day * 8640.0)
+            told += [day / 10] * caplog.text.count("the certificate ")
+        assert told == [16.0, 27.0, 29.0, 30.0] or told == [16.1, 27.1, 29.1, 30.1]
+        assert "has ended" not in caplog.text
+        assert b'roam_relay_certificate_seconds{state="left"} 2.5' in relay.metrics.exposition()
+    caplog.clear()
+    chain, key = certificate(tmp_path, days=0.5)
+    async with RelayServer(config):
+        assert caplog.text.count("the certificate ends soon") == 1

@@ -16,6 +16,7 @@ from peers import (
     PolicyError,
     SessionSettings,
 )
+from protocol.invitation import Token
 from tests.peers.cli.commands import run_peer
 
 GUID, OTHER = Identity.generate().guid, Identity.generate().guid
@@ -141,3 +142,14 @@ def test_what_is_no_address_is_said_where_it_is_configured(key: str, host: str) 
     with pytest.raises(ConfigError, match=f"{key}: not an IP address"):
         PeerConfig(**{key: ("192.0.2.1", host)})  # type: ignore[arg-type]
     PeerConfig(**{key: ("192.0.2.1", "fe80::1%eth0")})  # type: ignore[arg-type]
+
+
+def test_an_invitation_is_checked_and_not_shown() -> None:
+    text = Token.make(Identity.generate(), bytes(range(32)), expires=2_000_000_000).text
+    config = PeerConfig(invitation=text)
+    assert text not in repr(config)
+    assert "mode=" in repr(config)
+    for wrong in (text[:-5], "hello", ""):
+        with pytest.raises(ConfigError, match=r"^invitation: ") as caught:
+            PeerConfig(invitation=wrong)
+        assert text[10:40] not in str(caught.value)

@@ -84,14 +84,22 @@ class Wire:
                 self._heard.clear()
                 await self._heard.wait()
 
-    async def challenge(self, identity: Identity = RELAY, features: tuple[str, ...] = ()) -> None:
-        """Answer the hello."""
+    async def challenge(
+        self,
+        identity: Identity = RELAY,
+        features: tuple[str, ...] = (),
+        *,
+        invitation: bool = False,
+    ) -> None:
+        """Answer the hello; `invitation` says that one is asked for."""
         hello = await self.next(Hello)
         assert isinstance(hello, Hello)
         nonce = b"n" * 32
         key = public_key_of(hello.guid)
         signature = identity.sign(CONTEXT_CHALLENGE, key, hello.nonce, nonce)
-        self.say(Challenge(identity.guid, nonce, signature, features=features))
+        self.say(
+            Challenge(identity.guid, nonce, signature, features=features, invitation=invitation)
+        )
 
 
 class Seven:

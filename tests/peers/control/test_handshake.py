@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from peers.control import handshake as handshakes
-from peers.control.account import Line
+from peers.control.account import Account, Line
 from peers.control.connection import ControlConnection, RequestArrived
 from peers.control.handshake import Handshake
 from protocol.errors import Code, ProtocolViolation, RelayUnavailable, RoamRelayError, WrongIdentity
 from protocol.identity import CONTEXT_REGISTER, Identity, public_key_of, verify
+from protocol.invitation import Token, opened
 from protocol.messages import (
     Error,
     Hello,
@@ -209,3 +210,27 @@ async def test_cancelled_at_any_moment_it_leaves_no_stream(turns: int) -> None:
     await asyncio.wait({answering})
     assert wire.aborted is registering.cancelled()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("asks", [True, False])
+async def test_an_invitation_is_shown_to_who_asks_for_it(asks: bool) -> None:
+    token = Token.make(RELAY, bytes(32), expires=2_000_000_000)
+    account = Account(PEER, bytes(16), invitation=token)
+    assert token.text not in repr(account)
+    wire = Wire()
+    async with asyncio.TaskGroup() as tasks:
+        handshake = Handshake(account, LINE, Events())
+        registering = tasks.create_task(handshake.register(wire, Seven(), 5.0))
+        await wire.challenge(invitation=asks)
+        register = await wire.next(Register)
+        wire.say(CONFIRMED)
+    assert isinstance(register, Register)
+    registering.result().close()
+    if not asks:
+        assert register.invitation == b""
+        return
+    key = RELAY.public_key
+    found = opened(register.invitation, (key,), key, b"n" * 32, PEER.guid)
+    assert found == token.invitation
+    # The secret itself is not in it.
+    assert bytes(32) not in register.invitation

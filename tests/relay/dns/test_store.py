@@ -1,5 +1,7 @@
 """What updates have registered is kept, whatever happens to the disk."""
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import dns.asyncquery
@@ -21,6 +23,11 @@ from relay.dns.store import StoreFailed
 from tests.relay.dns.asking import NAME, ask, sent, serving, texts, update
 
 
+def no_more_pages(database: sqlite3.Connection) -> None:
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages}")
+
+
 @pytest.mark.expected_errors("cannot be stored")
 async def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
     async with serving(store=str(tmp_path / "dns.sqlite")) as server:
@@ -28,11 +35,7 @@ async def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
         message.add(NAME, 30, "A", "192.0.2.1")
         assert await sent(server, message) == dns.rcode.NOERROR
         assert server.dns is not None
-        table = server.dns._store._table
-        assert table is not None
-        database = table._database
-        (pages,) = database.execute("PRAGMA page_count").fetchone()
-        database.execute(f"PRAGMA max_page_count = {pages}")
+        await server.dns._store._database.run(no_more_pages)
         message = update(server)
         for number in range(150):
             message.add(f"n{number}.{NAME}", 30, "TXT", '"' + "x" * 150 + '"')
@@ -77,3 +80,19 @@ async def test_a_store_that_cannot_be_used_is_a_clear_error(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="cannot use the store"):
         async with serving(store=str(tmp_path / "no" / "folder")):
             pass
+
+
+async def test_a_store_without_a_number_goes_up(tmp_path: Path) -> None:
+    file = tmp_path / "dns.sqlite"
+    with contextlib.closing(sqlite3.connect(file)) as old:
+        old.execute(
+            "CREATE TABLE peers (guid TEXT PRIMARY KEY, updated REAL NOT NULL, "
+            "records BLOB NOT NULL) WITHOUT ROWID"
+        )
+        old.execute('INSERT INTO peers VALUES (\'a\', 1000.0, \'[["x","A",30,["192.0.2.1"]]]\')')
+        old.commit()
+    store = DnsStore(str(file), clock=lambda: 1001.0)
+    assert await store.open(60.0) == {"a": {("x", "A"): (30, ("192.0.2.1",))}}
+    await store.close()
+    with contextlib.closing(sqlite3.connect(file)) as now:
+        assert now.execute("PRAGMA user_version").fetchone() == (1,)

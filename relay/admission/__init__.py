@@ -1,0 +1,24 @@
+"""Who may register: bans, a list, invitations, or the program's own word; and how long it holds."""
+
+from relay.admission.admission import Admission, AdmissionRules
+from relay.admission.bans import Ban, Bans, subject_of
+from relay.admission.book import Book, InvitationKept, Member
+from relay.admission.grants import Admit, Applicant, Grant, Outcome, Refusal
+from relay.admission.invitations import Operators
+
+__all__ = [
+    "Admission",
+    "AdmissionRules",
+    "Admit",
+    "Applicant",
+    "Ban",
+    "Bans",
+    "Book",
+    "Grant",
+    "InvitationKept",
+    "Member",
+    "Operators",
+    "Outcome",
+    "Refusal",
+    "subject_of",
+]

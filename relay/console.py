@@ -1,0 +1,384 @@
+"""The operator's part of the `relay` command: who is here, who may come, and who has to go.
+
+`invite` needs no relay that runs; the others ask it over its socket in the state folder.
+"""
+
+import asyncio
+import contextlib
+import datetime
+import math
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, assert_never
+
+import click
+import msgspec
+
+from protocol.errors import RoamRelayError
+from protocol.identity import Identity
+from protocol.invitation import MAX_NOTE, Token
+from protocol.messages import Mode
+from protocol.text import shown
+from relay import config as configuration
+from relay.config import ConfigError, RelayConfig
+from relay.key_file import read_key
+from relay.operator import (
+    Allow,
+    Announce,
+    Answer,
+    Asked,
+    Ban,
+    Bans,
+    BansShown,
+    Done,
+    Failed,
+    Invitations,
+    InvitationsShown,
+    OperatorError,
+    Peers,
+    PeersShown,
+    Revoke,
+    ask,
+)
+
+__all__ = ["COMMANDS", "Duration"]
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_LONGEST = 10 * 365 * 86_400
+
+
+class Duration(click.ParamType[int]):
+    """Seconds, as `90`, `30s`, `15m`, `12h`, `7d` or `4w`."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d{1,9})([smhdw]?)", str(value).strip())
+        seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+        if not 0 < seconds <= _LONGEST:
+            self.fail("a number and s, m, h, d or w, as 12h or 7d; at most ten years", param)
+        return seconds
+
+
+def _number(context: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("a number is wanted", context, param)
+    return value
+
+
+_config = click.option("--config", "file", metavar="FILE", help="The relay's TOML file.")
+_state = click.option("--state", metavar="FOLDER", help="Its state folder, if not in that file.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_limit = click.option("--limit", type=click.IntRange(1, 10_000), default=1000, help="Rows [1000].")
+
+
+@click.command()
+@_config
+@_state
+@click.option("--key", metavar="FILE", help="The operator's key, if not the relay's own.")
+@click.option("--uses", type=click.IntRange(1, 1_000_000), default=1, help="Peers [1].")
+@click.option("--expires", type=Duration(), default="7d", help="When nobody new may come [7d].")
+@click.option("--lifetime", type=Duration(), help="How long each is admitted; else for good.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, 1e6, min_open=True),
+    callback=_number,
+    help="Requests a second.",
+)
+@click.option("--mode", "modes", multiple=True, type=click.Choice([m.value for m in Mode]))
+@click.option("--note", default="", help="For whom; whoever has the token can read it.")
+@_json
+def invite(
+    file: str | None,
+    state: str | None,
+    key: str | None,
+    as_json: bool,
+    **terms: Any,
+) -> None:
+    """Make an invitation and print its token: a secret, for the peer that you hand it to.
+
+    It is signed by the relay's own key, or by one that the relay names among its 'operators';
+    the relay need not run. The peer shows it by 'peer --invite TOKEN'.
+
+    \b
+    Examples:
+      relay invite --config relay.toml --note "Bob's phone"
+      relay invite --config relay.toml --uses 20 --expires 2d --mode p2p --mode combined
+    """
+    with _in_one_line():
+        config = _load(file, state)
+        token = _make(_operator(config, key), terms)
+        _tell_running(config, token)
+        _print_token(config, token, as_json)
+
+
+@click.command()
+@click.argument("subject", metavar="GUID|NETWORK")
+@click.option("--for", "seconds", type=Duration(), help="How long; else until it is lifted.")
+@click.option("--reason", default="", help="For 'relay bans' and the log; the peer is not told.")
+@_config
+@_state
+@_json
+def ban(subject: str, seconds: int | None, reason: str, **where: Any) -> None:
+    """Keep a peer, or a network, out, and end what it has here, within a second.
+
+    'relay allow' lifts it.
+
+    \b
+    Examples:
+      relay ban --config relay.toml $GUID --for 2d --reason "too many requests"
+      relay ban --config relay.toml 203.0.113.0/24
+    """
+    _ask_and_print(where, Ban(subject, seconds, reason))
+
+
+@click.command()
+@click.argument("subject", metavar="GUID|NETWORK")
+@_config
+@_state
+@_json
+def allow(subject: str, **where: Any) -> None:
+    """Put a peer on the list, and lift its ban; or lift the ban of a network.
+
+    \b
+    Example:
+      relay allow --config relay.toml $GUID
+    """
+    _ask_and_print(where, Allow(subject))
+
+
+@click.command()
+@click.argument("subject", metavar="GUID|INVITATION")
+@click.option("--keep-peers", is_flag=True, help="Who has come by the invitation may stay.")
+@_config
+@_state
+@_json
+def revoke(subject: str, keep_peers: bool, **where: Any) -> None:
+    """Take back a peer's admission, or an invitation with all who came by it, within a second.
+
+    INVITATION is its id, as 'relay invite' and 'relay invitations' show it.
+
+    \b
+    Examples:
+      relay revoke --config relay.toml $GUID
+      relay revoke --config relay.toml 3f0c5a7e91b24d68 --keep-peers
+    """
+    _ask_and_print(where, Revoke(subject, keep_peers))
+
+
+@click.command()
+@_limit
+@_config
+@_state
+@_json
+def peers(limit: int, **where: Any) -> None:
+    """List who is registered now."""
+    _ask_and_print(where, Peers(limit))
+
+
+@click.command()
+@_limit
+@_config
+@_state
+@_json
+def bans(limit: int, **where: Any) -> None:
+    """List who is kept out."""
+    _ask_and_print(where, Bans(limit))
+
+
+@click.command()
+@_limit
+@_config
+@_state
+@_json
+def invitations(limit: int, **where: Any) -> None:
+    """List the invitations that the relay knows, and how many have come by each."""
+    _ask_and_print(where, Invitations(limit))
+
+
+COMMANDS: tuple[click.Command, ...] = (invite, ban, allow, revoke, peers, bans, invitations)
+
+
+def _load(file: str | None, state: str | None) -> RelayConfig:
+    return configuration.load(file, os.environ, {"state": state})
+
+
+def _socket(config: RelayConfig) -> str:
+    if config.state is None:
+        raise ConfigError(
+            "which relay? Name its state folder with --state, or as 'state' in the file given by "
+            "--config: a relay without one cannot be asked"
+        )
+    if not config.operator_socket:
+        raise ConfigError("this relay has no socket for its operator: operator_socket is empty")
+    return config.in_state(config.operator_socket)
+
+
+def _operator(config: RelayConfig, key: str | None) -> Identity:
+    """Return whose invitations the relay believes: its own key, or one of its operators'."""
+    if key is not None:
+        return read_key(key)
+    if config.identity is None:
+        raise ConfigError(
+            "whose invitation? It is signed by the relay's key ('identity' in the file given by "
+            "--config) or by that of one of its 'operators' (--key)"
+        )
+    return read_key(config.in_state(config.identity))
+
+
+def _make(operator: Identity, terms: dict[str, Any]) -> Token:
+    note = terms["note"]
+    if len(note) > MAX_NOTE:
+        raise ConfigError(f"--note: at most {MAX_NOTE} characters")
+    return Token.make(
+        operator,
+        os.urandom(32),
+        expires=int(time.time()) + terms["expires"],
+        uses=terms["uses"],
+        lifetime=terms["lifetime"] or 0,
+        requests_per_second=terms["rate"] or 0.0,
+        modes=tuple(dict.fromkeys(terms["modes"])),
+        note=note,
+    )
+
+
+def _tell_running(config: RelayConfig, token: Token) -> None:
+    """Have the relay list the invitation, where one runs here; it is as good without."""
+    if config.state is not None and config.operator_socket:
+        with contextlib.suppress(OperatorError):
+            asyncio.run(ask(_socket(config), Announce(token.statement)))
+
+
+def _print_token(config: RelayConfig, token: Token, as_json: bool) -> None:
+    said = token.invitation
+    if as_json:
+        shown_json = {
+            "token": token.text,
+            "id": said.id,
+            "expires": said.expires,
+            "uses": said.uses,
+            "lifetime": said.lifetime or None,
+            "requests_per_second": said.requests_per_second or None,
+            "modes": said.modes or None,
+            "note": said.note,
+        }
+        click.echo(msgspec.json.encode(shown_json).decode())
+        return
+    click.echo(token.text)
+    peers = "1 peer" if said.uses == 1 else f"{said.uses} peers"
+    click.echo(
+        f"Invitation {said.id} admits {peers} until {_when(said.expires)}. It is a secret: hand it "
+        f"over in private; 'relay revoke {said.id}' takes it back.",
+        err=True,
+    )
+    if config.admission != "invited":
+        click.echo(
+            f"The relay does not ask for it yet: admission is {config.admission!r} in this "
+            "configuration, not 'invited'.",
+            err=True,
+        )
+
+
+def _ask_and_print(where: dict[str, Any], asked: Asked) -> None:
+    with _in_one_line():
+        config = _load(where["file"], where["state"])
+        answer = asyncio.run(ask(_socket(config), asked))
+        if isinstance(answer, Failed):
+            raise OperatorError(answer.reason)
+        if where["as_json"]:
+            click.echo(msgspec.json.encode(answer).decode())
+        else:
+            _print(answer)
+
+
+def _print(answer: Answer) -> None:
+    match answer:
+        case Done():
+            ended = f", {answer.ended} connections ended" if answer.ended else ""
+            click.echo(shown(f"{answer.subject}: {answer.said}{ended}"))
+        case Failed():
+            raise OperatorError(answer.reason)
+        case PeersShown():
+            _table(
+                ("guid", "since", "from", "services", "invitation"),
+                [
+                    (
+                        peer.guid,
+                        _when(peer.since),
+                        " ".join(peer.sources),
+                        " ".join(peer.services) or "-",
+                        peer.invitation or "-",
+                    )
+                    for peer in answer.peers
+                ],
+                answer.total,
+            )
+        case BansShown():
+            _table(
+                ("banned", "since", "until", "reason"),
+                [
+                    (ban.subject, _when(ban.since), _when(ban.expires), ban.reason or "-")
+                    for ban in answer.bans
+                ],
+                answer.total,
+            )
+        case InvitationsShown():
+            _table(
+                ("invitation", "used", "until", "state", "note"),
+                [
+                    (
+                        one.id,
+                        f"{one.used}/{one.uses or '?'}",
+                        _when(one.expires or None),
+                        _state_of(one.revoked, one.expires, one.used >= one.uses),
+                        one.note or "-",
+                    )
+                    for one in answer.invitations
+                ],
+                answer.total,
+            )
+        case _:
+            assert_never(answer)
+
+
+def _state_of(revoked: float | None, expires: float, is_used_up: bool) -> str:
+    if revoked is not None:
+        return "revoked"
+    if expires <= time.time():
+        return "expired"
+    return "used up" if is_used_up else "good"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], total: int) -> None:
+    lines = [tuple(head), *(tuple(shown(cell) for cell in row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+    if total > len(rows):
+        click.echo(f"… and {total - len(rows)} more: --limit shows up to 10000")
+
+
+def _when(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    try:
+        then = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    except (OverflowError, OSError, ValueError):
+        return "for good"
+    return then.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+@contextlib.contextmanager
+def _in_one_line() -> Iterator[None]:
+    """What is wrong is said in one line."""
+    try:
+        yield
+    except RoamRelayError as error:
+        raise click.ClickException(shown(str(error))) from None

@@ -1,0 +1,173 @@
+"""What an operator asks a running relay, and what it answers: one JSON object each way.
+
+Values only. Times are Unix time, durations seconds.
+"""
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from protocol.errors import RoamRelayError
+
+__all__ = [
+    "MAX_LISTED",
+    "Allow",
+    "Announce",
+    "Answer",
+    "Asked",
+    "Ban",
+    "BanShown",
+    "Bans",
+    "BansShown",
+    "Done",
+    "Failed",
+    "InvitationShown",
+    "Invitations",
+    "InvitationsShown",
+    "OperatorError",
+    "PeerShown",
+    "Peers",
+    "PeersShown",
+    "Revoke",
+]
+
+MAX_LISTED = 10_000
+"""Rows of one answer."""
+
+_Subject = Annotated[str, Meta(min_length=1, max_length=80)]
+_Limit = Annotated[int, Meta(ge=1, le=MAX_LISTED)]
+
+
+class OperatorError(RoamRelayError):
+    """The relay could not be asked, or did not do it. Says the next step."""
+
+
+class _Asked(msgspec.Struct, frozen=True, tag_field="command", forbid_unknown_fields=True):
+    pass
+
+
+class Ban(_Asked, frozen=True, tag="ban"):
+    """Keep a GUID or a network out, and end what it has here."""
+
+    subject: _Subject
+    seconds: Annotated[float, Meta(gt=0, le=1e10)] | None = None
+    """None: until it is lifted."""
+    reason: Annotated[str, Meta(max_length=256)] = ""
+
+
+class Allow(_Asked, frozen=True, tag="allow"):
+    """Lift a ban; put a GUID on the list."""
+
+    subject: _Subject
+
+
+class Revoke(_Asked, frozen=True, tag="revoke"):
+    """Take back the admission of a GUID, or an invitation."""
+
+    subject: _Subject
+    keep_peers: bool = False
+    """Whether who has come by the invitation may stay."""
+
+
+class Peers(_Asked, frozen=True, tag="peers"):
+    """Who is here."""
+
+    limit: _Limit = 1000
+
+
+class Bans(_Asked, frozen=True, tag="bans"):
+    """Who is kept out."""
+
+    limit: _Limit = 1000
+
+
+class Invitations(_Asked, frozen=True, tag="invitations"):
+    """What invitations the relay knows."""
+
+    limit: _Limit = 1000
+
+
+class Announce(_Asked, frozen=True, tag="announce"):
+    """Know an invitation before anybody comes by it: its statement."""
+
+    statement: Annotated[bytes, Meta(max_length=1024)]
+
+
+Asked: TypeAlias = Ban | Allow | Revoke | Peers | Bans | Invitations | Announce
+
+
+class _Answer(msgspec.Struct, frozen=True, tag_field="answer"):
+    pass
+
+
+class Done(_Answer, frozen=True, tag="done"):
+    """It is done, stored, and holds for who is here."""
+
+    subject: str
+    said: str
+    """What was done, in words."""
+    ended: int = 0
+    """Connections that were ended by it."""
+
+
+class Failed(_Answer, frozen=True, tag="failed"):
+    """Nothing was done."""
+
+    reason: str
+
+
+class PeerShown(msgspec.Struct, frozen=True):
+    """One peer that is here."""
+
+    guid: str
+    sources: tuple[str, ...]
+    services: tuple[str, ...]
+    since: float
+    """When the oldest of its connections came."""
+    invitation: str | None
+    """The id of the one that it came by."""
+
+
+class PeersShown(_Answer, frozen=True, tag="peers"):
+    """Some of those who are here, and how many there are."""
+
+    total: int
+    peers: tuple[PeerShown, ...]
+
+
+class BanShown(msgspec.Struct, frozen=True):
+    """One ban."""
+
+    subject: str
+    since: float
+    expires: float | None
+    reason: str
+
+
+class BansShown(_Answer, frozen=True, tag="bans"):
+    """Some of the bans, and how many there are."""
+
+    total: int
+    bans: tuple[BanShown, ...]
+
+
+class InvitationShown(msgspec.Struct, frozen=True):
+    """One invitation."""
+
+    id: str
+    note: str
+    expires: float
+    uses: int
+    used: int
+    revoked: float | None
+
+
+class InvitationsShown(_Answer, frozen=True, tag="invitations"):
+    """Some of the invitations, and how many there are."""
+
+    total: int
+    invitations: tuple[InvitationShown, ...]
+
+
+Answer: TypeAlias = Done | Failed | PeersShown | BansShown | InvitationsShown

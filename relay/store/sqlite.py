@@ -1,0 +1,153 @@
+"""One SQLite file: for its owner alone, brought up to the version of now, written durably.
+
+What a call has returned from is on the disk: kill -9 and a power loss keep it, and a full disk
+keeps what was there before. Every call runs in one thread of its own, never on the event loop.
+What is in the tables is decided by who opens them.
+"""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias, TypeVar
+
+from relay.config import ConfigError
+
+__all__ = ["Database", "Migrations", "StoreFailed"]
+
+_T = TypeVar("_T")
+
+Migrations: TypeAlias = Sequence[str]
+"""Statements that lead from one version of the tables to the next, the first from an empty file.
+None of them is ever changed: what was deployed has been through it."""
+
+_BUSY = 5.0
+"""Seconds for another program that has the file open, as a backup does."""
+
+
+class StoreFailed(Exception):
+    """The database did not take it; nothing has changed."""
+
+
+class Database:
+    """One file; None is in memory, and forgotten at the end. Call `open` first and `close` last.
+
+    `name` is what it is in the configuration, for messages.
+    """
+
+    def __init__(self, file: str | None, migrations: Migrations, name: str) -> None:
+        self._file = file
+        self._migrations = migrations
+        self._name = name
+        self._thread = ThreadPoolExecutor(1, "relay-store")
+        self._connection: sqlite3.Connection | None = None
+        """None while it is not open. In the thread only."""
+        self._is_closed = False
+
+    async def open(self) -> None:
+        """Open the file, made where there is none, and bring its tables up to the version of now.
+
+        Raises:
+            ConfigError: it cannot be used, or a newer version has written it; says what to do.
+        """
+        try:
+            await self._in_thread(self._open)
+        except StoreFailed as error:
+            raise ConfigError(
+                f"{self._name}: cannot use the store {self._file}: {error} (give it back to this "
+                "program, or move it away: what is in it is forgotten then)"
+            ) from None
+
+    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Do work in one transaction, which is on the disk when this returns.
+
+        Raises:
+            StoreFailed: nothing has changed.
+        """
+        return await self._in_thread(lambda: self._transaction(work))
+
+    async def close(self) -> None:
+        """Close the file. Nothing is done any more."""
+        if not self._is_closed:
+            closing = self._thread.submit(self._close)
+            self._is_closed = True
+            self._thread.shutdown(wait=False)
+            await asyncio.shield(asyncio.wrap_future(closing))
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        def guarded() -> _T:
+            try:
+                return work()
+            except (sqlite3.Error, OSError) as error:
+                raise StoreFailed(str(error)) from None
+
+        if self._is_closed:
+            raise StoreFailed("the store is not open")
+        # Not cancelled half-way: what the database has taken must be known.
+        return await asyncio.shield(
+            asyncio.get_running_loop().run_in_executor(self._thread, guarded)
+        )
+
+    # -- in the thread --------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        if self._file is not None:
+            _make_private(self._file)
+        connection = sqlite3.connect(
+            self._file or ":memory:", isolation_level=None, check_same_thread=False, timeout=_BUSY
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            self._go_up(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def _go_up(self, connection: sqlite3.Connection) -> None:
+        """Each step is one transaction with the number of its version: a kill between two of them,
+        or within one, leaves a version that is whole."""
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > len(self._migrations):
+            raise StoreFailed(
+                f"a newer version of this program has written it (its tables are of version "
+                f"{version}, and {len(self._migrations)} is the newest known here): run that one"
+            )
+        for number in range(version, len(self._migrations)):
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {self._migrations[number]}; "
+                f"PRAGMA user_version = {number + 1}; COMMIT;"
+            )
+
+    def _transaction(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        connection = self._connection
+        if connection is None:
+            raise StoreFailed("the store is not open")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return result
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _make_private(file: str) -> None:
+    """Make the file where there is none, and take from others what they may do with it. SQLite
+    gives the files beside it the same permissions."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        if os.name == "posix" and os.fstat(descriptor).st_mode & 0o077:
+            os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)

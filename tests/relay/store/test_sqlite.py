@@ -1,0 +1,132 @@
+"""What a store keeps through a kill, a full disk and another version of the program."""
+
+import asyncio
+import os
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+from relay.config import ConfigError
+from relay.store import Database, Migrations, StoreFailed
+from tests.relay.store.tables import LATER, TABLES
+
+
+async def opened(file: Path | None, migrations: Migrations = TABLES) -> Database:
+    database = Database(str(file) if file else None, migrations, "test")
+    try:
+        await database.open()
+    except BaseException:
+        await database.close()
+        raise
+    return database
+
+
+def numbers(tables: sqlite3.Connection) -> list[int]:
+    return [number for (number,) in tables.execute("SELECT number FROM rows ORDER BY number")]
+
+
+async def test_tables_go_up_and_never_down(tmp_path: Path) -> None:
+    file = tmp_path / "store.sqlite"
+    first = await opened(file)
+    await first.run(lambda tables: tables.execute("INSERT INTO rows VALUES (7)"))
+    await first.close()
+    second = await opened(file, LATER)
+    rows = await second.run(lambda tables: tables.execute("SELECT * FROM rows").fetchall())
+    assert rows == [(7, "old")]
+    await second.close()
+    again = await opened(file, LATER)
+    await again.close()
+    before = file.read_bytes()
+    with pytest.raises(
+        ConfigError, match=r"test: .*newer version .*version 2, and 1 is the newest"
+    ):
+        await opened(file)
+    assert file.read_bytes() == before
+
+
+async def test_a_step_that_fails_leaves_the_version_before(tmp_path: Path) -> None:
+    file = tmp_path / "store.sqlite"
+    await (await opened(file)).close()
+    broken = (*TABLES, "CREATE TABLE more (x); INSERT INTO nowhere VALUES (1)")
+    with pytest.raises(ConfigError, match="no such table"):
+        await opened(file, broken)
+    database = await opened(file, LATER)
+    tables = await database.run(
+        lambda tables: tables.execute("SELECT name FROM sqlite_master").fetchall()
+    )
+    assert tables == [("rows",)]
+    await database.close()
+
+
+async def test_the_file_is_its_owner_s(tmp_path: Path) -> None:
+    file = tmp_path / "store.sqlite"
+    file.touch(0o644)
+    database = await opened(file)
+    await database.run(lambda tables: tables.execute("INSERT INTO rows VALUES (1)"))
+    modes = {found.name: found.stat().st_mode & 0o777 for found in tmp_path.iterdir()}
+    assert set(modes) >= {"store.sqlite", "store.sqlite-wal"}
+    assert set(modes.values()) == {0o600}
+    await database.close()
+
+
+async def test_work_that_fails_half_way_changes_nothing() -> None:
+    database = await opened(None)
+
+    def half(tables: sqlite3.Connection) -> None:
+        tables.execute("INSERT INTO rows VALUES (1)")
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await database.run(half)
+    with pytest.raises(StoreFailed, match="no such table"):
+        await database.run(lambda tables: tables.execute("INSERT INTO nowhere VALUES (1)"))
+    assert await database.run(numbers) == []
+    await database.close()
+    with pytest.raises(StoreFailed, match="not open"):
+        await database.run(numbers)
+
+
+async def test_a_full_disk_keeps_what_was_there(tmp_path: Path) -> None:
+    database = await opened(tmp_path / "store.sqlite")
+
+    def fill(tables: sqlite3.Connection) -> None:
+        tables.executemany("INSERT INTO rows VALUES (?)", ((row,) for row in range(10, 100_000)))
+
+    def no_more(tables: sqlite3.Connection) -> None:
+        (pages,) = tables.execute("PRAGMA page_count").fetchone()
+        tables.execute(f"PRAGMA max_page_count = {pages}")
+
+    await database.run(lambda tables: tables.execute("INSERT INTO rows VALUES (1)"))
+    await database.run(no_more)
+    with pytest.raises(StoreFailed, match="full"):
+        await database.run(fill)
+    await database.run(lambda tables: tables.execute("INSERT INTO rows VALUES (2)"))
+    assert await database.run(numbers) == [1, 2]
+    await database.close()
+
+
+async def test_a_kill_loses_nothing_that_was_said_to_be_done(tmp_path: Path) -> None:
+    file = tmp_path / "store.sqlite"
+    program = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.relay.store.writer",
+        str(file),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
+        env=os.environ | {"PYTHONWARNINGS": "ignore"},
+    )
+    assert program.stdout is not None
+    said = 0
+    async with asyncio.timeout(60):
+        while said < 20:
+            said = int(await program.stdout.readline())
+        program.kill()
+        for line in (await program.stdout.read()).split():
+            said = int(line)
+        await program.wait()
+    database = await opened(file)
+    assert (await database.run(numbers))[:said] == list(range(1, said + 1))
+    await database.close()
