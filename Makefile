@@ -1,5 +1,5 @@
 # make demo   see every mode work      make lab   see it move      make test   the one gate
-.PHONY: demo test checks nightly steady installed lab lab-shell lab-tests lab-picture chaos floors format clean
+.PHONY: demo test checks nightly steady installed lab lab-shell lab-tests lab-picture chaos floors fuzz soak format clean
 
 PYTHON ?= python3
 BIN = .venv/bin
@@ -66,6 +66,18 @@ lab-picture: .venv/.installed
 # A longer chaos run: SECONDS=600 SEED=… replays one.
 chaos: .venv/.installed
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
+# Let a fuzzer that is guided by coverage look for findings; tests/fuzz. ARGS='codec urls --seconds 600'
+fuzz: .venv/.fuzz
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+.venv/.fuzz: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	touch $@
+
+# Peers that come and go in every way, and what is left of them. ARGS='--peers 500 --seconds 180'
+soak: .venv/.installed
+	$(BIN)/python -m tests.soak $(ARGS)
 
 # The rooms of each package, drawn from the imports; docs/architecture.md. ARGS=--write
 floors: .venv/.installed

@@ -9,6 +9,7 @@ from peers.config import (
     ConfigError,
     DdnsConfig,
     DdnsConfigError,
+    Dial,
     Identity,
     PathKind,
     PeerConfig,
@@ -16,6 +17,7 @@ from peers.config import (
     ServiceNameError,
 )
 from peers.control import DdnsKey, LinkState, Presence, Status
+from peers.dialing import DialCounts
 from peers.location import Located
 from peers.path import Path
 from peers.peer import Peer
@@ -61,6 +63,8 @@ __all__ = [
     "DdnsConfig",
     "DdnsConfigError",
     "DdnsKey",
+    "Dial",
+    "DialCounts",
     "Endpoint",
     "Explanation",
     "Identity",

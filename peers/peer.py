@@ -46,6 +46,7 @@ from peers.control import (
     Status,
     fetch_key,
 )
+from peers.dialing import DialCounts
 from peers.dns import read_key
 from peers.host import AddressSource, system_addresses
 from peers.location import Located
@@ -374,7 +375,7 @@ class Peer:
         checked_seconds(timeout)
         checked_kind("located", located, Located, "what `locate` returns")
         ways = self._open.ways
-        return await survey(located, lambda candidate: ways.prove(located.guid, candidate), timeout)
+        return await survey(located, lambda candidate: ways.survey(located, candidate), timeout)
 
     @property
     def places(self) -> dict[str, tuple[Provenance, Phase]]:
@@ -385,6 +386,11 @@ class Peer:
     def port(self) -> int:
         """The TCP port at which this peer takes direct paths, on every address."""
         return self._ever_open.direct.port
+
+    @property
+    def dialing(self) -> DialCounts:
+        """How many connections this peer has opened, and how many it would not."""
+        return self._ever_open.local.door.counts
 
     # -- inside ---------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import dns.tsig
 from peers.choice import RoundTrips
 from peers.config import PeerConfig, log
 from peers.control import Account, Registration, RegistrationEvent, Watching
+from peers.dialing import Door
 from peers.dns import Names
 from peers.host import Interfaces
 from peers.location import OwnLocation
@@ -95,9 +96,10 @@ def build(
         )
         token = Token.parse(config.invitation) if config.invitation is not None else None
         account = Account(identity, location.instance, invitation=token)
-        registration = Registration(account, config, services, tell)
+        door = Door(config, interfaces, direct.port)
+        registration = Registration(account, config, services, tell, door)
         tasks = Tasks()
-        local = Local(identity, config, location, Paths(identity), tasks)
+        local = Local(identity, config, location, Paths(identity), tasks, door)
         candidates = Candidates(config, interfaces, RoundTrips(time.monotonic))
         ways = Ways(local, candidates, registration)
         lookup = Lookup(config, registration, names.lookup if names is not None else None)

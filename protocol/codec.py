@@ -124,7 +124,9 @@ class MessageDecoder:
 
     Whole messages are found by skipping, which builds nothing, and decoded straight into their
     types, which bound what is built. What is in pieces, not known, or at fault goes the slower way
-    through `ValueReader`, which says what is wrong with it.
+    through `ValueReader`, which says what is wrong with it; and so does what is not written as
+    `encode` writes it: it may hold, under keys that nobody knows here, what the straight way does
+    not look at, and a message must mean the same in whatever pieces it comes.
     """
 
     def __init__(
@@ -152,14 +154,17 @@ class MessageDecoder:
             skipper.feed(data)
             base = tell()
             self._whole, self._at = data, 0
-            view = memoryview(data)
             while self._at < len(data):
                 begin = self._at
+                message, piece = None, b""
                 try:
                     skip()
                     self._at = tell() - base
-                    message = decode(view[begin : self._at])
+                    piece = data[begin : self._at]
+                    message = decode(piece)
                 except (msgpack.OutOfData, ValueError, RecursionError):
+                    pass
+                if message is None or encode(message) != piece:
                     self._skipper = msgpack.Unpacker(read_size=_BUFFER)
                     self._at = begin
                     break
@@ -187,7 +192,7 @@ class MessageDecoder:
 
 
 @cache
-def _decoder(classes: tuple[type[Message], ...]) -> Callable[[memoryview], Message]:
+def _decoder(classes: tuple[type[Message], ...]) -> Callable[[bytes], Message]:
     return msgspec.msgpack.Decoder(Union[classes]).decode  # noqa: UP007
 
 

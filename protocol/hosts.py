@@ -40,7 +40,13 @@ def is_address(text: str) -> bool:
         return False
     if not percent:
         return True
-    named = 0 < len(zone) <= _LONGEST_ZONE and zone.isprintable() and not set(zone) & set(" %/")
+    # The system is told it as a name, and takes no other letters in front of a resolver.
+    named = (
+        0 < len(zone) <= _LONGEST_ZONE
+        and zone.isascii()
+        and zone.isprintable()
+        and not set(zone) & set(" %/")
+    )
     return version == 6 and named
 
 

@@ -341,5 +341,7 @@ def _check_each(values: Mapping[str, Any], source: str, *, strict: bool = True) 
     for field in msgspec.structs.fields(RelayConfig):
         try:
             msgspec.convert(values.get(field.name, field.default), field.type, strict=strict)
+        except UnicodeError:
+            raise ConfigError(f"{source}: {field.name}: it is no text in UTF-8") from None
         except msgspec.ValidationError as error:
             raise ConfigError(f"{source}: {field.name}: {error}") from None

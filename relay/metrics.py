@@ -1,10 +1,12 @@
 """Plain counters, and their Prometheus exposition at scrape time."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from relay.loop_time import LoopTime
 
 __all__ = ["Metrics"]
 
@@ -41,6 +43,8 @@ class Metrics:
         """DNS messages, by transport and answer."""
         self.plane_bytes_by_way: Counter[str] = Counter()
         """Bytes through planes, both directions, by how they were moved: `splice` or `copy`."""
+        self.loop = LoopTime()
+        """How long the loop was held, and by whom."""
         self.gauges: dict[str, Callable[[], dict[str, int]]] = {}
 
     @property
@@ -74,6 +78,12 @@ class Metrics:
         yield _counter("planes_opened", "Planes joined", {"": self.planes_opened})
         yield _counter("proofs", "Probes of endpoints", self.proofs, "outcome")
         yield _counter("limited", "Refused, put off or displaced by a budget", self.limited, "what")
+        yield _counter(
+            "loop_holds", "Visitors that held the loop for 5 ms", self.loop.holds, "serving"
+        )
+        yield _counter(
+            "loop_late_seconds", "Seconds for which the loop was late", self.loop.late, "cause"
+        )
         yield _counter("planes_closed", "Planes ended", self.planes_closed, "reason")
         yield _counter("plane_bytes", "Bytes through planes", self.plane_bytes_by_way, "way")
         for name, read in self.gauges.items():
@@ -90,7 +100,7 @@ class Metrics:
 
 
 def _counter(
-    name: str, text: str, values: dict[str, int] | Counter[str], label: str | None = None
+    name: str, text: str, values: Mapping[str, float], label: str | None = None
 ) -> CounterMetricFamily:
     family = CounterMetricFamily(f"roam_relay_{name}", text, labels=[label] if label else [])
     for key, value in values.items():

@@ -346,6 +346,7 @@ class RelayServer:
             due = now + wait
             await asyncio.sleep(wait)
             now = monotonic()
+            self.metrics.loop.beat(due)
             if (turn := lateness.turn(due, now)) is not None:
                 wait = turn  # What was said meanwhile is read before anybody is judged silent.
                 continue
@@ -369,6 +370,7 @@ class RelayServer:
                     self.registry.forget(now)
                 with guarded("dropping bans that are over"):
                     self._tasks.spawn(self.admission.book.drop_old())
+            self.metrics.loop.served("beat", "", now)
 
 
 @contextlib.asynccontextmanager

@@ -228,3 +228,26 @@ def test_a_module_says_what_it_is(path: Path) -> None:
 def test_what_mypy_ignores_is_named(path: Path) -> None:
     for number, line in enumerate(path.read_text().splitlines(), 1):
         assert not re.search(r"#\s*type:\s*ignore(?!\[)", line), f"line {number}"
+
+
+DIALS = {
+    *("dial", "dial_any", "dial_in_turn", "dial_relay", "dial_through", "connecting"),
+    *("open_tcp", "open_upgraded", "open_websocket"),
+    *("create_connection", "open_connection", "sock_connect", "connect_ex"),
+}
+"""What opens a connection. Name servers are asked in `peers.dns`, which has a client of its own."""
+
+
+@EVERY_MODULE
+def test_everything_is_dialed_through_one_door(path: Path) -> None:
+    """Who dials past `peers.dialing` is asked for no reason, and has no budget."""
+    if path.parent in {ROOT / "peers" / room for room in ("transport", "dialing", "dns")}:
+        return
+    tree = ast.walk(ast.parse(path.read_text()))
+    called = {
+        one.func.attr if isinstance(one.func, ast.Attribute) else getattr(one.func, "id", "")
+        for one in tree
+        if isinstance(one, ast.Call)
+    }
+    if path.is_relative_to(ROOT / "peers"):
+        assert not called & DIALS

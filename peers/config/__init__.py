@@ -21,7 +21,7 @@ from peers.config.arguments import (
 from peers.config.dns import DdnsConfig, DdnsConfigError
 from peers.config.host_port import HostPort
 from peers.config.key_file import Identity
-from peers.config.kinds import CarrierKind, PathKind
+from peers.config.kinds import CarrierKind, Dial, PathKind
 from peers.config.logger import log
 from peers.config.peer import ConfigError, PeerConfig
 from peers.config.policy import NO_POLICY, PathFacts, Policy, PolicyError, Rule
@@ -31,6 +31,7 @@ __all__ = [
     "ConfigError",
     "DdnsConfig",
     "DdnsConfigError",
+    "Dial",
     "HostPort",
     "Identity",
     "NO_POLICY",

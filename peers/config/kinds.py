@@ -1,8 +1,8 @@
-"""The kinds of path, and of what carries bytes to the relay."""
+"""The kinds of path, of what carries bytes to the relay, and of caution in dialing."""
 
 from enum import StrEnum
 
-__all__ = ["CarrierKind", "PathKind"]
+__all__ = ["CarrierKind", "Dial", "PathKind"]
 
 
 class PathKind(StrEnum):
@@ -17,3 +17,15 @@ class CarrierKind(StrEnum):
 
     RAW = "raw"
     WEBSOCKET = "websocket"
+
+
+class Dial(StrEnum):
+    """Which endpoints are dialed where the peer's key was not met before."""
+
+    OPEN = "open"
+    """All but those where nobody can be, as fast as the relay's word allows: for laboratories."""
+    CAREFUL = "careful"
+    """Public ones within budgets; private ones and this host's own where something beside the other
+    side's word says that it is there; well-known services only where the relay says so."""
+    PROVEN = "proven"
+    """Those that the relay discloses, and no others: for servers that strangers call."""

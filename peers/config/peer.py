@@ -8,7 +8,7 @@ import msgspec
 
 from peers.config.arguments import ServiceNameError, checked_guid, checked_service
 from peers.config.dns import DdnsConfig
-from peers.config.kinds import CarrierKind
+from peers.config.kinds import CarrierKind, Dial
 from peers.config.policy import Policy
 from protocol.checked import check
 from protocol.errors import IdentityError, RoamRelayError
@@ -80,6 +80,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     fallback: bool = True
     """Whether a session in `combined` that finds no direct path is opened in `auto` instead, and
     one that loses its direct path goes on over the relay until there is one again."""
+    dial: Dial = Dial.CAREFUL
+    """Which endpoints are dialed by another's word where its key was not met before: `careful`,
+    `proven` for servers that strangers call, `open` for laboratories (docs/addresses.md). A policy
+    may say otherwise for a service or a peer."""
     metered: tuple[str, ...] = ()
     """Interfaces that cost money, as patterns, for policies: `wwan*`."""
     listen_hosts: tuple[str, ...] = ("0.0.0.0", "::")

@@ -2,6 +2,7 @@
 
     policy = clause *( "," clause )
     clause = ( "only" / "not" / "prefer" ) term  /  "within" SECONDS
+           / "dial" ( "open" / "careful" / "proven" )
     term   = "direct" / "relayed" / "ipv4" / "ipv6" / "private" / "public" / "metered"
            / "interface" PATTERN
 
@@ -13,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from peers.config.kinds import PathKind
+from peers.config.kinds import Dial, PathKind
 from protocol.errors import RoamRelayError
 
 __all__ = ["NO_POLICY", "PathFacts", "Policy", "PolicyError", "Rule"]
 
-_VERBS = ("only", "not", "prefer", "within")
+_VERBS = ("only", "not", "prefer", "within", "dial")
 _TERMS = ("direct", "relayed", "ipv4", "ipv6", "private", "public", "metered", "interface")
 _MAX_CLAUSES = 16
 
@@ -40,7 +41,7 @@ class PathFacts:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One clause but `within`."""
+    """One clause but `within` and `dial`."""
 
     verb: str
     term: str
@@ -80,6 +81,8 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     within: float | None = None
     """Seconds that opening a session may take, in place of the timeouts."""
+    dial: Dial | None = None
+    """Which endpoints are dialed where the peer was not met; None: what is configured."""
     text: str = ""
 
     @classmethod
@@ -90,7 +93,7 @@ class Policy:
             PolicyError: it cannot be read; points at the word.
         """
         rules: list[Rule] = []
-        within = None
+        within = dial = None
         position = 0
         clauses = text.split(",") if text.strip() else []
         if len(clauses) > _MAX_CLAUSES:
@@ -105,6 +108,9 @@ class Policy:
             if verb == "within":
                 within = _seconds(text, rest, at)
                 continue
+            if verb == "dial":
+                dial = _dial(text, rest, at)
+                continue
             term, at = rest[0] if rest else ("", at + len(verb))
             if term not in _TERMS:
                 raise _unknown(text, term, at, _TERMS)
@@ -114,7 +120,7 @@ class Policy:
             if len(rest) > needed:
                 raise _unknown(text, *rest[needed], ("a comma",))
             rules.append(Rule(verb, term, rest[1][0] if needed == 2 else ""))
-        return cls(tuple(rules), within, text.strip())
+        return cls(tuple(rules), within, dial, text.strip())
 
     @property
     def needs_interfaces(self) -> bool:
@@ -162,6 +168,15 @@ def _seconds(text: str, rest: Sequence[tuple[str, int]], at: int) -> float:
     if len(rest) > 1:
         raise _unknown(text, *rest[1], ("a comma",))
     return seconds
+
+
+def _dial(text: str, rest: Sequence[tuple[str, int]], at: int) -> Dial:
+    word, at = rest[0] if rest else ("", at + len("dial"))
+    if word not in tuple(Dial):
+        raise _unknown(text, word, at, tuple(Dial))
+    if len(rest) > 1:
+        raise _unknown(text, *rest[1], ("a comma",))
+    return Dial(word)
 
 
 def _unknown(text: str, word: str, at: int, expected: Sequence[str]) -> PolicyError:

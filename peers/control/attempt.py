@@ -17,8 +17,9 @@ from peers.control.connection import ControlConnection, Tell
 from peers.control.handshake import Handshake, Records
 from peers.control.refusal import Phase, judge, unproven
 from peers.control.relay_address import RelayAddresses
+from peers.dialing import Door, Leg, Reason
 from peers.tasks import Tasks
-from peers.transport import Stream, open_upgraded
+from peers.transport import Stream
 from protocol.errors import Code, RelayUnavailable, RoamRelayError
 from protocol.hosts import host_in
 
@@ -61,6 +62,8 @@ class Home:
     records: Records
     tasks: Tasks
     """Own what runs for the flows and their streams."""
+    door: Door
+    """Through which the relay is dialed."""
     standing: Standing = field(default_factory=Standing)
 
 
@@ -146,14 +149,11 @@ async def _register(home: Home, line: Line, tell: Tell) -> ControlConnection:
 
 async def _open(home: Home, line: Line, strangers: Collection[str]) -> Stream:
     timeout = home.config.connect_timeout
-    opened = await open_upgraded(
+    opened = await home.door.to_relay(
         line.address,
-        "/v1/control",
-        home.config.carrier,
+        Leg("/v1/control", Reason.CONTROL, home.config.carrier, line.source, avoid=strangers),
         spawn=home.tasks.spawn,
         timeout=min(timeout, line.patience or timeout),
-        local_address=line.source,
-        avoid=strangers,
     )
     return opened.stream
 

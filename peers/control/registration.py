@@ -26,6 +26,7 @@ from peers.control.handshake import Records, follow
 from peers.control.refusal import StaleRecord
 from peers.control.relay_address import RelayAddresses
 from peers.control.tell import tell_safely
+from peers.dialing import Door
 from peers.tasks import Tasks, race
 from peers.transport import Trust
 from protocol.errors import (
@@ -115,6 +116,7 @@ class Registration:
         config: PeerConfig,
         records: Records,
         tell: Callable[[RegistrationEvent], None],
+        door: Door,
     ) -> None:
         """Prepare it; nothing is connected yet, and no loop is needed.
 
@@ -133,6 +135,7 @@ class Registration:
                 config,
                 records,
                 self._tasks,
+                door,
                 Standing(is_kept=config.wait_for_relay),
             )
             if config.relay is not None

@@ -2,6 +2,7 @@
 binds to. Reading them from the system is the work of source.py.
 """
 
+import ipaddress
 from collections.abc import Iterable, Sequence
 
 from peers.config import PeerConfig
@@ -17,6 +18,8 @@ class Interfaces:
         self._config = config
         self._addresses: tuple[LocalAddress, ...] = ()
         self._all: frozenset[str] = frozenset()
+        self.networks: tuple[ipaddress.IPv4Interface | ipaddress.IPv6Interface, ...] = ()
+        """All addresses of this host, with their prefixes."""
         self._order: list[str] = []
         self._interfaces: dict[str, str] = {}
         self._marked: set[str] = set()
@@ -31,6 +34,10 @@ class Interfaces:
         self._lost = (self._lost | gone) - present
         self._all = present
         self._interfaces = {address.host: address.interface for address in snapshot}
+        self.networks = tuple(
+            ipaddress.ip_interface(f"{address.host}/{address.prefix_length}")
+            for address in snapshot
+        )
         chosen = self._config.sources
         self._addresses = usable(
             [address for address in snapshot if not chosen or address.host in chosen],

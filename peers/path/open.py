@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from peers.choice import Candidate
 from peers.config import PathKind
+from peers.dialing import Ask, Door, Outcome
 from peers.path.open_paths import Paths
 from peers.path.path import Path
-from peers.transport import Address, dial, open_tcp
-from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed
 
 __all__ = ["Proven", "open_direct"]
@@ -25,31 +24,36 @@ class Proven:
 
 
 async def open_direct(
-    endpoint: Endpoint,
-    guid: str,
+    door: Door,
+    ask: Ask,
     paths: Paths,
     timeout: float,
     *,
     source: str | None = None,
     round_trip: float | None = None,
 ) -> Path:
-    """Make one direct path to `guid` at `endpoint`, from the local address `source` (None: the
+    """Make one direct path as it is asked for, from the local address `source` (None: the
     route's). Both sides are proven then, and nothing is said yet. `round_trip` is the usual one in
     seconds, where it is known: it says how soon a SYN is taken for lost.
 
     Raises:
+        DialRefused: this peer does not dial there.
         PathFailed: nothing answered there, or no peer.
         WrongIdentity: another peer answered.
     """
-    address = Address(endpoint.host, endpoint.port)
-    try:
-        async with asyncio.timeout(timeout):
-            dialed = await dial(address, source=source, round_trip=round_trip)
-            stream = await open_tcp(dialed.connected)
-    except TimeoutError:
-        raise PathFailed(f"{endpoint}: no answer within {timeout:g} s") from None
-    except OSError as error:
-        raise PathFailed(f"{endpoint}: {error.strerror or error}") from None
-    path = paths.make(stream, PathKind.DIRECT, server=False)
-    await path.prove(guid, timeout)
-    return path
+    loop = asyncio.get_running_loop()
+    async with door.passing(ask) as passage:
+        patience = door.patience(ask, timeout)
+        began = loop.time()
+        try:
+            async with asyncio.timeout(patience):
+                stream = await passage.connect(source, round_trip)
+        except TimeoutError:
+            passage.outcome = Outcome.SILENT
+            raise PathFailed(f"{ask.endpoint}: no answer within {patience:g} s") from None
+        except OSError as error:
+            raise PathFailed(f"{ask.endpoint}: {error.strerror or error}") from None
+        path = paths.make(stream, PathKind.DIRECT, server=False)
+        left = timeout if patience == timeout else began + patience - loop.time()
+        await path.prove(ask.remote, max(left, 0.0))
+        return path

@@ -147,7 +147,7 @@ class Incoming:
             connection.answer(ServiceAnswer(number, Verdict.REFUSED, reason, code=code))
             return
         if route is not None and request.resume:
-            route.learn(request.entries)
+            route.learn_disclosed(request.entries)
             sessions.resume_asked(route)
         elif route is None and listener is not None and request.mode is not Mode.P2P:
             route = self._announce(request, listener)
@@ -182,7 +182,7 @@ class Incoming:
         """Note that somebody wants a session."""
         terms = self._terms(request.guid, request.service, request.mode, listener)
         route = self._sessions.make(request.session, terms)
-        route.learn(request.entries)
+        route.learn_disclosed(request.entries)
         self._sessions.announce(route, request.timeout + self._local.config.path_timeout)
         if request.mode is Mode.COMBINED and request.entries and terms.discloses:
             self._local.tasks.spawn(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from peers.config import PeerConfig
+from peers.dialing import Door
 from peers.location import OwnLocation
 from peers.path import Paths
 from peers.tasks import Tasks
@@ -22,3 +23,5 @@ class Local:
     paths: Paths
     tasks: Tasks
     """Who owns what runs in the background."""
+    door: Door
+    """Through which everything is dialed."""

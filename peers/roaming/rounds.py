@@ -99,7 +99,7 @@ class Rounds:
         route, session = attempt.route, attempt.session
         resume = session.has_had_path
         answer = await self._lookup.ask_relay(session, self._ways.entries_for(route), timeout)
-        route.learn(answer.response.entries)
+        route.learn_disclosed(answer.response.entries)
         if session.mode in _RELAYED:
             rule = session.terms.policy.refusal(PathFacts(PathKind.RELAYED))
             if rule is None:
@@ -118,7 +118,7 @@ class Rounds:
             raise PathFailed("no direct path, and too soon for the relay")
         entries = self._ways.entries_for(route)
         answer = await self._lookup.ask_relay(session, entries, self._request_timeout, Mode.AUTO)
-        route.learn(answer.response.entries)
+        route.learn_disclosed(answer.response.entries)
         log.info("no direct path, over the relay", peer=session.remote[:8])
         return await self._ways.relayed(attempt, answer)
 
@@ -144,7 +144,7 @@ class Rounds:
             if known in dialed or newest(known) < newest(route.remote_entries):
                 raise PathFailed("the DNS knows nothing new")
             dialed.append(known)
-            route.remote_entries = known
+            route.learn_listed(known)
             return await self._ways.direct(attempt, quick=True)
 
         return await race(
@@ -157,7 +157,7 @@ class Rounds:
         route, terms = attempt.route, attempt.session.terms
         loop = asyncio.get_running_loop()
         end = loop.time() + patience
-        route.remote_entries = (await self._find(route)).known
+        route.learn_listed((await self._find(route)).known)
         try:
             welcomed = await self._ways.direct(attempt)
         except (PathFailed, WrongIdentity) as failed:
@@ -173,7 +173,7 @@ class Rounds:
                 again = await self._find(route, fresh=True)
                 if again.known != route.remote_entries:
                     route.trace.note("asked", reason="by the DNS again: what was known led nowhere")
-                    route.remote_entries = again.known
+                    route.learn_listed(again.known)
                     return await self._ways.direct(attempt)
             except NameServerUnavailable:
                 pass  # It may be that this host's own network is not there yet.

@@ -1,13 +1,17 @@
 """What is known of one session's paths, in one record."""
 
+import contextlib
 from dataclasses import dataclass
 
+from peers.config import PathKind
+from peers.dialing import Known
 from peers.location import OwnLocation
 from peers.path import Path
 from peers.session import SessionEnd, Trace
-from protocol.endpoint import Endpoint, SignedEntry
+from protocol.endpoint import Endpoint, SignedEntry, read_entry
 from protocol.errors import PathFailed, ProtocolViolation
 from protocol.features import RELAY_FALLBACK, shared
+from protocol.hosts import host_in
 from protocol.messages import PathHello, PathWelcome
 
 __all__ = ["Attempt", "Route", "Welcomed"]
@@ -37,6 +41,12 @@ class Route:
         self.trace = trace
         self.remote_entries: tuple[SignedEntry | Endpoint, ...] = ()
         """Where the other side says that it can be dialed. Not checked yet."""
+        self._disclosed: frozenset[Endpoint] = frozenset()
+        """What the relay has said last of where the other side is."""
+        self._listed: frozenset[Endpoint] = frozenset()
+        """What the zone has said last."""
+        self._path_host: str | None = None
+        """The other end's address of the last direct path."""
         self.number = 0
         """The highest number of a path that was tried or taken, by either side."""
         self.ticket = ""
@@ -50,6 +60,22 @@ class Route:
         """Note where the other side can be dialed now; nothing new says nothing."""
         if entries:
             self.remote_entries = entries
+
+    def learn_disclosed(self, entries: tuple[SignedEntry, ...]) -> None:
+        """Note what the relay says: it passes on no other entries than those that it discloses."""
+        self.learn(entries)
+        if entries:
+            self._disclosed = _endpoints(entries)
+
+    def learn_listed(self, entries: tuple[SignedEntry | Endpoint, ...]) -> None:
+        """Note what the zone says, in place of all that was known."""
+        self.remote_entries = entries
+        self._listed = _endpoints(entries)
+
+    def known(self, observed: frozenset[str]) -> Known:
+        """Return what is known of where the other side is beside its own word; `observed` are the
+        addresses at which the relay sees this peer."""
+        return Known(self._disclosed, self._listed, self._path_host, observed)
 
     def entries_for(
         self, location: OwnLocation, first: str | None = None
@@ -97,6 +123,8 @@ class Route:
             raise PathFailed(f"{session.remote[:8]} broke the protocol: {violation}") from None
         self.number = max(self.number, number)
         self.ticket = ticket
+        if path.kind is PathKind.DIRECT:
+            self._path_host = host_in(path.remote)
         self.falls_back = RELAY_FALLBACK in shared(session.terms.features, there.features)
         self.lost_at = None
         return True
@@ -127,3 +155,14 @@ class Attempt:
             raise PathFailed("the session has taken another path meanwhile")
         self.said_hello = True
         return session.hello(self.number, entries)
+
+
+def _endpoints(entries: tuple[SignedEntry | Endpoint, ...]) -> frozenset[Endpoint]:
+    found = set()
+    for one in entries:
+        if isinstance(one, Endpoint):
+            found.add(one)
+            continue
+        with contextlib.suppress(ProtocolViolation):
+            found.add(read_entry(one).endpoint)
+    return frozenset(found)

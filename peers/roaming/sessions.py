@@ -54,6 +54,8 @@ class Sessions:
         """Sessions that others have begun, announced or live, of each."""
         self._live: dict[bytes, Driver] = {}
         self._lingering: OrderedDict[bytes, Route] = OrderedDict()
+        self._timers: dict[Route, asyncio.TimerHandle] = {}
+        """When an announced session, or a lingering one, is forgotten."""
         self._moving = False
 
     @property
@@ -68,7 +70,7 @@ class Sessions:
             return driver.route
         route = self._lingering.get(session_id)
         if route is not None and not route.session.lingers():
-            del self._lingering[session_id]
+            self._forget_lingering(route)
             return None
         return route
 
@@ -116,7 +118,7 @@ class Sessions:
         if displaced is not None:
             displaced.session.abort("others have asked for fewer sessions")
         self._begin(session)
-        self._loop.call_later(seconds, self._not_come, route)
+        self._timers[route] = self._loop.call_later(seconds, self._not_come, route)
 
     def accept(
         self,
@@ -205,6 +207,9 @@ class Sessions:
         announced = [route.session for route in self._announced.values()]
         for session in [*self.live, *announced]:
             session.abort("the peer is closed")
+        # Nobody can ask any more: a timer would hold this peer for as long as it runs.
+        for route in list(self._lingering.values()):
+            self._forget_lingering(route)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -261,9 +266,18 @@ class Sessions:
             return
         self._lingering[session.id] = route
         while len(self._lingering) > _MAX_LINGERING:
-            self._lingering.popitem(last=False)
+            self._forget_lingering(next(iter(self._lingering.values())))
         linger = self._local.config.session.linger
-        self._loop.call_later(linger, self._lingering.pop, session.id, None)
+        self._timers[route] = self._loop.call_later(linger, self._forget_lingering, route)
+
+    def _forget_lingering(self, route: Route) -> None:
+        if self._lingering.get(route.session.id) is route:
+            del self._lingering[route.session.id]
+        self._stop_timer(route)
+
+    def _stop_timer(self, route: Route) -> None:
+        if (timer := self._timers.pop(route, None)) is not None:
+            timer.cancel()
 
     def _not_come(self, route: Route) -> None:
         if self._announced.get(route.session.id) is route:
@@ -272,5 +286,6 @@ class Sessions:
     def _forget_announced(self, route: Route) -> None:
         session = route.session
         if self._announced.get(session.id) is route:
+            self._stop_timer(route)
             del self._announced[session.id]
             self._announced_of.remove(session.remote, route)

@@ -6,12 +6,14 @@ import base64
 from peers.choice import Candidate
 from peers.config import PathKind
 from peers.control import Answered, ControlConnection, KnownRelay, Registration
+from peers.dialing import Ask, DialRefused, Known, Leg, Reason
+from peers.location import Located
 from peers.path import Path, Proven, open_direct
 from peers.roaming.candidates import Candidates
 from peers.roaming.local import Local
 from peers.roaming.race import choose
 from peers.roaming.route import Attempt, Route, Welcomed
-from peers.transport import Opened, open_upgraded
+from peers.transport import Opened
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, PathFailed, RelayUnavailable, RoamRelayError
 from protocol.identity import CONTEXT_PLANE, public_key_of
@@ -35,7 +37,8 @@ class Ways:
         self._timeout = local.config.path_timeout
 
     def network_changed(self, gone: frozenset[str]) -> None:
-        """These addresses of this host have gone."""
+        """This host's addresses have changed, and these have gone."""
+        self._local.door.network_changed()
         if gone:
             self._candidates.forget(gone)
 
@@ -44,31 +47,65 @@ class Ways:
         goes before the others."""
         return route.entries_for(self._local.location, first)
 
-    async def prove(self, guid: str, candidate: Candidate, usual: float | None = None) -> Proven:
+    async def survey(self, located: Located, candidate: Candidate) -> Proven:
+        """Make a direct path to a candidate that was found, and say nothing on it.
+
+        Raises:
+            DialRefused: it is not dialed.
+            PathFailed, WrongIdentity: the peer is not there.
+        """
+        found = frozenset(entry.endpoint for entry in located.entries)
+        known = (
+            Known(disclosed=found, observed=self._observed)
+            if located.source == "relay"
+            else Known(listed=found, observed=self._observed)
+        )
+        ask = Ask(located.guid, candidate.endpoint, known, Reason.SURVEY)
+        return await self.prove(ask, candidate)
+
+    async def prove(self, ask: Ask, candidate: Candidate, usual: float | None = None) -> Proven:
         """Make a direct path to a candidate, say nothing on it, and keep its round trip. `usual` is
         the round trip in seconds to expect where the candidate's own is not known.
 
         Raises:
-            PathFailed, WrongIdentity: the peer `guid` is not there.
+            DialRefused: it is not dialed.
+            PathFailed, WrongIdentity: the peer is not there.
         """
         path = await open_direct(
-            candidate.endpoint,
-            guid,
+            self._local.door,
+            ask,
             self._local.paths,
             self._timeout,
             source=candidate.source,
             round_trip=candidate.round_trip if candidate.round_trip is not None else usual,
         )
         proven = Proven(candidate, path, path.round_trip or 0.0)
-        self._candidates.measured(guid, candidate, proven.round_trip)
+        self._candidates.measured(ask.remote, candidate, proven.round_trip)
         return proven
 
-    async def prove_for(self, route: Route, candidate: Candidate) -> Proven:
-        """Do so for a session, whose trace tells what came of it."""
+    async def prove_for(
+        self, route: Route, candidate: Candidate, reason: Reason = Reason.PROBE
+    ) -> Proven:
+        """Make a direct path to a candidate of a session, and say nothing on it. The session's
+        trace tells what came of it.
+
+        Raises:
+            DialRefused: it is not dialed.
+            PathFailed, WrongIdentity: the peer is not there.
+        """
+        session = route.session
+        ask = Ask(
+            session.remote,
+            candidate.endpoint,
+            route.known(self._observed),
+            reason,
+            session.terms.policy.dial,
+        )
         try:
-            proven = await self.prove(
-                route.session.remote, candidate, route.session.usual_round_trip
-            )
+            proven = await self.prove(ask, candidate, session.usual_round_trip)
+        except DialRefused as error:
+            route.trace.note("refused", candidate, reason=error.reason)
+            raise
         except RoamRelayError as error:
             route.trace.note("failed", candidate, reason=error.reason)
             raise
@@ -88,10 +125,11 @@ class Ways:
             RoamRelayError: the other side rejected the path.
         """
         route, terms = attempt.route, attempt.session.terms
+        reason = _reason(attempt)
         candidates = [only] if only is not None else self._candidates.of(route)
         choice = await choose(
             candidates,
-            lambda candidate: self.prove_for(route, candidate),
+            lambda candidate: self.prove_for(route, candidate, reason),
             stagger=self._local.config.stagger,
             patience=0.0 if quick or terms.select != "fastest" else _PATIENCE,
         )
@@ -200,12 +238,26 @@ class Ways:
         identity = self._local.identity
         proof = identity.sign(CONTEXT_PLANE, public_key_of(relay.guid), ticket.encode())
         signature = base64.urlsafe_b64encode(proof).decode().rstrip("=")
-        return await open_upgraded(
-            relay.address,
+        leg = Leg(
             f"/v1/plane/{ticket}?guid={identity.guid}&signature={signature}",
+            Reason.LEG,
             self._local.config.carrier,
-            spawn=self._local.tasks.spawn,
-            timeout=self._timeout,
-            local_address=source,
-            early=early,
+            source,
+            early,
         )
+        return await self._local.door.to_relay(
+            relay.address, leg, spawn=self._local.tasks.spawn, timeout=self._timeout
+        )
+
+    @property
+    def _observed(self) -> frozenset[str]:
+        return frozenset(self._registration.observed)
+
+
+def _reason(attempt: Attempt) -> Reason:
+    session = attempt.session
+    if session.path is not None:
+        return Reason.BETTER_PATH
+    if session.has_had_path:
+        return Reason.NEXT_PATH
+    return Reason.FIRST_PATH if session.terms.is_caller else Reason.DIAL_BACK

@@ -19,7 +19,7 @@ class TraceEvent:
     at: float
     """Seconds since the session began here."""
     what: str
-    """`candidate`, `dropped`, `proven`, `failed`, `chosen`, `kept`, `path`, or `lost`."""
+    """`candidate`, `dropped`, `refused`, `proven`, `failed`, `chosen`, `kept`, `path` or `lost`."""
     where: str = ""
     """The candidate or the path."""
     round_trip: float | None = None

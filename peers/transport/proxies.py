@@ -15,7 +15,7 @@ from peers.config import CarrierKind, log
 from protocol.errors import RelayUnavailable
 from protocol.hosts import is_host
 
-__all__ = ["ConnectRequest", "KnownCarriers", "proxy_for"]
+__all__ = ["ConnectRequest", "KnownCarriers", "proxy_for", "read_url"]
 
 _KEPT = 3600.0
 """Seconds for which a network is remembered: its proxy may be taken away, and the raw carrier costs
@@ -45,6 +45,16 @@ class KnownCarriers:
         return CarrierKind.RAW, CarrierKind.WEBSOCKET
 
 
+def read_url(text: str) -> URL:
+    """Return a URL; the empty one where it is none."""
+    try:
+        url = URL(text)
+        # A host that it cannot decode (a wrong A-label) is refused here, and not before.
+        return url if url.host is None or url.host else URL()
+    except (ValueError, IndexError):  # The latter at brackets in a user part.
+        return URL()
+
+
 def proxy_for(url: URL) -> URL | None:
     """Return the proxy through which a URL is reached, by the variables of the environment
     (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`); None where it is reached directly, as where they name
@@ -52,10 +62,7 @@ def proxy_for(url: URL) -> URL | None:
     text = getproxies().get(url.scheme)
     if not text or proxy_bypass(url.host or ""):
         return None
-    try:
-        proxy = URL(text if "://" in text else f"http://{text}")
-    except ValueError:
-        proxy = URL()
+    proxy = read_url(text if "://" in text else f"http://{text}")
     if proxy.scheme in ("http", "https") and is_host(proxy.host or "") and proxy.port:
         return proxy
     # It may hold a password, and is not shown.

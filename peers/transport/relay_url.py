@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from yarl import URL
 
-from peers.transport.proxies import KnownCarriers
+from peers.transport.proxies import KnownCarriers, read_url
 from peers.transport.trust import Trust
 from protocol.errors import RelayUnavailable
 from protocol.hosts import is_host
@@ -91,10 +91,7 @@ class RelayAddress:
 
 def _read(text: str) -> URL:
     """Take a URL as it is written. What is refused is not shown where it may hold a secret."""
-    try:
-        url = URL(text)
-    except ValueError:
-        url = URL()
+    url = read_url(text)
     if "@" in text:
         problem = "it has a user part, which no relay asks for"
     elif url.scheme not in ("http", "https") or not url.host:

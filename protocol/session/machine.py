@@ -255,9 +255,9 @@ class SessionMachine:
         try:
             self._reader.feed(data)
             for frame in self._reader:
-                if self._is_lost():
-                    return
                 self._receive_frame(frame, now)
+                if self._is_lost():
+                    return  # What stands behind an abort is not looked at, nor whether it is right.
         except ProtocolViolation as error:
             self.abort(error.code or Code.BAD_MESSAGE, error.reason, now)
             raise

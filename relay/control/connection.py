@@ -55,8 +55,6 @@ _REGISTERED, _CLOSED = State.REGISTERED, State.CLOSED
 _DOUBT = 6.0
 """Seconds for a peer that is doubted to say something: a link that is full of other bytes may need
 some for a round trip. A peer that is there registers anew."""
-
-
 _PURSE = 100.0
 """Units of work that a connection takes at once from what its cause may have: some 1 ms. Taking
 each by itself would cost as much as a look-up."""
@@ -104,8 +102,7 @@ class ControlConnection:
         self.observed_host = source.host
         self.cause = cause_of(source.host)
         """Who is charged: the source's network, and the key as soon as it is proven."""
-        self.opened = self.heard = reception.clock()
-        self.pinged = self.heard
+        self.opened = self.heard = self.pinged = reception.clock()
         self._doubted: float | None = None
         """Since when it is doubted whether the peer is there."""
         reception.connections.add(self)
@@ -202,7 +199,7 @@ class ControlConnection:
         if self._purse < 0 and not self._earn():
             self._steps = self._take(messages)
             return
-        # The shorter way, as nearly always: what is done is paid for, and nothing waits.
+        began = self._metrics.loop.clock()
         try:
             for message in messages:
                 self._metrics.messages_in += 1
@@ -219,6 +216,8 @@ class ControlConnection:
                     return
         except Exception as error:
             self._fault(error)
+        finally:
+            self._metrics.loop.served("control", self.guid or self.observed_host, began)
 
     def carrier_lost(self, reason: str) -> None:
         self._left_by_peer = reason == "peer_closed"
@@ -226,10 +225,9 @@ class ControlConnection:
 
     def _fault(self, error: Exception) -> None:
         """End the connection by what its peer, or the relay, has done wrong."""
-        if isinstance(error, StaleSequence):
-            self.end(Code.STALE_SEQUENCE, error.reason, error.known)
-        elif isinstance(error, ProtocolViolation):
-            self.end(error.code or Code.BAD_MESSAGE, error.reason)
+        if isinstance(error, ProtocolViolation):
+            known = error.known if isinstance(error, StaleSequence) else None
+            self.end(error.code or Code.BAD_MESSAGE, error.reason, known)
         else:
             log.error("a connection failed", peer=short(self.guid), exc_info=error)
             self.end(Code.INTERNAL, "the relay failed at this message")
@@ -248,6 +246,7 @@ class ControlConnection:
 
     def _go_on(self, steps: Iterator[float]) -> None:
         """Take steps, each of which is paid for before; the rest of them when they can be."""
+        began = self._metrics.loop.clock()
         try:
             for cost in steps:
                 self._purse -= cost
@@ -256,6 +255,8 @@ class ControlConnection:
                     return
         except Exception as error:
             self._fault(error)
+        finally:
+            self._metrics.loop.served("control", self.guid or self.observed_host, began)
 
     def _earn(self) -> bool:
         """Fill the purse; else nothing is read until there is more, or others had their turn."""
@@ -278,8 +279,7 @@ class ControlConnection:
     def _take(
         self, messages: Iterator[Message | UnknownType], steps: Iterator[float] = _NONE
     ) -> Iterator[float]:
-        """Go through messages, after the steps of one before them. Yields what the next step costs,
-        before it is done."""
+        """Go through messages, after the steps of one before them. Yields the cost of each step."""
         yield from steps
         while self.state is not _CLOSED:
             for message in messages:

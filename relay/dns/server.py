@@ -133,7 +133,9 @@ class DnsServer:
             if self._slips % 2 == 0 and (slip := self.messages.truncated(wire)) is not None:
                 _send(udp, slip, source)
             return
+        began = self._metrics.loop.clock()
         response = self.messages.respond(wire, udp=True)
+        self._metrics.loop.served("dns", network, began)
         if isinstance(response, bytes):
             _send(udp, response, source)
         elif response is not None and len(self._updates) < _MAX_UPDATES:
@@ -196,7 +198,9 @@ class DnsServer:
             async with self._turn:
                 if writer.is_closing():
                     return
+                began = self._metrics.loop.clock()
                 response = self.messages.respond(wire, udp=False)
+                self._metrics.loop.served("dns", network, began)
                 await asyncio.sleep(0)
             if response is None:
                 return

@@ -20,6 +20,7 @@ from relay.http import answers
 from relay.http.door import Doorkeeper, TurnedAway
 from relay.http.takeover import (
     accept_upgrade,
+    can_become,
     is_foreign_websocket,
     is_raw_upgrade,
     is_tls,
@@ -62,7 +63,7 @@ class ControlRoute:
                 max_msg_size=2 * MAX_MESSAGE_BYTES,
                 timeout=self._limits.write_deadline,
             )
-            if is_foreign_websocket(request) or not websocket.can_prepare(request).ok:
+            if is_foreign_websocket(request) or not can_become(websocket, request):
                 return not_an_upgrade(request)
         visitor = visitor_of(request)
         if request.transport is None:

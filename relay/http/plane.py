@@ -11,6 +11,7 @@ from relay.control import Reception
 from relay.http import answers
 from relay.http.takeover import (
     accept_upgrade,
+    can_become,
     is_foreign_websocket,
     is_raw_upgrade,
     is_tls,
@@ -43,7 +44,7 @@ class PlaneRoute:
             websocket = web.WebSocketResponse(
                 protocols=(WEBSOCKET_PROTOCOL,), compress=False, max_msg_size=_MAX_FRAME
             )
-            if is_foreign_websocket(request) or not websocket.can_prepare(request).ok:
+            if is_foreign_websocket(request) or not can_become(websocket, request):
                 return not_an_upgrade(request)
         early = answers.early_bytes(request)
         if early is None:

@@ -76,7 +76,10 @@ class PublicRoutes:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Expose the metrics to Prometheus."""
-        return web.Response(body=self._metrics.exposition(), content_type="text/plain")
+        began = self._metrics.loop.clock()
+        body = self._metrics.exposition()
+        self._metrics.loop.served("metrics", request.remote or "", began)
+        return web.Response(body=body, content_type="text/plain")
 
     async def about(self, request: web.Request) -> web.Response:
         """Say what this is."""

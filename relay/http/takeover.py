@@ -18,6 +18,7 @@ from relay.log import log
 
 __all__ = [
     "accept_upgrade",
+    "can_become",
     "is_foreign_websocket",
     "is_raw_upgrade",
     "is_tls",
@@ -40,6 +41,15 @@ def is_foreign_websocket(request: web.Request) -> bool:
     offered = request.headers.getall("Sec-WebSocket-Protocol", [])
     names = [name.strip() for line in offered for name in line.split(",")]
     return bool(names) and WEBSOCKET_PROTOCOL not in names
+
+
+def can_become(websocket: web.WebSocketResponse, request: web.Request) -> bool:
+    """Whether a request asks for a WebSocket that can be."""
+    try:
+        return websocket.can_prepare(request).ok
+    except ValueError:
+        # aiohttp refuses a header that is no text in a sentence that shows it, and cannot.
+        return False
 
 
 def is_tls(request: web.Request) -> bool:

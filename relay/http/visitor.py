@@ -36,6 +36,10 @@ _AGAIN = 0.02
 """Seconds until a header of which a part is here is looked at again: nothing of it is taken out of
 the socket before all of it is there, so the socket goes on being readable."""
 
+_UNREADABLE = (ValueError, IndexError)
+"""What yarl raises, through aiohttp, at some targets that are no URL (`http://[x]@/`), and at some
+hosts of one (`http://xn--a/`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hall:
@@ -307,6 +311,19 @@ class Visit(web.RequestHandler):
         self.visitor.served(self._let_write)
         super().connection_made(transport)
 
+    def data_received(self, data: bytes) -> None:
+        try:
+            super().data_received(data)
+        except _UNREADABLE:
+            self._unreadable()
+
+    async def start(self) -> None:
+        """Serve the requests of the connection."""
+        try:
+            await super().start()
+        except _UNREADABLE:
+            self._unreadable()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
@@ -346,6 +363,11 @@ class Visit(web.RequestHandler):
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+
+    def _unreadable(self) -> None:
+        self._hall.doorkeeper.refused("bad_http", self.visitor.origin.text)
+        if self._kept is not None:
+            self._kept.abort()
 
     def _too_late(self) -> None:
         self._hall.doorkeeper.refused("unread", self.visitor.origin.text)

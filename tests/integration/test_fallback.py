@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from peers import Identity, Mode, Peer, PeerConfig, Session
-from peers.path import open as direct_paths
+from peers.dialing import door
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.support import faults
@@ -31,7 +31,7 @@ def no_direct_way(
 ) -> Iterator[None]:
     """Nobody reaches anybody directly."""
     with monkeypatch.context() as patched:
-        patched.setattr(direct_paths, "dial", dial)
+        patched.setattr(door, "dial", dial)
         yield
 
 

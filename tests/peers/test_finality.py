@@ -39,6 +39,7 @@ from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.peers.control.test_registration import Numbered, Told
 from tests.peers.host.test_netlink import namespace_command
+from tests.support.doors import open_door
 
 RELAY = Identity.from_seed(b"r" * 32)
 OTHER = Identity.from_seed(b"o" * 32)
@@ -222,7 +223,9 @@ async def registration(
 ) -> AsyncIterator[tuple[Registration, Told]]:
     told = Told()
     settings = PeerConfig(relay=entrance.url, connect_timeout=5.0, **config)  # type: ignore[arg-type]
-    made = Registration(Account(Identity.generate(), bytes(16)), settings, Numbered(), told)
+    made = Registration(
+        Account(Identity.generate(), bytes(16)), settings, Numbered(), told, open_door()
+    )
     made.set_sources([None])
     try:
         yield made, told
@@ -411,7 +414,7 @@ async def test_the_other_addresses_of_a_name_are_tried_where_one_leads_to_anothe
                 relay=f"http://relay.example:{port}", relay_guid=relay.guid, carrier=carrier
             )
             made = Registration(
-                Account(Identity.generate(), bytes(16)), settings, Numbered(), Told()
+                Account(Identity.generate(), bytes(16)), settings, Numbered(), Told(), open_door()
             )
             made.set_sources([None])
             try:
@@ -431,7 +434,9 @@ async def test_a_clock_that_ran_fast_costs_one_attempt(
         records = Numbered()
         records.seq = seq
         settings = PeerConfig(relay=relay.url, carrier=carrier)
-        one = Registration(Account(identity, bytes([seq % 9] * 16)), settings, records, Told())
+        one = Registration(
+            Account(identity, bytes([seq % 9] * 16)), settings, records, Told(), open_door()
+        )
         one.set_sources([None])
         try:
             await one.connection(30)

@@ -191,23 +191,26 @@ UNDER_UNKNOWN_KEYS = {
     "ext": msgpack.packb({"type": "ping", "x": msgpack.ExtType(5, b"x")}),
     "empty timestamp": b"\x82\xa4type\xa4ping\xa1x\xc7\x00\xff",
     "bad utf-8": b"\x82\xa4type\xa4ping\xa1x\xa1\xff",
+    "key of bad utf-8": b"\x82\xa4type\xa4ping\xa1\xff\xc0",
+    "key of bad utf-8, nested": b"\x82\xa4type\xa4ping\xa1x\x81\xa1\xff\xc0",
+    "deep arrays": b"\x82\xa4type\xa4ping\xa1x" + b"\x91" * 1100 + b"\xc0",
     "surrogate": b"\x82\xa4type\xa4ping\xa1x\xa3\xed\xa0\x80",
 }
 
 
 @pytest.mark.parametrize("name", UNDER_UNKNOWN_KEYS)
-@pytest.mark.parametrize("piece", [1, 1 << 20])
-def test_what_unknown_keys_hold_is_ignored_or_refused(name: str, piece: int) -> None:
+@pytest.mark.parametrize("piece", [1, 7, 1 << 20])
+def test_what_unknown_keys_hold_is_refused_in_whatever_pieces_it_comes(
+    name: str, piece: int
+) -> None:
     decoder = MessageDecoder(FROM_PEER)
-    data = UNDER_UNKNOWN_KEYS[name]
-    messages: list[Message | UnknownType] = [Ping(0)]
-    with contextlib.suppress(ProtocolViolation):
-        messages = [
-            message
-            for start in range(0, len(data), piece)
-            for message in decoder.receive(data[start : start + piece])
-        ]
-    assert messages == [Ping(0)]
+    data = encode(Ping(1)) + UNDER_UNKNOWN_KEYS[name]
+    pieces = [data[start : start + piece] for start in range(0, len(data), piece)]
+    messages = (message for one in pieces for message in decoder.receive(one))
+    assert next(messages) == Ping(1)
+    with pytest.raises(ProtocolViolation) as error:
+        next(messages)
+    assert error.value.code is Code.BAD_MESSAGE
 
 
 def test_values_at_the_limits_are_taken() -> None:

@@ -758,3 +758,14 @@ def test_settings_change_the_times() -> None:
     assert machine.next_timeout() == 4.0
     machine.handle_timeout(4.0)
     assert machine.state is State.LOST
+
+
+@pytest.mark.parametrize("piece", [1, 1000])
+def test_what_stands_behind_an_abort_is_not_looked_at(piece: int) -> None:
+    """In whatever pieces it comes: a frame that is none would be a violation of its own."""
+    machine = SessionMachine(SessionSettings(), 0.0)
+    machine.attach(0, 0, 4096, 0.0)
+    data = msgpack.packb([6, "internal", "no"]) + b"\xc1"
+    for start in range(0, len(data), piece):
+        machine.receive(data[start : start + piece], 1.0)
+    assert machine.state is State.LOST

@@ -116,3 +116,8 @@ def test_guids_are_an_array_or_have_commas() -> None:
         assert config.listed_guids == config.operator_guids == (one, two)
     named = load(None, {"ROAM_RELAY_LISTED": f"{one},{two}"}, {})
     assert named.listed_guids == (one, two)
+
+
+def test_a_variable_that_is_no_text_is_said() -> None:
+    with pytest.raises(ConfigError, match="the environment: port: it is no text"):
+        load(None, {"ROAM_RELAY_PORT": "\udcff"}, {})

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
+from peers.dialing import Ask
 from peers.path.open import open_direct
 from peers.path.open_paths import Paths
 from peers.path.path import Path
 from protocol.endpoint import Endpoint
 from protocol.messages import PathHello, PathWelcome
+from tests.support.doors import open_door
 
 
 async def dial_direct(
@@ -17,5 +19,5 @@ async def dial_direct(
     timeout: float,
 ) -> tuple[Path, PathWelcome]:
     """Connect, prove both sides, and say hello."""
-    path = await open_direct(endpoint, guid, paths, timeout)
+    path = await open_direct(open_door(), Ask(guid, endpoint), paths, timeout)
     return path, await path.ask(make_hello, timeout)

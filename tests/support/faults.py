@@ -7,7 +7,7 @@ from peers.path import Path
 from peers.transport import Stream
 from peers.transport.tcp import RawStream
 
-__all__ = ["mute", "mute_flow", "reset", "stream_of"]
+__all__ = ["abort_flow", "mute", "mute_flow", "reset", "stream_of"]
 
 
 def stream_of(path: Path) -> Stream:
@@ -23,6 +23,12 @@ def mute(session: Session) -> bool:
 def mute_flow(connection: ControlConnection) -> bool:
     """The same for a flow to the relay."""
     return _mute(connection._messages.stream)
+
+
+def abort_flow(connection: ControlConnection) -> None:
+    """A flow to the relay is cut, as when the other program is killed."""
+    connection._messages.stream.abort()
+    connection._messages.stream_lost("cut")
 
 
 def reset(session: Session) -> bool:

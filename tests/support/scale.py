@@ -5,10 +5,11 @@ every process that takes part.
 """
 
 import os
+import resource
 
 from hypothesis import HealthCheck, settings
 
-__all__ = ["NIGHTLY", "load_profile", "of"]
+__all__ = ["NIGHTLY", "load_profile", "of", "raise_descriptors"]
 
 NIGHTLY = bool(os.environ.get("NIGHTLY"))
 
@@ -35,3 +36,10 @@ def load_profile() -> None:
             suppress_health_check=unhurried,
         )
     settings.load_profile("nightly" if NIGHTLY else "ci")
+
+
+def raise_descriptors() -> int:
+    """Let this process, and what it starts, have as many descriptors as the system allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

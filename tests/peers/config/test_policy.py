@@ -2,7 +2,7 @@
 
 import pytest
 
-from peers.config.kinds import PathKind
+from peers.config.kinds import Dial, PathKind
 from peers.config.policy import PathFacts, Policy, PolicyError
 
 DIRECT, RELAYED = PathKind.DIRECT, PathKind.RELAYED
@@ -67,11 +67,20 @@ def test_the_earlier_preference_counts_more() -> None:
         ("within nan", "'nan'", 8),
         ("within 1e9", "'1e9'", 8),
         ("within 2 s", "'s'", 10),
+        ("dial", "nothing", 5),
+        ("dial fast", "'fast'", 6),
+        ("dial open wide", "'wide'", 11),
     ],
 )
 def test_errors_point_at_the_word(text: str, word: str, position: int) -> None:
     with pytest.raises(PolicyError, match=f"{word} at position {position} "):
         Policy.parse(text)
+
+
+def test_how_carefully_to_dial() -> None:
+    assert Policy.parse("only direct, dial proven").dial is Dial.PROVEN
+    assert Policy.parse("dial open, dial careful").dial is Dial.CAREFUL
+    assert Policy.parse("only direct").dial is None
 
 
 def test_a_policy_has_a_bound() -> None:

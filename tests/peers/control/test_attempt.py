@@ -11,10 +11,12 @@ from peers.control.account import Line
 from peers.control.attempt import AttemptEnded, Home, Standing, attempt
 from peers.control.refusal import Phase, StaleRecord
 from peers.control.relay_address import RelayAddresses
+from peers.dialing import Door
 from peers.tasks import Tasks
 from peers.transport import RelayAddress
 from protocol.errors import Code, RelayUnavailable, RoamRelayError, Superseded, WrongIdentity
 from tests.peers.control.scripted import ACCOUNT, Events, Seven, connected
+from tests.support.doors import open_door
 
 ONE, TWO = "http://192.0.2.1:8440", "http://192.0.2.2:8440"
 UNREACHED = RelayUnavailable("no route")
@@ -59,7 +61,7 @@ async def play(
 
     monkeypatch.setattr(module, "_register", register)
     monkeypatch.setattr(module, "_sources_towards", lambda host: list(others))
-    home = Home(ACCOUNT, relay(ONE), PeerConfig(), Seven(), Tasks(), Standing(kept))
+    home = Home(ACCOUNT, relay(ONE), PeerConfig(), Seven(), Tasks(), open_door(), Standing(kept))
     try:
         made = await attempt(home, 2, source, Events())
     except AttemptEnded as ended:
@@ -186,16 +188,16 @@ async def test_a_relay_that_is_silent_gives_way_to_the_next_and_the_last_has_all
     timeouts = []
 
     async def silent(
-        address: RelayAddress, *more: object, timeout: float, **options: object
+        door: Door, address: RelayAddress, *more: object, timeout: float, **options: object
     ) -> None:
         timeouts.append((str(address), timeout))
         raise UNREACHED
 
-    monkeypatch.setattr(module, "open_upgraded", silent)
+    monkeypatch.setattr(Door, "to_relay", silent)
     monkeypatch.setattr(module, "_sources_towards", lambda host: [])
     for connect_timeout, first in ((10.0, 2.5), (1.0, 1.0)):
         config = PeerConfig(connect_timeout=connect_timeout)
-        home = Home(ACCOUNT, Several(ONE), config, Seven(), Tasks())
+        home = Home(ACCOUNT, Several(ONE), config, Seven(), Tasks(), open_door())
         with pytest.raises(AttemptEnded):
             await attempt(home, 0, None, Events())
         assert timeouts == [(ONE, first), (TWO, connect_timeout)]

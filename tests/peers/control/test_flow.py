@@ -20,6 +20,7 @@ from protocol.errors import RelayUnavailable, RoamRelayError, Superseded
 from protocol.messages import Pong, Restarting
 from tests.peers.control.scripted import ACCOUNT, Events, Seven, Wire, connected, logged
 from tests.support import virtual_time
+from tests.support.doors import open_door
 
 LOST = RelayUnavailable("lost")
 FINAL = Superseded("another program")
@@ -44,9 +45,8 @@ class World:
     """How far the attempts come that fail."""
 
     def __post_init__(self) -> None:
-        home = Home(
-            ACCOUNT, RelayAddresses("http://127.0.0.1:9"), PeerConfig(), Seven(), self.tasks
-        )
+        relay = RelayAddresses("http://127.0.0.1:9")
+        home = Home(ACCOUNT, relay, PeerConfig(), Seven(), self.tasks, open_door())
         self.flow = Flow(0, None, home, self.awaited, self.tell)
         self.enough = asyncio.Event()
 

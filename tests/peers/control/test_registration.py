@@ -24,6 +24,7 @@ from peers.control import (
     StandbyLost,
 )
 from peers.control import attempt as attempts
+from peers.dialing import Door
 from protocol.errors import Code, RelayUnavailable, RoamRelayError, UnknownPeer, WrongIdentity
 from protocol.identity import Identity
 from protocol.messages import (
@@ -37,6 +38,7 @@ from protocol.messages import (
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.peers.control.scripted import Seven, logged
+from tests.support.doors import open_door
 
 HERE, THERE = "127.0.0.1", "127.0.0.2"
 NOBODY = Identity.from_seed(b"n" * 32).guid
@@ -90,7 +92,7 @@ def make(
     account = Account(identity or Identity.generate(), bytes(16))
     told, records = Told(), Numbered()
     settings = PeerConfig(relay=url, **{"connect_timeout": 5.0, **config})
-    return Registration(account, settings, records, told), told, records
+    return Registration(account, settings, records, told, open_door()), told, records
 
 
 @contextlib.asynccontextmanager
@@ -213,9 +215,8 @@ async def test_the_end_is_told_once_and_nothing_comes_back(relay: RelayServer) -
     old, told, records = make(relay.url, identity)
     old.set_sources([HERE, THERE])
     await told.until(lambda: len(old.connections) == 2)
-    new = Registration(
-        Account(identity, b"another instance"), PeerConfig(relay=relay.url), records, Told()
-    )
+    account, config = Account(identity, b"another instance"), PeerConfig(relay=relay.url)
+    new = Registration(account, config, records, Told(), open_door())
     new.set_sources([None])
     await new.connection(5)
     await told.until(lambda: any(isinstance(event, RegistrationEnded) for event in told))
@@ -272,7 +273,8 @@ async def test_a_request_reaches_the_other_peer_and_its_owner_s_error_is_an_answ
         if isinstance(event, RequestArrived):
             raise KeyError("nobody thought of it")
 
-    there = Registration(Account(callee, bytes(16)), PeerConfig(relay=relay.url), Offers(), fails)
+    config = PeerConfig(relay=relay.url)
+    there = Registration(Account(callee, bytes(16)), config, Offers(), fails, open_door())
     there.set_sources([None])
     await there.connection(5)
     async with registered(relay) as (registration, _, _):
@@ -366,7 +368,7 @@ async def test_a_system_that_does_not_tell_its_addresses(
         raise RelayUnavailable("cannot connect")
 
     monkeypatch.setattr(attempts.ifaddr, "get_adapters", refuses)
-    monkeypatch.setattr(attempts, "open_upgraded", finds_nothing)
+    monkeypatch.setattr(Door, "to_relay", finds_nothing)
     registration, _, _ = make("http://192.0.2.1:8440")
     registration.set_sources([None])
     with caplog.at_level(logging.ERROR, "peers"), pytest.raises(RelayUnavailable, match="connect"):

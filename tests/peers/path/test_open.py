@@ -7,15 +7,17 @@ import pytest
 
 from peers import Identity, Peer, WrongIdentity
 from peers.config import PathKind
+from peers.dialing import Ask
 from peers.path import Paths, open_direct
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed, RoamRelayError
+from tests.support.doors import open_door
 
 
 async def test_both_sides_are_proven_and_nothing_is_said(alice: Peer, bob: Peer) -> None:
     paths = Paths(bob.identity)
     endpoint = Endpoint("127.0.0.1", alice.port)
-    path = await open_direct(endpoint, alice.guid, paths, 10, source="127.0.0.1")
+    path = await open_direct(open_door(), Ask(alice.guid, endpoint), paths, 10, source="127.0.0.1")
     assert (path.kind, path.remote, path.local_host) == (
         PathKind.DIRECT,
         str(endpoint),
@@ -33,7 +35,10 @@ async def test_where_nobody_listens() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(PathFailed, match=rf"127\.0\.0\.1:{port}: "):
             await open_direct(
-                Endpoint("127.0.0.1", port), "x", Paths(Identity.generate()), timeout=10
+                open_door(),
+                Ask("x", Endpoint("127.0.0.1", port)),
+                Paths(Identity.generate()),
+                timeout=10,
             )
 
 
@@ -42,7 +47,7 @@ async def test_from_an_address_that_this_host_has_not(alice: Peer, source: str) 
     paths = Paths(Identity.generate())
     endpoint = Endpoint("127.0.0.1", alice.port)
     with pytest.raises(RoamRelayError, match=r"127\.0\.0\.1"):
-        await open_direct(endpoint, alice.guid, paths, 10, source=source)
+        await open_direct(open_door(), Ask(alice.guid, endpoint), paths, 10, source=source)
     await asyncio.wait_for(paths.close(), 1)
 
 
@@ -51,7 +56,7 @@ async def test_where_somebody_listens_and_says_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         endpoint = Endpoint("127.0.0.1", deaf.getsockname()[1])
         with pytest.raises(PathFailed, match=r"no answer within 0\.2 s"):
-            await open_direct(endpoint, "x", paths, 0.2)
+            await open_direct(open_door(), Ask("x", endpoint), paths, 0.2)
         await asyncio.wait_for(paths.close(), 5)
 
 
@@ -59,5 +64,5 @@ async def test_where_another_peer_answers(alice: Peer) -> None:
     paths = Paths(Identity.generate())
     expected = Identity.generate().guid
     with pytest.raises(WrongIdentity, match=alice.guid):
-        await open_direct(Endpoint("127.0.0.1", alice.port), expected, paths, 10)
+        await open_direct(open_door(), Ask(expected, Endpoint("127.0.0.1", alice.port)), paths, 10)
     await asyncio.wait_for(paths.close(), 5)

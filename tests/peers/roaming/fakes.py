@@ -9,6 +9,8 @@ from typing import Any, cast
 from peers import Identity, Mode, PeerConfig, SessionSettings
 from peers.choice import Candidate
 from peers.control import Presence
+from peers.dialing import Door
+from peers.host import Interfaces
 from peers.location import OwnLocation
 from peers.roaming.driver import Means
 from peers.roaming.local import Local
@@ -62,7 +64,8 @@ def make_route(terms: Terms = CALLER, told: list[SessionNews] | None = None) -> 
 def make_local(config: PeerConfig = CONFIG) -> Local:
     """Return a peer at one address; it can make no path."""
     location = OwnLocation(HERE, 4000, configured=("198.51.100.1",), lifetime=60)
-    return Local(HERE, config, location, cast(Any, None), Tasks())
+    door = Door(config, Interfaces(config), 4000)
+    return Local(HERE, config, location, cast(Any, None), Tasks(), door)
 
 
 def welcomed(path: FakePath | None = None, **fields: Any) -> Welcomed:

@@ -5,6 +5,8 @@ First above fakes, on a clock that jumps; then between real peers.
 
 import asyncio
 import dataclasses
+import gc
+import weakref
 from typing import Any
 
 import msgpack
@@ -301,6 +303,41 @@ def test_closing_leaves_no_session_although_the_other_sides_do_not_answer(cancel
         else:
             await closing
         assert (second.is_over, third.is_over, world.sessions.live) == (True, True, [])
+
+    run(scene())
+
+
+@pytest.mark.parametrize("how", ["announced", "closed"])
+def test_nothing_of_a_closed_peer_is_held_by_what_would_have_come_later(how: str) -> None:
+    """The loop holds a timer, and a timer holds the peer with all that it has."""
+
+    async def scene() -> None:
+        world = World()
+        left = weakref.ref(world.sessions)
+        if how == "closed":
+            closed(world, b"1" * 16)
+        else:
+            announced(world)
+        await world.sessions.close(5.0)
+        await turns()
+        del world
+        gc.collect()
+        assert left() is None
+
+    run(scene())
+
+
+def test_a_session_that_has_come_is_not_held_by_the_time_it_had_for_coming() -> None:
+    async def scene() -> None:
+        world = World()
+        route = announced(world)
+        left = weakref.ref(route)
+        await accept(world, route)
+        route.session.abort()
+        await turns()
+        del route
+        gc.collect()
+        assert left() is None
 
     run(scene())
 

@@ -13,6 +13,7 @@ import pytest
 from peers import Identity, Mode, Peer
 from peers.choice import Candidate, RoundTrips
 from peers.control import Answered, KnownRelay
+from peers.dialing import Ask, Door
 from peers.host import Interfaces
 from peers.host.address import LocalAddress
 from peers.path import Path
@@ -67,11 +68,13 @@ class Around:
         self.interfaces = Interfaces(self.local.config)
         self.interfaces.update([LocalAddress(HERE, "eth0", 2, 4, 24)])
         self.last_relay: KnownRelay | None = None
+        self.observed: tuple[str, ...] = ()
         self.candidates = Candidates(self.local.config, self.interfaces, RoundTrips(lambda: 0.0))
         self.ways = Ways(self.local, self.candidates, cast(Any, self))
         monkeypatch.setattr(ways, "open_direct", self._open)
 
-    async def _open(self, endpoint: Endpoint, *arguments: Any, **more: Any) -> Path:
+    async def _open(self, door: Door, ask: Ask, *arguments: Any, **more: Any) -> Path:
+        endpoint = ask.endpoint
         self.usual.append(more["round_trip"])
         said = self.says[endpoint]
         if isinstance(said, PathFailed):
@@ -159,10 +162,10 @@ def test_only_one_is_dialed_where_it_is_known_which(monkeypatch: pytest.MonkeyPa
 def test_what_was_measured_is_expected_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> None:
         around = Around(monkeypatch)
-        await around.ways.prove(THERE.guid, Candidate(FIRST), usual=0.3)
+        await around.ways.prove(Ask(THERE.guid, FIRST), Candidate(FIRST), usual=0.3)
         (first, _) = around.candidates.of(around.attempt().route)
         assert first.round_trip == 0.05
-        await around.ways.prove(THERE.guid, first, usual=0.3)
+        await around.ways.prove(Ask(THERE.guid, FIRST), first, usual=0.3)
         assert around.usual == [0.3, 0.05]
         around.ways.network_changed(frozenset())
         assert around.candidates.of(around.attempt().route)[0].round_trip == 0.05

@@ -88,7 +88,14 @@ def test_the_environment_names_a_proxy_for_each_scheme(environment: pytest.Monke
 
 @pytest.mark.parametrize(
     "text",
-    ["http://a..b:1", "http://s3cret@:1", "http://" + "x" * 70, "::", "socks5://127.0.0.1:9"],
+    [
+        "http://a..b:1",
+        "http://xn--a:1",
+        "http://s3cret@:1",
+        "http://" + "x" * 70,
+        "::",
+        "socks5://127.0.0.1:9",
+    ],
 )
 def test_what_is_no_proxy_is_passed_over_and_its_password_not_shown(
     environment: pytest.MonkeyPatch, text: str, caplog: pytest.LogCaptureFixture

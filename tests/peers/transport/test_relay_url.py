@@ -57,6 +57,7 @@ def test_a_port_that_is_not_said_is_the_schemes(url: str, port: int, authority: 
         ("http://alice:s3cret@relay.example:8440", "user part"),
         ("alice:s3cret@relay.example:8440", "user part"),
         ("http://s3cret@[::1", "user part"),
+        ("http://[s3cret]@", "user part"),
         ("http://relay.example:8440/s3cret/control", "path"),
         ("http://relay.example:8440//s3cret", "path"),
         ("http://relay.example:8440?token=s3cret", "query"),
@@ -77,7 +78,18 @@ def test_what_is_more_than_a_host_and_a_port_is_refused_and_no_secret_shown(
 
 @pytest.mark.parametrize(
     "host",
-    ["a..b", "..", "x" * 70, "a." + "b" * 64 + ".example", "a b", "a%2f", "a\0b", "-\u202ea:1"],
+    [
+        "a..b",
+        "..",
+        "xn--a",
+        "a.xn--ab\u00fc",
+        "x" * 70,
+        "a." + "b" * 64 + ".example",
+        "a b",
+        "a%2f",
+        "a\0b",
+        "-\u202ea:1",
+    ],
 )
 def test_a_host_that_no_resolver_takes_is_refused_where_it_is_handed_over(host: str) -> None:
     with pytest.raises(RelayUnavailable, match="not a relay's URL"):

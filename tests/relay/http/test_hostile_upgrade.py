@@ -247,3 +247,55 @@ async def test_a_central_request_that_is_never_joined_leaves_nothing() -> None:
             async with asyncio.timeout(5):
                 while relay.planes.pending or relay.planes.live:
                     await asyncio.sleep(0.01)
+
+
+_WEBSOCKET = {
+    "Connection": b"Upgrade",
+    "Upgrade": b"websocket",
+    "Sec-WebSocket-Version": b"13",
+    "Sec-WebSocket-Key": b"A" * 22 + b"==",
+    "Sec-WebSocket-Protocol": b"roam-relay.1",
+    "Sec-WebSocket-Extensions": b"",
+    "Roam-Relay-Early": b"AAAA",
+}
+
+
+@pytest.mark.parametrize("target", ["/v1/control", "/v1/plane/ticket?guid=%ff&signature=%ff"])
+@pytest.mark.parametrize("header", _WEBSOCKET)
+async def test_a_header_that_is_no_text_is_refused_and_no_fault_of_the_relay(
+    relay: RelayServer, target: str, header: str
+) -> None:
+    """aiohttp failed at some of them, with an error and its traceback in the log for each."""
+    headers = _WEBSOCKET | {header: b"a\xffb"}
+    lines = b"".join(b"%s: %s\r\n" % (name.encode(), value) for name, value in headers.items())
+    parts = urlsplit(relay.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        writer.write(b"GET %s HTTP/1.1\r\nHost: r\r\n%s\r\n" % (target.encode(), lines))
+        async with asyncio.timeout(20):
+            status = int((await reader.readuntil(b"\r\n")).split()[1])
+    finally:
+        writer.transport.abort()
+    assert status == 101 or 400 <= status < 500
+
+
+@pytest.mark.parametrize(
+    "target", [b"http://[x]@/", b"http://xn--a/", b"http://xn--a:1/v1/control"]
+)
+async def test_a_target_that_is_no_url_ends_the_connection_and_is_no_fault_of_the_relay(
+    relay: RelayServer, target: bytes
+) -> None:
+    """yarl fails at them, and aiohttp with it: in the loop, and in a task that nobody asks."""
+    parts = urlsplit(relay.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        writer.write(b"GET %s HTTP/1.1\r\nHost: r\r\n\r\n" % target)
+        async with asyncio.timeout(20):
+            try:
+                said = await reader.read()
+            except ConnectionResetError:
+                said = b""
+    finally:
+        writer.transport.abort()
+    assert said == b""
+    assert relay.metrics.refusals["bad_http"] == 1

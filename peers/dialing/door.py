@@ -1,0 +1,325 @@
+"""The one door through which every connection of a peer goes: to another peer, and to a relay.
+
+Who dials says why, for whom, and what is known; the door says no before there is a socket, or
+connects, and learns what came of it. What is decided is in scopes.py and budgets.py.
+"""
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from peers.config import CarrierKind, Dial, HostPort, PeerConfig, log
+from peers.dialing.budgets import Attempt, Budgets, Outcome
+from peers.dialing.scopes import Here, Known, Word, refusal, word_of
+from peers.host import Interfaces
+from peers.tasks import Spawn
+from peers.transport import Address, Opened, RawStream, RelayAddress, dial, open_tcp, open_upgraded
+from protocol.endpoint import Endpoint
+from protocol.errors import (
+    PathFailed,
+    ProtocolViolation,
+    RelayUnavailable,
+    RoamRelayError,
+    WrongIdentity,
+)
+from protocol.hosts import host_in
+
+__all__ = ["Ask", "DialCounts", "DialRefused", "Door", "Leg", "Passage", "Reason"]
+
+_HELD = 3.0
+"""Seconds that a dial of a told endpoint takes at most, and no less where it fails or is refused:
+two round trips by satellite and a lost packet. What is done next tells nobody what was there."""
+_MAX_RELAYS = 64
+"""Addresses of relays, and of proxies, that are remembered; beyond it the one met first is
+forgotten."""
+_NOT_SENT = frozenset(
+    {
+        *(errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM, errno.EINVAL),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAFNOSUPPORT),
+    }
+)
+"""Errors of this host, before a packet has left it."""
+
+
+class DialRefused(PathFailed):
+    """This peer does not dial there: says which rule forbids it."""
+
+
+class Reason(StrEnum):
+    """Why somebody dials."""
+
+    FIRST_PATH = "first path"
+    """Of a session that this peer opens."""
+    NEXT_PATH = "next path"
+    BETTER_PATH = "better path"
+    PROBE = "probe"
+    SURVEY = "survey"
+    DIAL_BACK = "dial back"
+    """To a caller that has not come by itself."""
+    CONTROL = "control connection"
+    LEG = "plane"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A dial that somebody wants."""
+
+    remote: str
+    """The GUID of the peer that should be there."""
+    endpoint: Endpoint
+    known: Known = field(default_factory=Known)
+    reason: Reason = Reason.FIRST_PATH
+    caution: Dial | None = None
+    """What the session's policy says; None: what is configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class DialCounts:
+    """What one peer has dialed since it was entered."""
+
+    dialed: dict[str, int] = field(default_factory=dict)
+    """By the reason."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """By whose word it would have been, of what was not dialed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """What is asked of a relay: the path of the URL, why, and what goes with the request."""
+
+    path: str
+    reason: Reason
+    carrier: CarrierKind | None
+    """None: as `open_upgraded` has it."""
+    source: str | None = None
+    """The local address to use; None leaves it to the routes."""
+    early: bytes = b""
+    """The first bytes for the other leg of a plane."""
+    avoid: Collection[str] = ()
+    """Addresses of the relay's host that are not dialed."""
+
+
+class Passage:
+    """One dial that the door lets pass."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self.outcome = Outcome.CALLED_OFF
+
+    async def connect(self, source: str | None, round_trip: float | None) -> RawStream:
+        """Connect, from the local address `source` (None: the route's). `round_trip` is the usual
+        one in seconds, None where none is known.
+
+        Raises:
+            OSError: as `dial`.
+        """
+        address = Address(self._ask.endpoint.host, self._ask.endpoint.port)
+        try:
+            dialed = await dial(address, source=source, round_trip=round_trip)
+            return await open_tcp(dialed.connected)
+        except OSError as error:
+            if error.errno in _NOT_SENT:
+                self.outcome = Outcome.NOT_SENT
+            elif error.errno in (errno.ECONNREFUSED, errno.ECONNRESET):
+                self.outcome = Outcome.REFUSED
+            else:
+                self.outcome = Outcome.SILENT
+            raise
+
+
+class Door:
+    """Of one peer, which listens at `port`."""
+
+    def __init__(self, config: PeerConfig, interfaces: Interfaces, port: int) -> None:
+        self._config = config
+        self._interfaces = interfaces
+        self._listening = config.listen_hosts, port
+        self._servers = _name_servers(config)
+        self._budgets = Budgets()
+        self._relays: OrderedDict[Endpoint, None] = OrderedDict()
+        self._proxies: OrderedDict[Endpoint, None] = OrderedDict()
+        self._under_way: dict[tuple[str, Endpoint], asyncio.Event] = {}
+        """Dials of endpoints where the peer was not met: one at a time. Others wait for its end."""
+        self._dialed: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+
+    @property
+    def counts(self) -> DialCounts:
+        """What was dialed, and what was not."""
+        return DialCounts(dict(self._dialed), dict(self._refused))
+
+    def network_changed(self) -> None:
+        """This host has moved."""
+        self._budgets.network_changed()
+
+    @contextlib.asynccontextmanager
+    async def passing(self, ask: Ask) -> AsyncIterator[Passage]:
+        """Let a dial pass, which must come to its end inside: with the peer's key met, or with an
+        error.
+
+        Raises:
+            DialRefused: it is not dialed.
+        """
+        loop = asyncio.get_running_loop()
+        came, key = loop.time(), (ask.remote, ask.endpoint)
+        caution = ask.caution or self._config.dial
+        attempt = _attempt(ask, caution)
+        # Without a timeout: each dial that is waited for has one.
+        while not self._budgets.has_met(*key) and key in self._under_way:
+            await self._under_way[key].wait()
+        if not self._budgets.has_met(*key):
+            reason = refusal(ask.endpoint, ask.known, self._here(), caution)
+            if reason is not None:
+                raise self._refusal(ask, reason)
+        reason = self._budgets.refusal(attempt, loop.time())
+        if reason is not None:
+            await self._hold(attempt, came)
+            raise self._refusal(ask, reason)
+        if self._budgets.has_met(*key):
+            passage = Passage(ask)
+            async with self._counted(ask, attempt, passage):
+                yield passage
+            return
+        began = loop.time()
+        over = self._under_way[key] = asyncio.Event()
+        passage = Passage(ask)
+        try:
+            async with self._counted(ask, attempt, passage):
+                try:
+                    yield passage
+                finally:
+                    del self._under_way[key]
+                    over.set()
+        except RoamRelayError:
+            if passage.outcome is not Outcome.NOT_SENT:
+                await self._hold(attempt, began)
+            raise
+
+    def patience(self, ask: Ask, timeout: float) -> float:
+        """Return the seconds that a dial may take, where it may take `timeout` otherwise."""
+        if self._budgets.has_met(ask.remote, ask.endpoint):
+            return timeout
+        told = _attempt(ask, ask.caution or self._config.dial).word is Word.TOLD
+        return min(timeout, _HELD) if told else timeout
+
+    async def to_relay(
+        self, relay: RelayAddress, leg: Leg, *, spawn: Spawn, timeout: float
+    ) -> Opened:
+        """Open a byte stream at a relay: of the configuration, or that its domain names.
+
+        Raises:
+            RelayUnavailable: as `open_upgraded`, or nobody can be there.
+        """
+        self._dialed[leg.reason] += 1
+        never = self._never(relay)
+        if never is not None:
+            self._refused[leg.reason] += 1
+            raise RelayUnavailable(f"no relay can be at {relay}: {never}")
+        self._note(self._relays, relay.host, relay.port)
+        opened = await open_upgraded(
+            relay,
+            leg.path,
+            leg.carrier,
+            spawn=spawn,
+            timeout=timeout,
+            local_address=leg.source,
+            early=leg.early,
+            avoid=leg.avoid,
+        )
+        met = opened.stream.remote
+        port = met.rpartition(":")[2]
+        # A proxy is at a port of its own.
+        kept = self._relays if port == str(relay.port) else self._proxies
+        self._note(kept, host_in(met), int(port) if port.isascii() and port.isdigit() else 0)
+        return opened
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _counted(self, ask: Ask, attempt: Attempt, passage: Passage) -> AsyncIterator[None]:
+        """What comes of the dial inside is told to the budgets, whatever that is."""
+        self._dialed[ask.reason] += 1
+        try:
+            yield
+        except WrongIdentity:
+            passage.outcome = Outcome.WRONG_KEY
+            raise
+        except PathFailed:
+            # Connected, and then no TLS.
+            if passage.outcome is Outcome.CALLED_OFF:
+                passage.outcome = Outcome.REFUSED
+            raise
+        else:
+            passage.outcome = Outcome.MET
+        finally:
+            self._budgets.over(attempt, passage.outcome, asyncio.get_running_loop().time())
+
+    async def _hold(self, attempt: Attempt, began: float) -> None:
+        loop = asyncio.get_running_loop()
+        held = {Word.TOLD: _HELD, Word.ZONE: self._config.stagger}.get(attempt.word, 0.0)
+        await asyncio.sleep(max(0.0, began + held - loop.time()))
+
+    def _refusal(self, ask: Ask, reason: str) -> DialRefused:
+        word = word_of(ask.endpoint, ask.known)
+        self._refused[word.value] += 1
+        log.debug(
+            "not dialed",
+            peer=ask.remote[:8],
+            endpoint=str(ask.endpoint),
+            why=ask.reason.value,
+            reason=reason,
+        )
+        return DialRefused(f"{ask.endpoint} is not dialed by {word.value} word: {reason}")
+
+    def _here(self) -> Here:
+        return Here(
+            interfaces=self._interfaces.networks,
+            relays=frozenset(self._relays),
+            proxies=frozenset(self._proxies),
+            servers=self._servers,
+            listening=self._listening,
+            advertised=self._config.advertise,
+        )
+
+    def _never(self, relay: RelayAddress) -> str | None:
+        """Return why no relay can be at an address that SRV records name; what the configuration
+        itself names is this peer's own wish."""
+        if not (self._config.relay or "").startswith("dns"):
+            return None
+        try:
+            host = str(ipaddress.ip_address(relay.host))
+        except ValueError:
+            return None
+        here = Here(interfaces=self._interfaces.networks)
+        return refusal(Endpoint(host, relay.port), Known(), here, Dial.OPEN)
+
+    def _note(self, kept: OrderedDict[Endpoint, None], host: str, port: int) -> None:
+        with contextlib.suppress(ProtocolViolation):
+            endpoint = Endpoint.parse(host, port)
+            kept[endpoint] = None
+            kept.move_to_end(endpoint)
+            if len(kept) > _MAX_RELAYS:
+                kept.popitem(last=False)
+
+
+def _attempt(ask: Ask, caution: Dial) -> Attempt:
+    word = Word.RELAY if caution is Dial.OPEN else word_of(ask.endpoint, ask.known)
+    wished = ask.reason in (Reason.FIRST_PATH, Reason.SURVEY)
+    return Attempt(ask.remote, ask.endpoint, word, wished)
+
+
+def _name_servers(config: PeerConfig) -> frozenset[Endpoint]:
+    """Return those that the configuration names by their addresses."""
+    if config.ddns is None:
+        return frozenset()
+    found = set()
+    for text in (*config.ddns.nameservers, *([config.ddns.server] if config.ddns.server else [])):
+        server = HostPort.parse(text)
+        with contextlib.suppress(ProtocolViolation):
+            found.add(Endpoint.parse(server.host, server.port))
+    return frozenset(found)

@@ -1,0 +1,71 @@
+"""Text that names a place: a relay's URL, a host, a proxy of the environment, a policy."""
+
+import contextlib
+import os
+
+from yarl import URL
+
+from peers.config import HostPort, Policy, PolicyError
+from peers.transport import RelayAddress
+from peers.transport.proxies import proxy_for
+from protocol.endpoint import Endpoint
+from protocol.errors import ProtocolViolation, RelayUnavailable
+from protocol.hosts import is_address, is_host
+from protocol.text import shown
+from tests.fuzz.draws import Draw
+
+__all__ = ["places", "policies", "urls"]
+
+
+def urls(data: bytes) -> None:
+    """A relay's URL, and a proxy's: what is taken can be dialed and said."""
+    text = data.decode("utf-8", "surrogateescape").replace("\0", "")
+    for one in (text, f"http://{text}", f"https://{text}"):
+        with contextlib.suppress(RelayUnavailable):
+            address = RelayAddress(one)
+            assert is_host(address.host)
+            assert 0 < address.port < 65536
+            address.authority.encode("ascii")
+            address.target.encode("ascii")
+            again = RelayAddress(str(address))
+            assert (again.host, again.port) == (address.host, address.port)
+    before = dict(os.environ)
+    try:
+        os.environ["http_proxy"] = text
+        proxy = proxy_for(URL("http://relay.example:80"))
+        assert proxy is None or is_host(proxy.host or "")
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def places(data: bytes) -> None:
+    """A host, a server, an endpoint."""
+    draw = Draw(data)
+    port = draw.number(70_000)
+    text = draw.rest().decode("utf-8", "surrogateescape")
+    if is_address(text):
+        assert is_host(text)
+    if is_host(text):
+        assert shown(text) == text
+        text.encode("idna")
+    with contextlib.suppress(ProtocolViolation):
+        server = HostPort.parse(text)
+        assert HostPort.parse(str(server)) == server
+    with contextlib.suppress(ProtocolViolation):
+        endpoint = Endpoint.parse(text, port)
+        assert Endpoint.parse(endpoint.host, endpoint.port) == endpoint
+
+
+def policies(data: bytes) -> None:
+    """A policy; what is wrong with it can be shown."""
+    text = data.decode("utf-8", "surrogateescape")
+    refused = ""
+    try:
+        policy = Policy.parse(text)
+    except PolicyError as error:
+        refused = str(error)
+        policy = Policy()
+    assert len(refused) < 2000 + 24 * len(text)
+    assert policy.within is None or 0 < policy.within <= 3600
+    assert Policy.parse(policy.text).rules == policy.rules

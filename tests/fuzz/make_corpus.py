@@ -1,0 +1,153 @@
+"""`python -m tests.fuzz.make_corpus`: write the inputs that a fuzzer begins with.
+
+Findings are not made here: their files stand beside these and stay.
+"""
+
+import dns.message
+
+from protocol.codec import encode, encode_location
+from protocol.endpoint import Entry, Phase, Provenance, sign_entry
+from protocol.errors import Code
+from protocol.identity import Identity
+from protocol.messages import (
+    Challenge,
+    DnsKeyRequest,
+    DnsKeyResponse,
+    Error,
+    Hello,
+    LocationRecord,
+    Mode,
+    PathHello,
+    PathReject,
+    PathWelcome,
+    PeerEvent,
+    PeerState,
+    Ping,
+    Pong,
+    Register,
+    Registered,
+    Restarting,
+    ServiceAnswer,
+    ServiceRecord,
+    ServiceRequestFrom,
+    ServiceRequestTo,
+    ServiceResponse,
+    Update,
+    Verdict,
+    Watch,
+)
+from tests.fuzz.targets import CORPUS, TARGETS
+from tests.relay.dns.asking import NAME
+
+ONE = Identity.from_seed(b"1" * 32)
+ENTRY = sign_entry(ONE, Entry(1, "chat", "192.0.2.1", 9, Phase.NEW, 120, Provenance.INTERFACE))
+RECORD = encode_location(LocationRecord(1 << 40, (ServiceRecord("chat", (ENTRY,)),)))
+SESSION = b"s" * 16
+FROM_PEER = [
+    Hello(ONE.guid, SESSION, bytes(32)),
+    Register(RECORD, bytes(64)),
+    Update(RECORD),
+    *(ServiceRequestTo(1, ONE.guid, "chat", mode, SESSION, (ENTRY,), 5.0) for mode in Mode),
+    ServiceAnswer(1, Verdict.ACCEPTED, entries=(ENTRY,)),
+    Watch(ONE.guid, True),
+    DnsKeyRequest(1, bytes(32), bytes(64)),
+    Ping(1),
+    Pong(1),
+    Error(Code.REFUSED, "no"),
+]
+FROM_RELAY = [
+    Challenge(ONE.guid, bytes(32), bytes(64)),
+    Registered(7, "192.0.2.1", 1, 15.0, 120.0),
+    ServiceRequestFrom(1, ONE.guid, "chat", Mode.AUTO, SESSION, (ENTRY,), 5.0, "192.0.2.2"),
+    ServiceResponse(0),
+    DnsKeyResponse(0, zone="example.org", port=53, sealed=bytes(80)),
+    PeerEvent(ONE.guid, PeerState.ONLINE),
+    Restarting(1.0, 2.0),
+    Error(Code.STALE_SEQUENCE, "old"),
+]
+ON_PATH = [
+    PathHello(SESSION, "chat", Mode.P2P, 1),
+    PathWelcome(0, 0, 8 << 20),
+    PathReject(Code.REFUSED, "no"),
+]
+FRAMES = [
+    b"\x93\x00\x01\x91\xc4\x01x",
+    b"\x93\x01\x01\x01",
+    b"\x92\x02\x00\x92\x03\x01",
+    b"\x92\x04\x07\x92\x05\x01",
+    b"\x93\x06\xa8internal\xa0",
+    b"\x92\x07\x91\x92\xc4\x00\xc4\x40" + bytes(64),
+]
+TOML = {
+    "relay-files": b'host = ["127.0.0.1", "::1"]\nport = 8440\nlease = 120.0\nheartbeat = 15\n'
+    b'[dns]\nzone = "example.org"\naddresses = "192.0.2.1"\n',
+    "peer-files": b'relay = "dns:example.org"\nmode = "auto"\npolicy = "only ipv6, within 5"\n'
+    b'[services]\nchat = "p2p"\n[session]\nwindow = 4096\n[ddns]\nzone = "example.org"\n',
+    "environments": b"HOST=::1,127.0.0.1\nPORT=0\nLEASE=60\nHEARTBEAT=1e1\nDNS_ZONE=example.org\n",
+}
+TEXTS = {
+    "urls": (b"http://relay.example:8440", b"[2001:db8::1]:443", b"user:word@proxy", b"xn--a"),
+    "places": (b"\0\x35192.0.2.1:53", b"\1\1[2001:db8::1]:53", b"\0\1fe80::1%eth0", b"\0\1a.b."),
+    "policies": (b"only ipv6, not interface wwan*, prefer public, within 5",),
+    "forwarded": (
+        b'for=192.0.2.1;proto=http, for="[2001:db8::1]:4711"',
+        b"192.0.2.1, 2001:db8::1, unknown",
+    ),
+    "proxy-headers": (
+        b"\1TCP4 192.0.2.1 192.0.2.2 4711 80\r\nGET",
+        b"\2\x21\x11\0\x0c" + bytes(12),
+        b"\2\x21\x21\0\x27" + bytes(39),
+    ),
+    "upgrade-answers": (
+        b"\0HTTP/1.1 101 S\r\nUpgrade: roam-relay/1\r\nConnection: Upgrade\r\n\r\n\x81",
+        b'\7HTTP/1.1 404 N\r\nContent-Length: 40\r\n\r\n{"code":"ticket_unknown","reason":"none"}',
+        b"\7HTTP/1.1 200 N\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+    ),
+    "proxy-answers": (b"\3HTTP/1.1 200 OK\r\n\r\n", b"\3HTTP/1.0 407 N\r\n\r\n"),
+    "http-requests": (
+        b"\1\0Connection: Upgrade\r\nUpgrade: roam-relay/1",
+        b"\2\0Connection: Upgrade\r\nUpgrade: roam-relay/1\r\nRoam-Relay-Early: AAAA",
+        b"\1\0Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n\x82\x80\0\0\0\0",
+        b"\3\0eers/x/services/y HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\0\7GET /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+        b"GET / HTTP/1.0\r\n\r\n",
+    ),
+    "session-pairs": (bytes(range(200)), b"\0\0\xff\0\2\x23\x28\0\3\xff\xff\0\7\0\1\5" * 9),
+}
+
+
+def main() -> None:
+    """Write them all."""
+    made: dict[str, list[bytes]] = {name: [] for name in TARGETS}
+    for number, messages in enumerate((FROM_PEER, FROM_RELAY, ON_PATH)):
+        made["codec"] += [bytes((number, 7)) + encode(message) for message in messages]
+    stream = b"".join(encode(message) for message in FROM_PEER[2:])
+    made["control-relay"] += [bytes((state, state, 0)) + stream for state in (2, 3, 4, 5, 6)]
+    made["control-relay"] += [bytes((n, 0, 9)) + encode(FROM_PEER[n]) for n in (0, 1)]
+    made["control-relay"] += [b"\5\0\0" + encode(message) for message in FROM_PEER[2:]]
+    made["control-peer"] += [b"\2\0" + encode(message) for message in FROM_RELAY]
+    made["control-peer"] += [bytes((n, 9)) + encode(FROM_RELAY[n]) for n in (0, 1)]
+    made["values"] = [b"\x0f\xff\3" + frame for frame in FRAMES]
+    made["records"] = [RECORD, ENTRY.body, b"peers.example.org"]
+    made["session-frames"] = [bytes((3, 0)) + frame for frame in FRAMES]
+    made["session-frames"].append(b"\0\3" + b"".join(FRAMES[:4]))
+    query = dns.message.make_query(NAME, "TXT", id=1, use_edns=0).to_wire()
+    made["dns-questions"] = [b"\0\0" + query, b"\x40\x02" + query + b"\xc0\x0c"]
+    record = b"\xc0\x0c\0\x10\0\xff\0\0\0\0\0\2\1x"
+    made["dns-updates"] = [b"\0\1\0\0" + record, b"\0\xff\x0f\x0e" + record]
+    answer = b"\0\1\0\0\0\0" + b"\xc0\x0c\0\x10\0\1\0\0\0\1\0\2\1x"
+    made["dns-answers"] = [bytes((3, 1, 0, 0)) + answer, bytes((0, 1, 9, 14)) + answer]
+    for name, data in TOML.items():
+        made[name].append(data)
+    for name, texts in TEXTS.items():
+        made[name] += texts
+    for name, inputs in made.items():
+        folder = CORPUS / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, data in enumerate(inputs):
+            (folder / f"made-{number:02}").write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()

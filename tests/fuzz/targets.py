@@ -1,0 +1,40 @@
+"""All targets, by name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.fuzz import codec, configs, control, hosts, http, names, sessions
+
+__all__ = ["CORPUS", "TARGETS", "corpus_of"]
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "codec": codec.messages,
+    "values": codec.values,
+    "records": codec.records,
+    "control-relay": control.at_the_relay,
+    "control-peer": control.at_the_peer,
+    "session-frames": sessions.frames,
+    "session-pairs": sessions.pairs,
+    "dns-questions": names.questions,
+    "dns-updates": names.updates,
+    "dns-answers": names.answers,
+    "http-requests": http.requests,
+    "proxy-headers": http.proxy_headers,
+    "forwarded": http.forwarded,
+    "upgrade-answers": http.upgrade_answers,
+    "proxy-answers": http.proxy_answers,
+    "urls": hosts.urls,
+    "places": hosts.places,
+    "policies": hosts.policies,
+    "relay-files": configs.relay_files,
+    "peer-files": configs.peer_files,
+    "environments": configs.environments,
+}
+
+CORPUS = Path(__file__).parent / "corpus"
+"""A folder for each target: inputs that lead far, and those that were findings once."""
+
+
+def corpus_of(target: str) -> list[bytes]:
+    """Return the inputs of a target that are kept."""
+    return [file.read_bytes() for file in sorted((CORPUS / target).iterdir())]

@@ -1,0 +1,177 @@
+"""The door: who waits, who is refused, what is learned, and that nobody learns from the time."""
+
+import asyncio
+import socket
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from peers.config import CarrierKind, Dial, PeerConfig
+from peers.dialing import Ask, DialRefused, Door, Known, Leg, Outcome, Reason, door
+from peers.dialing.door import Passage
+from peers.host import Interfaces
+from peers.transport import Opened, RelayAddress
+from protocol.endpoint import Endpoint
+from protocol.errors import PathFailed, RelayUnavailable, RoamRelayError, WrongIdentity
+from tests.support.virtual_time import run
+
+GUID = "a" * 52
+THERE = Endpoint("5.5.5.5", 7000)
+SEEN = Known(disclosed=frozenset({THERE}))
+
+
+def make(**config: Any) -> Door:
+    settings = PeerConfig(**config)
+    return Door(settings, Interfaces(settings), 4000)
+
+
+def told(port: int = 7000, remote: str = GUID) -> Ask:
+    return Ask(remote, Endpoint("5.5.5.5", port), reason=Reason.BETTER_PATH)
+
+
+async def dial(
+    through: Door, ask: Ask, seconds: float, error: RoamRelayError | None, what: Outcome | None
+) -> float:
+    """Dial; the dial takes so long and fails so, or meets the peer. Return how long that was."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    try:
+        async with through.passing(ask) as passage:
+            await asyncio.sleep(seconds)
+            passage.outcome = what or passage.outcome
+            if error is not None:
+                raise error
+    except RoamRelayError as raised:
+        if raised is not error and not isinstance(raised, DialRefused):
+            raise
+    return loop.time() - began
+
+
+ENDS = [
+    (0.0, PathFailed("refused"), Outcome.REFUSED),
+    (0.2, PathFailed("no TLS"), None),
+    (0.7, WrongIdentity("a", "b", "c"), None),
+    (2.9, PathFailed("no answer"), Outcome.SILENT),
+]
+
+
+def test_what_was_told_takes_as_long_whatever_is_there() -> None:
+    """Else who has named two addresses would see by the dial of the second whether the first one
+    has answered, and how."""
+
+    async def scene() -> None:
+        lasted = [await dial(make(), told(), *end) for end in ENDS]
+        assert lasted == pytest.approx([3.0] * len(ENDS))
+        assert make().patience(told(), 10.0) == 3.0
+
+    run(scene())
+
+
+def test_so_does_what_is_not_dialed_any_more() -> None:
+    async def scene() -> None:
+        through = make()
+        for _ in range(9):
+            assert await dial(through, told(), *ENDS[0]) == pytest.approx(3.0)
+        assert through.counts.dialed == {Reason.BETTER_PATH: 2}
+        assert through.counts.refused == {"the other side's": 7}
+
+    run(scene())
+
+
+def test_what_says_nothing_of_anybody_is_said_at_once() -> None:
+    async def scene() -> None:
+        through = make()
+        unsent = PathFailed("no route")
+        assert await dial(through, told(), 0.1, unsent, Outcome.NOT_SENT) == pytest.approx(0.1)
+        scoped = Ask(GUID, Endpoint("127.0.0.1", 7000))
+        assert await dial(through, scoped, *ENDS[0]) == 0.0
+        seen = Ask(GUID, THERE, SEEN)
+        assert await dial(through, seen, *ENDS[0]) == 0.0
+        assert through.patience(seen, 10.0) == 10.0
+
+    run(scene())
+
+
+def test_where_it_was_met_there_are_neither_pauses_nor_questions() -> None:
+    async def scene() -> None:
+        through = make(dial=Dial.PROVEN)
+        assert await dial(through, Ask(GUID, THERE, SEEN), 0.1, None, None) == pytest.approx(0.1)
+        lasted = await asyncio.gather(*(dial(through, told(), 0.1, None, None) for _ in range(50)))
+        assert lasted == pytest.approx([0.1] * 50)
+        assert await dial(through, told(), *ENDS[0]) == 0.0
+        assert through.patience(told(), 10.0) == 10.0
+
+    run(scene())
+
+
+def test_one_dial_of_an_endpoint_at_a_time_and_the_others_wait_for_its_end() -> None:
+    """Fifty sessions of one peer that has moved are one dial, and then no question any more."""
+
+    async def scene() -> None:
+        through = make()
+        lasted = await asyncio.gather(*(dial(through, told(), 0.1, None, None) for _ in range(50)))
+        assert lasted == pytest.approx([0.1] + [0.2] * 49)
+        assert through.counts.refused == {}
+
+    run(scene())
+
+
+def test_who_waits_goes_on_when_the_one_that_dials_is_cancelled() -> None:
+    async def scene() -> None:
+        through = make()
+        first = asyncio.create_task(dial(through, told(), 60.0, None, None))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(dial(through, told(), 0.1, None, None))
+        await asyncio.sleep(1.0)
+        first.cancel()
+        assert await second == pytest.approx(1.1)
+
+    run(scene())
+
+
+async def test_where_nobody_listens_it_was_refused() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        passage = Passage(Ask(GUID, Endpoint("127.0.0.1", taken.getsockname()[1])))
+        with pytest.raises(ConnectionRefusedError):
+            await passage.connect(None, None)
+        assert passage.outcome is Outcome.REFUSED
+
+
+async def test_from_an_address_that_this_host_has_not_nothing_leaves() -> None:
+    passage = Passage(Ask(GUID, Endpoint("127.0.0.1", 9)))
+    with pytest.raises(OSError, match="assign"):
+        await passage.connect("192.0.2.1", None)
+    assert passage.outcome is Outcome.NOT_SENT
+
+
+async def test_the_relay_and_the_proxy_that_were_dialed_are_nobodys_endpoints(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def opens(relay: RelayAddress, *more: object, **options: object) -> Opened:
+        return Opened(cast(Any, SimpleNamespace(remote="6.6.6.6:3000")), "")
+
+    monkeypatch.setattr(door, "open_upgraded", opens)
+    through = make(relay="http://5.5.5.5:7000")
+    leg = Leg("/v1/control", Reason.CONTROL, CarrierKind.RAW)
+    relay = RelayAddress("http://5.5.5.5:7000")
+    await through.to_relay(relay, leg, spawn=lambda *_: None, timeout=1.0)
+    for where, what in ((THERE, "own relay"), (Endpoint("6.6.6.6", 3000), "own proxy")):
+        with pytest.raises(DialRefused, match=what):
+            async with through.passing(Ask(GUID, where, Known(frozenset({where})))):
+                pass
+    assert through.counts.dialed == {Reason.CONTROL: 1}
+
+
+async def test_a_domain_cannot_name_a_relay_where_nobody_can_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    through = make(relay="dns:example.org")
+    leg = Leg("/v1/control", Reason.CONTROL, CarrierKind.RAW)
+    for host in ("224.0.0.1", "255.255.255.255", "[ff02::1]", "0.0.0.0"):
+        with pytest.raises(RelayUnavailable, match="no relay can be"):
+            await through.to_relay(
+                RelayAddress(f"http://{host}:80"), leg, spawn=lambda *_: None, timeout=1.0
+            )
+    assert through.counts.refused == {Reason.CONTROL: 4}

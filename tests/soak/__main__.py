@@ -1,0 +1,32 @@
+"""`python -m tests.soak`: a longer soak, with a table of what was left after each lap."""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.soak.run import Soak
+from tests.support.scale import raise_descriptors
+
+
+async def _run(peers: int, seconds: float, seed: int) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        report = await Soak(Path(folder), peers, seed).run(seconds)
+    print(report)
+    return 1 if report.faults else 0
+
+
+def main() -> int:
+    """Run; the exit code is 1 where something was left, or went wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", type=int, default=5000, help="at once [5000]")
+    parser.add_argument("--seconds", type=float, default=600.0, help="how long [600]")
+    parser.add_argument("--seed", type=int, default=1, help="of the choices [1]")
+    arguments = parser.parse_args()
+    raise_descriptors()
+    return asyncio.run(_run(arguments.peers, arguments.seconds, arguments.seed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
