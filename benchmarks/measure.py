@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,13 +86,15 @@ def _process(command: list[str], environment: dict[str, str] | None = None) -> I
 
 
 @contextlib.contextmanager
-def relay_server() -> Iterator[Server]:
-    """Run our relay with its rates lifted: the load comes from few peers."""
+def relay_server(changes: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Run our relay with its rates lifted: the load comes from few peers. `changes` are made in its
+    environment."""
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready"
         lifted = {
             "ROAM_RELAY_REQUESTS_PER_SECOND": "1000000000",
             "ROAM_RELAY_REQUESTS_BURST": "1000000000",
+            **(changes or {}),
         }
         command = [
             sys.executable,

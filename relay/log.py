@@ -32,6 +32,11 @@ _CALLER = 4
 
 _LINES = 10_000
 """Lines that may wait to be written. What is above is dropped, and the log says how many."""
+_AT_ONCE = 100
+"""Lines that are written in one go: so many wait for one reader at most, besides."""
+_GATHERING = 0.05
+"""Seconds for which lines are gathered, unless there are so many before: to wake a thread for each
+costs more than to make the line."""
 _ENDING = 0.5
 """Seconds for what waits, at the end."""
 
@@ -40,14 +45,26 @@ logging.getLogger(NAME).addHandler(logging.NullHandler())
 _as_text = structlog.processors.KeyValueRenderer(key_order=["event"])
 
 
+class _Text:
+    """Words as a text, made when somebody reads it: `relay serve` writes the words one by one."""
+
+    __slots__ = ("_words",)
+
+    def __init__(self, words: dict[str, Any]) -> None:
+        self._words = words
+
+    def __str__(self) -> str:
+        return str(_as_text(None, "", dict(self._words)))
+
+
 def _to_record(
     logger: Any, method: str, words: structlog.typing.EventDict
-) -> tuple[tuple[str], dict[str, Any]]:
+) -> tuple[tuple[_Text], dict[str, Any]]:
     """Turn words into the call of a standard logger; a traceback stays the record's."""
     trace = words.pop("exc_info", None)
-    text = str(_as_text(logger, method, dict(words)))
-    extra = {_FIELDS: dict(words)}
-    return (text,), {"exc_info": trace, "extra": extra, "stacklevel": _CALLER}
+    kept = dict(words)
+    extra = {_FIELDS: kept}
+    return (_Text(kept),), {"exc_info": trace, "extra": extra, "stacklevel": _CALLER}
 
 
 log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
@@ -112,7 +129,8 @@ class _Writer(logging.Handler):
                 self._dropped += 1
                 return
             self._waiting.append(line)
-            self._changed.notify()
+            if len(self._waiting) in (1, _AT_ONCE):
+                self._changed.notify()
 
     def close(self) -> None:
         """Stop, when what waits is written or has had its time."""
@@ -123,8 +141,9 @@ class _Writer(logging.Handler):
         super().close()
 
     def _write(self) -> None:
-        while (line := self._next()) is not None:
-            data = memoryview(f"{line}\n".encode(errors="backslashreplace"))
+        while lines := self._next():
+            text = "".join(f"{line}\n" for line in lines)
+            data = memoryview(text.encode(errors="backslashreplace"))
             # A log that cannot be written (its reader has gone, the disk is full) ends no relay.
             with contextlib.suppress(OSError):
                 while data:
@@ -133,15 +152,19 @@ class _Writer(logging.Handler):
                     except BlockingIOError:
                         select.select([], [self._descriptor], [])
 
-    def _next(self) -> str | None:
+    def _next(self) -> list[str]:
+        """Wait for lines, and return them: none at the end."""
         with self._changed:
             # No timeout: when something happens is not the log's to decide.
             self._changed.wait_for(lambda: self._waiting or self._stopped)
+            self._changed.wait_for(
+                lambda: len(self._waiting) >= _AT_ONCE or self._stopped, _GATHERING
+            )
             if self._dropped and len(self._waiting) < _LINES:
                 dropped, self._dropped = self._dropped, 0
                 text = f"{dropped} lines are left out before here: nobody read the log"
-                return self.format(logging.makeLogRecord({"msg": text, "levelname": "WARNING"}))
-            return self._waiting.popleft() if self._waiting else None
+                return [self.format(logging.makeLogRecord({"msg": text, "levelname": "WARNING"}))]
+            return [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
 
 
 def configure(style: str, level: str) -> None:
@@ -160,6 +183,10 @@ def configure(style: str, level: str) -> None:
     )
     handler = logging.NullHandler() if sys.stderr is None else _Writer(sys.stderr.fileno())
     handler.setFormatter(_Lines(renderers))
+    # The lines do not say where in the code they come from, nor in which thread: looking that up
+    # costs as much as the rest of a line (the logging HOWTO, "Optimization").
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     chosen = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(handlers=[handler], level=max(logging.WARNING, chosen), force=True)
     logging.getLogger(NAME).setLevel(chosen)

@@ -104,7 +104,8 @@ class Broker:
             self._give_up(reply, error, Code.BAD_MESSAGE)
             raise
         finally:
-            self._settle(reply)
+            if reply.ticket is not None:
+                self._settle(reply)
 
     def ask_for_leg(
         self, purpose: Purpose, cause: Cause, tickets: tuple[str, str], now: float
@@ -133,7 +134,8 @@ class Broker:
             self._give_up(reply, error)
             raise
         finally:
-            self._settle(reply)
+            if reply.ticket is not None:
+                self._settle(reply)
         return True
 
     def answer(self, callee: Attachment, answer: ServiceAnswer, now: float) -> bool:
@@ -159,7 +161,8 @@ class Broker:
             self._give_up(reply, error)
             raise
         finally:
-            self._settle(reply)
+            if reply.ticket is not None:
+                self._settle(reply)
         return True
 
     def connection_lost(self, flow: Attachment, now: float) -> None:
@@ -333,7 +336,8 @@ class Broker:
                 self._give_up(reply, error)
                 raise
             finally:
-                self._settle(reply)
+                if reply.ticket is not None:
+                    self._settle(reply)
 
     def _give_up(self, reply: Reply, error: BaseException, malformed: Code = Code.INTERNAL) -> None:
         """Something was raised: the request has failed, with `malformed` where it was what a peer

@@ -91,7 +91,9 @@ class PendingRequests:
         number = pending.forward.request
         self._requests[number] = pending
         pending.reply.caller.asks[pending] = None
-        self._asked(pending, pending.callee)
+        pending.callee.asked[pending] = None
+        if self._crowds:
+            self._join_crowd(pending, pending.callee)
         heapq.heappush(self._deadlines, (pending.deadline, number))
 
     def find(self, number: int) -> Pending | None:
@@ -103,15 +105,19 @@ class PendingRequests:
         if self._requests.pop(pending.forward.request, None) is None:
             return False
         del pending.reply.caller.asks[pending]
-        self._asked_no_more(pending)
+        del pending.callee.asked[pending]
+        if self._crowds:
+            self._leave_crowd(pending)
         return True
 
     def forwarded(self, pending: Pending, flow: Attachment, now: float) -> None:
         """A request went over a flow."""
         self._unheard.append((now + PATIENCE, pending.forward.request))
         if pending.callee is not flow and pending.forward.request in self._requests:
-            self._asked_no_more(pending)
-            self._asked(pending, flow)
+            del pending.callee.asked[pending]
+            self._leave_crowd(pending)
+            flow.asked[pending] = None
+            self._join_crowd(pending, flow)
         pending.callee, pending.forwarded = flow, now
         pending.tried.append(flow)
 
@@ -141,16 +147,14 @@ class PendingRequests:
                 found.append(pending)
         return found
 
-    def _asked(self, pending: Pending, flow: Attachment) -> None:
-        """A request waits for a flow."""
-        flow.asked[pending] = None
-        if self._crowds and (crowd := self._crowds.get(id(flow))) is not None:
+    def _join_crowd(self, pending: Pending, flow: Attachment) -> None:
+        """A request waits for a flow, among more than a few."""
+        if (crowd := self._crowds.get(id(flow))) is not None:
             crowd.push(pending.reply.caller.cause, pending)
 
-    def _asked_no_more(self, pending: Pending) -> None:
+    def _leave_crowd(self, pending: Pending) -> None:
         flow = pending.callee
-        del flow.asked[pending]
-        if self._crowds and (crowd := self._crowds.get(id(flow))) is not None:
+        if (crowd := self._crowds.get(id(flow))) is not None:
             crowd.remove(pending)
             if not flow.asked:
                 del self._crowds[id(flow)]

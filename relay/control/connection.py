@@ -3,7 +3,6 @@
 The handshake's states are a table; what is not in it is answered with an error and the end.
 """
 
-import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -56,14 +55,9 @@ _REGISTERED, _CLOSED = State.REGISTERED, State.CLOSED
 _DOUBT = 6.0
 """Seconds for a peer that is doubted to say something: a link that is full of other bytes may need
 some for a round trip. A peer that is there registers anew."""
-
-
 _PURSE = 100.0
 """Units of work that a connection takes at once from what its cause may have: some 1 ms. Taking
 each by itself would cost as much as a look-up."""
-_SMALL, _ENOUGH = 1024, 30.0
-"""Bytes that arrive at once, and units in the purse, with which nothing is asked before it is done:
-so many cost no more than another purse."""
 _NONE: Iterator[float] = iter(())
 _TURN = 2
 """How often in one turn of the loop: then others have theirs."""
@@ -199,43 +193,44 @@ class ControlConnection:
         if self._steps is not None:
             self._backlog.append(data)
             return
-        messages, size = self._decoder.receive(data), len(data)
-        if size > _SMALL or self._purse < _ENOUGH:
-            self._earned = 0
-            self._go_on(self._take(messages, EVENT + size * BYTE))
+        messages = self._decoder.receive(data)
+        self._earned = 0
+        self._purse -= EVENT + len(data) * BYTE
+        if self._purse < 0 and not self._earn():
+            self._steps = self._take(messages)
             return
-        # The shorter way, as nearly always: little has arrived, and it is paid for.
-        self._purse -= EVENT + size * BYTE
-        with self._faults():
+        began = self._metrics.loop.clock()
+        try:
             for message in messages:
                 self._metrics.messages_in += 1
                 handler, cost = self._handlers.get(type(message), _UNEXPECTED)
                 self._purse -= cost
+                if self._purse < 0 and not self._earn():
+                    self._steps = self._take(messages, self._handle(handler, message))
+                    return
                 steps = handler(self, message, now)
                 if steps is not None:
-                    self._go_on(self._take(messages, 0.0, steps))
+                    self._go_on(self._take(messages, steps))
                     return
                 if self.state is _CLOSED:
                     return
+        except Exception as error:
+            self._fault(error)
+        finally:
+            self._metrics.loop.served("control", self.guid or self.observed_host, began)
 
     def carrier_lost(self, reason: str) -> None:
         self._left_by_peer = reason == "peer_closed"
         self._leave(reason)
 
-    @contextlib.contextmanager
-    def _faults(self) -> Iterator[None]:
-        """End the connection by what its peer, or the relay, does wrong; note how long it took."""
-        began = self._metrics.loop.clock()
-        try:
-            yield
-        except StaleSequence as stale:
-            self.end(Code.STALE_SEQUENCE, stale.reason, stale.known)
-        except ProtocolViolation as violation:
-            self.end(violation.code or Code.BAD_MESSAGE, violation.reason)
-        except Exception as error:
-            self._failed(error)
-        finally:
-            self._metrics.loop.served("control", self.guid or self.observed_host, began)
+    def _fault(self, error: Exception) -> None:
+        """End the connection by what its peer, or the relay, has done wrong."""
+        if isinstance(error, ProtocolViolation):
+            known = error.known if isinstance(error, StaleSequence) else None
+            self.end(error.code or Code.BAD_MESSAGE, error.reason, known)
+        else:
+            log.error("a connection failed", peer=short(self.guid), exc_info=error)
+            self.end(Code.INTERNAL, "the relay failed at this message")
 
     def carrier_resumed(self) -> None:
         steps = self._steps
@@ -251,16 +246,17 @@ class ControlConnection:
 
     def _go_on(self, steps: Iterator[float]) -> None:
         """Take steps, each of which is paid for before; the rest of them when they can be."""
-        with self._faults():
+        began = self._metrics.loop.clock()
+        try:
             for cost in steps:
                 self._purse -= cost
                 if self._purse < 0 and not self._earn():
                     self._steps = steps
                     return
-
-    def _failed(self, error: Exception) -> None:
-        log.error("a connection failed", peer=short(self.guid), exc_info=error)
-        self.end(Code.INTERNAL, "the relay failed at this message")
+        except Exception as error:
+            self._fault(error)
+        finally:
+            self._metrics.loop.served("control", self.guid or self.observed_host, began)
 
     def _earn(self) -> bool:
         """Fill the purse; else nothing is read until there is more, or others had their turn."""
@@ -274,12 +270,16 @@ class ControlConnection:
             return False
         return True
 
-    def _take(
-        self, messages: Iterator[Message | UnknownType], cost: float, steps: Iterator[float] = _NONE
+    def _handle(
+        self, handler: Callable[..., Iterator[float] | None], message: Message | UnknownType
     ) -> Iterator[float]:
-        """Go through messages, after the steps of one before them. Yields what the next step costs,
-        before it is done."""
-        yield cost
+        """Do what is paid for already, when it is its turn."""
+        yield from handler(self, message, self.heard) or _NONE
+
+    def _take(
+        self, messages: Iterator[Message | UnknownType], steps: Iterator[float] = _NONE
+    ) -> Iterator[float]:
+        """Go through messages, after the steps of one before them. Yields the cost of each step."""
         yield from steps
         while self.state is not _CLOSED:
             for message in messages:
@@ -326,7 +326,7 @@ class ControlConnection:
         has said meanwhile. It may have gone."""
         if self.state is not State.AWAITING_ADMISSION:
             return
-        steps = self._take(iter(()), 0.0, self._keep(record))
+        steps = self._take(iter(()), self._keep(record))
         if self._steps is not None:
             self._steps = itertools.chain(self._steps, steps)
         else:

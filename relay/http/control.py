@@ -54,16 +54,17 @@ class ControlRoute:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve a request. One whose sender goes away meanwhile leaves nothing behind."""
-        raw = is_raw_upgrade(request)
-        websocket = web.WebSocketResponse(
-            protocols=(WEBSOCKET_PROTOCOL,),
-            compress=False,
-            autoping=False,  # a ping is charged, as all that arrives
-            max_msg_size=2 * MAX_MESSAGE_BYTES,
-            timeout=self._limits.write_deadline,
-        )
-        if not raw and (is_foreign_websocket(request) or not can_become(websocket, request)):
-            return not_an_upgrade(request)
+        websocket = None
+        if not is_raw_upgrade(request):
+            websocket = web.WebSocketResponse(
+                protocols=(WEBSOCKET_PROTOCOL,),
+                compress=False,
+                autoping=False,  # a ping is charged, as all that arrives
+                max_msg_size=2 * MAX_MESSAGE_BYTES,
+                timeout=self._limits.write_deadline,
+            )
+            if is_foreign_websocket(request) or not can_become(websocket, request):
+                return not_an_upgrade(request)
         visitor = visitor_of(request)
         if request.transport is None:
             return answers.nobody()
@@ -73,7 +74,7 @@ class ControlRoute:
             return answers.refused(error, error.retry_after)
         with place:
             try:
-                if raw:
+                if websocket is None:
                     return await self._raw(request, visitor, place)
                 await websocket.prepare(request)
             except ConnectionError:

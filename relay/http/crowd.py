@@ -53,7 +53,9 @@ class _Groups(Generic[_Guest]):
         return len(self._groups.get(group, ()))
 
     def add(self, group: str, guest: _Guest) -> None:
-        guests = self._groups.setdefault(group, OrderedDict())
+        guests = self._groups.get(group)
+        if guests is None:
+            guests = self._groups[group] = OrderedDict()
         self._resize(group, len(guests), len(guests) + 1)
         guests[guest] = None
 
@@ -70,13 +72,18 @@ class _Groups(Generic[_Guest]):
         return next(iter(self._groups[group]))
 
     def _resize(self, group: str, old: int, new: int) -> None:
+        by_size = self._by_size
         if old:
-            del self._by_size[old][group]
-            if not self._by_size[old]:
-                del self._by_size[old]
+            peers = by_size[old]
+            del peers[group]
+            if not peers:
+                del by_size[old]
         if new:
-            self._by_size.setdefault(new, OrderedDict())[group] = None
-        self.most = new if new > self.most or self.most not in self._by_size else self.most
+            if new not in by_size:
+                by_size[new] = OrderedDict()
+            by_size[new][group] = None
+        if new > self.most or self.most not in by_size:
+            self.most = new
 
 
 class Crowd(Generic[_Guest]):
@@ -84,9 +91,11 @@ class Crowd(Generic[_Guest]):
 
     def __init__(self, in_all: int) -> None:
         self._in_all = in_all
-        self._hosts: OrderedDict[_Guest, str] = OrderedDict()
+        self._hosts: dict[_Guest, str] = {}
         self._narrow: _Groups[_Guest] = _Groups()
         self._wide: _Groups[_Guest] = _Groups()
+        """Of those only whose wide network is another one: an IPv4 address has none, and is never
+        more than itself."""
 
     def __len__(self) -> int:
         return len(self._hosts)
@@ -110,8 +119,10 @@ class Crowd(Generic[_Guest]):
     def enter(self, guest: _Guest, host: str) -> None:
         """Count a guest, from an address."""
         self._hosts[guest] = host
-        self._narrow.add(narrow_network(host), guest)
-        self._wide.add(wide_network(host), guest)
+        narrow, wide = narrow_network(host), wide_network(host)
+        self._narrow.add(narrow, guest)
+        if wide != narrow:
+            self._wide.add(wide, guest)
 
     def move(self, guest: _Guest, host: str) -> None:
         """A guest turns out to come from elsewhere; who is not here any more is left alone."""
@@ -123,8 +134,10 @@ class Crowd(Generic[_Guest]):
         """Count a guest no longer; only the first time counts."""
         host = self._hosts.pop(guest, None)
         if host is not None:
-            self._narrow.remove(narrow_network(host), guest)
-            self._wide.remove(wide_network(host), guest)
+            narrow, wide = narrow_network(host), wide_network(host)
+            self._narrow.remove(narrow, guest)
+            if wide != narrow:
+                self._wide.remove(wide, guest)
 
     def first_to_go(self) -> _Guest | None:
         """Return who goes first where somebody has to: the oldest of the network that has most.

@@ -1,7 +1,6 @@
 """The relay's listening sockets: what comes is counted, and heard before aiohttp has it."""
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
@@ -88,14 +87,21 @@ class Entrance:
                 loop.remove_reader(listening)
                 self._pauses[listening] = loop.call_later(_PAUSE, self._resume, listening)
                 return
-            with contextlib.ExitStack() as undo:
-                undo.callback(sock.close)
+            visitor, stays = None, False
+            try:
                 sock.setblocking(False)
-                visitor = Visitor(self._hall, sock, (host_of(address), address[1]), self._tls)
-                undo.callback(visitor.left)
-                if self._doorkeeper.arrive(visitor, host_of(address), sock.fileno()):
+                host = host_of(address)
+                visitor = Visitor(self._hall, sock, (host, address[1]), self._tls)
+                if self._doorkeeper.arrive(visitor, host, sock.fileno()):
                     visitor.begin()
-                    undo.pop_all()
+                    stays = True
+            finally:
+                if not stays:
+                    try:
+                        if visitor is not None:
+                            visitor.left()
+                    finally:
+                        sock.close()
 
     def _visit(self, visitor: Visitor) -> Visit:
         server = self._runner.server

@@ -39,15 +39,16 @@ class PlaneRoute:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve a request. A leg whose sender goes away meanwhile ends its plane."""
-        raw = is_raw_upgrade(request)
-        websocket = web.WebSocketResponse(
-            protocols=(WEBSOCKET_PROTOCOL,),
-            compress=False,
-            autoping=False,
-            max_msg_size=_MAX_FRAME,
-        )
-        if not raw and (is_foreign_websocket(request) or not can_become(websocket, request)):
-            return not_an_upgrade(request)
+        websocket = None
+        if not is_raw_upgrade(request):
+            websocket = web.WebSocketResponse(
+                protocols=(WEBSOCKET_PROTOCOL,),
+                compress=False,
+                autoping=False,
+                max_msg_size=_MAX_FRAME,
+            )
+            if is_foreign_websocket(request) or not can_become(websocket, request):
+                return not_an_upgrade(request)
         early = answers.early_bytes(request)
         if early is None:
             return answers.refusal(Code.BAD_MESSAGE, f"{EARLY_HEADER} cannot be read")
@@ -67,7 +68,7 @@ class PlaneRoute:
                 return refusal
             visitor_of(request).proven()
             try:
-                if raw:
+                if websocket is None:
                     return await self._raw(request, seat, early)
                 websocket.headers[RESUME_HEADER] = seat.resume
                 await websocket.prepare(request)

@@ -71,6 +71,20 @@ class _Stage(Enum):
 class Visitor:
     """A connection that has come from an address."""
 
+    __slots__ = (
+        "_abort",
+        "_connection",
+        "_deadline",
+        "_hall",
+        "_let_write",
+        "_loop",
+        "_socket",
+        "_stage",
+        "_timer",
+        "_tls",
+        "origin",
+    )
+
     def __init__(
         self, hall: Hall, sock: socket.socket, address: tuple[str, int], tls: ssl.SSLContext | None
     ) -> None:

@@ -36,13 +36,24 @@ class Rates:
         Who has one token may begin, whatever it costs, and owes the rest: what costs more than a
         burst is not refused for ever.
         """
-        tokens = self._tokens(key, now)
+        # Asked with every message that is forwarded: no calls of our own.
+        buckets = self._buckets
+        bucket = buckets.get(key)
+        if bucket is None:
+            tokens = self._burst
+        else:
+            tokens = bucket[0] + (now - bucket[1]) * self._rate
+            if tokens > self._burst:
+                tokens = self._burst
         wait = 0.0
         if tokens >= 1.0:
             tokens -= cost
         else:
             wait = (1.0 - tokens) / self._rate
-        self._keep(key, tokens, now)
+        buckets[key] = (tokens, now)
+        buckets.move_to_end(key)
+        if len(buckets) > self._max_keys:
+            buckets.popitem(last=False)
         return wait
 
     def charge(self, key: str, now: float, cost: float) -> None:

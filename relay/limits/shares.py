@@ -61,7 +61,11 @@ class _Group(Generic[_T]):
                 del self.ranks[part.size]
         part.size += change
         if part.size:
-            self.ranks.setdefault(part.size, {})[name] = None
+            same = self.ranks.get(part.size)
+            if same is None:
+                self.ranks[part.size] = {name: None}
+            else:
+                same[name] = None
         else:
             del self.parts[name]
         return part
@@ -127,13 +131,17 @@ class Shares(Generic[_T]):
             return None
         for other in gone:
             self.remove(other)
+        self.put(cause, item)
+        return gone
+
+    def put(self, cause: Cause, item: _T) -> None:
+        """Count one more, where `room` has said that nothing has to give way to it."""
         self._causes[item] = cause
         group = self._all
         group.size += 1
         for name in _path(cause):
             group = group.resize(name, 1)
         group.items[item] = None
-        return gone
 
     def push(self, cause: Cause, item: _T) -> tuple[_T, ...]:
         """Count one more as `add` does; where it would not be taken, its cause's oldest goes."""
@@ -167,16 +175,18 @@ class Shares(Generic[_T]):
         """Return the narrowest group of a cause that has all that it may have, and its depth."""
         bounds = self.bounds
         found = (self._all, 0) if self._all.size >= bounds.in_all else None
-        group = self._all
-        limits = (bounds.wide, bounds.network, bounds.key)
-        for depth, (name, limit) in enumerate(zip(_path(cause), limits, strict=False), 1):
-            part = group.parts.get(name)
-            if part is None:
-                break
-            group = part
-            if group.size >= limit:
-                found = group, depth
-        return found
+        # Asked up to eight times for a plane: no loop.
+        if (group := self._all.parts.get(cause.wide)) is None:
+            return found
+        if group.size >= bounds.wide:
+            found = group, 1
+        if (group := group.parts.get(cause.network)) is None:
+            return found
+        if group.size >= bounds.network:
+            found = group, 2
+        if not cause.key or (group := group.parts.get(cause.key)) is None:
+            return found
+        return (group, 3) if group.size >= bounds.key else found
 
     def _heaviest(self, group: _Group[_T], depth: int, cause: Cause) -> _Group[_T] | None:
         """Return the key's group in a full one that has most; None where that is the cause."""

@@ -151,7 +151,8 @@ class Tickets:
         if at_callee is None:
             at_callee = Shares(self._budget.at_one)
         shares = (self._waiting_shares, at_callee)
-        if not all(one.has_room(cause) for one in (*shares, self._joined)):
+        rooms = [one.room(cause) for one in shares]
+        if None in rooms or not self._joined.has_room(cause):
             return None
         plane = Plane(
             purpose,
@@ -167,6 +168,9 @@ class Tickets:
         self._waiting[plane] = None
         self._at_callee[purpose.callee] = at_callee
         for one in shares:
+            if not any(rooms):  # As nearly always: nothing gives way.
+                one.put(cause, plane)
+                continue
             for other in one.add(cause, plane) or ():
                 self._displace(other, now)
         return plane

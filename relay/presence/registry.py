@@ -80,7 +80,11 @@ class RegisteredPeer:
 
     def last_seen(self, now: float) -> float:
         """Return the seconds since anything was heard of the peer."""
-        return max(0.0, now - max((flow.heard for flow in self.flows.values()), default=now))
+        heard = None
+        for flow in self.flows.values():  # Mostly one, and asked with every answer.
+            if heard is None or flow.heard > heard:
+                heard = flow.heard
+        return 0.0 if heard is None or heard > now else now - heard
 
     def may_learn(self, service: str, guid: str | None) -> bool:
         """Whether a caller (None: anybody at all) may learn the service's endpoints."""
