@@ -1,7 +1,7 @@
 """The one door through which every connection of a peer goes: to another peer, and to a relay.
 
 Who dials says why, for whom, and what is known; the door says no before there is a socket, or
-connects, and learns what came of it. What is decided is in scopes.py and budgets.py.
+connects, and learns what came of it. What is decided is in scopes.py and `protocol.dialing`.
 """
 
 import asyncio
@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from peers.config import CarrierKind, Dial, HostPort, PeerConfig, log
-from peers.dialing.budgets import Attempt, Budgets, Outcome
 from peers.dialing.scopes import Here, Known, Word, refusal, word_of
+from peers.dialing.shares import SHARES
 from peers.host import Interfaces
 from peers.tasks import Spawn
 from peers.transport import Address, Opened, RawStream, RelayAddress, dial, open_tcp, open_upgraded
+from protocol.dialing import Attempt, Budgets, Outcome
 from protocol.endpoint import Endpoint
 from protocol.errors import (
     PathFailed,
@@ -140,7 +141,7 @@ class Door:
         self._interfaces = interfaces
         self._listening = config.listen_hosts, port
         self._servers = _name_servers(config)
-        self._budgets = Budgets()
+        self._budgets = Budgets(SHARES)
         self._relays: OrderedDict[Endpoint, None] = OrderedDict()
         self._proxies: OrderedDict[Endpoint, None] = OrderedDict()
         self._under_way: dict[tuple[str, Endpoint], asyncio.Event] = {}
@@ -168,7 +169,8 @@ class Door:
         loop = asyncio.get_running_loop()
         came, key = loop.time(), (ask.remote, ask.endpoint)
         caution = ask.caution or self._config.dial
-        attempt = _attempt(ask, caution)
+        word = _word(ask, caution)
+        attempt = _attempt(ask, word)
         # Without a timeout: each dial that is waited for has one.
         while not self._budgets.has_met(*key) and key in self._under_way:
             await self._under_way[key].wait()
@@ -178,7 +180,7 @@ class Door:
                 raise self._refusal(ask, reason)
         reason = self._budgets.refusal(attempt, loop.time())
         if reason is not None:
-            await self._hold(attempt, came)
+            await self._hold(word, came)
             raise self._refusal(ask, reason)
         if self._budgets.has_met(*key):
             passage = Passage(ask)
@@ -197,14 +199,14 @@ class Door:
                     over.set()
         except RoamRelayError:
             if passage.outcome is not Outcome.NOT_SENT:
-                await self._hold(attempt, began)
+                await self._hold(word, began)
             raise
 
     def patience(self, ask: Ask, timeout: float) -> float:
         """Return the seconds that a dial may take, where it may take `timeout` otherwise."""
         if self._budgets.has_met(ask.remote, ask.endpoint):
             return timeout
-        told = _attempt(ask, ask.caution or self._config.dial).word is Word.TOLD
+        told = _word(ask, ask.caution or self._config.dial) is Word.TOLD
         return min(timeout, _HELD) if told else timeout
 
     async def to_relay(
@@ -259,9 +261,9 @@ class Door:
         finally:
             self._budgets.over(attempt, passage.outcome, asyncio.get_running_loop().time())
 
-    async def _hold(self, attempt: Attempt, began: float) -> None:
+    async def _hold(self, word: Word, began: float) -> None:
         loop = asyncio.get_running_loop()
-        held = {Word.TOLD: _HELD, Word.ZONE: self._config.stagger}.get(attempt.word, 0.0)
+        held = {Word.TOLD: _HELD, Word.ZONE: self._config.stagger}.get(word, 0.0)
         await asyncio.sleep(max(0.0, began + held - loop.time()))
 
     def _refusal(self, ask: Ask, reason: str) -> DialRefused:
@@ -307,8 +309,11 @@ class Door:
                 kept.popitem(last=False)
 
 
-def _attempt(ask: Ask, caution: Dial) -> Attempt:
-    word = Word.RELAY if caution is Dial.OPEN else word_of(ask.endpoint, ask.known)
+def _word(ask: Ask, caution: Dial) -> Word:
+    return Word.RELAY if caution is Dial.OPEN else word_of(ask.endpoint, ask.known)
+
+
+def _attempt(ask: Ask, word: Word) -> Attempt:
     wished = ask.reason in (Reason.FIRST_PATH, Reason.SURVEY)
     return Attempt(ask.remote, ask.endpoint, word, wished)
 

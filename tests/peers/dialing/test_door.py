@@ -8,10 +8,11 @@ from typing import Any, cast
 import pytest
 
 from peers.config import CarrierKind, Dial, PeerConfig
-from peers.dialing import Ask, DialRefused, Door, Known, Leg, Outcome, Reason, door
+from peers.dialing import Ask, DialRefused, Door, Known, Leg, Reason, door
 from peers.dialing.door import Passage
 from peers.host import Interfaces
 from peers.transport import Opened, RelayAddress
+from protocol.dialing import Outcome
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed, RelayUnavailable, RoamRelayError, WrongIdentity
 from tests.support.virtual_time import run
