@@ -6,7 +6,6 @@ connects, and learns what came of it. What is decided is in scopes.py and `proto
 
 import asyncio
 import contextlib
-import errno
 import ipaddress
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Collection
@@ -19,7 +18,7 @@ from peers.dialing.shares import SHARES
 from peers.host import Interfaces
 from peers.tasks import Spawn
 from peers.transport import Address, Opened, RawStream, RelayAddress, dial, open_tcp, open_upgraded
-from protocol.dialing import Attempt, Budgets, Outcome
+from protocol.dialing import Attempt, Budgets, Outcome, outcome_of
 from protocol.endpoint import Endpoint
 from protocol.errors import (
     PathFailed,
@@ -38,13 +37,6 @@ two round trips by satellite and a lost packet. What is done next tells nobody w
 _MAX_RELAYS = 64
 """Addresses of relays, and of proxies, that are remembered; beyond it the one met first is
 forgotten."""
-_NOT_SENT = frozenset(
-    {
-        *(errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM, errno.EINVAL),
-        *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAFNOSUPPORT),
-    }
-)
-"""Errors of this host, before a packet has left it."""
 
 
 class DialRefused(PathFailed):
@@ -124,12 +116,7 @@ class Passage:
             dialed = await dial(address, source=source, round_trip=round_trip)
             return await open_tcp(dialed.connected)
         except OSError as error:
-            if error.errno in _NOT_SENT:
-                self.outcome = Outcome.NOT_SENT
-            elif error.errno in (errno.ECONNREFUSED, errno.ECONNRESET):
-                self.outcome = Outcome.REFUSED
-            else:
-                self.outcome = Outcome.SILENT
+            self.outcome = outcome_of(error)
             raise
 
 

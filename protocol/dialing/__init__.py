@@ -1,6 +1,6 @@
 """What holds for all who dial by another's word: where nobody is, and how much is too much."""
 
-from protocol.dialing.budgets import Attempt, Budgets, Outcome, Rate, Share
+from protocol.dialing.budgets import Attempt, Budgets, Outcome, Rate, Share, outcome_of
 from protocol.dialing.scopes import (
     IpAddress,
     IpInterface,
@@ -25,5 +25,6 @@ __all__ = [
     "is_well_known",
     "network_of",
     "nobody_at",
+    "outcome_of",
     "unwrapped",
 ]

@@ -6,6 +6,7 @@ what it has taken. What is left is what others have to bear: it is shared by who
 the address and its network, and bounded in all. How much that is, who dials says (`Share`).
 """
 
+import errno
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from enum import Enum
 from protocol.dialing.scopes import network_of, unwrapped
 from protocol.endpoint import Endpoint
 
-__all__ = ["Attempt", "Budgets", "Outcome", "Rate", "Share"]
+__all__ = ["Attempt", "Budgets", "Outcome", "Rate", "Share", "outcome_of"]
 
 _LIMIT = 4096
 """Buckets of each kind, failures, and peers that were met, which are remembered. Beyond it the one
@@ -27,6 +28,17 @@ _LOST = 8
 """Failures running after which a peer is not believed to be where it was met."""
 _PATIENCE = 2
 """Failures before an endpoint is left alone."""
+
+
+_NOT_SENT = frozenset(
+    {
+        *(errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM, errno.EINVAL),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAFNOSUPPORT),
+    }
+)
+"""Errors of this host, before a packet has left it."""
+_SAID_NOTHING = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EHOSTDOWN})
+"""Errors of the way there, or of nobody at all."""
 
 
 class Outcome(Enum):
@@ -44,6 +56,13 @@ class Outcome(Enum):
     """It was not needed any more."""
     NOT_SENT = "not sent"
     """Nothing has left this host."""
+
+
+def outcome_of(error: OSError) -> Outcome:
+    """Return what an error of connecting, or of TLS, says of who is there."""
+    if error.errno in _NOT_SENT:
+        return Outcome.NOT_SENT
+    return Outcome.SILENT if error.errno in _SAID_NOTHING else Outcome.REFUSED
 
 
 @dataclass(frozen=True, slots=True)

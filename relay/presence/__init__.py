@@ -2,8 +2,9 @@
 
 from relay.presence.gone import GonePeer
 from relay.presence.presence import Presence
-from relay.presence.proofs import ProofRules, Proofs, may_probe
+from relay.presence.proofs import ProofRules, Proofs
 from relay.presence.registry import Attachment, RegisteredPeer, Registry
+from relay.presence.scopes import may_probe, may_probe_port
 from relay.presence.watches import MAX_WATCHERS, MAX_WATCHES, Watcher, Watches
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "Watcher",
     "Watches",
     "may_probe",
+    "may_probe_port",
 ]

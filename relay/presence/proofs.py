@@ -3,15 +3,14 @@
 An address that a peer's own connection comes from needs no proof. At any other the relay itself
 completes one TLS handshake, in which the peer's key must show. Nothing else is sent, and what came
 of it is told to nobody. One probe at a time for each peer, few in all, with growing pauses
-(`turns.py` decides), only into networks that the operator allows: a peer can make neither a port
-scanner nor a flood of it.
+(`turns.py` decides), only where the operator allows it (`scopes.py`), and few to any address, by
+whoever names it (`protocol.dialing`): a peer can make neither a port scanner nor a flood of it.
 """
 
 import asyncio
 import contextlib
-import ipaddress
 import ssl
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -19,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from protocol.dialing import Attempt, Budgets, Outcome, Rate, Share, outcome_of
 from protocol.endpoint import Endpoint
 from protocol.identity import guid_of
 from relay.limits import network_of
@@ -27,45 +27,25 @@ from relay.metrics import Metrics
 from relay.presence.registry import Registry
 from relay.presence.turns import Begin, CallOff, Turns
 
-__all__ = ["ProofRules", "Proofs", "guid_in", "may_probe"]
+__all__ = ["ProofRules", "Proofs", "guid_in"]
 
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_TRANSLATED = tuple(
-    ipaddress.ip_network(text)
-    for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
-)
-"""IPv6 ranges that hold an IPv4 address, which may be anything."""
-
-
-def may_probe(host: str, serves: str, networks: tuple[str, ...]) -> bool:
-    """Whether the relay may dial an address: a global one; one in `networks`, which the operator
-    allows; or one of the kind that the relay itself `serves` on, loopback or private."""
-    address = ipaddress.ip_address(host)
-    if any(address in ipaddress.ip_network(network) for network in networks):
-        return True
-    if address.is_multicast or address.is_link_local or address.is_unspecified:
-        return False
-    if any(address in network for network in _TRANSLATED):
-        return False
-    if address.is_global:
-        return True
-    try:
-        own: _Address = ipaddress.ip_address(serves)
-    except ValueError:
-        return False
-    if own.is_unspecified:
-        return False
-    if own.is_loopback or address.is_loopback:
-        return own.is_loopback and address.is_loopback
-    return own.is_private and address.is_private and own.version == address.version
+_PROBE = "a probe"
+_SHARES: Mapping[Hashable, Share] = {
+    _PROBE: Share(
+        Rate(32, 1.0), Rate(6, 20.0), Rate(16, 5.0), Rate(128, 1.0), Rate(1024, 0.05),
+        first_pause=5.0, longest_pause=600.0,
+    )
+}  # fmt: skip
+"""What probes may cost others, beside the turns: where a peer's key was met, nothing. A peer's own
+rate is that of its turns; an address or a network has few whoever names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProofRules:
     """What the operator allows probes; times are seconds."""
 
-    allowed: Callable[[str, Collection[str]], bool]
-    """Whether an address may be dialed, for a peer that is observed at these."""
+    allowed: Callable[[Endpoint, Collection[str]], bool]
+    """Whether an endpoint may be dialed, for a peer that is observed at these addresses."""
     timeout: float
     """For one probe."""
     lifetime: float
@@ -89,6 +69,7 @@ class Proofs:
         self._clock = clock
         self._spawn = spawn
         self._turns = Turns(rules.lifetime)
+        self._budgets = Budgets(_SHARES)
         self._changed: asyncio.Event | None = None
         """Set to look again; None while nobody looks."""
         self._handshakes: dict[str, asyncio.Timeout] = {}
@@ -137,10 +118,14 @@ class Proofs:
             self._changed = None
 
     def _begin(self, guid: str, endpoint: Endpoint) -> None:
-        if endpoint in self._refresh(guid):
-            self._spawn(self._prove(guid, endpoint))
-        else:  # Its peer has gone meanwhile.
+        attempt = Attempt(guid, endpoint, _PROBE)
+        if endpoint not in self._refresh(guid):  # Its peer has gone meanwhile.
             self._finished(guid, endpoint, False)
+        elif self._budgets.refusal(attempt, self._clock()) is not None:
+            self._metrics.proofs["left alone"] += 1
+            self._finished(guid, endpoint, False)
+        else:
+            self._spawn(self._prove(attempt))
 
     def _call_off(self, guid: str) -> None:
         handshake = self._handshakes.get(guid)
@@ -159,19 +144,21 @@ class Proofs:
             for _, entries in registration.services.values()
             for entry in entries
             if not registration.observed(entry.host)
-            and self._rules.allowed(entry.host, registration.observed_hosts)
+            and self._rules.allowed(entry.endpoint, registration.observed_hosts)
         )
         for endpoint in [known for known in registration.proofs if known not in found]:
             del registration.proofs[endpoint]
         self._turns.wants(guid, network_of(primary.observed_host), found, self._clock())
         return list(found)
 
-    async def _prove(self, guid: str, endpoint: Endpoint) -> None:
-        proven = False
+    async def _prove(self, attempt: Attempt) -> None:
+        outcome = Outcome.CALLED_OFF
         try:
-            proven = await self._probe(guid, endpoint)
+            outcome = await self._probe(attempt.remote, attempt.endpoint)
         finally:
-            self._finished(guid, endpoint, proven)
+            self._budgets.over(attempt, outcome, self._clock())
+            self._finished(attempt.remote, attempt.endpoint, outcome is Outcome.MET)
+            self._metrics.proofs["proven" if outcome is Outcome.MET else "failed"] += 1
 
     def _finished(self, guid: str, endpoint: Endpoint, proven: bool) -> None:
         wanting = self._refresh(guid)
@@ -181,7 +168,6 @@ class Proofs:
         registration = self._registry.get(guid)
         if registration is None or endpoint not in wanting:
             return
-        self._metrics.proofs["proven" if proven else "failed"] += 1
         if not proven:
             registration.proofs.pop(endpoint, None)
             return
@@ -189,24 +175,30 @@ class Proofs:
             log.debug("endpoint proven", peer=short(guid), at=str(endpoint))
         registration.proofs[endpoint] = None
 
-    async def _probe(self, guid: str, endpoint: Endpoint) -> bool:
-        """Whether a TLS handshake at an endpoint ends at the peer's key."""
+    async def _probe(self, guid: str, endpoint: Endpoint) -> Outcome:
+        """Shake hands at an endpoint; return whose key has shown there, or what else has."""
+        began = self._clock()
+        writer: asyncio.StreamWriter | None = None
         try:
             async with asyncio.timeout(self._rules.timeout) as handshake:
                 self._handshakes[guid] = handshake
                 try:
-                    _, writer = await asyncio.open_connection(
-                        endpoint.host, endpoint.port, ssl=self._context
-                    )
+                    _, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+                    await writer.start_tls(self._context)
                 finally:
                     del self._handshakes[guid]
-        except (OSError, TimeoutError):
-            return False
-        try:
             channel = writer.get_extra_info("ssl_object")
-            return guid_in(channel.getpeercert(True) if channel else None) == guid
+            met = guid_in(channel.getpeercert(True) if channel else None)
+            return Outcome.MET if met == guid else Outcome.WRONG_KEY
+        except TimeoutError:
+            had_its_time = self._clock() - began >= self._rules.timeout
+            return Outcome.REFUSED if writer is not None and had_its_time else Outcome.SILENT
+        except OSError as error:
+            # Connected, and then no TLS.
+            return outcome_of(error) if writer is None else Outcome.REFUSED
         finally:
-            writer.transport.abort()
+            if writer is not None:
+                writer.transport.abort()
 
 
 def guid_in(certificate: bytes | None) -> str | None:
