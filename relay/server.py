@@ -367,6 +367,8 @@ class RelayServer:
             wait = _BEAT
             with guarded("looking at requests"):
                 self.broker.expire(now)
+            with guarded("answering about endpoints"):
+                self.proofs.expire(now)
             with guarded("telling watchers"):
                 self.watches.tell(now)
             beat += 1
@@ -374,6 +376,8 @@ class RelayServer:
                 for connection in list(self.connections):
                     with guarded("looking at a connection"):
                         connection.watch_time(now)
+                with guarded("forgetting what was asked"):
+                    self.proofs.forget(now)
                 with guarded("looking at planes"):
                     self.planes.sweep(now)
             if beat % 30 == 0 and self._certificate is not None:

@@ -1,6 +1,6 @@
 """Whom this peer dials: the one door for every connection that it opens."""
 
-from peers.dialing.door import Ask, DialCounts, DialRefused, Door, Leg, Reason
+from peers.dialing.door import Ask, DialCounts, DialRefused, Door, Leg, Reason, Witness
 from peers.dialing.scopes import Here, Known, Word, refusal, word_of
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Known",
     "Leg",
     "Reason",
+    "Witness",
     "Word",
     "refusal",
     "word_of",

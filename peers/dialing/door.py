@@ -9,12 +9,13 @@ import contextlib
 import ipaddress
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Protocol
 
 from peers.config import CarrierKind, Dial, HostPort, PeerConfig, log
-from peers.dialing.scopes import Here, Known, Word, refusal, word_of
-from peers.dialing.shares import SHARES
+from peers.dialing.scopes import Here, Known, Word, is_provable, refusal, word_of
+from peers.dialing.shares import QUESTION, QUESTIONS, SHARES
 from peers.host import Interfaces
 from peers.tasks import Spawn
 from peers.transport import Address, Opened, RawStream, RelayAddress, dial, open_tcp, open_upgraded
@@ -29,7 +30,7 @@ from protocol.errors import (
 )
 from protocol.hosts import host_in
 
-__all__ = ["Ask", "DialCounts", "DialRefused", "Door", "Leg", "Passage", "Reason"]
+__all__ = ["Ask", "DialCounts", "DialRefused", "Door", "Leg", "Passage", "Reason", "Witness"]
 
 _HELD = 3.0
 """Seconds that a dial of a told endpoint takes at most, and no less where it fails or is refused:
@@ -58,6 +59,13 @@ class Reason(StrEnum):
     LEG = "plane"
 
 
+class Witness(Protocol):
+    """Who can be asked whether a peer's key was met at the endpoint of one dial."""
+
+    async def has_met(self) -> bool:
+        """Ask. False where it was not, or nobody says; it lasts some seconds at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A dial that somebody wants."""
@@ -69,6 +77,8 @@ class Ask:
     reason: Reason = Reason.FIRST_PATH
     caution: Dial | None = None
     """What the session's policy says; None: what is configured."""
+    witness: Witness | None = None
+    """Who is asked before what only the relay's having met the key there would allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,8 @@ class DialCounts:
     """By the reason."""
     refused: dict[str, int] = field(default_factory=dict)
     """By whose word it would have been, of what was not dialed."""
+    asked: dict[str, int] = field(default_factory=dict)
+    """What the relay was asked before, by what it has said: `met`, or `not met`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,21 +141,29 @@ class Door:
         self._listening = config.listen_hosts, port
         self._servers = _name_servers(config)
         self._budgets = Budgets(SHARES)
+        self._questions = Budgets(QUESTIONS)
         self._relays: OrderedDict[Endpoint, None] = OrderedDict()
         self._proxies: OrderedDict[Endpoint, None] = OrderedDict()
         self._under_way: dict[tuple[str, Endpoint], asyncio.Event] = {}
         """Dials of endpoints where the peer was not met: one at a time. Others wait for its end."""
         self._dialed: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
+        self._asked: Counter[str] = Counter()
 
     @property
     def counts(self) -> DialCounts:
         """What was dialed, and what was not."""
-        return DialCounts(dict(self._dialed), dict(self._refused))
+        return DialCounts(dict(self._dialed), dict(self._refused), dict(self._asked))
 
     def network_changed(self) -> None:
         """This host has moved."""
         self._budgets.network_changed()
+
+    def doubts(self, ask: Ask) -> bool:
+        """Whether a dial would wait for what the relay says."""
+        if self._budgets.has_met(ask.remote, ask.endpoint):
+            return False
+        return self._scope_refusal(ask) is not None and self._is_provable(ask)
 
     @contextlib.asynccontextmanager
     async def passing(self, ask: Ask) -> AsyncIterator[Passage]:
@@ -155,16 +175,13 @@ class Door:
         """
         loop = asyncio.get_running_loop()
         came, key = loop.time(), (ask.remote, ask.endpoint)
-        caution = ask.caution or self._config.dial
-        word = _word(ask, caution)
-        attempt = _attempt(ask, word)
         # Without a timeout: each dial that is waited for has one.
         while not self._budgets.has_met(*key) and key in self._under_way:
             await self._under_way[key].wait()
         if not self._budgets.has_met(*key):
-            reason = refusal(ask.endpoint, ask.known, self._here(), caution)
-            if reason is not None:
-                raise self._refusal(ask, reason)
+            ask = await self._settled(ask)
+        word = _word(ask, ask.caution or self._config.dial)
+        attempt = _attempt(ask, word)
         reason = self._budgets.refusal(attempt, loop.time())
         if reason is not None:
             await self._hold(word, came)
@@ -228,6 +245,42 @@ class Door:
         return opened
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _scope_refusal(self, ask: Ask) -> str | None:
+        return refusal(ask.endpoint, ask.known, self._here(), ask.caution or self._config.dial)
+
+    def _is_provable(self, ask: Ask) -> bool:
+        caution = ask.caution or self._config.dial
+        return ask.witness is not None and is_provable(
+            ask.endpoint, ask.known, self._here(), caution
+        )
+
+    async def _settled(self, ask: Ask) -> Ask:
+        """Return a dial that the scopes allow, once the relay has said what it would take.
+
+        Raises:
+            DialRefused: they do not.
+        """
+        reason = self._scope_refusal(ask)
+        if reason is None:
+            return ask
+        if ask.witness is None or not self._is_provable(ask):
+            raise self._refusal(ask, reason)
+        loop = asyncio.get_running_loop()
+        question = Attempt(ask.remote, ask.endpoint, QUESTION)
+        if self._questions.refusal(question, loop.time()) is not None:
+            raise self._refusal(ask, f"{reason}; the relay was asked often enough")
+        over = self._under_way[ask.remote, ask.endpoint] = asyncio.Event()
+        try:
+            has_met = await ask.witness.has_met()
+        finally:
+            del self._under_way[ask.remote, ask.endpoint]
+            over.set()
+        self._asked["met" if has_met else "not met"] += 1
+        if not has_met:
+            raise self._refusal(ask, f"{reason}; nor has the relay met it there")
+        self._questions.over(question, Outcome.NOT_SENT, loop.time())
+        return replace(ask, known=replace(ask.known, met=ask.known.met | {ask.endpoint}))
 
     @contextlib.asynccontextmanager
     async def _counted(self, ask: Ask, attempt: Attempt, passage: Passage) -> AsyncIterator[None]:

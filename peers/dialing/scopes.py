@@ -8,7 +8,7 @@ is, whoever says so.
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeAlias
 
@@ -24,7 +24,7 @@ from protocol.dialing import (
 )
 from protocol.endpoint import Endpoint
 
-__all__ = ["Here", "Known", "Word", "refusal", "word_of"]
+__all__ = ["Here", "Known", "Word", "is_provable", "refusal", "word_of"]
 
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -47,6 +47,10 @@ class Known:
 
     disclosed: frozenset[Endpoint] = frozenset()
     """What the relay has said."""
+    met: frozenset[Endpoint] = frozenset()
+    """Where the relay, when it was asked, has said that it has met the peer's key."""
+    may_ask: bool = False
+    """Whether it can be asked that. What it discloses may be a port on the peer's own word."""
     listed: frozenset[Endpoint] = frozenset()
     """What the zone has said."""
     path_host: str | None = None
@@ -75,7 +79,7 @@ class Here:
 
 def word_of(endpoint: Endpoint, known: Known) -> Word:
     """Return by whose word an endpoint would be dialed: the best there is."""
-    if endpoint in known.disclosed or endpoint.host == known.path_host:
+    if endpoint in (known.disclosed | known.met) or endpoint.host == known.path_host:
         return Word.RELAY
     return Word.ZONE if endpoint in known.listed else Word.TOLD
 
@@ -95,12 +99,18 @@ def refusal(endpoint: Endpoint, known: Known, here: Here, dial: Dial) -> str | N
     return place.scope_refusal(address, endpoint, known) or _port_refusal(address, endpoint, known)
 
 
+def is_provable(endpoint: Endpoint, known: Known, here: Here, dial: Dial) -> bool:
+    """Whether an endpoint that is not dialed would be, had the relay met the key there."""
+    met = replace(known, met=known.met | {endpoint})
+    return known.may_ask and refusal(endpoint, met, here, dial) is None
+
+
 def _port_refusal(address: IpAddress, endpoint: Endpoint, known: Known) -> str | None:
-    if not is_well_known(endpoint.port):
+    if not is_well_known(endpoint.port) or endpoint in known.met:
         return None
     # An address of this host or of its networks is where the relay's word is the weakest: it may
     # have seen the peer there, and have its word alone for the port.
-    if endpoint in known.disclosed and is_public(address):
+    if endpoint in known.disclosed and is_public(address) and not known.may_ask:
         return None
     return f"port {endpoint.port} is a well-known service's, and the peer is not proven there"
 
@@ -172,6 +182,8 @@ class _Place:
         if any(self._is_here(one) for one in path):
             return True
         relay_is_here = any(self._is_here(one) for one in self._relays)
+        if relay_is_here and endpoint in known.met:
+            return True
         seen = any(not one.is_loopback and one in self._own for one in disclosed)
         if seen or (relay_is_here and any(self._is_here(one) for one in disclosed)):
             return True

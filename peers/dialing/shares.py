@@ -7,7 +7,9 @@ from collections.abc import Hashable, Mapping
 from peers.dialing.scopes import Word
 from protocol.dialing import Rate, Share
 
-__all__ = ["SHARES"]
+__all__ = ["QUESTION", "QUESTIONS", "SHARES"]
+
+QUESTION = "a question"
 
 SHARES: Mapping[Hashable, Share] = {
     # Who is behind one address may be many; the relay has seen all of them there.
@@ -28,3 +30,12 @@ SHARES: Mapping[Hashable, Share] = {
 }  # fmt: skip
 """A race has sixteen candidates at most, so that one fits into what is the zone's and the relay's.
 Told entries are few: beside the relay's, a home has one or two."""
+
+QUESTIONS: Mapping[Hashable, Share] = {
+    QUESTION: Share(
+        Rate(8, 30.0), Rate(2, 300.0), Rate(8, 10.0), Rate(16, 5.0), Rate(32, 1.0),
+        first_pause=0.0, longest_pause=0.0,
+    )
+}  # fmt: skip
+"""What the relay is asked: strangers cause it, and it is charged to this peer. What it has met, the
+relay says at once; where it has not, it is asked again after five minutes."""

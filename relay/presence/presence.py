@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 
-from protocol.messages import LocationRecord
+from protocol.messages import EndpointQuery, LocationRecord
 from relay.presence.proofs import Proofs
 from relay.presence.registry import Attachment, Registry, Services
 from relay.presence.watches import Watches
@@ -62,8 +62,15 @@ class Presence:
         try:
             self._registry.remove(attachment, now, closed=closed)
         finally:
+            self._proofs.lost(attachment)
             self.watches.connection_lost(attachment)
             self.watches.changed(attachment.guid, now)
+
+    def ask(
+        self, asker: Attachment, query: EndpointQuery, now: float
+    ) -> Generator[float, None, None]:
+        """Answer what is asked of another peer's endpoint, as `Proofs.ask` does."""
+        return self._proofs.ask(asker, query, now)
 
     def _changed(self, guid: str, now: float) -> None:
         self.watches.changed(guid, now)

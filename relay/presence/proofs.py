@@ -10,7 +10,7 @@ whoever names it (`protocol.dialing`): a peer can make neither a port scanner no
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Collection, Coroutine, Hashable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Generator, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -19,12 +19,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from protocol.dialing import Attempt, Budgets, Outcome, Rate, Share, outcome_of
-from protocol.endpoint import Endpoint
+from protocol.endpoint import Endpoint, Entry, Phase, open_entry
+from protocol.errors import Code, RoamRelayError
 from protocol.identity import guid_of
-from relay.limits import network_of
+from protocol.messages import EndpointQuery, EndpointResponse
+from relay.limits import SIGNATURE, network_of
 from relay.log import log, short
 from relay.metrics import Metrics
-from relay.presence.registry import Registry
+from relay.presence.queries import ANSWERED_AFTER, Asker, Queries, Query
+from relay.presence.registry import RegisteredPeer, Registry
 from relay.presence.turns import Begin, CallOff, Turns
 
 __all__ = ["ProofRules", "Proofs", "guid_in"]
@@ -70,6 +73,7 @@ class Proofs:
         self._spawn = spawn
         self._turns = Turns(rules.lifetime)
         self._budgets = Budgets(_SHARES)
+        self._queries = Queries()
         self._changed: asyncio.Event | None = None
         """Set to look again; None while nobody looks."""
         self._handshakes: dict[str, asyncio.Timeout] = {}
@@ -86,6 +90,51 @@ class Proofs:
     def working(self) -> int:
         """Peers whose endpoints are probed, or will be again."""
         return len(self._turns)
+
+    def ask(self, asker: Asker, query: EndpointQuery, now: float) -> Generator[float, None, None]:
+        """Answer a question, now or later. It tells what a look-up of the peer would tell, were the
+        endpoint in its record: and the peer itself, what it would find proven of its own.
+
+        A generator, as `Registry.checking`: it yields what the next step costs.
+        """
+        queries = self._queries
+        if wait := queries.wait_of(asker, now):
+            self._decline(asker, query.request, wait)
+            return
+        yield SIGNATURE
+        try:
+            entry = open_entry(query.guid, query.entry)
+        except RoamRelayError as error:
+            code = error.code or Code.BAD_MESSAGE
+            asker.send(EndpointResponse(query.request, code=code, reason=error.reason[:512]))
+            return
+        registration = self._registry.get(query.guid)
+        may_learn = registration is not None and _may_learn(registration, asker, entry)
+        if may_learn and registration is not None and entry.endpoint in registration.proofs:
+            asker.send(EndpointResponse(query.request, True))
+            return
+        due = now + ANSWERED_AFTER
+        waiting = Query(asker, query.request, query.guid, entry.endpoint, due)
+        gone = queries.put(waiting)
+        for other in (waiting,) if gone is None else gone:
+            self._decline(other.asker, other.number, ANSWERED_AFTER)
+        if gone is None or not may_learn or not queries.want(query.guid, entry, now):
+            return
+        self.consider(query.guid)
+
+    def lost(self, asker: Asker) -> None:
+        """A connection has ended."""
+        self._queries.lost(asker)
+
+    def expire(self, now: float) -> None:
+        """Answer the questions whose time is over: call it a few times a second."""
+        for query in self._queries.expired(now):
+            query.asker.send(EndpointResponse(query.number))
+
+    def forget(self, now: float) -> None:
+        """Forget what was asked for and is not asked for any more: call it every now and then."""
+        for guid in self._queries.forget(now):
+            self._refresh(guid)
 
     def consider(self, guid: str) -> None:
         """A peer has registered or updated: prove what is not proven."""
@@ -146,8 +195,14 @@ class Proofs:
             if not registration.observed(entry.host)
             and self._rules.allowed(entry.endpoint, registration.observed_hosts)
         )
-        for endpoint in [known for known in registration.proofs if known not in found]:
+        kept = self._queries.kept(guid)
+        for endpoint in [
+            one for one in registration.proofs if one not in found and one not in kept
+        ]:
             del registration.proofs[endpoint]
+        for endpoint in self._queries.wanted(guid):
+            if self._rules.allowed(endpoint, registration.observed_hosts):
+                found[endpoint] = None
         self._turns.wants(guid, network_of(primary.observed_host), found, self._clock())
         return list(found)
 
@@ -161,19 +216,29 @@ class Proofs:
             self._metrics.proofs["proven" if outcome is Outcome.MET else "failed"] += 1
 
     def _finished(self, guid: str, endpoint: Endpoint, proven: bool) -> None:
+        lasts = self._clock() + self._rules.lifetime if proven else None
+        is_asked = endpoint in self._queries.wanted(guid)
+        answered = self._queries.settled(guid, endpoint, lasts)
         wanting = self._refresh(guid)
         self._turns.finished(guid, proven, self._clock())
         if self._changed is not None:
             self._changed.set()
         registration = self._registry.get(guid)
-        if registration is None or endpoint not in wanting:
+        if registration is None or (endpoint not in wanting and not is_asked):
             return
+        for query in answered:
+            query.asker.send(EndpointResponse(query.number, True))
         if not proven:
             registration.proofs.pop(endpoint, None)
             return
         if endpoint not in registration.proofs:
             log.debug("endpoint proven", peer=short(guid), at=str(endpoint))
         registration.proofs[endpoint] = None
+
+    def _decline(self, asker: Asker, number: int, wait: float) -> None:
+        reason = "too many questions about endpoints"
+        code = Code.LIMIT_EXCEEDED
+        asker.send(EndpointResponse(number, code=code, reason=reason, retry_after=wait))
 
     async def _probe(self, guid: str, endpoint: Endpoint) -> Outcome:
         """Shake hands at an endpoint; return whose key has shown there, or what else has."""
@@ -199,6 +264,17 @@ class Proofs:
         finally:
             if writer is not None:
                 writer.transport.abort()
+
+
+def _may_learn(registration: RegisteredPeer, asker: Asker, entry: Entry) -> bool:
+    """Whether who asks may learn that a peer was met where an entry says. For a service that the
+    peer does not offer it has told the entry to whom it calls."""
+    if entry.phase is Phase.LEAVING:
+        return False
+    if asker.guid == registration.guid:
+        return asker.observed_host == entry.host
+    is_offered = entry.service in registration.services
+    return not is_offered or registration.may_learn(entry.service, asker.guid)
 
 
 def guid_in(certificate: bytes | None) -> str | None:

@@ -106,6 +106,71 @@ def test_where_it_was_met_there_are_neither_pauses_nor_questions() -> None:
     run(scene())
 
 
+class Relay:
+    """Says after three seconds, as a relay does, whether it has met the key."""
+
+    def __init__(self, met: bool) -> None:
+        self.met = met
+        self.asked = 0
+
+    async def has_met(self) -> bool:
+        self.asked += 1
+        await asyncio.sleep(0.1 if self.met else 3.0)
+        return self.met
+
+
+def odd(relay: Relay, port: int = 443, remote: str = GUID) -> Ask:
+    return Ask(remote, Endpoint("5.5.5.5", port), Known(may_ask=True), witness=relay)
+
+
+def test_what_is_odd_is_dialed_once_the_relay_has_met_the_key_there() -> None:
+    async def scene() -> None:
+        through, relay = make(), Relay(met=True)
+        assert through.doubts(odd(relay))
+        assert not through.doubts(told())
+        assert await dial(through, odd(relay), 0.2, None, None) == pytest.approx(0.3)
+        assert not through.doubts(odd(relay)), "it was met"
+        assert await dial(through, odd(relay), 0.2, None, None) == pytest.approx(0.2)
+        assert relay.asked == 1
+        assert through.counts.asked == {"met": 1}
+        # It is the relay's word then: what is there is given more than what is told.
+        assert await dial(through, odd(relay, 80), 0.2, *ENDS[0][1:]) == pytest.approx(0.3)
+
+    run(scene())
+
+
+def test_what_it_has_not_met_is_not_dialed_and_asked_about_a_few_times() -> None:
+    async def scene() -> None:
+        through, relay = make(), Relay(met=False)
+        lasted = [await dial(through, odd(relay), *ENDS[0]) for _ in range(5)]
+        assert lasted == pytest.approx([3.0, 3.0, 0.0, 0.0, 0.0])
+        assert through.counts.dialed == {}
+        # A stranger that names many makes this peer ask a few times; and many strangers, too.
+        for port in range(1, 100):
+            await dial(through, odd(relay, port), *ENDS[0])
+        assert relay.asked <= 8
+        for number in range(1, 100):
+            await dial(through, odd(relay, number, f"{number:052}"), *ENDS[0])
+        assert relay.asked <= 8 + 3, "to one address"
+        assert through.counts.asked == {"not met": relay.asked}
+
+    run(scene())
+
+
+def test_one_question_of_an_endpoint_at_a_time() -> None:
+    async def scene() -> None:
+        through, relay = make(), Relay(met=True)
+        await asyncio.gather(*(dial(through, odd(relay), 0.1, None, None) for _ in range(20)))
+        assert relay.asked == 1
+        waiting = asyncio.create_task(dial(through, odd(Relay(met=False), 80), *ENDS[0]))
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert await dial(through, odd(relay, 80), 0.1, None, None) == pytest.approx(0.2)
+
+    run(scene())
+
+
 def test_one_dial_of_an_endpoint_at_a_time_and_the_others_wait_for_its_end() -> None:
     """Fifty sessions of one peer that has moved are one dial, and then no question any more."""
 
