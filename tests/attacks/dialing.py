@@ -65,11 +65,12 @@ class Victims:
 
 
 @asynccontextmanager
-async def victims(*hosts: str) -> AsyncIterator[Victims]:
-    """Listen at these addresses (default: the eight), at one port that is free at all of them."""
+async def victims(*hosts: str, port: int = 0) -> AsyncIterator[Victims]:
+    """Listen at these addresses (default: the eight), at one port: by default one that is free at
+    all of them."""
     hosts = hosts or HOSTS
     async with contextlib.AsyncExitStack() as stack:
-        listening = [socket.create_server((hosts[0], 0))]
+        listening = [socket.create_server((hosts[0], port))]
         port = listening[0].getsockname()[1]
         listening += [socket.create_server((host, port)) for host in hosts[1:]]
         counted = Victims(port)
