@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import ipaddress
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
 from peers.config import CarrierKind, Dial, HostPort, PeerConfig, log
-from peers.dialing.scopes import Here, Known, Word, is_provable, refusal, word_of
+from peers.dialing.scopes import Here, Known, Word, is_provable, refusal, server_refusal, word_of
 from peers.dialing.shares import QUESTION, QUESTIONS, SHARES
 from peers.host import Interfaces
 from peers.tasks import Spawn
@@ -57,6 +57,8 @@ class Reason(StrEnum):
     """To a caller that has not come by itself."""
     CONTROL = "control connection"
     LEG = "plane"
+    NAME_SERVER = "name server"
+    """One that a zone names as its own."""
 
 
 class Witness(Protocol):
@@ -243,6 +245,41 @@ class Door:
         kept = self._relays if port == str(relay.port) else self._proxies
         self._note(kept, host_in(met), int(port) if port.isascii() and port.isdigit() else 0)
         return opened
+
+    @contextlib.contextmanager
+    def to_server(
+        self, server: Endpoint, zone: str, met: Collection[str]
+    ) -> Iterator[Callable[[], None]]:
+        """Ask a name server inside that a zone names as its own; `met` are the addresses of who has
+        said so. Call what this gives when the server has answered.
+
+        Raises:
+            DialRefused: it is not asked.
+        """
+        loop = asyncio.get_running_loop()
+        attempt = Attempt(zone, server, Word.DELEGATION)
+        reason = server_refusal(server, met, self._here())
+        reason = reason or self._budgets.refusal(attempt, loop.time())
+        if reason is not None:
+            self._refused[Word.DELEGATION.value] += 1
+            log.debug("not asked", zone=zone, server=str(server), reason=reason)
+            raise DialRefused(f"{server} is not asked: {reason}")
+        self._dialed[Reason.NAME_SERVER] += 1
+        outcome = Outcome.SILENT
+
+        def answered() -> None:
+            nonlocal outcome
+            outcome = Outcome.MET
+
+        try:
+            yield answered
+        except (TimeoutError, EOFError):
+            raise
+        except OSError as error:
+            outcome = outcome_of(error)
+            raise
+        finally:
+            self._budgets.over(attempt, outcome, loop.time())
 
     # -- inside ---------------------------------------------------------------------------------
 

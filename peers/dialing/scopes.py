@@ -24,7 +24,7 @@ from protocol.dialing import (
 )
 from protocol.endpoint import Endpoint
 
-__all__ = ["Here", "Known", "Word", "is_provable", "refusal", "word_of"]
+__all__ = ["Here", "Known", "Word", "is_provable", "refusal", "server_refusal", "word_of"]
 
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -39,6 +39,8 @@ class Word(Enum):
     """A record of the zone that this peer has asked for. Whoever owns the name has written it."""
     TOLD = "the other side's"
     """Told on a path: in a hello, a welcome, or a session."""
+    DELEGATION = "a zone's, of its servers"
+    """A name server that a zone names as its own, where the configuration names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,20 @@ def refusal(endpoint: Endpoint, known: Known, here: Here, dial: Dial) -> str | N
     return place.scope_refusal(address, endpoint, known) or _port_refusal(address, endpoint, known)
 
 
+def server_refusal(server: Endpoint, met: Iterable[str], here: Here) -> str | None:
+    """Return why a name server is not asked that a zone names as its own. `met` are the addresses
+    of who has said so: near ones mean the same there only where they are near too."""
+    address = unwrapped(server.host)
+    if address is None:
+        return "only this network knows which address that is"
+    place = _Place(replace(here, servers=frozenset()))
+    reason = nobody_at(address, here.interfaces) or place.own_service(address, server.port)
+    met_at = _addresses((*met, *(one.host for one in here.servers)))
+    if reason is not None or address in met_at:
+        return reason
+    return place.server_refusal(address, met_at)
+
+
 def is_provable(endpoint: Endpoint, known: Known, here: Here, dial: Dial) -> bool:
     """Whether an endpoint that is not dialed would be, had the relay met the key there."""
     met = replace(known, met=known.met | {endpoint})
@@ -151,6 +167,17 @@ class _Place:
         if is_public(address):
             return None
         return self._private_refusal(address, endpoint, known)
+
+    def server_refusal(self, address: IpAddress, met: Iterable[IpAddress]) -> str | None:
+        """Return why a near address is not taken for a name server's."""
+        if address.is_link_local:
+            return "a link-local address"
+        if self._is_here(address):
+            is_met = any(self._is_here(one) for one in met)
+            return None if is_met else "this host itself, and who names it is not here"
+        if is_public(address) or self._link_of(address) is not None or self._shares(address, met):
+            return None
+        return "a private address, and who names it is elsewhere"
 
     def _private_refusal(self, address: IpAddress, endpoint: Endpoint, known: Known) -> str | None:
         link = self._link_of(address)

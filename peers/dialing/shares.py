@@ -27,6 +27,11 @@ SHARES: Mapping[Hashable, Share] = {
         Rate(4, 60.0), Rate(2, 60.0), Rate(4, 60.0), Rate(8, 30.0), Rate(64, 1.0),
         first_pause=60.0, longest_pause=3600.0,
     ),
+    # Few servers, each asked again and again while it is silent.
+    Word.DELEGATION: Share(
+        Rate(64, 1.0), Rate(32, 2.0), Rate(32, 2.0), Rate(64, 1.0), Rate(256, 0.25),
+        first_pause=5.0, longest_pause=60.0,
+    ),
 }  # fmt: skip
 """A race has sixteen candidates at most, so that one fits into what is the zone's and the relay's.
 Told entries are few: beside the relay's, a home has one or two."""

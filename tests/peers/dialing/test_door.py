@@ -1,6 +1,7 @@
 """The door: who waits, who is refused, what is learned, and that nobody learns from the time."""
 
 import asyncio
+import errno
 import socket
 from types import SimpleNamespace
 from typing import Any, cast
@@ -102,6 +103,37 @@ def test_where_it_was_met_there_are_neither_pauses_nor_questions() -> None:
         assert lasted == pytest.approx([0.1] * 50)
         assert await dial(through, told(), *ENDS[0]) == 0.0
         assert through.patience(told(), 10.0) == 10.0
+
+    run(scene())
+
+
+def test_a_server_that_a_zone_names_has_a_budget_and_is_left_alone_where_it_refuses() -> None:
+    there = Endpoint("5.5.5.5", 53)
+
+    def ask(through: Door, error: OSError | None, server: Endpoint = there) -> str:
+        try:
+            with through.to_server(server, "a.test", ()) as answered:
+                if error is not None:
+                    raise error
+                answered()
+        except DialRefused as refused:
+            return refused.reason
+        except OSError:
+            pass
+        return "asked"
+
+    async def scene() -> None:
+        through = make()
+        assert {ask(through, None) for _ in range(100)} == {"asked"}
+        assert through.counts.dialed == {Reason.NAME_SERVER: 100}
+        through = make()
+        assert [ask(through, TimeoutError()) for _ in range(100)].count("asked") == 32
+        through = make()
+        refused = ConnectionRefusedError(errno.ECONNREFUSED, "")
+        assert [ask(through, refused) for _ in range(3)][:2] == ["asked"] * 2
+        assert "left alone" in ask(through, refused)
+        assert "this host itself" in ask(through, None, Endpoint("127.0.0.1", 53))
+        assert through.counts.refused == {"a zone's, of its servers": 3}
 
     run(scene())
 

@@ -7,7 +7,7 @@ import pytest
 
 from peers.config import Dial
 from peers.dialing import Here, Known, Word, refusal, word_of
-from peers.dialing.scopes import is_provable
+from peers.dialing.scopes import is_provable, server_refusal
 from protocol.endpoint import Endpoint
 
 HOME = Here(
@@ -197,6 +197,28 @@ def test_a_well_known_port_that_the_relay_could_be_asked_about_is_asked_about() 
     assert said("5.5.5.5", 443, disclosed=known, may_ask=True) is not None
     assert said("5.5.5.5", 443, disclosed=known, may_ask=True, met=known) is None
     assert said("5.5.5.5", 7000, disclosed=at("5.5.5.5"), may_ask=True) is None
+
+
+def asked(host: str, *met: str, here: Here = HOME, port: int = 53) -> str | None:
+    return server_refusal(Endpoint(host, port), met, here)
+
+
+def test_a_name_server_that_a_zone_names_is_near_only_where_who_names_it_is() -> None:
+    assert asked("5.5.5.5") is None
+    assert asked("192.168.1.9") is None, "a network that this host is in"
+    assert asked("10.0.0.53") is not None
+    assert asked("10.0.0.53", "10.9.9.9") is None
+    for host in ("127.0.0.1", "::1", "192.168.1.5", "::ffff:127.0.0.1"):
+        assert asked(host) is not None
+        assert asked(host, "10.0.0.53") is not None
+        assert asked(host, "127.0.0.7") is None
+    assert asked("169.254.1.1") is not None
+    assert asked("169.254.1.1", "169.254.1.1") is None
+    for host in ("224.0.0.1", "0.0.0.0", "192.168.1.255", "64:ff9b:1::808:808"):
+        assert asked(host, host) is not None
+    assert "own relay" in (asked("8.8.8.8", port=8440) or "")
+    assert asked("9.9.9.9", port=5300) is None, "the name server that is configured"
+    assert "itself" in (asked("127.0.0.1", "127.0.0.1", port=4000) or "")
 
 
 @pytest.mark.parametrize("host", ["5.5.5.5", "2a00::5", "198.51.100.7", "2001:db8::7"])
