@@ -35,6 +35,9 @@ __all__ = ["Ask", "DialCounts", "DialRefused", "Door", "Leg", "Passage", "Reason
 _HELD = 3.0
 """Seconds that a dial of a told endpoint takes at most, and no less where it fails or is refused:
 two round trips by satellite and a lost packet. What is done next tells nobody what was there."""
+_REPEATS = 1
+"""How often a SYN is repeated that strangers have caused; a kernel that begins linearly does so
+twice. With fresh sockets a silent host gets nine of one dial at most, whatever time that has."""
 _MAX_RELAYS = 64
 """Addresses of relays, and of proxies, that are remembered; beyond it the one met first is
 forgotten."""
@@ -114,8 +117,9 @@ class Leg:
 class Passage:
     """One dial that the door lets pass."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, repeats: int | None = _REPEATS) -> None:
         self._ask = ask
+        self._repeats = repeats
         self.outcome = Outcome.CALLED_OFF
 
     async def connect(self, source: str | None, round_trip: float | None) -> RawStream:
@@ -127,7 +131,9 @@ class Passage:
         """
         address = Address(self._ask.endpoint.host, self._ask.endpoint.port)
         try:
-            dialed = await dial(address, source=source, round_trip=round_trip)
+            dialed = await dial(
+                address, source=source, round_trip=round_trip, repeats=self._repeats
+            )
             return await open_tcp(dialed.connected)
         except OSError as error:
             self.outcome = outcome_of(error)
@@ -189,13 +195,14 @@ class Door:
             await self._hold(word, came)
             raise self._refusal(ask, reason)
         if self._budgets.has_met(*key):
-            passage = Passage(ask)
+            passage = Passage(ask, None)
             async with self._counted(ask, attempt, passage):
                 yield passage
             return
         began = loop.time()
         over = self._under_way[key] = asyncio.Event()
-        passage = Passage(ask)
+        is_own_wish = attempt.wished and word is Word.RELAY
+        passage = Passage(ask, None if is_own_wish else _REPEATS)
         try:
             async with self._counted(ask, attempt, passage):
                 try:
