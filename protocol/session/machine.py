@@ -15,6 +15,7 @@ from typing import Any
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
 from protocol.session.acknowledgement import Acknowledgement
+from protocol.session.closed import ClosedSession
 from protocol.session.events import Ended, Event, Moved, PathDead
 from protocol.session.frames import WRITE_BYTES, Frame, FrameReader, pack, read_location
 from protocol.session.idle import SMALL_PART, IdleFrames
@@ -67,7 +68,6 @@ class SessionMachine:
         self._liveness = PathLiveness(settings, now)
         self._pathless_since = now
         self._closing_since = now
-        self._ended_at = now
 
     # -- the application ------------------------------------------------------------------------
 
@@ -340,9 +340,13 @@ class SessionMachine:
         elif now >= self._liveness.ping_due():
             self._say(Frame.PING, self._liveness.ping(now))
 
-    def lingers(self, now: float) -> bool:
-        """Whether an ended session should still answer a resume."""
-        return self.state is State.CLOSED and now < self._ended_at + self.settings.linger
+    @property
+    def closed(self) -> ClosedSession | None:
+        """What answers for a session that both sides have closed; None for another."""
+        if self.state is not State.CLOSED:
+            return None
+        window = self.settings.window
+        return ClosedSession(self.received, self.consumed, window, self.sent, self._revised is True)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -483,7 +487,6 @@ class SessionMachine:
             self._leave(after, now)
         self.state = after
         if after is not before and after in (State.CLOSED, State.LOST):
-            self._ended_at = now
             self._reassembly.drop()
             self._events.append(Ended(reason, self.outstanding))
 
