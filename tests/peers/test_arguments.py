@@ -104,6 +104,7 @@ FITS: dict[str, Fits] = {
     "address": lambda value: False,
     "addresses": nothing,
     "allow": lambda value: nothing(value) or empty(value),
+    "blocked": lambda value: value is True,
     "config": nothing,
     "ddns": nothing,
     "dial": nothing,
