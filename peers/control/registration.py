@@ -17,6 +17,7 @@ from peers.control.attempt import Home, Standing
 from peers.control.connection import (
     ControlConnection,
     ControlEvent,
+    FlowReplaced,
     PeerChanged,
     RelayRestarting,
     RequestArrived,
@@ -274,7 +275,12 @@ class Registration:
         async def over(connection: ControlConnection) -> Answered:
             return Answered(connection, await connection.request(request))
 
-        answered = await self._over_flows(over)
+        try:
+            answered = await self._over_flows(over)
+        except FlowReplaced:
+            # The request went nowhere, and the relay is there.
+            await self.connection(patience)
+            answered = await self._over_flows(over)
         response = answered.response
         if response.code is not None:
             raise error_for(

@@ -166,6 +166,8 @@ def test_the_kernel_tells_the_round_trip(loop: Callable[[], asyncio.AbstractEven
         async with pair() as (stream, _):
             assert stream.round_trip is not None
             assert 0 < stream.round_trip < 0.5
+            assert stream.silence is not None
+            assert stream.silence < 60.0
         assert RawStream().round_trip is None
 
     with asyncio.Runner(loop_factory=loop) as runner:
@@ -182,8 +184,8 @@ async def test_the_kernel_asks_for_signs_of_life_and_its_verdict_is_one_reason()
         options = socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT
         assert taken.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         told = [taken.getsockopt(socket.IPPROTO_TCP, option) for option in options]
-        assert told == [5, 1, 5]
-        assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+        assert told == [5, 1, 12]
+        assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 17_000
         stream.probe_when_idle(0.01)
         assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 1
         owner = Owner()
@@ -191,5 +193,6 @@ async def test_the_kernel_asks_for_signs_of_life_and_its_verdict_is_one_reason()
         stream.abort()
         await owner.is_lost.wait()
         stream.probe_when_idle(5.0)  # Of a socket that is gone: nothing happens.
+        assert stream.silence is None
         stream.connection_lost(TimeoutError(110, "Connection timed out"))
         assert owner.lost[-1] == SILENT
