@@ -101,9 +101,8 @@ class ControlConnection:
         self.cause = cause_of(source.host)
         """Who is charged: the source's network, and the key as soon as it is proven."""
         self.opened = self.heard = self.pinged = reception.clock()
-        self._round_trip = 0.0
-        """Seconds that the peer took for its last answer."""
         self._doubt: Doubt | None = None
+        self._round_trip = 0.0  # Seconds that the peer took for its last answer.
         reception.connections.add(self)
         self._metrics.connections[source.carrier] += 1
 
