@@ -31,8 +31,9 @@ _ROUND_TRIPS = 3
 _SECOND_PROBE = 1.25
 """Seconds from the kernel's first probe until its second one, a second later, could have been
 acknowledged too: one packet may be lost."""
-_PONG_DOUBTED = 2.5
-"""Seconds after which a ping is missed: a packet may be lost, and the one that replaces it."""
+_PONG_DOUBTED = 4.0
+"""Seconds after which a ping is missed: a packet may be lost, and the one that replaces it; or the
+relay is busy, and would only be more so by new connections."""
 SHORTEST_REST, LONGEST_REST = 2.0, 16.0
 """Seconds from one doubt that led to nothing until the next, at least; more each time, as long as
 nothing is heard."""

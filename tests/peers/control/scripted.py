@@ -129,15 +129,16 @@ class Seven:
 
 
 async def connected(
-    tell: Tell, *also: Message, wire: Wire | None = None
+    tell: Tell, *also: Message, wire: Wire | None = None, early: tuple[Message, ...] = ()
 ) -> tuple[Wire, ControlConnection]:
-    """Return a registered connection; `also` came in the packet that confirmed it."""
+    """Return a registered connection; `early` came before it was confirmed, and `also` in the
+    packet that did so."""
     wire = wire or Wire()
     async with asyncio.TaskGroup() as tasks:
         registering = tasks.create_task(Handshake(ACCOUNT, LINE, tell).register(wire, Seven(), 5.0))
         await wire.challenge()
         await wire.next(Register)
-        wire.say(CONFIRMED, *also)
+        wire.say(*early, CONFIRMED, *also)
     return wire, registering.result()
 
 

@@ -19,13 +19,13 @@ def signs(
 @pytest.mark.parametrize(
     ("known", "at"),
     [
-        (signs(), 17.5),
-        (signs(pinged=15.0), 17.5),
+        (signs(), 19.0),
+        (signs(pinged=15.0), 19.0),
         (signs(acknowledged=0.0), 3.25),
         (signs(acknowledged=9.0), 12.25),
         (signs(acknowledged=14.0, pinged=15.0), 17.25),
         # Who acknowledges may pass nothing on, as a proxy does.
-        (signs(acknowledged=17.0, pinged=15.0), 17.5),
+        (signs(acknowledged=17.0, pinged=15.0), 19.0),
         (signs(acknowledged=0.0, round_trip=0.6), 3.8),
         (signs(acknowledged=0.0, pinged=0.0, round_trip=7.0), 21.0),
     ],

@@ -277,8 +277,8 @@ def nothing(world: World) -> None:
 
 def test_where_the_relay_answers_on_a_new_connection_and_not_on_this_one_that_goes_on() -> None:
     world = play(lambda: World(["silent"], beside=nothing), all_done)
-    # A heartbeat of 15 s, and 2.5 s for its answer; a second for the new connection.
-    assert world.attempts == [0.0, 18.5]
+    # A heartbeat of 15 s, and 4 s for its answer; a second for the new connection.
+    assert world.attempts == [0.0, 20.0]
     assert [spare.stream for spare in world.used] == world.spares
     assert world.wires[0].aborted
     down = [event for event in world.told if isinstance(event, FlowDown)]
@@ -294,22 +294,22 @@ def test_a_connection_that_was_only_slow_stays() -> None:
         assert world.flow.connection is not None
 
     world = play(lambda: World(["silent"], beside=late), until)
-    assert (world.attempts, world.tried_beside, world.used) == ([0.0], [17.5], [])
+    assert (world.attempts, world.tried_beside, world.used) == ([0.0], [19.0], [])
     assert world.spares[0].aborted
 
 
 def test_where_nobody_answers_anywhere_it_is_given_up_as_ever() -> None:
     world = play(lambda: World(["silent"]), all_done)
     assert world.attempts == [0.0, 27.0]
-    assert world.tried_beside == [17.5, 20.5, 25.5], "further and further apart"
+    assert world.tried_beside == [19.0, 22.0], "further and further apart: the next would be at 27"
 
 
 def test_stopped_while_a_new_connection_is_tried_it_leaves_nothing() -> None:
     async def until(world: World) -> None:
-        await asyncio.sleep(18.0)
+        await asyncio.sleep(19.5)
 
     world = play(lambda: World(["silent"], beside=nothing), until)
-    assert (world.tried_beside, world.spares) == ([17.5], [])
+    assert (world.tried_beside, world.spares) == ([19.0], [])
 
 
 def test_stopped_by_the_news_that_it_was_replaced_it_leaves_nothing() -> None:
