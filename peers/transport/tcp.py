@@ -35,12 +35,16 @@ _RECEIVED_OFFSET, _ACKNOWLEDGED_OFFSET, _RTT_OFFSET, _INFO_SIZE = 52, 56, 68, 10
 as much of it as every kernel has."""
 
 
+_GONE = OSError, ValueError
+"""Of a socket that has ended meanwhile; the second is uvloop's."""
+
+
 def _kernel_info(connected: socket.socket) -> bytes | None:
     if sys.platform != "linux":
         return None
     try:
         return connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
-    except (OSError, AttributeError):
+    except _GONE:
         return None
 
 
@@ -83,8 +87,8 @@ def probe_when_idle(connected: socket.socket, seconds: float) -> None:
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             given_up = 1000 * (idle + PROBES_LAST)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, given_up)
-    except OSError:
-        return  # It has ended meanwhile.
+    except _GONE:
+        return
 
 
 class RawStream(asyncio.Protocol):

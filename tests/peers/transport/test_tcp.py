@@ -168,6 +168,11 @@ def test_the_kernel_tells_the_round_trip(loop: Callable[[], asyncio.AbstractEven
             assert 0 < stream.round_trip < 0.5
             assert stream.silence is not None
             assert stream.silence < 60.0
+            stream.abort()
+            stream.probe_when_idle(5.0)  # Of a socket that is about to go.
+            await asyncio.sleep(0.01)
+            assert (stream.round_trip, stream.silence) == (None, None)
+            stream.probe_when_idle(5.0)
         assert RawStream().round_trip is None
 
     with asyncio.Runner(loop_factory=loop) as runner:
