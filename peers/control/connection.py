@@ -258,7 +258,8 @@ class ControlConnection:
             self._note_answer()
             heartbeat = _within_bounds(self.registration.heartbeat)
             acknowledged = None if silence is None else now - silence
-            signs = Signs(messages.heard, acknowledged, self._pinged, self.round_trip)
+            on_the_way = messages.stream.round_trip or 0.0
+            signs = Signs(messages.heard, acknowledged, self._pinged, self.round_trip, on_the_way)
             due = doubted_at(signs, heartbeat, probe_idle(heartbeat / PROBES))
             if now >= due:
                 self._ping_once(now)

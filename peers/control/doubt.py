@@ -50,7 +50,9 @@ class Signs:
     pinged: float | None
     """When the ping was sent that has no answer yet."""
     round_trip: float
-    """Seconds, as far as it is known; else 0."""
+    """Seconds that a message and its answer take, as far as it is known; else 0."""
+    on_the_way: float
+    """Seconds of it, as the kernel has measured: without what the relay was busy with."""
 
 
 def doubted_at(signs: Signs, heartbeat: float, idle: float) -> float:
@@ -61,7 +63,7 @@ def doubted_at(signs: Signs, heartbeat: float, idle: float) -> float:
     if signs.acknowledged is None:
         return missed
     probed = signs.acknowledged + idle
-    return min(missed, probed + answer_due(_SECOND_PROBE, signs.round_trip))
+    return min(missed, probed + answer_due(_SECOND_PROBE, signs.on_the_way))
 
 
 def pong_due(heartbeat: float, round_trip: float) -> float:

@@ -12,8 +12,9 @@ def signs(
     acknowledged: float | None = None,
     pinged: float | None = None,
     round_trip: float = 0.0,
+    on_the_way: float = 0.0,
 ) -> Signs:
-    return Signs(heard, acknowledged, pinged, round_trip)
+    return Signs(heard, acknowledged, pinged, round_trip, on_the_way)
 
 
 @pytest.mark.parametrize(
@@ -26,8 +27,10 @@ def signs(
         (signs(acknowledged=14.0, pinged=15.0), 17.25),
         # Who acknowledges may pass nothing on, as a proxy does.
         (signs(acknowledged=17.0, pinged=15.0), 19.0),
-        (signs(acknowledged=0.0, round_trip=0.6), 3.8),
-        (signs(acknowledged=0.0, pinged=0.0, round_trip=7.0), 21.0),
+        (signs(acknowledged=0.0, round_trip=0.6, on_the_way=0.6), 3.8),
+        (signs(acknowledged=10.0, pinged=0.0, round_trip=7.0, on_the_way=7.0), 21.0),
+        # A relay that was busy says nothing of the way to it.
+        (signs(acknowledged=0.0, round_trip=7.0, on_the_way=0.1), 3.25),
     ],
 )
 def test_it_is_doubted_when_a_sign_of_life_is_overdue(known: Signs, at: float) -> None:
