@@ -148,6 +148,11 @@ class ControlConnection:
         return self._messages.is_closed
 
     @property
+    def was_forgotten(self) -> bool:
+        """Whether the connection has ended as the relay's host knew nothing of it any more."""
+        return self._messages.was_forgotten
+
+    @property
     def round_trip(self) -> float:
         """Seconds to the relay and back, as it was measured last; 0 where it is not known."""
         return max(self._measured, self._messages.stream.round_trip or 0.0)

@@ -238,7 +238,7 @@ class Flow:
                 error,
                 connection.restarting,
                 held.network_changed,
-                self._awaited.is_urgent,
+                self._awaited.is_urgent or connection.was_forgotten,
                 self._judge(error, Phase.REGISTERED),
             )
         )

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Protocol
 
-from peers.transport import SILENT, Stream
+from peers.transport import FORGOTTEN, SILENT, Stream
 from protocol.codec import MessageDecoder, UnknownType, encode
 from protocol.errors import (
     Code,
@@ -55,6 +55,8 @@ class MessageStream:
         self.closed: asyncio.Future[RoamRelayError] = self._loop.create_future()
         self.local_host = host_in(stream.local)
         """The source address: one of this host's own."""
+        self.was_forgotten = False
+        """Whether it has ended as the other end knew nothing of it any more."""
 
     @property
     def is_closed(self) -> bool:
@@ -122,6 +124,7 @@ class MessageStream:
 
     def stream_lost(self, reason: str) -> None:
         told = f"the connection to the relay ended: {reason}"
+        self.was_forgotten = reason == FORGOTTEN
         silent = Code.HEARTBEAT_TIMEOUT if reason == SILENT else None
         self._finish(self._announced or RelayUnavailable(told, code=silent))
 

@@ -11,6 +11,7 @@ from protocol.hosts import describe
 
 __all__ = [
     "END_OF_STREAM",
+    "FORGOTTEN",
     "PROBES_LAST",
     "SILENT",
     "RawStream",
@@ -24,6 +25,9 @@ END_OF_STREAM = "end of stream"
 """The reason where the other side has ended the stream by itself."""
 SILENT = "the other end does not answer"
 """The reason where the kernel has asked in vain."""
+FORGOTTEN = "the other end knows nothing of it any more"
+"""The reason where it has answered the kernel's probe, or what was sent after as long a silence,
+with a reset: the packets come from elsewhere now, or its host has been restarted."""
 PROBES_LAST = 12
 """Seconds for which the kernel asks, once each: a link that is full of other bytes may need many
 for a round trip. Whoever does not want to wait for that looks at `kernel_silence`."""
@@ -99,6 +103,8 @@ class RawStream(asyncio.Protocol):
         self._early: list[bytes] = []
         self._lost: str | None = None
         self._paused = False
+        self._idle: float | None = None
+        """Seconds of silence after which the kernel probes; None where it does not."""
         self.transport: asyncio.Transport | None = None
         self.local = self.remote = ""
 
@@ -119,6 +125,7 @@ class RawStream(asyncio.Protocol):
     def probe_when_idle(self, seconds: float) -> None:
         taken = self.transport.get_extra_info("socket") if self.transport is not None else None
         if taken is not None:
+            self._idle = probe_idle(seconds)
             probe_when_idle(taken, seconds)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -165,9 +172,13 @@ class RawStream(asyncio.Protocol):
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = _reason(exc)
+        self._lost = FORGOTTEN if self._was_forgotten(exc) else _reason(exc)
         if self._owner is not None:
             self._owner.stream_lost(self._lost)
+
+    def _was_forgotten(self, error: Exception | None) -> bool:
+        silence = self.silence if isinstance(error, ConnectionResetError) else None
+        return silence is not None and self._idle is not None and silence >= self._idle
 
     def pause_writing(self) -> None:
         self._paused = True

@@ -5,6 +5,7 @@ until the peer was reached again. The argument says whose flow it is, and which 
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ from peers import Identity, Mode, Peer
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.support.rooms import rooms
+
+TCP_REPAIR = 19
+"""Of Linux: a socket that is closed under it goes without a word."""
 
 
 def ip(*words: str) -> None:
@@ -36,6 +40,17 @@ def kill_flow(peer: Peer, relay_port: str, *, both_ways: bool) -> None:
         ip("rule", "add", "pref", "10", "ipproto", "tcp", *flow, "blackhole")
 
 
+def forget_flow(relay: RelayServer, peer: Peer) -> None:
+    """Let the relay's host answer what comes over the peer's flow with a reset, as what comes from
+    an address that it has never seen; and say nothing by itself."""
+    (ends,) = [one for one in relay.connections if one.guid == peer.guid]
+    transport = ends._carrier._transport  # type: ignore[attr-defined]
+    transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+    # The relay itself learns nothing either.
+    ends.carrier_lost = lambda reason: None  # type: ignore[method-assign]
+    transport.abort()
+
+
 async def main(whose: str, ways: str) -> None:
     if not alone():
         raise SystemExit("only in a network namespace of its own")
@@ -52,7 +67,11 @@ async def main(whose: str, ways: str) -> None:
         listener = alice.listen("chat")
         await alice.published()
         dead = {"callee": alice, "caller": bob}[whose]
-        kill_flow(dead, relay.url.rpartition(":")[2], both_ways=ways == "both")
+        if ways == "reset":
+            await asyncio.sleep(1.0)  # Until all is acknowledged: what comes later is answered.
+            forget_flow(relay, dead)
+        else:
+            kill_flow(dead, relay.url.rpartition(":")[2], both_ways=ways == "both")
         began = loop.time()
         session = await bob.connect(alice.guid, "chat", mode=Mode.CENTRAL)
         there = await anext(listener)

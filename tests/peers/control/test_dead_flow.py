@@ -16,7 +16,7 @@ HEARTBEAT = 15.0
 
 @pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="the rules and the probes are Linux's")
-@pytest.mark.parametrize("ways", ["one", "both"])
+@pytest.mark.parametrize("ways", ["one", "both", "reset"])
 @pytest.mark.parametrize("whose", ["callee", "caller"])
 def test_a_request_over_a_dead_flow_is_answered_before_a_heartbeat_would_tell(
     whose: str, ways: str

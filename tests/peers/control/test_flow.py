@@ -16,6 +16,7 @@ from peers.control.flow import Awaited, Flow, FlowDown, FlowEvent, FlowUp
 from peers.control.refusal import Phase
 from peers.control.relay_address import RelayAddresses
 from peers.tasks import Tasks
+from peers.transport import FORGOTTEN
 from protocol.errors import RelayUnavailable, RoamRelayError, Superseded
 from protocol.messages import Pong, Restarting
 from tests.peers.control.scripted import ACCOUNT, LINE, Events, Seven, Wire, connected, logged
@@ -90,6 +91,8 @@ class World:
                 asyncio.get_running_loop().call_soon(wire.hang_up)
             case "lost":
                 asyncio.get_running_loop().call_soon(wire.hang_up)
+            case "forgotten":
+                asyncio.get_running_loop().call_soon(wire.hang_up, FORGOTTEN)
             case "dropped":
                 asyncio.get_running_loop().call_soon(self.flow.drop, "the address is gone")
             case "broken":
@@ -163,6 +166,11 @@ def test_while_somebody_waits_it_comes_back_sooner() -> None:
         assert not world.awaited.is_urgent
 
     assert play(lambda: World(["lost"]), until).waits() == [0.75]
+
+
+def test_a_flow_that_the_relay_s_host_has_forgotten_comes_back_sooner() -> None:
+    """The way may be lost, and not the relay; or its host was restarted, and all come back."""
+    assert play(lambda: World(["forgotten", "lost"]), all_done).waits() == [0.75, 2.5]
 
 
 def test_who_waits_is_released_on_every_way_out() -> None:

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import uvloop
 
+from peers.transport import tcp
 from peers.transport.stream import HIGH_WATER
-from peers.transport.tcp import SILENT, RawStream
+from peers.transport.tcp import END_OF_STREAM, FORGOTTEN, SILENT, RawStream
 
 
 class Owner:
@@ -201,3 +202,27 @@ async def test_the_kernel_asks_for_signs_of_life_and_its_verdict_is_one_reason()
         assert stream.silence is None
         stream.connection_lost(TimeoutError(110, "Connection timed out"))
         assert owner.lost[-1] == SILENT
+
+
+@pytest.mark.parametrize(
+    ("silence", "error", "reason"),
+    [
+        (1.5, ConnectionResetError(104, "reset"), FORGOTTEN),
+        (0.5, ConnectionResetError(104, "reset"), "[Errno 104] reset"),
+        (None, ConnectionResetError(104, "reset"), "[Errno 104] reset"),
+        (1.5, TimeoutError(110, "timed out"), SILENT),
+        (1.5, None, END_OF_STREAM),
+    ],
+)
+async def test_a_reset_after_as_long_a_silence_as_the_kernel_bears_is_an_answer_to_its_probe(
+    silence: float | None, error: Exception | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pair() as (stream, _):
+        owner = Owner()
+        stream.set_owner(owner)
+        monkeypatch.setattr(tcp, "kernel_silence", lambda taken: silence)
+        stream.connection_lost(error)
+        assert owner.lost[-1] != FORGOTTEN, "it does not probe"
+        stream.probe_when_idle(1.0)
+        stream.connection_lost(error)
+        assert owner.lost[-1] == reason
