@@ -13,7 +13,7 @@ import msgspec
 
 from peers.control.account import KnownRelay
 from peers.control.doubt import PROBES, Signs, doubted_at, pong_due
-from peers.control.message_stream import MessageStream
+from peers.control.message_stream import FlowLost, MessageStream
 from peers.control.refusal import refusal
 from peers.control.requests import Answers, Unanswered
 from peers.control.tell import tell_safely
@@ -91,7 +91,7 @@ Tell: TypeAlias = Callable[[ControlEvent], None]
 is lost."""
 
 
-class FlowReplaced(RelayUnavailable):
+class FlowReplaced(FlowLost):
     """The relay answers on a new connection, which takes the place of this one."""
 
 

@@ -15,11 +15,16 @@ from protocol.errors import (
 from protocol.hosts import host_in
 from protocol.messages import FROM_RELAY, Error, Message, Ping, Pong
 
-__all__ = ["MessageReader", "MessageStream"]
+__all__ = ["FlowLost", "MessageReader", "MessageStream"]
 
 _OUTBOX_LIMIT = 4 << 20
 """Bytes that may wait for a relay that does not read, before it is given up."""
 _MAX_REASON = 512
+
+
+class FlowLost(RelayUnavailable):
+    """The connection has ended without a word of the relay: what was asked over it may be asked
+    again over another one."""
 
 
 class MessageReader(Protocol):
@@ -126,7 +131,7 @@ class MessageStream:
         told = f"the connection to the relay ended: {reason}"
         self.was_forgotten = reason == FORGOTTEN
         silent = Code.HEARTBEAT_TIMEOUT if reason == SILENT else None
-        self._finish(self._announced or RelayUnavailable(told, code=silent))
+        self._finish(self._announced or FlowLost(told, code=silent))
 
     # -- inside ---------------------------------------------------------------------------------
 
