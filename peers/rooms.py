@@ -123,7 +123,7 @@ def build(
             ways=ways,
             lookup=lookup,
             sessions=sessions,
-            outgoing=Outgoing(config, sessions, presence.watch),
+            outgoing=Outgoing(config, sessions, presence.watch, lookup.ask_names),
             incoming=Incoming(local, services, sessions, ways, candidates),
             presence=presence,
             publication=publication,
