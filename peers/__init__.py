@@ -16,7 +16,7 @@ from peers.config import (
     PolicyError,
     ServiceNameError,
 )
-from peers.control import DdnsKey, LinkState, Presence, Status
+from peers.control import UNKNOWN, DdnsKey, LinkState, Presence, PresenceState, Status
 from peers.dialing import DialCounts
 from peers.location import Located
 from peers.path import Path
@@ -54,6 +54,7 @@ from protocol.messages import Mode, PeerState
 from protocol.session import SessionSettings
 
 __all__ = [
+    "UNKNOWN",
     "CallbackFailed",
     "Candidate",
     "Carrier",
@@ -86,6 +87,7 @@ __all__ = [
     "Phase",
     "PolicyError",
     "Presence",
+    "PresenceState",
     "ProtocolViolation",
     "Provenance",
     "Refused",

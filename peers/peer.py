@@ -344,7 +344,8 @@ class Peer:
         return await fetch_key(self.identity, connection, timeout)
 
     def watch(self, guid: str) -> AsyncGenerator[Presence, None]:
-        """Iterate over how another peer stands: first as it is now, then at every change.
+        """Iterate over how another peer stands: first as it is now, then at every change. While
+        this peer has no relay it is "unknown".
 
         Raises:
             IdentityError: not a GUID.
@@ -472,6 +473,7 @@ class Peer:
             case RelayRestarting():
                 self._tell(self._link.restarting())
             case RegistrationLost(error):
+                rooms.presence.relay_lost()
                 self._tell(self._link.lost(error, lasting=isinstance(error, RelayMisconfigured)))
             case PrimaryChanged():
                 self._tell(self._link.registered())
@@ -481,6 +483,7 @@ class Peer:
             case StandbyLost():
                 rooms.whereabouts.registered()
             case RegistrationEnded(error):
+                rooms.presence.relay_lost()
                 self._tell(self._link.ended(error))
                 rooms.services.end(error)
             case ServicesChanged(ended):

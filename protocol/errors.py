@@ -166,9 +166,14 @@ class Superseded(RelayUnavailable, UpdateRefused):
 
 
 class UnknownPeer(RoamRelayError):
-    """Nobody with this GUID has registered."""
+    """Nobody with this GUID has registered. Where the relay cannot say so for sure yet, as in the
+    minute after its start, `retry_after` says after how many seconds to ask again."""
 
     code = Code.UNKNOWN_PEER
+
+    def __init__(self, reason: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
 
 
 class UnknownService(RoamRelayError):
@@ -266,7 +271,7 @@ def error_for(
     """Return the exception that stands for a wire code: one ladder, used by every shell."""
     match code:
         case Code.UNKNOWN_PEER:
-            return UnknownPeer(reason)
+            return UnknownPeer(reason, retry_after=retry_after)
         case Code.UNKNOWN_SERVICE:
             return UnknownService(reason)
         case Code.PEER_OFFLINE:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
 
 from peers.config import log
-from peers.control import Presence
+from peers.control import UNKNOWN, Presence
 from peers.tasks import Spawn
 from protocol.errors import Refused, RoamRelayError
 from protocol.messages import PeerState
@@ -64,7 +64,8 @@ class Signs:
                 async for presence in presences:
                     if presence.state is PeerState.ONLINE:
                         _tell(awaited, first)
-                    first = False
+                    # Whoever was unknown may have been there all the time.
+                    first = presence.state == UNKNOWN
         except Refused:
             if not first:  # It is another program now, which offers nothing yet.
                 _tell(awaited, False)
