@@ -141,6 +141,8 @@ class Attempt:
         self._began_on = route.session.path
         self.said_hello = False
         """Whether the other side may have heard of it, and may have taken its path."""
+        self.was_away = False
+        """Whether the relay has said that the other side was not there."""
 
     def hello(self, entries: tuple[SignedEntry, ...]) -> PathHello:
         """Return the hello of this moment; `entries` are this side's own.

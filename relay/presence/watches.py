@@ -20,6 +20,8 @@ MAX_WATCHES = 256
 MAX_WATCHERS = 1024
 """Connections over which one peer may be watched: three quarters of them from one wide network,
 half from one network. Where all are used, the network that has most loses its oldest."""
+_MAX_ASKED = 64
+"""Peers whose return one connection may wait for, having asked for them; the oldest gives way."""
 _INTERVAL = 1.0
 """Seconds between two events of one peer to one watcher, at least."""
 
@@ -38,9 +40,7 @@ class Watcher(Protocol):
 Told = tuple[PeerState, int]
 """State and record number, as a watcher was told last."""
 _NOTHING: Told = (PeerState.OFFLINE, 0)
-"""Of a peer that is not known, or offers nothing."""
-_NOT_YET: Told = (PeerState.SUSPECT, 0)
-"""Of such a one, soon after the relay's start."""
+"""Of a peer that is not known, or offers nothing. Without a number nothing of it was shown."""
 
 
 class Watches:
@@ -59,8 +59,8 @@ class Watches:
         """When a peer may turn from suspect to offline: a heap."""
         self._in_grace: dict[str, float] = {}
         """The same of each; what else is in the heap is over."""
-        self._asked: dict[Watcher, set[str]] = {}
-        """Whom a watcher has asked for the next path of a session."""
+        self._asked: dict[Watcher, dict[str, None]] = {}
+        """Whom one has asked for the next path of a session, the oldest first."""
 
     def __len__(self) -> int:
         return sum(map(len, self._watched.values()))
@@ -94,12 +94,12 @@ class Watches:
         watched.discard(guid)
         if not watched:
             del self._watched[watcher]
-        self._answered(watcher, guid)
 
     def connection_lost(self, watcher: Watcher) -> None:
         """End the watches of a connection."""
         for guid in list(self._watched.get(watcher, ())):
             self.unwatch(watcher, guid)
+        self._asked.pop(watcher, None)
 
     def changed(self, guid: str, now: float) -> None:
         """Note that a peer has registered, updated, or lost a connection."""
@@ -107,10 +107,14 @@ class Watches:
             self._changed[guid] = None
 
     def asks(self, watcher: Watcher, guid: str) -> None:
-        """A watcher has asked for the next path of a session with a peer. It is told once when that
-        peer comes, even of one that offers nothing: as it would be if it asked again."""
-        if watcher in self._watchers.get(guid, ()):
-            self._asked.setdefault(watcher, set()).add(guid)
+        """Somebody has asked for the next path of a session with a peer. If he watches it, he is
+        told once when that peer comes, even of one that offers nothing: as he would be if he asked
+        again."""
+        asked = self._asked.setdefault(watcher, {})
+        asked.pop(guid, None)
+        asked[guid] = None
+        if len(asked) > _MAX_ASKED:
+            del asked[next(iter(asked))]
 
     def tell(self, now: float) -> None:
         """Tell of what has changed: call it a few times a second."""
@@ -149,17 +153,23 @@ class Watches:
         registration, gone = self._registry.get(guid), self._registry.gone(guid)
         watchers = self._watchers[guid]
         told = watchers[watcher]
-        if gone is not None and (gone.shown or told not in (_NOTHING, _NOT_YET)):
+        if gone is not None and (gone.shown or told[1]):
             # To whom else it was disclosed went with its record; who was told of it was one.
             event = PeerEvent(guid, self._registry.state(gone, now), gone.last_seen(now), gone.seq)
             offline = gone.lost + self._grace
-        elif registration is None or (
-            not registration.services and guid not in self._asked.get(watcher, ())
+        elif (
+            registration is not None
+            and not registration.services
+            and self._has_asked(watcher, guid)
         ):
+            # That it is there, and no more.
+            event = PeerEvent(guid, PeerState.ONLINE, registration.last_seen(now))
+            offline = now
+        elif registration is None or not registration.services:
             # It may come, and offer something: until then there is nothing to see.
             offline = self._registry.settled
             event = PeerEvent(guid) if offline <= now else PeerEvent(guid, PeerState.SUSPECT)
-        elif registration.services and not _may_watch(registration, watcher.guid):
+        elif not _may_watch(registration, watcher.guid):
             self.unwatch(watcher, guid)
             watcher.send(PeerEvent(guid, code=Code.REFUSED))
             return
@@ -171,7 +181,7 @@ class Watches:
                 registration.record.seq,
             )
             offline = now
-        if registration is None and told[0] is PeerState.ONLINE:
+        if registration is None and told == (PeerState.ONLINE, 0):
             self._answered(watcher, guid)
         if event.state is PeerState.SUSPECT and offline < self._in_grace.get(guid, math.inf):
             self._in_grace[guid] = offline
@@ -183,11 +193,14 @@ class Watches:
                 self._told[guid] = now
             watcher.send(event)
 
+    def _has_asked(self, watcher: Watcher, guid: str) -> bool:
+        return guid in self._asked.get(watcher, ())
+
     def _answered(self, watcher: Watcher, guid: str) -> None:
         """What a watcher has asked of a peer is told, or told to nobody."""
         asked = self._asked.get(watcher)
         if asked is not None:
-            asked.discard(guid)
+            asked.pop(guid, None)
             if not asked:
                 del self._asked[watcher]
 

@@ -265,8 +265,7 @@ def test_who_has_asked_for_a_session_is_told_that_a_peer_is_back_that_offers_not
     registry.update(after, LocationRecord(3, ()), 5.0)
     watches.changed(after.guid, 5.0)
     until(watches, 8, 5)
-    states = [event.state for event in alice.got]
-    assert states == [PeerState.OFFLINE, PeerState.ONLINE, PeerState.ONLINE]
+    assert alice.got == [PeerEvent(after.guid), PeerEvent(after.guid, PeerState.ONLINE, 3.0)]
     assert [event.state for event in cathy.got] == [PeerState.OFFLINE], "she has asked nothing"
     # One question is one return: of the next one it is not told without another.
     registry.remove(after, 8.0, closed=True)
@@ -275,22 +274,37 @@ def test_who_has_asked_for_a_session_is_told_that_a_peer_is_back_that_offers_not
     registry.register(before, LocationRecord(4, ()), 10.0)
     watches.changed(before.guid, 10.0)
     until(watches, 20, 10)
-    assert [event.state for event in alice.got[3:]] == [PeerState.OFFLINE]
+    assert alice.got[2:] == [PeerEvent(after.guid)]
 
 
-def test_an_end_of_a_watch_ends_what_was_asked() -> None:
+def test_the_end_of_a_connection_ends_what_was_asked() -> None:
     registry = Registry(grace=30.0, remember=100.0, max_offline=10)
     watches = Watches(registry, grace=30.0)
     bob, alice = (FakeFlow(Identity.generate().guid) for _ in range(2))
-    watches.asks(alice, bob.guid)
-    watches.watch(alice, bob.guid, 0.0)
     registry.register(bob, LocationRecord(1, ()), 0.0)
-    watches.changed(bob.guid, 0.0)
-    watches.tell(1.0)
-    assert len(alice.got) == 1, "what was asked before the watch is not remembered"
-    watches.asks(alice, bob.guid)
-    watches.connection_lost(alice)
-    watches.watch(alice, bob.guid, 2.0)
-    watches.changed(bob.guid, 2.0)
-    watches.tell(3.0)
-    assert [event.state for event in alice.got] == [PeerState.OFFLINE] * 2
+    for end, told in (
+        (lambda: watches.unwatch(alice, bob.guid), PeerState.ONLINE),
+        (lambda: watches.connection_lost(alice), PeerState.OFFLINE),
+    ):
+        watches.watch(alice, bob.guid, 0.0)
+        watches.asks(alice, bob.guid)
+        end()
+        alice.got.clear()
+        watches.watch(alice, bob.guid, 2.0)
+        assert [event.state for event in alice.got] == [told]
+
+
+def test_of_too_many_that_were_asked_for_the_oldest_gives_way() -> None:
+    registry = Registry(grace=30.0, remember=100.0, max_offline=10)
+    watches = Watches(registry, grace=30.0)
+    alice = FakeFlow(Identity.generate().guid)
+    peers = [FakeFlow(f"{number:052d}") for number in range(70)]
+    for one in peers:
+        watches.asks(alice, one.guid)
+        watches.watch(alice, one.guid, 0.0)
+    alice.got.clear()
+    for one in peers:
+        registry.register(one, LocationRecord(1, ()), 1.0)
+        watches.changed(one.guid, 1.0)
+    watches.tell(2.0)
+    assert {event.guid for event in alice.got} == {one.guid for one in peers[6:]}
