@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from peers.choice import Candidate
 from peers.config import log
 from peers.control import Registration
-from peers.path import Path
+from peers.path import PathEnd
 from peers.roaming.local import Local
 from peers.roaming.monitor import ROUNDS, Monitor, MonitorAction, Pace, Seen
 from peers.roaming.probes import Probes
@@ -100,7 +100,7 @@ class Driver:
 
     def take(
         self,
-        path: Path,
+        path: PathEnd,
         number: int,
         there: PathHello | PathWelcome,
         *,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from peers.config import ServiceNameError, checked_service, log
 from peers.location import MAX_RECORD_BYTES, Offered, OwnLocation, fits
+from peers.services.end import ListenerEnd
 from peers.services.listener import Listener
 from protocol.errors import ConnectionClosed, RoamRelayError
 from protocol.messages import MAX_SERVICES, Disclosure, LocationRecord
@@ -49,7 +50,7 @@ class Services:
         *,
         registers: bool = True,
     ) -> None:
-        self.listeners: dict[str, Listener] = {}
+        self.listeners: dict[str, ListenerEnd] = {}
         self._location = location
         self._tell = tell
         self._registers = registers
@@ -60,7 +61,7 @@ class Services:
         """What a relay could not take, and why: see `refusal`."""
         self._refusal: RoamRelayError | None = None
 
-    def find(self, service: str) -> Listener | None:
+    def find(self, service: str) -> ListenerEnd | None:
         """Return the listener of a service; None where it is not offered."""
         return self.listeners.get(service)
 
@@ -127,7 +128,7 @@ class Services:
             raise ValueError(
                 f"{service} cannot be offered: a peer has at most {MAX_SERVICES} services at once"
             )
-        listener = Listener(
+        listener = ListenerEnd(
             service,
             allow=allow,
             disclose=disclose,

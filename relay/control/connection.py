@@ -374,9 +374,8 @@ class ControlConnection:
         self._confirm(record.seq)
 
     def _request(self, request: ServiceRequestTo, now: float) -> None:
-        mode, wait = request.mode, 0.0
+        mode, wait, code = request.mode, 0.0, Code.REFUSED
         if not self._admittance.allows(mode):
-            code = Code.REFUSED
             reason = f"this relay does not admit this peer's sessions in mode {mode.value}"
         elif wait := self._reception.requests.take(self.guid, now, self._admittance.cost):
             code, reason = Code.LIMIT_EXCEEDED, "too many requests"
@@ -408,7 +407,8 @@ class ControlConnection:
             reason = f"too many requests: come back in {wait:.1f} s"
             self.send(DnsKeyResponse(request.request, Code.LIMIT_EXCEEDED, reason))
         elif dns is None:
-            self.send(DnsKeyResponse(request.request, Code.REFUSED, "this relay serves no zone"))
+            reason = "this relay serves no DNS zone"
+            self.send(DnsKeyResponse(request.request, Code.REFUSED, reason))
         else:
             sealed = sealed_key(identity, self._claim, request, dns.keys.secret(self.guid))
             self.send(
