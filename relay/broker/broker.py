@@ -237,7 +237,8 @@ class Broker:
         """The callee is not here."""
         gone = self._registry.gone(reply.request.guid)
         if gone is None:
-            reply.fail(Code.UNKNOWN_PEER, "nobody with this GUID has registered")
+            unknown = self._registry.unknown(now)
+            reply.fail(Code.UNKNOWN_PEER, unknown.reason, unknown.retry_after)
         else:
             reply.offline(self._registry.state(gone, now), gone.last_seen(now))
 

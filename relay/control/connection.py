@@ -381,18 +381,18 @@ class ControlConnection:
         self._confirm(record.seq)
 
     def _request(self, request: ServiceRequestTo, now: float) -> None:
-        if not self._admittance.allows(request.mode):
-            reason = f"this relay does not admit this peer's sessions in mode {request.mode.value}"
-            self._metrics.requests[request.mode.value, Code.REFUSED.value] += 1
-            self.send(ServiceResponse(request.request, Code.REFUSED, reason))
-            return
-        wait = self._reception.requests.take(self.guid, now, self._admittance.cost)
-        if not wait:
+        mode, wait, code = request.mode, 0.0, Code.REFUSED
+        if not self._admittance.allows(mode):
+            reason = f"this relay does not admit this peer's sessions in mode {mode.value}"
+        elif wait := self._reception.requests.take(self.guid, now, self._admittance.cost):
+            code, reason = Code.LIMIT_EXCEEDED, "too many requests"
+        else:
             self._broker.request(self, request, now)
+            if request.resume:
+                self._presence.watches.asks(self, request.guid)
             return
-        code = Code.LIMIT_EXCEEDED
-        self._metrics.requests[request.mode.value, code.value] += 1
-        self.send(ServiceResponse(request.request, code, "too many requests", retry_after=wait))
+        self._metrics.requests[mode.value, code.value] += 1
+        self.send(ServiceResponse(request.request, code, reason, retry_after=wait or None))
 
     def _answer(self, answer: ServiceAnswer, now: float) -> None:
         if not self._broker.answer(self, answer, now):
