@@ -26,6 +26,7 @@ from peers.config import (
     checked_port,
     checked_seconds,
     checked_service,
+    policy_for,
     settled,
 )
 from peers.control import (
@@ -85,12 +86,11 @@ class Peer:
         addresses: AddressSource | None = None,
         **settings: Unpack[Settings],
     ) -> None:
-        """Prepare a peer; `relay` and the settings `ddns` and `dial` go before those of `config`. A
-        relay or a zone is enough. `addresses` tells of this host's own addresses; by default the
-        system does.
+        """Prepare a peer; `relay`, and `ddns` and `dial` as settings, go before those of `config`.
+        `addresses` tells of this host's own addresses; by default the system does.
 
         Raises:
-            RelayUnavailable: neither is configured, or the relay is no URL of one.
+            RelayUnavailable: neither relay nor zone is configured, or that is no URL of one.
             DdnsConfigError: the key for dynamic DNS cannot be used.
             TypeError: one of them is of another kind.
             ValueError: `dial` is no such word.
@@ -98,6 +98,7 @@ class Peer:
         checked_kind("identity", identity, Identity, "an Identity")
         checked_kind("addresses", addresses, (AddressSource, NoneType), "a source of addresses")
         self.config = settled(config, relay, settings)
+        """What it was configured with."""
         if self.config.relay is None and self.config.ddns is None:
             raise RelayUnavailable(
                 "no relay is configured: give relay='http://HOST:PORT', or a zone with ddns="
@@ -107,7 +108,9 @@ class Peer:
         names = self.config.ddns
         self._dns_key = read_key(names, identity.guid) if names is not None else None
         self.identity = identity
+        """Its key pair."""
         self.guid = identity.guid
+        """Its GUID: what others know it by."""
         self._addresses = addresses
         self._rooms: Rooms | None = None
         """None before the peer is entered."""
@@ -285,7 +288,7 @@ class Peer:
         if not (select is None or callable(select) or select in ("fastest", "latest")):
             raise ValueError(f"select is 'fastest', 'latest' or a function, not {select!r:.80}")
         rules = (
-            checked_policy(policy) if policy is not None else self.config.policy_for(guid, service)
+            checked_policy(policy) if policy is not None else policy_for(self.config, guid, service)
         )
         chosen = checked_mode(mode) if mode is not None else self.config.mode_for(guid, service)
         terms = Terms(
@@ -354,7 +357,8 @@ class Peer:
         return await fetch_key(self.identity, connection, timeout)
 
     def watch(self, guid: str) -> AsyncGenerator[Presence, None]:
-        """Iterate over how another peer stands: first as it is now, then at every change.
+        """Iterate over how another peer stands: first as it is now, then at every change. While
+        this peer has no relay it is "unknown".
 
         Raises:
             IdentityError: not a GUID.
@@ -475,6 +479,7 @@ class Peer:
             case RelayRestarting():
                 self._tell(self._link.restarting())
             case RegistrationLost(error):
+                rooms.presence.relay_lost()
                 self._tell(self._link.lost(error, lasting=isinstance(error, RelayMisconfigured)))
             case PrimaryChanged():
                 self._tell(self._link.registered())
@@ -484,6 +489,7 @@ class Peer:
             case StandbyLost():
                 rooms.whereabouts.registered()
             case RegistrationEnded(error):
+                rooms.presence.relay_lost()
                 self._tell(self._link.ended(error))
                 rooms.services.end(error)
             case ServicesChanged(ended):
