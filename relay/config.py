@@ -176,7 +176,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     connects_burst: _Count = 2_000
     proof_networks: str = ""
     """Networks (CIDR, comma-separated) into which the relay may dial to prove a peer's endpoint,
-    beside all global addresses and, without trusted proxies, the kind that it serves on itself."""
+    beside all global addresses and, without trusted proxies, the kind that it serves on itself.
+    Multicast, link-local and its own listeners are never dialed."""
     proof_timeout: _Seconds = 5.0
     """For one such probe."""
     proof_lifetime: _Seconds = 600.0

@@ -12,6 +12,7 @@ from typing import Self
 from aiohttp import web
 from msgspec import structs
 
+from protocol.endpoint import Endpoint
 from protocol.identity import Identity
 from protocol.lateness import Lateness
 from relay.admission import Admission, AdmissionRules, Admit, Book
@@ -33,7 +34,7 @@ from relay.http import (
     is_near,
 )
 from relay.limits import plane_budget
-from relay.listening import bind
+from relay.listening import bind, serves
 from relay.log import NAME, guarded
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
@@ -47,6 +48,7 @@ from relay.presence import (
     Registry,
     Watches,
     may_probe,
+    may_probe_port,
 )
 from relay.store import state_folder
 from relay.tasks import Tasks, uninterrupted
@@ -99,6 +101,8 @@ class RelayServer:
         self.urls: tuple[str, ...] = ()
         self._certificate: Certificate | None = None
         """What https:// shows, once it listens."""
+        self._listening: tuple[Endpoint, ...] = ()
+        """Where it serves, the zone too."""
         self._tasks = Tasks()
         self._stack = contextlib.AsyncExitStack()
         self.registry = Registry(
@@ -240,15 +244,16 @@ class RelayServer:
         """Whether the relay accepts nobody any more."""
         return self.doorkeeper.draining
 
-    def may_probe(self, host: str, observed: Collection[str]) -> bool:
-        """Whether the relay may dial an address for a peer that is observed at these. What the
-        relay serves on says where its peers are only where no proxy stands between; and no proxy
-        is a peer."""
-        config = self.config
+    def may_probe(self, endpoint: Endpoint, observed: Collection[str]) -> bool:
+        """Whether the relay may dial an endpoint for a peer that is observed at these addresses.
+        What the relay serves on says where its peers are only where no proxy stands between; and
+        neither a proxy nor the relay itself is a peer."""
+        config, host = self.config, endpoint.host
+        if self._proxies.trusts(host) or serves(self._listening, endpoint):
+            return False
         is_neighbour = not config.trusted_proxies and any(map(is_near, observed))
-        return not self._proxies.trusts(host) and all(
-            may_probe(host, serves if is_neighbour else "", config.networks)
-            for serves in config.hosts
+        return may_probe_port(endpoint.port, host in observed) and all(
+            may_probe(host, own if is_neighbour else "", config.networks) for own in config.hosts
         )
 
     def reload(self, config: RelayConfig) -> tuple[str, ...]:
@@ -320,7 +325,7 @@ class RelayServer:
         self.registry.started(monotonic())
         port = await self._listen()
         if self.dns is not None:
-            await self.dns.start(port)
+            self._listening += await self.dns.start(port)
         self._tasks.spawn(self._known.load(self.registry, monotonic))
         self._tasks.spawn(self._keep_time())
 
@@ -337,6 +342,7 @@ class RelayServer:
             }
             scheme, context = "https", self._certificate.context
         bound = await bind(config.hosts, config.port)
+        self._listening += bound.endpoints
         self._entrance.open(bound.tcp, context)
         shown = (f"[{host}]" if ":" in host else host for host in config.hosts)
         self.urls = tuple(f"{scheme}://{host}:{bound.port}" for host in shown)
@@ -375,6 +381,8 @@ class RelayServer:
             wait = _BEAT
             with guarded("looking at requests"):
                 self.broker.expire(now)
+            with guarded("answering about endpoints"):
+                self.proofs.expire(now)
             with guarded("telling watchers"):
                 self.watches.tell(now)
             beat += 1
@@ -382,6 +390,8 @@ class RelayServer:
                 for connection in list(self.connections):
                     with guarded("looking at a connection"):
                         connection.watch_time(now)
+                with guarded("forgetting what was asked"):
+                    self.proofs.forget(now)
                 with guarded("looking at planes"):
                     self.planes.sweep(now)
                 with guarded("keeping who is known"):

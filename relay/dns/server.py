@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, cast
 
+from protocol.endpoint import Endpoint
 from protocol.hosts import host_of
 from protocol.identity import Identity
 from relay.config import ConfigError, DnsConfig
@@ -74,8 +75,9 @@ class DnsServer:
         self._listening: list[asyncio.DatagramTransport | asyncio.Server] = []
         self.port = 0
 
-    async def start(self, relay_port: int) -> None:
-        """Load what is stored, and listen; the zone names the relay at `relay_port`.
+    async def start(self, relay_port: int) -> tuple[Endpoint, ...]:
+        """Load what is stored, and listen; the zone names the relay at `relay_port`. Return where
+        it listens.
 
         Raises:
             ConfigError: the store or the address cannot be used.
@@ -91,10 +93,12 @@ class DnsServer:
         except ConfigError as error:
             raise ConfigError(f"dns: {error}") from None
         with contextlib.closing(bound):
+            listening = bound.endpoints
             await self._listen(loop, bound)
         self.port = bound.port
         self._tasks.spawn(self._keep_house())
         log.info("serving DNS", zone=self.zone.name, host=" ".join(self._hosts), port=self.port)
+        return listening
 
     async def _listen(self, loop: asyncio.AbstractEventLoop, bound: Bound) -> None:
         """Serve on sockets, of which each has a copy that belongs to the loop."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 
-from protocol.messages import LocationRecord
+from protocol.messages import EndpointQuery, LocationRecord
 from relay.presence.known import KnownPeers
 from relay.presence.proofs import Proofs
 from relay.presence.registry import Attachment, Registry, Services
@@ -72,8 +72,15 @@ class Presence:
             if self._registry.remove(attachment, now, closed=closed):
                 self._went(attachment, now)
         finally:
+            self._proofs.lost(attachment)
             self.watches.connection_lost(attachment)
             self.watches.changed(attachment.guid, now)
+
+    def ask(
+        self, asker: Attachment, query: EndpointQuery, now: float
+    ) -> Generator[float, None, None]:
+        """Answer what is asked of another peer's endpoint, as `Proofs.ask` does."""
+        return self._proofs.ask(asker, query, now)
 
     def _went(self, attachment: Attachment, now: float) -> None:
         gone = self._registry.gone(attachment.guid)
