@@ -191,8 +191,8 @@ class RelayServer:
         self._entrance = Entrance(
             self._runner,
             self.doorkeeper,
-            self._proxies,
             Deadlines(config.handshake_timeout, config.write_deadline),
+            self._reception.charge,
             self._tasks.spawn,
         )
 

@@ -341,7 +341,7 @@ class ControlConnection:
             return
         superseded = self._presence.register(self, record, self.heard, services)
         self._enter(_REGISTERED)
-        self._source.proven()
+        self._source.proven(self.guid)
         self._metrics.registrations += 1
         for old in superseded:
             # Its requests find the new connection in the registry.

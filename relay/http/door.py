@@ -81,6 +81,11 @@ class Doorkeeper:
         self.draining = False
         """Whether nobody is let in any more."""
 
+    @property
+    def proxies(self) -> Proxies:
+        """The proxies that are believed."""
+        return self._rules.proxies
+
     def allow(self, config: RelayConfig) -> None:
         """Other bounds from now on; who is inside stays."""
         self._rates.allow(config.connects_per_second, config.connects_burst)

@@ -11,8 +11,8 @@ from aiohttp import web
 
 from protocol.hosts import host_of
 from relay.http.door import Doorkeeper
-from relay.http.origin import Proxies
 from relay.http.visitor import Hall, Visit, Visitor
+from relay.limits import Charge
 
 __all__ = ["Deadlines", "Entrance"]
 
@@ -40,14 +40,14 @@ class Entrance:
         self,
         runner: web.BaseRunner,
         doorkeeper: Doorkeeper,
-        proxies: Proxies,
         deadlines: Deadlines,
+        charge: Charge,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._runner = runner
         self._doorkeeper = doorkeeper
         self._hall = Hall(
-            doorkeeper, proxies, self._visit, spawn, deadlines.request, deadlines.answer
+            doorkeeper, self._visit, charge, spawn, deadlines.request, deadlines.answer
         )
         self._listening: list[socket.socket] = []
         self._tls: ssl.SSLContext | None = None

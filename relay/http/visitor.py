@@ -18,7 +18,8 @@ from aiohttp import web
 
 from relay.http import answers
 from relay.http.door import Doorkeeper
-from relay.http.origin import Headers, Origin, Proxies, has_passed_a_proxy
+from relay.http.metered import Early, Meter
+from relay.http.origin import Headers, Origin, has_passed_a_proxy
 from relay.http.proxy_header import (
     MAX_HEADER,
     BadProxyHeader,
@@ -26,6 +27,7 @@ from relay.http.proxy_header import (
     looks_like_header,
     read_header,
 )
+from relay.limits import BYTE, EVENT, HANDSHAKE, Charge, Toll, cause_of
 from relay.log import NAME
 
 __all__ = ["Hall", "Visit", "Visitor", "not_an_upgrade", "visitor_of"]
@@ -35,6 +37,9 @@ _log = logging.getLogger(f"{NAME}.http")
 _AGAIN = 0.02
 """Seconds until a header of which a part is here is looked at again: nothing of it is taken out of
 the socket before all of it is there, so the socket goes on being readable."""
+
+_SLICE = 1 << 16
+"""Bytes that are read in one turn of the loop: some 2 ms, where they are frames without payload."""
 
 _UNREADABLE = (ValueError, IndexError)
 """What yarl raises, through aiohttp, at some targets that are no URL (`http://[x]@/`), and at some
@@ -46,9 +51,9 @@ class Hall:
     """What all visitors of a relay share; times are seconds."""
 
     doorkeeper: Doorkeeper
-    proxies: Proxies
     handlers: Callable[["Visitor"], "Visit"]
     """Makes what aiohttp serves a connection with."""
+    charge: Charge
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     timeout: float
     """For the first byte with the header and TLS, and for each request."""
@@ -82,7 +87,9 @@ class Visitor:
         "_stage",
         "_timer",
         "_tls",
+        "meter",
         "origin",
+        "toll",
     )
 
     def __init__(
@@ -100,6 +107,10 @@ class Visitor:
         self._let_write: Callable[[], None] | None = None
         self.origin = self._connection
         """Where its last request comes from."""
+        self.toll = Toll(hall.charge, cause_of(self.origin.charged))
+        """What its bytes cost."""
+        self.meter: Meter | None = None
+        """Of its TLS."""
 
     def begin(self) -> None:
         """Wait for what it says first. It is counted already."""
@@ -126,6 +137,7 @@ class Visitor:
             BadForwarding: a trusted proxy has sent what cannot be read.
         """
         self.origin = self._hall.doorkeeper.origin(self, self._connection, headers)
+        self.toll.cause = cause_of(self.origin.charged)
 
     def taken(self) -> None:
         """Its socket is being taken from aiohttp: that the one connection ends is not its end."""
@@ -140,11 +152,21 @@ class Visitor:
         self._upgraded()
         self._abort = abort
 
-    def proven(self) -> None:
+    def proven(self, guid: str) -> None:
         """A peer has proven that it is its own."""
+        self.toll.cause = cause_of(self.origin.charged, guid)
         self._abort = None
         self._upgraded()
         self._hall.doorkeeper.proven(self, self.origin.charged)
+
+    def bring(self, count: int) -> None:
+        """So many bytes have come out of TLS."""
+        if self.meter is not None:
+            self.meter.bring(count)
+
+    def delivered(self, count: int) -> None:
+        """So many of the bytes that have come are a carrier's, and charged there."""
+        self.toll.give_back(count * BYTE)
 
     def _upgraded(self) -> None:
         self._stage = _Stage.CARRIED
@@ -173,8 +195,7 @@ class Visitor:
 
     def _look(self) -> None:
         """Look at what is there, and leave it there but for a whole header of a trusted proxy."""
-        hall, near = self._hall, self._connection
-        trusted = hall.proxies.trusts(near.host)
+        trusted = self._hall.doorkeeper.proxies.trusts(self._connection.host)
         try:
             data = self._socket.recv(MAX_HEADER if trusted else 16, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -214,22 +235,25 @@ class Visitor:
 
     def _greet(self, header: ProxyHeader | None) -> None:
         hall, near = self._hall, self._connection
-        self._connection = self.origin = hall.proxies.of_connection(near.host, near.port, header)
+        self._connection = self.origin = hall.doorkeeper.proxies.of_connection(
+            near.host, near.port, header
+        )
         hall.doorkeeper.moved(self, self.origin.charged)
+        self.toll.cause = cause_of(self.origin.charged)
+        self._begin_tls()
+
+    def _begin_tls(self) -> None:
+        """Hand the connection over, when its handshake is paid for."""
+        self._timer = None
+        if self._tls is not None and (wait := self.toll.take(HANDSHAKE)):
+            self._timer = self._loop.call_later(wait, self._begin_tls)
+            return
         self._stage = _Stage.GREETING
-        hall.spawn(self._hand_over())
+        self._hall.spawn(self._hand_over())
 
     async def _hand_over(self) -> None:
         """Give the connection to aiohttp, through TLS where the relay speaks it."""
         loop: Any = self._loop
-        deadline = self._hall.timeout
-        limits: dict[str, Any] = {}
-        if self._tls is not None:
-            limits = {
-                "ssl": self._tls,
-                "ssl_handshake_timeout": deadline,
-                "ssl_shutdown_timeout": min(2.0, self._hall.write_deadline),
-            }
         try:
             visit = self._hall.handlers(self)
         except ConnectionAbortedError:
@@ -237,7 +261,10 @@ class Visitor:
             return
         try:
             # No timeout of its own: TLS has one, and `_late` ends it.
-            await loop.connect_accepted_socket(lambda: visit, self._socket, **limits)
+            if self._tls is None:
+                await loop.connect_accepted_socket(lambda: visit, self._socket)
+            else:
+                await self._shake_hands(visit, self._tls)
         except ssl.SSLError as error:
             self._hall.doorkeeper.refused("bad_tls", self.origin.text, error.reason or "")
         except OSError:
@@ -247,6 +274,35 @@ class Visitor:
                 self.drop("aborted")
                 self.stop_waiting()
                 self.left()
+
+    async def _shake_hands(self, visit: "Visit", tls: ssl.SSLContext) -> None:
+        loop: Any = self._loop
+        raw, early = await loop.connect_accepted_socket(Early, self._socket)
+        raw.pause_reading()
+        if raw.is_closing():
+            raise ConnectionResetError("it has gone")
+        shaking = self._loop.create_task(
+            loop.start_tls(
+                raw,
+                visit,
+                tls,
+                server_side=True,
+                ssl_handshake_timeout=self._hall.timeout,
+                ssl_shutdown_timeout=min(2.0, self._hall.write_deadline),
+            )
+        )
+        try:
+            # Now TLS has the transport, and has not begun to read.
+            await asyncio.sleep(0)
+            self.meter = Meter(raw, self.toll)
+            self.meter.begin(early.data)
+            transport = await shaking
+            if self._stage is _Stage.GONE or raw.is_closing():  # In the same turn, or dropped.
+                transport.abort()
+                raise ConnectionResetError("it has gone")
+            visit.connection_made(transport)
+        finally:
+            shaking.cancel()
 
     def _late(self) -> None:
         """It has said too little in its time."""
@@ -287,9 +343,11 @@ class Visitor:
 
 
 class Visit(web.RequestHandler):
-    """What aiohttp serves a visitor with. A visitor that does not read its answers is ended."""
+    """What aiohttp serves a visitor with. A visitor that does not read its answers is ended; one
+    that sends more than it may is not read for a while.
+    """
 
-    __slots__ = ("_hall", "_kept", "_unread", "visitor")
+    __slots__ = ("_hall", "_kept", "_rest", "_turn", "_unread", "visitor")
 
     def __init__(self, server: web.Server, visitor: Visitor, hall: Hall) -> None:
         settings: dict[str, Any] = {
@@ -302,6 +360,10 @@ class Visit(web.RequestHandler):
         self._hall = hall
         self._kept: asyncio.Transport | None = None
         self._unread: asyncio.TimerHandle | None = None
+        self._rest = b""
+        """What has arrived and is not read yet; nothing more arrives meanwhile."""
+        self._turn: asyncio.TimerHandle | None = None
+        """When it goes on."""
         self.visitor = visitor
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -310,12 +372,64 @@ class Visit(web.RequestHandler):
         self._kept.set_write_buffer_limits(high=1)
         self.visitor.served(self._let_write)
         super().connection_made(transport)
+        if self._rest:
+            self._wait(0.0)
 
     def data_received(self, data: bytes) -> None:
+        if not data:
+            self._read(data)  # It is aiohttp that goes on with what it has.
+            return
+        self.visitor.bring(len(data))
+        if self._kept is None or self._rest or len(data) > _SLICE:
+            self._rest += data
+            if self._kept is not None and self._turn is None:
+                self._go_on()
+        elif wait := self.visitor.toll.take(EVENT + len(data) * BYTE):
+            self._rest = data
+            self._wait(wait)
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
         try:
             super().data_received(data)
         except _UNREADABLE:
             self._unreadable()
+
+    def _wait(self, seconds: float) -> None:
+        """Read nothing for so long; 0: until others have had their turn."""
+        self._pause_transport_reading()
+        self._turn = self._loop.call_later(seconds, self._go_on)
+
+    def _go_on(self) -> None:
+        """Read the next slice of what has arrived, where it is paid for."""
+        self._turn = None
+        # Another protocol may have the connection now; or aiohttp says itself when it goes on.
+        if self._kept is None or self._kept.get_protocol() is not self or self._is_full:
+            return
+        data = self._rest[:_SLICE]
+        if wait := self.visitor.toll.take(EVENT + len(data) * BYTE):
+            self._wait(wait)
+            return
+        self._rest = self._rest[_SLICE:]
+        self._read(data)
+        if self._rest:
+            self._wait(0.0)
+        elif not self._is_full:
+            super()._resume_transport_reading()
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether aiohttp takes nothing more now."""
+        return self._reading_paused or self._buffer_paused
+
+    def _resume_transport_reading(self) -> None:
+        if self._turn is not None:
+            return
+        if self._rest:
+            self._wait(0.0)
+        else:
+            super()._resume_transport_reading()
 
     async def start(self) -> None:
         """Serve the requests of the connection."""
@@ -326,7 +440,13 @@ class Visit(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_waiting()
-        super().connection_lost(exc)
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        self._rest = b""
+        if self._kept is not None:
+            super().connection_lost(exc)
+        self._kept = None
         self.visitor.lost()
 
     def pause_writing(self) -> None:

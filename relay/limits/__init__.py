@@ -2,26 +2,43 @@
 
 from relay.limits.budgets import PlaneBudget, plane_budget
 from relay.limits.causes import Cause, cause_of, network_of
-from relay.limits.costs import ANSWER, BYTE, EVENT, EXPOSITION, MESSAGE, REQUEST, SIGNATURE
+from relay.limits.costs import (
+    ANSWER,
+    ARRIVAL,
+    BYTE,
+    EVENT,
+    EXPOSITION,
+    HANDSHAKE,
+    MESSAGE,
+    REQUEST,
+    SIGNATURE,
+    TLS_BYTE,
+)
 from relay.limits.rates import Counts, Place, Rates, Windows
 from relay.limits.shares import Bounds, Shares
+from relay.limits.toll import Charge, Toll
 from relay.limits.work import Work, WorkRates
 
 __all__ = [
     "ANSWER",
+    "ARRIVAL",
     "BYTE",
     "EVENT",
     "EXPOSITION",
+    "HANDSHAKE",
     "MESSAGE",
     "REQUEST",
     "SIGNATURE",
+    "TLS_BYTE",
     "Bounds",
     "Cause",
+    "Charge",
     "Counts",
     "Place",
     "PlaneBudget",
     "Rates",
     "Shares",
+    "Toll",
     "Windows",
     "Work",
     "WorkRates",
