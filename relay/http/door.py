@@ -126,6 +126,10 @@ class Doorkeeper:
             self._thin_out("crowded_out")
         return guest in self._crowd
 
+    def waiting(self, host: str) -> int:
+        """Return how many of the network of an address have not proven yet who they are."""
+        return self._crowd.count(host)
+
     def make_room(self) -> None:
         """There is no descriptor for the next connection: end the first to go. Where all have
         proven who they are, the next one waits."""

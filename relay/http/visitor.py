@@ -27,7 +27,7 @@ from relay.http.proxy_header import (
     looks_like_header,
     read_header,
 )
-from relay.limits import BYTE, EVENT, HANDSHAKE, Charge, Toll, cause_of
+from relay.limits import ARRIVAL, BYTE, EVENT, HANDSHAKE, Charge, Toll, cause_of
 from relay.log import NAME
 
 __all__ = ["Hall", "Visit", "Visitor", "not_an_upgrade", "visitor_of"]
@@ -112,10 +112,21 @@ class Visitor:
         self.meter: Meter | None = None
         """Of its TLS."""
 
-    def begin(self) -> None:
-        """Wait for what it says first. It is counted already."""
+    def begin(self, wait: float = 0.0) -> None:
+        """Wait for what it says first. It is counted already; for so many seconds it has to wait
+        until its arrival can be paid for."""
         self._deadline = self._loop.call_later(self._hall.timeout, self._late)
-        self._look()
+        if wait:
+            self._timer = self._loop.call_later(wait, self._arrive)
+        else:
+            self._look()
+
+    def _arrive(self) -> None:
+        self._timer = None
+        if wait := self._hall.charge(self.toll.cause, ARRIVAL):
+            self._timer = self._loop.call_later(wait, self._arrive)
+        else:
+            self._look()
 
     def drop(self, reason: str) -> None:
         """End it now, whoever has it."""
@@ -240,13 +251,17 @@ class Visitor:
         )
         hall.doorkeeper.moved(self, self.origin.charged)
         self.toll.cause = cause_of(self.origin.charged)
-        self._begin_tls()
+        self._pass()
 
-    def _begin_tls(self) -> None:
-        """Hand the connection over, when its handshake is paid for."""
+    def _pass(self) -> None:
+        """Hand the connection over, when that is paid for: a handshake, and the arrival of who was
+        brought by a proxy, which does not answer for it."""
         self._timer = None
-        if self._tls is not None and (wait := self.toll.take(HANDSHAKE)):
-            self._timer = self._loop.call_later(wait, self._begin_tls)
+        cost = ARRIVAL if self.origin.proxy else 0.0
+        if self._tls is not None:
+            cost += HANDSHAKE
+        if cost and (wait := self._hall.charge(self.toll.cause, cost)):
+            self._timer = self._loop.call_later(wait, self._pass)
             return
         self._stage = _Stage.GREETING
         self._hall.spawn(self._hand_over())

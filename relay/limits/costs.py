@@ -24,7 +24,8 @@ BYTE = 1 / 256
 """One of them: it is decoded, and copied a few times. Empty frames and requests without a body cost
 no more for each of theirs."""
 TLS_BYTE = 1 / 16
-"""One of those that TLS has beside what it carries: a record of one byte has 22, and takes 13 µs."""
+"""One of those that TLS has beside what it carries: a record of one byte has 22, and takes
+13 µs."""
 MESSAGE = 1.0
 """A message that concerns nobody else: it is decoded, and answered."""
 REQUEST = 3.0

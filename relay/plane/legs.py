@@ -21,7 +21,8 @@ _PIECE = 1 << 18
 
 
 async def paid(toll: Toll) -> None:
-    """Wait until what has come is paid for: meanwhile nothing more is read, and the sender waits."""
+    """Wait until what has come is paid for: meanwhile nothing more is read, and its sender has to
+    wait."""
     while wait := toll.take(EVENT):
         await asyncio.sleep(wait)
 
@@ -108,9 +109,7 @@ class TlsLeg:
 class WebSocketLeg:
     """A WebSocket: each piece is one binary frame, the end is a close frame."""
 
-    def __init__(
-        self, request: web.Request, websocket: web.WebSocketResponse, toll: Toll
-    ) -> None:
+    def __init__(self, request: web.Request, websocket: web.WebSocketResponse, toll: Toll) -> None:
         self.toll = toll
         self._request = request
         self._websocket = websocket

@@ -21,6 +21,8 @@ from tests.relay.client import registered
 from tests.relay.planes import leg, tickets
 
 LONG = 60.0
+MOST = 1 << 20
+"""Bytes that are sent: the relay reads them on at the share of who has gone."""
 MASK = b"\0\0\0\0"
 BEGIN = b"\x02\x80" + MASK
 UPGRADE = (
@@ -70,18 +72,18 @@ async def flood(
     frames: tuple[bytes, bytes],
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[asyncio.StreamWriter]:
-    """Send the first frames, and then the others again and again, as fast as they are taken."""
+    """Send the first frames, and then the others again and again, as fast as they
+    are taken."""
     port = int(relay.url.rpartition(":")[2])
     first, more = frames
-    reader, writer = await asyncio.open_connection(
-        "127.0.0.1", port, ssl=tls, local_addr=(EVIL, 0)
-    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, local_addr=(EVIL, 0))
 
     async def send() -> None:
         with contextlib.suppress(ConnectionError):
-            while True:
+            for _ in range(0, MOST, len(more)):
                 writer.write(more)
                 await writer.drain()
+            await asyncio.Event().wait()
 
     # What was not sent by then never will be.
     writer.get_extra_info("socket").setsockopt(
@@ -106,7 +108,7 @@ async def flood(
 
 @pytest.mark.parametrize("what", FRAMES)
 async def test_frames_without_payload(what: str, read: Read) -> None:
-    config = RelayConfig(port=0, work_per_network=0.01)
+    config = RelayConfig(port=0, work_per_network=0.02)
     async with RelayServer(config) as relay, honest(relay) as two:
         before = state_of(relay)
         async with flood(relay, UPGRADE % b"/v1/control", FRAMES[what]):
@@ -180,6 +182,8 @@ async def test_records_of_tls_with_a_byte_each(tmp_path: Path) -> None:
     chain, key = certificate(tmp_path)
     trust = ssl.create_default_context(cafile=chain)
     config = RelayConfig(port=0, tls_certificate=chain, tls_key=key, work_per_network=0.02)
-    async with RelayServer(config) as relay:
-        async with flood(relay, b"GET / HTTP/1.1\r\nHost: r\r\n\r\n", (b"", b"\r"), trust):
-            await put_off(relay)
+    async with (
+        RelayServer(config) as relay,
+        flood(relay, b"GET / HTTP/1.1\r\nHost: r\r\n\r\n", (b"", b"\r"), trust),
+    ):
+        await put_off(relay)
