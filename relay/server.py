@@ -18,7 +18,7 @@ from relay.admission import Admission, AdmissionRules, Admit, Book
 from relay.broker import Broker, BrokerLimits
 from relay.config import RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
-from relay.dns import DnsServer
+from relay.dns import DnsServer, KnownPeers
 from relay.http import (
     ControlRoute,
     Deadlines,
@@ -135,15 +135,6 @@ class RelayServer:
             monotonic,
             self._tasks.spawn,
         )
-        self.dns: DnsServer | None = None
-        if config.dns is not None:
-            dns = structs.replace(
-                config.dns,
-                host=config.dns.host or config.host,
-                store=config.in_state(config.dns.store) if config.dns.store else None,
-            )
-            self.dns = DnsServer(dns, self.identity, self.registry, self.metrics, monotonic)
-        self._presence = Presence(self.registry, self.watches, self.proofs)
         self.admission = Admission(
             AdmissionRules(
                 config.admission, frozenset(config.listed_guids), config.admission_timeout, admit
@@ -153,12 +144,24 @@ class RelayServer:
             time,
             self._tasks.spawn,
         )
+        self.dns: DnsServer | None = None
+        if config.dns is not None:
+            dns = structs.replace(
+                config.dns,
+                host=config.dns.host or config.host,
+                store=config.in_state(config.dns.store) if config.dns.store else None,
+            )
+            peers = KnownPeers(
+                self.registry, lambda guid, host: self.admission.judge(guid, host) is None
+            )
+            self.dns = DnsServer(dns, self.identity, peers, self.metrics, monotonic)
+        self._presence = Presence(self.registry, self.watches, self.proofs)
         self._reception = Reception(
             config, self.identity, Rooms(self.admission, self.dns), self.metrics, monotonic
         )
         self.operator = Desk(
             self.admission,
-            Present(self.registry, self.planes, lambda: self.connections),
+            Present(self.registry, self.planes, self.dns, lambda: self.connections),
             monotonic,
             time,
         )

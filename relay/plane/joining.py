@@ -26,6 +26,10 @@ from relay.plane.tickets import Admission, Plane, PlaneState, Purpose, TicketRef
 __all__ = ["PlaneLimits", "Planes", "Seat"]
 
 
+_AT_ONCE = 50
+"""Planes that are looked at in one turn of the loop: some 1 ms."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlaneLimits:
     """What the operator allows planes; times are seconds."""
@@ -43,6 +47,8 @@ class _Joint:
 
     plane: Plane
     legs: list[Leg] = field(default_factory=list)
+    hosts: list[str] = field(default_factory=list)
+    """Where each leg comes from."""
     early: list[bytes] = field(default_factory=list)
     """What each leg has brought with its request."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -51,6 +57,16 @@ class _Joint:
     """When bytes were last copied, where there are no sockets."""
     reason: str = ""
     """Why the relay has ended it."""
+
+    @property
+    def bearers(self) -> list[tuple[str, str]]:
+        """Both peers' GUIDs, and where the leg of each comes from; empty where it has not come."""
+        purpose, tickets, came = self.plane.purpose, self.plane.tickets, self.plane.legs
+        hosts = dict(zip(came, self.hosts, strict=False))
+        return [
+            (guid, hosts.get(ticket, ""))
+            for guid, ticket in zip((purpose.caller, purpose.callee), tickets, strict=True)
+        ]
 
     @property
     def idle_since(self) -> float:
@@ -75,9 +91,10 @@ class Seat:
     """An admitted leg that has still to come. Where it has not come when the block ends, it will
     not, and its plane ends: the other leg does not wait for nothing."""
 
-    def __init__(self, planes: "Planes", admission: Admission) -> None:
+    def __init__(self, planes: "Planes", admission: Admission, host: str) -> None:
         self._planes = planes
         self._admission = admission
+        self._host = host
 
     def __enter__(self) -> "Seat":
         return self
@@ -117,7 +134,7 @@ class Seat:
     def attach(self, leg: Leg, early: bytes = b"") -> None:
         """The leg is here; the second one joins its plane. `early` goes to the other leg before
         anything else."""
-        self._planes._attach(self._admission, leg, early)
+        self._planes._attach(self._admission, leg, self._host, early)
 
     async def stay(self, leg: Leg) -> None:
         """Wait until the plane is over. No timeout: a plane that moves nothing ends by itself."""
@@ -202,7 +219,7 @@ class Planes:
                 self._metrics.limited["plane"] += 1
             raise
         self._close_displaced()
-        return Seat(self, admission)
+        return Seat(self, admission, host)
 
     def sweep(self, now: float) -> None:
         """End planes whose second leg did not come, or that are idle: call it every second."""
@@ -221,12 +238,15 @@ class Planes:
             with guarded("closing a plane"):
                 joint.end(reason)
 
-    def end_of(self, is_gone: Callable[[str], bool]) -> None:
-        """End the planes of peers that have to go, by their GUIDs: those that are joined, and those
-        that wait. Their tickets for the next one end with `PlaneRoute`, which asks again."""
-        for joint in list(self._joints.values()):
-            purpose = joint.plane.purpose
-            if not (is_gone(purpose.caller) or is_gone(purpose.callee)):
+    async def end_of(self, is_gone: Callable[[str, str], bool]) -> None:
+        """End the planes of peers that have to go, by their GUIDs, and by where each leg comes from
+        (empty where it has not come): those that are joined, and those that wait. Their tickets for
+        the next one end with `PlaneRoute`, which asks again. Others have their turns meanwhile: a
+        leg that comes then is asked about as it comes."""
+        for number, joint in enumerate(list(self._joints.values()), 1):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if not any(is_gone(*leg) for leg in joint.bearers):
                 continue
             with guarded("closing a plane"):
                 if joint.sockets is not None:
@@ -245,7 +265,7 @@ class Planes:
         if self._tickets.failed(admission, self._clock()):
             self._close(admission.plane, reason)
 
-    def _attach(self, admission: Admission, leg: Leg, early: bytes) -> None:
+    def _attach(self, admission: Admission, leg: Leg, host: str, early: bytes) -> None:
         state = self._tickets.came(admission, self._clock())
         if state is PlaneState.ENDED:
             leg.abort()
@@ -253,6 +273,7 @@ class Planes:
             return
         joint = self._joints.setdefault(admission.plane, _Joint(admission.plane))
         joint.legs.append(leg)
+        joint.hosts.append(host)
         joint.early.append(early)
         if state is PlaneState.JOINED:
             # First: what gives way has the descriptors that the new one needs.
