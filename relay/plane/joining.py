@@ -166,7 +166,7 @@ class Planes:
             new_ticket=lambda: os.urandom(16).hex(),
             choose=self._most_idle,
         )
-        self._pipes = Pipes(limits.budget.pipes)
+        self._pipes = Pipes(limits.budget.pipes, clock)
         self._joints: dict[Plane, _Joint] = {}
         """Of planes that are not over, and have or had a leg."""
         self._live: set[_Joint] = set()
@@ -182,9 +182,9 @@ class Planes:
         return len(self._live)
 
     @property
-    def pipes(self) -> int:
-        """Pipes that are open for them, or kept."""
-        return self._pipes.open
+    def pipes(self) -> dict[str, int]:
+        """Pipes that are open for them, or kept; and what is in memory in place of one."""
+        return {"open": self._pipes.open, "spilled": self._pipes.spilled}
 
     def create(self, purpose: Purpose, cause: Cause) -> tuple[str, str] | None:
         """Return the tickets of the caller and the callee; None where its cause has too many."""
@@ -334,7 +334,7 @@ class Planes:
                     target.send_first(data)
                     self._count("copy", len(data))
             joint.sockets = SocketPlane(
-                (_tuned(first.socket), _tuned(second.socket)),
+                (_tuned(first), _tuned(second)),
                 pipes=self._pipes,
                 count=self._count,
                 on_end=lambda _, reason: self._finish(joint, reason),
@@ -398,10 +398,11 @@ class Planes:
             joint.ended.set()
 
 
-def _tuned(leg: socket.socket) -> socket.socket:
+def _tuned(leg: SocketLeg) -> SocketLeg:
     """Set what a plane's socket needs: small records leave at once, a dead peer is noticed."""
-    leg.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    leg.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    one = leg.socket
+    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        leg.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000)
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000)
     return leg
