@@ -18,7 +18,7 @@ from relay.dns.places import Places
 from relay.dns.signed import SignedMessage
 from relay.dns.store import DnsStore
 from relay.dns.zone import KnownPeers, Zone
-from relay.limits import Counts, Rates, network_of
+from relay.limits import Counts, Rates, cause_of
 from relay.listening import Bound, bind
 from relay.log import guarded, log
 from relay.metrics import Metrics
@@ -124,7 +124,7 @@ class DnsServer:
     ) -> None:
         """Answer one datagram, unless its source network has had enough: who asks under another's
         address makes us send little there."""
-        network = network_of(source[0])
+        network = cause_of(source[0]).wide
         if self._rates.take(network, self._clock(), price(wire)):
             self._metrics.dns["udp", "limited"] += 1
             self._slips += 1
@@ -157,8 +157,8 @@ class DnsServer:
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             host = host_of(writer.get_extra_info("peername"))
-            network = network_of(host) if host else ""
-            place = self._counts.take(network if ":" in host else host) if host else None
+            network = cause_of(host).wide if host else ""
+            place = self._counts.take(cause_of(host).network) if host else None
             if place is not None:
                 with place:
                     if self._enter(writer.transport, network):
@@ -185,7 +185,7 @@ class DnsServer:
     async def _converse(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str
     ) -> None:
-        network = network_of(host)
+        network = cause_of(host).wide
         while True:
             async with asyncio.timeout(_IDLE):
                 (length,) = struct.unpack("!H", await reader.readexactly(2))

@@ -1,7 +1,7 @@
 """What strangers may cause: what it costs, who is charged for it, how much each may have."""
 
 from relay.limits.budgets import PlaneBudget, plane_budget
-from relay.limits.causes import Cause, cause_of, network_of
+from relay.limits.causes import WIDE_SHARE, Cause, cause_of
 from relay.limits.costs import (
     ANSWER,
     ARRIVAL,
@@ -30,6 +30,7 @@ __all__ = [
     "REQUEST",
     "SIGNATURE",
     "TLS_BYTE",
+    "WIDE_SHARE",
     "Bounds",
     "Cause",
     "Charge",
@@ -43,6 +44,5 @@ __all__ = [
     "Work",
     "WorkRates",
     "cause_of",
-    "network_of",
     "plane_budget",
 ]

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from protocol.endpoint import Endpoint
 from protocol.identity import guid_of
-from relay.limits import network_of
+from relay.limits import cause_of
 from relay.log import log, short
 from relay.metrics import Metrics
 from relay.presence.registry import Registry
@@ -163,7 +163,7 @@ class Proofs:
         )
         for endpoint in [known for known in registration.proofs if known not in found]:
             del registration.proofs[endpoint]
-        self._turns.wants(guid, network_of(primary.observed_host), found, self._clock())
+        self._turns.wants(guid, cause_of(primary.observed_host).wide, found, self._clock())
         return list(found)
 
     async def _prove(self, guid: str, endpoint: Endpoint) -> None:
