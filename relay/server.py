@@ -32,7 +32,7 @@ from relay.http import (
     application,
     is_near,
 )
-from relay.limits import plane_budget
+from relay.limits import Shares, plane_budget, record_budget
 from relay.listening import bind
 from relay.log import NAME, guarded
 from relay.metrics import Metrics
@@ -155,7 +155,12 @@ class RelayServer:
                 self.registry, lambda guid, host: self.admission.judge(guid, host) is None
             )
             self.dns = DnsServer(dns, self.identity, peers, self.metrics, monotonic)
-        self._presence = Presence(self.registry, self.watches, self.proofs)
+        self._presence = Presence(
+            self.registry,
+            self.watches,
+            self.proofs,
+            Shares(record_budget(config.max_connections)),
+        )
         self._reception = Reception(
             config, self.identity, Rooms(self.admission, self.dns), self.metrics, monotonic
         )

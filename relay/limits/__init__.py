@@ -1,6 +1,6 @@
 """What strangers may cause: what it costs, who is charged for it, how much each may have."""
 
-from relay.limits.budgets import PlaneBudget, plane_budget
+from relay.limits.budgets import PlaneBudget, plane_budget, record_budget, record_weight
 from relay.limits.causes import WIDE_SHARE, Cause, cause_of
 from relay.limits.costs import (
     ANSWER,
@@ -45,4 +45,6 @@ __all__ = [
     "WorkRates",
     "cause_of",
     "plane_budget",
+    "record_budget",
+    "record_weight",
 ]
