@@ -19,14 +19,14 @@ from tests.relay.client import Client, client, registered
 
 @pytest.fixture(autouse=True)
 def room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Room for 10 records of 26 KiB, of which a network has 3, and a wide one 6."""
-    monkeypatch.setattr(server, "record_budget", lambda _: Bounds(96, 57, 28, 96))
+    """Room for 10 records of 6 KiB, of which a network has 3, and a wide one 6."""
+    monkeypatch.setattr(server, "record_budget", lambda _: Bounds(23, 13, 7, 23))
 
 
 async def come(one: Client) -> object:
     """Register with a large record; return what is said to that."""
     await one.hello()
-    one.send(one.signed_register(encode_location(full(one, 1))))
+    one.send(one.signed_register(encode_location(full(one, 1, services=4))))
     return await one.expect(Registered)
 
 
@@ -50,7 +50,7 @@ async def test_a_network_has_its_share_of_the_memory() -> None:
                     await asyncio.sleep(0.01)
         await settled(relay, before)
         async with registered(relay.url, source=EVIL, seq=1) as one:
-            one.send_bytes(update(full(one, 2)))
+            one.send_bytes(update(full(one, 2, services=4)))
             assert (await one.expect(Registered)).seq == 2, "all was given back"
 
 
@@ -61,7 +61,7 @@ async def test_where_all_is_used_who_has_most_loses_first() -> None:
             source = f"127.0.{number // 3 + 1}.{number % 3 + 1}"
             await come(await stack.enter_async_context(client(relay.url, source=source)))
         async with registered(relay.url, source=GOOD, seq=1) as quiet:
-            quiet.send_bytes(update(full(quiet, 2)))
+            quiet.send_bytes(update(full(quiet, 2, services=4)))
             assert (await quiet.expect(Registered)).seq == 2
             await peers.look_up()
         assert relay.metrics.closes["limit_exceeded"] >= 1
