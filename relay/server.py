@@ -4,7 +4,15 @@ import asyncio
 import contextlib
 import logging
 import resource
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Set
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Set,
+)
 from time import monotonic, time
 from types import TracebackType
 from typing import Self
@@ -57,6 +65,8 @@ _LIVE = _DOOR | {
     "requests_per_second",
 }
 _CERTIFICATE = {"tls_certificate", "tls_key"}
+_TURN = 0.002
+"""Seconds for which the beat may hold the loop at once."""
 _BEAT = 0.1
 """Seconds between two looks at the deadlines."""
 
@@ -279,9 +289,7 @@ class RelayServer:
         with guarded("closing the listener"):
             self._entrance.close()
         connections = list(self.connections)
-        for connection in connections:
-            with guarded("sending a peer away"):
-                connection.restart(delay=0.5, spread=min(60.0, len(connections) / 500))
+        await self._in_turns(_sending_away(connections, min(60.0, len(connections) / 500)))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.drain_timeout):
                 await self.planes.finished()
@@ -361,25 +369,48 @@ class RelayServer:
                 continue
             wait = _BEAT
             with guarded("looking at requests"):
-                self.broker.expire(now)
+                await self._in_turns(self.broker.expiring(now))
             with guarded("telling watchers"):
-                self.watches.tell(now)
+                await self._in_turns(self.watches.telling(now))
             beat += 1
             if beat % 10 == 0:
-                for connection in list(self.connections):
-                    with guarded("looking at a connection"):
-                        connection.watch_time(now)
+                await self._in_turns(_looking_at(list(self.connections), now))
                 with guarded("looking at planes"):
-                    self.planes.sweep(now)
+                    await self._in_turns(self.planes.sweeping(now))
             if beat % 30 == 0 and self._certificate is not None:
                 with guarded("looking at the certificate"):
                     self._certificate.look(time())
             if beat % 600 == 0:
                 with guarded("forgetting peers"):
-                    self.registry.forget(now)
+                    await self._in_turns(self.registry.forgetting(now))
                 with guarded("dropping bans that are over"):
                     self._tasks.spawn(self.admission.book.drop_old())
-            self.metrics.loop.served("beat", "", now)
+
+    async def _in_turns(self, steps: Iterable[None]) -> None:
+        """Do many small things, a millisecond or two at a time: others have their turns between,
+        however many there are."""
+        loop = self.metrics.loop
+        began = loop.clock()
+        for _ in steps:
+            if loop.clock() - began >= _TURN:
+                loop.served("beat", "", began)
+                await asyncio.sleep(0)
+                began = loop.clock()
+        loop.served("beat", "", began)
+
+
+def _sending_away(connections: Iterable[ControlConnection], spread: float) -> Iterator[None]:
+    for connection in connections:
+        with guarded("sending a peer away"):
+            connection.restart(delay=0.5, spread=spread)
+        yield
+
+
+def _looking_at(connections: Iterable[ControlConnection], now: float) -> Iterator[None]:
+    for connection in connections:
+        with guarded("looking at a connection"):
+            connection.watch_time(now)
+        yield
 
 
 @contextlib.asynccontextmanager

@@ -84,7 +84,7 @@ class Desk:
                 case Announce():
                     return await self._announce(asked)
                 case Peers():
-                    return self._peers(asked.limit)
+                    return await self._peers(asked.limit)
                 case Bans():
                     return self._bans(asked.limit)
                 case Invitations():
@@ -187,15 +187,19 @@ class Desk:
 
     # -- lists ----------------------------------------------------------------------------------
 
-    def _peers(self, limit: int) -> Answer:
+    async def _peers(self, limit: int) -> Answer:
         now, wall = self._clock(), self._wall_clock()
         registry, book = self._present.registry, self._admission.book
         here: dict[str, list[ControlConnection]] = {}
-        for one in self._present.connections():
+        for number, one in enumerate(list(self._present.connections()), 1):
             if one.is_registered:
                 here.setdefault(one.guid, []).append(one)
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
         shown = []
-        for guid, flows in itertools.islice(here.items(), limit):
+        for number, (guid, flows) in enumerate(itertools.islice(here.items(), limit), 1):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
             peer, member = registry.get(guid), book.member(guid)
             shown.append(
                 PeerShown(

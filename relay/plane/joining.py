@@ -10,7 +10,7 @@ import base64
 import binascii
 import os
 import socket
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -222,10 +222,18 @@ class Planes:
         return Seat(self, admission, host)
 
     def sweep(self, now: float) -> None:
-        """End planes whose second leg did not come, or that are idle: call it every second."""
-        for plane in self._tickets.sweep(now):
-            self._close(plane, "expired")
+        """End planes whose second leg did not come, or that are idle."""
+        for _ in self.sweeping(now):
+            pass
+
+    def sweeping(self, now: float) -> Iterator[None]:
+        """Do so one by one; others may come and go between two: begin it every second."""
+        for plane in self._tickets.sweeping(now):
+            if plane is not None:
+                self._close(plane, "expired")
+            yield
         for joint in list(self._live):
+            yield
             if joint.sockets is not None and now - joint.sockets.idle_since > self._limits.idle:
                 with guarded("closing an idle plane"):
                     joint.sockets.close("idle")

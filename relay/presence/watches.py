@@ -5,6 +5,7 @@ that a peer that changes quickly costs its watchers one message a second each.
 """
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Protocol
 
 from protocol.errors import Code
@@ -101,15 +102,23 @@ class Watches:
                 self._graces.append((now + self._grace, guid))
 
     def tell(self, now: float) -> None:
-        """Tell of what has changed: call it a few times a second."""
+        """Tell of what has changed."""
+        for _ in self.telling(now):
+            pass
+
+    def telling(self, now: float) -> Iterator[None]:
+        """Tell of what has changed, one watcher after the other; others may come and go between
+        two: begin it a few times a second."""
         while self._graces and self._graces[0][0] <= now:
             self._changed[self._graces.popleft()[1]] = None
         for guid in list(self._changed):
             if now < self._told.get(guid, 0.0) + _INTERVAL and guid in self._told:
                 continue
-            del self._changed[guid]
+            self._changed.pop(guid, None)
             for watcher in list(self._watchers.get(guid, ())):
-                self._say(watcher, guid, now)
+                if watcher in self._watchers.get(guid, ()):
+                    self._say(watcher, guid, now)
+                    yield
 
     def _make_room(self, watcher: Watcher, guid: str) -> bool:
         """Whether there is room for one more watcher of a peer: perhaps in place of another one."""
