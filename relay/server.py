@@ -200,7 +200,6 @@ class RelayServer:
                 ),
                 PlaneRoute(self.planes, self.broker, self._reception),
                 PublicRoutes(self.registry, self.doorkeeper, self.metrics, monotonic),
-                self._reception.charge,
             ),
             access_log=None,
             shutdown_timeout=0.1,

@@ -13,7 +13,7 @@ from aiohttp import web
 from protocol.hosts import host_of
 from relay.http.door import Doorkeeper
 from relay.http.visitor import Hall, Visit, Visitor
-from relay.limits import ARRIVAL, Charge, cause_of
+from relay.limits import ARRIVAL, Charge
 
 __all__ = ["Deadlines", "Entrance"]
 
@@ -98,13 +98,15 @@ class Entrance:
             try:
                 sock.setblocking(False)
                 host = host_of(address)
-                wait = self._charge(host)
+                visitor = Visitor(self._hall, sock, (host, address[1]), self._tls)
+                # For whom a proxy brings it is charged when the proxy has said who it is.
+                trusted = self._doorkeeper.proxies.trusts(host)
+                wait = 0.0 if trusted else visitor.toll.take(ARRIVAL)
                 if wait and self._doorkeeper.waiting(host) >= _HELD:
-                    # Two calls of the system in all: the backlog is everybody's.
+                    # Little more than two calls of the system: the backlog is everybody's.
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                     self._doorkeeper.refused("too_often", host)
                     continue
-                visitor = Visitor(self._hall, sock, (host, address[1]), self._tls)
                 if self._doorkeeper.arrive(visitor, host, sock.fileno()):
                     visitor.begin(wait)
                     stays = True
@@ -115,12 +117,6 @@ class Entrance:
                             visitor.left()
                     finally:
                         sock.close()
-
-    def _charge(self, host: str) -> float:
-        """Charge an arrival; for whom a proxy brings, when the proxy has said who it is."""
-        if self._doorkeeper.proxies.trusts(host):
-            return 0.0
-        return self._hall.charge(cause_of(host), ARRIVAL)
 
     def _visit(self, visitor: Visitor) -> Visit:
         server = self._runner.server

@@ -20,7 +20,7 @@ from relay.http.takeover import (
     take_transport,
 )
 from relay.http.visitor import not_an_upgrade, visitor_of
-from relay.limits import SIGNATURE, cause_of
+from relay.limits import SIGNATURE
 from relay.plane import Planes, Seat, SocketLeg, TicketRefused, TlsLeg, WebSocketLeg
 
 __all__ = ["PlaneRoute"]
@@ -54,7 +54,7 @@ class PlaneRoute:
             return answers.refusal(Code.BAD_MESSAGE, f"{EARLY_HEADER} cannot be read")
         host = visitor_of(request).origin.host
         guid, signature = request.query.get("guid", ""), request.query.get("signature", "")
-        if wait := self._reception.charge(cause_of(host), SIGNATURE):
+        if wait := visitor_of(request).toll.take(SIGNATURE):
             return answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
         try:
             seat = self._planes.admit(request.match_info["ticket"], guid, signature, host)

@@ -123,7 +123,7 @@ class Visitor:
 
     def _arrive(self) -> None:
         self._timer = None
-        if wait := self._hall.charge(self.toll.cause, ARRIVAL):
+        if wait := self.toll.take(ARRIVAL):
             self._timer = self._loop.call_later(wait, self._arrive)
         else:
             self._look()
@@ -260,7 +260,7 @@ class Visitor:
         cost = ARRIVAL if self.origin.proxy else 0.0
         if self._tls is not None:
             cost += HANDSHAKE
-        if cost and (wait := self._hall.charge(self.toll.cause, cost)):
+        if cost and (wait := self.toll.take(cost)):
             self._timer = self._loop.call_later(wait, self._pass)
             return
         self._stage = _Stage.GREETING

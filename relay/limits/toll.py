@@ -11,9 +11,9 @@ __all__ = ["Charge", "Toll"]
 Charge = Callable[[Cause, float], float]
 """Charges a cause; returns 0, or the seconds to wait: then nothing was charged."""
 
-_PURSE = 16.0
-"""Units that are paid in advance: who comes and goes at once has paid for little that he has not
-had."""
+_PURSE = 32.0
+"""Units that are paid in advance: as much as a request, and a ticket that is checked, or a control
+connection that begins. Who comes and goes at once has paid for little that he has not had."""
 
 
 class Toll:
