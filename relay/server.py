@@ -26,7 +26,7 @@ from relay.admission import Admission, AdmissionRules, Admit, Book
 from relay.broker import Broker, BrokerLimits
 from relay.config import RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
-from relay.dns import DnsServer, KnownPeers
+from relay.dns import DnsServer, ZonePeers
 from relay.http import (
     ControlRoute,
     Deadlines,
@@ -46,15 +46,24 @@ from relay.log import NAME, guarded
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
 from relay.plane import PlaneLimits, Planes
-from relay.presence import Presence, ProofRules, Proofs, Registry, Watches, may_probe
+from relay.presence import (
+    Keeping,
+    KnownPeers,
+    Presence,
+    ProofRules,
+    Proofs,
+    Registry,
+    Watches,
+    may_probe,
+)
 from relay.store import state_folder
 from relay.tasks import Tasks, uninterrupted
 from relay.tls import Certificate
 
 __all__ = ["RelayServer"]
 
-_BOOK = "relay.sqlite"
-"""The file in the state folder."""
+_BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
+"""The files in the state folder: what an operator has said, and who was here."""
 
 _DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
 _LIVE = _DOOR | {
@@ -145,6 +154,14 @@ class RelayServer:
             monotonic,
             self._tasks.spawn,
         )
+        self._known = KnownPeers(
+            Keeping(
+                config.in_state(_KNOWN) if config.state is not None else None,
+                config.max_offline,
+                config.remember_offline,
+            ),
+            time,
+        )
         self.admission = Admission(
             AdmissionRules(
                 config.admission, frozenset(config.listed_guids), config.admission_timeout, admit
@@ -161,7 +178,7 @@ class RelayServer:
                 host=config.dns.host or config.host,
                 store=config.in_state(config.dns.store) if config.dns.store else None,
             )
-            peers = KnownPeers(
+            peers = ZonePeers(
                 self.registry, lambda guid, host: self.admission.judge(guid, host) is None
             )
             self.dns = DnsServer(dns, self.identity, peers, self.metrics, monotonic)
@@ -170,6 +187,7 @@ class RelayServer:
             self.watches,
             self.proofs,
             Shares(record_budget(config.max_connections)),
+            self._known,
         )
         self._reception = Reception(
             config, self.identity, Rooms(self.admission, self.dns), self.metrics, monotonic
@@ -302,6 +320,8 @@ class RelayServer:
             self._stack.enter_context(state_folder(self.config.state))
         await closing(_closing("the book of who is admitted", self.admission.book.close))
         await self.admission.book.open()
+        await closing(_closing("who is known", self._known.close))
+        await self._known.open()
         await closing(_closing("the HTTP server", self._runner.cleanup))
         if self.dns is not None:
             await closing(_closing("the DNS server", self.dns.close))
@@ -313,9 +333,11 @@ class RelayServer:
             await door.open()
         await closing(_closing("the listener", self._shut))
         await self._runner.setup()
+        self.registry.started(monotonic())
         port = await self._listen()
         if self.dns is not None:
             await self.dns.start(port)
+        self._tasks.spawn(self._known.load(self.registry, monotonic))
         self._tasks.spawn(self._keep_time())
 
     async def _listen(self) -> int:
@@ -376,6 +398,8 @@ class RelayServer:
                 await self._in_turns(_looking_at(list(self.connections), now))
                 with guarded("looking at planes"):
                     await self._in_turns(self.planes.sweeping(now))
+                with guarded("keeping who is known"):
+                    self._tasks.spawn(self._known.write())
             if beat % 30 == 0 and self._certificate is not None:
                 with guarded("looking at the certificate"):
                     self._certificate.look(time())

@@ -17,7 +17,7 @@ from relay.dns.messages import DnsMessages, price
 from relay.dns.places import Places
 from relay.dns.signed import SignedMessage
 from relay.dns.store import DnsStore
-from relay.dns.zone import KnownPeers, Zone
+from relay.dns.zone import Zone, ZonePeers
 from relay.limits import Counts, Rates, cause_of
 from relay.listening import Bound, bind
 from relay.log import guarded, log
@@ -44,7 +44,7 @@ class DnsServer:
         self,
         config: DnsConfig,
         identity: Identity,
-        peers: KnownPeers,
+        peers: ZonePeers,
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:

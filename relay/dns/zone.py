@@ -26,7 +26,7 @@ from relay.config import DnsConfig
 from relay.dns.store import Stored
 from relay.presence import RegisteredPeer, Registry
 
-__all__ = ["KnownPeers", "RecordSets", "Records", "Zone"]
+__all__ = ["ZonePeers", "RecordSets", "Records", "Zone"]
 
 _APEX_TTL = 3600
 _NEGATIVE_TTL = 5
@@ -46,7 +46,7 @@ def _everybody(guid: str, host: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownPeers:
+class ZonePeers:
     """Who is here, and who may be."""
 
     registry: Registry
@@ -60,7 +60,7 @@ class Zone:
     def __init__(
         self,
         config: DnsConfig,
-        peers: KnownPeers,
+        peers: ZonePeers,
         *,
         clock: Callable[[], float],
     ) -> None:

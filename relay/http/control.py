@@ -28,7 +28,8 @@ from relay.http.takeover import (
     take_socket,
     take_transport,
 )
-from relay.http.visitor import Visitor, not_an_upgrade, visitor_of
+from relay.http.visit import not_an_upgrade, visitor_of
+from relay.http.visitor import Visitor
 from relay.limits import Place
 
 __all__ = ["ControlRoute"]

@@ -12,7 +12,8 @@ from aiohttp import web
 
 from protocol.hosts import host_of
 from relay.http.door import Doorkeeper
-from relay.http.visitor import Hall, Visit, Visitor
+from relay.http.visit import Visit
+from relay.http.visitor import Hall, Visitor
 from relay.limits import ARRIVAL, Charge
 
 __all__ = ["Deadlines", "Entrance"]

@@ -19,7 +19,7 @@ from relay.http.takeover import (
     take_socket,
     take_transport,
 )
-from relay.http.visitor import not_an_upgrade, visitor_of
+from relay.http.visit import not_an_upgrade, visitor_of
 from relay.limits import SIGNATURE
 from relay.plane import Planes, Seat, SocketLeg, TicketRefused, TlsLeg, WebSocketLeg
 

@@ -14,7 +14,7 @@ from relay.http.door import Doorkeeper
 from relay.http.forwarded import BadForwarding
 from relay.http.plane import PlaneRoute
 from relay.http.public import PublicRoutes
-from relay.http.visitor import visitor_of
+from relay.http.visit import visitor_of
 from relay.limits import ANSWER, EXPOSITION
 
 __all__ = ["application"]

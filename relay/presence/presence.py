@@ -5,6 +5,7 @@ from collections.abc import Generator
 from protocol.errors import Code, ProtocolViolation
 from protocol.messages import LocationRecord
 from relay.limits import Shares, record_weight
+from relay.presence.known import KnownPeers
 from relay.presence.proofs import Proofs
 from relay.presence.registry import Attachment, Registry, Services
 from relay.presence.watches import Watches
@@ -13,15 +14,22 @@ __all__ = ["Presence"]
 
 
 class Presence:
-    """The registry of one relay, its watches and its proofs, kept in step."""
+    """The registry of one relay, its watches, its proofs and who is known, kept in step."""
 
     def __init__(
-        self, registry: Registry, watches: Watches, proofs: Proofs, records: Shares[str]
+        self,
+        registry: Registry,
+        watches: Watches,
+        proofs: Proofs,
+        records: Shares[str],
+        known: KnownPeers | None = None,
     ) -> None:
-        """`records` are those of all peers, by GUID, by what they take of the memory."""
+        """`records` are those of all peers, by GUID, by what they take of the memory; `known` is
+        None where nothing of it outlives the relay."""
         self._registry = registry
         self._proofs = proofs
         self._records = records
+        self._known = known
         self.watches = watches
 
     def checking(
@@ -75,17 +83,28 @@ class Presence:
     def leave(self, attachment: Attachment, now: float, *, closed: bool) -> None:
         """Take out what has ended; `closed` says that the peer itself has closed it."""
         try:
-            self._registry.remove(attachment, now, closed=closed)
+            if self._registry.remove(attachment, now, closed=closed):
+                self._went(attachment, now)
         finally:
             if self._registry.get(attachment.guid) is None:
                 self._records.remove(attachment.guid)
             self.watches.connection_lost(attachment)
             self.watches.changed(attachment.guid, now)
 
+    def _went(self, attachment: Attachment, now: float) -> None:
+        gone = self._registry.gone(attachment.guid)
+        if self._known is not None and gone is not None:
+            self._known.went(
+                gone.guid, attachment.observed_host, gone.last_seen(now), shown=gone.shown
+            )
+
     def _changed(self, attachment: Attachment, record: LocationRecord, now: float) -> None:
         weight = record_weight(_size_of(record))
         for other in self._records.weigh(attachment.cause, attachment.guid, weight):
             self._send_away(other)
+        peer = self._registry.get(attachment.guid)
+        if self._known is not None and peer is not None:
+            self._known.came(peer)
         self.watches.changed(attachment.guid, now)
         self._proofs.consider(attachment.guid)
 

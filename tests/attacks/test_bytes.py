@@ -13,7 +13,7 @@ import pytest
 
 from protocol.messages import WEBSOCKET_PROTOCOL
 from relay.config import RelayConfig
-from relay.http.visitor import Visit
+from relay.http.visit import Visit
 from relay.server import RelayServer
 from tests.attacks.honest import EVIL, honest, settled, state_of
 from tests.relay.certificates import certificate

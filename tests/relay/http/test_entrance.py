@@ -17,7 +17,7 @@ from aiohttp import web
 from protocol.identity import Identity
 from relay.config import RelayConfig
 from relay.http import Deadlines, Entrance
-from relay.http.visitor import Visit
+from relay.http.visit import Visit
 from relay.server import RelayServer
 from relay.tasks import Tasks
 from tests.relay.certificates import certificate
