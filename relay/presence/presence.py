@@ -42,7 +42,7 @@ class Presence:
         """
         services = yield from self._registry.checking(attachment.guid, record)
         weight = record_weight(_size_of(record))
-        if not self._records.bears(attachment.cause, attachment.guid, weight):
+        if weight and not self._records.bears(attachment.cause, attachment.guid, weight):
             raise ProtocolViolation(
                 "this record would take more of the memory than it may have",
                 code=Code.LIMIT_EXCEEDED,
@@ -107,8 +107,11 @@ class Presence:
 
     def _changed(self, attachment: Attachment, record: LocationRecord, now: float) -> None:
         weight = record_weight(_size_of(record))
-        for other in self._records.weigh(attachment.cause, attachment.guid, weight):
-            self._send_away(other)
+        if not weight:
+            self._records.remove(attachment.guid)
+        else:
+            for other in self._records.weigh(attachment.cause, attachment.guid, weight):
+                self._send_away(other)
         peer = self._registry.get(attachment.guid)
         if self._known is not None and peer is not None:
             self._known.came(peer)
