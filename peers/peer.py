@@ -47,10 +47,10 @@ from peers.control import (
 )
 from peers.dialing import DialCounts
 from peers.dns import read_key
-from peers.host import AddressSource, system_addresses
+from peers.host import AddressSource
 from peers.location import Located
 from peers.roaming import Surveyed, survey
-from peers.rooms import Leaving, Rooms, build
+from peers.rooms import Leaving, Rooms, build, start
 from peers.services import Handler, Listener, ServicesChanged, serve_sessions
 from peers.session import Session, Terms
 from peers.tasks import EventQueue, check_loop
@@ -130,7 +130,7 @@ class Peer:
             raise ConnectionClosed("a peer is entered once: make another one")
         rooms = self._rooms = build(self.identity, self.config, self._dns_key, self._heard)
         try:
-            await self._start(rooms)
+            await start(rooms, self.config, self._addresses)
         except BaseException:
             await self._leave(rooms, at_once=True)
             raise
@@ -428,25 +428,6 @@ class Peer:
 
     def _patience(self, timeout: float | None) -> float:
         return self.config.request_timeout if timeout is None else checked_seconds(timeout)
-
-    async def _start(self, rooms: Rooms) -> None:
-        """Accept paths, register, and wait for the relay; with a zone, nothing that the relay
-        brings is waited for."""
-        config, spawn = self.config, rooms.local.tasks.spawn
-        await rooms.direct.start(rooms.incoming.serve, spawn)
-        source = self._addresses or system_addresses()
-        await rooms.whereabouts.begin(source, look=bool(config.sources) or config.relay is None)
-        spawn(rooms.whereabouts.follow(source))
-        if rooms.names is not None:
-            rooms.names.start(spawn)
-        if config.relay is None:
-            return
-        patience: float | None = None if config.wait_for_relay else config.connect_timeout
-        try:
-            await rooms.registration.connection(2.0 if rooms.names is not None else patience)
-        except RelayUnavailable:
-            if rooms.names is None or rooms.registration.is_over:
-                raise
 
     async def _leave(self, rooms: Rooms, *, at_once: bool, grace: float | None = None) -> None:
         """Close every room, the highest first. A cancellation makes it fast, and is raised when

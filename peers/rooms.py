@@ -1,4 +1,4 @@
-"""The rooms of an open peer: how they are built, and how they are closed, in order. What happens
+"""The rooms of an open peer: how they are built, started, and closed, in order. What happens
 between is in them."""
 
 import asyncio
@@ -15,7 +15,7 @@ from peers.config import PeerConfig, log
 from peers.control import Account, Registration, RegistrationEvent, Watching
 from peers.dialing import Door
 from peers.dns import Names, Zone
-from peers.host import Interfaces
+from peers.host import AddressSource, Interfaces, system_addresses
 from peers.location import OwnLocation
 from peers.path import Paths
 from peers.publication import Publication
@@ -36,11 +36,14 @@ from peers.services import Services, ServicesChanged
 from peers.tasks import Tasks, unless
 from peers.transport import DirectServer
 from peers.whereabouts import Whereabouts
+from protocol.errors import RelayUnavailable
 from protocol.identity import Identity
 from protocol.invitation import Token
 
-__all__ = ["Leaving", "Rooms", "build"]
+__all__ = ["Leaving", "Rooms", "build", "start"]
 
+_WITH_ZONE = 2.0
+"""Seconds to wait for the relay where the zone can be asked too."""
 _LAST_WORDS = 0.2
 """Seconds for what was said last to leave, where the sessions have taken all the time there was."""
 
@@ -131,6 +134,26 @@ def build(
     except BaseException:
         direct.close()
         raise
+
+
+async def start(rooms: Rooms, config: PeerConfig, addresses: AddressSource | None) -> None:
+    """Accept paths, register, and wait for the relay; with a zone, nothing that the relay brings is
+    waited for."""
+    spawn = rooms.local.tasks.spawn
+    await rooms.direct.start(rooms.incoming.serve, spawn)
+    source = addresses or system_addresses()
+    await rooms.whereabouts.begin(source, look=bool(config.sources) or config.relay is None)
+    spawn(rooms.whereabouts.follow(source))
+    if rooms.names is not None:
+        rooms.names.start(spawn)
+    if config.relay is None:
+        return
+    patience: float | None = None if config.wait_for_relay else config.connect_timeout
+    try:
+        await rooms.registration.connection(_WITH_ZONE if rooms.names is not None else patience)
+    except RelayUnavailable:
+        if rooms.names is None or rooms.registration.is_over:
+            raise
 
 
 class Leaving:

@@ -339,14 +339,14 @@ class ControlConnection:
             self._go_on(steps)
 
     def _keep(self, record: LocationRecord) -> Iterator[float]:
-        services = yield from self._presence.checking(self.guid, record)
+        services = yield from self._presence.checking(self, record)
         # Others had their turn meanwhile, the operator too.
         if refusal := self._reception.admission.judge(self.guid, self.observed_host):
             self.refuse(refusal)
             return
         superseded = self._presence.register(self, record, self.heard, services)
         self._enter(_REGISTERED)
-        self._source.proven()
+        self._source.proven(self.guid)
         self._metrics.registrations += 1
         # Before anything else is said: a peer that is not registered takes no request.
         self._confirm(record.seq)
@@ -372,7 +372,7 @@ class ControlConnection:
     def _update(self, update: Update, now: float) -> Iterator[float]:
         record = decode_location(update.location)
         try:
-            services = yield from self._presence.checking(self.guid, record)
+            services = yield from self._presence.checking(self, record)
             self._presence.update(self, record, self.heard, services)
         except StaleSequence as stale:
             self.send(Error(Code.STALE_SEQUENCE, stale.reason, seq=stale.known))

@@ -23,7 +23,7 @@ from protocol.endpoint import Endpoint, Entry, Phase, open_entry
 from protocol.errors import Code, RoamRelayError
 from protocol.identity import guid_of
 from protocol.messages import EndpointQuery, EndpointResponse
-from relay.limits import SIGNATURE, network_of
+from relay.limits import SIGNATURE, cause_of
 from relay.log import log, short
 from relay.metrics import Metrics
 from relay.presence.queries import ANSWERED_AFTER, Asker, Queries, Query
@@ -203,7 +203,7 @@ class Proofs:
         for endpoint in self._queries.wanted(guid):
             if self._rules.allowed(endpoint, registration.observed_hosts):
                 found[endpoint] = None
-        self._turns.wants(guid, network_of(primary.observed_host), found, self._clock())
+        self._turns.wants(guid, cause_of(primary.observed_host).wide, found, self._clock())
         return list(found)
 
     async def _prove(self, attempt: Attempt) -> None:

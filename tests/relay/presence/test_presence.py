@@ -1,8 +1,11 @@
 """What follows when somebody comes, moves and goes."""
 
 from protocol.messages import LocationRecord, PeerEvent, PeerState, ServiceRecord
+from relay.limits import Bounds, Shares
 from relay.presence import Presence, Registry, Watches
 from tests.relay.fakes import FakeAttachment
+
+ROOM = Bounds.of(1000)
 
 
 class Proofs:
@@ -22,7 +25,7 @@ class Proofs:
 def test_watchers_are_told_and_endpoints_considered() -> None:
     registry = Registry(grace=30.0, remember=100.0, max_offline=10)
     watches, proofs = Watches(registry, grace=30.0), Proofs()
-    presence = Presence(registry, watches, proofs)  # type: ignore[arg-type]
+    presence = Presence(registry, watches, proofs, Shares(ROOM))  # type: ignore[arg-type]
     bob, alice = FakeAttachment(), FakeAttachment()
     services = (ServiceRecord("chat"),)
     watches.watch(alice, bob.guid, 0.0)
@@ -45,7 +48,7 @@ def test_watchers_are_told_and_endpoints_considered() -> None:
 def test_who_goes_watches_nobody_and_asks_nothing() -> None:
     registry = Registry(grace=30.0, remember=100.0, max_offline=10)
     watches, proofs = Watches(registry, grace=30.0), Proofs()
-    presence = Presence(registry, watches, proofs)  # type: ignore[arg-type]
+    presence = Presence(registry, watches, proofs, Shares(ROOM))  # type: ignore[arg-type]
     bob = FakeAttachment()
     presence.register(bob, LocationRecord(1, ()), 0.0)
     presence.watches.watch(bob, FakeAttachment().guid, 0.0)
