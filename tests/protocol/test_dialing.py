@@ -1,4 +1,4 @@
-"""Where nobody is, what an address is, and what an error says: one statement for peers and relays."""
+"""Where nobody is, what an address is, and what an error says, for peers and relays alike."""
 
 import errno
 import ipaddress
@@ -75,6 +75,7 @@ def test_well_known_are_the_lowest_ports_and_some_above() -> None:
         (errno.ECONNRESET, Outcome.REFUSED),
         (errno.ETIMEDOUT, Outcome.SILENT),
         (errno.EHOSTUNREACH, Outcome.SILENT),
+        (errno.EPROTO, Outcome.SILENT),
         (errno.ENETUNREACH, Outcome.NOT_SENT),
         (errno.EMFILE, Outcome.NOT_SENT),
         (errno.EADDRNOTAVAIL, Outcome.NOT_SENT),
