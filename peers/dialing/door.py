@@ -169,7 +169,7 @@ class Door:
 
     def doubts(self, ask: Ask) -> bool:
         """Whether a dial would wait for what the relay says."""
-        if self._budgets.has_met(ask.remote, ask.endpoint):
+        if ask.witness is None or self._budgets.has_met(ask.remote, ask.endpoint):
             return False
         return self._scope_refusal(ask) is not None and self._is_provable(ask)
 

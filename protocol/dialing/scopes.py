@@ -6,6 +6,7 @@ and by whose word that is, each of them says for itself.
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TypeAlias
 
 __all__ = [
@@ -58,6 +59,7 @@ _SERVICES = frozenset(
 """Ports above 1023 that are some well-known service's."""
 
 
+@lru_cache(maxsize=4096)
 def unwrapped(host: str) -> IpAddress | None:
     """Return the address that a packet to `host` ends at, as far as its form tells: IPv6 that
     holds an IPv4 address counts as that. None where only the network knows."""
