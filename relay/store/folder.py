@@ -13,8 +13,10 @@ from relay.config import ConfigError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["state_folder"]
+__all__ = ["BOOK", "state_folder"]
 
+BOOK = "relay.sqlite"
+"""The store in it: bans, members, invitations."""
 _LOCK = "lock"
 
 
