@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,22 @@ from relay.log import configure, log
 from relay.server import RelayServer
 from relay.upkeep import COMMANDS as UPKEEP
 
-__all__ = ["main"]
+__all__ = ["Exit", "main"]
+
+
+class Exit(IntEnum):
+    """How `relay` ends."""
+
+    DONE = 0
+    """Done; of `serve`: told to end by SIGTERM or SIGINT, and drained."""
+    FAILED = 1
+    """Failed: one line on standard error says what, and the next step."""
+    WRONG_USE = 2
+    """The command line is not understood."""
+    INTERRUPTED = 130
+    """Of `serve`: a second SIGINT has ended it at once, without draining."""
+    TERMINATED = 143
+    """Of `serve`: a second SIGTERM has ended it at once, without draining."""
 
 
 _UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
@@ -43,7 +59,7 @@ class _Commands(click.Group):
             with contextlib.suppress(OSError):
                 what = "cannot write: " if error.errno in _UNWRITTEN else ""
                 click.echo(f"Error: {what}{error.strerror or error}", err=True)
-            sys.exit(1)
+            sys.exit(Exit.FAILED)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -43,7 +43,7 @@ from relay.store import BOOK, state_folder
 from relay.tasks import Tasks, uninterrupted
 from relay.tls import Certificate
 
-__all__ = ["RelayServer"]
+__all__ = ["RELOADED", "RelayServer"]
 
 _DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
 _LIVE = _DOOR | {
@@ -54,6 +54,8 @@ _LIVE = _DOOR | {
     "requests_per_second",
 }
 _CERTIFICATE = {"tls_certificate", "tls_key"}
+RELOADED = _LIVE | _CERTIFICATE
+"""Keys that `reload` takes over; the others need a restart."""
 _BEAT = 0.1
 """Seconds between two looks at the deadlines."""
 

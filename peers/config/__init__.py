@@ -24,7 +24,7 @@ from peers.config.key_file import Identity
 from peers.config.kinds import CarrierKind, Dial, PathKind
 from peers.config.logger import log
 from peers.config.peer import ConfigError, PeerConfig
-from peers.config.policy import NO_POLICY, PathFacts, Policy, PolicyError, Rule
+from peers.config.policy import NO_POLICY, TERMS, VERBS, PathFacts, Policy, PolicyError, Rule
 
 __all__ = [
     "CarrierKind",
@@ -45,6 +45,8 @@ __all__ = [
     "ModeWord",
     "SelectWord",
     "ServiceNameError",
+    "TERMS",
+    "VERBS",
     "checked_address",
     "checked_count",
     "checked_disclosure",

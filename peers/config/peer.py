@@ -118,6 +118,7 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Sessions that others may have opened, in all. Where there are as many, one that has no path
     makes room: of who has most."""
     session: SessionSettings = SessionSettings()
+    """What sessions hold and how long they wait: the table `[session]`."""
 
     def __post_init__(self) -> None:
         try:

@@ -8,11 +8,13 @@ What is in the tables is decided by who opens them.
 import asyncio
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias, TypeVar
 
 from relay.config import ConfigError
+from relay.log import log
 
 __all__ = ["Database", "Migrations", "StoreFailed"]
 
@@ -145,9 +147,22 @@ class Database:
 def _make_private(file: str) -> None:
     """Make the file where there is none, and take from others what they may do with it. SQLite
     gives the files beside it the same permissions."""
+    folder = os.path.dirname(os.path.abspath(file))
+    there = os.stat(folder).st_mode
+    if os.name == "posix" and there & stat.S_IWOTH and not there & stat.S_ISVTX:
+        raise StoreFailed(
+            f"others may write into {folder} (mode {stat.S_IMODE(there):04o}), and so replace the "
+            f"file: run 'chmod 700 {folder}'"
+        )
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
-        if os.name == "posix" and os.fstat(descriptor).st_mode & 0o077:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        if os.name == "posix" and mode & 0o077:
             os.fchmod(descriptor, 0o600)
+            log.warning(
+                "others could read or write the store: now its owner alone can",
+                file=file,
+                mode=f"{mode:04o}",
+            )
     finally:
         os.close(descriptor)
