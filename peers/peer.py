@@ -47,11 +47,10 @@ from peers.control import (
     fetch_key,
 )
 from peers.dialing import DialCounts
-from peers.dns import read_key
 from peers.host import AddressSource, system_addresses
 from peers.location import Located
 from peers.roaming import Surveyed, survey
-from peers.rooms import Leaving, Rooms, build
+from peers.rooms import Leaving, Rooms, build, read_dns_key
 from peers.services import Handler, Listener, ServicesChanged, serve_sessions
 from peers.session import Session, Terms
 from peers.tasks import EventQueue, check_loop
@@ -93,6 +92,7 @@ class Peer:
         Raises:
             RelayUnavailable: neither is configured, or the relay is no URL of one.
             DdnsConfigError: the key for dynamic DNS cannot be used.
+            MissingExtra: there is no dynamic DNS in this installation.
             TypeError: one of them is of another kind.
         """
         checked_kind("identity", identity, Identity, "an Identity")
@@ -110,7 +110,7 @@ class Peer:
         if self.config.relay is not None:
             RelayAddresses(self.config.relay)  # Refused here, and not when it is dialed.
         names = self.config.ddns
-        self._dns_key = read_key(names, identity.guid) if names is not None else None
+        self._dns_key = read_dns_key(names, identity.guid) if names is not None else None
         self.identity = identity
         self.guid = identity.guid
         self._addresses = addresses

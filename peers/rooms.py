@@ -6,15 +6,12 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
-
-import dns.tsig
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from peers.choice import RoundTrips
-from peers.config import PeerConfig, log
+from peers.config import DdnsConfig, PeerConfig, log
 from peers.control import Account, Registration, RegistrationEvent, Watching
 from peers.dialing import Door
-from peers.dns import Names
 from peers.host import Interfaces
 from peers.location import OwnLocation
 from peers.path import Paths
@@ -36,10 +33,16 @@ from peers.services import Services, ServicesChanged
 from peers.tasks import Tasks, unless
 from peers.transport import DirectServer
 from peers.whereabouts import Whereabouts
+from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.invitation import Token
 
-__all__ = ["Leaving", "Rooms", "build"]
+if TYPE_CHECKING:
+    import dns.tsig
+
+    from peers.dns import Names
+
+__all__ = ["Leaving", "Rooms", "build", "read_dns_key"]
 
 _LAST_WORDS = 0.2
 """Seconds for what was said last to leave, where the sessions have taken all the time there was."""
@@ -57,7 +60,7 @@ class Rooms:
     direct: DirectServer
     location: OwnLocation
     services: Services
-    names: Names | None
+    names: "Names | None"
     registration: Registration
     local: Local
     candidates: Candidates
@@ -71,8 +74,21 @@ class Rooms:
     whereabouts: Whereabouts
 
 
+def read_dns_key(config: DdnsConfig, guid: str) -> "dns.tsig.Key | None":
+    """Return the key for a peer's updates; None where none is configured.
+
+    Raises:
+        DdnsConfigError: it cannot be used.
+        MissingExtra: there is no dynamic DNS in this installation.
+    """
+    with needed("dns", "dynamic DNS"):
+        from peers.dns import read_key
+
+    return read_key(config, guid)
+
+
 def build(
-    identity: Identity, config: PeerConfig, dns_key: dns.tsig.Key | None, tell: Tell
+    identity: Identity, config: PeerConfig, dns_key: "dns.tsig.Key | None", tell: Tell
 ) -> Rooms:
     """Build every room in one go, the lowest first. Nothing runs yet, but the port is bound. `tell`
     gets the news of the lower ones."""
@@ -83,17 +99,12 @@ def build(
         )
         interfaces = Interfaces(config)
         services = Services(location, tell, registers=config.relay is not None)
-        names = (
-            Names(
-                identity.guid,
-                config.ddns,
-                dns_key,
-                location,
-                services.offered,
-            )
-            if config.ddns is not None
-            else None
-        )
+        names = None
+        if config.ddns is not None:
+            with needed("dns", "dynamic DNS"):
+                from peers.dns import Names
+
+            names = Names(identity.guid, config.ddns, dns_key, location, services.offered)
         token = Token.parse(config.invitation) if config.invitation is not None else None
         account = Account(identity, location.instance, invitation=token)
         door = Door(config, interfaces, direct.port)

@@ -12,6 +12,7 @@ __all__ = [
     "ConnectionClosed",
     "IdentityError",
     "LimitExceeded",
+    "MissingExtra",
     "NameServerUnavailable",
     "PathFailed",
     "PeerOffline",
@@ -255,6 +256,17 @@ class CallbackFailed(RoamRelayError):
 class UsageError(RoamRelayError, RuntimeError):
     """The program calls us as it cannot work: from another thread or event loop, or two tasks that
     receive from one session. Nothing has happened; says the next step."""
+
+
+class MissingExtra(RoamRelayError):
+    """What was asked for is done by a library that is not installed here. Names the extra of this
+    package that brings it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(
+            f"{what} is not part of this installation: pip install 'roam-relay[{extra}]'"
+        )
+        self.extra = extra
 
 
 class ConnectionClosed(RoamRelayError):

@@ -14,14 +14,14 @@ from typing import Any
 import click
 
 from protocol.dns_records import key_file_text, parse_zone, peer_name
-from protocol.errors import IdentityError, RoamRelayError
+from protocol.errors import IdentityError, MissingExtra, RoamRelayError
+from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.text import shown
 from relay import config as configuration
 from relay import disk
 from relay.config import ConfigError, RelayConfig
 from relay.console import COMMANDS
-from relay.dns import DnsKeys
 from relay.http import Descriptors, raise_limit
 from relay.key_file import read_key
 from relay.log import configure, log
@@ -133,7 +133,7 @@ def serve(
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until there is something to reload.
         _run(_serve(config, identity, configured, ready_file))
-    except (ConfigError, IdentityError) as error:
+    except (ConfigError, IdentityError, MissingExtra) as error:
         raise click.ClickException(shown(str(error))) from None
 
 
@@ -175,6 +175,9 @@ def dns_key(guid: str, file: str | None, identity: str | None, zone: str | None)
         if name is None:
             raise ConfigError("no zone: give --zone, or [dns] in the configuration")
         name = parse_zone(name)
+        with needed("dns", "the relay's own zone"):
+            from relay.dns import DnsKeys
+
         secret = DnsKeys(read_key(config.in_state(config.identity)), name).secret(guid)
         click.echo(key_file_text(peer_name(guid, name), secret), nl=False)
     except RoamRelayError as error:
@@ -283,7 +286,12 @@ def _run(main_coroutine: Any) -> None:
     if sys.platform == "win32":
         asyncio.run(main_coroutine)
         return
-    import uvloop
+    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    try:
+        from uvloop import new_event_loop
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        factory = new_event_loop
+    except ModuleNotFoundError:
+        log.warning("asyncio's own loop serves, more slowly: pip install 'roam-relay[uvloop]'")
+    with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main_coroutine)

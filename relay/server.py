@@ -7,18 +7,18 @@ import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Set
 from time import monotonic, time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
 from msgspec import structs
 
+from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.lateness import Lateness
 from relay.admission import Admission, AdmissionRules, Admit, Book
 from relay.broker import Broker, BrokerLimits
 from relay.config import RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
-from relay.dns import DnsServer
 from relay.http import (
     ControlRoute,
     Deadlines,
@@ -42,6 +42,9 @@ from relay.presence import Presence, ProofRules, Proofs, Registry, Watches, may_
 from relay.store import BOOK, state_folder
 from relay.tasks import Tasks, uninterrupted
 from relay.tls import Certificate
+
+if TYPE_CHECKING:
+    from relay.dns import DnsServer
 
 __all__ = ["RELOADED", "RelayServer"]
 
@@ -134,14 +137,7 @@ class RelayServer:
             monotonic,
             self._tasks.spawn,
         )
-        self.dns: DnsServer | None = None
-        if config.dns is not None:
-            dns = structs.replace(
-                config.dns,
-                host=config.dns.host or config.host,
-                store=config.in_state(config.dns.store) if config.dns.store else None,
-            )
-            self.dns = DnsServer(dns, self.identity, self.registry, self.metrics, monotonic)
+        self.dns = self._zone(config)
         self._presence = Presence(self.registry, self.watches, self.proofs)
         self.admission = Admission(
             AdmissionRules(
@@ -278,6 +274,19 @@ class RelayServer:
                 await self.planes.finished()
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _zone(self, config: RelayConfig) -> "DnsServer | None":
+        if config.dns is None:
+            return None
+        with needed("dns", "the relay's own zone"):
+            from relay.dns import DnsServer
+
+        dns = structs.replace(
+            config.dns,
+            host=config.dns.host or config.host,
+            store=config.in_state(config.dns.store) if config.dns.store else None,
+        )
+        return DnsServer(dns, self.identity, self.registry, self.metrics, monotonic)
 
     async def _start(self) -> None:
         """Start everything. What closes it is on the stack from before the first of it starts."""

@@ -7,6 +7,7 @@ from peers.config import ConfigError, DdnsConfigError, PolicyError
 from protocol.errors import (
     IdentityError,
     LimitExceeded,
+    MissingExtra,
     NameServerUnavailable,
     PathFailed,
     PeerOffline,
@@ -81,6 +82,7 @@ _EXITS: tuple[tuple[type[RoamRelayError], Exit], ...] = (
     (ConfigError, Exit.WRONG_USE),
     (IdentityError, Exit.WRONG_USE),
     (PolicyError, Exit.WRONG_USE),
+    (MissingExtra, Exit.WRONG_USE),
 )
 """The first one that fits counts."""
 
