@@ -41,6 +41,7 @@ from peers.control import (
     RegistrationLost,
     RelayAddresses,
     RelayRestarting,
+    RelaySucceeded,
     RequestArrived,
     StandbyLost,
     Status,
@@ -469,6 +470,8 @@ class Peer:
                 rooms.incoming.request(connection, request)
             case PeerChanged(changed):
                 rooms.presence.receive(changed)
+            case RelaySucceeded(relay):
+                self._tell(self._link.succeeded(relay))
             case RelayRestarting():
                 self._tell(self._link.restarting())
             case RegistrationLost(error):

@@ -3,8 +3,6 @@
 Who needs one imports it where it is needed, inside `needed`: so the rest works without.
 """
 
-from types import TracebackType
-
 from protocol.errors import MissingExtra
 
 __all__ = ["LIBRARIES", "needed"]
@@ -32,12 +30,7 @@ class needed:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ModuleNotFoundError):
             missing = (error.name or "").partition(".")[0]
             if missing == LIBRARIES[self._extra]:

@@ -24,6 +24,7 @@ from protocol.errors import RoamRelayError
 from relay import disk
 from relay.config import RelayConfig
 from relay.key_file import read_key
+from relay.rotation import former_file
 from relay.store import BOOK, state_folder
 
 __all__ = ["BackupFailed", "back_up", "restore"]
@@ -66,24 +67,29 @@ class _Part:
     name: str
     path: str
     is_store: bool
-    key: str
-    """What names it in the configuration."""
 
 
 def _parts(config: RelayConfig) -> tuple[_Part, ...]:
     """Return all that outlives a relay with this configuration."""
     parts = []
     if config.state is not None:
-        parts.append(_Part(BOOK, config.in_state(BOOK), True, "state"))
+        parts.append(_Part(BOOK, config.in_state(BOOK), True))
     if config.dns is not None and config.dns.store:
         store = config.in_state(config.dns.store)
-        parts.append(_Part("zone.sqlite", store, True, "[dns] store"))
+        parts.append(_Part("zone.sqlite", store, True))
     if config.identity is not None:
-        parts.append(_Part("relay.key", config.in_state(config.identity), False, "identity"))
+        key = config.in_state(config.identity)
+        parts.append(_Part("relay.key", key, False))
+        parts.append(_Part("relay.key.former", former_file(key), False))
     return tuple(parts)
 
 
-_NAMES = {BOOK: "state", "zone.sqlite": "[dns] store", "relay.key": "identity"}
+_NAMES = {
+    BOOK: "state",
+    "zone.sqlite": "[dns] store",
+    "relay.key": "identity",
+    "relay.key.former": "identity",
+}
 """What an archive may hold, and the key that says where it belongs."""
 
 

@@ -25,7 +25,9 @@ from relay.console import COMMANDS
 from relay.http import Descriptors, raise_limit
 from relay.key_file import read_key
 from relay.log import configure, log
+from relay.rotation import read_former
 from relay.server import RelayServer
+from relay.succession import Former
 from relay.upkeep import COMMANDS as UPKEEP
 
 __all__ = ["Exit", "main"]
@@ -127,12 +129,14 @@ def serve(
         config = configured()
         identity = _identity(config)
         configure(config.log_format, config.log_level)
+        # Behind it, as this may have something to say.
+        former = () if config.identity is None else read_former(_key_file(config), identity)
         if config.dns is not None and config.identity is None:
             log.warning("the zone's keys change with each start: name a key file as 'identity'")
         _open_standard_descriptors()
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until there is something to reload.
-        _run(_serve(config, identity, configured, ready_file))
+        _run(_serve(config, configured, ready_file, identity, former))
     except (ConfigError, IdentityError, MissingExtra) as error:
         raise click.ClickException(shown(str(error))) from None
 
@@ -185,9 +189,11 @@ def dns_key(guid: str, file: str | None, identity: str | None, zone: str | None)
 
 
 def _identity(config: RelayConfig) -> Identity:
-    if config.identity is None:
-        return Identity.generate()
-    return read_key(config.in_state(config.identity))
+    return Identity.generate() if config.identity is None else read_key(_key_file(config))
+
+
+def _key_file(config: RelayConfig) -> str:
+    return config.in_state(config.identity or "")
 
 
 def _open_standard_descriptors() -> None:
@@ -230,9 +236,10 @@ def _raise_limit(config: RelayConfig) -> dict[str, int]:
 
 async def _serve(
     config: RelayConfig,
-    identity: Identity,
     configured: Callable[[], RelayConfig],
     ready_file: str | None,
+    identity: Identity,
+    former: tuple[Former, ...],
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -246,10 +253,12 @@ async def _serve(
         loop.add_signal_handler(number, on_signal, number)
     # Before the relay is made, which looks at what there is.
     descriptors = _raise_limit(config)
-    async with RelayServer(config, identity) as server:
+    async with RelayServer(config, identity, former=former) as server:
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, _reload, server, configured)
-        log.info("serving", url=" ".join(server.urls), relay=server.guid, **descriptors)
+        before = [one.guid for one in server.keys.served[1:]]
+        also = {"former": before} if before else {}
+        log.info("serving", url=" ".join(server.urls), relay=server.guid, **also, **descriptors)
         if ready_file is not None:
             _write_ready(ready_file, server.urls)
         # No timeout: a relay serves until it is told to stop.

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import resource
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence, Set
 from time import monotonic, time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -40,6 +40,7 @@ from relay.operator import Desk, LocalDoor, Present
 from relay.plane import PlaneLimits, Planes
 from relay.presence import Presence, ProofRules, Proofs, Registry, Watches, may_probe
 from relay.store import BOOK, state_folder
+from relay.succession import Former, Keys
 from relay.tasks import Tasks, uninterrupted
 from relay.tls import Certificate
 
@@ -75,8 +76,10 @@ class RelayServer:
         identity: Identity | None = None,
         *,
         admit: Admit | None = None,
+        former: Sequence[Former] = (),
     ) -> None:
-        """`admit` decides who is admitted, in place of `admission` (docs/admission.md)."""
+        """`admit` decides who is admitted, in place of `admission` (docs/admission.md). `former`
+        are identities of before that are still served, the oldest first (docs/state.md)."""
         if not isinstance(config, RelayConfig):
             raise TypeError(f"config is a RelayConfig, not {type(config).__name__}")
         if not (identity is None or isinstance(identity, Identity)):
@@ -86,6 +89,8 @@ class RelayServer:
         self.config = config
         self.identity = identity or Identity.generate()
         self.guid = self.identity.guid
+        self.keys = Keys(self.identity, former, time)
+        """Under which it answers."""
         self.metrics = Metrics()
         self.url = ""
         """Where it serves; the first of `urls`."""
@@ -100,7 +105,7 @@ class RelayServer:
             max_offline=config.max_offline,
         )
         self.planes = Planes(
-            self.identity.public_key,
+            (self.identity.public_key, *(one.identity.public_key for one in former)),
             PlaneLimits(
                 config.ticket_lifetime,
                 config.plane_idle,
@@ -149,7 +154,7 @@ class RelayServer:
             self._tasks.spawn,
         )
         self._reception = Reception(
-            config, self.identity, Rooms(self.admission, self.dns), self.metrics, monotonic
+            config, self.keys, Rooms(self.admission, self.dns), self.metrics, monotonic
         )
         self.operator = Desk(
             self.admission,
@@ -286,7 +291,7 @@ class RelayServer:
             host=config.dns.host or config.host,
             store=config.in_state(config.dns.store) if config.dns.store else None,
         )
-        return DnsServer(dns, self.identity, self.registry, self.metrics, monotonic)
+        return DnsServer(dns, self.keys, self.registry, self.metrics, monotonic)
 
     async def _start(self) -> None:
         """Start everything. What closes it is on the stack from before the first of it starts."""

@@ -151,6 +151,8 @@ def command(
             raise ConfigError("--name-server and --dns-key are for a zone: give --zone too")
         changes["ddns"] = DdnsConfig(**(known | names))
     path = key or config.identity or default_key()
+    if config.relay_guid is not None and config.relay_pin_file is None:
+        changes["relay_pin_file"] = f"{path}.relay"
     context.obj = _Settings(msgspec.structs.replace(config, **changes), path, verbose)
 
 

@@ -44,6 +44,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Who is asked first in mode `p2p`; the other one is the fallback."""
     relay_guid: Guid | None = None
     """The relay's GUID where only that relay will do: else any relay at the URL is believed."""
+    relay_pin_file: str | None = None
+    """A file in which this peer writes down what `relay_guid` has become, when the relay has
+    changed its key and the old one has signed the new one. Of the `peer` command it is the key file
+    and `.relay`; without one a program keeps `Status.relay_guid` itself."""
     wait_for_relay: bool = False
     """Whether a peer that starts before its network or its relay does waits, without end, until it
     is registered, in place of raising after `connect_timeout`. `peer listen`, `receive` and

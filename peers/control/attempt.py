@@ -15,6 +15,7 @@ from peers.config import PeerConfig
 from peers.control.account import Account, Line
 from peers.control.connection import ControlConnection, Tell
 from peers.control.handshake import Handshake, Records
+from peers.control.pin import Pin
 from peers.control.refusal import Phase, judge, unproven
 from peers.control.relay_address import RelayAddresses
 from peers.dialing import Door, Leg, Reason
@@ -65,6 +66,7 @@ class Home:
     door: Door
     """Through which the relay is dialed."""
     standing: Standing = field(default_factory=Standing)
+    pin: Pin = field(default_factory=Pin)
 
 
 async def attempt(home: Home, flow: int, source: str | None, tell: Tell) -> ControlConnection:
@@ -105,7 +107,7 @@ async def _from(home: Home, flow: int, source: str | None, tell: Tell) -> Contro
     failure = AttemptEnded(RelayUnavailable(f"{home.relay} has no address"))
     for address in addresses:
         patience = _PATIENCE if address is not addresses[-1] else None
-        line = Line(address, source, flow, home.config.relay_guid, patience)
+        line = Line(address, source, flow, home.pin, patience)
         try:
             return await _register(home, line, tell)
         except AttemptEnded as ended:
@@ -137,6 +139,8 @@ async def _register(home: Home, line: Line, tell: Tell) -> ControlConnection:
         there = host_in(stream.remote)
         try:
             made = await handshake.register(stream, home.records, home.config.connect_timeout)
+            if home.pin.to_write:
+                home.tasks.spawn(asyncio.to_thread(home.pin.write))
             stream.probe_when_idle(made.registration.heartbeat / _PROBES)
             return made
         except RoamRelayError as error:

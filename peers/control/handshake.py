@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from peers.control.account import Account, KnownRelay, Line
-from peers.control.connection import ControlConnection, Tell
+from peers.control.connection import ControlConnection, RelaySucceeded, Tell
 from peers.control.message_stream import MessageStream
 from peers.control.refusal import REFUSES_RECORD, Phase, StaleRecord, refusal
+from peers.control.tell import tell_safely
 from peers.transport import Stream
 from protocol.codec import encode_location
 from protocol.errors import (
@@ -113,6 +114,7 @@ class Handshake:
                 flow=self.line.flow,
                 agent=self.account.agent,
                 features=CONTROL_FEATURES,
+                relay=self.line.expected_relay,
             )
         )
         challenge = await challenged.result()
@@ -154,6 +156,9 @@ class Handshake:
         expected = self.line.expected_relay
         if expected is not None and challenge.guid != expected:
             raise WrongIdentity(expected, challenge.guid, "the relay")
+        # Behind the signature of the key that is expected, and of no other.
+        if self.line.pin.learn(challenge.succession) and (now := self.line.expected_relay):
+            tell_safely(self.tell, RelaySucceeded(now))
 
 
 class _Phase(Generic[_T]):

@@ -300,7 +300,7 @@ class ControlConnection:
     def _hello(self, hello: Hello, now: float) -> None:
         reception = self._reception
         self._claim, answer = challenge(
-            reception.identity,
+            reception.keys,
             reception.limits,
             hello,
             os.urandom(32),
@@ -311,7 +311,7 @@ class ControlConnection:
         self.send(answer)
 
     def _register(self, register: Register, now: float) -> Iterator[float]:
-        record = check_register(self._reception.identity, self._claim, register)
+        record = check_register(self._claim, register)
         self.cause = cause_of(self.observed_host, self.guid)
         if register.invitation:
             yield 2 * SIGNATURE
@@ -401,8 +401,8 @@ class ControlConnection:
             watches.watch(self, watch.guid, now)
 
     def _dns_key(self, request: DnsKeyRequest, now: float) -> None:
-        identity, dns = self._reception.identity, self._reception.dns
-        check_key_request(identity, self._claim, request)
+        dns = self._reception.dns
+        check_key_request(self._claim, request)
         if wait := self._reception.requests.take(self.guid, now):
             reason = f"too many requests: come back in {wait:.1f} s"
             self.send(DnsKeyResponse(request.request, Code.LIMIT_EXCEEDED, reason))
@@ -410,7 +410,7 @@ class ControlConnection:
             reason = "this relay serves no DNS zone"
             self.send(DnsKeyResponse(request.request, Code.REFUSED, reason))
         else:
-            sealed = sealed_key(identity, self._claim, request, dns.keys.secret(self.guid))
+            sealed = sealed_key(self._claim, request, dns.keys.secret(self.guid))
             self.send(
                 DnsKeyResponse(request.request, zone=dns.zone.name, port=dns.port, sealed=sealed)
             )

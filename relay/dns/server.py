@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from protocol.hosts import host_of
-from protocol.identity import Identity
 from relay.config import ConfigError, DnsConfig
 from relay.dns.keys import DnsKeys
 from relay.dns.messages import DnsMessages, price
@@ -23,6 +22,7 @@ from relay.listening import Bound, bind
 from relay.log import guarded, log
 from relay.metrics import Metrics
 from relay.presence import Registry
+from relay.succession import Keys
 from relay.tasks import Tasks
 
 __all__ = ["DnsServer"]
@@ -44,7 +44,7 @@ class DnsServer:
     def __init__(
         self,
         config: DnsConfig,
-        identity: Identity,
+        keys: Keys,
         registry: Registry,
         metrics: Metrics,
         clock: Callable[[], float],
@@ -55,7 +55,7 @@ class DnsServer:
         self._clock = clock
         self._metrics = metrics
         self.zone = Zone(config, registry, clock=clock)
-        self.keys = DnsKeys(identity, self.zone.name)
+        self.keys = DnsKeys(keys.current, self.zone.name, lambda: keys.served)
         self._store = DnsStore(config.store)
         self.messages = DnsMessages(config, self.zone, self.keys, self._store, metrics)
         self._rates = Rates(config.answers_per_second, config.answers_burst)

@@ -1,6 +1,6 @@
 """`make installed`: builds the wheel, installs it into a fresh environment without extras, and uses
-it from an empty folder: both commands, README's program, and mypy on a program of a user's. Then each
-extra: what is said without it, and that it works with it.
+it from an empty folder: both commands, README's program, and mypy on a program of a user's. Then
+each extra: what is said without it, and that it works with it.
 
 A command and no test of pytest's, as it fetches what the wheel depends on. The exit code is 0 only
 if all of it worked; what did not is shown with what it printed.

@@ -8,6 +8,7 @@ from peers.control import handshake as handshakes
 from peers.control.account import Account, Line
 from peers.control.connection import ControlConnection, RequestArrived
 from peers.control.handshake import Handshake
+from peers.control.pin import Pin
 from protocol.errors import Code, ProtocolViolation, RelayUnavailable, RoamRelayError, WrongIdentity
 from protocol.identity import CONTEXT_REGISTER, Identity, public_key_of, verify
 from protocol.invitation import Token, opened
@@ -152,7 +153,7 @@ async def test_who_confirms_before_it_was_asked_breaks_the_protocol() -> None:
 async def test_another_relay_than_the_expected_one() -> None:
     wire = Wire()
     other = Identity.from_seed(b"o" * 32)
-    registering = begin(wire, Line(LINE.address, expected_relay=other.guid))
+    registering = begin(wire, Line(LINE.address, pin=Pin(other.guid)))
     await wire.challenge()
     with pytest.raises(WrongIdentity):
         await registering
