@@ -255,6 +255,18 @@ class DnsMessages:
                 for guid in await self._store.drop_old(self._config.remember):
                     self._zone.replace(guid, {})
 
+    async def forget(self, guid: str) -> bool:
+        """Remove what updates have registered for a peer; return whether there was anything.
+
+        Raises:
+            StoreFailed: nothing has changed.
+        """
+        async with self._updating:
+            held = self._zone.holds(guid)
+            await self._store.put(guid, {})
+            self._zone.replace(guid, {})
+        return held
+
     async def _make(self, guid: str, update: SignedMessage) -> dns.rcode.Rcode:
         self._waiting += 1
         try:

@@ -4,12 +4,12 @@ and has taken hold on who is here by then.
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from protocol.invitation import BadInvitation, read_statement
-from relay.admission import Admission, Outcome, Refusal, subject_of
+from relay.admission import PATIENCE, Admission, Outcome, Refusal, subject_of
 from relay.control import ControlConnection
 from relay.log import guarded
 from relay.operator.commands import (
@@ -23,6 +23,7 @@ from relay.operator.commands import (
     BansShown,
     Done,
     Failed,
+    Forget,
     Invitations,
     InvitationShown,
     InvitationsShown,
@@ -50,6 +51,9 @@ class Present:
     registry: Registry
     planes: Planes
     connections: Callable[[], Iterable[ControlConnection]]
+    kept: Mapping[str, Callable[[str], Awaitable[bool]]] = field(default_factory=dict)
+    """What is kept of a GUID, by its name for people: each removes it, and returns whether there
+    was anything."""
 
 
 class Desk:
@@ -86,6 +90,8 @@ class Desk:
                     return self._bans(asked.limit)
                 case Invitations():
                     return await self._invitations(asked.limit)
+                case Forget():
+                    return await self._forget(asked)
                 case _:
                     assert_never(asked)
         except (ValueError, BadInvitation) as error:
@@ -151,6 +157,19 @@ class Desk:
         invitation = read_statement(asked.statement)
         await self._admission.book.announce(invitation)
         return Done(invitation.id, "known")
+
+    async def _forget(self, asked: Forget) -> Answer:
+        subject = subject_of(asked.subject)
+        if "/" in subject:
+            return Failed("nothing is kept of a network but its ban: 'relay allow' lifts that")
+        reason = "what this relay kept of this peer is removed, by its operator"
+        # First: what is here is kept for as long as it is.
+        ended = await self.end(subject, Refusal(reason, PATIENCE, outcome=Outcome.REVOKED))
+        found = [name for name, forget in self._present.kept.items() if await forget(subject)]
+        said = f"forgotten ({', '.join(found)})" if found else "nothing was kept of it"
+        if self._admission.book.bans.of(subject, "", self._wall_clock()) is not None:
+            said += "; its ban stays, until 'relay allow' lifts it"
+        return Done(subject, said, ended)
 
     async def _end(self, judge: Callable[[ControlConnection], Refusal | None]) -> int:
         """End connections by what a judge says of each, and the planes of their peers. The loop is
