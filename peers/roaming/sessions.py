@@ -249,8 +249,7 @@ class Sessions:
                 )
                 driver.path_lost(tries_first=session.terms.is_caller or self._moving)
             case LocationTold(_, entries):
-                driver.route.learn(entries)
-                driver.hurry()
+                driver.told_location(entries)
             case Pinned(session):
                 driver.pin(session.pinned)
             case Over(session):
