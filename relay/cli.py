@@ -250,7 +250,8 @@ async def _serve(
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends it, undrained.
+            loop.add_signal_handler(number, on_signal, number)
     # Before the relay is made, which looks at what there is.
     descriptors = _raise_limit(config)
     async with RelayServer(config, identity, former=former) as server:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence, Set
 from time import monotonic, time
 from types import TracebackType
@@ -109,7 +108,11 @@ class RelayServer:
             PlaneLimits(
                 config.ticket_lifetime,
                 config.plane_idle,
-                plane_budget(config.max_pending_planes, config.max_planes, _descriptors()),
+                plane_budget(
+                    config.max_pending_planes,
+                    config.max_planes,
+                    Descriptors.of_process().limit,
+                ),
             ),
             self.metrics,
             monotonic,
@@ -410,9 +413,3 @@ async def _closing(what: str, close: Callable[[], Awaitable[None]]) -> AsyncIter
     finally:
         with guarded(f"closing {what}"):
             await close()
-
-
-def _descriptors() -> int:
-    """Return how many files this process may open."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 1 << 20 if limit == resource.RLIM_INFINITY else limit

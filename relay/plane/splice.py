@@ -8,13 +8,16 @@ passed on as a half-close, after its last byte.
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import socket
+import sys
 from collections.abc import Callable
 from enum import Enum
 
 from relay.log import log
+
+if sys.platform == "linux":
+    import fcntl
 
 __all__ = ["Pipes", "SocketPlane"]
 
