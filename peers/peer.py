@@ -304,7 +304,7 @@ class Peer:
             select=select or self.config.select_for(guid, service),
             fallback=self.config.fallback,
         )
-        rooms = self._open
+        rooms = self._using(service)
         if rules.needs_interfaces:
             await rooms.whereabouts.known()
         outgoing = rooms.outgoing
@@ -368,7 +368,7 @@ class Peer:
         checked_guid(guid)
         checked_service(service)
         patience = self._patience(timeout)
-        return await self._open.lookup.locate(guid, service, patience)
+        return await self._using(service).lookup.locate(guid, service, patience)
 
     async def survey(self, located: Located, *, timeout: float = 3.0) -> tuple[Surveyed, ...]:
         """Try every endpoint that `locate` has found, without a word to the application there:
@@ -411,6 +411,10 @@ class Peer:
         check_loop(rooms.loop, "the peer")
         if self._leaving is not None:
             raise ConnectionClosed("the peer is closed: make another one")
+        return rooms
+
+    def _using(self, service: str) -> Rooms:
+        (rooms := self._open).services.use(service)
         return rooms
 
     def _patience(self, timeout: float | None) -> float:

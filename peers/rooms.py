@@ -162,6 +162,11 @@ async def _close(rooms: Rooms, at_once: asyncio.Event, grace: float) -> None:
             log.exception("closing a peer")
 
     began = rooms.loop.time()
+    if unused := rooms.local.config.unused(rooms.services.used):
+        log.info(
+            "services in the configuration that were neither offered nor asked for",
+            services=" ".join(unused),
+        )
     for end in (rooms.direct.close, rooms.services.close, rooms.presence.close):
         try:
             end()

@@ -1,6 +1,7 @@
 """The configuration of a peer: one frozen class, and how it is read from TOML."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ from peers.config.policy import Policy
 from protocol.checked import check
 from protocol.errors import IdentityError, RoamRelayError
 from protocol.hosts import is_address
+from protocol.identity import GUID_LENGTH
 from protocol.invitation import BadInvitation, Token
 from protocol.messages import Guid, Mode, Service
 from protocol.session import SessionSettings
@@ -171,6 +173,11 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         except (msgspec.DecodeError, ValueError) as error:
             raise ConfigError(f"{path!s:.200}: {error}") from None
 
+    def unused(self, used: Collection[str]) -> list[str]:
+        """Return the services that are named here and are none of those that were used."""
+        named = {*self.services, *self.policies, *self.selects}
+        return sorted(name for name in named - set(used) if len(name) != GUID_LENGTH)
+
     def mode_for(self, guid: str, service: str) -> Mode:
         """Return the configured mode of a session: the peer's, else the service's, else `mode`."""
         return self.guids.get(guid) or self.services.get(service) or self.mode
@@ -193,7 +200,11 @@ def _check_guid(key: str, text: str) -> None:
 
 
 def _check_guid_or_service(key: str, text: str) -> None:
+    """What has the length of a GUID is one: a service of that many letters is a GUID with a slip of
+    the pen."""
     try:
+        if len(text) == GUID_LENGTH:
+            raise ServiceNameError(text)
         checked_service(text)
     except ServiceNameError:
         try:
