@@ -5,7 +5,6 @@ hands the news of the lower ones to those above. How they are built and closed i
 they do in them.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from types import NoneType, TracebackType
 from typing import Self, assert_never
@@ -51,7 +50,7 @@ from peers.dialing import DialCounts
 from peers.host import AddressSource, system_addresses
 from peers.location import Located
 from peers.roaming import Surveyed, survey
-from peers.rooms import Leaving, Rooms, build, read_dns_key
+from peers.rooms import Leaving, Rooms, begin, build, read_dns_key
 from peers.services import Handler, Listener, ServicesChanged, serve_sessions
 from peers.session import Session, Terms
 from peers.tasks import EventQueue, check_loop
@@ -133,7 +132,7 @@ class Peer:
             raise ConnectionClosed("a peer is entered once: make another one")
         rooms = self._rooms = build(self.identity, self.config, self._dns_key, self._heard)
         try:
-            await self._start(rooms)
+            await begin(rooms, self._addresses or system_addresses())
         except BaseException:
             await self._leave(rooms, at_once=True)
             raise
@@ -282,7 +281,7 @@ class Peer:
             PathFailed: no endpoint could be reached.
             RelayUnavailable, NameServerUnavailable: there is nobody to ask.
             ValueError, IdentityError: not a mode, a time, a policy, a selector or the name of a
-                service (this one is an `UnknownService` too), or not a GUID.
+                service (this one is an `UnknownService` too), not a GUID, or a blocked one.
         """
         checked_guid(guid)
         checked_service(service)
@@ -305,6 +304,8 @@ class Peer:
             fallback=self.config.fallback,
         )
         rooms = self._using(service)
+        if rooms.services.blocks(guid):
+            raise ValueError("this peer blocks that GUID: block(guid, False) lets it in again")
         if rules.needs_interfaces:
             await rooms.whereabouts.known()
         outgoing = rooms.outgoing
@@ -332,6 +333,19 @@ class Peer:
         """
         host = checked_address(address)
         self._open.whereabouts.leaving(host, checked_flag(leaving, "leaving"))
+
+    def block(self, guid: str, blocked: bool = True) -> None:
+        """Have nothing to do with a peer any more, or again: its sessions with this one are lost
+        at once, and to its requests and paths no service is offered. What the relay discloses to
+        anyone it discloses to that peer too; `listen(disclose=…)` says to whom.
+
+        Raises:
+            IdentityError: not a GUID.
+        """
+        rooms = self._open
+        rooms.services.block(checked_guid(guid), checked_flag(blocked, "blocked"))
+        if blocked:
+            rooms.sessions.end_with(guid)
 
     async def ddns_key(self) -> DdnsKey:
         """Get the key of this peer's own name in the relay's DNS zone (docs/ddns.md).
@@ -420,25 +434,6 @@ class Peer:
     def _patience(self, timeout: float | None) -> float:
         return self.config.request_timeout if timeout is None else checked_seconds(timeout)
 
-    async def _start(self, rooms: Rooms) -> None:
-        """Accept paths, register, and wait for the relay; with a zone, nothing that the relay
-        brings is waited for."""
-        config, spawn = self.config, rooms.local.tasks.spawn
-        await rooms.direct.start(rooms.incoming.serve, spawn)
-        source = self._addresses or system_addresses()
-        await rooms.whereabouts.begin(source, look=bool(config.sources) or config.relay is None)
-        spawn(rooms.whereabouts.follow(source))
-        if rooms.names is not None:
-            rooms.names.start(spawn)
-        if config.relay is None:
-            return
-        patience: float | None = None if config.wait_for_relay else config.connect_timeout
-        try:
-            await rooms.registration.connection(2.0 if rooms.names is not None else patience)
-        except RelayUnavailable:
-            if rooms.names is None or rooms.registration.is_over:
-                raise
-
     async def _leave(self, rooms: Rooms, *, at_once: bool, grace: float | None = None) -> None:
         """Close every room, the highest first. A cancellation makes it fast, and is raised when
         nothing is left."""
@@ -448,17 +443,10 @@ class Peer:
         leaving = self._leaving
         if at_once:
             leaving.at_once.set()
-        cancelled: asyncio.CancelledError | None = None
-        while not leaving.closing.done():
-            try:
-                # What is waited for has its own deadlines, and none once it must be fast.
-                await asyncio.wait({leaving.closing})
-            except asyncio.CancelledError as error:
-                cancelled = error
-                leaving.at_once.set()
+        cancelled = await leaving.wait()
         self._tell(self._link.closed())
         self._events.close()
-        leaving.closing.result()
+        leaving.result()
         if cancelled is not None:
             raise cancelled
 

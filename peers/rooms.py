@@ -12,7 +12,7 @@ from peers.choice import RoundTrips
 from peers.config import DdnsConfig, PeerConfig, log
 from peers.control import Account, Registration, RegistrationEvent, Watching
 from peers.dialing import Door
-from peers.host import Interfaces
+from peers.host import AddressSource, Interfaces
 from peers.location import OwnLocation
 from peers.path import Paths
 from peers.publication import Publication
@@ -33,6 +33,7 @@ from peers.services import Services, ServicesChanged
 from peers.tasks import Tasks, unless
 from peers.transport import DirectServer
 from peers.whereabouts import Whereabouts
+from protocol.errors import RelayUnavailable
 from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.invitation import Token
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from peers.dns import Names
 
-__all__ = ["Leaving", "Rooms", "build", "read_dns_key"]
+__all__ = ["Leaving", "Rooms", "begin", "build", "read_dns_key"]
 
 _LAST_WORDS = 0.2
 """Seconds for what was said last to leave, where the sessions have taken all the time there was."""
@@ -98,7 +99,9 @@ def build(
             identity, direct.port, configured=config.advertise, lifetime=config.lifetime
         )
         interfaces = Interfaces(config)
-        services = Services(location, tell, registers=config.relay is not None)
+        services = Services(
+            location, tell, registers=config.relay is not None, blocked=config.blocked
+        )
         names = None
         if config.ddns is not None:
             with needed("dns", "dynamic DNS"):
@@ -143,13 +146,52 @@ def build(
         raise
 
 
+async def begin(rooms: Rooms, source: AddressSource) -> None:
+    """Accept paths, register, and wait for the relay; with a zone, nothing that the relay brings is
+    waited for.
+
+    Raises:
+        RoamRelayError: it cannot be registered.
+    """
+    config, spawn = rooms.local.config, rooms.local.tasks.spawn
+    await rooms.direct.start(rooms.incoming.serve, spawn)
+    await rooms.whereabouts.begin(source, look=bool(config.sources) or config.relay is None)
+    spawn(rooms.whereabouts.follow(source))
+    if rooms.names is not None:
+        rooms.names.start(spawn)
+    if config.relay is None:
+        return
+    patience: float | None = None if config.wait_for_relay else config.connect_timeout
+    try:
+        await rooms.registration.connection(2.0 if rooms.names is not None else patience)
+    except RelayUnavailable:
+        if rooms.names is None or rooms.registration.is_over:
+            raise
+
+
 class Leaving:
     """A peer that is being closed: its sessions cleanly, as far as it is possible within `grace`
     seconds. When `at_once` is set, nothing waits for anybody else any more."""
 
     def __init__(self, rooms: Rooms, grace: float) -> None:
         self.at_once = asyncio.Event()
-        self.closing = rooms.loop.create_task(_close(rooms, self.at_once, grace))
+        self._closing = rooms.loop.create_task(_close(rooms, self.at_once, grace))
+
+    async def wait(self) -> asyncio.CancelledError | None:
+        """Wait until nothing is left. Being cancelled makes that fast, and is returned."""
+        cancelled: asyncio.CancelledError | None = None
+        while not self._closing.done():
+            try:
+                # What is waited for has its own deadlines, and none once it must be fast.
+                await asyncio.wait({self._closing})
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self.at_once.set()
+        return cancelled
+
+    def result(self) -> None:
+        """Raise what went wrong, where something did that nobody expected."""
+        self._closing.result()
 
 
 async def _close(rooms: Rooms, at_once: asyncio.Event, grace: float) -> None:
