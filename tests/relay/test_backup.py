@@ -16,6 +16,7 @@ from relay.cli import main
 from relay.config import ConfigError, RelayConfig, load
 from relay.key_file import read_key
 from relay.operator import Ban, Bans, BansShown, Invitations, InvitationsShown, ask
+from relay.rotation import read_former, rotate
 from relay.server import RelayServer
 from tests.relay.admission.doors import OPERATOR, token
 from tests.relay.client import client
@@ -191,3 +192,18 @@ def test_a_backup_that_is_not_whole_restores_nothing(tmp_path: Path) -> None:
         assert says in refused("restore", str(goal), "--config", new)
         assert names(tmp_path / "new") <= {"lock"} if (tmp_path / "new").exists() else True
     assert "No such file" in refused("restore", "/nowhere", "--config", new)
+
+
+async def test_whatever_a_relay_keeps_is_in_its_backup(tmp_path: Path) -> None:
+    """A store that is added is red here until it is copied."""
+    config, _ = made(tmp_path)
+    rotate(config.in_state("relay.key"), 3600)
+    identity = read_key(config.in_state("relay.key"))
+    former = read_former(config.in_state("relay.key"), identity)
+    async with RelayServer(config, identity, former=former) as server:
+        async with client(server.url) as one:
+            await one.register("chat", token=token())
+        passing = ("-wal", "-shm", "lock", config.operator_socket)
+        kept = {name for name in names(tmp_path / "state") if not name.endswith(passing)}
+        assert set(back_up(config, str(tmp_path / "backup"))) == kept
+        assert len(kept) >= 4
