@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Annotated
 from urllib.parse import quote
 
 import msgspec
@@ -45,7 +45,7 @@ class BackupFailed(RoamRelayError):
 
 class _Member(msgspec.Struct, frozen=True):
     name: str
-    size: int
+    size: Annotated[int, msgspec.Meta(ge=0)]
     sha256: str
 
 
@@ -102,7 +102,7 @@ def back_up(config: RelayConfig, file: str) -> tuple[str, ...]:
         BackupFailed: nothing was written.
         IdentityError: the relay's key cannot be used.
     """
-    there = [part for part in _parts(config) if os.path.exists(part.path)]
+    there = [part for part in _parts(config) if _is_there(part.path)]
     if not there:
         raise BackupFailed(
             "there is nothing to copy: the relay of this configuration has written no state yet "
@@ -150,6 +150,18 @@ def restore(file: str, config: RelayConfig) -> tuple[str, tuple[str, ...]]:
         what = error.filename if isinstance(error.filename, str) else file
         raise BackupFailed(f"cannot restore: {what}: {error.strerror or error}") from None
     return page.relay, tuple(member.name for member in page.members)
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise BackupFailed(
+            f"cannot read {path}: {error.strerror} (run it as the user who runs the relay)"
+        ) from None
+    return True
 
 
 # -- making one ----------------------------------------------------------------------------------
@@ -278,7 +290,11 @@ def _extracted(
     """Take one thing out, beside where it belongs, and check it; return its temporary name."""
     Path(goal).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part, file = stack.enter_context(_temporary(goal))
-    source = archive.extractfile(archive.getmember(member.name))
+    try:
+        header = archive.getmember(member.name)
+        source = archive.extractfile(header) if header.isreg() else None
+    except KeyError:
+        source = None
     digest, left = hashlib.sha256(), member.size
     while source is not None and left and (data := source.read(min(_PIECE, left))):
         digest.update(data)
@@ -286,7 +302,8 @@ def _extracted(
         left -= len(data)
     file.flush()
     os.fsync(file.fileno())
-    if left or digest.hexdigest() != member.sha256:
+    disk.give(part, os.stat(os.path.dirname(part)))
+    if source is None or left or digest.hexdigest() != member.sha256:
         raise BackupFailed(f"the backup is damaged: {member.name} is not what was put into it")
     return part
 

@@ -76,8 +76,11 @@ def rotate(file: str, seconds: float) -> tuple[Identity, Identity]:
     new = _next(f"{file}.next", old)
     kept = (*former, Former(old, link(old, new), time.time() + seconds))
     try:
+        owner = os.stat(file)
         disk.replace(former_file(file), _written(kept))
+        disk.give(former_file(file), owner)
         disk.replace(file, new.to_pem())
+        disk.give(file, owner)
         os.unlink(f"{file}.next")
     except OSError as error:
         raise IdentityError(f"cannot change the key {file}: {error.strerror}") from None

@@ -1,6 +1,7 @@
 """A relay's state, copied while it serves and put back: all of it, or nothing, and a sentence."""
 
 import asyncio
+import io
 import json
 import os
 import sqlite3
@@ -154,6 +155,10 @@ def test_a_backup_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     Path(config.in_state("relay.sqlite")).write_bytes(b"SQLite format 3\0" + bytes(4096))
     assert "cannot be copied" in refused("backup", str(tmp_path / "b"), "--config", file)
     assert names(tmp_path) == {"state", "state.toml", "backup"}
+    (tmp_path / "file").touch()
+    assert "run it as the user who runs the relay" in refused(
+        "backup", str(tmp_path / "b"), "--state", str(tmp_path / "file")
+    )
     assert "there is nothing to copy" in refused(
         "backup", str(tmp_path / "b"), "--state", str(tmp_path / "none")
     )
@@ -173,6 +178,20 @@ async def test_what_is_there_is_never_replaced(tmp_path: Path) -> None:
     assert "set 'identity'" in refused("restore", goal, "--state", str(tmp_path / "other"))
 
 
+def linked(whole: bytes) -> bytes:
+    """The same archive, with a link to somewhere else in the place of the key."""
+    made = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(whole)) as old,
+        tarfile.open(fileobj=made, mode="w") as new,
+    ):
+        page, key = old.getmembers()
+        new.addfile(page, old.extractfile(page))
+        key.type, key.linkname, key.size = tarfile.SYMTYPE, "/etc/hostname", 0
+        new.addfile(key)
+    return made.getvalue()
+
+
 def test_a_backup_that_is_not_whole_restores_nothing(tmp_path: Path) -> None:
     config, _ = made(tmp_path)
     goal = tmp_path / "backup"
@@ -187,6 +206,8 @@ def test_a_backup_that_is_not_whole_restores_nothing(tmp_path: Path) -> None:
         (whole[:key] + b"X" + whole[key + 1 :], "relay.key is not what was put into it"),
         (whole.replace(b'"version":1', b'"version":2'), "a newer version"),
         (whole.replace(b'"relay.key"', b'"../../key"'), "a newer version"),
+        (whole[:1024] + bytes(1024), "relay.key is not what was put into it"),
+        (linked(whole), "relay.key is not what was put into it"),
     ):
         goal.write_bytes(broken)
         assert says in refused("restore", str(goal), "--config", new)

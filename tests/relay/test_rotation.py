@@ -103,6 +103,20 @@ def test_a_key_is_changed_and_the_old_one_kept(tmp_path: Path) -> None:
     assert not end(file)
 
 
+def test_the_files_stay_their_owner_s(tmp_path: Path) -> None:
+    """The superuser changes the key of a relay that runs as somebody else, and puts it back."""
+    file, owner = key_in(tmp_path), 65_534 if os.getuid() == 0 else os.getuid()
+    os.chown(file, owner, -1)
+    rotate(file, 3600)
+    assert {os.stat(one).st_uid for one in (file, former_file(file))} == {owner}
+    back_up(RelayConfig(identity=file), str(tmp_path / "backup"))
+    new = tmp_path / "new"
+    new.mkdir(0o700)
+    os.chown(new, owner, -1)
+    restore(str(tmp_path / "backup"), RelayConfig(identity=str(new / "relay.key")))
+    assert {one.stat().st_uid for one in new.iterdir()} == {owner}
+
+
 def test_a_change_that_was_cut_off_is_gone_on_with(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
