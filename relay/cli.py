@@ -24,10 +24,10 @@ from relay.config import ConfigError, RelayConfig
 from relay.console import COMMANDS
 from relay.http import Descriptors, raise_limit
 from relay.key_file import read_key
+from relay.keys import Former
 from relay.log import configure, log
 from relay.rotation import read_former
 from relay.server import RelayServer
-from relay.succession import Former
 from relay.upkeep import COMMANDS as UPKEEP
 
 __all__ = ["Exit", "main"]

@@ -16,8 +16,8 @@ from protocol.identity import Identity
 from protocol.succession import MAX_LINKS, follow, link
 from relay import disk
 from relay.key_file import read_key
+from relay.keys import Former
 from relay.log import log
-from relay.succession import Former
 
 __all__ = ["end", "former_file", "read_former", "rotate"]
 

@@ -31,6 +31,7 @@ from relay.http import (
     application,
     is_near,
 )
+from relay.keys import Former, Keys
 from relay.limits import plane_budget
 from relay.listening import bind
 from relay.log import NAME, guarded
@@ -39,7 +40,6 @@ from relay.operator import Desk, LocalDoor, Present
 from relay.plane import PlaneLimits, Planes
 from relay.presence import Presence, ProofRules, Proofs, Registry, Watches, may_probe
 from relay.store import BOOK, state_folder
-from relay.succession import Former, Keys
 from relay.tasks import Tasks, uninterrupted
 from relay.tls import Certificate
 

@@ -27,7 +27,7 @@ from protocol.messages import (
     Register,
 )
 from protocol.sealing import seal
-from relay.succession import Keys
+from relay.keys import Keys
 
 __all__ = ["NOBODY", "Claim", "challenge", "check_key_request", "check_register", "sealed_key"]
 

@@ -8,9 +8,9 @@ from protocol.dns_records import peer_name
 from protocol.messages import Limits
 from relay.admission import Admission, Operators
 from relay.config import RelayConfig
+from relay.keys import Keys
 from relay.limits import Cause, Rates, Work, WorkRates
 from relay.metrics import Metrics
-from relay.succession import Keys
 
 if TYPE_CHECKING:
     from relay.control.connection import ControlConnection

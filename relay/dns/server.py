@@ -17,12 +17,12 @@ from relay.dns.places import Places
 from relay.dns.signed import SignedMessage
 from relay.dns.store import DnsStore
 from relay.dns.zone import Zone
+from relay.keys import Keys
 from relay.limits import Counts, Rates, network_of
 from relay.listening import Bound, bind
 from relay.log import guarded, log
 from relay.metrics import Metrics
 from relay.presence import Registry
-from relay.succession import Keys
 from relay.tasks import Tasks
 
 __all__ = ["DnsServer"]

@@ -14,8 +14,8 @@ from protocol.identity import Identity as Key
 from protocol.messages import Challenge, Hello
 from protocol.succession import link
 from relay.config import RelayConfig
+from relay.keys import Former
 from relay.server import RelayServer
-from relay.succession import Former
 from tests.relay.client import client
 
 A, B = (Key.from_seed(bytes([number]) * 32) for number in range(1, 3))

@@ -17,9 +17,9 @@ from relay.cli import main
 from relay.config import DnsConfig, RelayConfig
 from relay.dns import DnsKeys
 from relay.key_file import read_key
+from relay.keys import Former, Keys
 from relay.rotation import end, former_file, read_former, rotate
 from relay.server import RelayServer
-from relay.succession import Former, Keys
 from tests.relay.dns import asking
 from tests.support.full_disk import full_disk
 

@@ -19,7 +19,7 @@ from protocol.messages import DnsKeyRequest, Hello, Limits, LocationRecord, Regi
 from protocol.succession import link
 from relay.control import handshake as handshakes
 from relay.control.handshake import Claim, challenge, check_key_request, check_register
-from relay.succession import Former, Keys
+from relay.keys import Former, Keys
 
 RELAY, ALICE, MALLORY = (Identity.generate() for _ in range(3))
 NONCE = os.urandom(32)
