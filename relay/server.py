@@ -161,7 +161,7 @@ class RelayServer:
         )
         self.operator = Desk(
             self.admission,
-            Present(self.registry, self.planes, lambda: self.connections, self._kept()),
+            Present(self.registry, self.planes, lambda: self.connections, self.dns),
             monotonic,
             time,
         )
@@ -282,21 +282,6 @@ class RelayServer:
                 await self.planes.finished()
 
     # -- inside ---------------------------------------------------------------------------------
-
-    def _kept(self) -> dict[str, Callable[[str], Awaitable[bool]]]:
-        """Return what is kept of a GUID, and how it is removed: each that keeps anything is here,
-        and on the page docs/privacy.md."""
-
-        async def presence(guid: str) -> bool:
-            return self.registry.drop(guid)
-
-        kept: dict[str, Callable[[str], Awaitable[bool]]] = {
-            "when it was here": presence,
-            "its admissions": self.admission.book.forget,
-        }
-        if self.dns is not None:
-            kept["its records in the zone"] = self.dns.messages.forget
-        return kept
 
     def _zone(self, config: RelayConfig) -> "DnsServer | None":
         if config.dns is None:

@@ -4,9 +4,9 @@ and has taken hold on who is here by then.
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import assert_never
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
 
 from protocol.invitation import BadInvitation, read_statement
 from relay.admission import PATIENCE, Admission, Outcome, Refusal, subject_of
@@ -36,6 +36,9 @@ from relay.plane import Planes
 from relay.presence import Registry
 from relay.store import StoreFailed
 
+if TYPE_CHECKING:
+    from relay.dns import DnsServer
+
 __all__ = ["Desk", "Present"]
 
 _AT_ONCE = 500
@@ -51,9 +54,7 @@ class Present:
     registry: Registry
     planes: Planes
     connections: Callable[[], Iterable[ControlConnection]]
-    kept: Mapping[str, Callable[[str], Awaitable[bool]]] = field(default_factory=dict)
-    """What is kept of a GUID, by its name for people: each removes it, and returns whether there
-    was anything."""
+    dns: "DnsServer | None" = None
 
 
 class Desk:
@@ -165,11 +166,21 @@ class Desk:
         reason = "what this relay kept of this peer is removed, by its operator"
         # First: what is here is kept for as long as it is.
         ended = await self.end(subject, Refusal(reason, PATIENCE, outcome=Outcome.REVOKED))
-        found = [name for name, forget in self._present.kept.items() if await forget(subject)]
+        found = [name async for name in self._forgotten(subject)]
         said = f"forgotten ({', '.join(found)})" if found else "nothing was kept of it"
         if self._admission.book.bans.of(subject, "", self._wall_clock()) is not None:
             said += "; its ban stays, until 'relay allow' lifts it"
         return Done(subject, said, ended)
+
+    async def _forgotten(self, guid: str) -> AsyncIterator[str]:
+        """Remove all that is kept of a GUID; yield what there was. Whatever keeps anything is here,
+        and in docs/privacy.md."""
+        if self._present.registry.drop(guid):
+            yield "when it was here"
+        if await self._admission.book.forget(guid):
+            yield "its admissions"
+        if self._present.dns is not None and await self._present.dns.messages.forget(guid):
+            yield "its records in the zone"
 
     async def _end(self, judge: Callable[[ControlConnection], Refusal | None]) -> int:
         """End connections by what a judge says of each, and the planes of their peers. The loop is
