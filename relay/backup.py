@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import sqlite3
 import tarfile
 import tempfile
@@ -25,7 +26,7 @@ from relay import disk
 from relay.config import RelayConfig
 from relay.key_file import read_key
 from relay.rotation import former_file
-from relay.store import BOOK, state_folder
+from relay.store import state_folder
 
 __all__ = ["BackupFailed", "back_up", "restore"]
 
@@ -37,6 +38,11 @@ _BUSY = 30.0
 """Seconds for a relay that writes: each of its transactions takes milliseconds."""
 _PIECE = 1 << 20
 """Bytes that are copied at once."""
+_ZONE, _KEY, _FORMER = "zone.sqlite", "relay.key", "relay.key.former"
+"""What these are called in an archive, whatever they are called where they are."""
+_STORE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\.sqlite")
+"""Names of stores in the state folder, in an archive too."""
+_AS_WHOM = " (run it as the user who runs the relay)"
 
 
 class BackupFailed(RoamRelayError):
@@ -62,35 +68,66 @@ class _Page(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One file of the state: its name in the archive, where it is, and whether SQLite wrote it."""
+    """One file of the state: its name in the archive, and where it is."""
 
     name: str
     path: str
     is_store: bool
+    """Whether SQLite has written it."""
 
 
 def _parts(config: RelayConfig) -> tuple[_Part, ...]:
-    """Return all that outlives a relay with this configuration."""
+    """Return what outlives a relay with this configuration, where it is there: all stores of the
+    state folder, the zone's wherever it is, and the keys."""
     parts = []
+    zone = config.in_state(config.dns.store) if config.dns is not None and config.dns.store else ""
     if config.state is not None:
-        parts.append(_Part(BOOK, config.in_state(BOOK), True))
-    if config.dns is not None and config.dns.store:
-        store = config.in_state(config.dns.store)
-        parts.append(_Part("zone.sqlite", store, True))
+        parts += [
+            _Part(name, config.in_state(name), True)
+            for name in _stores_in(config.state)
+            if name != _ZONE and config.in_state(name) != zone
+        ]
+    if zone:
+        parts.append(_Part(_ZONE, zone, True))
     if config.identity is not None:
         key = config.in_state(config.identity)
-        parts.append(_Part("relay.key", key, False))
-        parts.append(_Part("relay.key.former", former_file(key), False))
-    return tuple(parts)
+        parts += [_Part(_KEY, key, False), _Part(_FORMER, former_file(key), False)]
+    return tuple(part for part in parts if _is_there(part.path))
 
 
-_NAMES = {
-    BOOK: "state",
-    "zone.sqlite": "[dns] store",
-    "relay.key": "identity",
-    "relay.key.former": "identity",
-}
-"""What an archive may hold, and the key that says where it belongs."""
+def _stores_in(folder: str) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if _STORE.fullmatch(name))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise BackupFailed(f"cannot read {folder}: {error.strerror}{_AS_WHOM}") from None
+
+
+def _goal(config: RelayConfig, name: str) -> str:
+    """Return where a thing of an archive belongs.
+
+    Raises:
+        BackupFailed: the configuration does not say.
+    """
+    key, goal = "state", None
+    if name == _ZONE:
+        key = "[dns] store"
+        if config.dns is not None and config.dns.store:
+            goal = config.in_state(config.dns.store)
+    elif name in (_KEY, _FORMER):
+        key = "identity"
+        if config.identity is not None:
+            file = config.in_state(config.identity)
+            goal = file if name == _KEY else former_file(file)
+    elif config.state is not None:
+        goal = config.in_state(name)
+    if goal is None:
+        raise BackupFailed(
+            f"the backup holds {name}, and the configuration does not say where it belongs: set "
+            f"{key!r}"
+        )
+    return goal
 
 
 def back_up(config: RelayConfig, file: str) -> tuple[str, ...]:
@@ -102,7 +139,7 @@ def back_up(config: RelayConfig, file: str) -> tuple[str, ...]:
         BackupFailed: nothing was written.
         IdentityError: the relay's key cannot be used.
     """
-    there = [part for part in _parts(config) if _is_there(part.path)]
+    there = _parts(config)
     if not there:
         raise BackupFailed(
             "there is nothing to copy: the relay of this configuration has written no state yet "
@@ -158,9 +195,7 @@ def _is_there(path: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise BackupFailed(
-            f"cannot read {path}: {error.strerror} (run it as the user who runs the relay)"
-        ) from None
+        raise BackupFailed(f"cannot read {path}: {error.strerror}{_AS_WHOM}") from None
     return True
 
 
@@ -257,7 +292,8 @@ def _page(archive: tarfile.TarFile, file: str) -> _Page:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BackupFailed(f"{file} is no whole backup: {error}") from None
     names = [member.name for member in page.members]
-    if page.version > _VERSION or not set(names) <= set(_NAMES):
+    known = (name in (_KEY, _FORMER) or _STORE.fullmatch(name) for name in names)
+    if page.version > _VERSION or not all(known):
         raise BackupFailed(f"a newer version of this program has made {file}: restore it by that")
     if len(set(names)) < len(names):
         raise BackupFailed(f"{file} is no whole backup: it names the same twice")
@@ -266,15 +302,8 @@ def _page(archive: tarfile.TarFile, file: str) -> _Page:
 
 def _goals(config: RelayConfig, page: _Page) -> dict[str, str]:
     """Return where each thing belongs, which must be nowhere yet."""
-    goals = {part.name: part.path for part in _parts(config)}
-    for member in page.members:
-        if member.name not in goals:
-            key = _NAMES[member.name]
-            raise BackupFailed(
-                f"the backup holds {member.name}, and the configuration does not say where it "
-                f"belongs: set {key!r}"
-            )
-        goal = goals[member.name]
+    goals = {member.name: _goal(config, member.name) for member in page.members}
+    for goal in goals.values():
         for path in (goal, f"{goal}-wal") if goal.endswith(".sqlite") else (goal,):
             if os.path.lexists(path):
                 raise BackupFailed(

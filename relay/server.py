@@ -39,7 +39,7 @@ from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
 from relay.plane import PlaneLimits, Planes
 from relay.presence import Presence, ProofRules, Proofs, Registry, Watches, may_probe
-from relay.store import BOOK, state_folder
+from relay.store import state_folder
 from relay.tasks import Tasks, uninterrupted
 from relay.tls import Certificate
 
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from relay.dns import DnsServer
 
 __all__ = ["RELOADED", "RelayServer"]
+
+_BOOK = "relay.sqlite"
+"""The file in the state folder."""
 
 _DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
 _LIVE = _DOOR | {
@@ -151,7 +154,7 @@ class RelayServer:
             AdmissionRules(
                 config.admission, frozenset(config.listed_guids), config.admission_timeout, admit
             ),
-            Book(config.in_state(BOOK) if config.state is not None else None, time),
+            Book(config.in_state(_BOOK) if config.state is not None else None, time),
             self.metrics,
             time,
             self._tasks.spawn,

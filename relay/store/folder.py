@@ -14,10 +14,8 @@ from relay.log import log
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["BOOK", "state_folder"]
+__all__ = ["state_folder"]
 
-BOOK = "relay.sqlite"
-"""The store in it: bans, members, invitations."""
 _LOCK = "lock"
 
 
