@@ -76,6 +76,29 @@ def test_what_a_page_configures_can_be_configured(text: str, tmp_path: Path) -> 
     assert len(unknown) < 2, unknown
 
 
+WORD = re.compile(r"`([a-z][a-z0-9]*(?:_[a-z0-9]+)+)[`= ]")
+SOURCES = [
+    path for package in ("peers", "relay", "protocol") for path in (ROOT / package).rglob("*.py")
+]
+OTHERS = {"close_notify", "worker_connections"}
+"""Words of TLS and of nginx."""
+
+
+@pytest.fixture(scope="module")
+def known() -> set[str]:
+    """Every word of the code, of the test vectors, and every metric."""
+    vectors = ROOT / "docs" / "protocol-vectors.json"
+    words = {word for path in (*SOURCES, vectors) for word in re.findall(r"\w+", path.read_text())}
+    metrics = re.findall(r"`(roam_relay_\w+?)(?:_total)?`", reference.on_page())
+    return words | {f"{name}{end}" for name in metrics for end in ("", "_total")} | OTHERS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_word_of_the_code_that_a_page_uses_is_there(page: Path, known: set[str]) -> None:
+    """Also where a page speaks of a key, a metric or a code in passing."""
+    assert set(WORD.findall(page.read_text())) <= known
+
+
 def test_the_page_of_the_commands_names_what_is_reloaded() -> None:
     (told,) = re.findall(
         r"What can change while it serves(.*?)Of the rest",
