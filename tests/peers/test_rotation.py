@@ -85,6 +85,12 @@ async def test_peers_that_pin_a_key_follow_it_to_the_next(tmp_path: Path) -> Non
                     async with Peer(Identity.generate(), url, config=config(A.guid)):
                         pass
                 await session.close()
+            # A thief of the key that they have left, who could sign whatever he likes.
+            async with relay(A, port):
+                async for status in one.events():
+                    if isinstance(status.cause, WrongIdentity):
+                        break
+                assert not one.status.is_registered
     finally:
         serving.cancel()
         await asyncio.gather(one.close(), two.close())
