@@ -103,7 +103,7 @@ class Handshake:
 
     async def _register(self, messages: MessageStream, record: LocationRecord) -> ControlConnection:
         identity, instance = self.account.identity, self.account.instance
-        nonce = os.urandom(32)
+        nonce, expected = os.urandom(32), self.line.expected_relay
         challenged = _Challenged(messages)
         messages.begin(challenged)
         messages.send(
@@ -114,11 +114,11 @@ class Handshake:
                 flow=self.line.flow,
                 agent=self.account.agent,
                 features=CONTROL_FEATURES,
-                relay=self.line.expected_relay,
+                relay=expected,
             )
         )
         challenge = await challenged.result()
-        self._check(challenge, nonce)
+        self._check(challenge, nonce, expected)
         self.phase = Phase.HANDSHAKE
         features = shared(CONTROL_FEATURES, challenge.features)
         relay = KnownRelay(self.line.address, challenge.guid, features)
@@ -144,7 +144,9 @@ class Handshake:
             return b""
         return token.present(challenge.guid, challenge.nonce, self.account.identity.guid)
 
-    def _check(self, challenge: Challenge, nonce: bytes) -> None:
+    def _check(self, challenge: Challenge, nonce: bytes, expected: str | None) -> None:
+        """Check that the relay is the one that was asked for. Another flow may have learned of its
+        next key meanwhile: then what this one says of that is no news."""
         verify(
             challenge.guid,
             challenge.signature,
@@ -153,12 +155,12 @@ class Handshake:
             nonce,
             challenge.nonce,
         )
-        expected = self.line.expected_relay
         if expected is not None and challenge.guid != expected:
             raise WrongIdentity(expected, challenge.guid, "the relay")
         # Behind the signature of the key that is expected, and of no other.
-        if self.line.pin.learn(challenge.succession) and (now := self.line.expected_relay):
-            tell_safely(self.tell, RelaySucceeded(now))
+        pin = self.line.pin
+        if expected == pin.guid and pin.learn(challenge.succession) and pin.guid is not None:
+            tell_safely(self.tell, RelaySucceeded(pin.guid))
 
 
 class _Phase(Generic[_T]):
