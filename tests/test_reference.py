@@ -89,7 +89,8 @@ def known() -> set[str]:
     """Every word of the code, of the test vectors, and every metric."""
     vectors = ROOT / "docs" / "protocol-vectors.json"
     words = {word for path in (*SOURCES, vectors) for word in re.findall(r"\w+", path.read_text())}
-    metrics = re.findall(r"`(roam_relay_\w+?)(?:_total)?`", reference.on_page())
+    shown = reference.on_page().partition("## Metrics")[2].partition("\n## ")[0]
+    metrics = re.findall(r"^\| `(\w+?)(?:_total)?` \|", shown, re.MULTILINE)
     return words | {f"{name}{end}" for name in metrics for end in ("", "_total")} | OTHERS
 
 
