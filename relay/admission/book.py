@@ -160,6 +160,7 @@ class Book:
         """Remove all admissions of a peer, those that were taken back too; return whether there was
         any. It may come by the same invitation again then. A ban stays."""
         rows = await self._database.run(lambda tables: _forget(tables, guid))
+        await self._database.scrub()
         return self._members.pop(guid, None) is not None or rows > 0
 
     async def announce(self, invitation: Invitation) -> None:

@@ -263,7 +263,7 @@ class DnsMessages:
         """
         async with self._updating:
             held = self._zone.holds(guid)
-            await self._store.put(guid, {})
+            await self._store.forget(guid)
             self._zone.replace(guid, {})
         return held
 

@@ -69,6 +69,15 @@ class Database:
         """
         return await self._in_thread(lambda: self._transaction(work))
 
+    async def scrub(self) -> None:
+        """See that what was deleted is gone from the disk too, as far as files can say that: from
+        SQLite's log beside the file. It may be there for longer while others read the file.
+
+        Raises:
+            StoreFailed: it is there for longer.
+        """
+        await self._in_thread(self._scrub)
+
     async def close(self) -> None:
         """Close the file. Nothing is done any more."""
         if not self._is_closed:
@@ -103,6 +112,8 @@ class Database:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
+            # What is deleted is written over: nobody finds it in the file afterwards.
+            connection.execute("PRAGMA secure_delete = ON")
             self._go_up(connection)
         except BaseException:
             connection.close()
@@ -137,6 +148,10 @@ class Database:
                 connection.execute("ROLLBACK")
             raise
         return result
+
+    def _scrub(self) -> None:
+        if self._connection is not None:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None

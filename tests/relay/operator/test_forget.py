@@ -66,6 +66,9 @@ async def test_nothing_is_left_of_a_peer_and_all_of_others(
             said = await one.expect(Error)
             assert (said.code, said.retry_after) == (Code.NOT_ADMITTED, 600.0)
         assert on_disk(state, ALICE.guid) == set()
+        # Nor in what is free in the files, nor in the logs beside them.
+        for file in state.iterdir():
+            assert not file.is_file() or ALICE.guid.encode() not in file.read_bytes(), file
         assert on_disk(state, BOB.guid) == before
         assert server.registry.get(ALICE.guid) is None
         assert server.registry.gone(ALICE.guid) is None
