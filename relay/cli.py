@@ -61,7 +61,7 @@ class _Commands(click.Group):
             with contextlib.suppress(OSError):
                 what = "cannot write: " if error.errno in _UNWRITTEN else ""
                 click.echo(f"Error: {what}{error.strerror or error}", err=True)
-            sys.exit(Exit.FAILED)
+            sys.exit(Exit.FAILED.value)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

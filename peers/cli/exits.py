@@ -87,6 +87,6 @@ _EXITS: tuple[tuple[type[RoamRelayError], Exit], ...] = (
 """The first one that fits counts."""
 
 
-def exit_of(error: RoamRelayError) -> Exit:
+def exit_of(error: RoamRelayError) -> int:
     """Return the exit code for an error."""
-    return next((code for kind, code in _EXITS if isinstance(error, kind)), Exit.FAILED)
+    return next((code for kind, code in _EXITS if isinstance(error, kind)), Exit.FAILED).value

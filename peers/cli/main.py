@@ -369,7 +369,7 @@ def parse(arguments: Sequence[str]) -> Invocation | int:
     except click.Abort:
         return INTERRUPTED
     except SystemExit:  # Click's answer to a closed pipe.
-        return Exit.UNREAD
+        return Exit.UNREAD.value
     except OSError as error:
         line, code = f"peer: cannot write: {error.strerror}", 1
     except Exception as error:
