@@ -16,15 +16,16 @@ from peers.config import (
     PolicyError,
     ServiceNameError,
 )
-from peers.control import DdnsKey, LinkState, Presence, Status
+from peers.control import UNKNOWN, DdnsKey, LinkState, Presence, PresenceState, Status
 from peers.dialing import DialCounts
+from peers.host import AddressSource, LocalAddress
 from peers.location import Located
 from peers.path import Path
 from peers.peer import Peer
 from peers.roaming import Surveyed
 from peers.services import Listener
 from peers.session import Explanation, PathChanged, Session, TraceEvent
-from protocol.endpoint import Endpoint, Phase, Provenance
+from protocol.endpoint import Endpoint, Entry, Phase, Provenance
 from protocol.errors import (
     CallbackFailed,
     Code,
@@ -53,8 +54,10 @@ from protocol.errors import (
 )
 from protocol.messages import Mode, PeerState
 from protocol.session import SessionSettings
+from protocol.session import State as SessionState
 
 __all__ = [
+    "AddressSource",
     "CallbackFailed",
     "Candidate",
     "Carrier",
@@ -67,6 +70,7 @@ __all__ = [
     "Dial",
     "DialCounts",
     "Endpoint",
+    "Entry",
     "Explanation",
     "Identity",
     "IdentityError",
@@ -74,6 +78,7 @@ __all__ = [
     "MissingExtra",
     "LinkState",
     "Listener",
+    "LocalAddress",
     "Located",
     "Mode",
     "NameServerUnavailable",
@@ -88,6 +93,7 @@ __all__ = [
     "Phase",
     "PolicyError",
     "Presence",
+    "PresenceState",
     "ProtocolViolation",
     "Provenance",
     "Refused",
@@ -100,10 +106,12 @@ __all__ = [
     "SessionClosed",
     "SessionLost",
     "SessionSettings",
+    "SessionState",
     "Status",
     "Superseded",
     "Surveyed",
     "TraceEvent",
+    "UNKNOWN",
     "UnknownPeer",
     "UnknownService",
     "Unsupported",

@@ -33,7 +33,7 @@ from relay.operator.commands import (
     Revoke,
 )
 from relay.plane import Planes
-from relay.presence import Registry
+from relay.presence import Presence, Registry
 from relay.store import StoreFailed
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Present:
     """Who and what is at the relay now."""
 
     registry: Registry
+    presence: Presence
     planes: Planes
     connections: Callable[[], Iterable[ControlConnection]]
     dns: "DnsServer | None" = None
@@ -175,7 +176,7 @@ class Desk:
     async def _forgotten(self, guid: str) -> AsyncIterator[str]:
         """Remove all that is kept of a GUID; yield what there was. Whatever keeps anything is here,
         and in docs/privacy.md."""
-        if self._present.registry.drop(guid):
+        if await self._present.presence.forget(guid):
             yield "when it was here"
         if await self._admission.book.forget(guid):
             yield "its admissions"
