@@ -181,13 +181,7 @@ class RelayServer:
         )
         self.operator = Desk(
             self.admission,
-            Present(
-                self.registry,
-                self._presence,
-                self.planes,
-                lambda: self.connections,
-                self.dns,
-            ),
+            Present(self._presence, self.planes, lambda: self.connections, self.dns),
             monotonic,
             time,
         )

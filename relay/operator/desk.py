@@ -33,7 +33,7 @@ from relay.operator.commands import (
     Revoke,
 )
 from relay.plane import Planes
-from relay.presence import Presence, Registry
+from relay.presence import Presence
 from relay.store import StoreFailed
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ _ID = 16
 class Present:
     """Who and what is at the relay now."""
 
-    registry: Registry
     presence: Presence
     planes: Planes
     connections: Callable[[], Iterable[ControlConnection]]
@@ -209,7 +208,7 @@ class Desk:
 
     def _peers(self, limit: int) -> Answer:
         now, wall = self._clock(), self._wall_clock()
-        registry, book = self._present.registry, self._admission.book
+        registry, book = self._present.presence.registry, self._admission.book
         here: dict[str, list[ControlConnection]] = {}
         for one in self._present.connections():
             if one.is_registered:

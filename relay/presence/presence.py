@@ -22,7 +22,7 @@ class Presence:
         known: KnownPeers | None = None,
     ) -> None:
         """`known` is None where nothing of it outlives the relay."""
-        self._registry = registry
+        self.registry = registry
         self._proofs = proofs
         self._known = known
         self.watches = watches
@@ -33,7 +33,7 @@ class Presence:
         Raises:
             StoreFailed: it may be kept still.
         """
-        was = self._registry.drop(guid)
+        was = self.registry.drop(guid)
         return (self._known is not None and await self._known.forget(guid)) or was
 
     def checking(self, guid: str, record: LocationRecord) -> Generator[float, None, Services]:
@@ -42,7 +42,7 @@ class Presence:
         Raises:
             ProtocolViolation: as that.
         """
-        return self._registry.checking(guid, record)
+        return self.registry.checking(guid, record)
 
     def register(
         self,
@@ -56,7 +56,7 @@ class Presence:
         Raises:
             ProtocolViolation: as `Registry.register`.
         """
-        superseded = self._registry.register(attachment, record, now, services)
+        superseded = self.registry.register(attachment, record, now, services)
         self._changed(attachment.guid, now)
         return superseded
 
@@ -72,27 +72,27 @@ class Presence:
         Raises:
             ProtocolViolation: as `Registry.update`.
         """
-        self._registry.update(attachment, record, now, services)
+        self.registry.update(attachment, record, now, services)
         self._changed(attachment.guid, now)
 
     def leave(self, attachment: Attachment, now: float, *, closed: bool) -> None:
         """Take out what has ended; `closed` says that the peer itself has closed it."""
         try:
-            if self._registry.remove(attachment, now, closed=closed):
+            if self.registry.remove(attachment, now, closed=closed):
                 self._went(attachment, now)
         finally:
             self.watches.connection_lost(attachment)
             self.watches.changed(attachment.guid, now)
 
     def _went(self, attachment: Attachment, now: float) -> None:
-        gone = self._registry.gone(attachment.guid)
+        gone = self.registry.gone(attachment.guid)
         if self._known is not None and gone is not None:
             self._known.went(
                 gone.guid, attachment.observed_host, gone.last_seen(now), shown=gone.shown
             )
 
     def _changed(self, guid: str, now: float) -> None:
-        peer = self._registry.get(guid)
+        peer = self.registry.get(guid)
         if self._known is not None and peer is not None:
             self._known.came(peer)
         self.watches.changed(guid, now)
