@@ -79,8 +79,12 @@ async def test_a_relay_is_restored_from_a_backup_under_traffic(tmp_path: Path) -
         for network in before:
             await ask(socket_of(config), Ban(network))
 
+        copied = asyncio.Event()
+
         async def traffic() -> None:
-            for number in range(10_000):
+            number = 0
+            while not copied.is_set():
+                number += 1
                 await ask(socket_of(config), Ban(f"198.51.100.{number % 256}/32"))
 
         busy = asyncio.create_task(traffic())
@@ -88,7 +92,8 @@ async def test_a_relay_is_restored_from_a_backup_under_traffic(tmp_path: Path) -
             run, "backup", str(file), "--config", configured(tmp_path, "state")
         )
         assert not busy.done()
-        busy.cancel()
+        copied.set()
+        await busy
         assert done.exit_code == 0, done.output
         assert "relay.sqlite, zone.sqlite, relay.key" in done.stdout
         assert "keep it as you keep that" in done.stderr
