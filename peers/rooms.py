@@ -1,4 +1,4 @@
-"""The rooms of an open peer: how they are built, and how they are closed, in order. What happens
+"""The rooms of an open peer: how they are built, started, and closed, in order. What happens
 between is in them."""
 
 import asyncio
@@ -12,7 +12,7 @@ from peers.choice import RoundTrips
 from peers.config import DdnsConfig, PeerConfig, log
 from peers.control import Account, Registration, RegistrationEvent, Watching
 from peers.dialing import Door
-from peers.host import AddressSource, Interfaces
+from peers.host import AddressSource, Interfaces, system_addresses
 from peers.location import OwnLocation
 from peers.path import Paths
 from peers.publication import Publication
@@ -43,8 +43,10 @@ if TYPE_CHECKING:
 
     from peers.dns import Names
 
-__all__ = ["Leaving", "Rooms", "begin", "build", "read_dns_key"]
+__all__ = ["Leaving", "Rooms", "build", "read_dns_key", "start"]
 
+_WITH_ZONE = 2.0
+"""Seconds to wait for the relay where the zone can be asked too."""
 _LAST_WORDS = 0.2
 """Seconds for what was said last to leave, where the sessions have taken all the time there was."""
 
@@ -99,18 +101,19 @@ def build(
             identity, direct.port, configured=config.advertise, lifetime=config.lifetime
         )
         interfaces = Interfaces(config)
+        door = Door(config, interfaces, direct.port)
         services = Services(
             location, tell, registers=config.relay is not None, blocked=config.blocked
         )
         names = None
         if config.ddns is not None:
             with needed("dns", "dynamic DNS"):
-                from peers.dns import Names
+                from peers.dns import Names, Zone
 
-            names = Names(identity.guid, config.ddns, dns_key, location, services.offered)
+            zone = Zone(config.ddns, dns_key, door)
+            names = Names(identity.guid, zone, location, services.offered)
         token = Token.parse(config.invitation) if config.invitation is not None else None
         account = Account(identity, location.instance, invitation=token)
-        door = Door(config, interfaces, direct.port)
         registration = Registration(account, config, services, tell, door)
         tasks = Tasks()
         local = Local(identity, config, location, Paths(identity), tasks, door)
@@ -146,15 +149,12 @@ def build(
         raise
 
 
-async def begin(rooms: Rooms, source: AddressSource) -> None:
+async def start(rooms: Rooms, config: PeerConfig, addresses: AddressSource | None) -> None:
     """Accept paths, register, and wait for the relay; with a zone, nothing that the relay brings is
-    waited for.
-
-    Raises:
-        RoamRelayError: it cannot be registered.
-    """
-    config, spawn = rooms.local.config, rooms.local.tasks.spawn
+    waited for."""
+    spawn = rooms.local.tasks.spawn
     await rooms.direct.start(rooms.incoming.serve, spawn)
+    source = addresses or system_addresses()
     await rooms.whereabouts.begin(source, look=bool(config.sources) or config.relay is None)
     spawn(rooms.whereabouts.follow(source))
     if rooms.names is not None:
@@ -163,7 +163,7 @@ async def begin(rooms: Rooms, source: AddressSource) -> None:
         return
     patience: float | None = None if config.wait_for_relay else config.connect_timeout
     try:
-        await rooms.registration.connection(2.0 if rooms.names is not None else patience)
+        await rooms.registration.connection(_WITH_ZONE if rooms.names is not None else patience)
     except RelayUnavailable:
         if rooms.names is None or rooms.registration.is_over:
             raise

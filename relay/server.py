@@ -3,7 +3,16 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence, Set
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Sequence,
+    Set,
+)
 from time import monotonic, time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -11,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 from aiohttp import web
 from msgspec import structs
 
+from protocol.endpoint import Endpoint
 from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.lateness import Lateness
@@ -32,8 +42,8 @@ from relay.http import (
     is_near,
 )
 from relay.keys import Former, Keys
-from relay.limits import plane_budget
-from relay.listening import bind
+from relay.limits import Shares, plane_budget, record_budget
+from relay.listening import bind, serves
 from relay.log import NAME, guarded
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
@@ -47,6 +57,7 @@ from relay.presence import (
     Registry,
     Watches,
     may_probe,
+    may_probe_port,
 )
 from relay.store import state_folder
 from relay.tasks import Tasks, uninterrupted
@@ -71,6 +82,8 @@ _LIVE = _DOOR | {
 _CERTIFICATE = {"tls_certificate", "tls_key"}
 RELOADED = _LIVE | _CERTIFICATE
 """Keys that `reload` takes over; the others need a restart."""
+_TURN = 0.002
+"""Seconds for which the beat may hold the loop at once."""
 _BEAT = 0.1
 """Seconds between two looks at the deadlines."""
 
@@ -108,6 +121,8 @@ class RelayServer:
         self.urls: tuple[str, ...] = ()
         self._certificate: Certificate | None = None
         """What https:// shows, once it listens."""
+        self._listening: tuple[Endpoint, ...] = ()
+        """Where it serves, the zone too."""
         self._tasks = Tasks()
         self._stack = contextlib.AsyncExitStack()
         self.registry = Registry(
@@ -157,7 +172,6 @@ class RelayServer:
             monotonic,
             self._tasks.spawn,
         )
-        self.dns = self._zone(config)
         self._known = KnownPeers(
             Keeping(
                 config.in_state(_KNOWN) if config.state is not None else None,
@@ -166,7 +180,6 @@ class RelayServer:
             ),
             time,
         )
-        self._presence = Presence(self.registry, self.watches, self.proofs, self._known)
         self.admission = Admission(
             AdmissionRules(
                 config.admission, frozenset(config.listed_guids), config.admission_timeout, admit
@@ -176,12 +189,20 @@ class RelayServer:
             time,
             self._tasks.spawn,
         )
+        self.dns = self._zone(config)
+        self._presence = Presence(
+            self.registry,
+            self.watches,
+            self.proofs,
+            Shares(record_budget(config.max_connections)),
+            self._known,
+        )
         self._reception = Reception(
             config, self.keys, Rooms(self.admission, self.dns), self.metrics, monotonic
         )
         self.operator = Desk(
             self.admission,
-            Present(self._presence, self.planes, lambda: self.connections, self.dns),
+            Present(self._presence, self.planes, self.dns, lambda: self.connections),
             monotonic,
             time,
         )
@@ -190,7 +211,7 @@ class RelayServer:
             "peers": lambda: self.registry.counts(monotonic()),
             "watches": lambda: {"all": len(self.watches)},
             "connections_open": lambda: {"all": len(self.connections)},
-            "pipes": lambda: {"open": self.planes.pipes},
+            "pipes": lambda: self.planes.pipes,
             "newcomers": lambda: {"all": self.doorkeeper.newcomers},
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
@@ -205,7 +226,6 @@ class RelayServer:
                 ),
                 PlaneRoute(self.planes, self.broker, self._reception),
                 PublicRoutes(self.registry, self.doorkeeper, self.metrics, monotonic),
-                self._reception.charge,
             ),
             access_log=None,
             shutdown_timeout=0.1,
@@ -214,8 +234,8 @@ class RelayServer:
         self._entrance = Entrance(
             self._runner,
             self.doorkeeper,
-            self._proxies,
             Deadlines(config.handshake_timeout, config.write_deadline),
+            self._reception.charge,
             self._tasks.spawn,
         )
 
@@ -246,15 +266,16 @@ class RelayServer:
         """Whether the relay accepts nobody any more."""
         return self.doorkeeper.draining
 
-    def may_probe(self, host: str, observed: Collection[str]) -> bool:
-        """Whether the relay may dial an address for a peer that is observed at these. What the
-        relay serves on says where its peers are only where no proxy stands between; and no proxy
-        is a peer."""
-        config = self.config
+    def may_probe(self, endpoint: Endpoint, observed: Collection[str]) -> bool:
+        """Whether the relay may dial an endpoint for a peer that is observed at these addresses.
+        What the relay serves on says where its peers are only where no proxy stands between; and
+        neither a proxy nor the relay itself is a peer."""
+        config, host = self.config, endpoint.host
+        if self._proxies.trusts(host) or serves(self._listening, endpoint):
+            return False
         is_neighbour = not config.trusted_proxies and any(map(is_near, observed))
-        return not self._proxies.trusts(host) and all(
-            may_probe(host, serves if is_neighbour else "", config.networks)
-            for serves in config.hosts
+        return may_probe_port(endpoint.port, host in observed) and all(
+            may_probe(host, own if is_neighbour else "", config.networks) for own in config.hosts
         )
 
     def reload(self, config: RelayConfig) -> tuple[str, ...]:
@@ -294,9 +315,7 @@ class RelayServer:
         with guarded("closing the listener"):
             self._entrance.close()
         connections = list(self.connections)
-        for connection in connections:
-            with guarded("sending a peer away"):
-                connection.restart(delay=0.5, spread=min(60.0, len(connections) / 500))
+        await self._in_turns(_sending_away(connections, min(60.0, len(connections) / 500)))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.drain_timeout):
                 await self.planes.finished()
@@ -307,14 +326,17 @@ class RelayServer:
         if config.dns is None:
             return None
         with needed("dns", "the relay's own zone"):
-            from relay.dns import DnsServer
+            from relay.dns import DnsServer, ZonePeers
 
+        peers = ZonePeers(
+            self.registry, lambda guid, host: self.admission.judge(guid, host) is None
+        )
         dns = structs.replace(
             config.dns,
             host=config.dns.host or config.host,
             store=config.in_state(config.dns.store) if config.dns.store else None,
         )
-        return DnsServer(dns, self.keys, self.registry, self.metrics, monotonic)
+        return DnsServer(dns, self.keys, peers, self.metrics, monotonic)
 
     async def _start(self) -> None:
         """Start everything. What closes it is on the stack from before the first of it starts."""
@@ -339,7 +361,7 @@ class RelayServer:
         self.registry.started(monotonic())
         port = await self._listen()
         if self.dns is not None:
-            await self.dns.start(port)
+            self._listening += await self.dns.start(port)
         self._tasks.spawn(self._known.load(self.registry, monotonic))
         self._tasks.spawn(self._keep_time())
 
@@ -356,6 +378,7 @@ class RelayServer:
             }
             scheme, context = "https", self._certificate.context
         bound = await bind(config.hosts, config.port)
+        self._listening += bound.endpoints
         self._entrance.open(bound.tcp, context)
         shown = (f"[{host}]" if ":" in host else host for host in config.hosts)
         self.urls = tuple(f"{scheme}://{host}:{bound.port}" for host in shown)
@@ -393,16 +416,18 @@ class RelayServer:
                 continue
             wait = _BEAT
             with guarded("looking at requests"):
-                self.broker.expire(now)
+                await self._in_turns(self.broker.expiring(now))
+            with guarded("answering about endpoints"):
+                self.proofs.expire(now)
             with guarded("telling watchers"):
-                self.watches.tell(now)
+                await self._in_turns(self.watches.telling(now))
             beat += 1
             if beat % 10 == 0:
-                for connection in list(self.connections):
-                    with guarded("looking at a connection"):
-                        connection.watch_time(now)
+                with guarded("forgetting what was asked"):
+                    self.proofs.forget(now)
+                await self._in_turns(_looking_at(list(self.connections), now))
                 with guarded("looking at planes"):
-                    self.planes.sweep(now)
+                    await self._in_turns(self.planes.sweeping(now))
                 with guarded("keeping who is known"):
                     self._tasks.spawn(self._known.write())
             if beat % 30 == 0 and self._certificate is not None:
@@ -410,10 +435,35 @@ class RelayServer:
                     self._certificate.look(time())
             if beat % 600 == 0:
                 with guarded("forgetting peers"):
-                    self.registry.forget(now)
+                    await self._in_turns(self.registry.forgetting(now))
                 with guarded("dropping bans that are over"):
                     self._tasks.spawn(self.admission.book.drop_old())
-            self.metrics.loop.served("beat", "", now)
+
+    async def _in_turns(self, steps: Iterable[None]) -> None:
+        """Do many small things, a millisecond or two at a time: others have their turns between,
+        however many there are."""
+        loop = self.metrics.loop
+        began = loop.clock()
+        for _ in steps:
+            if loop.clock() - began >= _TURN:
+                loop.served("beat", "", began)
+                await asyncio.sleep(0)
+                began = loop.clock()
+        loop.served("beat", "", began)
+
+
+def _sending_away(connections: Iterable[ControlConnection], spread: float) -> Iterator[None]:
+    for connection in connections:
+        with guarded("sending a peer away"):
+            connection.restart(delay=0.5, spread=spread)
+        yield
+
+
+def _looking_at(connections: Iterable[ControlConnection], now: float) -> Iterator[None]:
+    for connection in connections:
+        with guarded("looking at a connection"):
+            connection.watch_time(now)
+        yield
 
 
 @contextlib.asynccontextmanager

@@ -16,7 +16,7 @@ from relay.backup import back_up, restore
 from relay.cli import main
 from relay.config import ConfigError, RelayConfig, load
 from relay.key_file import read_key
-from relay.operator import Ban, Bans, BansShown, Invitations, InvitationsShown, ask
+from relay.operator import Allow, Ban, Bans, BansShown, Invitations, InvitationsShown, ask
 from relay.rotation import read_former, rotate
 from relay.server import RelayServer
 from tests.relay.admission.doors import OPERATOR, token
@@ -72,6 +72,7 @@ async def test_a_relay_is_restored_from_a_backup_under_traffic(tmp_path: Path) -
     some, file = token(uses=2, note="for Bob"), tmp_path / "backup"
     async with RelayServer(config, identity) as server, client(server.url) as one:
         await one.register(token=some)
+        await ask(socket_of(config), Allow(asking.ALICE.guid))
         record = asking.update(server)
         record.add(asking.NAME, 60, "A", "192.0.2.1")
         assert await asking.sent(server, record) == 0
