@@ -7,16 +7,14 @@ they do in them.
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from types import NoneType, TracebackType
-from typing import Self, assert_never
-
-import msgspec
+from typing import Self, Unpack, assert_never
 
 from peers.choice import Select
 from peers.config import (
-    DdnsConfig,
     ModeWord,
     PeerConfig,
     SelectWord,
+    Settings,
     checked_address,
     checked_count,
     checked_flag,
@@ -29,6 +27,7 @@ from peers.config import (
     checked_seconds,
     checked_service,
     policy_for,
+    settled,
 )
 from peers.control import (
     DdnsKey,
@@ -83,26 +82,22 @@ class Peer:
         identity: Identity,
         relay: str | None = None,
         *,
-        ddns: DdnsConfig | None = None,
         config: PeerConfig | None = None,
         addresses: AddressSource | None = None,
+        **settings: Unpack[Settings],
     ) -> None:
-        """Prepare a peer; `relay` and `ddns` go before those of `config`. One of them is enough.
+        """Prepare a peer; `relay`, and `ddns` and `dial` as settings, go before those of `config`.
         `addresses` tells of this host's own addresses; by default the system does.
 
         Raises:
-            RelayUnavailable: neither is configured, or the relay is no URL of one.
+            RelayUnavailable: neither relay nor zone is configured, or that is no URL of one.
             DdnsConfigError: the key for dynamic DNS cannot be used.
             TypeError: one of them is of another kind.
+            ValueError: `dial` is no such word.
         """
         checked_kind("identity", identity, Identity, "an Identity")
-        checked_kind("relay", relay, (str, NoneType), "a URL")
-        checked_kind("ddns", ddns, (DdnsConfig, NoneType), "a DdnsConfig")
-        checked_kind("config", config, (PeerConfig, NoneType), "a PeerConfig")
         checked_kind("addresses", addresses, (AddressSource, NoneType), "a source of addresses")
-        config = config or PeerConfig()
-        config = msgspec.structs.replace(config, relay=relay) if relay else config
-        self.config = msgspec.structs.replace(config, ddns=ddns) if ddns else config
+        self.config = settled(config, relay, settings)
         """What it was configured with."""
         if self.config.relay is None and self.config.ddns is None:
             raise RelayUnavailable(

@@ -14,7 +14,7 @@ from peers.choice import RoundTrips
 from peers.config import PeerConfig, log
 from peers.control import Account, Registration, RegistrationEvent, Watching
 from peers.dialing import Door
-from peers.dns import Names
+from peers.dns import Names, Zone
 from peers.host import AddressSource, Interfaces, system_addresses
 from peers.location import OwnLocation
 from peers.path import Paths
@@ -85,14 +85,14 @@ def build(
             identity, direct.port, configured=config.advertise, lifetime=config.lifetime
         )
         interfaces = Interfaces(config)
+        door = Door(config, interfaces, direct.port)
         services = Services(
             location, tell, registers=config.relay is not None, blocked=config.blocked
         )
         names = (
             Names(
                 identity.guid,
-                config.ddns,
-                dns_key,
+                Zone(config.ddns, dns_key, door),
                 location,
                 services.offered,
             )
@@ -101,7 +101,6 @@ def build(
         )
         token = Token.parse(config.invitation) if config.invitation is not None else None
         account = Account(identity, location.instance, invitation=token)
-        door = Door(config, interfaces, direct.port)
         registration = Registration(account, config, services, tell, door)
         tasks = Tasks()
         local = Local(identity, config, location, Paths(identity), tasks, door)
