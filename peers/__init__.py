@@ -16,6 +16,9 @@ from peers.config import (
     PolicyError,
     ServiceNameError,
 )
+from peers.config import (
+    Settings as PeerSettings,
+)
 from peers.control import UNKNOWN, DdnsKey, LinkState, Presence, PresenceState, Status
 from peers.dialing import DialCounts
 from peers.host import AddressSource, LocalAddress
@@ -89,6 +92,7 @@ __all__ = [
     "Peer",
     "PeerConfig",
     "PeerOffline",
+    "PeerSettings",
     "PeerState",
     "Phase",
     "PolicyError",
