@@ -193,13 +193,6 @@ def _raise_limit(config: RelayConfig) -> dict[str, int]:
     """Take all the file descriptors that the process may have; return what is said of them."""
     before, now = raise_limit()
     room = Descriptors(now).connections
-    if room < config.max_connections != RelayConfig().max_connections:
-        log.warning(
-            "max_connections is more than the file descriptors allow: raise the hard limit "
-            "(ulimit -Hn, LimitNOFILE=)",
-            max_connections=config.max_connections,
-            allowed=room,
-        )
     raised = {"descriptors_before": before} if now != before else {}
     return {
         "descriptors": now,

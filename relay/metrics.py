@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from relay.loop_time import LoopTime
+from relay.refusals import Refusals
 
 __all__ = ["Metrics"]
 
@@ -24,7 +25,7 @@ class Metrics:
         """Control connections opened, by carrier."""
         self.closes: Counter[str] = Counter()
         """Control connections ended, by reason."""
-        self.refusals: Counter[str] = Counter()
+        self.refusals = Refusals()
         """Connections refused or ended before it was proven whose they are, by reason."""
         self.registrations = 0
         self.admissions: Counter[str] = Counter()

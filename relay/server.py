@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Set
 from time import monotonic, time
 from types import TracebackType
@@ -31,6 +30,7 @@ from relay.http import (
     Rules,
     application,
     is_near,
+    tell_of_limits,
 )
 from relay.limits import plane_budget
 from relay.listening import bind
@@ -88,6 +88,7 @@ class RelayServer:
         self.url = ""
         """Where it serves; the first of `urls`."""
         self.urls: tuple[str, ...] = ()
+        self._descriptors = Descriptors.of_process()
         self._certificate: Certificate | None = None
         """What https:// shows, once it listens."""
         self._tasks = Tasks()
@@ -102,7 +103,7 @@ class RelayServer:
             PlaneLimits(
                 config.ticket_lifetime,
                 config.plane_idle,
-                plane_budget(config.max_pending_planes, config.max_planes, _descriptors()),
+                plane_budget(config.max_pending_planes, config.max_planes, self._descriptors.limit),
             ),
             self.metrics,
             monotonic,
@@ -121,9 +122,7 @@ class RelayServer:
             config.trusted_proxies or (),
             own_host=config.trusted_proxies is None and config.only_on_loopback,
         )
-        self.doorkeeper = Doorkeeper(
-            Rules(config, self._proxies, Descriptors.of_process()), self.metrics, monotonic
-        )
+        self.doorkeeper = Doorkeeper(Rules(config, self._proxies, self._descriptors), self.metrics)
         self.proofs = Proofs(
             self.registry,
             self.metrics,
@@ -141,6 +140,7 @@ class RelayServer:
                 config.dns,
                 host=config.dns.host or config.host,
                 store=config.in_state(config.dns.store) if config.dns.store else None,
+                max_connections=min(config.dns.max_connections, self._descriptors.share),
             )
             self.dns = DnsServer(dns, self.identity, self.registry, self.metrics, monotonic)
         self._presence = Presence(self.registry, self.watches, self.proofs)
@@ -259,6 +259,8 @@ class RelayServer:
             taken |= keys & _CERTIFICATE
         self.config = structs.replace(old, **{name: getattr(config, name) for name in taken})
         self.doorkeeper.allow(self.config)
+        if keys & taken:
+            tell_of_limits(self.config, self._descriptors)
         self._reception.requests.allow(config.requests_per_second, config.requests_burst)
         return tuple(sorted(keys - taken))
 
@@ -282,6 +284,7 @@ class RelayServer:
 
     async def _start(self) -> None:
         """Start everything. What closes it is on the stack from before the first of it starts."""
+        tell_of_limits(self.config, self._descriptors)
         closing = self._stack.enter_async_context
         if self.config.state is not None:
             self._stack.enter_context(state_folder(self.config.state))
@@ -382,9 +385,3 @@ async def _closing(what: str, close: Callable[[], Awaitable[None]]) -> AsyncIter
     finally:
         with guarded(f"closing {what}"):
             await close()
-
-
-def _descriptors() -> int:
-    """Return how many files this process may open."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 1 << 20 if limit == resource.RLIM_INFINITY else limit

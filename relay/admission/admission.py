@@ -115,12 +115,11 @@ class Admission:
     def refused(self, applicant: Applicant, refusal: Refusal) -> None:
         """Count and log a refusal."""
         self._metrics.admissions[refusal.outcome.value] += 1
-        log.info(
-            "not admitted",
+        self._metrics.refusals.add(
+            refusal.outcome.value,
+            applicant.host,
             peer=short(applicant.guid),
-            source=applicant.host,
-            why=refusal.outcome.value,
-            invitation=applicant.invitation.id if applicant.invitation else None,
+            invitation=applicant.invitation.id if applicant.invitation else "",
         )
 
     # -- inside ---------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from protocol.errors import Code, ProtocolViolation, StaleSequence
 from protocol.messages import (
     FROM_PEER,
     DnsKeyRequest,
-    DnsKeyResponse,
     Error,
     Hello,
     LocationRecord,
@@ -34,13 +33,8 @@ from relay.admission import Refusal
 from relay.broker import Broker
 from relay.control.admittance import Admittance
 from relay.control.carriers import Carrier
-from relay.control.handshake import (
-    NOBODY,
-    challenge,
-    check_key_request,
-    check_register,
-    sealed_key,
-)
+from relay.control.dns_key import dns_key
+from relay.control.handshake import NOBODY, challenge, check_register
 from relay.control.reception import Reception
 from relay.control.source import Source
 from relay.control.states import State
@@ -137,6 +131,7 @@ class ControlConnection:
     def end(self, code: Code, reason: str, seq: int | None = None) -> None:
         """Tell the peer why, and close. `seq` is the number of its record in force, where that is
         why."""
+        self._refused(code)
         self._say_and_close(Error(code, reason[:512], seq=seq), code)
 
     def refuse(self, refusal: Refusal) -> None:
@@ -221,6 +216,8 @@ class ControlConnection:
 
     def carrier_lost(self, reason: str) -> None:
         self._left_by_peer = reason == "peer_closed"
+        if reason == Code.SLOW_CONSUMER:
+            self._refused(Code.SLOW_CONSUMER)
         self._leave(reason)
 
     def _fault(self, error: Exception) -> None:
@@ -401,19 +398,7 @@ class ControlConnection:
             watches.watch(self, watch.guid, now)
 
     def _dns_key(self, request: DnsKeyRequest, now: float) -> None:
-        identity, dns = self._reception.identity, self._reception.dns
-        check_key_request(identity, self._claim, request)
-        if wait := self._reception.requests.take(self.guid, now):
-            reason = f"too many requests: come back in {wait:.1f} s"
-            self.send(DnsKeyResponse(request.request, Code.LIMIT_EXCEEDED, reason))
-        elif dns is None:
-            reason = "this relay serves no DNS zone"
-            self.send(DnsKeyResponse(request.request, Code.REFUSED, reason))
-        else:
-            sealed = sealed_key(identity, self._claim, request, dns.keys.secret(self.guid))
-            self.send(
-                DnsKeyResponse(request.request, zone=dns.zone.name, port=dns.port, sealed=sealed)
-            )
+        self.send(dns_key(self._reception, self._claim, request, now))
 
     def _ping(self, ping: Ping, now: float) -> None:
         self.send(Pong(ping.ping))
@@ -446,6 +431,11 @@ class ControlConnection:
     def _enter(self, state: State) -> None:
         self.state = state
         self._handlers = _HANDLERS[state]
+
+    def _refused(self, code: Code) -> None:
+        """Count that it ends before it has registered."""
+        if self.state is not _REGISTERED and self.state is not _CLOSED:
+            self._metrics.refusals.add(code.value, self._source.text)
 
     def _say_and_close(self, last: Message, code: Code) -> None:
         if self.state is not _CLOSED:

@@ -23,3 +23,8 @@ class Source:
     """The proxy that it came by; empty where it came by itself."""
     proven: Callable[[], None] = _nobody_listens
     """Called once its peer has registered."""
+
+    @property
+    def text(self) -> str:
+        """It in a line of the log."""
+        return f"{self.host or 'unknown'} by {self.proxy}" if self.proxy else self.host

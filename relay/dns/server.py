@@ -161,8 +161,10 @@ class DnsServer:
             place = self._counts.take(network if ":" in host else host) if host else None
             if place is not None:
                 with place:
-                    if self._enter(writer.transport, network):
+                    if self._enter(writer.transport, network, host):
                         await self._converse(reader, writer, network)
+            elif host:
+                self._metrics.refusals.add("dns_per_address", host)
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             pass
         except Exception as error:
@@ -171,14 +173,17 @@ class DnsServer:
             self._places.leave(writer.transport)
             writer.transport.abort()
 
-    def _enter(self, transport: asyncio.WriteTransport, network: str) -> bool:
+    def _enter(self, transport: asyncio.WriteTransport, network: str, host: str) -> bool:
         """Find a place for a newcomer; somebody else's, where there is no other."""
         leaving = self._places.enter(transport, network, self._clock())
         if leaving is not None:
             self._metrics.dns["tcp", "no place"] += 1
         if leaving is transport:
+            self._metrics.refusals.add("dns_too_many", host)
             return False
         if leaving is not None:
+            gone = leaving.get_extra_info("peername")
+            self._metrics.refusals.add("dns_too_many", host_of(gone) if gone else "")
             leaving.abort()
         return True
 

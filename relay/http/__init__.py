@@ -1,7 +1,7 @@
 """HTTP: who is let in, and what a request becomes: a control connection, a leg, or an answer."""
 
 from relay.http.control import ControlRoute
-from relay.http.descriptors import Descriptors, raise_limit
+from relay.http.descriptors import Descriptors, raise_limit, tell_of_limits
 from relay.http.door import Doorkeeper, Rules
 from relay.http.entrance import Deadlines, Entrance
 from relay.http.origin import Proxies, is_near
@@ -22,4 +22,5 @@ __all__ = [
     "application",
     "is_near",
     "raise_limit",
+    "tell_of_limits",
 ]

@@ -47,6 +47,7 @@ def application(
         cost = EXPOSITION if path == "/metrics" else ANSWER
         wait = charge(cause_of(visitor.origin.charged), cost)
         if wait and path not in _NEVER_REFUSED:
+            doorkeeper.refused("work", visitor.origin.text)
             refusal = answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
             refusal.force_close()
             return refusal

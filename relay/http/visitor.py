@@ -163,11 +163,13 @@ class Visitor:
         """Whether aiohttp has it and it is nothing but a client of HTTP."""
         return self._stage is _Stage.ASKING
 
+    def refused(self, reason: str, detail: str = "") -> None:
+        """What it has asked for is not given, or it is about to be ended."""
+        self._hall.doorkeeper.refused(reason, self.origin.text, detail)
+
     def stripped_by(self, proxy: str) -> None:
         """A proxy has taken the Upgrade header out of its request."""
-        self._hall.doorkeeper.refused(
-            "stripped_upgrade", self.origin.text, f"the proxy at {proxy} drops the Upgrade header"
-        )
+        self.refused("stripped_upgrade", f"the proxy at {proxy} drops the Upgrade header")
 
     # -- its first bytes ------------------------------------------------------------------------
 
@@ -239,7 +241,7 @@ class Visitor:
             # No timeout of its own: TLS has one, and `_late` ends it.
             await loop.connect_accepted_socket(lambda: visit, self._socket, **limits)
         except ssl.SSLError as error:
-            self._hall.doorkeeper.refused("bad_tls", self.origin.text, error.reason or "")
+            self.refused("bad_tls", error.reason or "")
         except OSError:
             pass  # It has gone, or was late, which is counted there.
         finally:
@@ -252,11 +254,11 @@ class Visitor:
         """It has said too little in its time."""
         self._deadline = None
         silent = self._stage is _Stage.SILENT
-        self._hall.doorkeeper.refused("silent" if silent else "late", self.origin.text)
+        self.refused("silent" if silent else "late")
         self.drop("late")
 
     def _refuse(self, reason: str, detail: str) -> None:
-        self._hall.doorkeeper.refused(reason, self.origin.text, detail)
+        self.refused(reason, detail)
         self._end()
 
     def _end(self) -> None:
@@ -344,7 +346,7 @@ class Visit(web.RequestHandler):
         """Answer what is no HTTP; aiohttp logs a traceback for each, and strangers cause them."""
         if status == 500 or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
-        self._hall.doorkeeper.refused("bad_http", self.visitor.origin.text)
+        self.visitor.refused("bad_http")
         response = web.Response(status=status, text="this is no HTTP that can be read\n")
         response.force_close()
         return response
@@ -365,12 +367,12 @@ class Visit(web.RequestHandler):
             self._unread = None
 
     def _unreadable(self) -> None:
-        self._hall.doorkeeper.refused("bad_http", self.visitor.origin.text)
+        self.visitor.refused("bad_http")
         if self._kept is not None:
             self._kept.abort()
 
     def _too_late(self) -> None:
-        self._hall.doorkeeper.refused("unread", self.visitor.origin.text)
+        self.visitor.refused("unread")
         if self._kept is not None:
             self._kept.abort()
 
@@ -388,6 +390,7 @@ def not_an_upgrade(request: web.Request) -> web.Response:
     if not proxy and has_passed_a_proxy(request.headers):
         proxy = visitor.origin.host
     if not proxy or "Upgrade" in request.headers:
+        visitor.refused("upgrade_required")
         return answers.not_an_upgrade()
     visitor.stripped_by(proxy)
     return answers.not_an_upgrade(proxy)
