@@ -25,6 +25,7 @@ from relay.http import Descriptors, raise_limit
 from relay.key_file import read_key
 from relay.log import configure, log
 from relay.server import RelayServer
+from relay.top import COMMANDS as TOP
 
 __all__ = ["main"]
 
@@ -52,7 +53,7 @@ def main() -> None:
     one another. Start with 'relay serve'."""
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, *TOP):
     main.add_command(_command)
 
 

@@ -158,7 +158,7 @@ class RelayServer:
         )
         self.operator = Desk(
             self.admission,
-            Present(self.registry, self.planes, lambda: self.connections),
+            Present(self.registry, self.planes, self.metrics, lambda: self.connections),
             monotonic,
             time,
         )

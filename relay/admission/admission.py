@@ -19,6 +19,7 @@ from relay.limits import Counts
 from relay.log import guarded, log, short
 from relay.metrics import Metrics
 from relay.store import StoreFailed
+from relay.tally import Figures
 
 __all__ = ["Admission", "AdmissionRules"]
 
@@ -115,6 +116,7 @@ class Admission:
     def refused(self, applicant: Applicant, refusal: Refusal) -> None:
         """Count and log a refusal."""
         self._metrics.admissions[refusal.outcome.value] += 1
+        self._metrics.tally.add(applicant.guid, Figures(refusals=1))
         self._metrics.refusals.add(
             refusal.outcome.value,
             applicant.host,

@@ -21,7 +21,6 @@ from protocol.messages import (
     Ping,
     Pong,
     Register,
-    Registered,
     Restarting,
     ServiceAnswer,
     ServiceRequestTo,
@@ -34,13 +33,14 @@ from relay.broker import Broker
 from relay.control.admittance import Admittance
 from relay.control.carriers import Carrier
 from relay.control.dns_key import dns_key
-from relay.control.handshake import NOBODY, challenge, check_register
+from relay.control.handshake import NOBODY, challenge, check_register, confirmation
 from relay.control.reception import Reception
 from relay.control.source import Source
 from relay.control.states import State
 from relay.limits import BYTE, EVENT, MESSAGE, REQUEST, SIGNATURE, cause_of
 from relay.log import guarded, log, short
 from relay.presence import Presence
+from relay.tally import Figures
 
 __all__ = ["ControlConnection"]
 
@@ -96,6 +96,8 @@ class ControlConnection:
         self.observed_host = source.host
         self.cause = cause_of(source.host)
         """Who is charged: the source's network, and the key as soon as it is proven."""
+        self.had = Figures()
+        """What its peer has had since this was taken last (`untold`)."""
         self.opened = self.heard = self.pinged = reception.clock()
         self._doubted: float | None = None
         """Since when it is doubted whether the peer is there."""
@@ -121,12 +123,19 @@ class ControlConnection:
         """Queue a message; never waits, and never raises: whoever sends may be about another
         peer's business."""
         try:
-            self._carrier.write(encode(message))
+            data = encode(message)
+            self._carrier.write(data)
         except Exception as error:
             log.error("a message cannot be sent", peer=short(self.guid), exc_info=error)
             self._carrier.abort(Code.INTERNAL.value)
             return
         self._metrics.messages_out += 1
+        self.had.received += len(data)
+
+    def untold(self) -> Figures:
+        """Return what its peer has had since this was asked last; its key is proven."""
+        had, self.had = self.had, Figures()
+        return had
 
     def end(self, code: Code, reason: str, seq: int | None = None) -> None:
         """Tell the peer why, and close. `seq` is the number of its record in force, where that is
@@ -185,6 +194,7 @@ class ControlConnection:
         if self.state is _CLOSED:
             return
         self.heard = now = self._reception.clock()
+        self.had.sent += len(data)
         if self._steps is not None:
             self._backlog.append(data)
             return
@@ -371,9 +381,11 @@ class ControlConnection:
         self._confirm(record.seq)
 
     def _request(self, request: ServiceRequestTo, now: float) -> None:
+        self.had.requests += 1
         if not self._admittance.allows(request.mode):
             reason = f"this relay does not admit this peer's sessions in mode {request.mode.value}"
             self._metrics.requests[request.mode.value, Code.REFUSED.value] += 1
+            self.had.refusals += 1
             self.send(ServiceResponse(request.request, Code.REFUSED, reason))
             return
         wait = self._reception.requests.take(self.guid, now, self._admittance.cost)
@@ -381,6 +393,7 @@ class ControlConnection:
             self._broker.request(self, request, now)
             return
         code = Code.LIMIT_EXCEEDED
+        self.had.refusals += 1
         self._metrics.requests[request.mode.value, code.value] += 1
         self.send(ServiceResponse(request.request, code, "too many requests", retry_after=wait))
 
@@ -393,6 +406,7 @@ class ControlConnection:
         if not watch.watching:
             watches.unwatch(self, watch.guid)
         elif self._reception.requests.take(self.guid, now):
+            self.had.refusals += 1
             self.send(PeerEvent(watch.guid, code=Code.LIMIT_EXCEEDED))
         else:
             watches.watch(self, watch.guid, now)
@@ -407,17 +421,8 @@ class ControlConnection:
         return
 
     def _confirm(self, seq: int) -> None:
-        config = self._reception.config
-        self.send(
-            Registered(
-                seq,
-                self._source.host,
-                self._source.port,
-                config.heartbeat,
-                config.lease,
-                fqdn=self._reception.domain_name(self.guid),
-            )
-        )
+        name = self._reception.domain_name(self.guid)
+        self.send(confirmation(self._reception.limits, self._source, seq, name))
 
     def _unexpected(self, message: Message | UnknownType, now: float) -> None:
         if isinstance(message, UnknownType):
@@ -448,6 +453,8 @@ class ControlConnection:
         if self.state is _CLOSED:
             return
         was_registered = self.state is _REGISTERED
+        if self.has_proven_key and (had := self.untold()):
+            self._metrics.tally.add(self.guid, had)
         self._steps = None
         self._backlog.clear()
         self._admittance.end()

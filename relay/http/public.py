@@ -77,9 +77,9 @@ class PublicRoutes:
     async def metrics(self, request: web.Request) -> web.Response:
         """Expose the metrics to Prometheus."""
         began = self._metrics.loop.clock()
-        body = self._metrics.exposition()
+        body, content_type = self._metrics.exposition(request.headers.get("Accept", ""))
         self._metrics.loop.served("metrics", request.remote or "", began)
-        return web.Response(body=body, content_type="text/plain")
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def about(self, request: web.Request) -> web.Response:
         """Say what this is."""

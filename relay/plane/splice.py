@@ -231,7 +231,7 @@ class _Direction:
 class SocketPlane:
     """Two sockets joined. `on_end` is called once, with a reason, when both are closed.
 
-    `moved` is asked for by the metrics; `idle_since` is when bytes last moved.
+    `idle_since` is when bytes last moved.
     """
 
     def __init__(
@@ -253,6 +253,13 @@ class SocketPlane:
             _Direction(first, second, pipes),
             _Direction(second, first, pipes),
         )
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes that have come from the first socket and left by the second one, and the other way
+        round."""
+        first, second = self._directions
+        return first.moved, second.moved
 
     def start(self) -> None:
         """Begin to move bytes."""

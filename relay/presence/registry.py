@@ -23,6 +23,7 @@ from protocol.errors import Code, ProtocolViolation
 from protocol.messages import Disclosure, LocationRecord, Message, PeerState, ServiceRecord
 from relay.limits import SIGNATURE, Cause
 from relay.presence.gone import GonePeer, GonePeers
+from relay.tally import Figures
 
 __all__ = ["Attachment", "RegisteredPeer", "Registry", "Services", "check_record"]
 
@@ -37,6 +38,8 @@ class Attachment(Protocol):
     """Where it comes from; empty where that is not known."""
     cause: Cause
     heard: float
+    had: Figures
+    """What its peer has had."""
     asks: dict[Any, None]
     asked: dict[Any, None]
     """Its requests that wait, and those that wait for it: the broker's to fill."""
