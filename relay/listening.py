@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relay.config import ConfigError
+from relay.succession import has_given_way, port_name
 
 __all__ = ["Bound", "bind"]
 
@@ -54,6 +55,13 @@ async def bind(hosts: Sequence[str], port: int, *, udp: bool = False) -> Bound:
         ConfigError: one cannot be had; says which, and what to do. None is open then.
     """
     places = _without_parts([place for host in hosts for place in await _resolve(host)])
+    try:
+        return _take(places, port, udp)
+    except _Failed as failed:
+        # One that drains has it still, and gives it up to the next one that asks.
+        is_taken = port and failed.error.errno == errno.EADDRINUSE
+        if is_taken and not await has_given_way(port_name(port)):
+            raise _in_words(failed.host, port, failed.error) from None
     for left in reversed(range(1 if port else _FREE_PORTS)):
         try:
             return _take(places, port, udp)

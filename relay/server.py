@@ -39,7 +39,8 @@ from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
 from relay.plane import PlaneLimits, Planes
 from relay.presence import Presence, ProofRules, Proofs, Registry, Watches, may_probe
-from relay.store import state_folder
+from relay.store import FolderTaken, state_folder
+from relay.succession import Succession, folder_name, has_given_way, port_name
 from relay.tasks import Tasks, uninterrupted
 from relay.tls import Certificate
 
@@ -93,6 +94,10 @@ class RelayServer:
         """What https:// shows, once it listens."""
         self._tasks = Tasks()
         self._stack = contextlib.AsyncExitStack()
+        self._folder = contextlib.ExitStack()
+        """Holds the state folder."""
+        self._local_door: LocalDoor | None = None
+        self._succession = Succession(self._give_up)
         self.registry = Registry(
             grace=config.suspect_grace,
             remember=config.remember_offline,
@@ -265,13 +270,16 @@ class RelayServer:
         return tuple(sorted(keys - taken))
 
     async def drain(self) -> None:
-        """Stop accepting, send every peer away with `restarting`, and let planes end.
+        """Stop accepting peers, send each away with `restarting`, and let planes end. A relay that
+        starts meanwhile gets the ports and the state as soon as it asks for them.
 
         Returns when the last plane has ended, or after `drain_timeout`.
         """
         self.doorkeeper.draining = True
-        with guarded("closing the listener"):
-            self._entrance.close()
+        # Who asks is told that it drains, until the end or until the next relay wants the port.
+        if not await self._succession.open(self._names()):
+            with guarded("closing the listener"):
+                self._entrance.close()
         connections = list(self.connections)
         for connection in connections:
             with guarded("sending a peer away"):
@@ -286,8 +294,10 @@ class RelayServer:
         """Start everything. What closes it is on the stack from before the first of it starts."""
         tell_of_limits(self.config, self._descriptors)
         closing = self._stack.enter_async_context
+        await closing(_closing("the succession", self._succession.close))
         if self.config.state is not None:
-            self._stack.enter_context(state_folder(self.config.state))
+            self._stack.callback(self._folder.close)
+            await self._take_folder(self.config.state)
         await closing(_closing("the book of who is admitted", self.admission.book.close))
         await self.admission.book.open()
         await closing(_closing("the HTTP server", self._runner.cleanup))
@@ -297,6 +307,7 @@ class RelayServer:
         await closing(_closing("the connections", self._send_away))
         if self.config.state is not None and self.config.operator_socket:
             door = LocalDoor(self.config.in_state(self.config.operator_socket), self.operator)
+            self._local_door = door
             await closing(_closing("the operator's door", door.close))
             await door.open()
         await closing(_closing("the listener", self._shut))
@@ -305,6 +316,38 @@ class RelayServer:
         if self.dns is not None:
             await self.dns.start(port)
         self._tasks.spawn(self._keep_time())
+
+    async def _take_folder(self, state: str) -> None:
+        """Take the state folder, also from a relay that drains."""
+        try:
+            self._folder.enter_context(state_folder(state))
+        except FolderTaken:
+            if not await has_given_way(folder_name(state)):
+                raise
+            self._folder.enter_context(state_folder(state))
+
+    def _names(self) -> list[str]:
+        """Return by what the next relay may ask for what this one has."""
+        ports = {int(url.rpartition(":")[2]) for url in self.urls}
+        if self.dns is not None:
+            ports.add(self.dns.port)
+        state = self.config.state
+        folders = [] if state is None else [folder_name(state)]
+        return [*map(port_name, sorted(ports)), *folders]
+
+    async def _give_up(self) -> None:
+        """Close what the next relay needs; planes go on."""
+        with guarded("closing the listener"):
+            self._entrance.close()
+        if self._local_door is not None:
+            with guarded("closing the operator's door"):
+                await self._local_door.close()
+        if self.dns is not None:
+            with guarded("closing the DNS server"):
+                await self.dns.close()
+        with guarded("closing the book of who is admitted"):
+            await self.admission.book.close()
+        self._folder.close()
 
     async def _listen(self) -> int:
         """Listen, and return the port."""
@@ -372,8 +415,9 @@ class RelayServer:
             if beat % 600 == 0:
                 with guarded("forgetting peers"):
                     self.registry.forget(now)
-                with guarded("dropping bans that are over"):
-                    self._tasks.spawn(self.admission.book.drop_old())
+                if not self._succession.is_over:
+                    with guarded("dropping bans that are over"):
+                        self._tasks.spawn(self.admission.book.drop_old())
             self.metrics.loop.served("beat", "", now)
 
 

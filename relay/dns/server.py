@@ -110,8 +110,8 @@ class DnsServer:
     async def close(self) -> None:
         """Stop serving; what was accepted is stored."""
         try:
-            for listening in self._listening:
-                listening.close()
+            while self._listening:
+                self._listening.pop().close()
             await self._conversations.close()
             await self._updates.wait()
             await self._tasks.close()

@@ -24,6 +24,9 @@ _NEVER_REFUSED = frozenset({"/v1/control", "/v1/plane/{ticket}", "/healthz", "/r
 """Peers have limits of their own behind these, and who asks whether the relay lives must not hear
 that it does not. Beyond its share such a connection ends with its answer."""
 
+_WHILE_DRAINING = frozenset({"/healthz", "/readyz", "/metrics"})
+"""What is answered while the relay drains; the rest is for the next one."""
+
 
 def application(
     doorkeeper: Doorkeeper,
@@ -44,6 +47,9 @@ def application(
             return answers.refusal(Code.BAD_MESSAGE, error.reason)
         resource = request.match_info.route.resource
         path = resource.canonical if resource is not None else ""
+        if doorkeeper.draining and path not in _WHILE_DRAINING:
+            doorkeeper.refused("draining", visitor.origin.text)
+            return answers.refusal(Code.RESTARTING, "the relay goes down")
         cost = EXPOSITION if path == "/metrics" else ANSWER
         wait = charge(cause_of(visitor.origin.charged), cost)
         if wait and path not in _NEVER_REFUSED:

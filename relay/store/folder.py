@@ -13,9 +13,13 @@ from relay.config import ConfigError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["state_folder"]
+__all__ = ["FolderTaken", "state_folder"]
 
 _LOCK = "lock"
+
+
+class FolderTaken(ConfigError):
+    """Another relay has the folder now."""
 
 
 @contextlib.contextmanager
@@ -23,7 +27,8 @@ def state_folder(name: str) -> Iterator[Path]:
     """Keep a folder for this relay, made where there is none, until the block ends.
 
     Raises:
-        ConfigError: it cannot be made or used, others may write into it, or another relay has it.
+        ConfigError: it cannot be made or used, or others may write into it.
+        FolderTaken: another relay has it.
     """
     folder = Path(name)
     try:
@@ -51,7 +56,7 @@ def _take(descriptor: int, name: str) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
-            raise ConfigError(
+            raise FolderTaken(
                 f"state: another relay uses {name}: stop it, or give each a folder of its own"
             ) from None
         # File systems without locks: who starts two relays there is not told.
