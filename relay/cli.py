@@ -223,7 +223,8 @@ async def _serve(
     async with RelayServer(config, identity) as server:
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, _reload, server, configured)
-        log.info("serving", url=" ".join(server.urls), relay=server.guid, **descriptors)
+        admin = {"admin": " ".join(server.admin_urls)} if server.admin_urls else {}
+        log.info("serving", url=" ".join(server.urls), relay=server.guid, **admin, **descriptors)
         if ready_file is not None:
             _write_ready(ready_file, server.urls)
         # No timeout: a relay serves until it is told to stop.

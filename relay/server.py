@@ -2,39 +2,47 @@
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Set
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Set,
+)
 from time import monotonic, time
 from types import TracebackType
 from typing import Self
 
-from aiohttp import web
+from aiohttp.typedefs import Handler
 from msgspec import structs
 
 from protocol.identity import Identity
 from protocol.lateness import Lateness
 from relay.admission import Admission, AdmissionRules, Admit, Book
 from relay.broker import Broker, BrokerLimits
-from relay.config import RelayConfig
+from relay.config import ConfigError, RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
 from relay.dns import DnsServer
 from relay.http import (
+    AdminRoutes,
+    AdminToken,
     ControlRoute,
     Deadlines,
     Descriptors,
     Doorkeeper,
-    Entrance,
+    Front,
     PlaneRoute,
     Proxies,
     PublicRoutes,
     Rules,
     application,
+    for_peers,
     is_near,
     tell_of_limits,
 )
 from relay.limits import plane_budget
-from relay.listening import bind
-from relay.log import NAME, guarded
+from relay.log import guarded, log
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
 from relay.plane import PlaneLimits, Planes
@@ -51,6 +59,7 @@ _BOOK = "relay.sqlite"
 
 _DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
 _LIVE = _DOOR | {
+    "admin_token",
     "drain_timeout",
     "log_format",
     "log_level",
@@ -89,6 +98,8 @@ class RelayServer:
         self.url = ""
         """Where it serves; the first of `urls`."""
         self.urls: tuple[str, ...] = ()
+        self.admin_urls: tuple[str, ...] = ()
+        """Where operators come, if that is an address of its own."""
         self._descriptors = Descriptors.of_process()
         self._certificate: Certificate | None = None
         """What https:// shows, once it listens."""
@@ -176,9 +187,10 @@ class RelayServer:
             "newcomers": lambda: {"all": self.doorkeeper.newcomers},
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
-        self._runner = web.AppRunner(
-            application(
-                self.doorkeeper,
+        self._admin_token = AdminToken()
+        admin = AdminRoutes(self.doorkeeper, self.metrics, self._admin_token)
+        self._front = self._front_of(
+            for_peers(
                 ControlRoute(
                     self.doorkeeper,
                     CarrierLimits(config.write_deadline, config.outbox_bytes),
@@ -186,20 +198,12 @@ class RelayServer:
                     monotonic,
                 ),
                 PlaneRoute(self.planes, self.broker, self._reception),
-                PublicRoutes(self.registry, self.doorkeeper, self.metrics, monotonic),
-                self._reception.charge,
-            ),
-            access_log=None,
-            shutdown_timeout=0.1,
-            logger=logging.getLogger(f"{NAME}.http"),
+                PublicRoutes(self.registry, monotonic),
+            )
+            | admin.health
+            | ({} if config.admin_hosts else admin.metrics)
         )
-        self._entrance = Entrance(
-            self._runner,
-            self.doorkeeper,
-            self._proxies,
-            Deadlines(config.handshake_timeout, config.write_deadline),
-            self._tasks.spawn,
-        )
+        self._admin_front = self._front_of(admin.health | admin.metrics)
 
     async def __aenter__(self) -> Self:
         try:
@@ -241,12 +245,12 @@ class RelayServer:
 
     def reload(self, config: RelayConfig) -> tuple[str, ...]:
         """Take over what can be changed while the relay serves, and read the files of its
-        certificate anew; return the keys that differ and need a restart.
+        certificate and its token anew; return the keys that differ and need a restart.
 
         Who is connected stays so, also above a lower limit.
 
         Raises:
-            ConfigError: the certificate cannot be used. All is as it was.
+            ConfigError: the certificate, or the token, cannot be used. All is as it was.
         """
         old = self.config
         keys = {
@@ -255,6 +259,8 @@ class RelayServer:
             if getattr(config, name) != getattr(old, name)
         }
         taken = keys & _LIVE
+        token = AdminToken()
+        token.load(config)
         if (
             self._certificate is not None
             and config.tls_certificate is not None
@@ -262,6 +268,7 @@ class RelayServer:
         ):
             self._certificate.load(config.tls_certificate, config.tls_key)
             taken |= keys & _CERTIFICATE
+        self._admin_token.take(token)
         self.config = structs.replace(old, **{name: getattr(config, name) for name in taken})
         self.doorkeeper.allow(self.config)
         if keys & taken:
@@ -278,8 +285,7 @@ class RelayServer:
         self.doorkeeper.draining = True
         # Who asks is told that it drains, until the end or until the next relay wants the port.
         if not await self._succession.open(self._names()):
-            with guarded("closing the listener"):
-                self._entrance.close()
+            self._close_fronts()
         connections = list(self.connections)
         for connection in connections:
             with guarded("sending a peer away"):
@@ -300,7 +306,9 @@ class RelayServer:
             await self._take_folder(self.config.state)
         await closing(_closing("the book of who is admitted", self.admission.book.close))
         await self.admission.book.open()
-        await closing(_closing("the HTTP server", self._runner.cleanup))
+        self._admin_token.load(self.config)
+        for front in (self._front, self._admin_front):
+            await closing(_closing("an HTTP server", front.cleanup))
         if self.dns is not None:
             await closing(_closing("the DNS server", self.dns.close))
         await closing(_closing("the tasks", self._tasks.close))
@@ -311,10 +319,10 @@ class RelayServer:
             await closing(_closing("the operator's door", door.close))
             await door.open()
         await closing(_closing("the listener", self._shut))
-        await self._runner.setup()
-        port = await self._listen()
+        await self._listen()
+        await self._listen_for_operators()
         if self.dns is not None:
-            await self.dns.start(port)
+            await self.dns.start(self._front.port)
         self._tasks.spawn(self._keep_time())
 
     async def _take_folder(self, state: str) -> None:
@@ -328,7 +336,7 @@ class RelayServer:
 
     def _names(self) -> list[str]:
         """Return by what the next relay may ask for what this one has."""
-        ports = {int(url.rpartition(":")[2]) for url in self.urls}
+        ports = {front.port for front in (self._front, self._admin_front)} - {0}
         if self.dns is not None:
             ports.add(self.dns.port)
         state = self.config.state
@@ -337,8 +345,7 @@ class RelayServer:
 
     async def _give_up(self) -> None:
         """Close what the next relay needs; planes go on."""
-        with guarded("closing the listener"):
-            self._entrance.close()
+        self._close_fronts()
         if self._local_door is not None:
             with guarded("closing the operator's door"):
                 await self._local_door.close()
@@ -349,10 +356,8 @@ class RelayServer:
             await self.admission.book.close()
         self._folder.close()
 
-    async def _listen(self) -> int:
-        """Listen, and return the port."""
-        config = self.config
-        scheme, context = "http", None
+    async def _listen(self) -> None:
+        config, context = self.config, None
         if config.tls_certificate is not None and config.tls_key is not None:
             certificate = Certificate(config.tls_certificate, config.tls_key)
             certificate.look(time())
@@ -360,22 +365,51 @@ class RelayServer:
             self.metrics.gauges["certificate_seconds"] = lambda: {
                 "left": round(certificate.ends - time())
             }
-            scheme, context = "https", self._certificate.context
-        bound = await bind(config.hosts, config.port)
-        self._entrance.open(bound.tcp, context)
-        shown = (f"[{host}]" if ":" in host else host for host in config.hosts)
-        self.urls = tuple(f"{scheme}://{host}:{bound.port}" for host in shown)
+            context = certificate.context
+        await self._front.open(config.hosts, config.port, context)
+        self.urls = self._front.urls
         self.url = self.urls[0]
-        return bound.port
+
+    async def _listen_for_operators(self) -> None:
+        """Listen where operators come, if that is an address of its own."""
+        config, hosts = self.config, self.config.admin_hosts
+        if not hosts:
+            return
+        context = None
+        if not config.admin_is_on_loopback:
+            if self._certificate is not None:
+                context = self._certificate.context
+            else:
+                log.warning(
+                    "the admin_token is sent unencrypted: name a certificate (tls_certificate), or "
+                    "listen on a loopback address",
+                    admin_host=" ".join(hosts),
+                )
+        try:
+            await self._admin_front.open(hosts, config.admin_port, context)
+        except ConfigError as error:
+            raise ConfigError(f"admin: {error}") from None
+        self.admin_urls = self._admin_front.urls
+
+    def _front_of(self, routes: Mapping[str, Handler]) -> Front:
+        return Front(
+            application(self.doorkeeper, self._reception.charge, routes),
+            self.doorkeeper,
+            self._proxies,
+            Deadlines(self.config.handshake_timeout, self.config.write_deadline),
+            self._tasks.spawn,
+        )
+
+    def _close_fronts(self) -> None:
+        for front in (self._front, self._admin_front):
+            front.close()
 
     def _connect(self, carrier: Carrier, source: Source) -> ControlConnection:
         return ControlConnection(carrier, source, self._presence, self.broker, self._reception)
 
     async def _shut(self) -> None:
-        try:
-            self._entrance.close()
-        finally:
-            self.doorkeeper.end_all("shutdown")
+        self._close_fronts()
+        self.doorkeeper.end_all("shutdown")
 
     async def _send_away(self) -> None:
         for connection in list(self.connections):

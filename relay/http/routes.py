@@ -3,7 +3,7 @@ whether the relay has time for it.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -18,7 +18,7 @@ from relay.http.public import PublicRoutes
 from relay.http.visitor import visitor_of
 from relay.limits import ANSWER, EXPOSITION, Cause, cause_of
 
-__all__ = ["application"]
+__all__ = ["application", "for_peers"]
 
 _NEVER_REFUSED = frozenset({"/v1/control", "/v1/plane/{ticket}", "/healthz", "/readyz"})
 """Peers have limits of their own behind these, and who asks whether the relay lives must not hear
@@ -28,14 +28,20 @@ _WHILE_DRAINING = frozenset({"/healthz", "/readyz", "/metrics"})
 """What is answered while the relay drains; the rest is for the next one."""
 
 
+def for_peers(control: ControlRoute, plane: PlaneRoute, public: PublicRoutes) -> dict[str, Handler]:
+    """Return what is served where peers come."""
+    return {
+        "/v1/control": control.handle,
+        "/v1/plane/{ticket}": plane.handle,
+        "/v1/peers/{guid}/services/{service}": public.lookup,
+        "/": public.about,
+    }
+
+
 def application(
-    doorkeeper: Doorkeeper,
-    control: ControlRoute,
-    plane: PlaneRoute,
-    public: PublicRoutes,
-    charge: Callable[[Cause, float], float],
+    doorkeeper: Doorkeeper, charge: Callable[[Cause, float], float], routes: Mapping[str, Handler]
 ) -> web.Application:
-    """Return the relay as an aiohttp application; `charge` is the reception's."""
+    """Return an aiohttp application that serves paths; `charge` is the reception's."""
 
     @web.middleware
     async def from_somewhere(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -68,14 +74,6 @@ def application(
         return response
 
     application = web.Application(middlewares=[from_somewhere])
-    for path, handler in (
-        ("/v1/control", control.handle),
-        ("/v1/plane/{ticket}", plane.handle),
-        ("/v1/peers/{guid}/services/{service}", public.lookup),
-        ("/healthz", public.healthz),
-        ("/readyz", public.readyz),
-        ("/metrics", public.metrics),
-        ("/", public.about),
-    ):
+    for path, handler in routes.items():
         application.router.add_get(path, handler)
     return application

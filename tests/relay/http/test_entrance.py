@@ -16,7 +16,8 @@ from aiohttp import web
 
 from protocol.identity import Identity
 from relay.config import RelayConfig
-from relay.http import Deadlines, Entrance, Proxies
+from relay.http import Deadlines, Proxies
+from relay.http.entrance import Entrance
 from relay.http.visitor import Visit
 from relay.server import RelayServer
 from relay.tasks import Tasks
