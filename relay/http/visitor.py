@@ -167,10 +167,6 @@ class Visitor:
         """What it has asked for is not given, or it is about to be ended."""
         self._hall.doorkeeper.refused(reason, self.origin.text, detail)
 
-    def stripped_by(self, proxy: str) -> None:
-        """A proxy has taken the Upgrade header out of its request."""
-        self.refused("stripped_upgrade", f"the proxy at {proxy} drops the Upgrade header")
-
     # -- its first bytes ------------------------------------------------------------------------
 
     def _look(self) -> None:
@@ -383,14 +379,23 @@ def visitor_of(request: web.Request) -> Visitor:
 
 
 def not_an_upgrade(request: web.Request) -> web.Response:
-    """Refuse what asks for no upgrade. Where the header itself is missing and a proxy has passed
-    the request on, the answer and the log say what the proxy does."""
-    visitor = visitor_of(request)
+    """Refuse what asks for no upgrade. Where a proxy has dropped what does, the answer and the log
+    say so. It shows by its own headers, or by those of a WebSocket, which it passes on; where
+    nothing shows, it may have been somebody's browser."""
+    visitor, headers = visitor_of(request), request.headers
+    tokens = headers.get("Connection", "").lower().replace(" ", "").split(",")
     proxy = visitor.origin.proxy
-    if not proxy and has_passed_a_proxy(request.headers):
+    if not proxy and has_passed_a_proxy(headers):
         proxy = visitor.origin.host
-    if not proxy or "Upgrade" in request.headers:
+    if "Upgrade" not in headers:
+        dropped = "the Upgrade header"
+    elif "upgrade" not in tokens:
+        dropped = "'Connection: upgrade'"
+    else:
         visitor.refused("upgrade_required")
-        return answers.not_an_upgrade()
-    visitor.stripped_by(proxy)
-    return answers.not_an_upgrade(proxy)
+        return answers.not_an_upgrade("")
+    who = f"the proxy at {proxy}" if proxy else "a proxy on the way"
+    said = f"{who} drops {dropped}"
+    shows = proxy or "Sec-WebSocket-Key" in headers
+    visitor.refused("stripped_upgrade" if shows else "upgrade_required", f"it seems that {said}")
+    return answers.not_an_upgrade(said)
