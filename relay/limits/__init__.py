@@ -3,6 +3,7 @@
 from relay.limits.budgets import PlaneBudget, plane_budget
 from relay.limits.causes import Cause, cause_of, network_of
 from relay.limits.costs import ANSWER, BYTE, EVENT, EXPOSITION, MESSAGE, REQUEST, SIGNATURE
+from relay.limits.pace import Pace, PaceRates
 from relay.limits.rates import Counts, Place, Rates, Windows
 from relay.limits.shares import Bounds, Shares
 from relay.limits.work import Work, WorkRates
@@ -18,6 +19,8 @@ __all__ = [
     "Bounds",
     "Cause",
     "Counts",
+    "Pace",
+    "PaceRates",
     "Place",
     "PlaneBudget",
     "Rates",
