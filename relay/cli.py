@@ -223,8 +223,13 @@ async def _serve(
     async with RelayServer(config, identity) as server:
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, _reload, server, configured)
-        admin = {"admin": " ".join(server.admin_urls)} if server.admin_urls else {}
-        log.info("serving", url=" ".join(server.urls), relay=server.guid, **admin, **descriptors)
+        more = {
+            "admin": " ".join(server.admin_urls) or None,
+            "bytes_per_second_per_peer": config.bytes_per_second_per_peer,
+            "bytes_per_second_in_all": config.bytes_per_second_in_all,
+        }
+        chosen = {name: value for name, value in more.items() if value is not None}
+        log.info("serving", url=" ".join(server.urls), relay=server.guid, **chosen, **descriptors)
         if ready_file is not None:
             _write_ready(ready_file, server.urls)
         # No timeout: a relay serves until it is told to stop.

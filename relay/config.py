@@ -24,6 +24,7 @@ ENVIRONMENT_PREFIX = "ROAM_RELAY_"
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 _Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
+_Bytes = Annotated[int, msgspec.Meta(ge=1 << 14)]
 
 
 class ConfigError(RoamRelayError, ValueError):
@@ -184,6 +185,14 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     connects_per_second: Annotated[float, msgspec.Meta(gt=0)] = 200.0
     """New control connections from one source address, sustained."""
     connects_burst: _Count = 2_000
+    bytes_per_second_per_peer: _Bytes | None = None
+    """What one peer may send, sustained, and for a second at once: through planes, and in messages.
+    Above it its planes are slowed, and its control connections are not read for up to a second at a
+    time; nothing is cut. None: no limit. At least 16 KiB, one TLS record a second: what moves more
+    slowly is taken for dead by peers."""
+    bytes_per_second_in_all: _Bytes | None = None
+    """The same of all peers together. Where it is used up, networks take turns, and in each its
+    peers. None: no limit."""
     proof_networks: str = ""
     """Networks (CIDR, comma-separated) into which the relay may dial to prove a peer's endpoint,
     beside all global addresses and, without trusted proxies, the kind that it serves on itself."""

@@ -41,7 +41,7 @@ from relay.http import (
     is_near,
     tell_of_limits,
 )
-from relay.limits import plane_budget
+from relay.limits import PaceRates, plane_budget
 from relay.log import guarded, log
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
@@ -58,14 +58,19 @@ _BOOK = "relay.sqlite"
 """The file in the state folder."""
 
 _DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
-_LIVE = _DOOR | {
-    "admin_token",
-    "drain_timeout",
-    "log_format",
-    "log_level",
-    "requests_burst",
-    "requests_per_second",
-}
+_PACE = {"bytes_per_second_in_all", "bytes_per_second_per_peer"}
+_LIVE = (
+    _DOOR
+    | _PACE
+    | {
+        "admin_token",
+        "drain_timeout",
+        "log_format",
+        "log_level",
+        "requests_burst",
+        "requests_per_second",
+    }
+)
 _CERTIFICATE = {"tls_certificate", "tls_key"}
 _BEAT = 0.1
 """Seconds between two looks at the deadlines."""
@@ -120,6 +125,7 @@ class RelayServer:
                 config.ticket_lifetime,
                 config.plane_idle,
                 plane_budget(config.max_pending_planes, config.max_planes, self._descriptors.limit),
+                _pace(config),
             ),
             self.metrics,
             monotonic,
@@ -170,7 +176,11 @@ class RelayServer:
             self._tasks.spawn,
         )
         self._reception = Reception(
-            config, self.identity, Rooms(self.admission, self.dns), self.metrics, monotonic
+            config,
+            self.identity,
+            Rooms(self.admission, self.dns, self.planes.pacer),
+            self.metrics,
+            monotonic,
         )
         self.operator = Desk(
             self.admission,
@@ -273,6 +283,8 @@ class RelayServer:
         self.doorkeeper.allow(self.config)
         if keys & taken:
             tell_of_limits(self.config, self._descriptors)
+        if taken & _PACE:
+            self.planes.pacer.allow(_pace(self.config))
         self._reception.requests.allow(config.requests_per_second, config.requests_burst)
         return tuple(sorted(keys - taken))
 
@@ -453,6 +465,10 @@ class RelayServer:
                     with guarded("dropping bans that are over"):
                         self._tasks.spawn(self.admission.book.drop_old())
             self.metrics.loop.served("beat", "", now)
+
+
+def _pace(config: RelayConfig) -> PaceRates:
+    return PaceRates(config.bytes_per_second_per_peer, config.bytes_per_second_in_all)
 
 
 @contextlib.asynccontextmanager

@@ -98,6 +98,8 @@ class ControlConnection:
         """Who is charged: the source's network, and the key as soon as it is proven."""
         self.had = Figures()
         """What its peer has had since this was taken last (`untold`)."""
+        self._paced = 0
+        """Bytes of what it has sent that the pacer knows of."""
         self.opened = self.heard = self.pinged = reception.clock()
         self._doubted: float | None = None
         """Since when it is doubted whether the peer is there."""
@@ -135,6 +137,7 @@ class ControlConnection:
     def untold(self) -> Figures:
         """Return what its peer has had since this was asked last; its key is proven."""
         had, self.had = self.had, Figures()
+        self._paced -= had.sent
         return had
 
     def end(self, code: Code, reason: str, seq: int | None = None) -> None:
@@ -272,8 +275,10 @@ class ControlConnection:
             return False
         self._purse = _PURSE
         self._earned += 1
-        if self._earned > _TURN:
-            self._carrier.pause(0.0)
+        wait = self._reception.pace(self.cause, self.had.sent - self._paced)
+        self._paced = self.had.sent
+        if wait or self._earned > _TURN:
+            self._carrier.pause(wait)
             return False
         return True
 
@@ -306,12 +311,9 @@ class ControlConnection:
 
     def _hello(self, hello: Hello, now: float) -> None:
         reception = self._reception
+        asks = reception.admission.asks_invitation
         self._claim, answer = challenge(
-            reception.identity,
-            reception.limits,
-            hello,
-            os.urandom(32),
-            invitation=reception.admission.asks_invitation,
+            reception.identity, reception.limits, hello, os.urandom(32), invitation=asks
         )
         self.guid, self.instance, self.flow = hello.guid, hello.instance, hello.flow
         self._enter(State.AWAITING_REGISTER)

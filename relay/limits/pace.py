@@ -9,7 +9,6 @@ more than one of another. No I/O and no clock. What is remembered has a bound.
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -17,7 +16,7 @@ from relay.limits.causes import Cause
 
 __all__ = ["Pace", "PaceRates"]
 
-_T = TypeVar("_T", bound=Hashable)
+_T = TypeVar("_T")
 
 _SAVED = 1.0
 """Seconds of bytes that may be saved."""
@@ -130,7 +129,9 @@ class Pace(Generic[_T]):
         self._at_key: dict[str, OrderedDict[_T, None]] = {}
         """What waits for bytes of its key, the first one next."""
         self._due: list[tuple[float, str]] = []
-        """When the next of a key may have its turn: a heap."""
+        """When the next of a key may have its turn: a heap, with each key once at most."""
+        self._scheduled: set[str] = set()
+        """The keys in it."""
         self._ring: _Ring[_T] = _Ring()
         """What waits for bytes of all."""
 
@@ -148,6 +149,7 @@ class Pace(Generic[_T]):
         self._keys.clear()
         self._all = None
         self._due = [(now, key) for key in self._at_key]
+        self._scheduled = set(self._at_key)
 
     def ask(self, item: _T, cause: Cause, now: float) -> int:
         """Return how many bytes may move now; 0 where it waits, until `next` says that it is its
@@ -160,8 +162,7 @@ class Pace(Generic[_T]):
                 self._causes[item] = cause
                 if waiting is None:
                     waiting = self._at_key[cause.key] = OrderedDict()
-                    due = now + self._key(cause.key, now).wait(now)
-                    heapq.heappush(self._due, (due, cause.key))
+                    self._schedule(cause.key, now + self._key(cause.key, now).wait(now))
                 waiting[item] = None
                 return 0
         return self._ask_all(item, cause, granted, now)
@@ -203,6 +204,7 @@ class Pace(Generic[_T]):
         """Return whose turn it is now, and how many bytes it may move; None where nobody's is."""
         while self._due and self._due[0][0] <= now:
             _, key = heapq.heappop(self._due)
+            self._scheduled.discard(key)
             waiting = self._at_key.get(key)
             if waiting is None:
                 continue  # All of it has left.
@@ -212,11 +214,11 @@ class Pace(Generic[_T]):
                 granted = bucket.take(_LARGEST, now)
                 if not granted or len(waiting) > 1:
                     # A little later than now in any case, as time goes by in steps.
-                    heapq.heappush(self._due, (now + max(bucket.wait(now), 1e-6), key))
+                    self._schedule(key, now + max(bucket.wait(now), 1e-6))
                 if not granted:
                     continue
             elif len(waiting) > 1:
-                heapq.heappush(self._due, (now, key))
+                self._schedule(key, now)
             item, _ = waiting.popitem(last=False)
             if not waiting:
                 del self._at_key[key]
@@ -241,6 +243,11 @@ class Pace(Generic[_T]):
         bucket = self._all_bucket(now)
         turn = now if bucket is None else now + bucket.wait(now)
         return turn if due is None else min(due, turn)
+
+    def _schedule(self, key: str, due: float) -> None:
+        if key not in self._scheduled:
+            self._scheduled.add(key)
+            heapq.heappush(self._due, (due, key))
 
     def _ask_all(self, item: _T, cause: Cause, granted: int, now: float) -> int:
         bucket = self._all_bucket(now)

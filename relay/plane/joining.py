@@ -16,10 +16,11 @@ from typing import Any
 
 from protocol.errors import Code, RoamRelayError
 from protocol.identity import CONTEXT_PLANE, verify
-from relay.limits import Cause, PlaneBudget, cause_of
+from relay.limits import Cause, PaceRates, PlaneBudget, cause_of
 from relay.log import guarded, log
 from relay.metrics import Metrics
 from relay.plane.legs import Leg, SocketLeg, copy_between
+from relay.plane.pacing import Pacer, Paces
 from relay.plane.splice import Pipes, SocketPlane
 from relay.plane.tickets import Admission, Plane, PlaneState, Purpose, TicketRefused, Tickets
 from relay.tally import Figures
@@ -36,6 +37,7 @@ class PlaneLimits:
     idle: float
     """Without any byte."""
     budget: PlaneBudget
+    pace: PaceRates
 
 
 @dataclass(eq=False, slots=True)
@@ -44,6 +46,8 @@ class _Joint:
 
     plane: Plane
     legs: list[Leg] = field(default_factory=list)
+    causes: list[Cause] = field(default_factory=list)
+    """Who sends on each leg."""
     early: list[bytes] = field(default_factory=list)
     """What each leg has brought with its request."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -104,9 +108,10 @@ class Seat:
     """An admitted leg that has still to come. Where it has not come when the block ends, it will
     not, and its plane ends: the other leg does not wait for nothing."""
 
-    def __init__(self, planes: "Planes", admission: Admission) -> None:
+    def __init__(self, planes: "Planes", admission: Admission, bearer: Cause) -> None:
         self._planes = planes
         self._admission = admission
+        self._bearer = bearer
 
     def __enter__(self) -> "Seat":
         return self
@@ -146,7 +151,7 @@ class Seat:
     def attach(self, leg: Leg, early: bytes = b"") -> None:
         """The leg is here; the second one joins its plane. `early` goes to the other leg before
         anything else."""
-        self._planes._attach(self._admission, leg, early)
+        self._planes._attach(self._admission, self._bearer, leg, early)
 
     async def stay(self, leg: Leg) -> None:
         """Wait until the plane is over. No timeout: a plane that moves nothing ends by itself."""
@@ -179,6 +184,8 @@ class Planes:
             choose=self._most_idle,
         )
         self._pipes = Pipes(limits.budget.pipes)
+        self.pacer = Pacer(limits.pace, metrics, clock)
+        """Where bytes wait for their turn, where there is a limit."""
         self._joints: dict[Plane, _Joint] = {}
         """Of planes that are not over, and have or had a leg."""
         self._live: set[_Joint] = set()
@@ -233,7 +240,7 @@ class Planes:
                 self._metrics.tally.add(guid, Figures(refusals=1))
             raise
         self._close_displaced()
-        return Seat(self, admission)
+        return Seat(self, admission, cause)
 
     def sweep(self, now: float) -> None:
         """End planes whose second leg did not come, or that are idle: call it every second."""
@@ -282,7 +289,7 @@ class Planes:
         if self._tickets.failed(admission, self._clock()):
             self._close(admission.plane, reason)
 
-    def _attach(self, admission: Admission, leg: Leg, early: bytes) -> None:
+    def _attach(self, admission: Admission, bearer: Cause, leg: Leg, early: bytes) -> None:
         state = self._tickets.came(admission, self._clock())
         if state is PlaneState.ENDED:
             leg.abort()
@@ -290,6 +297,7 @@ class Planes:
             return
         joint = self._joints.setdefault(admission.plane, _Joint(admission.plane))
         joint.legs.append(leg)
+        joint.causes.append(bearer)
         joint.early.append(early)
         if state is PlaneState.JOINED:
             # First: what gives way has the descriptors that the new one needs.
@@ -347,8 +355,9 @@ class Planes:
             mode=purpose.mode.value,
         )
         first, second = joint.legs
+        paces = Paces(self.pacer, (joint.causes[0], joint.causes[1]))
         if not (isinstance(first, SocketLeg) and isinstance(second, SocketLeg)):
-            self._spawn(self._copy(joint, first, second))
+            self._spawn(self._copy(joint, first, second, paces))
             return
         try:
             for target, data in ((second, joint.early[0]), (first, joint.early[1])):
@@ -360,6 +369,7 @@ class Planes:
                 pipes=self._pipes,
                 count=self._count,
                 on_end=lambda _, reason: self._finish(joint, reason),
+                paces=paces,
             )
             joint.sockets.start()
         except OSError:  # One of them is gone already.
@@ -370,7 +380,7 @@ class Planes:
             self._finish(joint, "failed")
             raise
 
-    async def _copy(self, joint: _Joint, first: Leg, second: Leg) -> None:
+    async def _copy(self, joint: _Joint, first: Leg, second: Leg, paces: Paces) -> None:
         reason = "aborted"
         try:
             for target, data in ((second, joint.early[0]), (first, joint.early[1])):
@@ -382,6 +392,7 @@ class Planes:
                 second,
                 lambda number, size: self._copied(joint, number, size),
                 self._limits.idle,
+                paces,
             )
         finally:
             joint.abort()

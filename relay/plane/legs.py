@@ -13,6 +13,8 @@ from typing import Protocol
 import aiohttp
 from aiohttp import web
 
+from relay.plane.pacing import Paces
+
 __all__ = ["Leg", "SocketLeg", "TlsLeg", "WebSocketLeg", "copy_between"]
 
 _PIECE = 1 << 18
@@ -123,10 +125,15 @@ class WebSocketLeg:
 
 
 async def copy_between(
-    first: Leg, second: Leg, count: Callable[[int, int], None], idle: float
+    first: Leg,
+    second: Leg,
+    count: Callable[[int, int], None],
+    idle: float,
+    paces: Paces | None = None,
 ) -> str:
     """Move bytes both ways until both ends are passed on; return the reason of the end. `count` is
-    told from which leg, 0 or 1, how many bytes have left."""
+    told from which leg, 0 or 1, how many bytes have left. Without `paces` they move as fast as they
+    can."""
 
     async def copy(number: int, source: Leg, target: Leg) -> None:
         while True:
@@ -134,6 +141,8 @@ async def copy_between(
                 data = await source.read()
             if not data:
                 break
+            if paces is not None and paces.pacer.is_on:
+                await paces.pacer.pass_on(paces.causes[number], len(data))
             async with asyncio.timeout(idle):
                 await target.write(data)
             count(number, len(data))

@@ -12,9 +12,12 @@ import fcntl
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 
+from relay.limits import Cause
 from relay.log import log
+from relay.plane.pacing import Paces
 
 __all__ = ["Pipes", "SocketPlane"]
 
@@ -45,13 +48,15 @@ class _Pipe:
                 break
         self.held = 0
 
-    def fill(self, source: socket.socket) -> int:
-        count = os.splice(source.fileno(), self._in, self.size, flags=os.SPLICE_F_NONBLOCK)
+    def fill(self, source: socket.socket, most: int) -> int:
+        size = self.size if most > self.size else most
+        count = os.splice(source.fileno(), self._in, size, flags=os.SPLICE_F_NONBLOCK)
         self.held += count
         return count
 
-    def drain(self, target: socket.socket) -> int:
-        count = os.splice(self._out, target.fileno(), self.held, flags=os.SPLICE_F_NONBLOCK)
+    def drain(self, target: socket.socket, most: int) -> int:
+        size = self.held if most > self.held else most
+        count = os.splice(self._out, target.fileno(), size, flags=os.SPLICE_F_NONBLOCK)
         self.held -= count
         return count
 
@@ -71,14 +76,14 @@ class _Copy:
         self._source: socket.socket | None = None
         self.held = 0
 
-    def fill(self, source: socket.socket) -> int:
+    def fill(self, source: socket.socket, most: int) -> int:
         self._source = source
-        self.held = source.recv_into(self._view, 0, socket.MSG_PEEK)
+        self.held = source.recv_into(self._view, min(most, _COPY_BYTES), socket.MSG_PEEK)
         return self.held
 
-    def drain(self, target: socket.socket) -> int:
+    def drain(self, target: socket.socket, most: int) -> int:
         held, self.held = self.held, 0
-        count = target.send(self._view[:held])
+        count = target.send(self._view[: min(held, most)])
         if self._source is not None:
             self._source.recv_into(self._view, count)
         return count
@@ -153,11 +158,13 @@ class _Wait(Enum):
     """Bytes from the source."""
     TARGET = "target"
     """Room at the target."""
+    TURN = "turn"
+    """Its turn, where bytes a second have a limit."""
 
 
 # Python 3.11 looks an enum's member up in 0.3 µs: these are asked for with every piece.
 _FLOWING, _ENDING, _DONE = _Stage.FLOWING, _Stage.ENDING, _Stage.DONE
-_NOTHING, _SOURCE, _TARGET = _Wait.NOTHING, _Wait.SOURCE, _Wait.TARGET
+_NOTHING, _SOURCE, _TARGET, _TURN = _Wait
 
 
 class _Direction:
@@ -173,18 +180,20 @@ class _Direction:
         """Bytes that have left towards the target."""
         self.way = ""
         """How bytes were moved last."""
+        self.turn: _Turn | None = None
+        """There is one while it waits for it."""
         self._pipes = pipes
         self._buffer: _Pipe | _Copy | None = None
         """There is one while it holds bytes."""
 
-    def pump(self) -> None:
-        """Move what can be moved now, up to a slice."""
+    def pump(self, budget: int) -> None:
+        """Move what can be moved now, up to so many bytes."""
         buffer = self._buffer
         if buffer is None:
             buffer = self._buffer = self._pipes.take()
         self.way = buffer.way
         try:
-            self._pump(buffer)
+            self._pump(buffer, budget)
         finally:
             if not buffer.held:
                 self.release()
@@ -195,23 +204,22 @@ class _Direction:
         if buffer is not None:
             self._pipes.give_back(buffer)
 
-    def _pump(self, buffer: _Pipe | _Copy) -> None:
+    def _pump(self, buffer: _Pipe | _Copy, budget: int) -> None:
         target, source = self.target, self.source
         self.wait = _NOTHING
-        budget = _SLICE
         while budget > 0 and self.stage is not _DONE:
             moved = 0
             is_empty = False
-            if self.stage is _FLOWING:
+            if self.stage is _FLOWING and buffer.held < budget:
                 try:
-                    if buffer.fill(source) == 0:
+                    if buffer.fill(source, budget - buffer.held) == 0:
                         self.stage = _ENDING
                 except _BLOCKED:
                     # Either nothing came, or the buffer is full: then writing goes first.
                     is_empty = not buffer.held
             if buffer.held:
                 try:
-                    moved = buffer.drain(target)
+                    moved = buffer.drain(target, budget)
                 except _BLOCKED:
                     self.wait = _TARGET
                     break
@@ -228,11 +236,31 @@ class _Direction:
         # Out of budget it waits for nothing: the loop calls again after the others had their turn.
 
 
-class SocketPlane:
-    """Two sockets joined. `on_end` is called once, with a reason, when both are closed.
+@dataclass(eq=False, slots=True)
+class _Turn:
+    """One way of a plane that has asked whether it may move bytes."""
 
-    `idle_since` is when bytes last moved.
-    """
+    plane: "SocketPlane"
+    paces: Paces
+    direction: _Direction
+
+    @property
+    def cause(self) -> Cause:
+        """Who sends what moves this way."""
+        return self.paces.causes[self.plane._directions.index(self.direction)]
+
+    def take_turn(self, granted: int) -> None:
+        direction = self.direction
+        direction.turn = None
+        before = direction.moved
+        try:
+            self.plane._run(direction, granted)
+        finally:
+            self.paces.pacer.give_back(self.cause, granted - (direction.moved - before))
+
+
+class SocketPlane:
+    """Two sockets joined. `on_end` is called once, with a reason, when both are closed."""
 
     def __init__(
         self,
@@ -241,18 +269,28 @@ class SocketPlane:
         pipes: Pipes,
         count: Callable[[str, int], None],
         on_end: Callable[["SocketPlane", str], None],
+        paces: Paces | None = None,
     ) -> None:
+        """Without `paces` bytes move as fast as they can."""
         self._loop = asyncio.get_running_loop()
         self._sockets = sockets
         self._count = count
         self._on_end = on_end
+        self._paces = paces
         self._over = False
-        self.idle_since = self._loop.time()
+        self._idle_since = self._loop.time()
         first, second = sockets
         self._directions = (
             _Direction(first, second, pipes),
             _Direction(second, first, pipes),
         )
+
+    @property
+    def idle_since(self) -> float:
+        """When bytes last moved; now, where some wait for their turn: it is the relay that lets
+        them."""
+        waits = any(one.turn is not None for one in self._directions)
+        return self._loop.time() if waits else self._idle_since
 
     @property
     def moved(self) -> tuple[int, int]:
@@ -277,14 +315,24 @@ class SocketPlane:
             end.close()
         for direction in self._directions:
             direction.release()
+            turn, direction.turn = direction.turn, None
+            if turn is not None:
+                turn.paces.pacer.leave(turn)
         self._on_end(self, reason)
 
-    def _run(self, direction: _Direction) -> None:
+    def _run(self, direction: _Direction, budget: int = 0) -> None:
+        """Move up to so many bytes; 0: as many as may move now."""
         if self._over:
             return
+        if not budget:
+            paces = self._paces
+            if paces is not None and paces.pacer.is_on:
+                self._ask(direction, paces)
+                return
+            budget = _SLICE
         before = direction.moved
         try:
-            direction.pump()
+            direction.pump(budget)
         except OSError as error:
             self._settle(direction, before)
             self.close("reset" if isinstance(error, ConnectionError) else "failed")
@@ -293,8 +341,26 @@ class SocketPlane:
         try:
             self._listen(direction)
         except Exception as error:
-            log.error("a plane failed", exc_info=error)
-            self.close("failed")
+            self._failed(error)
+
+    def _ask(self, direction: _Direction, paces: Paces) -> None:
+        """Go on as soon as bytes may move."""
+        if direction.turn is not None:
+            return
+        turn = _Turn(self, paces, direction)
+        granted = paces.pacer.ask(turn, turn.cause)
+        if granted:
+            turn.take_turn(granted)
+            return
+        direction.turn, direction.wait = turn, _TURN
+        try:
+            self._listen(direction)
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        log.error("a plane failed", exc_info=error)
+        self.close("failed")
 
     def _listen(self, direction: _Direction) -> None:
         """Have the loop call again for what a direction waits for; or end, where nothing is."""
@@ -308,14 +374,14 @@ class SocketPlane:
                     loop.remove_reader(source)
                 case _Wait.TARGET:
                     loop.remove_writer(target)
-                case _Wait.NOTHING:
+                case _Wait.NOTHING | _Wait.TURN:
                     pass
             match direction.wait:
                 case _Wait.SOURCE:
                     loop.add_reader(source, self._run, direction)
                 case _Wait.TARGET:
                     loop.add_writer(target, self._run, direction)
-                case _Wait.NOTHING:
+                case _Wait.NOTHING | _Wait.TURN:
                     pass
             direction.watched = direction.wait
         if direction.stage is not _DONE and direction.wait is _NOTHING:
@@ -324,5 +390,5 @@ class SocketPlane:
     def _settle(self, direction: _Direction, before: int) -> None:
         moved = direction.moved - before
         if moved:
-            self.idle_since = self._loop.time()
+            self._idle_since = self._loop.time()
             self._count(direction.way, moved)

@@ -195,3 +195,13 @@ def test_what_is_remembered_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None
     for number in range(100):
         run.begin(Sender("192.0.2.1", f"key {number}", left=10))
     assert len(run.pace._keys) == 10
+
+
+def test_who_comes_and_leaves_again_and_again_leaves_nothing() -> None:
+    run = Run(key=20_000)
+    run.begin(Sender("192.0.2.1", "alice"))
+    for _ in range(1000):
+        one = Sender("192.0.2.1", "bob" if run.now % 2 else "alice")
+        run.begin(one)
+        run.pace.leave(one)
+    assert len(run.pace._due) <= 2
