@@ -99,5 +99,8 @@ class Refusals(Counter[str]):
         self._logged[reason] = now
         more = self._unlogged.pop(reason, 0)
         said = {name: word for name, word in words.items() if word}
-        say = log.info if reason in _USUAL else log.warning
-        say("refused", reason=reason, source=source or "unknown", unlogged=more, **said)
+        source = source or "unknown"
+        if reason in _USUAL:
+            log.info("refused", reason=reason, source=source, unlogged=more, **said)
+        else:
+            log.warning("refused", reason=reason, source=source, unlogged=more, **said)
