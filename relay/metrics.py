@@ -165,11 +165,12 @@ class Metrics:
             "loop_lag_seconds": {(): self.loop.lag},
             "build_info": {tuple(build_info().values()): 1.0},
             "process_cpu_seconds": {(): process.cpu_seconds},
-            "process_max_fds": {(): process.max_descriptors},
             "process_start_time_seconds": {(): process.started},
         }
         if process.resident_bytes is not None:
             values["process_resident_memory_bytes"] = {(): process.resident_bytes}
+        if process.max_descriptors is not None:
+            values["process_max_fds"] = {(): process.max_descriptors}
         if process.descriptors is not None:
             values["process_open_fds"] = {(): process.descriptors}
         for name, read in self.gauges.items():

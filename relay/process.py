@@ -8,11 +8,14 @@ relay with 20,000 of them for 17 ms; the rest here goes by the same names.
 import contextlib
 import os
 import platform
-import resource
+import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from time import process_time, time
+
+if sys.platform != "win32":
+    import resource
 
 __all__ = ["Process", "build_info", "process_now"]
 
@@ -28,15 +31,14 @@ class Process:
     resident_bytes: int | None
     descriptors: int | None
     """That are open."""
-    max_descriptors: int
+    max_descriptors: int | None
     started: float
     """Unix time."""
 
 
 def process_now() -> Process:
     """Look at the process."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return Process(process_time(), _resident(), _descriptors(), soft, _started())
+    return Process(process_time(), _resident(), _descriptors(), _max_descriptors(), _started())
 
 
 @cache
@@ -68,6 +70,13 @@ def _descriptors() -> int | None:
         return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
     except OSError:
         return None
+
+
+def _max_descriptors() -> int | None:
+    if sys.platform == "win32":
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft
 
 
 @cache

@@ -63,6 +63,7 @@ REASONS = {
     "dns_per_address": "a TCP connection to the zone: `max_connections_per_address` of `[dns]`",
     "dns_too_many": "a TCP connection to the zone: `max_connections` of `[dns]`; of the network "
     "that has most, the one that was quiet longest",
+    "operators": "one more program at the operator's socket than are heard at once",
     "other": "a reason that is none of these",
 }
 """What each is."""

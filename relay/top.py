@@ -153,11 +153,12 @@ def _head(now: TopShown, before: TopShown | None) -> list[str]:
     up = max(0, round(time.time() - process.started))
     memory = "?" if process.resident_bytes is None else _bytes(process.resident_bytes)
     used = "?" if process.descriptors is None else str(process.descriptors)
+    most = "?" if process.max_descriptors is None else str(process.max_descriptors)
     lines = [
         f"relay {shown(now.build.get('version', '?'))}, up {up // 86_400} d {up // 3600 % 24:02} h "
         f"{up // 60 % 60:02} min; {now.registered} peers, {now.connections} connections, "
         f"{now.planes} planes",
-        f"memory {memory}; descriptors {used} of {process.max_descriptors}; "
+        f"memory {memory}; descriptors {used} of {most}; "
         f"loop at most {1000 * now.loop_lag:.0f} ms late; "
         f"{_bytes(now.plane_bytes)} through planes, {now.requests} requests, "
         f"{now.refusals} refusals",

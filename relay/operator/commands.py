@@ -179,7 +179,7 @@ class ProcessShown(msgspec.Struct, frozen=True):
     cpu_seconds: float
     resident_bytes: int | None
     descriptors: int | None
-    max_descriptors: int
+    max_descriptors: int | None
     started: float
 
 

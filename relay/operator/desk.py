@@ -82,6 +82,10 @@ class Desk:
         self._figured = -math.inf
         """When what each peer has had was last asked for."""
 
+    def turned_away(self) -> None:
+        """Somebody could not be heard: too many are being heard."""
+        self._present.metrics.refusals.add("operators", "this host")
+
     async def do(self, asked: Asked) -> Answer:
         """Do what is asked; what cannot be done is `Failed`, and says why."""
         try:
