@@ -34,6 +34,8 @@ class Pacer:
         self._metrics = metrics
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        """When it does, by `clock`."""
         self.is_on = self._pace.is_on
         """Whether anybody has to ask: this is looked at with every piece that moves."""
 
@@ -85,16 +87,15 @@ class Pacer:
     def _set_timer(self) -> None:
         due = self._pace.next_timeout(self._clock())
         if self._timer is not None:
-            if due is not None and self._timer.when() <= self._loop_time(due):
+            if due is not None and self._due <= due:
                 return
             self._timer.cancel()
             self._timer = None
         if due is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(self._loop_time(due), self._give_turns)
-
-    def _loop_time(self, due: float) -> float:
-        return asyncio.get_running_loop().time() + max(0.0, due - self._clock())
+            # A millisecond at least, as loops count them: no turn is so short.
+            delay = max(0.001, due - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._give_turns)
+            self._due = due
 
     def _give_turns(self) -> None:
         self._timer = None

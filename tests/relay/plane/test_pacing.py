@@ -4,19 +4,23 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 from msgspec import structs
 
 from protocol.identity import Identity
 from protocol.messages import WEBSOCKET_PROTOCOL, Mode, Ping, Pong
 from relay.config import ConfigError, RelayConfig
-from relay.limits import cause_of
+from relay.limits import PaceRates, cause_of
+from relay.metrics import Metrics
 from relay.plane import Purpose, splice
+from relay.plane.pacing import Pacer, Paces
 from relay.server import RelayServer
 from tests.relay.certificates import certificate
 from tests.relay.client import Client, registered
@@ -234,3 +238,56 @@ async def test_messages_of_a_peer_count_and_its_connection_is_not_read_for_a_whi
 def test_a_limit_that_none_could_live_with_is_refused(key: str, value: int) -> None:
     with pytest.raises(ConfigError, match=key):
         at(**{key: value})
+
+
+@pytest.mark.parametrize("runner", [asyncio.run, uvloop.run])
+def test_many_planes_share_a_limit_on_either_loop(runner: Callable[[Any], Any]) -> None:
+    """On the loop that `relay serve` runs on, too."""
+    rate, count = 1 << 18, 40
+
+    async def share() -> None:
+        loop = asyncio.get_running_loop()
+        metrics = Metrics()
+        pacer = Pacer(PaceRates(in_all=rate), metrics, loop.time)
+        pipes, ends = splice.Pipes(4), []
+        moved, over = [0] * count, asyncio.Event()
+        planes = []
+        for number in range(count):
+            (alice, left), (right, bob) = socket.socketpair(), socket.socketpair()
+            for one in (alice, left, right, bob):
+                one.setblocking(False)
+            cause = cause_of(f"192.0.2.{number}", f"key {number}")
+
+            def counted(way: str, size: int, number: int = number) -> None:
+                moved[number] += size
+                if all(moved):
+                    over.set()
+
+            planes.append(
+                splice.SocketPlane(
+                    (left, right),
+                    pipes=pipes,
+                    count=counted,
+                    on_end=lambda plane, reason: None,
+                    paces=Paces(pacer, (cause, cause)),
+                )
+            )
+            alice.send(bytes(1 << 16))
+            planes[-1].start()
+            ends += [alice, bob]
+        began = loop.time()
+        try:
+            async with asyncio.timeout(LONG):
+                await over.wait()
+        finally:
+            for plane in planes:
+                plane.close("test")
+            for end in ends:
+                end.close()
+        # Each has had a turn, before anybody had a second one; all but those who came first, who
+        # have had what there was at once, have waited for it.
+        assert loop.time() - began >= (sum(moved) - rate - (1 << 16)) / rate * 0.9
+        assert sorted(moved)[count // 2] <= 2 * (1 << 14)
+        assert len(pacer._pace) == 0
+
+    runner(share())
