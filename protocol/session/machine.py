@@ -56,7 +56,6 @@ class SessionMachine:
         self._window_there = 0
         self._arrived_weight = 0
         self._events: list[Event] = []
-        self._told: list[Any] | None = None  # The last addresses in what is read now.
         # The last frame of each kind but DATA, ACK and CLOSE: who asks faster than they read what
         # is answered gets fewer answers, and costs no memory.
         self._control: dict[Frame, bytes] = {}
@@ -252,14 +251,11 @@ class SessionMachine:
             return
         self._liveness.hear(now)
         self._idle.begin()
-        self._told = None
         try:
             for frame in self._reader.read(data):
                 self._receive_frame(frame, now)
                 if self.state in (State.LOST,):
                     return  # What stands behind an abort is not looked at, nor whether it is right.
-            if (told := self._told) is not None:
-                self._events.append(Moved(read_location(told)))
         except ProtocolViolation as error:
             self.abort(error.code or Code.BAD_MESSAGE, error.reason, now)
             raise
@@ -394,7 +390,9 @@ class SessionMachine:
             case [Frame.ABORT, str(code), str(reason)]:
                 self._lose(f"the other side ended it: {reason[:200]} ({code[:64]})", now)
             case [Frame.LOCATION, list(entries)]:
-                self._told = entries
+                # The last one counts: whoever hears of it checks signatures.
+                self._events = [event for event in self._events if not isinstance(event, Moved)]
+                self._events.append(Moved(read_location(entries)))
             case [Frame.FINISH, int(count)] if self._revised:
                 self._end_there(count)
                 self._move(Input.FINISH_THERE, now)
