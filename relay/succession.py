@@ -54,7 +54,10 @@ class Succession:
         return self._given is not None
 
     async def open(self, names: Sequence[str]) -> bool:
-        """Let these be asked for; return whether they can be. Else none of them is."""
+        """Let these be asked for; return whether they can be. Else none of them is. Once is
+        enough."""
+        if self._servers:
+            return True
         listening: list[socket.socket] = []
         try:
             for name in names:

@@ -50,6 +50,7 @@ _AT_ONCE = 500
 """Connections that are looked at before others have their turn: some 2 ms."""
 _FIGURES = 1.0
 """Seconds between two looks at what each peer has had."""
+_NOTHING = Figures()
 _ID = 16
 """Hexadecimal characters of an invitation's id."""
 
@@ -275,15 +276,15 @@ class Desk:
         self._figured = now
         tally = self._present.metrics.tally
         for number, (guid, had) in enumerate(self._untold(), 1):
-            if had:
+            if had is not _NOTHING:
                 tally.add(guid, had)
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
 
     def _untold(self) -> Iterator[tuple[str, Figures]]:
         for one in list(self._present.connections()):
-            if one.is_registered:
-                yield one.guid, one.untold()
+            # Who has said nothing has had nothing but what goes with the next look.
+            yield one.guid, one.untold() if one.is_registered and one.had.sent else _NOTHING
         yield from self._present.planes.untold()
 
     def _bans(self, limit: int) -> Answer:

@@ -102,6 +102,13 @@ async def test_while_it_drains_it_says_so_until_the_end() -> None:
         await status(relay.url, "/healthz")
 
 
+async def test_who_drains_again_is_heard_as_before() -> None:
+    async with RelayServer(RelayConfig(port=0)) as relay:
+        for _ in range(2):
+            await relay.drain()
+            assert await status(relay.url, "/readyz") == 503
+
+
 async def test_the_next_one_has_everything_at_once_and_planes_of_the_last_one_go_on(
     tmp_path: Path,
 ) -> None:
