@@ -21,7 +21,7 @@ from protocol.identity import Identity
 from protocol.lateness import Lateness
 from relay.admission import Admission, AdmissionRules, Admit, Book
 from relay.broker import Broker, BrokerLimits
-from relay.config import ConfigError, RelayConfig
+from relay.config import RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
 from relay.dns import DnsServer
 from relay.http import (
@@ -32,6 +32,7 @@ from relay.http import (
     Descriptors,
     Doorkeeper,
     Front,
+    Fronts,
     PlaneRoute,
     Proxies,
     PublicRoutes,
@@ -42,11 +43,20 @@ from relay.http import (
     tell_of_limits,
 )
 from relay.limits import PaceRates, plane_budget
-from relay.log import guarded, log
+from relay.log import guarded
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
 from relay.plane import PlaneLimits, Planes
-from relay.presence import Presence, ProofRules, Proofs, Registry, Watches, may_probe
+from relay.presence import (
+    Keeping,
+    KnownPeers,
+    Presence,
+    ProofRules,
+    Proofs,
+    Registry,
+    Watches,
+    may_probe,
+)
 from relay.store import FolderTaken, state_folder
 from relay.succession import Succession, folder_name, has_given_way, port_name
 from relay.tasks import Tasks, uninterrupted
@@ -54,8 +64,8 @@ from relay.tls import Certificate
 
 __all__ = ["RelayServer"]
 
-_BOOK = "relay.sqlite"
-"""The file in the state folder."""
+_BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
+"""The files in the state folder: what an operator has said, and who was here."""
 
 _DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
 _PACE = {"bytes_per_second_in_all", "bytes_per_second_per_peer"}
@@ -165,7 +175,15 @@ class RelayServer:
                 max_connections=min(config.dns.max_connections, self._descriptors.share),
             )
             self.dns = DnsServer(dns, self.identity, self.registry, self.metrics, monotonic)
-        self._presence = Presence(self.registry, self.watches, self.proofs)
+        self._known = KnownPeers(
+            Keeping(
+                config.in_state(_KNOWN) if config.state is not None else None,
+                config.max_offline,
+                config.remember_offline,
+            ),
+            time,
+        )
+        self._presence = Presence(self.registry, self.watches, self.proofs, self._known)
         self.admission = Admission(
             AdmissionRules(
                 config.admission, frozenset(config.listed_guids), config.admission_timeout, admit
@@ -198,8 +216,9 @@ class RelayServer:
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
         self._admin_token = AdminToken()
-        admin = AdminRoutes(self.doorkeeper, self.metrics, self._admin_token)
-        self._front = self._front_of(
+        self._fronts = Fronts(
+            config,
+            self._front_of,
             for_peers(
                 ControlRoute(
                     self.doorkeeper,
@@ -209,11 +228,9 @@ class RelayServer:
                 ),
                 PlaneRoute(self.planes, self.broker, self._reception),
                 PublicRoutes(self.registry, monotonic),
-            )
-            | admin.health
-            | ({} if config.admin_hosts else admin.metrics)
+            ),
+            AdminRoutes(self.doorkeeper, self.metrics, self._admin_token),
         )
-        self._admin_front = self._front_of(admin.health | admin.metrics)
 
     async def __aenter__(self) -> Self:
         try:
@@ -297,7 +314,7 @@ class RelayServer:
         self.doorkeeper.draining = True
         # Who asks is told that it drains, until the end or until the next relay wants the port.
         if not await self._succession.open(self._names()):
-            self._close_fronts()
+            self._fronts.close()
         connections = list(self.connections)
         for connection in connections:
             with guarded("sending a peer away"):
@@ -318,9 +335,10 @@ class RelayServer:
             await self._take_folder(self.config.state)
         await closing(_closing("the book of who is admitted", self.admission.book.close))
         await self.admission.book.open()
+        await closing(_closing("who is known", self._known.close))
+        await self._known.open()
         self._admin_token.load(self.config)
-        for front in (self._front, self._admin_front):
-            await closing(_closing("an HTTP server", front.cleanup))
+        await closing(_closing("the HTTP servers", self._fronts.cleanup))
         if self.dns is not None:
             await closing(_closing("the DNS server", self.dns.close))
         await closing(_closing("the tasks", self._tasks.close))
@@ -331,10 +349,11 @@ class RelayServer:
             await closing(_closing("the operator's door", door.close))
             await door.open()
         await closing(_closing("the listener", self._shut))
+        self.registry.started(monotonic())
         await self._listen()
-        await self._listen_for_operators()
         if self.dns is not None:
-            await self.dns.start(self._front.port)
+            await self.dns.start(self._fronts.peers.port)
+        self._tasks.spawn(self._known.load(self.registry, monotonic))
         self._tasks.spawn(self._keep_time())
 
     async def _take_folder(self, state: str) -> None:
@@ -348,7 +367,7 @@ class RelayServer:
 
     def _names(self) -> list[str]:
         """Return by what the next relay may ask for what this one has."""
-        ports = {front.port for front in (self._front, self._admin_front)} - {0}
+        ports = self._fronts.ports
         if self.dns is not None:
             ports.add(self.dns.port)
         state = self.config.state
@@ -357,7 +376,7 @@ class RelayServer:
 
     async def _give_up(self) -> None:
         """Close what the next relay needs; planes go on."""
-        self._close_fronts()
+        self._fronts.close()
         if self._local_door is not None:
             with guarded("closing the operator's door"):
                 await self._local_door.close()
@@ -366,6 +385,8 @@ class RelayServer:
                 await self.dns.close()
         with guarded("closing the book of who is admitted"):
             await self.admission.book.close()
+        with guarded("closing who is known"):
+            await self._known.close()
         self._folder.close()
 
     async def _listen(self) -> None:
@@ -378,30 +399,9 @@ class RelayServer:
                 "left": round(certificate.ends - time())
             }
             context = certificate.context
-        await self._front.open(config.hosts, config.port, context)
-        self.urls = self._front.urls
+        await self._fronts.open(context)
+        self.urls, self.admin_urls = self._fronts.peers.urls, self._fronts.operators.urls
         self.url = self.urls[0]
-
-    async def _listen_for_operators(self) -> None:
-        """Listen where operators come, if that is an address of its own."""
-        config, hosts = self.config, self.config.admin_hosts
-        if not hosts:
-            return
-        context = None
-        if not config.admin_is_on_loopback:
-            if self._certificate is not None:
-                context = self._certificate.context
-            else:
-                log.warning(
-                    "the admin_token is sent unencrypted: name a certificate (tls_certificate), or "
-                    "listen on a loopback address",
-                    admin_host=" ".join(hosts),
-                )
-        try:
-            await self._admin_front.open(hosts, config.admin_port, context)
-        except ConfigError as error:
-            raise ConfigError(f"admin: {error}") from None
-        self.admin_urls = self._admin_front.urls
 
     def _front_of(self, routes: Mapping[str, Handler]) -> Front:
         return Front(
@@ -412,15 +412,11 @@ class RelayServer:
             self._tasks.spawn,
         )
 
-    def _close_fronts(self) -> None:
-        for front in (self._front, self._admin_front):
-            front.close()
-
     def _connect(self, carrier: Carrier, source: Source) -> ControlConnection:
         return ControlConnection(carrier, source, self._presence, self.broker, self._reception)
 
     async def _shut(self) -> None:
-        self._close_fronts()
+        self._fronts.close()
         self.doorkeeper.end_all("shutdown")
 
     async def _send_away(self) -> None:
@@ -455,6 +451,8 @@ class RelayServer:
                         connection.watch_time(now)
                 with guarded("looking at planes"):
                     self.planes.sweep(now)
+                with guarded("keeping who is known"):
+                    self._tasks.spawn(self._known.write())
             if beat % 30 == 0 and self._certificate is not None:
                 with guarded("looking at the certificate"):
                     self._certificate.look(time())

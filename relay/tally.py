@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from heapq import nlargest
 from typing import Literal
 
-__all__ = ["KEPT", "Column", "Figures", "Tally"]
+__all__ = ["KEPT", "Account", "Column", "Figures", "Tally"]
 
 Column = Literal["bytes", "planes", "requests", "refusals"]
 """By what peers are put in order."""
@@ -51,6 +51,27 @@ class Figures:
 
 
 _FIELDS = tuple(field.name for field in fields(Figures))
+
+
+@dataclass(slots=True)
+class Account(Figures):
+    """What one peer has had by one connection, since it was taken last."""
+
+    paced: int = 0
+    """Bytes of what was sent that the limits on bytes a second have heard of."""
+
+    def take(self) -> Figures:
+        """Return it; from now on it is nothing."""
+        taken = Figures(self.sent, self.received, self.planes, self.requests, self.refusals)
+        self.paced -= self.sent
+        self.sent = self.received = self.planes = self.requests = self.refusals = 0
+        return taken
+
+    def unpaced(self) -> int:
+        """Return how many bytes were sent since this was asked last."""
+        size = self.sent - self.paced
+        self.paced = self.sent
+        return size
 
 
 class Tally:

@@ -22,8 +22,10 @@ class Asker(Protocol):
     """Who is charged for what it asks."""
     asks: dict[Any, None]
     """Its requests that wait: the broker's to fill."""
-    had: Figures
-    """What it has had."""
+
+    @property
+    def had(self) -> Figures:
+        """What it has had: to be added to."""
 
     def send(self, message: Message) -> None:
         """Queue a message."""

@@ -6,6 +6,7 @@ from relay.http.descriptors import Descriptors, raise_limit, tell_of_limits
 from relay.http.door import Doorkeeper, Rules
 from relay.http.entrance import Deadlines
 from relay.http.front import Front
+from relay.http.fronts import Fronts
 from relay.http.origin import Proxies, is_near
 from relay.http.plane import PlaneRoute
 from relay.http.public import PublicRoutes
@@ -19,6 +20,7 @@ __all__ = [
     "Descriptors",
     "Doorkeeper",
     "Front",
+    "Fronts",
     "PlaneRoute",
     "Proxies",
     "PublicRoutes",

@@ -284,7 +284,7 @@ class Desk:
     def _untold(self) -> Iterator[tuple[str, Figures]]:
         for one in list(self._present.connections()):
             # Who has said nothing has had nothing but what goes with the next look.
-            yield one.guid, one.untold() if one.is_registered and one.had.sent else _NOTHING
+            yield one.guid, one.had.take() if one.is_registered and one.had.sent else _NOTHING
         yield from self._present.planes.untold()
 
     def _bans(self, limit: int) -> Answer:

@@ -126,6 +126,10 @@ async def test_the_next_one_has_everything_at_once_and_planes_of_the_last_one_go
                 bans = await ask(path, Bans())
                 assert isinstance(bans, BansShown)
                 assert [ban.subject for ban in bans.bans] == [ALICE.guid]
+                # And whom the last one has known: they are away, and not unknown.
+                async with asyncio.timeout(LONG):
+                    while len(following.registry) < 2:
+                        await asyncio.sleep(0.01)
                 async with registered(following.url, "chat"):
                     assert len(following.connections) == 1
                     listed = await ask(path, Peers())

@@ -16,7 +16,7 @@ from protocol.identity import Identity
 from protocol.messages import Mode, ServiceRequestTo, ServiceResponse
 from relay.operator import Peers, PeersShown, Top, TopShown, ask
 from relay.server import RelayServer
-from relay.tally import Figures
+from relay.tally import Account, Figures
 from tests.relay.admission.doors import door
 from tests.relay.client import Client, registered
 from tests.relay.planes import SESSION, close, leg, tickets
@@ -91,11 +91,12 @@ async def test_who_looks_every_moment_costs_no_more_than_once_a_second(tmp_path:
         (one,) = server.connections
         looks = []
 
-        def untold() -> Figures:
-            looks.append(1)
-            return Figures()
+        class Watched(Account):
+            def take(self) -> Figures:
+                looks.append(1)
+                return Figures(sent=1)
 
-        one.untold = untold  # type: ignore[method-assign]
+        one.had = Watched(sent=1)
         began = asyncio.get_running_loop().time()
         for _ in range(20):
             await top(server)
