@@ -85,12 +85,13 @@ class DnsServer:
             log.warning("no [dns] store: DNS updates are forgotten at the end")
         loop = asyncio.get_running_loop()
         self.zone.show_relay(relay_port)
-        self.zone.load(await self._store.open(config.remember))
         try:
             bound = await bind(self._hosts, config.port, udp=True)
         except ConfigError as error:
             raise ConfigError(f"dns: {error}") from None
         with contextlib.closing(bound):
+            # Not before: a relay that has given the port up has written all that it had.
+            self.zone.load(await self._store.open(config.remember))
             await self._listen(loop, bound)
         self.port = bound.port
         self._tasks.spawn(self._keep_house())

@@ -18,6 +18,7 @@ import pytest
 
 from protocol.identity import Identity
 from relay.config import ConfigError, DnsConfig, RelayConfig
+from relay.dns import DnsStore
 from relay.operator import Ban, Bans, BansShown, Peers, PeersShown, ask
 from relay.server import RelayServer
 from relay.succession import Succession, has_given_way
@@ -147,6 +148,27 @@ async def test_the_next_one_has_everything_at_once_and_planes_of_the_last_one_go
                 with pytest.raises(ConfigError, match="another relay uses"):
                     async with RelayServer(config, RELAY):
                         pass
+
+
+async def test_the_zone_is_read_when_the_last_one_has_written_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing but the zone is the same: another port, and no state folder."""
+    zone = DnsConfig(zone="example.org", port=free_port(), store=str(tmp_path / "zone.sqlite"))
+    config = RelayConfig(port=0, dns=zone, drain_timeout=LONG)
+    async with RelayServer(config, RELAY) as last, draining(last) as (one, other):
+        opened = []
+        original = DnsStore.open
+
+        async def watched(self: DnsStore, remember: float) -> object:
+            opened.append(last._succession.is_over)
+            return await original(self, remember)
+
+        monkeypatch.setattr(DnsStore, "open", watched)
+        async with RelayServer(config, RELAY):
+            assert opened == [True]
+            assert await serves_zone(zone.port)
+            assert await moves(one, other)
 
 
 async def test_one_that_does_not_drain_keeps_what_it_has(tmp_path: Path) -> None:
