@@ -10,7 +10,7 @@ from time import monotonic
 
 from relay.log import log
 
-__all__ = ["REASONS", "Refusals"]
+__all__ = ["REASONS", "UNPROVEN", "Refusals"]
 
 REASONS = {
     "silent": "no first byte within `handshake_timeout`",
@@ -41,8 +41,6 @@ REASONS = {
     "bad_signature": "a registration that the GUID's key has not signed",
     "stale_sequence": "a registration with a number that is not new",
     "slow_consumer": "control messages that were not read within `write_deadline`",
-    "limit_exceeded": "another limit, before the registration",
-    "internal": "the relay failed at it: its log says how",
     "banned": "an operator has banned the peer, or its network",
     "not_listed": "not on the list, and no invitation was shown",
     "forged": "an invitation that no operator of this relay has made for this peer",
@@ -67,6 +65,14 @@ REASONS = {
     "other": "a reason that is none of these",
 }
 """What each is."""
+
+UNPROVEN = frozenset(
+    {
+        *("handshake_timeout", "bad_message", "message_too_large", "unexpected_message"),
+        *("version_unsupported", "bad_guid", "bad_signature", "stale_sequence", "slow_consumer"),
+    }
+)
+"""Codes that end a control connection, and count where it has not registered."""
 
 _USUAL = frozenset(
     {

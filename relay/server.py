@@ -10,6 +10,7 @@ from collections.abc import (
     Mapping,
     Set,
 )
+from operator import methodcaller
 from time import monotonic, time
 from types import TracebackType
 from typing import Self
@@ -17,13 +18,14 @@ from typing import Self
 from aiohttp.typedefs import Handler
 from msgspec import structs
 
+from protocol.endpoint import Endpoint
 from protocol.identity import Identity
 from protocol.lateness import Lateness
 from relay.admission import Admission, AdmissionRules, Admit, Book
 from relay.broker import Broker, BrokerLimits
 from relay.config import RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
-from relay.dns import DnsServer
+from relay.dns import DnsServer, ZonePeers
 from relay.http import (
     AdminRoutes,
     AdminToken,
@@ -42,7 +44,8 @@ from relay.http import (
     is_near,
     tell_of_limits,
 )
-from relay.limits import PaceRates, plane_budget
+from relay.limits import PaceRates, Shares, plane_budget, record_budget
+from relay.listening import serves
 from relay.log import guarded
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
@@ -56,11 +59,13 @@ from relay.presence import (
     Registry,
     Watches,
     may_probe,
+    may_probe_port,
 )
 from relay.store import FolderTaken, state_folder
 from relay.succession import Succession, folder_name, has_given_way, port_name
 from relay.tasks import Tasks, uninterrupted
 from relay.tls import Certificate
+from relay.turns import in_turns, one_by_one
 
 __all__ = ["RelayServer"]
 
@@ -69,18 +74,9 @@ _BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
 
 _DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
 _PACE = {"bytes_per_second_in_all", "bytes_per_second_per_peer"}
-_LIVE = (
-    _DOOR
-    | _PACE
-    | {
-        "admin_token",
-        "drain_timeout",
-        "log_format",
-        "log_level",
-        "requests_burst",
-        "requests_per_second",
-    }
-)
+_REQUESTS = {"requests_burst", "requests_per_second"}
+_LOG = {"log_format", "log_level"}
+_LIVE = _DOOR | _PACE | _REQUESTS | _LOG | {"admin_token", "drain_timeout"}
 _CERTIFICATE = {"tls_certificate", "tls_key"}
 _BEAT = 0.1
 """Seconds between two looks at the deadlines."""
@@ -118,6 +114,8 @@ class RelayServer:
         self._descriptors = Descriptors.of_process()
         self._certificate: Certificate | None = None
         """What https:// shows, once it listens."""
+        self._listening: tuple[Endpoint, ...] = ()
+        """Where it serves, the zone too."""
         self._tasks = Tasks()
         self._stack = contextlib.AsyncExitStack()
         self._folder = contextlib.ExitStack()
@@ -166,15 +164,6 @@ class RelayServer:
             monotonic,
             self._tasks.spawn,
         )
-        self.dns: DnsServer | None = None
-        if config.dns is not None:
-            dns = structs.replace(
-                config.dns,
-                host=config.dns.host or config.host,
-                store=config.in_state(config.dns.store) if config.dns.store else None,
-                max_connections=min(config.dns.max_connections, self._descriptors.share),
-            )
-            self.dns = DnsServer(dns, self.identity, self.registry, self.metrics, monotonic)
         self._known = KnownPeers(
             Keeping(
                 config.in_state(_KNOWN) if config.state is not None else None,
@@ -183,7 +172,6 @@ class RelayServer:
             ),
             time,
         )
-        self._presence = Presence(self.registry, self.watches, self.proofs, self._known)
         self.admission = Admission(
             AdmissionRules(
                 config.admission, frozenset(config.listed_guids), config.admission_timeout, admit
@@ -192,6 +180,25 @@ class RelayServer:
             self.metrics,
             time,
             self._tasks.spawn,
+        )
+        self.dns: DnsServer | None = None
+        if config.dns is not None:
+            dns = structs.replace(
+                config.dns,
+                host=config.dns.host or config.host,
+                store=config.in_state(config.dns.store) if config.dns.store else None,
+                max_connections=min(config.dns.max_connections, self._descriptors.share),
+            )
+            peers = ZonePeers(
+                self.registry, lambda guid, host: self.admission.judge(guid, host) is None
+            )
+            self.dns = DnsServer(dns, self.identity, peers, self.metrics, monotonic)
+        self._presence = Presence(
+            self.registry,
+            self.watches,
+            self.proofs,
+            Shares(record_budget(config.max_connections)),
+            self._known,
         )
         self._reception = Reception(
             config,
@@ -202,7 +209,7 @@ class RelayServer:
         )
         self.operator = Desk(
             self.admission,
-            Present(self.registry, self.planes, self.metrics, lambda: self.connections),
+            Present(self.registry, self.planes, self.dns, self.metrics, lambda: self.connections),
             monotonic,
             time,
         )
@@ -211,7 +218,7 @@ class RelayServer:
             "peers": lambda: self.registry.counts(monotonic()),
             "watches": lambda: {"all": len(self.watches)},
             "connections_open": lambda: {"all": len(self.connections)},
-            "pipes": lambda: {"open": self.planes.pipes},
+            "pipes": lambda: self.planes.pipes,
             "newcomers": lambda: {"all": self.doorkeeper.newcomers},
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
@@ -259,15 +266,16 @@ class RelayServer:
         """Whether the relay accepts nobody any more."""
         return self.doorkeeper.draining
 
-    def may_probe(self, host: str, observed: Collection[str]) -> bool:
-        """Whether the relay may dial an address for a peer that is observed at these. What the
-        relay serves on says where its peers are only where no proxy stands between; and no proxy
-        is a peer."""
-        config = self.config
+    def may_probe(self, endpoint: Endpoint, observed: Collection[str]) -> bool:
+        """Whether the relay may dial an endpoint for a peer that is observed at these addresses.
+        What the relay serves on says where its peers are only where no proxy stands between; and
+        neither a proxy nor the relay itself is a peer."""
+        config, host = self.config, endpoint.host
+        if self._proxies.trusts(host) or serves(self._listening, endpoint):
+            return False
         is_neighbour = not config.trusted_proxies and any(map(is_near, observed))
-        return not self._proxies.trusts(host) and all(
-            may_probe(host, serves if is_neighbour else "", config.networks)
-            for serves in config.hosts
+        return may_probe_port(endpoint.port, host in observed) and all(
+            may_probe(host, own if is_neighbour else "", config.networks) for own in config.hosts
         )
 
     def reload(self, config: RelayConfig) -> tuple[str, ...]:
@@ -316,9 +324,11 @@ class RelayServer:
         if not await self._succession.open(self._names()):
             self._fronts.close()
         connections = list(self.connections)
-        for connection in connections:
-            with guarded("sending a peer away"):
-                connection.restart(delay=0.5, spread=min(60.0, len(connections) / 500))
+        spread = min(60.0, len(connections) / 500)
+        leaving = one_by_one(
+            "sending a peer away", lambda one: one.restart(delay=0.5, spread=spread), connections
+        )
+        await in_turns(self.metrics.loop, leaving)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.drain_timeout):
                 await self.planes.finished()
@@ -352,7 +362,7 @@ class RelayServer:
         self.registry.started(monotonic())
         await self._listen()
         if self.dns is not None:
-            await self.dns.start(self._fronts.peers.port)
+            self._listening += await self.dns.start(self._fronts.peers.port)
         self._tasks.spawn(self._known.load(self.registry, monotonic))
         self._tasks.spawn(self._keep_time())
 
@@ -400,15 +410,16 @@ class RelayServer:
             }
             context = certificate.context
         await self._fronts.open(context)
+        self._listening += self._fronts.endpoints
         self.urls, self.admin_urls = self._fronts.peers.urls, self._fronts.operators.urls
         self.url = self.urls[0]
 
     def _front_of(self, routes: Mapping[str, Handler]) -> Front:
         return Front(
-            application(self.doorkeeper, self._reception.charge, routes),
+            application(self.doorkeeper, routes),
             self.doorkeeper,
-            self._proxies,
             Deadlines(self.config.handshake_timeout, self.config.write_deadline),
+            self._reception.charge,
             self._tasks.spawn,
         )
 
@@ -430,27 +441,35 @@ class RelayServer:
         """Look at every deadline there is: requests a few times a second, the rest every second.
         What fails at one of them keeps no other from its turn."""
         beat, lateness, wait = 0, Lateness(), _BEAT
+        loop = self.metrics.loop
         now = monotonic()
         while True:
             due = now + wait
             await asyncio.sleep(wait)
             now = monotonic()
-            self.metrics.loop.beat(due)
+            loop.beat(due)
             if (turn := lateness.turn(due, now)) is not None:
                 wait = turn  # What was said meanwhile is read before anybody is judged silent.
                 continue
             wait = _BEAT
             with guarded("looking at requests"):
-                self.broker.expire(now)
+                await in_turns(loop, self.broker.expiring(now))
+            with guarded("answering about endpoints"):
+                self.proofs.expire(now)
             with guarded("telling watchers"):
-                self.watches.tell(now)
+                await in_turns(loop, self.watches.telling(now))
             beat += 1
             if beat % 10 == 0:
-                for connection in list(self.connections):
-                    with guarded("looking at a connection"):
-                        connection.watch_time(now)
+                with guarded("forgetting what was asked"):
+                    self.proofs.forget(now)
+                looking = one_by_one(
+                    "looking at a connection",
+                    methodcaller("watch_time", now),
+                    list(self.connections),
+                )
+                await in_turns(loop, looking)
                 with guarded("looking at planes"):
-                    self.planes.sweep(now)
+                    await in_turns(loop, self.planes.sweeping(now))
                 with guarded("keeping who is known"):
                     self._tasks.spawn(self._known.write())
             if beat % 30 == 0 and self._certificate is not None:
@@ -458,11 +477,10 @@ class RelayServer:
                     self._certificate.look(time())
             if beat % 600 == 0:
                 with guarded("forgetting peers"):
-                    self.registry.forget(now)
+                    await in_turns(loop, self.registry.forgetting(now))
                 if not self._succession.is_over:
                     with guarded("dropping bans that are over"):
                         self._tasks.spawn(self.admission.book.drop_old())
-            self.metrics.loop.served("beat", "", now)
 
 
 def _pace(config: RelayConfig) -> PaceRates:

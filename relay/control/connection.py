@@ -13,6 +13,7 @@ from protocol.errors import Code, ProtocolViolation, StaleSequence
 from protocol.messages import (
     FROM_PEER,
     DnsKeyRequest,
+    EndpointQuery,
     Error,
     Hello,
     LocationRecord,
@@ -32,15 +33,16 @@ from relay.admission import Refusal
 from relay.broker import Broker
 from relay.control.admittance import Admittance
 from relay.control.carriers import Carrier
-from relay.control.dns_key import dns_key
 from relay.control.doubt import Doubt, Verdict
 from relay.control.handshake import NOBODY, challenge, check_register, confirmation
 from relay.control.reception import Reception
+from relay.control.replies import dns_key, endpoint_refusal
 from relay.control.source import Source
 from relay.control.states import State
 from relay.limits import BYTE, EVENT, MESSAGE, REQUEST, SIGNATURE, cause_of
 from relay.log import guarded, log, short
 from relay.presence import Presence
+from relay.refusals import UNPROVEN
 from relay.tally import Account
 
 __all__ = ["ControlConnection"]
@@ -132,7 +134,6 @@ class ControlConnection:
     def end(self, code: Code, reason: str, seq: int | None = None) -> None:
         """Tell the peer why, and close. `seq` is the number of its record in force, where that is
         why."""
-        self._refused(code)
         self._say_and_close(Error(code, reason[:512], seq=seq), code)
 
     def refuse(self, refusal: Refusal) -> None:
@@ -213,8 +214,6 @@ class ControlConnection:
 
     def carrier_lost(self, reason: str) -> None:
         self._left_by_peer = reason == "peer_closed"
-        if reason == Code.SLOW_CONSUMER:
-            self._refused(Code.SLOW_CONSUMER)
         self._leave(reason)
 
     def _is_dead(self, now: float) -> bool:
@@ -339,14 +338,14 @@ class ControlConnection:
             self._go_on(steps)
 
     def _keep(self, record: LocationRecord) -> Iterator[float]:
-        services = yield from self._presence.checking(self.guid, record)
+        services = yield from self._presence.checking(self, record)
         # Others had their turn meanwhile, the operator too.
         if refusal := self._reception.admission.judge(self.guid, self.observed_host):
             self.refuse(refusal)
             return
         superseded = self._presence.register(self, record, self.heard, services)
         self._enter(_REGISTERED)
-        self._source.proven()
+        self._source.proven(self.guid)
         self._metrics.registrations += 1
         # Before anything else is said: a peer that is not registered takes no request.
         self._confirm(record.seq)
@@ -372,7 +371,7 @@ class ControlConnection:
     def _update(self, update: Update, now: float) -> Iterator[float]:
         record = decode_location(update.location)
         try:
-            services = yield from self._presence.checking(self.guid, record)
+            services = yield from self._presence.checking(self, record)
             self._presence.update(self, record, self.heard, services)
         except StaleSequence as stale:
             self.send(Error(Code.STALE_SEQUENCE, stale.reason, seq=stale.known))
@@ -409,6 +408,12 @@ class ControlConnection:
         else:
             watches.watch(self, watch.guid, now)
 
+    def _endpoint_query(self, query: EndpointQuery, now: float) -> Iterator[float] | None:
+        if refusal := endpoint_refusal(self._reception, self._claim, query, now):
+            self.send(refusal)
+            return None
+        return self._presence.ask(self, query, now)
+
     def _dns_key(self, request: DnsKeyRequest, now: float) -> None:
         self.send(dns_key(self._reception, self._claim, request, now))
 
@@ -435,11 +440,6 @@ class ControlConnection:
         self.state = state
         self._handlers = _HANDLERS[state]
 
-    def _refused(self, code: Code) -> None:
-        """Count that it ends before it has registered."""
-        if self.state is not _REGISTERED and self.state is not _CLOSED:
-            self._metrics.refusals.add(code.value, self._source.text)
-
     def _say_and_close(self, last: Message, code: Code) -> None:
         if self.state is not _CLOSED:
             self.send(last)
@@ -451,6 +451,8 @@ class ControlConnection:
         if self.state is _CLOSED:
             return
         was_registered = self.state is _REGISTERED
+        if reason in UNPROVEN and not was_registered:
+            self._metrics.refusals.add(reason, self._source.text)
         if self.has_proven_key and (had := self.had.take()):
             self._metrics.tally.add(self.guid, had)
         self._steps = None
@@ -488,6 +490,7 @@ _HANDLERS: dict[State, dict[type, _Handler]] = {
         ServiceRequestTo: (ControlConnection._request, REQUEST),
         ServiceAnswer: (ControlConnection._answer, REQUEST),
         Watch: (ControlConnection._watch, REQUEST),
+        EndpointQuery: (ControlConnection._endpoint_query, REQUEST),
         DnsKeyRequest: (ControlConnection._dns_key, 2 * SIGNATURE),
         **_ALWAYS,
     },

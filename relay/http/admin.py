@@ -16,7 +16,7 @@ from protocol.errors import Code
 from relay.config import ConfigError, RelayConfig
 from relay.http import answers
 from relay.http.door import Doorkeeper
-from relay.http.visitor import visitor_of
+from relay.http.visit import visitor_of
 from relay.log import log
 from relay.metrics import Metrics
 

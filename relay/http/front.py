@@ -7,9 +7,10 @@ from typing import Any
 
 from aiohttp import web
 
+from protocol.endpoint import Endpoint
 from relay.http.door import Doorkeeper
 from relay.http.entrance import Deadlines, Entrance
-from relay.http.origin import Proxies
+from relay.limits import Charge
 from relay.listening import bind
 from relay.log import NAME, guarded
 
@@ -23,8 +24,8 @@ class Front:
         self,
         served: web.Application,
         doorkeeper: Doorkeeper,
-        proxies: Proxies,
         deadlines: Deadlines,
+        charge: Charge,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._runner = web.AppRunner(
@@ -33,9 +34,10 @@ class Front:
             shutdown_timeout=0.1,
             logger=logging.getLogger(f"{NAME}.http"),
         )
-        self._entrance = Entrance(self._runner, doorkeeper, proxies, deadlines, spawn)
+        self._entrance = Entrance(self._runner, doorkeeper, deadlines, charge, spawn)
         self.urls: tuple[str, ...] = ()
         """Where it serves."""
+        self.endpoints: tuple[Endpoint, ...] = ()
         self.port = 0
 
     async def open(
@@ -49,7 +51,7 @@ class Front:
         await self._runner.setup()
         bound = await bind(hosts, port)
         self._entrance.open(bound.tcp, context)
-        self.port = bound.port
+        self.port, self.endpoints = bound.port, bound.endpoints
         scheme = "http" if context is None else "https"
         shown = (f"[{host}]" if ":" in host else host for host in hosts)
         self.urls = tuple(f"{scheme}://{host}:{self.port}" for host in shown)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 from aiohttp.typedefs import Handler
 
+from protocol.endpoint import Endpoint
 from relay.config import ConfigError, RelayConfig
 from relay.http.admin import AdminRoutes
 from relay.http.front import Front
@@ -33,6 +34,11 @@ class Fronts:
     def ports(self) -> set[int]:
         """Where it listens."""
         return {self.peers.port, self.operators.port} - {0}
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The same, address by address."""
+        return self.peers.endpoints + self.operators.endpoints
 
     async def open(self, context: ssl.SSLContext | None) -> None:
         """Listen, by https:// where there is a context; for operators only where others reach

@@ -3,7 +3,7 @@ whether the relay has time for it.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -15,8 +15,8 @@ from relay.http.door import Doorkeeper
 from relay.http.forwarded import BadForwarding
 from relay.http.plane import PlaneRoute
 from relay.http.public import PublicRoutes
-from relay.http.visitor import visitor_of
-from relay.limits import ANSWER, EXPOSITION, Cause, cause_of
+from relay.http.visit import visitor_of
+from relay.limits import ANSWER, EXPOSITION
 
 __all__ = ["application", "for_peers"]
 
@@ -38,10 +38,8 @@ def for_peers(control: ControlRoute, plane: PlaneRoute, public: PublicRoutes) ->
     }
 
 
-def application(
-    doorkeeper: Doorkeeper, charge: Callable[[Cause, float], float], routes: Mapping[str, Handler]
-) -> web.Application:
-    """Return an aiohttp application that serves paths; `charge` is the reception's."""
+def application(doorkeeper: Doorkeeper, routes: Mapping[str, Handler]) -> web.Application:
+    """Return an aiohttp application that serves paths."""
 
     @web.middleware
     async def from_somewhere(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -57,7 +55,7 @@ def application(
             doorkeeper.refused("draining", visitor.origin.text)
             return answers.refusal(Code.RESTARTING, "the relay goes down")
         cost = EXPOSITION if path == "/metrics" else ANSWER
-        wait = charge(cause_of(visitor.origin.charged), cost)
+        wait = visitor.toll.take(cost)
         if wait and path not in _NEVER_REFUSED:
             doorkeeper.refused("work", visitor.origin.text)
             refusal = answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)

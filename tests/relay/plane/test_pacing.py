@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from msgspec import structs
 from protocol.identity import Identity
 from protocol.messages import WEBSOCKET_PROTOCOL, Mode, Ping, Pong
 from relay.config import ConfigError, RelayConfig
-from relay.limits import PaceRates, cause_of
+from relay.limits import PaceRates, Toll, cause_of
 from relay.metrics import Metrics
-from relay.plane import Purpose, splice
+from relay.plane import Purpose, SocketLeg, splice
 from relay.plane.pacing import Pacer, Paces
 from relay.server import RelayServer
 from tests.relay.certificates import certificate
@@ -116,7 +116,9 @@ async def test_all_planes_of_one_peer_share_its_limit_and_others_have_theirs() -
 async def test_legs_that_are_copied_are_slowed_too(carrier: str, tmp_path: Path) -> None:
     chain, key = certificate(tmp_path)
     tls = {"tls_certificate": chain, "tls_key": key} if carrier == "tls" else {}
-    config = at(bytes_per_second_per_peer=RATE, **tls)
+    rate, size = RATE // 4, RATE // 4 + RATE // 8
+    plenty = {"work_per_peer": 1.0, "work_per_network": 1.0, "work_in_all": 1.0}
+    config = at(bytes_per_second_per_peer=rate, **plenty, **tls)
     trust = aiohttp.TCPConnector(ssl=False)
     async with (
         RelayServer(config) as relay,
@@ -126,14 +128,14 @@ async def test_legs_that_are_copied_are_slowed_too(carrier: str, tmp_path: Path)
         ends = await two_ends(relay, http, stack)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        data = os.urandom(SIZE)
+        data = os.urandom(size)
         sending = asyncio.create_task(send_all(ends[0], data))
         got = b""
-        while len(got) < SIZE:
+        while len(got) < size:
             got += await asyncio.wait_for(ends[1].receive_bytes(), LONG)
         await sending
         assert got == data
-        assert loop.time() - began >= (SIZE - RATE) / RATE * 0.95
+        assert loop.time() - began >= (size - rate) / rate * 0.95
         assert relay.metrics.limited["bytes"] > 0
 
 
@@ -168,16 +170,16 @@ async def test_a_plane_that_waits_for_its_turn_is_not_idle() -> None:
         # Far more than the limit lets through while it is swept: each sweep must find it alive.
         one[1].write(bytes(1 << 16))
         swept = asyncio.Event()
-        sweep, sweeps = relay.planes.sweep, 0
+        sweeping, sweeps = relay.planes.sweeping, 0
 
-        def counted(now: float) -> None:
+        def counted(now: float) -> Iterator[None]:
             nonlocal sweeps
-            sweep(now)
+            yield from sweeping(now)
             sweeps += 1
             if sweeps == 3:
                 swept.set()
 
-        relay.planes.sweep = counted  # type: ignore[method-assign]
+        relay.planes.sweeping = counted  # type: ignore[method-assign]
         await asyncio.wait_for(other[0].readexactly(1 << 14), LONG)
         await asyncio.wait_for(swept.wait(), LONG)
         assert relay.planes.live == 1
@@ -253,7 +255,7 @@ def test_many_planes_wait_for_their_turns_on_either_loop(
         loop = asyncio.get_running_loop()
         metrics = Metrics()
         pacer = Pacer(PaceRates(key, in_all), metrics, loop.time)
-        pipes, ends = splice.Pipes(4), []
+        pipes, ends = splice.Pipes(4, loop.time), []
         moved, over = [0] * count, asyncio.Event()
         planes = []
         for number in range(count):
@@ -261,6 +263,7 @@ def test_many_planes_wait_for_their_turns_on_either_loop(
             for one in (alice, left, right, bob):
                 one.setblocking(False)
             cause = cause_of(f"192.0.2.{number}", f"key {number}")
+            toll = Toll(lambda cause, cost: 0.0, cause)
 
             def counted(way: str, size: int, number: int = number) -> None:
                 moved[number] += size
@@ -269,7 +272,7 @@ def test_many_planes_wait_for_their_turns_on_either_loop(
 
             planes.append(
                 splice.SocketPlane(
-                    (left, right),
+                    (SocketLeg(left, toll), SocketLeg(right, toll)),
                     pipes=pipes,
                     count=counted,
                     on_end=lambda plane, reason: None,
