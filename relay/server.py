@@ -8,24 +8,25 @@ from collections.abc import (
     Callable,
     Collection,
     Mapping,
+    Sequence,
     Set,
 )
 from operator import methodcaller
 from time import monotonic, time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from aiohttp.typedefs import Handler
 from msgspec import structs
 
 from protocol.endpoint import Endpoint
+from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.lateness import Lateness
 from relay.admission import Admission, AdmissionRules, Admit, Book
 from relay.broker import Broker, BrokerLimits
 from relay.config import RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
-from relay.dns import DnsServer, ZonePeers
 from relay.http import (
     AdminRoutes,
     AdminToken,
@@ -44,6 +45,7 @@ from relay.http import (
     is_near,
     tell_of_limits,
 )
+from relay.keys import Former, Keys
 from relay.limits import PaceRates, Shares, plane_budget, record_budget
 from relay.listening import serves
 from relay.log import guarded
@@ -61,13 +63,15 @@ from relay.presence import (
     may_probe,
     may_probe_port,
 )
-from relay.store import FolderTaken, state_folder
-from relay.succession import Succession, folder_name, has_given_way, port_name
+from relay.succession import Succession, names, take_folder
 from relay.tasks import Tasks, uninterrupted
 from relay.tls import Certificate
 from relay.turns import in_turns, one_by_one
 
-__all__ = ["RelayServer"]
+if TYPE_CHECKING:
+    from relay.dns import DnsServer
+
+__all__ = ["RELOADED", "RelayServer"]
 
 _BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
 """The files in the state folder: what an operator has said, and who was here."""
@@ -78,6 +82,8 @@ _REQUESTS = {"requests_burst", "requests_per_second"}
 _LOG = {"log_format", "log_level"}
 _LIVE = _DOOR | _PACE | _REQUESTS | _LOG | {"admin_token", "drain_timeout"}
 _CERTIFICATE = {"tls_certificate", "tls_key"}
+RELOADED = _LIVE | _CERTIFICATE
+"""Keys that `reload` takes over; the others need a restart."""
 _BEAT = 0.1
 """Seconds between two looks at the deadlines."""
 
@@ -94,8 +100,10 @@ class RelayServer:
         identity: Identity | None = None,
         *,
         admit: Admit | None = None,
+        former: Sequence[Former] = (),
     ) -> None:
-        """`admit` decides who is admitted, in place of `admission` (docs/admission.md)."""
+        """`admit` decides who is admitted, in place of `admission` (docs/admission.md). `former`
+        are identities of before that are still served, the oldest first (docs/state.md)."""
         if not isinstance(config, RelayConfig):
             raise TypeError(f"config is a RelayConfig, not {type(config).__name__}")
         if not (identity is None or isinstance(identity, Identity)):
@@ -105,6 +113,8 @@ class RelayServer:
         self.config = config
         self.identity = identity or Identity.generate()
         self.guid = self.identity.guid
+        self.keys = Keys(self.identity, former, time)
+        """Under which it answers."""
         self.metrics = Metrics()
         self.url = ""
         """Where it serves; the first of `urls`."""
@@ -128,7 +138,7 @@ class RelayServer:
             max_offline=config.max_offline,
         )
         self.planes = Planes(
-            self.identity.public_key,
+            (self.identity.public_key, *(one.identity.public_key for one in former)),
             PlaneLimits(
                 config.ticket_lifetime,
                 config.plane_idle,
@@ -181,18 +191,7 @@ class RelayServer:
             time,
             self._tasks.spawn,
         )
-        self.dns: DnsServer | None = None
-        if config.dns is not None:
-            dns = structs.replace(
-                config.dns,
-                host=config.dns.host or config.host,
-                store=config.in_state(config.dns.store) if config.dns.store else None,
-                max_connections=min(config.dns.max_connections, self._descriptors.share),
-            )
-            peers = ZonePeers(
-                self.registry, lambda guid, host: self.admission.judge(guid, host) is None
-            )
-            self.dns = DnsServer(dns, self.identity, peers, self.metrics, monotonic)
+        self.dns = self._zone(config)
         self._presence = Presence(
             self.registry,
             self.watches,
@@ -202,14 +201,14 @@ class RelayServer:
         )
         self._reception = Reception(
             config,
-            self.identity,
+            self.keys,
             Rooms(self.admission, self.dns, self.planes.pacer),
             self.metrics,
             monotonic,
         )
         self.operator = Desk(
             self.admission,
-            Present(self.registry, self.planes, self.dns, self.metrics, lambda: self.connections),
+            Present(self._presence, self.planes, self.dns, self.metrics, lambda: self.connections),
             monotonic,
             time,
         )
@@ -321,7 +320,8 @@ class RelayServer:
         """
         self.doorkeeper.draining = True
         # Who asks is told that it drains, until the end or until the next relay wants the port.
-        if not await self._succession.open(self._names()):
+        ports = self._fronts.ports | ({self.dns.port} if self.dns is not None else set())
+        if not await self._succession.open(names(ports, self.config.state)):
             self._fronts.close()
         connections = list(self.connections)
         spread = min(60.0, len(connections) / 500)
@@ -335,6 +335,23 @@ class RelayServer:
 
     # -- inside ---------------------------------------------------------------------------------
 
+    def _zone(self, config: RelayConfig) -> "DnsServer | None":
+        if config.dns is None:
+            return None
+        with needed("dns", "the relay's own zone"):
+            from relay.dns import DnsServer, ZonePeers
+
+        peers = ZonePeers(
+            self.registry, lambda guid, host: self.admission.judge(guid, host) is None
+        )
+        dns = structs.replace(
+            config.dns,
+            host=config.dns.host or config.host,
+            store=config.in_state(config.dns.store) if config.dns.store else None,
+            max_connections=min(config.dns.max_connections, self._descriptors.share),
+        )
+        return DnsServer(dns, self.keys, peers, self.metrics, monotonic)
+
     async def _start(self) -> None:
         """Start everything. What closes it is on the stack from before the first of it starts."""
         tell_of_limits(self.config, self._descriptors)
@@ -342,7 +359,7 @@ class RelayServer:
         await closing(_closing("the succession", self._succession.close))
         if self.config.state is not None:
             self._stack.callback(self._folder.close)
-            await self._take_folder(self.config.state)
+            await take_folder(self._folder, self.config.state)
         await closing(_closing("the book of who is admitted", self.admission.book.close))
         await self.admission.book.open()
         await closing(_closing("who is known", self._known.close))
@@ -365,24 +382,6 @@ class RelayServer:
             self._listening += await self.dns.start(self._fronts.peers.port)
         self._tasks.spawn(self._known.load(self.registry, monotonic))
         self._tasks.spawn(self._keep_time())
-
-    async def _take_folder(self, state: str) -> None:
-        """Take the state folder, also from a relay that drains."""
-        try:
-            self._folder.enter_context(state_folder(state))
-        except FolderTaken:
-            if not await has_given_way(folder_name(state)):
-                raise
-            self._folder.enter_context(state_folder(state))
-
-    def _names(self) -> list[str]:
-        """Return by what the next relay may ask for what this one has."""
-        ports = self._fronts.ports
-        if self.dns is not None:
-            ports.add(self.dns.port)
-        state = self.config.state
-        folders = [] if state is None else [folder_name(state)]
-        return [*map(port_name, sorted(ports)), *folders]
 
     async def _give_up(self) -> None:
         """Close what the next relay needs; planes go on."""

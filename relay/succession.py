@@ -13,12 +13,13 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from relay.log import guarded, log
+from relay.store import FolderTaken, state_folder
 from relay.tasks import Tasks
 
-__all__ = ["Succession", "folder_name", "has_given_way", "port_name"]
+__all__ = ["Succession", "has_given_way", "names", "port_name", "take_folder"]
 
 _PATIENCE = 5.0
 """Seconds for a relay to give all up that it has."""
@@ -36,6 +37,26 @@ def folder_name(folder: str) -> str:
     """Return what a folder is asked for by; it must be there."""
     found = os.stat(folder)
     return f"folder/{found.st_dev}-{found.st_ino}"
+
+
+def names(ports: Iterable[int], folder: str | None) -> list[str]:
+    """Return what all that is asked for by."""
+    found = [port_name(port) for port in sorted(ports)]
+    return found if folder is None else [*found, folder_name(folder)]
+
+
+async def take_folder(stack: contextlib.ExitStack, folder: str) -> None:
+    """Take a state folder until the stack is closed; also from a relay that drains.
+
+    Raises:
+        ConfigError: it cannot be had.
+    """
+    try:
+        stack.enter_context(state_folder(folder))
+    except FolderTaken:
+        if not await has_given_way(folder_name(folder)):
+            raise
+        stack.enter_context(state_folder(folder))
 
 
 class Succession:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import click
 import msgspec
 
+from protocol.extras import needed
 from protocol.text import shown
 from relay import config as configuration
 from relay.console import CONFIG, STATE, in_one_line, socket_of, table
@@ -113,8 +114,9 @@ def _until_signal(work: Any) -> None:
 
 
 def _live(looking: Callable[[_Show], Any]) -> None:
-    from rich.live import Live
-    from rich.text import Text
+    with needed("tables", "the live view (--count and --json do without)"):
+        from rich.live import Live
+        from rich.text import Text
 
     with Live(screen=True, auto_refresh=False) as screen:
 

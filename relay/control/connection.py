@@ -306,7 +306,7 @@ class ControlConnection:
         reception = self._reception
         asks = reception.admission.asks_invitation
         self._claim, answer = challenge(
-            reception.identity, reception.limits, hello, os.urandom(32), invitation=asks
+            reception.keys, reception.limits, hello, os.urandom(32), invitation=asks
         )
         self.guid, self.instance, self.flow = hello.guid, hello.instance, hello.flow
         self._enter(State.AWAITING_REGISTER)
@@ -314,7 +314,7 @@ class ControlConnection:
         self.send(answer)
 
     def _register(self, register: Register, now: float) -> Iterator[float]:
-        record = check_register(self._reception.identity, self._claim, register)
+        record = check_register(self._claim, register)
         self.cause = cause_of(self.observed_host, self.guid)
         self._round_trip = now - self.pinged
         if register.invitation:

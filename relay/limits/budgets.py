@@ -13,7 +13,8 @@ __all__ = ["PlaneBudget", "plane_budget", "record_budget", "record_weight"]
 _MOST_PIPES = 128
 """Pipes of all planes: one for each direction that moves bytes, or whose target does not read."""
 _RECORD_UNIT = 8 << 10
-"""Bytes of memory by which records are counted: one as most are, of 2 KiB on the wire, is one."""
+"""Bytes of memory by which records are counted. One that takes less, as nearly all do, is part of
+what a connection may have."""
 _IN_MEMORY = 3
 """Times as many bytes as on the wire."""
 _RECORDS = 65_536
@@ -54,8 +55,9 @@ def plane_budget(waiting: int, joined: int, descriptors: int) -> PlaneBudget:
 
 
 def record_weight(size: int) -> int:
-    """Return what a location record of so many bytes counts as, while its peer is here."""
-    return max(1, _IN_MEMORY * size // _RECORD_UNIT)
+    """Return what a location record of so many bytes counts as, while its peer is here; 0 for a
+    small one."""
+    return _IN_MEMORY * size // _RECORD_UNIT
 
 
 def record_budget(connections: int) -> Bounds:

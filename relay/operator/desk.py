@@ -5,15 +5,14 @@ and has taken hold on who is here by then.
 import asyncio
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from protocol.invitation import BadInvitation, read_statement
 from protocol.messages import PeerState
-from relay.admission import Admission, Outcome, Refusal, subject_of
+from relay.admission import PATIENCE, Admission, Outcome, Refusal, subject_of
 from relay.control import ControlConnection
-from relay.dns import DnsServer
 from relay.log import guarded
 from relay.metrics import Metrics
 from relay.operator.commands import (
@@ -27,6 +26,7 @@ from relay.operator.commands import (
     BansShown,
     Done,
     Failed,
+    Forget,
     Invitations,
     InvitationShown,
     InvitationsShown,
@@ -40,10 +40,13 @@ from relay.operator.commands import (
     Used,
 )
 from relay.plane import Planes
-from relay.presence import Registry
+from relay.presence import Presence
 from relay.process import build_info, process_now
 from relay.store import StoreFailed
 from relay.tally import Figures
+
+if TYPE_CHECKING:
+    from relay.dns import DnsServer
 
 __all__ = ["Desk", "Present"]
 
@@ -61,9 +64,9 @@ _ID = 16
 class Present:
     """Who and what is at the relay now."""
 
-    registry: Registry
+    presence: Presence
     planes: Planes
-    dns: DnsServer | None
+    dns: "DnsServer | None"
     metrics: Metrics
     connections: Callable[[], Collection[ControlConnection]]
 
@@ -110,6 +113,8 @@ class Desk:
                     return self._bans(asked.limit)
                 case Invitations():
                     return await self._invitations(asked.limit)
+                case Forget():
+                    return await self._remove(asked)
                 case _:
                     assert_never(asked)
         except (ValueError, BadInvitation) as error:
@@ -178,6 +183,29 @@ class Desk:
         await self._admission.book.announce(invitation)
         return Done(invitation.id, "known")
 
+    async def _remove(self, asked: Forget) -> Answer:
+        subject = subject_of(asked.subject)
+        if "/" in subject:
+            return Failed("nothing is kept of a network but its ban: 'relay allow' lifts that")
+        reason = "what this relay kept of this peer is removed, by its operator"
+        # First: what is here is kept for as long as it is.
+        ended = await self.end(subject, Refusal(reason, PATIENCE, outcome=Outcome.REVOKED))
+        found = [name async for name in self._forgotten(subject)]
+        said = f"forgotten ({', '.join(found)})" if found else "nothing was kept of it"
+        if self._admission.book.bans.of(subject, "", self._wall_clock()) is not None:
+            said += "; its ban stays, until 'relay allow' lifts it"
+        return Done(subject, said, ended)
+
+    async def _forgotten(self, guid: str) -> AsyncIterator[str]:
+        """Remove all that is kept of a GUID; yield what there was. Whatever keeps anything is here,
+        and in docs/privacy.md."""
+        if await self._present.presence.forget(guid):
+            yield "when it was here"
+        if await self._admission.book.forget(guid):
+            yield "its admissions"
+        if self._present.dns is not None and await self._present.dns.messages.forget(guid):
+            yield "its records in the zone"
+
     async def _end(self, judge: Callable[[ControlConnection], Refusal | None]) -> int:
         """End connections by what a judge says of each, and the planes of their peers. The loop is
         not held for long, however many there are."""
@@ -212,7 +240,7 @@ class Desk:
         await self._figure()
         tally = self._present.metrics.tally
         now, wall = self._clock(), self._wall_clock()
-        registry, book = self._present.registry, self._admission.book
+        registry, book = self._present.presence.registry, self._admission.book
         here: dict[str, list[ControlConnection]] = {}
         for number, one in enumerate(list(self._present.connections()), 1):
             if one.is_registered:
@@ -247,7 +275,7 @@ class Desk:
         rows = (
             Used(
                 guid,
-                present.registry.get(guid) is not None,
+                present.presence.registry.get(guid) is not None,
                 had.sent,
                 had.received,
                 had.planes,
@@ -268,7 +296,7 @@ class Desk:
             ),
             loop_lag=metrics.loop.lag,
             connections=len(present.connections()),
-            registered=present.registry.counts(self._clock())[PeerState.ONLINE.value],
+            registered=present.presence.registry.counts(self._clock())[PeerState.ONLINE.value],
             planes=present.planes.live,
             messages_in=metrics.messages_in,
             messages_out=metrics.messages_out,

@@ -9,9 +9,9 @@ on its own: the end of one stream is passed on as a half-close, after its last b
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +20,9 @@ from relay.log import log
 from relay.plane.legs import SocketLeg
 from relay.plane.pacing import Paces
 from relay.plane.stages import Stage, Wait
+
+if sys.platform == "linux":
+    import fcntl
 
 __all__ = ["Pipes", "SocketPlane"]
 

@@ -20,7 +20,7 @@ from tests.relay.client import Client, client, registered
 @pytest.fixture(autouse=True)
 def room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Room for 10 records of 6 KiB, of which a network has 3, and a wide one 6."""
-    monkeypatch.setattr(server, "record_budget", lambda _: Bounds(23, 13, 7, 23))
+    monkeypatch.setattr(server, "record_budget", lambda _: Bounds(21, 13, 7, 21))
 
 
 async def come(one: Client) -> object:

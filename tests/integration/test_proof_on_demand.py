@@ -3,37 +3,56 @@ with one that cannot."""
 
 import asyncio
 import contextlib
-import socket
+from collections.abc import AsyncIterator
 
 import pytest
 
 from peers import Identity, Peer, PeerConfig
 from peers.config import PathKind
-from protocol.errors import RoamRelayError
+from protocol.errors import PathFailed, RoamRelayError
 from relay.config import RelayConfig
 from relay.server import RelayServer
-from tests.attacks.dialing import LONG, served, until, victims
+from tests.attacks.dialing import LONG, Victims, served, until, victims
 
 WELL_KNOWN = (10080, 6566, 5061, 4190, 3659, 1719, 8500, 9042, 10250)
 """Ports that browsers refuse, or that are some database's: whichever is free."""
 
 
-def free_port(host: str) -> int:
+@contextlib.asynccontextmanager
+async def at_a_well_known_port(relay: RelayServer) -> AsyncIterator[Peer]:
+    """Open a peer at one of them that is free, and offer `chat` there."""
     for port in WELL_KNOWN:
-        with contextlib.suppress(OSError), socket.socket() as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind((host, port))
-            return port
+        config = PeerConfig(listen_hosts=("127.0.0.1",), listen_port=port)
+        peer = Peer(Identity.generate(), relay.url, config=config)
+        try:
+            await peer.start()
+        except PathFailed:
+            continue
+        try:
+            async with served(peer):
+                yield peer
+        finally:
+            await peer.close()
+        return
+    raise AssertionError("all of them are taken")
+
+
+@contextlib.asynccontextmanager
+async def victim_at_a_well_known_port() -> AsyncIterator[Victims]:
+    """Listen at one of them that is free."""
+    for port in WELL_KNOWN:
+        with contextlib.suppress(OSError):
+            async with victims("127.0.0.1", port=port) as there:
+                yield there
+                return
     raise AssertionError("all of them are taken")
 
 
 async def test_a_peer_at_a_well_known_port_is_met_first_and_dialed_then() -> None:
-    config = PeerConfig(listen_hosts=("127.0.0.1",), listen_port=free_port("127.0.0.1"))
     async with (
         RelayServer(RelayConfig(port=0)) as relay,
-        Peer(Identity.generate(), relay.url, config=config) as server,
+        at_a_well_known_port(relay) as server,
         Peer(Identity.generate(), relay.url) as caller,
-        served(server),
     ):
         session = await caller.connect(server.guid, "chat", mode="p2p")
         assert session.path is not None
@@ -47,11 +66,10 @@ async def test_a_peer_at_a_well_known_port_is_met_first_and_dialed_then() -> Non
 
 async def test_nor_is_anybody_else_dialed_there() -> None:
     """The port is the peer's own word; what is there is another program."""
-    port = free_port("127.0.0.1")
     async with contextlib.AsyncExitStack() as stack:
         relay = await stack.enter_async_context(RelayServer(RelayConfig(port=0)))
-        there = await stack.enter_async_context(victims("127.0.0.1", port=port))
-        config = PeerConfig(listen_hosts=("127.0.70.1",), listen_port=port)
+        there = await stack.enter_async_context(victim_at_a_well_known_port())
+        config = PeerConfig(listen_hosts=("127.0.70.1",), listen_port=there.port)
         server = Peer(Identity.generate(), relay.url, config=config)
         await stack.enter_async_context(server)
         await stack.enter_async_context(served(server))
@@ -67,12 +85,10 @@ async def test_a_relay_that_does_not_know_the_question_is_not_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("relay.control.handshake.CONTROL_FEATURES", ())
-    config = PeerConfig(listen_hosts=("127.0.0.1",), listen_port=free_port("127.0.0.1"))
     async with (
         RelayServer(RelayConfig(port=0)) as relay,
-        Peer(Identity.generate(), relay.url, config=config) as server,
+        at_a_well_known_port(relay) as server,
         Peer(Identity.generate(), relay.url) as caller,
-        served(server),
     ):
         with pytest.raises(RoamRelayError, match="well-known"):
             await caller.connect(server.guid, "chat", mode="p2p")
