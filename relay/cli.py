@@ -28,6 +28,7 @@ from relay.keys import Former
 from relay.log import configure, log
 from relay.rotation import read_former
 from relay.server import RelayServer
+from relay.top import COMMANDS as TOP
 from relay.upkeep import COMMANDS as UPKEEP
 
 __all__ = ["Exit", "main"]
@@ -71,7 +72,7 @@ def main() -> None:
     one another. Start with 'relay serve'."""
 
 
-for _command in (*COMMANDS, *UPKEEP):
+for _command in (*COMMANDS, *TOP, *UPKEEP):
     main.add_command(_command)
 
 
@@ -219,13 +220,6 @@ def _raise_limit(config: RelayConfig) -> dict[str, int]:
     """Take all the file descriptors that the process may have; return what is said of them."""
     before, now = raise_limit()
     room = Descriptors(now).connections
-    if room < config.max_connections != RelayConfig().max_connections:
-        log.warning(
-            "max_connections is more than the file descriptors allow: raise the hard limit "
-            "(ulimit -Hn, LimitNOFILE=)",
-            max_connections=config.max_connections,
-            allowed=room,
-        )
     raised = {"descriptors_before": before} if now != before else {}
     return {
         "descriptors": now,
@@ -257,9 +251,14 @@ async def _serve(
     async with RelayServer(config, identity, former=former) as server:
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, _reload, server, configured)
-        before = [one.guid for one in server.keys.served[1:]]
-        also = {"former": before} if before else {}
-        log.info("serving", url=" ".join(server.urls), relay=server.guid, **also, **descriptors)
+        more = {
+            "former": [one.guid for one in server.keys.served[1:]] or None,
+            "admin": " ".join(server.admin_urls) or None,
+            "bytes_per_second_per_peer": config.bytes_per_second_per_peer,
+            "bytes_per_second_in_all": config.bytes_per_second_in_all,
+        }
+        chosen = {name: value for name, value in more.items() if value is not None}
+        log.info("serving", url=" ".join(server.urls), relay=server.guid, **chosen, **descriptors)
         if ready_file is not None:
             _write_ready(ready_file, server.urls)
         # No timeout: a relay serves until it is told to stop.

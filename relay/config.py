@@ -24,6 +24,7 @@ ENVIRONMENT_PREFIX = "ROAM_RELAY_"
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 _Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
+_Bytes = Annotated[int, msgspec.Meta(ge=1 << 14)]
 
 
 class ConfigError(RoamRelayError, ValueError):
@@ -84,7 +85,7 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def __post_init__(self) -> None:
         _check(self)
-        _check_hosts("dns: host", self)
+        _check_hosts("dns: host", self.host)
         _check_names(self)
 
 
@@ -108,6 +109,16 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     operator_socket: str = "operator.sock"
     """Where `relay ban` and its like reach the running relay: a UNIX socket in `state`, for its
     owner alone; empty: none."""
+    admin_host: str | tuple[str, ...] | None = None
+    """The address, or several, where `/metrics` is served in place of where peers come; `/healthz`
+    and `/readyz` are answered at both. Off loopback `admin_token` is needed. None: where peers
+    come."""
+    admin_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8441
+    """Of `admin_host`; 0 takes any free port."""
+    admin_token: str | None = None
+    """A file with the token that `/metrics` wants (`Authorization: Bearer TOKEN`): one line of at
+    least 16 characters, read again with a reload. Without one, metrics are for requests from this
+    host alone. A name in `state` unless it begins with `/`."""
     admission: Literal["open", "listed", "invited"] = "open"
     """Who may register: everybody; who is on the list (`relay allow`, `listed`); or these and who
     has an invitation of an operator. Bans go before all three."""
@@ -178,6 +189,14 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """New control connections from one source address, sustained."""
     connects_burst: _Count = 2_000
     """New control connections from one source address at once, as when a link comes back."""
+    bytes_per_second_per_peer: _Bytes | None = None
+    """What one peer may send, sustained, and for a second at once: through planes, and in messages.
+    Above it its planes are slowed, and its control connections are not read for up to a second at a
+    time; nothing is cut. None: no limit. At least 16 KiB, one TLS record a second: what moves more
+    slowly is taken for dead by peers."""
+    bytes_per_second_in_all: _Bytes | None = None
+    """The same of all peers together. Where it is used up, networks take turns, and in each its
+    peers. None: no limit."""
     proof_networks: str = ""
     """Networks (CIDR, comma-separated) into which the relay may dial to prove a peer's endpoint,
     beside all global addresses and, without trusted proxies, the kind that it serves on itself.
@@ -201,6 +220,11 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return _hosts(self.host)
 
     @property
+    def admin_hosts(self) -> tuple[str, ...]:
+        """`admin_host` as single ones."""
+        return _hosts(self.admin_host)
+
+    @property
     def listed_guids(self) -> tuple[str, ...]:
         """`listed` as single ones."""
         return _hosts(self.listed)
@@ -221,13 +245,26 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return all(_is_loopback(host) for host in self.hosts)
 
     @property
+    def admin_is_on_loopback(self) -> bool:
+        """Whether nobody reaches `admin_host` but from this host."""
+        return all(_is_loopback(host) for host in self.admin_hosts)
+
+    @property
     def networks(self) -> tuple[str, ...]:
         """`proof_networks` as single ones."""
         return _parts(self.proof_networks)
 
     def __post_init__(self) -> None:
         _check(self)
-        _check_hosts("host", self)
+        _check_hosts("host", self.host)
+        _check_hosts("admin_host", self.admin_host)
+        outside = [host for host in self.admin_hosts if not _is_loopback(host)]
+        if outside and self.admin_token is None:
+            raise ConfigError(
+                f"admin_host: other machines reach {outside[0]}, and the metrics are not for "
+                "everybody: name a file with a token as 'admin_token', or listen on 127.0.0.1 or "
+                "::1"
+            )
         for key, guids in (("listed", self.listed_guids), ("operators", self.operator_guids)):
             for guid in guids:
                 try:
@@ -282,10 +319,11 @@ def _hosts(host: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
-def _check_hosts(key: str, config: "RelayConfig | DnsConfig") -> None:
-    if config.host is not None and not config.hosts:
+def _check_hosts(key: str, host: str | tuple[str, ...] | None) -> None:
+    hosts = _hosts(host)
+    if host is not None and not hosts:
         raise ConfigError(f"{key}: an address to listen on is needed")
-    for host in config.hosts:
+    for host in hosts:
         if not is_host(host):
             raise ConfigError(f"{key}: not an address or a name: {host[:80]!r}")
 

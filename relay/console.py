@@ -41,10 +41,11 @@ from relay.operator import (
     Peers,
     PeersShown,
     Revoke,
+    TopShown,
     ask,
 )
 
-__all__ = ["COMMANDS", "Duration"]
+__all__ = ["COMMANDS", "CONFIG", "STATE", "Duration", "in_one_line", "socket_of", "table"]
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONGEST = 10 * 365 * 86_400
@@ -73,15 +74,15 @@ def _number(context: click.Context, param: click.Parameter, value: float | None)
     return value
 
 
-_config = click.option("--config", "file", metavar="FILE", help="The relay's TOML file.")
-_state = click.option("--state", metavar="FOLDER", help="Its state folder, if not in that file.")
+CONFIG = click.option("--config", "file", metavar="FILE", help="The relay's TOML file.")
+STATE = click.option("--state", metavar="FOLDER", help="Its state folder, if not in that file.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _limit = click.option("--limit", type=click.IntRange(1, 10_000), default=1000, help="Rows [1000].")
 
 
 @click.command()
-@_config
-@_state
+@CONFIG
+@STATE
 @click.option("--key", metavar="FILE", help="The operator's key, if not the relay's own.")
 @click.option("--uses", type=click.IntRange(1, 1_000_000), default=1, help="Peers [1].")
 @click.option("--expires", type=Duration(), default="7d", help="When nobody new may come [7d].")
@@ -112,7 +113,7 @@ def invite(
       relay invite --config relay.toml --note "Bob's phone"
       relay invite --config relay.toml --uses 20 --expires 2d --mode p2p --mode combined
     """
-    with _in_one_line():
+    with in_one_line():
         config = _load(file, state)
         token = _make(_operator(config, key), terms)
         _tell_running(config, token)
@@ -123,8 +124,8 @@ def invite(
 @click.argument("subject", metavar="GUID|NETWORK")
 @click.option("--for", "seconds", type=Duration(), help="How long; else until it is lifted.")
 @click.option("--reason", default="", help="For 'relay bans' and the log; the peer is not told.")
-@_config
-@_state
+@CONFIG
+@STATE
 @_json
 def ban(subject: str, seconds: int | None, reason: str, **where: Any) -> None:
     """Keep a peer, or a network, out, and end what it has here, within a second.
@@ -141,8 +142,8 @@ def ban(subject: str, seconds: int | None, reason: str, **where: Any) -> None:
 
 @click.command()
 @click.argument("subject", metavar="GUID|NETWORK")
-@_config
-@_state
+@CONFIG
+@STATE
 @_json
 def allow(subject: str, **where: Any) -> None:
     """Put a peer on the list, and lift its ban; or lift the ban of a network.
@@ -157,8 +158,8 @@ def allow(subject: str, **where: Any) -> None:
 @click.command()
 @click.argument("subject", metavar="GUID|INVITATION")
 @click.option("--keep-peers", is_flag=True, help="Who has come by the invitation may stay.")
-@_config
-@_state
+@CONFIG
+@STATE
 @_json
 def revoke(subject: str, keep_peers: bool, **where: Any) -> None:
     """Take back a peer's admission, or an invitation with all who came by it, within a second.
@@ -175,8 +176,8 @@ def revoke(subject: str, keep_peers: bool, **where: Any) -> None:
 
 @click.command()
 @click.argument("guid")
-@_config
-@_state
+@CONFIG
+@STATE
 @_json
 def forget(guid: str, **where: Any) -> None:
     """Remove what the relay keeps of a peer: when it was here, its admissions, its records in the
@@ -192,8 +193,8 @@ def forget(guid: str, **where: Any) -> None:
 
 @click.command()
 @_limit
-@_config
-@_state
+@CONFIG
+@STATE
 @_json
 def peers(limit: int, **where: Any) -> None:
     """List who is registered now."""
@@ -202,8 +203,8 @@ def peers(limit: int, **where: Any) -> None:
 
 @click.command()
 @_limit
-@_config
-@_state
+@CONFIG
+@STATE
 @_json
 def bans(limit: int, **where: Any) -> None:
     """List who is kept out."""
@@ -212,8 +213,8 @@ def bans(limit: int, **where: Any) -> None:
 
 @click.command()
 @_limit
-@_config
-@_state
+@CONFIG
+@STATE
 @_json
 def invitations(limit: int, **where: Any) -> None:
     """List the invitations that the relay knows, and how many have come by each."""
@@ -227,7 +228,12 @@ def _load(file: str | None, state: str | None) -> RelayConfig:
     return configuration.load(file, os.environ, {"state": state})
 
 
-def _socket(config: RelayConfig) -> str:
+def socket_of(config: RelayConfig) -> str:
+    """Return the path of a relay's socket.
+
+    Raises:
+        ConfigError: it has none.
+    """
     if config.state is None:
         raise ConfigError(
             "which relay? Name its state folder with --state, or as 'state' in the file given by "
@@ -270,7 +276,7 @@ def _tell_running(config: RelayConfig, token: Token) -> None:
     """Have the relay list the invitation, where one runs here; it is as good without."""
     if config.state is not None and config.operator_socket:
         with contextlib.suppress(OperatorError):
-            asyncio.run(ask(_socket(config), Announce(token.statement)))
+            asyncio.run(ask(socket_of(config), Announce(token.statement)))
 
 
 def _print_token(config: RelayConfig, token: Token, as_json: bool) -> None:
@@ -304,9 +310,9 @@ def _print_token(config: RelayConfig, token: Token, as_json: bool) -> None:
 
 
 def _ask_and_print(where: dict[str, Any], asked: Asked) -> None:
-    with _in_one_line():
+    with in_one_line():
         config = _load(where["file"], where["state"])
-        answer = asyncio.run(ask(_socket(config), asked))
+        answer = asyncio.run(ask(socket_of(config), asked))
         if isinstance(answer, Failed):
             raise OperatorError(answer.reason)
         if where["as_json"]:
@@ -323,22 +329,29 @@ def _print(answer: Answer) -> None:
         case Failed():
             raise OperatorError(answer.reason)
         case PeersShown():
-            _table(
-                ("guid", "since", "from", "services", "invitation"),
+            table(
+                ("guid", "since", "from", "services", "bytes", "planes", "requests", "refusals")
+                + ("invitation",),
                 [
                     (
                         peer.guid,
                         _when(peer.since),
                         " ".join(peer.sources),
                         " ".join(peer.services) or "-",
+                        str(peer.sent + peer.received),
+                        str(peer.planes),
+                        str(peer.requests),
+                        str(peer.refusals),
                         peer.invitation or "-",
                     )
                     for peer in answer.peers
                 ],
                 answer.total,
             )
+        case TopShown():
+            raise AssertionError("relay top prints this")
         case BansShown():
-            _table(
+            table(
                 ("banned", "since", "until", "reason"),
                 [
                     (ban.subject, _when(ban.since), _when(ban.expires), ban.reason or "-")
@@ -347,7 +360,7 @@ def _print(answer: Answer) -> None:
                 answer.total,
             )
         case InvitationsShown():
-            _table(
+            table(
                 ("invitation", "used", "until", "state", "note"),
                 [
                     (
@@ -373,7 +386,8 @@ def _state_of(revoked: float | None, expires: float, is_used_up: bool) -> str:
     return "used up" if is_used_up else "good"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], total: int) -> None:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], total: int = 0) -> None:
+    """Print rows under a head; `total` is how many there are."""
     lines = [tuple(head), *(tuple(shown(cell) for cell in row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     for line in lines:
@@ -394,7 +408,7 @@ def _when(seconds: float | None) -> str:
 
 
 @contextlib.contextmanager
-def _in_one_line() -> Iterator[None]:
+def in_one_line() -> Iterator[None]:
     """What is wrong is said in one line."""
     try:
         yield

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from protocol.dialing import unwrapped
 from protocol.endpoint import Endpoint
 from relay.config import ConfigError
+from relay.succession import has_given_way, port_name
 
 __all__ = ["Bound", "bind", "serves"]
 
@@ -87,6 +88,13 @@ async def bind(hosts: Sequence[str], port: int, *, udp: bool = False) -> Bound:
         ConfigError: one cannot be had; says which, and what to do. None is open then.
     """
     places = _without_parts([place for host in hosts for place in await _resolve(host)])
+    try:
+        return _take(places, port, udp)
+    except _Failed as failed:
+        # One that drains has it still, and gives it up to the next one that asks.
+        is_taken = port and failed.error.errno == errno.EADDRINUSE
+        if is_taken and not await has_given_way(port_name(port)):
+            raise _in_words(failed.host, port, failed.error) from None
     for left in reversed(range(1 if port else _FREE_PORTS)):
         try:
             return _take(places, port, udp)

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -122,8 +123,7 @@ class _Writer(logging.Handler):
         try:
             line = self.format(record)
         except Exception:
-            self.handleError(record)
-            return
+            line = self.format(_unwritten(record))
         with self._changed:
             if len(self._waiting) >= _LINES:
                 self._dropped += 1
@@ -167,11 +167,47 @@ class _Writer(logging.Handler):
             return [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
 
 
+def _unwritten(record: logging.LogRecord) -> logging.LogRecord:
+    """Return what is written in place of a line that cannot be made; call it where that was
+    caught."""
+    words = {"event": "a line of the log cannot be made", "of": ascii(record.msg)[:200]}
+    if isinstance(record.msg, _Text):
+        words["of"] = str(getattr(record, _FIELDS)["event"])
+    return logging.makeLogRecord({"levelname": "ERROR", "exc_info": sys.exc_info(), _FIELDS: words})
+
+
+def _hear_all() -> None:
+    """Have what Python itself would write to standard error written as lines of the log: warnings,
+    and what nobody has caught."""
+    logging.captureWarnings(True)
+
+    def ended(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+        else:
+            log.error("the program ends: nobody expected this", exc_info=(kind, error, trace))
+
+    def thread_ended(how: threading.ExceptHookArgs) -> None:
+        if how.exc_value is not None and not issubclass(how.exc_type, SystemExit):
+            log.error("a thread failed", exc_info=how.exc_value)
+
+    def passed_over(how: "sys.UnraisableHookArgs") -> None:
+        if how.exc_value is not None:
+            where = getattr(how.object, "__qualname__", type(how.object).__qualname__)
+            log.error("an error was passed over", where=where, exc_info=how.exc_value)
+
+    sys.excepthook = ended
+    threading.excepthook = thread_ended
+    sys.unraisablehook = passed_over
+
+
 def configure(style: str, level: str) -> None:
     """Set logging up for the process: `style` is auto, console or json.
 
-    What other libraries have to say comes in the same form, from a warning upwards.
+    What other libraries have to say comes in the same form, from a warning upwards; and so does
+    what Python says where nobody has caught an error, its traceback in a field of the line.
     """
+    _hear_all()
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     if style == "auto":
         style = "console" if is_terminal else "json"

@@ -22,6 +22,9 @@ _SHOWN = 0.05
 _MANY = 0.5
 """Seconds of work after which it is logged though nobody by himself held the loop: they were many,
 or it was the program that the relay is a part of."""
+_WINDOW = 10.0
+"""Seconds of which the largest lag is kept, and shown for as long again: a scrape every 10 s misses
+none."""
 _QUIET = 10.0
 """Seconds between two lines of the log; the next one says how many were left out."""
 
@@ -54,11 +57,19 @@ class LoopTime:
         """Since the last beat."""
         self._told = clock() - _QUIET
         self._untold = 0
+        self._window = clock()
+        self._lags = (0.0, 0.0)
+        """The largest of the window before, and of this one."""
         self.holds: Counter[str] = Counter()
         """How often one visitor has held the loop for more than `HELD`, by what he was served."""
         self.late: dict[str, float] = {"work": 0.0, "system": 0.0}
         """Seconds for which the beat was late in all: `work` of this relay's, or that the `system`
         let it wait."""
+
+    @property
+    def lag(self) -> float:
+        """The most, in seconds, that a beat was late in the last 10 to 20 s."""
+        return max(self._lags)
 
     def served(self, serving: str, who: str, began: float) -> None:
         """Somebody was served from `began` (by `clock`) until now, without a pause."""
@@ -81,6 +92,11 @@ class LoopTime:
         late = max(0.0, now - due)
         work = min(late, used - self._used_at_beat)
         self._used = self._used_at_beat = used
+        before, lag = self._lags
+        if now - self._window >= _WINDOW:
+            # Two windows without a beat: the loop stood still, which this beat says by itself.
+            self._window, before, lag = now, lag, 0.0
+        self._lags = before, max(lag, late)
         self.late["work"] += work
         self.late["system"] += late - work
         longest, self._longest = self._longest, _NOBODY

@@ -2,22 +2,21 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
     Collection,
-    Iterable,
-    Iterator,
+    Mapping,
     Sequence,
     Set,
 )
+from operator import methodcaller
 from time import monotonic, time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from aiohttp import web
+from aiohttp.typedefs import Handler
 from msgspec import structs
 
 from protocol.endpoint import Endpoint
@@ -29,22 +28,27 @@ from relay.broker import Broker, BrokerLimits
 from relay.config import RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
 from relay.http import (
+    AdminRoutes,
+    AdminToken,
     ControlRoute,
     Deadlines,
     Descriptors,
     Doorkeeper,
-    Entrance,
+    Front,
+    Fronts,
     PlaneRoute,
     Proxies,
     PublicRoutes,
     Rules,
     application,
+    for_peers,
     is_near,
+    tell_of_limits,
 )
 from relay.keys import Former, Keys
-from relay.limits import Shares, plane_budget, record_budget
-from relay.listening import bind, serves
-from relay.log import NAME, guarded
+from relay.limits import PaceRates, Shares, plane_budget, record_budget
+from relay.listening import serves
+from relay.log import guarded
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
 from relay.plane import PlaneLimits, Planes
@@ -59,9 +63,10 @@ from relay.presence import (
     may_probe,
     may_probe_port,
 )
-from relay.store import state_folder
+from relay.succession import Succession, names, take_folder
 from relay.tasks import Tasks, uninterrupted
 from relay.tls import Certificate
+from relay.turns import in_turns, one_by_one
 
 if TYPE_CHECKING:
     from relay.dns import DnsServer
@@ -72,18 +77,13 @@ _BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
 """The files in the state folder: what an operator has said, and who was here."""
 
 _DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
-_LIVE = _DOOR | {
-    "drain_timeout",
-    "log_format",
-    "log_level",
-    "requests_burst",
-    "requests_per_second",
-}
+_PACE = {"bytes_per_second_in_all", "bytes_per_second_per_peer"}
+_REQUESTS = {"requests_burst", "requests_per_second"}
+_LOG = {"log_format", "log_level"}
+_LIVE = _DOOR | _PACE | _REQUESTS | _LOG | {"admin_token", "drain_timeout"}
 _CERTIFICATE = {"tls_certificate", "tls_key"}
 RELOADED = _LIVE | _CERTIFICATE
 """Keys that `reload` takes over; the others need a restart."""
-_TURN = 0.002
-"""Seconds for which the beat may hold the loop at once."""
 _BEAT = 0.1
 """Seconds between two looks at the deadlines."""
 
@@ -119,12 +119,19 @@ class RelayServer:
         self.url = ""
         """Where it serves; the first of `urls`."""
         self.urls: tuple[str, ...] = ()
+        self.admin_urls: tuple[str, ...] = ()
+        """Where operators come, if that is an address of its own."""
+        self._descriptors = Descriptors.of_process()
         self._certificate: Certificate | None = None
         """What https:// shows, once it listens."""
         self._listening: tuple[Endpoint, ...] = ()
         """Where it serves, the zone too."""
         self._tasks = Tasks()
         self._stack = contextlib.AsyncExitStack()
+        self._folder = contextlib.ExitStack()
+        """Holds the state folder."""
+        self._local_door: LocalDoor | None = None
+        self._succession = Succession(self._give_up)
         self.registry = Registry(
             grace=config.suspect_grace,
             remember=config.remember_offline,
@@ -135,11 +142,8 @@ class RelayServer:
             PlaneLimits(
                 config.ticket_lifetime,
                 config.plane_idle,
-                plane_budget(
-                    config.max_pending_planes,
-                    config.max_planes,
-                    Descriptors.of_process().limit,
-                ),
+                plane_budget(config.max_pending_planes, config.max_planes, self._descriptors.limit),
+                _pace(config),
             ),
             self.metrics,
             monotonic,
@@ -158,9 +162,7 @@ class RelayServer:
             config.trusted_proxies or (),
             own_host=config.trusted_proxies is None and config.only_on_loopback,
         )
-        self.doorkeeper = Doorkeeper(
-            Rules(config, self._proxies, Descriptors.of_process()), self.metrics, monotonic
-        )
+        self.doorkeeper = Doorkeeper(Rules(config, self._proxies, self._descriptors), self.metrics)
         self.proofs = Proofs(
             self.registry,
             self.metrics,
@@ -198,11 +200,15 @@ class RelayServer:
             self._known,
         )
         self._reception = Reception(
-            config, self.keys, Rooms(self.admission, self.dns), self.metrics, monotonic
+            config,
+            self.keys,
+            Rooms(self.admission, self.dns, self.planes.pacer),
+            self.metrics,
+            monotonic,
         )
         self.operator = Desk(
             self.admission,
-            Present(self._presence, self.planes, self.dns, lambda: self.connections),
+            Present(self._presence, self.planes, self.dns, self.metrics, lambda: self.connections),
             monotonic,
             time,
         )
@@ -215,9 +221,11 @@ class RelayServer:
             "newcomers": lambda: {"all": self.doorkeeper.newcomers},
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
-        self._runner = web.AppRunner(
-            application(
-                self.doorkeeper,
+        self._admin_token = AdminToken()
+        self._fronts = Fronts(
+            config,
+            self._front_of,
+            for_peers(
                 ControlRoute(
                     self.doorkeeper,
                     CarrierLimits(config.write_deadline, config.outbox_bytes),
@@ -225,18 +233,9 @@ class RelayServer:
                     monotonic,
                 ),
                 PlaneRoute(self.planes, self.broker, self._reception),
-                PublicRoutes(self.registry, self.doorkeeper, self.metrics, monotonic),
+                PublicRoutes(self.registry, monotonic),
             ),
-            access_log=None,
-            shutdown_timeout=0.1,
-            logger=logging.getLogger(f"{NAME}.http"),
-        )
-        self._entrance = Entrance(
-            self._runner,
-            self.doorkeeper,
-            Deadlines(config.handshake_timeout, config.write_deadline),
-            self._reception.charge,
-            self._tasks.spawn,
+            AdminRoutes(self.doorkeeper, self.metrics, self._admin_token),
         )
 
     async def __aenter__(self) -> Self:
@@ -280,12 +279,12 @@ class RelayServer:
 
     def reload(self, config: RelayConfig) -> tuple[str, ...]:
         """Take over what can be changed while the relay serves, and read the files of its
-        certificate anew; return the keys that differ and need a restart.
+        certificate and its token anew; return the keys that differ and need a restart.
 
         Who is connected stays so, also above a lower limit.
 
         Raises:
-            ConfigError: the certificate cannot be used. All is as it was.
+            ConfigError: the certificate, or the token, cannot be used. All is as it was.
         """
         old = self.config
         keys = {
@@ -294,6 +293,8 @@ class RelayServer:
             if getattr(config, name) != getattr(old, name)
         }
         taken = keys & _LIVE
+        token = AdminToken()
+        token.load(config)
         if (
             self._certificate is not None
             and config.tls_certificate is not None
@@ -301,21 +302,33 @@ class RelayServer:
         ):
             self._certificate.load(config.tls_certificate, config.tls_key)
             taken |= keys & _CERTIFICATE
+        self._admin_token.take(token)
         self.config = structs.replace(old, **{name: getattr(config, name) for name in taken})
         self.doorkeeper.allow(self.config)
+        if keys & taken:
+            tell_of_limits(self.config, self._descriptors)
+        if taken & _PACE:
+            self.planes.pacer.allow(_pace(self.config))
         self._reception.requests.allow(config.requests_per_second, config.requests_burst)
         return tuple(sorted(keys - taken))
 
     async def drain(self) -> None:
-        """Stop accepting, send every peer away with `restarting`, and let planes end.
+        """Stop accepting peers, send each away with `restarting`, and let planes end. A relay that
+        starts meanwhile gets the ports and the state as soon as it asks for them.
 
         Returns when the last plane has ended, or after `drain_timeout`.
         """
         self.doorkeeper.draining = True
-        with guarded("closing the listener"):
-            self._entrance.close()
+        # Who asks is told that it drains, until the end or until the next relay wants the port.
+        ports = self._fronts.ports | ({self.dns.port} if self.dns is not None else set())
+        if not await self._succession.open(names(ports, self.config.state)):
+            self._fronts.close()
         connections = list(self.connections)
-        await self._in_turns(_sending_away(connections, min(60.0, len(connections) / 500)))
+        spread = min(60.0, len(connections) / 500)
+        leaving = one_by_one(
+            "sending a peer away", lambda one: one.restart(delay=0.5, spread=spread), connections
+        )
+        await in_turns(self.metrics.loop, leaving)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.drain_timeout):
                 await self.planes.finished()
@@ -335,40 +348,58 @@ class RelayServer:
             config.dns,
             host=config.dns.host or config.host,
             store=config.in_state(config.dns.store) if config.dns.store else None,
+            max_connections=min(config.dns.max_connections, self._descriptors.share),
         )
         return DnsServer(dns, self.keys, peers, self.metrics, monotonic)
 
     async def _start(self) -> None:
         """Start everything. What closes it is on the stack from before the first of it starts."""
+        tell_of_limits(self.config, self._descriptors)
         closing = self._stack.enter_async_context
+        await closing(_closing("the succession", self._succession.close))
         if self.config.state is not None:
-            self._stack.enter_context(state_folder(self.config.state))
+            self._stack.callback(self._folder.close)
+            await take_folder(self._folder, self.config.state)
         await closing(_closing("the book of who is admitted", self.admission.book.close))
         await self.admission.book.open()
         await closing(_closing("who is known", self._known.close))
         await self._known.open()
-        await closing(_closing("the HTTP server", self._runner.cleanup))
+        self._admin_token.load(self.config)
+        await closing(_closing("the HTTP servers", self._fronts.cleanup))
         if self.dns is not None:
             await closing(_closing("the DNS server", self.dns.close))
         await closing(_closing("the tasks", self._tasks.close))
         await closing(_closing("the connections", self._send_away))
         if self.config.state is not None and self.config.operator_socket:
             door = LocalDoor(self.config.in_state(self.config.operator_socket), self.operator)
+            self._local_door = door
             await closing(_closing("the operator's door", door.close))
             await door.open()
         await closing(_closing("the listener", self._shut))
-        await self._runner.setup()
         self.registry.started(monotonic())
-        port = await self._listen()
+        await self._listen()
         if self.dns is not None:
-            self._listening += await self.dns.start(port)
+            self._listening += await self.dns.start(self._fronts.peers.port)
         self._tasks.spawn(self._known.load(self.registry, monotonic))
         self._tasks.spawn(self._keep_time())
 
-    async def _listen(self) -> int:
-        """Listen, and return the port."""
-        config = self.config
-        scheme, context = "http", None
+    async def _give_up(self) -> None:
+        """Close what the next relay needs; planes go on."""
+        self._fronts.close()
+        if self._local_door is not None:
+            with guarded("closing the operator's door"):
+                await self._local_door.close()
+        if self.dns is not None:
+            with guarded("closing the DNS server"):
+                await self.dns.close()
+        with guarded("closing the book of who is admitted"):
+            await self.admission.book.close()
+        with guarded("closing who is known"):
+            await self._known.close()
+        self._folder.close()
+
+    async def _listen(self) -> None:
+        config, context = self.config, None
         if config.tls_certificate is not None and config.tls_key is not None:
             certificate = Certificate(config.tls_certificate, config.tls_key)
             certificate.look(time())
@@ -376,23 +407,27 @@ class RelayServer:
             self.metrics.gauges["certificate_seconds"] = lambda: {
                 "left": round(certificate.ends - time())
             }
-            scheme, context = "https", self._certificate.context
-        bound = await bind(config.hosts, config.port)
-        self._listening += bound.endpoints
-        self._entrance.open(bound.tcp, context)
-        shown = (f"[{host}]" if ":" in host else host for host in config.hosts)
-        self.urls = tuple(f"{scheme}://{host}:{bound.port}" for host in shown)
+            context = certificate.context
+        await self._fronts.open(context)
+        self._listening += self._fronts.endpoints
+        self.urls, self.admin_urls = self._fronts.peers.urls, self._fronts.operators.urls
         self.url = self.urls[0]
-        return bound.port
+
+    def _front_of(self, routes: Mapping[str, Handler]) -> Front:
+        return Front(
+            application(self.doorkeeper, routes),
+            self.doorkeeper,
+            Deadlines(self.config.handshake_timeout, self.config.write_deadline),
+            self._reception.charge,
+            self._tasks.spawn,
+        )
 
     def _connect(self, carrier: Carrier, source: Source) -> ControlConnection:
         return ControlConnection(carrier, source, self._presence, self.broker, self._reception)
 
     async def _shut(self) -> None:
-        try:
-            self._entrance.close()
-        finally:
-            self.doorkeeper.end_all("shutdown")
+        self._fronts.close()
+        self.doorkeeper.end_all("shutdown")
 
     async def _send_away(self) -> None:
         for connection in list(self.connections):
@@ -405,29 +440,35 @@ class RelayServer:
         """Look at every deadline there is: requests a few times a second, the rest every second.
         What fails at one of them keeps no other from its turn."""
         beat, lateness, wait = 0, Lateness(), _BEAT
+        loop = self.metrics.loop
         now = monotonic()
         while True:
             due = now + wait
             await asyncio.sleep(wait)
             now = monotonic()
-            self.metrics.loop.beat(due)
+            loop.beat(due)
             if (turn := lateness.turn(due, now)) is not None:
                 wait = turn  # What was said meanwhile is read before anybody is judged silent.
                 continue
             wait = _BEAT
             with guarded("looking at requests"):
-                await self._in_turns(self.broker.expiring(now))
+                await in_turns(loop, self.broker.expiring(now))
             with guarded("answering about endpoints"):
                 self.proofs.expire(now)
             with guarded("telling watchers"):
-                await self._in_turns(self.watches.telling(now))
+                await in_turns(loop, self.watches.telling(now))
             beat += 1
             if beat % 10 == 0:
                 with guarded("forgetting what was asked"):
                     self.proofs.forget(now)
-                await self._in_turns(_looking_at(list(self.connections), now))
+                looking = one_by_one(
+                    "looking at a connection",
+                    methodcaller("watch_time", now),
+                    list(self.connections),
+                )
+                await in_turns(loop, looking)
                 with guarded("looking at planes"):
-                    await self._in_turns(self.planes.sweeping(now))
+                    await in_turns(loop, self.planes.sweeping(now))
                 with guarded("keeping who is known"):
                     self._tasks.spawn(self._known.write())
             if beat % 30 == 0 and self._certificate is not None:
@@ -435,35 +476,14 @@ class RelayServer:
                     self._certificate.look(time())
             if beat % 600 == 0:
                 with guarded("forgetting peers"):
-                    await self._in_turns(self.registry.forgetting(now))
-                with guarded("dropping bans that are over"):
-                    self._tasks.spawn(self.admission.book.drop_old())
-
-    async def _in_turns(self, steps: Iterable[None]) -> None:
-        """Do many small things, a millisecond or two at a time: others have their turns between,
-        however many there are."""
-        loop = self.metrics.loop
-        began = loop.clock()
-        for _ in steps:
-            if loop.clock() - began >= _TURN:
-                loop.served("beat", "", began)
-                await asyncio.sleep(0)
-                began = loop.clock()
-        loop.served("beat", "", began)
+                    await in_turns(loop, self.registry.forgetting(now))
+                if not self._succession.is_over:
+                    with guarded("dropping bans that are over"):
+                        self._tasks.spawn(self.admission.book.drop_old())
 
 
-def _sending_away(connections: Iterable[ControlConnection], spread: float) -> Iterator[None]:
-    for connection in connections:
-        with guarded("sending a peer away"):
-            connection.restart(delay=0.5, spread=spread)
-        yield
-
-
-def _looking_at(connections: Iterable[ControlConnection], now: float) -> Iterator[None]:
-    for connection in connections:
-        with guarded("looking at a connection"):
-            connection.watch_time(now)
-        yield
+def _pace(config: RelayConfig) -> PaceRates:
+    return PaceRates(config.bytes_per_second_per_peer, config.bytes_per_second_in_all)
 
 
 @contextlib.asynccontextmanager

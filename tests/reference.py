@@ -23,7 +23,8 @@ from protocol.errors import Code
 from protocol.session import SessionSettings
 from relay.cli import Exit as RelayExit
 from relay.config import DnsConfig, RelayConfig
-from relay.server import RELOADED, RelayServer
+from relay.metrics import METRICS
+from relay.server import RELOADED
 
 __all__ = ["draw", "on_page", "unit_of"]
 
@@ -129,29 +130,9 @@ def codes() -> Iterator[str]:
 
 def metrics() -> Iterator[str]:
     """Yield what a relay counts, as Prometheus is told it."""
-    server = RelayServer(RelayConfig(port=0, dns=DnsConfig(zone="peers.example.org", port=0)))
-    shown = {}
-    for family in server.metrics.collect():
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        labels = getattr(family, "_labelnames", ())
-        shown[name] = (family.type, ", ".join(labels), family.documentation)
-    for name in sorted(_later_gauges() - {one.removeprefix("roam_relay_") for one in shown}):
-        shown[f"roam_relay_{name}"] = ("gauge", "state", f"Now: {name}")
-    for name, (kind, labels, said) in sorted(shown.items()):
-        yield _row([f"`{name}`", kind, labels, said])
-
-
-def _later_gauges() -> set[str]:
-    """Return the gauges that a relay has only where it serves something, as a certificate."""
-    return {
-        node.slice.value
-        for path in (ROOT / "relay").rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Subscript)
-        and ast.unparse(node.value).endswith("metrics.gauges")
-        and isinstance(node.slice, ast.Constant)
-        and isinstance(node.slice.value, str)
-    }
+    for one in sorted(METRICS, key=lambda one: one.name):
+        name = f"{one.name}_total" if one.kind == "counter" else one.name
+        yield _row([f"`{name}`", one.kind, ", ".join(one.labels), one.text])
 
 
 def events(package: str) -> Iterator[str]:

@@ -291,9 +291,12 @@ async def _upgrade(
         told = error.headers.get(CODE_HEADER) if error.headers else None
         after = error.headers.get("Retry-After", "") if error.headers else ""
         kind = RelayUnavailable if told and error.status != UPGRADE_REQUIRED else NotUpgraded
+        said = f": {told[:64]}" if told else ""
+        if error.status == UPGRADE_REQUIRED and told == Code.UPGRADE_REQUIRED:
+            # It was in the request; the reason that the relay gives is in a body that is not read.
+            said = ": a proxy on the way drops the Upgrade header"
         raise kind(
-            f"the relay answered with HTTP status {error.status}, not a WebSocket"
-            + (f": {told[:64]}" if told else ""),
+            f"the relay answered with HTTP status {error.status}, not a WebSocket{said}",
             code=Code(told) if told else None,
             retry_after=retry_after(after),
         ) from None

@@ -19,6 +19,7 @@ from relay.limits import Counts
 from relay.log import guarded, log, short
 from relay.metrics import Metrics
 from relay.store import StoreFailed
+from relay.tally import Figures
 
 __all__ = ["Admission", "AdmissionRules"]
 
@@ -115,12 +116,12 @@ class Admission:
     def refused(self, applicant: Applicant, refusal: Refusal) -> None:
         """Count and log a refusal."""
         self._metrics.admissions[refusal.outcome.value] += 1
-        log.info(
-            "not admitted",
+        self._metrics.tally.add(applicant.guid, Figures(refusals=1))
+        self._metrics.refusals.add(
+            refusal.outcome.value,
+            applicant.host,
             peer=short(applicant.guid),
-            source=applicant.host,
-            why=refusal.outcome.value,
-            invitation=applicant.invitation.id if applicant.invitation else None,
+            invitation=applicant.invitation.id if applicant.invitation else "",
         )
 
     # -- inside ---------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from relay.log import guarded
 from relay.metrics import Metrics
 from relay.plane import Purpose
 from relay.presence import Attachment, RegisteredPeer, Registry
+from relay.tally import Figures
 
 __all__ = ["Broker", "BrokerLimits", "PlaneMaker"]
 
@@ -67,6 +68,7 @@ class _Absent:
         self.guid = guid
         self.cause = cause
         self.asks: dict[Any, None] = {}
+        self.had = Figures()
 
     def send(self, message: Message) -> None:
         return

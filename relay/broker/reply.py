@@ -9,6 +9,7 @@ from protocol.messages import Message, PeerState, ServiceRequestTo, ServiceRespo
 from relay.limits import Cause
 from relay.metrics import Metrics
 from relay.presence import RegisteredPeer
+from relay.tally import Figures
 
 __all__ = ["Asker", "Reply"]
 
@@ -21,6 +22,10 @@ class Asker(Protocol):
     """Who is charged for what it asks."""
     asks: dict[Any, None]
     """Its requests that wait: the broker's to fill."""
+
+    @property
+    def had(self) -> Figures:
+        """What it has had: to be added to."""
 
     def send(self, message: Message) -> None:
         """Queue a message."""
@@ -82,6 +87,8 @@ class Reply:
 
     def fail(self, code: Code, reason: str, retry_after: float | None = None) -> None:
         """Tell the caller why not."""
+        if code is Code.LIMIT_EXCEEDED and self._state is _OWED:
+            self.caller.had.refusals += 1
         response = ServiceResponse(self.request.request, code, reason, retry_after=retry_after)
         self._give(_FAILED, code.value, response)
 

@@ -22,7 +22,6 @@ from protocol.messages import (
     Ping,
     Pong,
     Register,
-    Registered,
     Restarting,
     ServiceAnswer,
     ServiceRequestTo,
@@ -35,11 +34,7 @@ from relay.broker import Broker
 from relay.control.admittance import Admittance
 from relay.control.carriers import Carrier
 from relay.control.doubt import Doubt, Verdict
-from relay.control.handshake import (
-    NOBODY,
-    challenge,
-    check_register,
-)
+from relay.control.handshake import NOBODY, challenge, check_register, confirmation
 from relay.control.reception import Reception
 from relay.control.replies import dns_key, endpoint_refusal
 from relay.control.source import Source
@@ -47,6 +42,8 @@ from relay.control.states import State
 from relay.limits import BYTE, EVENT, MESSAGE, REQUEST, SIGNATURE, cause_of
 from relay.log import guarded, log, short
 from relay.presence import Presence
+from relay.refusals import UNPROVEN
+from relay.tally import Account
 
 __all__ = ["ControlConnection"]
 
@@ -99,6 +96,7 @@ class ControlConnection:
         self.observed_host = source.host
         self.cause = cause_of(source.host)
         """Who is charged: the source's network, and the key as soon as it is proven."""
+        self.had = Account()
         self.opened = self.heard = self.pinged = reception.clock()
         self._doubt: Doubt | None = None
         self._round_trip = 0.0  # Seconds that the peer took for its last answer.
@@ -124,12 +122,14 @@ class ControlConnection:
         """Queue a message; never waits, and never raises: whoever sends may be about another
         peer's business."""
         try:
-            self._carrier.write(encode(message))
+            data = encode(message)
+            self._carrier.write(data)
         except Exception as error:
             log.error("a message cannot be sent", peer=short(self.guid), exc_info=error)
             self._carrier.abort(Code.INTERNAL.value)
             return
         self._metrics.messages_out += 1
+        self.had.received += len(data)
 
     def end(self, code: Code, reason: str, seq: int | None = None) -> None:
         """Tell the peer why, and close. `seq` is the number of its record in force, where that is
@@ -182,6 +182,7 @@ class ControlConnection:
         if self.state is _CLOSED:
             return
         self.heard = now = self._reception.clock()
+        self.had.sent += len(data)
         if self._steps is not None:
             self._backlog.append(data)
             return
@@ -268,8 +269,9 @@ class ControlConnection:
             return False
         self._purse = _PURSE
         self._earned += 1
-        if self._earned > _TURN:
-            self._carrier.pause(0.0)
+        wait = self._reception.pace(self.cause, self.had.unpaced())
+        if wait or self._earned > _TURN:
+            self._carrier.pause(wait)
             return False
         return True
 
@@ -302,12 +304,9 @@ class ControlConnection:
 
     def _hello(self, hello: Hello, now: float) -> None:
         reception = self._reception
+        asks = reception.admission.asks_invitation
         self._claim, answer = challenge(
-            reception.keys,
-            reception.limits,
-            hello,
-            os.urandom(32),
-            invitation=reception.admission.asks_invitation,
+            reception.keys, reception.limits, hello, os.urandom(32), invitation=asks
         )
         self.guid, self.instance, self.flow = hello.guid, hello.instance, hello.flow
         self._enter(State.AWAITING_REGISTER)
@@ -380,6 +379,7 @@ class ControlConnection:
         self._confirm(record.seq)
 
     def _request(self, request: ServiceRequestTo, now: float) -> None:
+        self.had.requests += 1
         mode, wait, code = request.mode, 0.0, Code.REFUSED
         if not self._admittance.allows(mode):
             reason = f"this relay does not admit this peer's sessions in mode {mode.value}"
@@ -390,6 +390,7 @@ class ControlConnection:
             if request.resume:
                 self._presence.watches.asks(self, request.guid)
             return
+        self.had.refusals += 1
         self._metrics.requests[mode.value, code.value] += 1
         self.send(ServiceResponse(request.request, code, reason, retry_after=wait or None))
 
@@ -402,6 +403,7 @@ class ControlConnection:
         if not watch.watching:
             watches.unwatch(self, watch.guid)
         elif self._reception.requests.take(self.guid, now):
+            self.had.refusals += 1
             self.send(PeerEvent(watch.guid, code=Code.LIMIT_EXCEEDED))
         else:
             watches.watch(self, watch.guid, now)
@@ -422,10 +424,8 @@ class ControlConnection:
         return
 
     def _confirm(self, seq: int) -> None:
-        config, source = self._reception.config, self._source
         name = self._reception.domain_name(self.guid)
-        said = Registered(seq, source.host, source.port, config.heartbeat, config.lease, fqdn=name)
-        self.send(said)
+        self.send(confirmation(self._reception.limits, self._source, seq, name))
 
     def _unexpected(self, message: Message | UnknownType, now: float) -> None:
         if isinstance(message, UnknownType):
@@ -451,6 +451,10 @@ class ControlConnection:
         if self.state is _CLOSED:
             return
         was_registered = self.state is _REGISTERED
+        if reason in UNPROVEN and not was_registered:
+            self._metrics.refusals.add(reason, self._source.text)
+        if self.has_proven_key and (had := self.had.take()):
+            self._metrics.tally.add(self.guid, had)
         self._steps = None
         self._backlog.clear()
         self._admittance.end()

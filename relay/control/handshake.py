@@ -25,11 +25,21 @@ from protocol.messages import (
     Limits,
     LocationRecord,
     Register,
+    Registered,
 )
 from protocol.sealing import seal
+from relay.control.source import Source
 from relay.keys import Keys
 
-__all__ = ["NOBODY", "Claim", "challenge", "check_key_request", "check_register", "sealed_key"]
+__all__ = [
+    "NOBODY",
+    "Claim",
+    "challenge",
+    "check_key_request",
+    "check_register",
+    "confirmation",
+    "sealed_key",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,11 @@ def check_register(claim: Claim, register: Register) -> LocationRecord:
         register.location,
     )
     return decode_location(register.location)
+
+
+def confirmation(limits: Limits, source: Source, seq: int, name: str) -> Registered:
+    """Return what a peer is told when its record is in force, whose name in the zone is this."""
+    return Registered(seq, source.host, source.port, limits.heartbeat, limits.lease, fqdn=name)
 
 
 def check_key_request(claim: Claim, request: DnsKeyRequest) -> None:

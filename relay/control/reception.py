@@ -11,6 +11,7 @@ from relay.config import RelayConfig
 from relay.keys import Keys
 from relay.limits import Cause, Rates, Work, WorkRates
 from relay.metrics import Metrics
+from relay.plane import Pacer
 
 if TYPE_CHECKING:
     from relay.control.connection import ControlConnection
@@ -29,6 +30,7 @@ class Rooms:
 
     admission: Admission
     dns: "DnsServer | None"
+    pacer: Pacer
 
 
 class Reception:
@@ -46,6 +48,7 @@ class Reception:
         self.keys = keys
         self.dns = rooms.dns
         self.admission = rooms.admission
+        self._pacer = rooms.pacer
         self.operators = Operators(
             lambda: (one.public_key for one in keys.served), config.operator_guids
         )
@@ -79,6 +82,10 @@ class Reception:
         if wait:
             self.metrics.limited["work"] += 1
         return wait
+
+    def pace(self, cause: Cause, size: int) -> float:
+        """Charge bytes that have come; return 0, or for how many seconds no more are to be read."""
+        return self._pacer.charge(cause, size) if self._pacer.is_on else 0.0
 
     def domain_name(self, guid: str) -> str:
         """Return the name of a peer in the relay's own zone; empty where it has none."""

@@ -23,3 +23,8 @@ class Source:
     """The proxy that it came by; empty where it came by itself."""
     proven: Callable[[str], None] = _nobody_listens
     """Called with its peer's GUID once that has registered."""
+
+    @property
+    def text(self) -> str:
+        """It in a line of the log."""
+        return f"{self.host or 'unknown'} by {self.proxy}" if self.proxy else self.host

@@ -86,13 +86,14 @@ class DnsServer:
             log.warning("no [dns] store: DNS updates are forgotten at the end")
         loop = asyncio.get_running_loop()
         self.zone.show_relay(relay_port)
-        self.zone.load(await self._store.open(config.remember))
         try:
             bound = await bind(self._hosts, config.port, udp=True)
         except ConfigError as error:
             raise ConfigError(f"dns: {error}") from None
         with contextlib.closing(bound):
             listening = bound.endpoints
+            # Not before: a relay that has given the port up has written all that it had.
+            self.zone.load(await self._store.open(config.remember))
             await self._listen(loop, bound)
         self.port = bound.port
         self._tasks.spawn(self._keep_house())
@@ -113,8 +114,8 @@ class DnsServer:
     async def close(self) -> None:
         """Stop serving; what was accepted is stored."""
         try:
-            for listening in self._listening:
-                listening.close()
+            while self._listening:
+                self._listening.pop().close()
             await self._conversations.close()
             await self._updates.wait()
             await self._tasks.close()
@@ -165,8 +166,10 @@ class DnsServer:
             place = self._counts.take(cause_of(host).network) if host else None
             if place is not None:
                 with place:
-                    if self._enter(writer.transport, network):
+                    if self._enter(writer.transport, network, host):
                         await self._converse(reader, writer, host)
+            elif host:
+                self._metrics.refusals.add("dns_per_address", host)
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             pass
         except Exception as error:
@@ -175,14 +178,17 @@ class DnsServer:
             self._places.leave(writer.transport)
             writer.transport.abort()
 
-    def _enter(self, transport: asyncio.WriteTransport, network: str) -> bool:
+    def _enter(self, transport: asyncio.WriteTransport, network: str, host: str) -> bool:
         """Find a place for a newcomer; somebody else's, where there is no other."""
         leaving = self._places.enter(transport, network, self._clock())
         if leaving is not None:
             self._metrics.dns["tcp", "no place"] += 1
         if leaving is transport:
+            self._metrics.refusals.add("dns_too_many", host)
             return False
         if leaving is not None:
+            gone = leaving.get_extra_info("peername")
+            self._metrics.refusals.add("dns_too_many", host_of(gone) if gone else "")
             leaving.abort()
         return True
 

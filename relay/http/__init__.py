@@ -1,25 +1,33 @@
 """HTTP: who is let in, and what a request becomes: a control connection, a leg, or an answer."""
 
+from relay.http.admin import AdminRoutes, AdminToken
 from relay.http.control import ControlRoute
-from relay.http.descriptors import Descriptors, raise_limit
+from relay.http.descriptors import Descriptors, raise_limit, tell_of_limits
 from relay.http.door import Doorkeeper, Rules
-from relay.http.entrance import Deadlines, Entrance
+from relay.http.entrance import Deadlines
+from relay.http.front import Front
+from relay.http.fronts import Fronts
 from relay.http.origin import Proxies, is_near
 from relay.http.plane import PlaneRoute
 from relay.http.public import PublicRoutes
-from relay.http.routes import application
+from relay.http.routes import application, for_peers
 
 __all__ = [
+    "AdminRoutes",
+    "AdminToken",
     "ControlRoute",
     "Deadlines",
     "Descriptors",
     "Doorkeeper",
-    "Entrance",
+    "Front",
+    "Fronts",
     "PlaneRoute",
     "Proxies",
     "PublicRoutes",
     "Rules",
     "application",
+    "for_peers",
     "is_near",
     "raise_limit",
+    "tell_of_limits",
 ]

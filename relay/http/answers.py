@@ -53,15 +53,12 @@ def nobody() -> web.Response:
     return web.Response(status=400)
 
 
-def not_an_upgrade(proxy: str = "") -> web.Response:
-    """Say that a request asks for no upgrade; what is to be done about it where it came by a proxy,
-    which has taken the header out: no peer asks without it."""
+def not_an_upgrade(dropped: str) -> web.Response:
+    """Say that a request asks for no upgrade; what is to be done about it where a proxy has dropped
+    what does: no peer asks without it."""
     reason = f"ask for an upgrade to {UPGRADE_TOKEN} or websocket"
-    if proxy:
-        reason += (
-            f"; the request came without an Upgrade header: the proxy at {proxy} drops it, and "
-            "must be told to pass Upgrade and Connection on"
-        )
+    if dropped:
+        reason += f"; where a peer has asked, {dropped}: it must pass Upgrade and Connection on"
     return json(
         {"code": Code.UPGRADE_REQUIRED, "reason": reason},
         426,

@@ -7,7 +7,13 @@ last ones are kept for peers that are known, and the very last for what is no co
 import sys
 from dataclasses import dataclass
 
-__all__ = ["Descriptors", "raise_limit"]
+import msgspec
+
+from relay.config import DnsConfig, RelayConfig
+from relay.limits import plane_budget
+from relay.log import log
+
+__all__ = ["Descriptors", "raise_limit", "tell_of_limits"]
 
 if sys.platform != "win32":
     import resource
@@ -52,6 +58,35 @@ class Descriptors:
             return cls(_MOST)
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return cls(_MOST if soft == resource.RLIM_INFINITY else min(soft, _MOST))
+
+
+def tell_of_limits(config: RelayConfig, descriptors: Descriptors) -> None:
+    """Say which of the limits that somebody has chosen are above what the file descriptors allow,
+    and what holds in their place. Of a default nobody has to be told that it is less."""
+    planes = plane_budget(config.max_pending_planes, config.max_planes, descriptors.limit)
+    wanted = {
+        "max_connections": (config.max_connections, descriptors.connections),
+        "max_connections_per_address": (config.max_connections_per_address, descriptors.share),
+        "max_newcomers": (config.max_newcomers, descriptors.share),
+        "max_planes": (config.max_planes, planes.joined.in_all),
+        "max_pending_planes": (config.max_pending_planes, planes.waiting.in_all),
+    }
+    usual = {field.name: field.default for field in msgspec.structs.fields(RelayConfig)}
+    if config.dns is not None:
+        wanted["dns.max_connections"] = config.dns.max_connections, descriptors.share
+        usual["dns.max_connections"] = DnsConfig(zone=config.dns.zone).max_connections
+    above = {
+        name: f"{chosen}, allowed {allowed}"
+        for name, (chosen, allowed) in wanted.items()
+        if chosen > allowed and chosen != usual[name]
+    }
+    if above:
+        log.warning(
+            "limits are above what the file descriptors allow: raise the hard limit (ulimit -Hn, "
+            "LimitNOFILE=), or lower these",
+            descriptors=descriptors.limit,
+            limits=above,
+        )
 
 
 def raise_limit() -> tuple[int, int]:

@@ -2,11 +2,10 @@
 too many have come.
 
 Until somebody has proven who it is, it is one of the crowd (crowd.py), however far its request has
-got. What is refused is counted by reason, and each reason logged once a second at most.
+got. What is refused is counted and logged by relay/refusals.py.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,9 +22,6 @@ __all__ = ["Doorkeeper", "Guest", "Rules", "TurnedAway"]
 
 _KNOWN_NETWORKS = 65_536
 """Networks of which a peer has registered that are remembered; the longest unseen go first."""
-
-_USUAL = frozenset({"bad_http", "bad_tls", "late", "silent", "unread"})
-"""What any relay on the open internet meets all day."""
 
 _MANY = 16
 """So many control connections of one loopback or private address may be a proxy's."""
@@ -58,12 +54,11 @@ class Rules:
 class Doorkeeper:
     """The door of one relay."""
 
-    def __init__(self, rules: Rules, metrics: Metrics, clock: Callable[[], float]) -> None:
+    def __init__(self, rules: Rules, metrics: Metrics) -> None:
         config = rules.config
         descriptors = rules.descriptors
         self._rules = rules
         self._metrics = metrics
-        self._clock = clock
         self._rates = Rates(config.connects_per_second, config.connects_burst)
         self._wide_rates = Rates(
             WIDE_SHARE * config.connects_per_second, WIDE_SHARE * config.connects_burst
@@ -75,8 +70,6 @@ class Doorkeeper:
         )
         self._crowd: Crowd[Guest] = Crowd(min(config.max_newcomers, descriptors.share))
         self._known: OrderedDict[str, None] = OrderedDict()
-        self._logged: dict[str, float] = {}
-        self._unlogged: dict[str, int] = {}
         self._told_of_proxies: set[str] = set()
         self.draining = False
         """Whether nobody is let in any more."""
@@ -205,7 +198,9 @@ class Doorkeeper:
             raise TurnedAway("too many connections", Code.LIMIT_EXCEEDED, wait)
         place = self._counts.take(network, wide)
         if place is None:
-            self.refused("too_many", origin.text)
+            self.refused(
+                "too_many" if self._counts.is_full else "too_many_per_address", origin.text
+            )
             raise TurnedAway("too many connections", Code.LIMIT_EXCEEDED, 1.0)
         if not origin.proxy and self._counts.count(network) >= _MANY and is_near(origin.host):
             self._unnamed_proxy(origin.host)
@@ -215,17 +210,7 @@ class Doorkeeper:
 
     def refused(self, reason: str, source: str, detail: str = "") -> None:
         """Count somebody who was refused or ended, and say so once a second for each reason."""
-        self._metrics.refusals[reason] += 1
-        now = self._clock()
-        last = self._logged.get(reason)
-        if last is not None and now - last < 1.0:
-            self._unlogged[reason] = self._unlogged.get(reason, 0) + 1
-            return
-        self._logged[reason] = now
-        more = self._unlogged.pop(reason, 0)
-        words = {"detail": detail} if detail else {}
-        say = log.info if reason in _USUAL else log.warning
-        say("refused", reason=reason, source=source or "unknown", unlogged=more, **words)
+        self._metrics.refusals.add(reason, source, detail=detail)
 
     def _unnamed_proxy(self, host: str) -> None:
         """Say once of an address that it seems to be a proxy's, and what to configure then."""

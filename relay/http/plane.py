@@ -20,6 +20,7 @@ from relay.http.takeover import (
     take_transport,
 )
 from relay.http.visit import not_an_upgrade, visitor_of
+from relay.http.visitor import Visitor
 from relay.limits import SIGNATURE
 from relay.plane import Planes, Seat, SocketLeg, TicketRefused, TlsLeg, WebSocketLeg
 
@@ -49,24 +50,28 @@ class PlaneRoute:
             )
             if is_foreign_websocket(request) or not can_become(websocket, request):
                 return not_an_upgrade(request)
+        visitor = visitor_of(request)
         early = answers.early_bytes(request)
         if early is None:
+            visitor.refused("bad_message", "early bytes that cannot be read")
             return answers.refusal(Code.BAD_MESSAGE, f"{EARLY_HEADER} cannot be read")
-        host = visitor_of(request).origin.host
+        host = visitor.origin.host
         guid, signature = request.query.get("guid", ""), request.query.get("signature", "")
-        if wait := visitor_of(request).toll.take(SIGNATURE):
+        if wait := visitor.toll.take(SIGNATURE):
+            visitor.refused("work")
             return answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
         try:
             seat = self._planes.admit(request.match_info["ticket"], guid, signature, host)
         except TicketRefused as error:
+            visitor.refused("planes" if error.code is Code.LIMIT_EXCEEDED else str(error.code))
             return answers.refused(error)
         with seat:
-            refused = self._not_admitted(request, guid)
+            refused = self._not_admitted(visitor, guid)
             if refused is not None:
                 return refused
-            if seat.asks_other and (refusal := self._ask_other(seat, guid)) is not None:
+            if seat.asks_other and (refusal := self._ask_other(visitor, seat, guid)) is not None:
                 return refusal
-            visitor_of(request).proven(guid)
+            visitor.proven(guid)
             try:
                 if websocket is None:
                     return await self._raw(request, seat, early)
@@ -79,23 +84,26 @@ class PlaneRoute:
             await seat.stay(leg)
         return websocket
 
-    def _not_admitted(self, request: web.Request, guid: str) -> web.Response | None:
+    def _not_admitted(self, visitor: Visitor, guid: str) -> web.Response | None:
         """Return a refusal where the bearer of a ticket is not admitted any more: a ticket for a
         next plane is good without a control connection."""
-        refusal = self._reception.admission.judge(guid, visitor_of(request).origin.host)
+        refusal = self._reception.admission.judge(guid, visitor.origin.host)
         if refusal is None:
             return None
+        visitor.refused(refusal.outcome.value)
         return answers.refusal(refusal.code, refusal.reason, refusal.retry_after)
 
-    def _ask_other(self, seat: Seat, guid: str) -> web.Response | None:
+    def _ask_other(self, visitor: Visitor, seat: Seat, guid: str) -> web.Response | None:
         """Ask the other peer for its leg; return a refusal where that cannot be. The ticket stays
         good then: the other one may come back."""
         now = self._reception.clock()
         if wait := self._reception.requests.take(guid, now):
             seat.give_up("discarded")
+            visitor.refused("too_many_requests")
             return answers.refusal(Code.LIMIT_EXCEEDED, "too many requests", wait)
         if not self._broker.ask_for_leg(seat.purpose, seat.cause, seat.tickets, now):
             seat.give_up("discarded")
+            visitor.refused("peer_offline")
             return answers.refusal(Code.PEER_OFFLINE, "the other peer is not here now")
         return None
 

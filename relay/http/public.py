@@ -1,4 +1,4 @@
-"""What anybody may ask: where a peer is, as far as it tells everybody; and how the relay is."""
+"""What anybody may ask: where a peer is, as far as it tells everybody; and what this is."""
 
 from collections.abc import Callable
 
@@ -8,8 +8,6 @@ from protocol.endpoint import read_entry
 from protocol.errors import Code
 from protocol.messages import PeerState
 from relay.http import answers
-from relay.http.door import Doorkeeper
-from relay.metrics import Metrics
 from relay.presence import GonePeer, RegisteredPeer, Registry
 
 __all__ = ["PublicRoutes"]
@@ -23,16 +21,8 @@ _ABOUT = (
 class PublicRoutes:
     """The routes of one relay."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        doorkeeper: Doorkeeper,
-        metrics: Metrics,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, registry: Registry, clock: Callable[[], float]) -> None:
         self._registry = registry
-        self._doorkeeper = doorkeeper
-        self._metrics = metrics
         self._clock = clock
 
     async def lookup(self, request: web.Request) -> web.Response:
@@ -63,24 +53,6 @@ class PublicRoutes:
                 Code.UNKNOWN_SERVICE, "the peer offers no such service to anyone"
             )
         return _found(gone, service, self._registry.state(gone, now), now, [])
-
-    async def healthz(self, request: web.Request) -> web.Response:
-        """Say that the process lives."""
-        return web.Response(text="ok\n")
-
-    async def readyz(self, request: web.Request) -> web.Response:
-        """Say whether new connections are welcome."""
-        draining = self._doorkeeper.draining
-        return web.Response(
-            text="draining\n" if draining else "ok\n", status=503 if draining else 200
-        )
-
-    async def metrics(self, request: web.Request) -> web.Response:
-        """Expose the metrics to Prometheus."""
-        began = self._metrics.loop.clock()
-        body = self._metrics.exposition()
-        self._metrics.loop.served("metrics", request.remote or "", began)
-        return web.Response(body=body, content_type="text/plain")
 
     async def about(self, request: web.Request) -> web.Response:
         """Say what this is."""

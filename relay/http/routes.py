@@ -3,6 +3,7 @@ whether the relay has time for it.
 """
 
 import asyncio
+from collections.abc import Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -17,20 +18,28 @@ from relay.http.public import PublicRoutes
 from relay.http.visit import visitor_of
 from relay.limits import ANSWER, EXPOSITION
 
-__all__ = ["application"]
+__all__ = ["application", "for_peers"]
 
 _NEVER_REFUSED = frozenset({"/v1/control", "/v1/plane/{ticket}", "/healthz", "/readyz"})
 """Peers have limits of their own behind these, and who asks whether the relay lives must not hear
 that it does not. Beyond its share such a connection ends with its answer."""
 
+_WHILE_DRAINING = frozenset({"/healthz", "/readyz", "/metrics"})
+"""What is answered while the relay drains; the rest is for the next one."""
 
-def application(
-    doorkeeper: Doorkeeper,
-    control: ControlRoute,
-    plane: PlaneRoute,
-    public: PublicRoutes,
-) -> web.Application:
-    """Return the relay as an aiohttp application."""
+
+def for_peers(control: ControlRoute, plane: PlaneRoute, public: PublicRoutes) -> dict[str, Handler]:
+    """Return what is served where peers come."""
+    return {
+        "/v1/control": control.handle,
+        "/v1/plane/{ticket}": plane.handle,
+        "/v1/peers/{guid}/services/{service}": public.lookup,
+        "/": public.about,
+    }
+
+
+def application(doorkeeper: Doorkeeper, routes: Mapping[str, Handler]) -> web.Application:
+    """Return an aiohttp application that serves paths."""
 
     @web.middleware
     async def from_somewhere(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -42,9 +51,13 @@ def application(
             return answers.refusal(Code.BAD_MESSAGE, error.reason)
         resource = request.match_info.route.resource
         path = resource.canonical if resource is not None else ""
+        if doorkeeper.draining and path not in _WHILE_DRAINING:
+            doorkeeper.refused("draining", visitor.origin.text)
+            return answers.refusal(Code.RESTARTING, "the relay goes down")
         cost = EXPOSITION if path == "/metrics" else ANSWER
         wait = visitor.toll.take(cost)
         if wait and path not in _NEVER_REFUSED:
+            doorkeeper.refused("work", visitor.origin.text)
             refusal = answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
             refusal.force_close()
             return refusal
@@ -59,14 +72,6 @@ def application(
         return response
 
     application = web.Application(middlewares=[from_somewhere])
-    for path, handler in (
-        ("/v1/control", control.handle),
-        ("/v1/plane/{ticket}", plane.handle),
-        ("/v1/peers/{guid}/services/{service}", public.lookup),
-        ("/healthz", public.healthz),
-        ("/readyz", public.readyz),
-        ("/metrics", public.metrics),
-        ("/", public.about),
-    ):
+    for path, handler in routes.items():
         application.router.add_get(path, handler)
     return application

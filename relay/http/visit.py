@@ -148,7 +148,7 @@ class Visit(web.RequestHandler):
         """Answer what is no HTTP; aiohttp logs a traceback for each, and strangers cause them."""
         if status == 500 or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
-        self._hall.doorkeeper.refused("bad_http", self.visitor.origin.text)
+        self.visitor.refused("bad_http")
         response = web.Response(status=status, text="this is no HTTP that can be read\n")
         response.force_close()
         return response
@@ -169,12 +169,12 @@ class Visit(web.RequestHandler):
             self._unread = None
 
     def _unreadable(self) -> None:
-        self._hall.doorkeeper.refused("bad_http", self.visitor.origin.text)
+        self.visitor.refused("bad_http")
         if self._kept is not None:
             self._kept.abort()
 
     def _too_late(self) -> None:
-        self._hall.doorkeeper.refused("unread", self.visitor.origin.text)
+        self.visitor.refused("unread")
         if self._kept is not None:
             self._kept.abort()
 
@@ -185,13 +185,23 @@ def visitor_of(request: web.Request) -> Visitor:
 
 
 def not_an_upgrade(request: web.Request) -> web.Response:
-    """Refuse what asks for no upgrade. Where the header itself is missing and a proxy has passed
-    the request on, the answer and the log say what the proxy does."""
-    visitor = visitor_of(request)
+    """Refuse what asks for no upgrade. Where a proxy has dropped what does, the answer and the log
+    say so. It shows by its own headers, or by those of a WebSocket, which it passes on; where
+    nothing shows, it may have been somebody's browser."""
+    visitor, headers = visitor_of(request), request.headers
+    tokens = headers.get("Connection", "").lower().replace(" ", "").split(",")
     proxy = visitor.origin.proxy
-    if not proxy and has_passed_a_proxy(request.headers):
+    if not proxy and has_passed_a_proxy(headers):
         proxy = visitor.origin.host
-    if not proxy or "Upgrade" in request.headers:
-        return answers.not_an_upgrade()
-    visitor.stripped_by(proxy)
-    return answers.not_an_upgrade(proxy)
+    if "Upgrade" not in headers:
+        dropped = "the Upgrade header"
+    elif "upgrade" not in tokens:
+        dropped = "'Connection: upgrade'"
+    else:
+        visitor.refused("upgrade_required")
+        return answers.not_an_upgrade("")
+    who = f"the proxy at {proxy}" if proxy else "a proxy on the way"
+    said = f"{who} drops {dropped}"
+    shows = proxy or "Sec-WebSocket-Key" in headers
+    visitor.refused("stripped_upgrade" if shows else "upgrade_required", f"it seems that {said}")
+    return answers.not_an_upgrade(said)

@@ -182,11 +182,9 @@ class Visitor:
         """Whether aiohttp has it and it is nothing but a client of HTTP."""
         return self._stage is _Stage.ASKING
 
-    def stripped_by(self, proxy: str) -> None:
-        """A proxy has taken the Upgrade header out of its request."""
-        self._hall.doorkeeper.refused(
-            "stripped_upgrade", self.origin.text, f"the proxy at {proxy} drops the Upgrade header"
-        )
+    def refused(self, reason: str, detail: str = "") -> None:
+        """What it has asked for is not given, or it is about to be ended."""
+        self._hall.doorkeeper.refused(reason, self.origin.text, detail)
 
     # -- its first bytes ------------------------------------------------------------------------
 
@@ -267,7 +265,7 @@ class Visitor:
             else:
                 await self._shake_hands(visit, self._tls)
         except ssl.SSLError as error:
-            self._hall.doorkeeper.refused("bad_tls", self.origin.text, error.reason or "")
+            self.refused("bad_tls", error.reason or "")
         except OSError:
             pass  # It has gone, or was late, which is counted there.
         finally:
@@ -309,11 +307,11 @@ class Visitor:
         """It has said too little in its time."""
         self._deadline = None
         silent = self._stage is _Stage.SILENT
-        self._hall.doorkeeper.refused("silent" if silent else "late", self.origin.text)
+        self.refused("silent" if silent else "late")
         self.drop("late")
 
     def _refuse(self, reason: str, detail: str) -> None:
-        self._hall.doorkeeper.refused(reason, self.origin.text, detail)
+        self.refused(reason, detail)
         self._end()
 
     def _end(self) -> None:

@@ -14,6 +14,7 @@ from relay.limits.costs import (
     SIGNATURE,
     TLS_BYTE,
 )
+from relay.limits.pace import Pace, PaceRates
 from relay.limits.rates import Counts, Place, Rates, Windows
 from relay.limits.shares import Bounds, Shares
 from relay.limits.toll import Charge, Toll
@@ -35,6 +36,8 @@ __all__ = [
     "Cause",
     "Charge",
     "Counts",
+    "Pace",
+    "PaceRates",
     "Place",
     "PlaneBudget",
     "Rates",

@@ -148,6 +148,11 @@ class Counts:
         self._counts: dict[str, int] = {}
         self.total = 0
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many as may be in all."""
+        return self.total >= self._in_all
+
     def count(self, key: str) -> int:
         """Return how many a key has."""
         return self._counts.get(key, 0)

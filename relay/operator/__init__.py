@@ -19,7 +19,11 @@ from relay.operator.commands import (
     Peers,
     PeerShown,
     PeersShown,
+    ProcessShown,
     Revoke,
+    Top,
+    TopShown,
+    Used,
 )
 from relay.operator.desk import Desk, Present
 from relay.operator.local import LocalDoor, ask
@@ -46,6 +50,10 @@ __all__ = [
     "Peers",
     "PeersShown",
     "Present",
+    "ProcessShown",
     "Revoke",
+    "Top",
+    "TopShown",
+    "Used",
     "ask",
 ]

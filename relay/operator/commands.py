@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from protocol.errors import RoamRelayError
+from relay.tally import KEPT, Column
 
 __all__ = [
     "MAX_LISTED",
@@ -30,7 +31,11 @@ __all__ = [
     "PeerShown",
     "Peers",
     "PeersShown",
+    "ProcessShown",
     "Revoke",
+    "Top",
+    "TopShown",
+    "Used",
 ]
 
 MAX_LISTED = 10_000
@@ -77,6 +82,13 @@ class Peers(_Asked, frozen=True, tag="peers"):
     limit: _Limit = 1000
 
 
+class Top(_Asked, frozen=True, tag="top"):
+    """Who uses most of the relay, and how the relay is."""
+
+    by: Column = "bytes"
+    limit: Annotated[int, Meta(ge=1, le=4 * KEPT)] = 20
+
+
 class Bans(_Asked, frozen=True, tag="bans"):
     """Who is kept out."""
 
@@ -101,7 +113,7 @@ class Announce(_Asked, frozen=True, tag="announce"):
     statement: Annotated[bytes, Meta(max_length=1024)]
 
 
-Asked: TypeAlias = Ban | Allow | Revoke | Peers | Bans | Invitations | Announce | Forget
+Asked: TypeAlias = Ban | Allow | Revoke | Peers | Top | Bans | Invitations | Announce | Forget
 
 
 class _Answer(msgspec.Struct, frozen=True, tag_field="answer"):
@@ -134,6 +146,12 @@ class PeerShown(msgspec.Struct, frozen=True):
     """When the oldest of its connections came."""
     invitation: str | None
     """The id of the one that it came by."""
+    sent: int = 0
+    """Bytes that have come from it; this and what follows as in `Used`."""
+    received: int = 0
+    planes: int = 0
+    requests: int = 0
+    refusals: int = 0
 
 
 class PeersShown(_Answer, frozen=True, tag="peers"):
@@ -141,6 +159,56 @@ class PeersShown(_Answer, frozen=True, tag="peers"):
 
     total: int
     peers: tuple[PeerShown, ...]
+
+
+class Used(msgspec.Struct, frozen=True):
+    """What one peer has had since the relay began to keep it among those who have most, at the
+    earliest since the relay's start."""
+
+    guid: str
+    here: bool
+    """Whether it is registered now."""
+    sent: int
+    """Bytes that have come from it: messages, and through planes."""
+    received: int
+    """Bytes that went to it."""
+    planes: int
+    """That were joined, for it or with it."""
+    requests: int
+    """Service requests that it has made."""
+    refusals: int
+    """What the relay has refused it because a limit was reached, or as it is not admitted."""
+
+
+class ProcessShown(msgspec.Struct, frozen=True):
+    """The relay's process. None is what the system does not say."""
+
+    cpu_seconds: float
+    resident_bytes: int | None
+    descriptors: int | None
+    max_descriptors: int | None
+    started: float
+
+
+class TopShown(_Answer, frozen=True, tag="top"):
+    """Those who use most of the relay, and how the relay is. Counts are since its start."""
+
+    at: float
+    """When this was, by a clock that only grows: rates are made from two of these."""
+    build: dict[str, str]
+    process: ProcessShown
+    loop_lag: float
+    """The most that the loop was late in the last 10 to 20 s."""
+    connections: int
+    registered: int
+    planes: int
+    """That are joined now."""
+    messages_in: int
+    messages_out: int
+    requests: int
+    refusals: int
+    plane_bytes: int
+    peers: tuple[Used, ...]
 
 
 class BanShown(msgspec.Struct, frozen=True):
@@ -177,4 +245,4 @@ class InvitationsShown(_Answer, frozen=True, tag="invitations"):
     invitations: tuple[InvitationShown, ...]
 
 
-Answer: TypeAlias = Done | Failed | PeersShown | BansShown | InvitationsShown
+Answer: TypeAlias = Done | Failed | PeersShown | TopShown | BansShown | InvitationsShown

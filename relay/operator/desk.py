@@ -4,14 +4,17 @@ and has taken hold on who is here by then.
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable
+import math
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from protocol.invitation import BadInvitation, read_statement
+from protocol.messages import PeerState
 from relay.admission import PATIENCE, Admission, Outcome, Refusal, subject_of
 from relay.control import ControlConnection
 from relay.log import guarded
+from relay.metrics import Metrics
 from relay.operator.commands import (
     Allow,
     Announce,
@@ -30,11 +33,17 @@ from relay.operator.commands import (
     Peers,
     PeerShown,
     PeersShown,
+    ProcessShown,
     Revoke,
+    Top,
+    TopShown,
+    Used,
 )
 from relay.plane import Planes
 from relay.presence import Presence
+from relay.process import build_info, process_now
 from relay.store import StoreFailed
+from relay.tally import Figures
 
 if TYPE_CHECKING:
     from relay.dns import DnsServer
@@ -44,6 +53,9 @@ __all__ = ["Desk", "Present"]
 _AT_ONCE = 100
 """Connections that are looked at before others have their turn: some 2 ms, where networks of five
 sizes are banned."""
+_FIGURES = 1.0
+"""Seconds between two looks at what each peer has had."""
+_NOTHING = Figures()
 _ID = 16
 """Hexadecimal characters of an invitation's id."""
 
@@ -55,7 +67,8 @@ class Present:
     presence: Presence
     planes: Planes
     dns: "DnsServer | None"
-    connections: Callable[[], Iterable[ControlConnection]]
+    metrics: Metrics
+    connections: Callable[[], Collection[ControlConnection]]
 
 
 class Desk:
@@ -73,6 +86,12 @@ class Desk:
         self._present = present
         self._clock = clock
         self._wall_clock = wall_clock
+        self._figured = -math.inf
+        """When what each peer has had was last asked for."""
+
+    def turned_away(self) -> None:
+        """Somebody could not be heard: too many are being heard."""
+        self._present.metrics.refusals.add("operators", "this host")
 
     async def do(self, asked: Asked) -> Answer:
         """Do what is asked; what cannot be done is `Failed`, and says why."""
@@ -88,6 +107,8 @@ class Desk:
                     return await self._announce(asked)
                 case Peers():
                     return await self._peers(asked.limit)
+                case Top():
+                    return await self._top(asked)
                 case Bans():
                     return self._bans(asked.limit)
                 case Invitations():
@@ -216,6 +237,8 @@ class Desk:
     # -- lists ----------------------------------------------------------------------------------
 
     async def _peers(self, limit: int) -> Answer:
+        await self._figure()
+        tally = self._present.metrics.tally
         now, wall = self._clock(), self._wall_clock()
         registry, book = self._present.presence.registry, self._admission.book
         here: dict[str, list[ControlConnection]] = {}
@@ -228,7 +251,7 @@ class Desk:
         for number, (guid, flows) in enumerate(itertools.islice(here.items(), limit), 1):
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
-            peer, member = registry.get(guid), book.member(guid)
+            peer, member, had = registry.get(guid), book.member(guid), tally.of(guid)
             shown.append(
                 PeerShown(
                     guid,
@@ -236,9 +259,76 @@ class Desk:
                     tuple(sorted(peer.services)) if peer is not None else (),
                     wall - (now - min(flow.opened for flow in flows)),
                     (member.invitation or None) if member is not None else None,
+                    had.sent,
+                    had.received,
+                    had.planes,
+                    had.requests,
+                    had.refusals,
                 )
             )
         return PeersShown(len(here), tuple(shown))
+
+    async def _top(self, asked: Top) -> Answer:
+        await self._figure()
+        present, metrics = self._present, self._present.metrics
+        process = process_now()
+        rows = (
+            Used(
+                guid,
+                present.presence.registry.get(guid) is not None,
+                had.sent,
+                had.received,
+                had.planes,
+                had.requests,
+                had.refusals,
+            )
+            for guid, had in metrics.tally.most(asked.by, asked.limit)
+        )
+        return TopShown(
+            at=self._clock(),
+            build=build_info(),
+            process=ProcessShown(
+                process.cpu_seconds,
+                process.resident_bytes,
+                process.descriptors,
+                process.max_descriptors,
+                process.started,
+            ),
+            loop_lag=metrics.loop.lag,
+            connections=len(present.connections()),
+            registered=present.presence.registry.counts(self._clock())[PeerState.ONLINE.value],
+            planes=present.planes.live,
+            messages_in=metrics.messages_in,
+            messages_out=metrics.messages_out,
+            requests=sum(metrics.requests.values()),
+            refusals=metrics.refusals.total(),
+            plane_bytes=metrics.plane_bytes,
+            peers=tuple(rows),
+        )
+
+    def forget_figures(self) -> None:
+        """Ask anew what each peer has had, however short ago that was asked."""
+        self._figured = -math.inf
+
+    async def _figure(self) -> None:
+        """Have the tally told what peers have had that are here: at most once a second, and the
+        loop is not held for long, however many they are."""
+        now = self._clock()
+        if now - self._figured < _FIGURES:
+            return
+        self._figured = now
+        tally = self._present.metrics.tally
+        for number, (guid, had) in enumerate(self._untold(), 1):
+            if had is not _NOTHING:
+                tally.add(guid, had)
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    def _untold(self) -> Iterator[tuple[str, Figures]]:
+        for one in list(self._present.connections()):
+            # Who has said nothing has had nothing but what goes with the next look.
+            yield one.guid, one.had.take() if one.is_registered and one.had.sent else _NOTHING
+        yield from self._present.planes.untold()
 
     def _bans(self, limit: int) -> Answer:
         bans = self._admission.book.bans

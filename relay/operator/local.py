@@ -77,6 +77,7 @@ class LocalDoor:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._tasks) >= _MAX_OPEN:
+            self._desk.turned_away()
             writer.transport.abort()
             return
         self._tasks.spawn(self._serve(reader, writer))

@@ -2,10 +2,12 @@
 
 from relay.plane.joining import PlaneLimits, Planes, Seat
 from relay.plane.legs import Leg, SocketLeg, TlsLeg, WebSocketLeg
+from relay.plane.pacing import Pacer
 from relay.plane.tickets import Purpose, TicketRefused
 
 __all__ = [
     "Leg",
+    "Pacer",
     "PlaneLimits",
     "Planes",
     "Purpose",

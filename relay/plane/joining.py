@@ -16,12 +16,14 @@ from typing import Any
 
 from protocol.errors import Code, ProtocolViolation, RoamRelayError
 from protocol.identity import CONTEXT_PLANE, verify
-from relay.limits import Cause, PlaneBudget, cause_of
-from relay.log import guarded, log, short
+from relay.limits import Cause, PaceRates, PlaneBudget, cause_of
+from relay.log import guarded, log
 from relay.metrics import Metrics
 from relay.plane.legs import Leg, SocketLeg, copy_between
+from relay.plane.pacing import Pacer, Paces
 from relay.plane.splice import Pipes, SocketPlane
 from relay.plane.tickets import Admission, Plane, PlaneState, Purpose, TicketRefused, Tickets
+from relay.tally import Figures
 
 __all__ = ["PlaneLimits", "Planes", "Seat"]
 
@@ -39,6 +41,7 @@ class PlaneLimits:
     idle: float
     """Without any byte."""
     budget: PlaneBudget
+    pace: PaceRates
 
 
 @dataclass(eq=False, slots=True)
@@ -53,8 +56,14 @@ class _Joint:
     """What each leg has brought with its request."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     sockets: SocketPlane | None = None
+    joined: float = 0.0
+    """When its legs were joined."""
     copied: float = 0.0
     """When bytes were last copied, where there are no sockets."""
+    by_copy: list[int] = field(default_factory=lambda: [0, 0])
+    """Bytes that were copied from each leg."""
+    told: tuple[int, int] | None = None
+    """Bytes from the caller and the callee that the tally has been told of; None: nothing yet."""
     reason: str = ""
     """Why the relay has ended it."""
 
@@ -69,9 +78,38 @@ class _Joint:
         ]
 
     @property
+    def senders(self) -> tuple[Cause, Cause]:
+        """Who sends on the first leg that has come, and on the second."""
+        (caller, host), (callee, other) = self.bearers
+        causes = cause_of(host, caller), cause_of(other, callee)
+        return causes if self.plane.legs[0] == self.plane.tickets[0] else causes[::-1]
+
+    @property
     def idle_since(self) -> float:
         """When bytes last moved."""
         return self.copied if self.sockets is None else self.sockets.idle_since
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes from the caller and from the callee that have left by the other leg."""
+        first, second = self.by_copy
+        if self.sockets is not None:
+            spliced = self.sockets.moved
+            first, second = first + spliced[0], second + spliced[1]
+        is_callers = self.plane.legs[0] == self.plane.tickets[0]
+        return (first, second) if is_callers else (second, first)
+
+    def untold(self) -> Iterator[tuple[str, Figures]]:
+        """Yield what either peer has had since this was asked last."""
+        planes = int(self.told is None)
+        from_caller, from_callee = self.moved
+        before_caller, before_callee = self.told or (0, 0)
+        self.told = from_caller, from_callee
+        there, back = from_caller - before_caller, from_callee - before_callee
+        if planes or there or back:
+            purpose = self.plane.purpose
+            yield purpose.caller, Figures(there, back, planes)
+            yield purpose.callee, Figures(back, there, planes)
 
     def end(self, reason: str) -> None:
         """End a plane that is joined."""
@@ -168,6 +206,8 @@ class Planes:
             choose=self._most_idle,
         )
         self._pipes = Pipes(limits.budget.pipes, clock)
+        self.pacer = Pacer(limits.pace, metrics, clock)
+        """Where bytes wait for their turn, where there is a limit."""
         self._joints: dict[Plane, _Joint] = {}
         """Of planes that are not over, and have or had a leg."""
         self._live: set[_Joint] = set()
@@ -213,11 +253,13 @@ class Planes:
                 malformed.
         """
         self._check_bearer(ticket, self._tickets.owner(ticket), guid, signature)
+        cause = cause_of(host, guid)
         try:
-            admission = self._tickets.admit(ticket, cause_of(host, guid), self._clock())
+            admission = self._tickets.admit(ticket, cause, self._clock())
         except TicketRefused as error:
             if error.code is Code.LIMIT_EXCEEDED:
                 self._metrics.limited["plane"] += 1
+                self._metrics.tally.add(guid, Figures(refusals=1))
             raise
         self._close_displaced()
         return Seat(self, admission, host)
@@ -262,6 +304,12 @@ class Planes:
                     joint.sockets.close("not_admitted")
                 else:
                     joint.abort()
+
+    def untold(self) -> Iterator[tuple[str, Figures]]:
+        """Yield what peers have had through planes that are joined, since this was asked last. In
+        the time of who asks: there may be many."""
+        for joint in list(self._live):
+            yield from joint.untold()
 
     async def finished(self) -> None:
         """Wait until all planes that are joined now are over."""
@@ -341,24 +389,32 @@ class Planes:
 
     def _join(self, joint: _Joint) -> None:
         self._live.add(joint)
-        joint.copied = self._clock()
+        joint.joined = joint.copied = self._clock()
         self._metrics.planes_opened += 1
         purpose = joint.plane.purpose
-        log.info("plane joined", caller=short(purpose.caller), callee=short(purpose.callee))
+        log.info(
+            "plane joined",
+            caller=purpose.caller,
+            callee=purpose.callee,
+            service=purpose.service,
+            mode=purpose.mode.value,
+        )
         first, second = joint.legs
+        paces = Paces(self.pacer, joint.senders)
         if not (isinstance(first, SocketLeg) and isinstance(second, SocketLeg)):
-            self._spawn(self._copy(joint, first, second))
+            self._spawn(self._copy(joint, first, second, paces))
             return
         try:
             for target, data in ((second, joint.early[0]), (first, joint.early[1])):
                 if data:
                     target.send_first(data)
-                    self._count("copy", len(data))
+                    self._copied(joint, int(target is first), len(data))
             joint.sockets = SocketPlane(
                 (_tuned(first), _tuned(second)),
                 pipes=self._pipes,
                 count=self._count,
                 on_end=lambda _, reason: self._finish(joint, reason),
+                paces=paces,
             )
             joint.sockets.start()
         except OSError:  # One of them is gone already.
@@ -369,22 +425,27 @@ class Planes:
             self._finish(joint, "failed")
             raise
 
-    async def _copy(self, joint: _Joint, first: Leg, second: Leg) -> None:
+    async def _copy(self, joint: _Joint, first: Leg, second: Leg, paces: Paces) -> None:
         reason = "aborted"
         try:
             for target, data in ((second, joint.early[0]), (first, joint.early[1])):
                 if data:
                     await target.write(data)
-                    self._count("copy", len(data))
+                    self._copied(joint, int(target is first), len(data))
             reason = await copy_between(
-                first, second, lambda size: self._copied(joint, size), self._limits.idle
+                first,
+                second,
+                lambda number, size: self._copied(joint, number, size),
+                self._limits.idle,
+                paces,
             )
         finally:
             joint.abort()
             self._finish(joint, joint.reason or reason)
 
-    def _copied(self, joint: _Joint, size: int) -> None:
+    def _copied(self, joint: _Joint, number: int, size: int) -> None:
         joint.copied = self._clock()
+        joint.by_copy[number] += size
         self._count("copy", size)
 
     def _count(self, way: str, size: int) -> None:
@@ -396,12 +457,20 @@ class Planes:
         if not self._live:
             self._pipes.close_kept()
         self._tickets.end(joint.plane, self._clock())
+        for guid, figures in joint.untold():
+            self._metrics.tally.add(guid, figures)
         purpose = joint.plane.purpose
+        from_caller, from_callee = joint.moved
         log.info(
             "plane ended",
-            caller=short(purpose.caller),
-            callee=short(purpose.callee),
+            caller=purpose.caller,
+            callee=purpose.callee,
+            service=purpose.service,
+            mode=purpose.mode.value,
             reason=reason,
+            seconds=round(self._clock() - joint.joined, 3),
+            bytes_from_caller=from_caller,
+            bytes_from_callee=from_callee,
         )
         self._over(joint.plane, reason)
 

@@ -14,6 +14,7 @@ import aiohttp
 from aiohttp import web
 
 from relay.limits import BYTE, EVENT, Toll
+from relay.plane.pacing import Paces
 
 __all__ = ["Leg", "SocketLeg", "TlsLeg", "WebSocketLeg", "copy_between"]
 
@@ -143,26 +144,36 @@ class WebSocketLeg:
             self._request.transport.abort()
 
 
-async def copy_between(first: Leg, second: Leg, count: Callable[[int], None], idle: float) -> str:
-    """Move bytes both ways until both ends are passed on; return the reason of the end."""
+async def copy_between(
+    first: Leg,
+    second: Leg,
+    count: Callable[[int, int], None],
+    idle: float,
+    paces: Paces | None = None,
+) -> str:
+    """Move bytes both ways until both ends are passed on; return the reason of the end. `count` is
+    told from which leg, 0 or 1, how many bytes have left. Without `paces` they move as fast as they
+    can."""
 
-    async def copy(source: Leg, target: Leg) -> None:
+    async def copy(number: int, source: Leg, target: Leg) -> None:
         while True:
             async with asyncio.timeout(idle):
                 data = await source.read()
             if not data:
                 break
+            if paces is not None and paces.pacer.is_on:
+                await paces.pacer.pass_on(paces.causes[number], len(data))
             async with asyncio.timeout(idle):
                 await target.write(data)
-            count(len(data))
+            count(number, len(data))
         async with asyncio.timeout(idle):
             await target.write_end()
 
     reason = "finished"
     try:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(copy(first, second))
-            tasks.create_task(copy(second, first))
+            tasks.create_task(copy(0, first, second))
+            tasks.create_task(copy(1, second, first))
     except* TimeoutError:
         reason = "idle"
     except* (OSError, aiohttp.ClientError):

@@ -13,11 +13,13 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from enum import Enum
+from dataclasses import dataclass
 
 from relay.limits import EVENT, Bounds, Cause, Shares
 from relay.log import log
 from relay.plane.legs import SocketLeg
+from relay.plane.pacing import Paces
+from relay.plane.stages import Stage, Wait
 
 if sys.platform == "linux":
     import fcntl
@@ -58,13 +60,15 @@ class _Pipe:
                 break
         self.held = 0
 
-    def fill(self, source: socket.socket) -> int:
-        count = os.splice(source.fileno(), self._in, self.size, flags=os.SPLICE_F_NONBLOCK)
+    def fill(self, source: socket.socket, most: int) -> int:
+        size = self.size if most > self.size else most
+        count = os.splice(source.fileno(), self._in, size, flags=os.SPLICE_F_NONBLOCK)
         self.held += count
         return count
 
-    def drain(self, target: socket.socket) -> int:
-        count = os.splice(self._out, target.fileno(), self.held, flags=os.SPLICE_F_NONBLOCK)
+    def drain(self, target: socket.socket, most: int) -> int:
+        size = self.held if most > self.held else most
+        count = os.splice(self._out, target.fileno(), size, flags=os.SPLICE_F_NONBLOCK)
         self.held -= count
         return count
 
@@ -92,14 +96,14 @@ class _Copy:
         self._source: socket.socket | None = None
         self.held = 0
 
-    def fill(self, source: socket.socket) -> int:
+    def fill(self, source: socket.socket, most: int) -> int:
         self._source = source
-        self.held = source.recv_into(self._view, 0, socket.MSG_PEEK)
+        self.held = source.recv_into(self._view, min(most, _COPY_BYTES), socket.MSG_PEEK)
         return self.held
 
-    def drain(self, target: socket.socket) -> int:
+    def drain(self, target: socket.socket, most: int) -> int:
         held, self.held = self.held, 0
-        count = target.send(self._view[:held])
+        count = target.send(self._view[: min(held, most)])
         if self._source is not None:
             self._source.recv_into(self._view, count)
         return count
@@ -199,29 +203,9 @@ class Pipes:
             self.open -= 1
 
 
-class _Stage(Enum):
-    """How far one way of a plane is."""
-
-    FLOWING = "flowing"
-    ENDING = "ending"
-    """The source has ended; what is held still has to leave."""
-    DONE = "done"
-
-
-class _Wait(Enum):
-    """What one way of a plane waits for."""
-
-    NOTHING = "nothing"
-    """There may be more to do at once."""
-    SOURCE = "source"
-    """Bytes from the source."""
-    TARGET = "target"
-    """Room at the target."""
-
-
 # Python 3.11 looks an enum's member up in 0.3 µs: these are asked for with every piece.
-_FLOWING, _ENDING, _DONE = _Stage.FLOWING, _Stage.ENDING, _Stage.DONE
-_NOTHING, _SOURCE, _TARGET = _Wait.NOTHING, _Wait.SOURCE, _Wait.TARGET
+_FLOWING, _ENDING, _DONE = Stage.FLOWING, Stage.ENDING, Stage.DONE
+_NOTHING, _SOURCE, _TARGET, _TURN = Wait
 
 
 class _Direction:
@@ -247,14 +231,17 @@ class _Direction:
         """Bytes that have left towards the target."""
         self.way = ""
         """How bytes were moved last."""
+        self.turn: _Turn | None = None
+        """There is one while it waits for it."""
         self._pipes = pipes
         self._buffer: _Pipe | _Copy | None = None
         """There is one while it holds bytes."""
         self._rest = memoryview(b"")
         """What a pipe held that somebody else got."""
 
-    def pump(self) -> None:
-        """Move what can be moved now, up to a slice."""
+    def pump(self, budget: int) -> None:
+        """Move what can be moved now, up to so many bytes; what was taken out of a pipe leaves
+        first, however much it is."""
         if self._rest and not self._drain():
             return
         buffer = self._buffer
@@ -262,7 +249,7 @@ class _Direction:
             buffer = self._buffer = self._pipes.take(self.cause)
         self.way = buffer.way
         try:
-            self._pump(buffer)
+            self._pump(buffer, budget)
         finally:
             if not buffer.held:
                 self._pipes.flow(self)
@@ -303,23 +290,22 @@ class _Direction:
         self._pipes.drained(self)
         return True
 
-    def _pump(self, buffer: _Pipe | _Copy) -> None:
+    def _pump(self, buffer: _Pipe | _Copy, budget: int) -> None:
         target, source = self.target, self.source
         self.wait = _NOTHING
-        budget = _SLICE
         while budget > 0 and self.stage is not _DONE:
             moved = 0
             is_empty = False
-            if self.stage is _FLOWING:
+            if self.stage is _FLOWING and buffer.held < budget:
                 try:
-                    if buffer.fill(source) == 0:
+                    if buffer.fill(source, budget - buffer.held) == 0:
                         self.stage = _ENDING
                 except _BLOCKED:
                     # Either nothing came, or the buffer is full: then writing goes first.
                     is_empty = not buffer.held
             if buffer.held:
                 try:
-                    moved = buffer.drain(target)
+                    moved = buffer.drain(target, budget)
                 except _BLOCKED:
                     self.wait = _TARGET
                     break
@@ -336,11 +322,31 @@ class _Direction:
         # Out of budget it waits for nothing: the loop calls again after the others had their turn.
 
 
-class SocketPlane:
-    """Two sockets joined. `on_end` is called once, with a reason, when both are closed.
+@dataclass(eq=False, slots=True)
+class _Turn:
+    """One way of a plane that has asked whether it may move bytes."""
 
-    `moved` is asked for by the metrics; `idle_since` is when bytes last moved.
-    """
+    plane: "SocketPlane"
+    paces: Paces
+    direction: _Direction
+
+    @property
+    def cause(self) -> Cause:
+        """Who sends what moves this way."""
+        return self.paces.causes[self.plane._directions.index(self.direction)]
+
+    def take_turn(self, granted: int) -> None:
+        direction = self.direction
+        direction.turn = None
+        before = direction.moved
+        try:
+            self.plane._run(direction, granted)
+        finally:
+            self.paces.pacer.give_back(self.cause, granted - (direction.moved - before))
+
+
+class SocketPlane:
+    """Two sockets joined. `on_end` is called once, with a reason, when both are closed."""
 
     def __init__(
         self,
@@ -349,18 +355,35 @@ class SocketPlane:
         pipes: Pipes,
         count: Callable[[str, int], None],
         on_end: Callable[["SocketPlane", str], None],
+        paces: Paces | None = None,
     ) -> None:
+        """Without `paces` bytes move as fast as they can."""
         self._loop = asyncio.get_running_loop()
         self._sockets = [leg.socket for leg in legs]
         self._count = count
         self._on_end = on_end
+        self._paces = paces
         self._over = False
-        self.idle_since = self._loop.time()
+        self._idle_since = self._loop.time()
         first, second = legs
         self._directions = (
             _Direction(first, second, pipes, self._displace),
             _Direction(second, first, pipes, self._displace),
         )
+
+    @property
+    def idle_since(self) -> float:
+        """When bytes last moved; now, where some wait for their turn: it is the relay that lets
+        them."""
+        waits = any(one.turn is not None for one in self._directions)
+        return self._loop.time() if waits else self._idle_since
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes that have come from the first socket and left by the second one, and the other way
+        round."""
+        first, second = self._directions
+        return first.moved, second.moved
 
     def start(self) -> None:
         """Begin to move bytes."""
@@ -378,22 +401,32 @@ class SocketPlane:
             end.close()
         for direction in self._directions:
             direction.release()
+            turn, direction.turn = direction.turn, None
+            if turn is not None:
+                turn.paces.pacer.leave(turn)
         self._on_end(self, reason)
 
     def _displace(self) -> None:
         self._loop.call_soon(self.close, "stalled")
 
-    def _run(self, direction: _Direction) -> None:
+    def _run(self, direction: _Direction, budget: int = 0) -> None:
+        """Move up to so many bytes; 0: as many as may move now."""
         if self._over:
             return
-        if wait := direction.toll.take(EVENT):
-            # Who sends has used up his share of the relay's time: he is not read for so long.
-            self._watch(direction, _NOTHING)
-            self._loop.call_later(wait, self._run, direction)
-            return
+        if not budget:
+            if wait := direction.toll.take(EVENT):
+                # Who sends has used up his share of the relay's time: he is not read for so long.
+                self._watch(direction, _NOTHING)
+                self._loop.call_later(wait, self._run, direction)
+                return
+            paces = self._paces
+            if paces is not None and paces.pacer.is_on:
+                self._ask(direction, paces)
+                return
+            budget = _SLICE
         before = direction.moved
         try:
-            direction.pump()
+            direction.pump(budget)
         except OSError as error:
             self._settle(direction, before)
             self.close("reset" if isinstance(error, ConnectionError) else "failed")
@@ -402,8 +435,26 @@ class SocketPlane:
         try:
             self._listen(direction)
         except Exception as error:
-            log.error("a plane failed", exc_info=error)
-            self.close("failed")
+            self._failed(error)
+
+    def _ask(self, direction: _Direction, paces: Paces) -> None:
+        """Go on as soon as bytes may move."""
+        if direction.turn is not None:
+            return
+        turn = _Turn(self, paces, direction)
+        granted = paces.pacer.ask(turn, turn.cause)
+        if granted:
+            turn.take_turn(granted)
+            return
+        direction.turn, direction.wait = turn, _TURN
+        try:
+            self._listen(direction)
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        log.error("a plane failed", exc_info=error)
+        self.close("failed")
 
     def _listen(self, direction: _Direction) -> None:
         """Have the loop call again for what a direction waits for; or end, where nothing is."""
@@ -415,26 +466,26 @@ class SocketPlane:
         if direction.stage is not _DONE and direction.wait is _NOTHING:
             self._loop.call_soon(self._run, direction)
 
-    def _watch(self, direction: _Direction, wait: _Wait) -> None:
+    def _watch(self, direction: _Direction, wait: Wait) -> None:
         loop, source, target = self._loop, direction.source, direction.target
         match direction.watched:
-            case _Wait.SOURCE:
+            case Wait.SOURCE:
                 loop.remove_reader(source)
-            case _Wait.TARGET:
+            case Wait.TARGET:
                 loop.remove_writer(target)
-            case _Wait.NOTHING:
+            case Wait.NOTHING | Wait.TURN:
                 pass
         match wait:
-            case _Wait.SOURCE:
+            case Wait.SOURCE:
                 loop.add_reader(source, self._run, direction)
-            case _Wait.TARGET:
+            case Wait.TARGET:
                 loop.add_writer(target, self._run, direction)
-            case _Wait.NOTHING:
+            case Wait.NOTHING | Wait.TURN:
                 pass
         direction.watched = wait
 
     def _settle(self, direction: _Direction, before: int) -> None:
         moved = direction.moved - before
         if moved:
-            self.idle_since = self._loop.time()
+            self._idle_since = self._loop.time()
             self._count(direction.way, moved)

@@ -153,14 +153,16 @@ class KnownPeers:
 
     async def close(self) -> None:
         """Write the rest, and close the store."""
-        if self._database is not None:
+        database = self._database
+        if database is not None:
             try:
                 async with self._writing:  # Bounded, as SQLite's own timeout is.
                     pass
                 self._noted_alive = 0.0
                 await self.write()
             finally:
-                await self._database.close()
+                self._database = None  # Nothing is written any more.
+                await database.close()
 
     def _note(self, guid: str, host: str, ago: float, *, here: bool, shown: bool) -> None:
         if self._database is None:

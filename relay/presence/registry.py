@@ -24,6 +24,7 @@ from protocol.errors import Code, ProtocolViolation
 from protocol.messages import Disclosure, LocationRecord, Message, PeerState, ServiceRecord
 from relay.limits import SIGNATURE, Cause
 from relay.presence.gone import GonePeer, GonePeers
+from relay.tally import Figures
 
 __all__ = ["SETTLING", "Attachment", "RegisteredPeer", "Registry", "Services", "check_record"]
 
@@ -45,6 +46,10 @@ class Attachment(Protocol):
     asks: dict[Any, None]
     asked: dict[Any, None]
     """Its requests that wait, and those that wait for it: the broker's to fill."""
+
+    @property
+    def had(self) -> Figures:
+        """What its peer has had: to be added to."""
 
     def send(self, message: Message) -> None:
         """Queue a message."""

@@ -14,9 +14,13 @@ from relay.log import log
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["state_folder"]
+__all__ = ["FolderTaken", "state_folder"]
 
 _LOCK = "lock"
+
+
+class FolderTaken(ConfigError):
+    """Another relay has the folder now."""
 
 
 @contextlib.contextmanager
@@ -24,7 +28,8 @@ def state_folder(name: str) -> Iterator[Path]:
     """Keep a folder for this relay, made where there is none, until the block ends.
 
     Raises:
-        ConfigError: it cannot be made or used, others may write into it, or another relay has it.
+        ConfigError: it cannot be made or used, or others may write into it.
+        FolderTaken: another relay has it.
     """
     folder = Path(name)
     try:
@@ -59,7 +64,7 @@ def _take(descriptor: int, name: str) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
-            raise ConfigError(
+            raise FolderTaken(
                 f"state: another relay uses {name}: stop it, or give each a folder of its own"
             ) from None
         # File systems without locks: who starts two relays there is not told.

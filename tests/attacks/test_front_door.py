@@ -122,7 +122,8 @@ async def test_more_silent_connections_than_descriptors(tmp_path: Path) -> None:
     log = (tmp_path / "log").read_text()
     (serving,) = [line for line in map(json.loads, log.splitlines()) if line["event"] == "serving"]
     assert (serving["descriptors_before"], serving["descriptors"]) == (128, 256)
-    assert "max_connections is more than the file descriptors allow" in log
+    assert "limits are above what the file descriptors allow" in log
+    assert '"max_connections": "1000, allowed ' in log
     assert "Traceback" not in log
 
 
@@ -240,7 +241,7 @@ async def test_who_does_not_go_on_is_ended() -> None:
                 await look_up(caller, callee, number)
                 await asyncio.sleep(0.01)
         await stands_as(relay, before)
-        assert relay.metrics.refusals == {"silent": 20}, "those of whom no request has begun"
+        assert relay.metrics.refusals == {"silent": 20, "handshake_timeout": 10}
 
 
 async def test_who_does_not_go_on_with_tls_is_ended(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from protocol.errors import Code
 from protocol.identity import Identity
 from protocol.messages import Message
 from relay.limits import cause_of
+from relay.tally import Figures
 
 __all__ = ["FakeAttachment"]
 
@@ -23,6 +24,7 @@ class FakeAttachment:
         self.heard = 0.0
         self.asks: dict[Any, None] = {}
         self.asked: dict[Any, None] = {}
+        self.had = Figures()
         self.got: list[Message] = []
         self.ended: list[Code] = []
         self.doubts: list[float] = []

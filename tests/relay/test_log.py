@@ -208,3 +208,56 @@ def test_no_standard_stream_is_needed(tmp_path: Path) -> None:
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+
+
+RAISES = r"""
+import asyncio, gc, logging, sys, threading, warnings
+from relay.log import configure, log
+
+configure("json", "info")
+
+class Left:
+    def __del__(self): raise RuntimeError("nobody expected this: left")
+
+def thread(): raise RuntimeError("nobody expected this: thread")
+async def task(): raise RuntimeError("nobody expected this: task")
+async def main():
+    asyncio.ensure_future(task())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+class Unprintable:
+    def __repr__(self): raise RuntimeError("nobody expected this: repr")
+
+asyncio.run(main())
+gc.collect()
+Left()
+one = threading.Thread(target=thread)
+one.start()
+one.join()
+warnings.warn("nobody expected this: warning")
+try:
+    raise ValueError("nobody expected this: logged")
+except ValueError as error:
+    log.error("a step failed", exc_info=error)
+log.info("event", words=Unprintable())
+logging.getLogger("other").warning("%d", "nobody expected this: words")
+raise RuntimeError("nobody expected this: end")
+"""
+"""Whatever may go wrong in a process, in the log's own words or not."""
+
+
+def test_a_json_log_is_json_whatever_raises() -> None:
+    done = run("-c", RAISES)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    traced = {
+        line["exception"].splitlines()[-1].rpartition(": ")[2]: line["exception"]
+        for line in lines
+        if "exception" in line
+    }
+    assert set(traced) >= {"left", "thread", "task", "logged", "repr", "end"}
+    assert all(text.startswith("Traceback ") for text in traced.values())
+    assert any("nobody expected this: warning" in line["event"] for line in lines)
+    assert any(line.get("of") == "'%d'" for line in lines)
+    assert {"event", "level", "timestamp"} <= set.intersection(*map(set, lines))
+    assert done.returncode == 1

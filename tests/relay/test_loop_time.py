@@ -43,6 +43,20 @@ def beats(clocks: Clocks, due: float, caplog: pytest.LogCaptureFixture) -> list[
     return [record.getMessage() for record in caplog.records]
 
 
+def test_the_largest_lag_is_kept_for_a_scrape() -> None:
+    clocks = Clocks()
+    lags = []
+    # A beat is late by half a second once; what it is each second thereafter.
+    for second in range(40):
+        clocks.wall = 100.0 + second
+        late = 0.5 if second == 5 else 0.01
+        clocks.time.beat(clocks.wall - late)
+        lags.append(clocks.time.lag)
+    assert max(lags[:5]) == pytest.approx(0.01)
+    assert lags[5:15] == pytest.approx([0.5] * 10)
+    assert max(lags[25:]) == pytest.approx(0.01)
+
+
 def test_who_is_served_shortly_costs_one_look_at_the_clock() -> None:
     asked = []
     time = LoopTime(lambda: 1.0, lambda: asked.append(0) or 0.0)  # type: ignore[func-returns-value]

@@ -214,7 +214,7 @@ async def test_an_end_that_is_near_is_told(
             told += [day / 10] * caplog.text.count("the certificate ")
         assert told == [16.0, 27.0, 29.0, 30.0] or told == [16.1, 27.1, 29.1, 30.1]
         assert "has ended" not in caplog.text
-        assert b'roam_relay_certificate_seconds{state="left"} 2.5' in relay.metrics.exposition()
+        assert b'roam_relay_certificate_seconds{state="left"} 2.5' in relay.metrics.exposition()[0]
     caplog.clear()
     chain, key = certificate(tmp_path, days=0.5)
     async with RelayServer(config):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from msgspec import structs
 
-from peers import Peer, PeerConfig
+from peers import Peer, PeerConfig, RelayUnavailable
 from peers.config import CarrierKind
 from protocol.codec import encode_location
 from protocol.endpoint import read_entry
@@ -233,10 +234,66 @@ async def test_a_proxy_that_drops_the_upgrade_is_told_of(
             assert b" 426 " in head.split(b"\r\n")[0]
             length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
             reason = json.loads(await client.reader.readexactly(length))["reason"]
-            assert "the proxy at 127.0.0.1 drops it" in reason
+            assert "the proxy at 127.0.0.1 drops the Upgrade header" in reason
             client.writer.close()
         assert there.relay.metrics.refusals["stripped_upgrade"] == 2
     assert "drops the Upgrade header" in caplog.text
+
+
+async def test_a_peer_behind_it_is_told_the_same(tmp_path: Path) -> None:
+    """Also by a proxy that says nothing of itself, as nginx does that is told nothing."""
+    lines = configuration("nginx").splitlines(keepends=True)
+    drops = {line: "" for line in lines if "proxy_set_header" in line and "Host" not in line}
+    async with behind(WAYS["nginx"], tmp_path, **drops) as there:
+        trust = PeerConfig(relay_ca=str(tmp_path / "chain.pem"), connect_timeout=5.0)
+        for carrier in CarrierKind:
+            config = structs.replace(trust, carrier=carrier)
+            with pytest.raises(RelayUnavailable, match="drops the Upgrade header"):
+                async with Peer(Identity.generate(), there.url, config=config):
+                    pass
+        assert there.relay.metrics.refusals["stripped_upgrade"] >= 1
+
+
+WEBSOCKET = (
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    f"Sec-WebSocket-Protocol: {WEBSOCKET_PROTOCOL}\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("headers", "says", "reason"),
+    [
+        (WEBSOCKET, "a proxy on the way drops the Upgrade header", "stripped_upgrade"),
+        (
+            WEBSOCKET + "Upgrade: websocket\r\nConnection: close\r\n",
+            "a proxy on the way drops 'Connection: upgrade'",
+            "stripped_upgrade",
+        ),
+        (
+            "Via: 1.1 a\r\nUpgrade: roam-relay/1\r\nConnection: close\r\n",
+            "the proxy at 127.0.0.1 drops 'Connection: upgrade'",
+            "stripped_upgrade",
+        ),
+        ("Via: 1.1 a\r\n", "the proxy at 127.0.0.1 drops the Upgrade header", "stripped_upgrade"),
+        ("Upgrade: h2c\r\nConnection: upgrade\r\n", "ask for an upgrade to", "upgrade_required"),
+        ("", "a proxy on the way drops the Upgrade header", "upgrade_required"),
+    ],
+    ids=["websocket", "connection", "raw-connection", "raw", "other", "nothing"],
+)
+@pytest.mark.parametrize("path", ["/v1/control", f"/v1/plane/{'0' * 32}"])
+async def test_what_a_proxy_has_dropped_is_said(
+    relay: RelayServer, headers: str, says: str, reason: str, path: str
+) -> None:
+    """Where nothing shows whether there is one, it may have been somebody's browser."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(relay.url.rpartition(":")[2]))
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: r\r\n{headers}\r\n".encode())
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+    said = json.loads(await reader.readexactly(length))["reason"]
+    writer.close()
+    assert b" 426 " in head.split(b"\r\n")[0]
+    assert says in said
+    assert relay.metrics.refusals == {reason: 1}
 
 
 async def test_a_proxy_that_nobody_named_is_not_the_peer(

@@ -11,17 +11,9 @@ from relay.http.origin import Origin, Proxies
 from relay.metrics import Metrics
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def door(config: RelayConfig, descriptors: int = 1 << 16, clock: Clock | None = None) -> Doorkeeper:
+def door(config: RelayConfig, descriptors: int = 1 << 16) -> Doorkeeper:
     rules = Rules(config, Proxies(config.trusted_proxies or ()), Descriptors(descriptors))
-    return Doorkeeper(rules, Metrics(), clock or Clock())
+    return Doorkeeper(rules, Metrics())
 
 
 def at(host: str) -> Origin:
@@ -157,22 +149,6 @@ def test_shares_of_descriptors(limit: int) -> None:
     descriptors = Descriptors(limit)
     assert 0 < descriptors.share < descriptors.connections < descriptors.for_strangers
     assert descriptors.for_strangers < descriptors.for_known < limit
-
-
-def test_a_reason_is_logged_once_a_second_with_its_source(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    clock = Clock()
-    doorkeeper = door(RelayConfig(max_connections_per_address=1), clock=clock)
-    doorkeeper.admit(at("192.0.2.66"), 0.0)
-    for clock.now in (0.0, 0.4, 0.9, 1.0, 1.5):
-        turned_away(doorkeeper, "192.0.2.66")
-    doorkeeper.refused("descriptors", "192.0.2.7", "because")
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 3
-    assert "reason='too_many' source='192.0.2.66' unlogged=0" in said[0]
-    assert "unlogged=2" in said[1]
-    assert "reason='descriptors' source='192.0.2.7' unlogged=0 detail='because'" in said[2]
 
 
 def test_many_from_one_near_address_are_told_of_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,7 +16,8 @@ from aiohttp import web
 
 from protocol.identity import Identity
 from relay.config import RelayConfig
-from relay.http import Deadlines, Entrance
+from relay.http import Deadlines
+from relay.http.entrance import Entrance
 from relay.http.visit import Visit
 from relay.server import RelayServer
 from relay.tasks import Tasks

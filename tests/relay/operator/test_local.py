@@ -211,6 +211,7 @@ async def test_who_says_too_much_or_comes_too_often_is_dropped(tmp_path: Path) -
                 return_when=asyncio.FIRST_COMPLETED,
             )
         assert len(done) == 1
+        assert server.metrics.refusals["operators"] == 1
         for _, one in others:
             one.transport.abort()
         await asyncio.wait(waiting)

@@ -3,12 +3,16 @@
 import asyncio
 import hashlib
 import json
+import logging
 import os
+from typing import Any
 
+import aiohttp
 import pytest
 
 from protocol.errors import Code
 from protocol.messages import (
+    WEBSOCKET_PROTOCOL,
     Mode,
     ServiceAnswer,
     ServiceRequestFrom,
@@ -18,7 +22,7 @@ from protocol.messages import (
 )
 from relay.server import RelayServer
 from tests.relay.client import registered, upgrade
-from tests.relay.planes import SESSION, tickets
+from tests.relay.planes import SESSION, close, early, leg, tickets
 
 
 async def code_of(url: str, target: str) -> tuple[int, str]:
@@ -132,3 +136,53 @@ async def test_a_plane_without_legs_leaves_nothing(relay: RelayServer, verdict: 
         assert (answer.code is Code.REFUSED) == (verdict is Verdict.REFUSED)
         relay.planes.sweep(asyncio.get_running_loop().time() + 60)
         assert relay.planes.pending == 0
+
+
+def words_of(record: logging.LogRecord) -> dict[str, Any]:
+    return dict(getattr(record, "relay_fields", {}))
+
+
+@pytest.mark.parametrize("carrier", ["raw", "websocket"])
+async def test_the_end_of_a_plane_is_told_whole(
+    relay: RelayServer, caplog: pytest.LogCaptureFixture, carrier: str
+) -> None:
+    """Who has had it, for what and how long, and how many bytes went which way."""
+    caplog.set_level("INFO", "relay")
+    async with registered(relay.url) as alice, registered(relay.url, "chat") as bob:
+        first, second = await tickets(alice, bob)
+        # The callee's leg comes first: which way is whose does not go by who has come first.
+        (_, theirs), _ = await leg(relay, bob, second, early(b"12345"))
+        if carrier == "raw":
+            (reader, own), _ = await leg(relay, alice, first)
+            own.write(b"x" * 1000)
+            own.write_eof()
+            theirs.write(b"y" * 20)
+            theirs.write_eof()
+            assert await asyncio.wait_for(reader.read(-1), 10) == b"12345" + b"y" * 20
+            await close((reader, own))
+        else:
+            target = alice.plane_target(first, relay.guid)
+            async with (
+                aiohttp.ClientSession(relay.url) as http,
+                http.ws_connect(target, protocols=(WEBSOCKET_PROTOCOL,)) as websocket,
+            ):
+                await websocket.send_bytes(b"x" * 1000)
+                theirs.write(b"y" * 20)
+                theirs.write_eof()
+                got = b""
+                while len(got) < 25:
+                    got += await asyncio.wait_for(websocket.receive_bytes(), 10)
+        theirs.close()
+        async with asyncio.timeout(20):
+            while relay.planes.live:
+                await asyncio.sleep(0.01)
+    (ended,) = [one for one in map(words_of, caplog.records) if one.get("event") == "plane ended"]
+    assert (ended["caller"], ended["callee"]) == (alice.identity.guid, bob.identity.guid)
+    assert (ended["mode"], ended["service"]) == ("central", "chat")
+    assert (ended["bytes_from_caller"], ended["bytes_from_callee"]) == (1000, 25)
+    assert 0 <= ended["seconds"] < 60
+    assert ended["reason"] in ("finished", "reset")
+    tally = relay.metrics.tally
+    assert (tally.of(alice.identity.guid).planes, tally.of(bob.identity.guid).planes) == (1, 1)
+    assert tally.of(alice.identity.guid).sent >= 1000
+    assert tally.of(bob.identity.guid).received >= 1000

@@ -34,11 +34,14 @@ class Leg:
 
 
 async def test_both_ends_are_passed_on() -> None:
-    counted: list[int] = []
+    counted: list[tuple[int, int]] = []
     alice, bob = Leg(b"one", b"two", b""), Leg(b"back", b"")
-    assert await copy_between(alice, bob, counted.append, 5.0) == "finished"
+    assert (
+        await copy_between(alice, bob, lambda number, size: counted.append((number, size)), 5.0)
+        == "finished"
+    )
     assert (bob.heard, alice.heard) == ([b"one", b"two", b""], [b"back", b""])
-    assert sum(counted) == 10
+    assert sorted(counted) == [(0, 3), (0, 3), (1, 4)]
     assert (alice.aborted, bob.aborted) == (1, 1)
 
 
@@ -50,12 +53,12 @@ async def test_a_leg_that_breaks_or_is_silent_ends_both(
     says: tuple[bytes | Exception, ...], idle: float, reason: str
 ) -> None:
     alice, bob = Leg(*says), Leg()
-    assert await copy_between(alice, bob, lambda size: None, idle) == reason
+    assert await copy_between(alice, bob, lambda number, size: None, idle) == reason
     assert (alice.aborted, bob.aborted) == (1, 1)
 
 
 async def test_what_nobody_expected_closes_both_too() -> None:
     alice, bob = Leg(RuntimeError("nobody expected this")), Leg()
     with pytest.raises(ExceptionGroup):
-        await copy_between(alice, bob, lambda size: None, 5.0)
+        await copy_between(alice, bob, lambda number, size: None, 5.0)
     assert (alice.aborted, bob.aborted) == (1, 1)

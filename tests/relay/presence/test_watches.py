@@ -26,6 +26,7 @@ from relay.limits import cause_of
 from relay.presence import Registry, Watches
 from relay.presence import watches as module
 from relay.server import RelayServer
+from relay.tally import Figures
 from tests.relay.client import Client, client, registered
 
 
@@ -139,6 +140,7 @@ class FakeFlow:
         self.observed_host = "127.0.0.1"
         self.cause = cause_of(self.observed_host, guid)
         self.heard = 0.0
+        self.had = Figures()
         self.asks: dict[object, None] = {}
         self.asked: dict[object, None] = {}
         self.got: list[PeerEvent] = []

@@ -1,0 +1,66 @@
+"""Where some routes are served: an HTTP server behind the entrance that its connections come by."""
+
+import logging
+import ssl
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from aiohttp import web
+
+from protocol.endpoint import Endpoint
+from relay.http.door import Doorkeeper
+from relay.http.entrance import Deadlines, Entrance
+from relay.limits import Charge
+from relay.listening import bind
+from relay.log import NAME, guarded
+
+__all__ = ["Front"]
+
+
+class Front:
+    """One of a relay's fronts. Call `open` first; `close`, and at the end `cleanup`."""
+
+    def __init__(
+        self,
+        served: web.Application,
+        doorkeeper: Doorkeeper,
+        deadlines: Deadlines,
+        charge: Charge,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._runner = web.AppRunner(
+            served,
+            access_log=None,
+            shutdown_timeout=0.1,
+            logger=logging.getLogger(f"{NAME}.http"),
+        )
+        self._entrance = Entrance(self._runner, doorkeeper, deadlines, charge, spawn)
+        self.urls: tuple[str, ...] = ()
+        """Where it serves."""
+        self.endpoints: tuple[Endpoint, ...] = ()
+        self.port = 0
+
+    async def open(
+        self, hosts: Sequence[str], port: int, context: ssl.SSLContext | None = None
+    ) -> None:
+        """Listen at each host; by https:// where there is a context.
+
+        Raises:
+            ConfigError: it cannot listen there.
+        """
+        await self._runner.setup()
+        bound = await bind(hosts, port)
+        self._entrance.open(bound.tcp, context)
+        self.port, self.endpoints = bound.port, bound.endpoints
+        scheme = "http" if context is None else "https"
+        shown = (f"[{host}]" if ":" in host else host for host in hosts)
+        self.urls = tuple(f"{scheme}://{host}:{self.port}" for host in shown)
+
+    def close(self) -> None:
+        """Accept nobody any more. Who is here already stays."""
+        with guarded("closing a listener"):
+            self._entrance.close()
+
+    async def cleanup(self) -> None:
+        """End everything that HTTP still has."""
+        await self._runner.cleanup()

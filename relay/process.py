@@ -1,0 +1,90 @@
+"""The process as the system sees it: time, memory, descriptors, start. For Linux; elsewhere what
+Python itself knows.
+
+prometheus-client's own collector lists all descriptors to count them, which holds the loop of a
+relay with 20,000 of them for 17 ms; the rest here goes by the same names.
+"""
+
+import contextlib
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from time import process_time, time
+
+if sys.platform != "win32":
+    import resource
+
+__all__ = ["Process", "build_info", "process_now"]
+
+_LOADED = time()
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The process now. None is what the system does not say."""
+
+    cpu_seconds: float
+    """Of all its threads, since the start."""
+    resident_bytes: int | None
+    descriptors: int | None
+    """That are open."""
+    max_descriptors: int | None
+    started: float
+    """Unix time."""
+
+
+def process_now() -> Process:
+    """Look at the process."""
+    return Process(process_time(), _resident(), _descriptors(), _max_descriptors(), _started())
+
+
+@cache
+def build_info() -> dict[str, str]:
+    """Return which program this is: its version, and what it runs on."""
+    try:
+        version = metadata.version("roam-relay")
+    except metadata.PackageNotFoundError:
+        version = "unknown"  # It runs from a folder that was never installed.
+    return {
+        "version": version,
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "system": platform.system(),
+    }
+
+
+def _resident() -> int | None:
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _descriptors() -> int | None:
+    """Since Linux 6.2 the folder's size is how many there are; before, they have to be listed."""
+    try:
+        return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return None
+
+
+def _max_descriptors() -> int | None:
+    if sys.platform == "win32":
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft
+
+
+@cache
+def _started() -> float:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        with open("/proc/self/stat", "rb") as file:
+            ticks = int(file.read().rpartition(b")")[2].split()[19])
+        with open("/proc/stat", "rb") as file:
+            booted = next(int(line.split()[1]) for line in file if line.startswith(b"btime "))
+        return booted + ticks / os.sysconf("SC_CLK_TCK")
+    return _LOADED
