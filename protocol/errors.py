@@ -278,6 +278,7 @@ class MissingExtra(RoamRelayError):
             f"{what} is not part of this installation: pip install 'roam-relay[{extra}]'"
         )
         self.extra = extra
+        """The extra of this package that brings it, as pip knows it."""
 
 
 class ConnectionClosed(RoamRelayError):

@@ -41,6 +41,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "flow": st.integers(0, 3),
         "agent": st.text(max_size=128),
         "features": FEATURES,
+        "relay": st.none() | GUIDS,
     },
     messages.Register: {
         "location": st.binary(max_size=500),
