@@ -218,9 +218,9 @@ def test_what_unknown_keys_hold_is_refused_in_whatever_pieces_it_comes(
 def test_a_bin_that_takes_a_message_over_its_limit_is_too_large(size: int, piece: int) -> None:
     data = msgpack.packb({"type": "ping", "x": bytes(size)})
     decoder = MessageDecoder(FROM_PEER)
+    pieces = [data[start : start + piece] for start in range(0, len(data), piece)]
     with pytest.raises(ProtocolViolation) as error:
-        for start in range(0, len(data), piece):
-            list(decoder.receive(data[start : start + piece]))
+        [message for one in pieces for message in decoder.receive(one)]
     assert error.value.code is Code.MESSAGE_TOO_LARGE
 
 
