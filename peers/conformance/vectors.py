@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["Vectors", "value", "whole"]
+__all__ = ["Vectors", "load", "value", "whole"]
 
 Vectors = dict[str, Any]
 """The file, by its keys."""

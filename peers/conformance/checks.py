@@ -1,0 +1,122 @@
+"""What a check is, and how all of them are run: one after the other, each with its rule.
+
+The checks themselves are in the files of their subjects; what they are made with, in the stages.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+from peers.conformance.faults import Fault, NotTried
+
+__all__ = ["Check", "Checks", "Outcome", "Result", "run"]
+
+Stage = TypeVar("Stage")
+
+_LONGEST = 60.0
+"""Seconds for one check, whatever it waits for."""
+
+
+class Outcome(Enum):
+    """How a check ends."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_TRIED = "not tried"
+
+
+@dataclass(frozen=True, slots=True)
+class Check(Generic[Stage]):
+    """One thing that a rule of docs/protocol.md demands."""
+
+    rule: str
+    what: str
+    """In words: what is right."""
+    slow: bool
+    """Whether it takes more than some seconds by itself."""
+    make: Callable[[Stage], Awaitable[None]]
+
+    @property
+    def section(self) -> str:
+        """The section of the page that it comes from."""
+        return f"§{self.rule[1:].partition('.')[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a check."""
+
+    rule: str
+    section: str
+    what: str
+    outcome: Outcome
+    detail: str
+    """Why it failed, or was not tried."""
+    seconds: float
+
+
+class Checks(Generic[Stage]):
+    """The checks of one kind of party, in the order in which they are made."""
+
+    def __init__(self) -> None:
+        self.all: list[Check[Stage]] = []
+
+    def __call__(
+        self, rule: str, what: str, *, slow: bool = False
+    ) -> Callable[[Callable[[Stage], Awaitable[None]]], Callable[[Stage], Awaitable[None]]]:
+        """Note a function as a check of a rule; of several rules with several decorators."""
+
+        def noted(
+            make: Callable[[Stage], Awaitable[None]],
+        ) -> Callable[[Stage], Awaitable[None]]:
+            self.all.append(Check(rule, what, slow, make))
+            return make
+
+        return noted
+
+    def chosen(self, rules: Iterable[str] = (), *, slow: bool = False) -> list[Check[Stage]]:
+        """Return those of some rules (`R11.17`, or `R11` for a whole section); all where none is
+        named. Slow ones only where they are asked for, or named."""
+        wanted = set(rules)
+        return [
+            check
+            for check in self.all
+            if (slow or not check.slow or check.rule in wanted)
+            and (not wanted or wanted & {check.rule, check.rule.partition(".")[0]})
+        ]
+
+
+async def run(
+    checks: Iterable[Check[Stage]],
+    enter: Callable[[], Awaitable[Stage]],
+    tell: Callable[[Result], None],
+) -> list[Result]:
+    """Make checks; `enter` is called before each one and returns what it is made with, `tell` hears
+    of each one as it ends."""
+    results = []
+    for check in checks:
+        began = time.monotonic()
+        outcome, detail, rule = Outcome.PASSED, "", check.rule
+        try:
+            async with asyncio.timeout(_LONGEST):
+                await check.make(await enter())
+        except NotTried as why:
+            outcome, detail = Outcome.NOT_TRIED, str(why)
+        except Fault as fault:
+            outcome, detail = Outcome.FAILED, str(fault)
+        except TimeoutError:
+            outcome, detail = Outcome.FAILED, f"not over after {_LONGEST:g} s"
+        result = Result(rule, check.section, check.what, outcome, detail, time.monotonic() - began)
+        results.append(result)
+        tell(result)
+    return results
+
+
+def order(rule: str) -> tuple[int, int]:
+    """Return what rules are sorted by."""
+    section, number = map(int, re.findall(r"\d+", rule))
+    return section, number

@@ -1,0 +1,56 @@
+"""How a check of a session is written: the session is opened before it, in one revision of the
+frames or in each, and ended behind it.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from peers.conformance.end import ABORT
+from peers.conformance.faults import Fault
+from peers.conformance.peer_stage import PEER, Called, PeerStage
+
+__all__ = ["came_back", "in_both", "in_second"]
+
+Made = Callable[[Called], Awaitable[None]]
+
+
+def in_both(rule: str, what: str) -> Callable[[Made], Made]:
+    """Note a check of a session, in each revision; what it leaves is cut."""
+
+    def noted(make: Made) -> Made:
+        for revised in (False, True):
+            _session_check(rule, f"{what} (revision {2 if revised else 1})", make, revised)
+        return make
+
+    return noted
+
+
+def in_second(rule: str, what: str) -> Callable[[Made], Made]:
+    """The same, in the second revision only."""
+
+    def noted(make: Made) -> Made:
+        _session_check(rule, what, make, revised=True)
+        return make
+
+    return noted
+
+
+def _session_check(rule: str, what: str, make: Made, revised: bool) -> None:
+    @PEER(rule, what)
+    async def in_session(stage: PeerStage) -> None:
+        end = await (await stage.standing()).session(revised=revised)
+        try:
+            await make(end)
+        finally:
+            if not end.path.over:
+                end.put([ABORT, "refused", "the check is over"])
+                end.path.pipe.close()
+
+
+async def came_back(end: Called, count: int) -> None:
+    """So many messages must have come back, each once and in order.
+
+    Raises:
+        Fault: they did not.
+    """
+    if await end.messages(count) != end.sent[:count]:
+        raise Fault("what came back is not what was sent, in its order")
