@@ -16,7 +16,7 @@ from peers.conformance.credentials import Credentials
 from peers.conformance.faults import Fault, within
 from peers.conformance.frames import Kind, WebSocketFrames
 
-__all__ = ["Pipe", "SocketPipe", "TlsPipe", "WebSocketPipe"]
+__all__ = ["EarlyPipe", "Pipe", "SocketPipe", "TlsPipe", "WebSocketPipe"]
 
 _READ = 65_536
 _RESET = struct.pack("ii", 1, 0)
@@ -130,6 +130,34 @@ class SocketPipe(Pipe):
         if taken is not None and not self._writer.is_closing():
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._writer.transport.abort()
+
+
+class EarlyPipe(Pipe):
+    """A stream whose first bytes have come another way, as with the request for a leg."""
+
+    def __init__(self, pipe: Pipe, early: bytes) -> None:
+        self._pipe = pipe
+        self._early = early
+
+    async def receive(self) -> bytes:
+        if self._early:
+            data, self._early = self._early, b""
+            return data
+        data = await self._pipe.receive()
+        self.was_reset = self._pipe.was_reset
+        return data
+
+    def send(self, data: bytes) -> None:
+        self._pipe.send(data)
+
+    async def flush(self) -> None:
+        await self._pipe.flush()
+
+    def close(self) -> None:
+        self._pipe.close()
+
+    def abort(self) -> None:
+        self._pipe.abort()
 
 
 class WebSocketPipe(Pipe):

@@ -14,7 +14,7 @@ from typing import Any
 import msgpack
 
 from peers.conformance.faults import PATIENCE, Fault, within
-from peers.conformance.pipes import Pipe, SocketPipe, WebSocketPipe
+from peers.conformance.pipes import EarlyPipe, Pipe, SocketPipe, WebSocketPipe
 from peers.conformance.talk import Map, Talk
 from protocol.errors import RoamRelayError
 from protocol.identity import (
@@ -73,6 +73,18 @@ class Arrival:
             lines.append("Upgrade: roam-relay/1")
         self.pipe.send((before + "\r\n".join(lines) + "\r\n\r\n").encode())
         return WebSocketPipe(self.pipe, is_client=False) if self.is_websocket else self.pipe
+
+    def accept_leg(self, resume: str) -> Pipe:
+        """Switch to the byte stream of a leg, with the bytes that have come with the request;
+        `resume` is the ticket for the next plane."""
+        told = self.headers.get("roam-relay-early", "")
+        try:
+            early = base64.b64decode(told, validate=True)
+        except ValueError:
+            raise Fault("the early bytes are no padded base64 (R9.12)") from None
+        if len(early) > 4096:
+            raise Fault(f"{len(early)} early bytes (R9.12)")
+        return EarlyPipe(self.accept(f"Roam-Relay-Resume: {resume}"), early)
 
     def refuse(self, status: str, code: str, *more: str) -> None:
         """Say no, and close."""
