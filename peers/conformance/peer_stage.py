@@ -110,14 +110,15 @@ async def server_on(pipe: Pipe, credentials: Credentials) -> tuple[Talk, str]:
 class Listener:
     """A port at which the kit is dialed."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
         self._server: asyncio.Server | None = None
         self._came: asyncio.Queue[SocketPipe] = asyncio.Queue()
 
     async def __aenter__(self) -> "Listener":
         self._server = await asyncio.start_server(
             lambda reader, writer: self._came.put_nowait(SocketPipe(reader, writer)),
-            "127.0.0.1",
+            self._host,
             0,
         )
         return self

@@ -320,7 +320,7 @@ def opened(guid: str, signed: Map) -> list[Any]:
     return fields
 
 
-def signed_by(identity: Identity, service: str, port: int, **changed: Any) -> Map:
+def signed_by(identity: Identity, service: str, port: int = 4000, **changed: Any) -> Map:
     """Return an entry at this host; `changed` are fields that are to be other than usual."""
     fields: Map = {
         "seq": 1,
