@@ -73,7 +73,7 @@ class Adapter:
         """Whether the process runs."""
         return self._process is not None and self._process.returncode is None
 
-    async def ask(self, do: str, seconds: float = PATIENCE, **more: Any) -> dict[str, Any]:
+    async def ask(self, do: str, seconds: float | None = None, **more: Any) -> dict[str, Any]:
         """Have it do something; return what it says of that.
 
         Raises:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from itertools import groupby
 from typing import Generic, TypeVar
 
 from peers.conformance.adapter import Said
@@ -35,6 +34,8 @@ class Outcome(Enum):
 class Check(Generic[Stage]):
     """One thing that a rule of docs/protocol.md demands."""
 
+    of: str
+    """Of whom: `peer` or `relay`."""
     rule: str
     what: str
     """In words: what is right."""
@@ -64,7 +65,8 @@ class Result:
 class Checks(Generic[Stage]):
     """The checks of one kind of party, in the order in which they are made."""
 
-    def __init__(self) -> None:
+    def __init__(self, of: str) -> None:
+        self.of = of
         self.all: list[Check[Stage]] = []
 
     def __call__(
@@ -75,7 +77,7 @@ class Checks(Generic[Stage]):
         def noted(
             make: Callable[[Stage], Awaitable[None]],
         ) -> Callable[[Stage], Awaitable[None]]:
-            self.all.append(Check(rule, what, slow, make))
+            self.all.append(Check(self.of, rule, what, slow, make))
             return make
 
         return noted
@@ -97,26 +99,28 @@ async def run(
     enter: Callable[[], Awaitable[Stage]],
     tell: Callable[[Result], None],
 ) -> list[Result]:
-    """Make checks; `enter` is called before each one and returns what it is made with, `tell` hears
-    of each one as it ends. What is a check of several rules is made once."""
+    """Make checks, in the order of their rules; `enter` is called before each one and returns what
+    it is made with, `tell` hears of each one as it ends. What is a check of several rules is made
+    once."""
     results = []
-    for make, group in groupby(checks, key=lambda check: check.make):
-        of_rules = list(group)
-        began = time.monotonic()
-        outcome, detail = await _outcome(make, enter)
-        seconds = time.monotonic() - began
+    known: dict[Callable[[Stage], Awaitable[None]], tuple[Outcome, str, float]] = {}
+    wanted = sorted(checks, key=lambda check: order(check.rule))
+    for check in wanted:
+        if check.make not in known:
+            began = time.monotonic()
+            outcome, detail = await _outcome(check.make, enter)
+            known[check.make] = outcome, detail, time.monotonic() - began
+        outcome, detail, seconds = known[check.make]
+        rule = check.rule
         # A fault may name the rule that it breaks, where that is not what was looked for.
         named = _NAMED.search(detail) if outcome is Outcome.FAILED else None
-        rules = [check.rule for check in of_rules]
-        for check in of_rules:
-            rule = check.rule
-            if named and named[1] not in rules:
-                rule = named[1]
-            elif named and named[1] != rule:
+        if named and named[1] != rule:
+            if any(other.make is check.make and other.rule == named[1] for other in wanted):
                 continue
-            result = Result(rule, section_of(rule), check.what, outcome, detail, seconds)
-            results.append(result)
-            tell(result)
+            rule = named[1]
+        result = Result(rule, section_of(rule), check.what, outcome, detail, seconds)
+        results.append(result)
+        tell(result)
     return results
 
 

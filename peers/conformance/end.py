@@ -7,7 +7,7 @@ import os
 from collections import deque
 from typing import Any
 
-from peers.conformance.faults import PATIENCE, Fault, NotTried, within
+from peers.conformance.faults import Fault, NotTried, within
 from peers.conformance.talk import Map, Talk
 
 __all__ = [
@@ -153,7 +153,7 @@ class End:
         numbers = [self.received, self.consumed]
         self.put([ACK, *numbers, len(self.part)] if self.revised else [ACK, *numbers])
 
-    async def frame(self, what: str, seconds: float = PATIENCE) -> list[Any]:
+    async def frame(self, what: str, seconds: float | None = None) -> list[Any]:
         """Return the next frame, when it was held to the rules and answered.
 
         Raises:
@@ -174,7 +174,7 @@ class End:
                 pass
         return list(frame)
 
-    async def until(self, kind: int, what: str, seconds: float = PATIENCE) -> list[Any]:
+    async def until(self, kind: int, what: str, seconds: float | None = None) -> list[Any]:
         """Return the next frame of this kind; others are read on the way."""
         async with within(what, seconds):
             while True:
@@ -184,7 +184,7 @@ class End:
                 if frame[0] == ABORT:
                     raise Fault(f"an abort ({frame[1]}: {frame[2]}) where {what} was to come")
 
-    async def messages(self, count: int, seconds: float = PATIENCE) -> list[bytes]:
+    async def messages(self, count: int, seconds: float | None = None) -> list[bytes]:
         """Return the messages that have arrived, once there are so many in all."""
         async with within(f"message {count}", seconds):
             while self.received < count:
@@ -193,7 +193,7 @@ class End:
                     raise Fault(f"an abort ({frame[1]}: {frame[2]}) before message {count}")
         return list(self.inbox)
 
-    async def acknowledged_up_to(self, count: int, seconds: float = PATIENCE) -> None:
+    async def acknowledged_up_to(self, count: int, seconds: float | None = None) -> None:
         """Wait until so many messages are acknowledged."""
         async with within(f"acknowledgement of message {count}", seconds):
             while self.acknowledged < count:

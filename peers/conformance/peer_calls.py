@@ -6,7 +6,7 @@ from peers.conformance.credentials import guid_in, own
 from peers.conformance.end import DATA, End
 from peers.conformance.faults import QUIET, Fault
 from peers.conformance.peer_stage import PEER, SERVICE, Listener, PeerStage, path_on
-from peers.conformance.pipes import SocketPipe, TlsPipe
+from peers.conformance.pipes import TlsPipe
 from peers.conformance.played_relay import opened, signed_by
 from peers.conformance.talk import Map, Talk
 from protocol.identity import Identity
@@ -221,7 +221,7 @@ async def callee_dials(stage: PeerStage) -> None:
         host, port = next(((one[2], one[3]) for one in where if one[2] == "127.0.0.1"), (None, 0))
         if host is None:
             raise Fault("the request names no entry at 127.0.0.1 (R8.10)")
-        pipe = await SocketPipe.dial(host, port)
+        pipe = await call.peer.dials.dial(host, port)
         path = Talk(await path_on(pipe, own(call.callee), call.peer.guid))
         end = End(SERVICE, revised=True)
         end.id, end.mode = asked["session"], "combined"

@@ -11,7 +11,7 @@ from peers.conformance.credentials import Credentials, odd_credentials, own, unw
 from peers.conformance.end import End
 from peers.conformance.faults import Fault
 from peers.conformance.peer_stage import PEER, SERVICE, Opened, PeerStage
-from peers.conformance.pipes import SocketPipe, TlsPipe
+from peers.conformance.pipes import TlsPipe
 from peers.conformance.talk import Talk, packed
 from protocol.identity import Identity
 
@@ -84,7 +84,7 @@ async def odd_certificate(stage: PeerStage) -> None:
 @check("R10.15", "ends a stream that is no TLS, and goes on")
 async def no_tls(stage: PeerStage) -> None:
     peer = await stage.standing()
-    pipe = await SocketPipe.dial(*peer.at_relay.endpoint(SERVICE))
+    pipe = await peer.dials.dial(*peer.at_relay.endpoint(SERVICE))
     pipe.send(b"GET / HTTP/1.1\r\n\r\n" * 10)
     await pipe.end()
     (await peer.path(Identity.generate())).pipe.abort()

@@ -16,8 +16,8 @@ from peers.conformance.adapter import Adapter
 from peers.conformance.checks import Checks
 from peers.conformance.credentials import Credentials, guid_in, own
 from peers.conformance.end import End
-from peers.conformance.faults import PATIENCE, Fault, within
-from peers.conformance.pipes import Pipe, SocketPipe, TlsPipe
+from peers.conformance.faults import Fault, within
+from peers.conformance.pipes import Dials, Pipe, SocketPipe, TlsPipe
 from peers.conformance.played_relay import Control, PlayedRelay
 from peers.conformance.talk import Map, Talk
 from protocol.identity import Identity
@@ -37,6 +37,7 @@ class Opened:
     identity: Identity
     relay: PlayedRelay
     adapter: Adapter
+    dials: Dials
     control: Control | None = None
     shut: bool = False
     """Whether it was told to close already."""
@@ -55,8 +56,7 @@ class Opened:
 
     async def path(self, caller: Identity, credentials: Credentials | None = None) -> Talk:
         """Dial it directly, and prove both sides."""
-        host, port = self.at_relay.endpoint(SERVICE)
-        pipe = await SocketPipe.dial(host, port)
+        pipe = await self.dials.dial(*self.at_relay.endpoint(SERVICE))
         return Talk(await path_on(pipe, credentials or own(caller), self.guid))
 
     async def session(self, *, revised: bool = True, window: int = 8 << 20) -> "Called":
@@ -114,20 +114,23 @@ class Listener:
         self._host = host
         self._server: asyncio.Server | None = None
         self._came: asyncio.Queue[SocketPipe] = asyncio.Queue()
+        self._pipes: list[SocketPipe] = []
 
     async def __aenter__(self) -> "Listener":
-        self._server = await asyncio.start_server(
-            lambda reader, writer: self._came.put_nowait(SocketPipe(reader, writer)),
-            self._host,
-            0,
-        )
+        self._server = await asyncio.start_server(self._accept, self._host, 0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.close()
-        while not self._came.empty():
-            self._came.get_nowait().abort()
+        for pipe in self._pipes:
+            pipe.abort()
+        await asyncio.sleep(0)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pipe = SocketPipe(reader, writer)
+        self._pipes.append(pipe)
+        self._came.put_nowait(pipe)
 
     @property
     def port(self) -> int:
@@ -137,7 +140,7 @@ class Listener:
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
-    async def next(self, seconds: float = PATIENCE) -> SocketPipe:
+    async def next(self, seconds: float | None = None) -> SocketPipe:
         """Return the next connection."""
         async with within("connection to an endpoint of the kit", seconds):
             return await self._came.get()
@@ -162,15 +165,18 @@ class PeerStage:
         self._open = AsyncExitStack()
         self._adapter: Adapter | None = None
         self._standing: Opened | None = None
+        self._dials = Dials()
 
     async def __aenter__(self) -> "PeerStage":
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._dials.cut()
         await self._open.aclose()
 
     async def enter(self) -> "PeerStage":
-        """Begin the next check: with a process that runs."""
+        """Begin the next check: what the last one has left is cut, and the process runs."""
+        await self._dials.cut()
         if self._adapter is None or not self._adapter.is_alive:
             await self._open.aclose()
             self._standing = None
@@ -221,7 +227,7 @@ class PeerStage:
         )
         if done.get("guid") != identity.guid:
             raise Fault(f"the peer says that it is {done.get('guid')}, not {identity.guid} (R2.1)")
-        return Opened(name, identity, relay, self.adapter)
+        return Opened(name, identity, relay, self.adapter, self._dials)
 
 
 def response(request: Map, **fields: object) -> Map:
@@ -229,5 +235,5 @@ def response(request: Map, **fields: object) -> Map:
     return {"type": "service_response", "request": request["request"], **fields}
 
 
-PEER: Checks[PeerStage] = Checks()
+PEER: Checks[PeerStage] = Checks("peer")
 """All checks of a peer."""

@@ -6,6 +6,7 @@ kit's own: what is tested has others, and a fault of one must not hide that of t
 
 import asyncio
 import socket
+import ssl
 import struct
 from abc import ABC, abstractmethod
 
@@ -16,7 +17,7 @@ from peers.conformance.credentials import Credentials
 from peers.conformance.faults import Fault, within
 from peers.conformance.frames import Kind, WebSocketFrames
 
-__all__ = ["EarlyPipe", "Pipe", "SocketPipe", "TlsPipe", "WebSocketPipe"]
+__all__ = ["Dials", "EarlyPipe", "Pipe", "SocketPipe", "TlsPipe", "WebSocketPipe"]
 
 _READ = 65_536
 _RESET = struct.pack("ii", 1, 0)
@@ -69,19 +70,6 @@ class SocketPipe(Pipe):
         self._writer = writer
         self._given_back = b""
 
-    @classmethod
-    async def dial(cls, host: str, port: int) -> "SocketPipe":
-        """Open one.
-
-        Raises:
-            Fault: nobody answers there.
-        """
-        try:
-            async with within(f"connection to {host}:{port}"):
-                return cls(*await asyncio.open_connection(host, port))
-        except OSError as error:
-            raise Fault(f"cannot connect to {host}:{port}: {error.strerror or error}") from None
-
     async def receive(self) -> bytes:
         if self._given_back:
             data, self._given_back = self._given_back, b""
@@ -130,6 +118,34 @@ class SocketPipe(Pipe):
         if taken is not None and not self._writer.is_closing():
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._writer.transport.abort()
+
+
+class Dials:
+    """The connections that the kit has opened, so that none is left behind."""
+
+    def __init__(self) -> None:
+        self._pipes: list[SocketPipe] = []
+
+    async def dial(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> SocketPipe:
+        """Open one.
+
+        Raises:
+            Fault: nobody answers there.
+        """
+        try:
+            async with within(f"connection to {host}:{port}"):
+                pipe = SocketPipe(*await asyncio.open_connection(host, port, ssl=tls))
+        except OSError as error:
+            raise Fault(f"cannot connect to {host}:{port}: {error.strerror or error}") from None
+        self._pipes.append(pipe)
+        return pipe
+
+    async def cut(self) -> None:
+        """Cut all that are open, and return when they are gone."""
+        for pipe in self._pipes:
+            pipe.abort()
+        self._pipes.clear()
+        await asyncio.sleep(0)
 
 
 class EarlyPipe(Pipe):

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgpack
 
-from peers.conformance.faults import PATIENCE, Fault, within
+from peers.conformance.faults import Fault, within
 from peers.conformance.pipes import EarlyPipe, Pipe, SocketPipe, WebSocketPipe
 from peers.conformance.talk import Map, Talk
 from protocol.errors import RoamRelayError
@@ -120,6 +120,7 @@ class PlayedRelay:
             self._server.close()
         for pipe in self._pipes:
             pipe.abort()
+        await asyncio.sleep(0)
 
     @property
     def url(self) -> str:
@@ -128,7 +129,7 @@ class PlayedRelay:
             raise Fault("the relay of the kit is not open")
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
-    async def arrival(self, seconds: float = PATIENCE) -> Arrival:
+    async def arrival(self, seconds: float | None = None) -> Arrival:
         """Return the next request for a control connection.
 
         Raises:
@@ -174,14 +175,14 @@ class PlayedRelay:
             raise Fault(f"the plane signature does not hold: {error}") from None
         return arrival
 
-    async def control(self, seconds: float = PATIENCE) -> "Control":
+    async def control(self, seconds: float | None = None) -> "Control":
         """Accept the next control connection, and read its hello."""
         arrival = await self.arrival(seconds)
         control = Control(self.identity, Talk(arrival.accept()))
         await control.greeted()
         return control
 
-    async def registered(self, service: str = "", seconds: float = PATIENCE) -> "Control":
+    async def registered(self, service: str = "", seconds: float | None = None) -> "Control":
         """Accept the next control connection, and do the whole handshake; with `service`, until
         that is registered too."""
         control = await self.control(seconds)

@@ -3,7 +3,7 @@
 import base64
 
 from peers.conformance.checks import Checks
-from peers.conformance.faults import QUIET, Fault
+from peers.conformance.faults import QUIET, Fault, within
 from peers.conformance.pipes import Pipe
 from peers.conformance.relay_stage import RAW, RELAY, Answer, Member, RelayStage
 from peers.conformance.talk import Talk
@@ -43,7 +43,8 @@ class _Plane:
 async def _arrives(pipe: Pipe, wanted: bytes) -> None:
     heard = b""
     while len(heard) < len(wanted):
-        data = await pipe.receive()
+        async with within(f"byte {len(heard)} of {len(wanted)}"):
+            data = await pipe.receive()
         if not data:
             raise Fault(f"the plane ended after {len(heard)} of {len(wanted)} bytes")
         heard += data

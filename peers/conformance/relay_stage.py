@@ -1,6 +1,5 @@
 """What the checks of a relay are made with: peers that the kit plays to it, each with a new key."""
 
-import asyncio
 import base64
 import json
 import os
@@ -14,8 +13,8 @@ from typing import Any
 from yarl import URL
 
 from peers.conformance.checks import Checks
-from peers.conformance.faults import PATIENCE, Fault, within
-from peers.conformance.pipes import Pipe, SocketPipe, WebSocketPipe
+from peers.conformance.faults import Fault, within
+from peers.conformance.pipes import Dials, Pipe, SocketPipe, WebSocketPipe
 from peers.conformance.played_relay import signed_by
 from peers.conformance.talk import Map, Talk, packed
 from protocol.errors import RoamRelayError
@@ -215,13 +214,11 @@ class RelayStage:
         self._url = URL(url)
         if self._url.scheme not in ("http", "https") or not self._url.host:
             raise Fault(f"{url} is no http:// or https:// URL")
-        self._pipes: list[SocketPipe] = []
+        self._dials = Dials()
 
     async def enter(self) -> "RelayStage":
         """Begin the next check: what the last one has left is cut."""
-        for pipe in self._pipes:
-            pipe.abort()
-        self._pipes.clear()
+        await self._dials.cut()
         return self
 
     async def ask(self, target: str, *headers: str) -> Answer:
@@ -230,12 +227,7 @@ class RelayStage:
         context = None
         if self._url.scheme == "https":
             context = ssl.create_default_context()
-        try:
-            async with within(f"connection to {host}:{port}"):
-                pipe = SocketPipe(*await asyncio.open_connection(host, port, ssl=context))
-        except OSError as error:
-            raise Fault(f"cannot connect to {host}:{port}: {error}") from None
-        self._pipes.append(pipe)
+        pipe = await self._dials.dial(host, port, tls=context)
         lines = [f"GET {target} HTTP/1.1", f"Host: {host}:{port}", *headers]
         pipe.send(("\r\n".join(lines) + "\r\n\r\n").encode())
         line, *rest = (await pipe.head()).split("\r\n")
@@ -278,7 +270,7 @@ def located(response: Map) -> list[bytes]:
     return [entry["body"] for entry in response.get("entries", ())]
 
 
-async def ended_with(talk: Talk, code: str, seconds: float = PATIENCE) -> None:
+async def ended_with(talk: Talk, code: str, seconds: float | None = None) -> None:
     """The relay must say this code and end the connection.
 
     Raises:
@@ -290,5 +282,5 @@ async def ended_with(talk: Talk, code: str, seconds: float = PATIENCE) -> None:
         raise Fault(f"says {codes or 'nothing'} at the end, not {code}")
 
 
-RELAY: Checks[RelayStage] = Checks()
+RELAY: Checks[RelayStage] = Checks("relay")
 """All checks of a relay."""

@@ -2,13 +2,17 @@
 frames or in each, and ended behind it.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from peers.conformance.end import ABORT
 from peers.conformance.faults import Fault
 from peers.conformance.peer_stage import PEER, Called, PeerStage
 
-__all__ = ["came_back", "in_both", "in_second"]
+__all__ = ["came_back", "in_both", "in_second", "over"]
+
+_FAREWELL = 1.0
+"""Seconds for the other side to close a path whose session is over."""
 
 Made = Callable[[Called], Awaitable[None]]
 
@@ -41,9 +45,16 @@ def _session_check(rule: str, what: str, make: Made, revised: bool) -> None:
         try:
             await make(end)
         finally:
-            if not end.path.over:
-                end.put([ABORT, "refused", "the check is over"])
-                end.path.pipe.close()
+            await over(end)
+
+
+async def over(end: Called) -> None:
+    """End a session, so that nobody looks for its next path; a side that does not hear of it has
+    failed already."""
+    if not end.path.over:
+        end.put([ABORT, "refused", "the check is over"])
+        with contextlib.suppress(Fault):
+            await end.path.closed("behind an abort", _FAREWELL)
 
 
 async def came_back(end: Called, count: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgpack
 
-from peers.conformance.faults import PATIENCE, QUIET, Fault, ended, within
+from peers.conformance.faults import QUIET, Fault, ended, within
 from peers.conformance.pipes import Pipe
 
 __all__ = ["Map", "Talk", "packed"]
@@ -43,7 +43,7 @@ class Talk:
         """Send values, together."""
         self.pipe.send(b"".join(map(packed, values)))
 
-    async def next(self, what: str, seconds: float = PATIENCE) -> Any:
+    async def next(self, what: str, seconds: float | None = None) -> Any:
         """Return the next value.
 
         Raises:
@@ -55,7 +55,7 @@ class Talk:
             raise ended(what)
         return value
 
-    async def expect(self, kind: str, seconds: float = PATIENCE) -> Map:
+    async def expect(self, kind: str, seconds: float | None = None) -> Map:
         """Return the next message, which must be of this type; pings are answered on the way.
 
         Raises:
@@ -71,7 +71,7 @@ class Talk:
                 case _:
                     raise Fault(f"{_shown(message)} where `{kind}` should have come")
 
-    async def find(self, kind: str, seconds: float = PATIENCE, **fields: Any) -> Map:
+    async def find(self, kind: str, seconds: float | None = None, **fields: Any) -> Map:
         """Return the next message of this type with these fields; others are passed over.
 
         Raises:
@@ -102,7 +102,7 @@ class Talk:
             raise ended(f"nothing ({what})")
         raise Fault(f"{_shown(value)} where nothing should have come ({what})")
 
-    async def closed(self, what: str, seconds: float = PATIENCE) -> list[Any]:
+    async def closed(self, what: str, seconds: float | None = None) -> list[Any]:
         """Wait until the other side ends the stream; return what came before that.
 
         Raises:
