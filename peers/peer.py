@@ -5,7 +5,6 @@ hands the news of the lower ones to those above. How they are built and closed i
 they do in them.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from types import NoneType, TracebackType
 from typing import Self, assert_never
@@ -281,7 +280,7 @@ class Peer:
             PathFailed: no endpoint could be reached.
             RelayUnavailable, NameServerUnavailable: there is nobody to ask.
             ValueError, IdentityError: not a mode, a time, a policy, a selector or the name of a
-                service (this one is an `UnknownService` too), or not a GUID.
+                service (this one is an `UnknownService` too), not a GUID, or a blocked one.
         """
         checked_guid(guid)
         checked_service(service)
@@ -304,6 +303,8 @@ class Peer:
             fallback=self.config.fallback,
         )
         rooms = self._open
+        if rooms.services.blocks(guid):
+            raise ValueError("this peer blocks that GUID: block(guid, False) lets it in again")
         if rules.needs_interfaces:
             await rooms.whereabouts.known()
         outgoing = rooms.outgoing
@@ -331,6 +332,19 @@ class Peer:
         """
         host = checked_address(address)
         self._open.whereabouts.leaving(host, checked_flag(leaving, "leaving"))
+
+    def block(self, guid: str, blocked: bool = True) -> None:
+        """Have nothing to do with a peer any more, or again: its sessions with this one are lost
+        at once, and to its requests and paths no service is offered. What the relay discloses to
+        anyone it discloses to that peer too; `listen(disclose=…)` says to whom.
+
+        Raises:
+            IdentityError: not a GUID.
+        """
+        rooms = self._open
+        rooms.services.block(checked_guid(guid), checked_flag(blocked, "blocked"))
+        if blocked:
+            rooms.sessions.end_with(guid)
 
     async def ddns_key(self) -> DdnsKey:
         """Get the key of this peer's own name in the relay's DNS zone (docs/ddns.md).
@@ -443,17 +457,10 @@ class Peer:
         leaving = self._leaving
         if at_once:
             leaving.at_once.set()
-        cancelled: asyncio.CancelledError | None = None
-        while not leaving.closing.done():
-            try:
-                # What is waited for has its own deadlines, and none once it must be fast.
-                await asyncio.wait({leaving.closing})
-            except asyncio.CancelledError as error:
-                cancelled = error
-                leaving.at_once.set()
+        cancelled = await leaving.wait()
         self._tell(self._link.closed())
         self._events.close()
-        leaving.closing.result()
+        leaving.result()
         if cancelled is not None:
             raise cancelled
 

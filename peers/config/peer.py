@@ -66,6 +66,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The mode for a service."""
     guids: dict[Guid, Mode] = {}
     """The mode for a peer; goes before the service's."""
+    blocked: tuple[Guid, ...] = ()
+    """GUIDs of peers to have nothing to do with: no service is offered to them (`Peer.block`)."""
     policy: str = ""
     """Which paths sessions may take (policy.py); for those that `policies` does not name."""
     policies: dict[str, str] = {}
@@ -135,8 +137,9 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 Token.parse(self.invitation)
             except BadInvitation as error:
                 raise ConfigError(f"invitation: {error}") from None
-        for guid in self.guids:
-            _check_guid("guids", guid)
+        for key in ("guids", "blocked"):
+            for guid in getattr(self, key):
+                _check_guid(key, guid)
         if self.relay_guid is not None:
             _check_guid("relay_guid", self.relay_guid)
         for key in ("policies", "selects"):

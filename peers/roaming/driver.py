@@ -21,6 +21,7 @@ from peers.roaming.search import Action, Input, Search, State
 from peers.roaming.signs import Signs
 from peers.roaming.ways import Ways
 from peers.tasks import backoff
+from protocol.endpoint import SignedEntry
 from protocol.errors import (
     Code,
     ConnectionClosed,
@@ -144,6 +145,12 @@ class Driver:
         """Something may have become possible that was not."""
         self._monitor.hurry(self._loop.time())
         self.handle(Input.HURRY)
+
+    def told_location(self, entries: tuple[SignedEntry, ...]) -> None:
+        """The other side says on its path where it can be dialed now."""
+        self.route.learn(entries)
+        self._monitor.told(self._loop.time())
+        self._settle()
 
     def pin(self, pinned: bool) -> None:
         """The program wants the session to stay where it is, or not any more."""

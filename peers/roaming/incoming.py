@@ -140,7 +140,7 @@ class Incoming:
         """Answer a service request at once. The same request may come over several flows."""
         sessions, number = self._sessions, request.request
         route = sessions.find_announced(request.session) or sessions.find(request.session)
-        listener = self._services.find(request.service)
+        listener = self._services.find(request.service, request.guid)
         room = sessions.may_announce(request.guid)
         refusal = judge_request(request, _known(route), listener, room=room)
         if refusal is None and not self._has_leg(request):
@@ -252,7 +252,7 @@ class Incoming:
         """Return the session that a path is for, or why there is none."""
         guid = path.remote_guid
         route = self._sessions.find(hello.session) or self._sessions.find_announced(hello.session)
-        listener = self._services.find(hello.service)
+        listener = self._services.find(hello.service, guid)
         refusal = judge_path(hello, path.kind, guid, _known(route), listener)
         if refusal is not None:
             return refusal
@@ -282,7 +282,7 @@ class Incoming:
         """Give a path to its session, and a session that begins with it to its service."""
         session = route.session
         begins = self._sessions.find(session.id) is None
-        listener = self._services.find(session.service)
+        listener = self._services.find(session.service, session.remote)
         if begins and listener is None:
             # Closed while the path was made: the caller hears it as it hears an abort.
             path.abort()

@@ -185,6 +185,13 @@ class Sessions:
         for route in [one for one in self._announced.values() if one.session.service == service]:
             route.session.abort("the service is closed")
 
+    def end_with(self, guid: str) -> None:
+        """This peer is blocked: every session with it is over."""
+        announced = [route.session for route in self._announced.values()]
+        for session in [*self.live, *announced]:
+            if session.remote == guid:
+                session.abort("the other side is blocked")
+
     async def close(self, grace: float) -> None:
         """Close every session cleanly, as far as it is possible within `grace` seconds. None is
         left after it, also where it is cancelled."""
@@ -249,8 +256,7 @@ class Sessions:
                 )
                 driver.path_lost(tries_first=session.terms.is_caller or self._moving)
             case LocationTold(_, entries):
-                driver.route.learn(entries)
-                driver.hurry()
+                driver.told_location(entries)
             case Pinned(session):
                 driver.pin(session.pinned)
             case Over(session):

@@ -57,6 +57,7 @@ class SessionMachine:
         self._window_there = 0
         self._arrived_weight = 0
         self._events: list[Event] = []
+        self._told: list[Any] | None = None  # The last addresses in what is read now.
         # The last frame of each kind but DATA, ACK and CLOSE: who asks faster than they read what
         # is answered gets fewer answers, and costs no memory.
         self._control: dict[Frame, bytes] = {}
@@ -245,8 +246,7 @@ class SessionMachine:
             self._liveness.hear_part(now)
 
     def receive(self, data: bytes, now: float) -> None:
-        """Take bytes from the current path. Without one, and after the session was lost, they are
-        ignored.
+        """Take bytes from the current path; without one, and of a lost session, they are ignored.
 
         Raises:
             ProtocolViolation: the other side broke the protocol. The session is lost then.
@@ -255,12 +255,15 @@ class SessionMachine:
             return
         self._liveness.hear(now)
         self._idle.begin()
+        self._told = None
         try:
             self._reader.feed(data)
             for frame in self._reader:
                 self._receive_frame(check_frame(frame), now)
                 if self.state in (State.LOST,):
                     return  # What stands behind an abort is not looked at, nor whether it is right.
+            if (told := self._told) is not None:
+                self._events.append(Moved(read_location(told)))
         except ProtocolViolation as error:
             self.abort(error.code or Code.BAD_MESSAGE, error.reason, now)
             raise
@@ -281,8 +284,7 @@ class SessionMachine:
         if outgoing.unsent and self.state is not State.LOST:
             if outgoing.pace.is_idle:
                 self._liveness.progress = now
-            limit = outgoing.room(limit)
-            size = 0
+            limit, size = outgoing.room(limit), 0
             while outgoing.unsent and size < limit:
                 frame = outgoing.frame(now)
                 size += len(frame)
@@ -392,9 +394,7 @@ class SessionMachine:
             case [Frame.ABORT, str(code), str(reason)]:
                 self._lose(f"the other side ended it: {reason[:200]} ({code[:64]})", now)
             case [Frame.LOCATION, list(entries)]:
-                # The last one counts: whoever hears of it checks signatures.
-                self._events = [event for event in self._events if not isinstance(event, Moved)]
-                self._events.append(Moved(read_location(entries)))
+                self._told = entries
             case [Frame.FINISH, int(count)] if self._revised:
                 self._end_there(count)
                 self._move(Input.FINISH_THERE, now)
