@@ -77,6 +77,7 @@ async def another_answer(stage: PeerStage) -> None:
 @check("R8.5", "dials in `p2p` what the relay has told")
 @check("R10.16", "says in its hello which session it is for")
 @check("R10.10", "passes over session tickets of TLS")
+@check("R10.2", "is TLS client where it dials")
 async def p2p(stage: PeerStage) -> None:
     async with calling(stage) as call:
         asked = await call.asked()

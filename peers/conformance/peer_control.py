@@ -7,7 +7,7 @@ import time
 from peers.conformance.checks import Checks
 from peers.conformance.faults import Fault
 from peers.conformance.frames import Kind
-from peers.conformance.peer_stage import PEER, SERVICE, Opened, PeerStage
+from peers.conformance.peer_stage import PEER, SERVICE, PeerStage
 from peers.conformance.pipes import WebSocketPipe
 from peers.conformance.played_relay import opened
 from peers.conformance.talk import Map, Talk, packed
@@ -274,6 +274,8 @@ async def _pong(talk: Talk, number: int) -> None:
 
 
 @check("R5.12", "does not come back after `superseded`")
+@check("R2.12", "fights for its place with nobody")
+@check("R5.10", "stays away after a code that is final")
 async def superseded(stage: PeerStage) -> None:
     async with stage.fresh() as peer:
         control = await peer.relay.registered()
@@ -386,68 +388,19 @@ async def heartbeat(stage: PeerStage) -> None:
         await peer.relay.registered(seconds=20.0)
 
 
-async def _asked(peer: Opened, mode: str, **more: object) -> Map:
-    """Have the peer asked for a session; return its answer."""
-    talk, number = peer.at_relay.talk, int.from_bytes(os.urandom(3), "big")
-    fields: Map = {
-        "request": number,
-        "guid": Identity.generate().guid,
-        "service": SERVICE,
-        "mode": mode,
-        "session": os.urandom(16),
-        **more,
-    }
-    talk.say("service_request_from", **fields)
-    return await talk.find("service_answer", request=number)
-
-
-@check("R7.18", "accepts a request for its service")
-@check("R8.10", "says where it is in `combined`")
-async def accepts(stage: PeerStage) -> None:
-    async with stage.registered() as peer:
-        answer = await _asked(peer, "combined")
-        if answer.get("verdict") != "accepted":
-            raise Fault(f"the verdict is {answer.get('verdict')!r} ({answer.get('code')})")
-        if not answer.get("entries"):
-            raise Fault("an answer in `combined` says where to dial (R8.10)")
-        for signed in answer["entries"]:
-            opened(peer.guid, signed)
-
-
-@check("R8.7", "discloses no address in `central`")
-async def central_discloses_nothing(stage: PeerStage) -> None:
-    async with stage.registered() as peer:
-        answer = await _asked(peer, "central", ticket="0" * 32)
-        if answer.get("verdict") != "accepted" or answer.get("entries"):
-            raise Fault(f"the answer is {answer}")
-
-
-@check("R7.18", "refuses a request for a service that it does not offer")
-async def refuses_unknown_service(stage: PeerStage) -> None:
-    async with stage.registered() as peer:
-        answer = await _asked(peer, "combined", service="none")
-        if answer.get("verdict") != "refused":
-            raise Fault("accepts a request for a service that it does not offer")
-        if answer.get("code") not in ("unknown_service", "refused", None):
-            raise Fault(f"refuses with {answer.get('code')}")
-
-
-@check("R8.24", "answers `session_unknown` to a request for the next path of no session")
-async def unknown_session(stage: PeerStage) -> None:
-    async with stage.registered() as peer:
-        answer = await _asked(peer, "combined", resume=True)
-        if (answer.get("verdict"), answer.get("code")) != ("refused", "session_unknown"):
-            raise Fault(f"answers {answer.get('verdict')} ({answer.get('code')})")
-
-
-@check("R7.17", "answers a request as often as it comes")
-async def asked_twice(stage: PeerStage) -> None:
-    async with stage.registered() as peer:
-        session, guid = os.urandom(16), Identity.generate().guid
-        for _ in range(2):
-            answer = await _asked(peer, "combined", session=session, guid=guid)
-            if answer.get("verdict") != "accepted":
-                raise Fault("refuses the same request when it comes again")
+@check("R5.16", "takes any byte for a sign of life, also of a message that is not whole")
+async def signs_of_life(stage: PeerStage) -> None:
+    async with stage.fresh() as peer:
+        control = await peer.relay.control()
+        control.challenge()
+        await control.proven()
+        control.confirm(heartbeat=1.0, lease=5.0)
+        data = packed({"type": "ping", "ping": 7, "padding": "x" * 20})
+        for byte in data[:10]:
+            control.talk.pipe.send(bytes([byte]))
+            await asyncio.sleep(0.25)
+        control.talk.pipe.send(data[10:])
+        await _pong(control.talk, 7)
 
 
 @check("R5.22", "ends its control connection in order when it is closed")

@@ -151,6 +151,7 @@ async def session_unknown(stage: PeerStage) -> None:
 
 @check("R11.56", "sends the rest of its messages before its close")
 @check("R11.58", "is closed when it has both answers")
+@check("R11.66", "takes what comes between its own close and the other one")
 async def closes(stage: PeerStage) -> None:
     async with calling(stage) as call:
         end = await call.direct()
@@ -160,7 +161,8 @@ async def closes(stage: PeerStage) -> None:
         frame = await end.until(CLOSE, "`close`")
         if frame[1] != 3 or end.received != 3:
             raise Fault(f"`close` names {frame[1]}, and {end.received} of 3 messages came before")
-        end.put([CLOSED, 3], [CLOSE, 0])
+        end.send(b"the rest of this side")
+        end.put([CLOSED, 3], [CLOSE, 1])
         await end.until(CLOSED, "`closed`")
         await closing
 
@@ -177,6 +179,27 @@ async def finishes(stage: PeerStage) -> None:
         end.send(b"an answer")
         if bytes.fromhex((await call.do("receive"))["message"]) != b"an answer":
             raise Fault("another message was received than was sent")
+
+
+@check("R11.62", "says its `finish` again on a new path")
+@check("R11.63", "closes by itself when both have finished")
+async def finishes_again(stage: PeerStage) -> None:
+    async with calling(stage) as call:
+        end = await call.direct()
+        await call.do("send", message=b"one".hex())
+        await call.do("finish")
+        await end.until(FINISH, "`finish`")
+        end.path.pipe.abort()
+        path, hello = await call.hello_on(await call.listener.next())
+        path.say("path_welcome", **end.numbers())
+        end.begin(path, hello)
+        await end.until(FINISH, "`finish` on a new path")
+        end.put([FINISH, 0])
+        frame = await end.until(CLOSE, "`close` when both have finished")
+        if frame[1] != 1:
+            raise Fault(f"`close` names {frame[1]} of 1 messages")
+        end.put([CLOSED, 1], [CLOSE, 0])
+        await end.until(CLOSED, "`closed`")
 
 
 @check("R11.64", "says no `finish` in the first revision")

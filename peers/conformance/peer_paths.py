@@ -101,6 +101,8 @@ async def silent_caller(stage: PeerStage) -> None:
 
 
 @check("R10.12", "welcomes a hello for its service")
+@check("R10.2", "is TLS server where it is dialed")
+@check("R10.23", "takes in `p2p` a direct path for a session that nobody has announced")
 @check("R10.17", "welcomes it with numbers of 0 and a window of 1,024 at least")
 async def welcome(stage: PeerStage) -> None:
     peer = await stage.standing()

@@ -72,6 +72,22 @@ async def acknowledges(end: Called) -> None:
         raise Fault(f"{end.consumed_there} is no sum of weights: {sums[:5]} …")
 
 
+@in_both("R11.28", "bears acknowledgements that are late")
+@in_both("R11.27", "takes the highest acknowledgement for what holds")
+async def late_acknowledgements(end: Called) -> None:
+    end.send(b"one", b"two")
+    await came_back(end, 2)
+    late = [ACK, 0, 0, 0] if end.revised else [ACK, 0, 0]
+    end.put(late, late)
+    end.send(b"three")
+    await came_back(end, 3)
+    await end.move()
+    end.put([4, 5])
+    while (frame := await end.frame("`pong`"))[0] != PONG:
+        if frame[0] == DATA:
+            raise Fault(f"sends message {frame[1]} again, which was acknowledged before (R11.27)")
+
+
 @in_both("R11.38", "tells at an eighth of the window what was taken")
 async def tells_what_was_taken(end: Called) -> None:
     window = min(end.window, end.welcome.get("window", 8 << 20))
@@ -119,6 +135,7 @@ async def switch(end: Called) -> None:
 
 
 @in_second("R11.20", "puts a message together from its parts")
+@in_second("R11.23", "has a message when all its bytes are there")
 @in_second("R11.21", "takes once the parts that come twice")
 async def parts(end: Called) -> None:
     whole = bytes(range(250)) * 4
@@ -246,6 +263,7 @@ async def finishes(end: Called) -> None:
 
 
 @in_both("R11.69", "ends a session at an abort")
+@in_both("R11.68", "knows nothing of a session that it has given up")
 async def aborts(end: Called) -> None:
     peer = end.peer
     end.put([ABORT, "refused", "the check says so"])

@@ -96,6 +96,7 @@ async def _refused_register(stage: RelayStage, code: str, *, of: Map) -> None:
         await ended_with(member.here, code)
 
 
+@check("R5.9", "says the code of a fault, and ends the connection")
 @check("R5.5", "registers nobody whose signature is another's, or over other parts")
 @check("R2.5", "takes a register signature for one relay, nonce and record alone")
 async def bad_signatures(stage: RelayStage) -> None:
@@ -219,6 +220,8 @@ for one in vectors.load()["tolerated_messages"]:
         _tolerated(one)
 
 
+@check("R13.2", "goes on behind a code that ends nothing")
+@check("R15.2", "bears messages of a later version")
 @check("R7.36", "answers `unknown_type` to types that it does not know, and goes on")
 async def unknown_types(stage: RelayStage) -> None:
     talk = (await stage.member()).here

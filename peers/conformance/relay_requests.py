@@ -77,6 +77,7 @@ async def disclosure(stage: RelayStage) -> None:
 
 
 @check("R8.2", "judges a request in the order of the page")
+@check("R5.25", "says of one that has left its state and when it was last heard")
 async def order(stage: RelayStage) -> None:
     peer, caller = await Member(stage).offering(), await stage.member()
     _is(await caller.request(Member(stage).guid, "p2p"), "unknown_peer", "nobody's GUID")
@@ -249,6 +250,7 @@ async def callee_goes(stage: RelayStage) -> None:
 
 @check("R8.22", "passes a request for a next path on in every mode")
 @check("R8.23", "asks for no service then: who is asked judges")
+@check("R8.26", "gives tickets for a next path as for a first one")
 async def next_path(stage: RelayStage) -> None:
     offering, other = await Member(stage).offering(), await Member(stage).offering("another")
     session = os.urandom(16)
@@ -257,6 +259,8 @@ async def next_path(stage: RelayStage) -> None:
         asked = await other.answer("refused", code="session_unknown")
         if not asked.get("resume") or asked.get("mode") != mode or asked["session"] != session:
             raise Fault(f"passes {asked} on")
+        if bool(asked.get("ticket")) != (mode in ("central", "auto")):
+            raise Fault(f"in {mode} the ticket is {asked.get('ticket')!r} (R8.26)")
         response = await offering.here.find("service_response", request=number)
         _is(response, "session_unknown", f"a next path in {mode}")
 
@@ -270,6 +274,7 @@ async def leaving_at_once(stage: RelayStage) -> None:
 
 
 @check("R5.23", "takes a reset for a loss")
+@check("R5.21", "knows whom it has lost a moment ago as `suspect`")
 async def loss(stage: RelayStage) -> None:
     await _state_after(stage, "suspect", cut=True)
 
@@ -291,6 +296,7 @@ async def _state_after(stage: RelayStage, state: str, *, cut: bool) -> None:
 
 @check("R7.21", "answers a watch at once, and tells of every change")
 @check("R7.24", "says where a watched peer's record stands")
+@check("R7.27", "says `offline` of a peer that was never here")
 async def watch(stage: RelayStage) -> None:
     watcher, peer = await stage.member(), Member(stage)
     watcher.here.say("watch", guid=peer.guid)
@@ -317,6 +323,18 @@ async def second_watch(stage: RelayStage) -> None:
     watcher.here.say("watch", guid=peer.guid, watching=False)
     await peer.offer({"service": "chat"})
     await watcher.here.silence("behind a watch that was taken back", 1.2)
+
+
+@check("R7.23", "ends a watch with its connection")
+async def watches_end(stage: RelayStage) -> None:
+    watcher, peer = await stage.member(), await Member(stage).offering()
+    watcher.here.say("watch", guid=peer.guid)
+    await watcher.here.find("peer_event", guid=peer.guid)
+    again = Member(stage, watcher.identity, watcher.instance)
+    again.seq = watcher.seq + 10
+    await again.join()
+    await peer.offer({"service": "chat"})
+    await again.here.silence("on a connection that watches nobody", 1.2)
 
 
 @check("R7.26", "lets nobody watch a peer that discloses nothing to him")

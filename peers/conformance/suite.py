@@ -17,6 +17,7 @@ from peers.conformance import (
     peer_further,
     peer_moves,
     peer_paths,
+    peer_requests,
     peer_session,
     relay_control,
     relay_http,
@@ -34,6 +35,7 @@ __all__ = ["CannotStart", "Wanted", "check_peer", "check_relay", "every_rule", "
 
 SUBJECTS = (
     peer_control,
+    peer_requests,
     peer_paths,
     peer_session,
     peer_moves,
