@@ -51,8 +51,8 @@ GROUPS = {
 
 _HEAD = """# The rules of the protocol, and what holds them
 
-Made by `make rules ARGS=--write`: the rules of [protocol.md](protocol.md) by their numbers, the keys
-of the [test vectors](protocol-vectors.json) that show them, the checks of the
+Made by `make rules ARGS=--write`: the rules of [protocol.md](protocol.md) by their numbers, the
+keys of the [test vectors](protocol-vectors.json) that show them, the checks of the
 [conformance kit](conformance.md) (of a peer, of a relay), and tests of this project where there is
 neither, or more to say. A rule that nothing holds is listed at the end, with the reason.
 """

@@ -95,7 +95,8 @@ class Adapter:
         finally:
             del self._waiting[number]
         if said.get("unsupported"):
-            raise NotTried(f"the adapter does not know {do!r}")
+            of = f" ({more['carrier']})" if "carrier" in more else ""
+            raise NotTried(f"the adapter does not support {do!r}{of}")
         if "failed" in said:
             raise Said(str(said["failed"]))
         done = said.get("done")

@@ -1,6 +1,7 @@
 """A session that the peer under test opens, with the kit as relay and as callee."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ from typing import Any
 from peers.conformance.adapter import Said
 from peers.conformance.credentials import own
 from peers.conformance.end import End
-from peers.conformance.faults import Fault
+from peers.conformance.faults import Fault, within
 from peers.conformance.peer_stage import SERVICE, Listener, Opened, PeerStage, server_on
 from peers.conformance.pipes import Pipe
 from peers.conformance.played_relay import signed_by
@@ -64,6 +65,14 @@ class Call:
         if guid != self.peer.guid:
             raise Fault(f"the caller's certificate is that of {guid}")
         return path, await path.expect("path_hello")
+
+    async def next_hello(self) -> tuple[Talk, Map]:
+        """Return the next path that comes directly, with its hello. Of several that are tried at
+        once most are given up."""
+        async with within("path with a hello"):
+            while True:
+                with contextlib.suppress(Fault):
+                    return await self.hello_on(await self.listener.next())
 
     def welcome(self, path: Talk, hello: Map, *, revised: bool = True) -> End:
         """Answer a hello; return the kit's end of the session."""

@@ -43,7 +43,8 @@ LARGEST = 1 << 20
 class End:
     """One end of a session in the mode `p2p`, unless it is told another."""
 
-    def __init__(self, service: str, *, revised: bool, window: int = 8 << 20) -> None:
+    def __init__(self, service: str, *, revised: bool | None, window: int = 8 << 20) -> None:
+        """`revised` None takes the revision that the other end speaks."""
         self.id = os.urandom(16)
         self.service = service
         self.mode = "p2p"
@@ -69,7 +70,16 @@ class End:
     @property
     def features(self) -> list[str]:
         """What this end names."""
-        return ["session-2"] if self.revised else []
+        return [] if self.revised is False else ["session-2"]
+
+    def needs_second_revision(self) -> None:
+        """Go on only in the second revision.
+
+        Raises:
+            NotTried: the other end speaks the first.
+        """
+        if not self.revised:
+            raise NotTried("the peer does not name `session-2`")
 
     def numbers(self) -> Map:
         """Return the numbers of a hello or a welcome."""
@@ -102,9 +112,12 @@ class End:
         """
         talk.put(self.hello(**changed))
         self.welcome = await talk.expect("path_welcome")
-        if self.revised and "session-2" not in self.welcome.get("features", ()):
+        there = "session-2" in self.welcome.get("features", ())
+        if self.revised and not there:
             talk.pipe.abort()
             raise NotTried("the peer does not name `session-2`")
+        if self.revised is None:
+            self.revised = there
         self.begin(talk, self.welcome)
         return self
 

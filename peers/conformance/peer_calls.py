@@ -224,7 +224,7 @@ async def callee_dials(stage: PeerStage) -> None:
             raise Fault("the request names no entry at 127.0.0.1 (R8.10)")
         pipe = await call.peer.dials.dial(host, port)
         path = Talk(await path_on(pipe, own(call.callee), call.peer.guid))
-        end = End(SERVICE, revised=True)
+        end = End(SERVICE, revised=None)
         end.id, end.mode = asked["session"], "combined"
         await end.take(path)
         await call.outcome

@@ -71,7 +71,7 @@ async def auto(stage: PeerStage) -> None:
     async with calling(stage, "auto") as call:
         end = await _over_a_leg(call, entries=[call.entry])
         old = end.path
-        path, hello = await call.hello_on(await call.listener.next())
+        path, hello = await call.next_hello()
         if (hello.get("resume"), hello.get("mode")) != (True, "auto"):
             raise Fault(f"the hello on a direct path is {hello}")
         path.say("path_welcome", **end.numbers())
@@ -85,7 +85,7 @@ async def auto(stage: PeerStage) -> None:
 async def callee_in_central(stage: PeerStage) -> None:
     peer = await stage.standing()
     talk, caller, ticket = peer.at_relay.talk, Identity.generate(), os.urandom(16).hex()
-    end = End(SERVICE, revised=True)
+    end = End(SERVICE, revised=None)
     end.mode = "central"
     talk.say(
         "service_request_from",
@@ -127,7 +127,7 @@ async def asks_for_the_next_path(stage: PeerStage) -> None:
                 raise Fault(f"`{name}` is {asked.get(name)!r} in the request, not {right!r}")
         call.request = asked
         call.respond(entries=[call.entry])
-        path, hello = await call.hello_on(await call.listener.next())
+        path, hello = await call.next_hello()
         path.say("path_welcome", **end.numbers())
         end.begin(path, hello)
         await call.do("send", message=b"y".hex())
@@ -139,7 +139,7 @@ async def session_unknown(stage: PeerStage) -> None:
     async with calling(stage) as call:
         end = await call.direct()
         end.path.pipe.abort()
-        path, _ = await call.hello_on(await call.listener.next())
+        path, _ = await call.next_hello()
         path.say("path_reject", code="session_unknown")
         path.pipe.close()
         try:
@@ -171,6 +171,7 @@ async def closes(stage: PeerStage) -> None:
 async def finishes(stage: PeerStage) -> None:
     async with calling(stage) as call:
         end = await call.direct()
+        end.needs_second_revision()
         await call.do("send", message=b"one".hex())
         await call.do("finish")
         frame = await end.until(FINISH, "`finish`")
@@ -186,11 +187,12 @@ async def finishes(stage: PeerStage) -> None:
 async def finishes_again(stage: PeerStage) -> None:
     async with calling(stage) as call:
         end = await call.direct()
+        end.needs_second_revision()
         await call.do("send", message=b"one".hex())
         await call.do("finish")
         await end.until(FINISH, "`finish`")
         end.path.pipe.abort()
-        path, hello = await call.hello_on(await call.listener.next())
+        path, hello = await call.next_hello()
         path.say("path_welcome", **end.numbers())
         end.begin(path, hello)
         await end.until(FINISH, "`finish` on a new path")

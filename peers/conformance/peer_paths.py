@@ -106,7 +106,7 @@ async def silent_caller(stage: PeerStage) -> None:
 @check("R10.17", "welcomes it with numbers of 0 and a window of 1,024 at least")
 async def welcome(stage: PeerStage) -> None:
     peer = await stage.standing()
-    for revised in (False, True):
+    for revised in (False, None):
         end = await peer.session(revised=revised)
         said = end.welcome
         numbers = [said.get(name, 0) for name in ("received", "consumed", "partial")]

@@ -59,7 +59,7 @@ class Opened:
         pipe = await self.dials.dial(*self.at_relay.endpoint(SERVICE))
         return Talk(await path_on(pipe, credentials or own(caller), self.guid))
 
-    async def session(self, *, revised: bool = True, window: int = 8 << 20) -> "Called":
+    async def session(self, *, revised: bool | None = None, window: int = 8 << 20) -> "Called":
         """Open a session with it, as a peer that nobody has seen before."""
         called = Called(SERVICE, revised=revised, window=window)
         called.peer = self
@@ -70,7 +70,7 @@ class Opened:
 class Called(End):
     """A session that the kit has opened with the peer under test."""
 
-    def __init__(self, service: str, *, revised: bool, window: int = 8 << 20) -> None:
+    def __init__(self, service: str, *, revised: bool | None, window: int = 8 << 20) -> None:
         super().__init__(service, revised=revised, window=window)
         self.caller = Identity.generate()
         self.peer: Opened | None = None

@@ -39,11 +39,19 @@ class RuleReport:
         return [
             f"{self.rule:<7} {self.section:<4} {word:<9} {shown}{more}",
             *(
-                f"        {result.outcome.value}: {result.what}: {result.detail}"
+                f"        failed: {result.what}: {result.detail}"
                 for result in self.results
-                if result.outcome is not Outcome.PASSED
+                if result.outcome is Outcome.FAILED
             ),
+            *(f"        not tried ×{count}: {why}" for why, count in self._untried.items()),
         ]
+
+    @property
+    def _untried(self) -> Counter[str]:
+        """Why checks were not tried."""
+        return Counter(
+            result.detail for result in self.results if result.outcome is Outcome.NOT_TRIED
+        )
 
     @property
     def fields(self) -> dict[str, Any]:
