@@ -80,7 +80,8 @@ class Path:
         self._tls = tls
         self._on_closed = on_closed
         self._stage = _Stage.HANDSHAKE
-        self._decoder = MessageDecoder(ON_PATH)
+        self._decoder: MessageDecoder | None = MessageDecoder(ON_PATH)
+        """Reads the head; None when a session has the path."""
         self._proven: asyncio.Future[None] = self._loop.create_future()
         self._head: asyncio.Future[Message] = self._loop.create_future()
         self._lost = ""
@@ -179,6 +180,7 @@ class Path:
     def carry(self, user: PathUser) -> None:
         """Give the path to a session; what has arrived meanwhile is delivered at once."""
         early, self._early = bytes(self._early), bytearray()
+        self._decoder = None
         lives = self._stage is _Stage.HANDSHAKE
         if lives:
             self._stage = _Stage.CARRYING
@@ -290,12 +292,13 @@ class Path:
             return
         if self._stage is not _Stage.HANDSHAKE:
             return
-        if not self._head.done():
-            for message in self._decoder.receive(plain):
+        decoder = self._decoder
+        if decoder is not None and not self._head.done():
+            for message in decoder.receive(plain):
                 if isinstance(message, UnknownType):
                     raise ProtocolViolation(f"unknown type {message.type!r} at the head of a path")
                 self._head.set_result(message)
-                plain = self._decoder.rest()
+                plain = decoder.rest()
                 break
             else:
                 return

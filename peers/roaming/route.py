@@ -100,16 +100,13 @@ class Route:
         ticket: str = "",
     ) -> bool:
         """Give the session a path; return False, and drop it, where the session has taken a newer
-        one, or is over. One that is over still answers, on a path that the other side dials.
-        `ticket` is for the next plane, where the path is over one.
+        one, or is over. `ticket` is for the next plane, where the path is over one.
 
         Raises:
             PathFailed: the other side's numbers cannot be true. The path is dropped.
         """
         session = self.session
-        if (session.is_over and dialed_here) or not session.would_take(
-            number, dialed_here=dialed_here
-        ):
+        if session.is_over or not session.would_take(number, dialed_here=dialed_here):
             path.abort()
             return False
         # What the path itself tells, from its first byte on, is newer than the hello.

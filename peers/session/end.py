@@ -13,6 +13,7 @@ from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
 from protocol.features import SESSION_2, SESSION_FEATURES, shared
 from protocol.messages import PathHello, PathWelcome
+from protocol.session import ClosedSession
 
 __all__ = ["SessionEnd"]
 
@@ -119,9 +120,16 @@ class SessionEnd(Session):
         self._machine.abort(Code.SESSION_UNKNOWN, reason, self._loop.time())
         self._after()
 
-    def lingers(self) -> bool:
-        """Whether a session that is over still answers the other side's resume."""
-        return self._machine.lingers(self._loop.time())
+    @property
+    def closed(self) -> ClosedSession | None:
+        """What answers the other side's resume, where both have closed the session."""
+        return self._machine.closed
+
+    @property
+    def path_rank(self) -> tuple[int, bool]:
+        """The number of the path that the session took last, and whether its caller has dialed
+        it; (0, False) before the first."""
+        return self._path_rank
 
     # -- the path's side ------------------------------------------------------------------------
 

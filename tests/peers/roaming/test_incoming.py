@@ -8,6 +8,7 @@ import dataclasses
 import math
 from typing import Any, cast
 
+import msgpack
 import pytest
 
 from peers import (
@@ -29,6 +30,7 @@ from peers.services import Listener, Services
 from peers.session import Terms
 from protocol.endpoint import Endpoint
 from protocol.errors import Code, PathFailed
+from protocol.features import SESSION_FEATURES
 from protocol.messages import PathHello, PathWelcome, ServiceAnswer, ServiceRequestFrom
 from relay.server import RelayServer
 from tests.peers.roaming.fakes import CALLEE, CALLER, CONFIG, HERE, THERE, World, signed, turns
@@ -551,12 +553,29 @@ async def test_paths_that_are_not_for_a_session(alice: Peer, bob: Peer) -> None:
     made, welcome = await dial_direct(
         endpoint,
         alice.guid,
-        lambda path: _hello(caller, received=400, consumed=0),
+        lambda path: _hello(caller, received=400, consumed=0, features=SESSION_FEATURES),
         Paths(bob.identity),
         5,
     )
     assert welcome.received == 400
-    made.abort()
+    heard = bytearray()
+    gone = asyncio.Event()
+
+    class Reader:
+        def path_data(self, path: Path, data: bytes) -> None:
+            heard.extend(data)
+
+        def path_heard(self, path: Path) -> None: ...
+        def path_writable(self, path: Path) -> None: ...
+        def path_lost(self, path: Path, reason: str) -> None:
+            gone.set()
+
+    made.carry(Reader())
+    async with asyncio.timeout(5):
+        await gone.wait()
+    assert heard == msgpack.packb([3, 400]) + msgpack.packb([2, 400]), (
+        "it says again that it has closed"
+    )
 
 
 async def test_numbers_from_the_future_end_the_path_and_not_the_session(
