@@ -8,7 +8,7 @@ from peers.conformance.end import ABORT, ACK, CLOSE, CLOSED, DATA, PART
 from peers.conformance.faults import QUIET, Fault, NotTried
 from peers.conformance.peer_stage import PEER, Called, Listener, PeerStage, server_on
 from peers.conformance.played_relay import signed_by
-from peers.conformance.subjects import came_back, in_both, in_second
+from peers.conformance.subjects import came_back, came_back_once, in_both, in_second
 from peers.conformance.talk import Talk, packed
 
 __all__: list[str] = []
@@ -73,7 +73,7 @@ async def skips_after_a_cut(end: Called) -> None:
     await end.move()
     end.again(1)
     end.send(b"three")
-    await came_back(end, 3)
+    await came_back_once(end, 3)
 
 
 @in_both("R11.53", "goes over to a newer path while the old one lives")
@@ -86,7 +86,7 @@ async def both_alive(end: Called) -> None:
     # What was on its way over the old path is said again on the new one.
     end.again(1)
     end.send(b"three", b"four")
-    await came_back(end, 4)
+    await came_back_once(end, 4)
     old.pipe.abort()
 
 

@@ -4,11 +4,22 @@ from typing import Any
 
 from peers.conformance import vectors
 from peers.conformance.checks import Checks
-from peers.conformance.end import ABORT, ACK, CLOSE, CLOSED, DATA, FINISH, LOCATION, PART, PONG
+from peers.conformance.end import (
+    ABORT,
+    ACK,
+    CLOSE,
+    CLOSED,
+    DATA,
+    FINISH,
+    LOCATION,
+    PART,
+    PING,
+    PONG,
+)
 from peers.conformance.faults import Fault
 from peers.conformance.peer_stage import PEER, Called, PeerStage
 from peers.conformance.pipes import TlsPipe
-from peers.conformance.subjects import came_back, in_both, in_second
+from peers.conformance.subjects import came_back, came_back_once, in_both, in_second
 from peers.conformance.talk import Talk
 
 __all__: list[str] = []
@@ -40,7 +51,7 @@ async def twice(end: Called) -> None:
     end.sent.append(b"four")
     end.again(1)
     end.send(b"five")
-    await came_back(end, 5)
+    await came_back_once(end, 5)
 
 
 @in_both("R11.19", "takes frames without a message for what they are")
@@ -58,7 +69,10 @@ async def acknowledges(end: Called) -> None:
     for number in range(1, 4):
         end.send(b"x" * (number * 100))
         await end.acknowledged_up_to(number)
-    await end.messages(3)
+        # What is acknowledged beside that is said before the answer to a ping.
+        await end.messages(number)
+        end.put([PING, number])
+        await end.until(PONG, "`pong`")
     # What the application has taken is told by itself, or with what comes next.
     end.send(*[b"y" * 60_000] * 40)
     await end.messages(43)

@@ -24,6 +24,8 @@ from protocol.identity import Identity
 
 __all__ = ["PEER", "SERVICE", "Listener", "Opened", "PeerStage", "path_on", "server_on"]
 
+_START = 30.0
+"""Seconds for the adapter to answer first: a program has to start."""
 SERVICE = "chat"
 """What the peer under test offers: it sends each message back, and closes when the other does."""
 
@@ -223,7 +225,12 @@ class PeerStage:
         name = next(self._names)
         identity = Identity.from_seed(seed)
         done = await self.adapter.ask(
-            "open", peer=name, relay=relay.url, key=seed.hex(), carrier=carrier, service=SERVICE
+            *("open", _START),
+            peer=name,
+            relay=relay.url,
+            key=seed.hex(),
+            carrier=carrier,
+            service=SERVICE,
         )
         if done.get("guid") != identity.guid:
             raise Fault(f"the peer says that it is {done.get('guid')}, not {identity.guid} (R2.1)")

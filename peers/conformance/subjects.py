@@ -5,11 +5,11 @@ frames or in each, and ended behind it.
 import contextlib
 from collections.abc import Awaitable, Callable
 
-from peers.conformance.end import ABORT
+from peers.conformance.end import ABORT, PING, PONG
 from peers.conformance.faults import Fault
 from peers.conformance.peer_stage import PEER, Called, PeerStage
 
-__all__ = ["came_back", "in_both", "in_second", "over"]
+__all__ = ["came_back", "came_back_once", "in_both", "in_second", "over"]
 
 _FAREWELL = 1.0
 """Seconds for the other side to close a path whose session is over."""
@@ -46,6 +46,23 @@ def _session_check(rule: str, what: str, make: Made, revised: bool) -> None:
             await make(end)
         finally:
             await over(end)
+
+
+async def came_back_once(end: Called, count: int) -> None:
+    """The same where messages were sent more than once.
+
+    Raises:
+        Fault: they did not; whatever it shows in, as in what is acknowledged.
+    """
+    try:
+        await came_back(end, count)
+        end.put([PING, 17])
+        await end.until(PONG, "`pong`")
+    except Fault as fault:
+        told = str(fault).partition(" (R")[0]
+        raise Fault(f"what comes twice is not taken once: {told}") from None
+    if end.received > count:
+        raise Fault(f"what comes twice is taken twice: {end.received} messages of {count} are back")
 
 
 async def over(end: Called) -> None:
