@@ -28,6 +28,7 @@ from peers.config import (
     checked_port,
     checked_seconds,
     checked_service,
+    policy_for,
 )
 from peers.control import (
     DdnsKey,
@@ -102,6 +103,7 @@ class Peer:
         config = config or PeerConfig()
         config = msgspec.structs.replace(config, relay=relay) if relay else config
         self.config = msgspec.structs.replace(config, ddns=ddns) if ddns else config
+        """What it was configured with."""
         if self.config.relay is None and self.config.ddns is None:
             raise RelayUnavailable(
                 "no relay is configured: give relay='http://HOST:PORT', or a zone with ddns="
@@ -111,7 +113,9 @@ class Peer:
         names = self.config.ddns
         self._dns_key = read_key(names, identity.guid) if names is not None else None
         self.identity = identity
+        """Its key pair."""
         self.guid = identity.guid
+        """Its GUID: what others know it by."""
         self._addresses = addresses
         self._rooms: Rooms | None = None
         """None before the peer is entered."""
@@ -289,7 +293,7 @@ class Peer:
         if not (select is None or callable(select) or select in ("fastest", "latest")):
             raise ValueError(f"select is 'fastest', 'latest' or a function, not {select!r:.80}")
         rules = (
-            checked_policy(policy) if policy is not None else self.config.policy_for(guid, service)
+            checked_policy(policy) if policy is not None else policy_for(self.config, guid, service)
         )
         chosen = checked_mode(mode) if mode is not None else self.config.mode_for(guid, service)
         terms = Terms(
@@ -358,7 +362,8 @@ class Peer:
         return await fetch_key(self.identity, connection, timeout)
 
     def watch(self, guid: str) -> AsyncGenerator[Presence, None]:
-        """Iterate over how another peer stands: first as it is now, then at every change.
+        """Iterate over how another peer stands: first as it is now, then at every change. While
+        this peer has no relay it is "unknown".
 
         Raises:
             IdentityError: not a GUID.
@@ -479,6 +484,7 @@ class Peer:
             case RelayRestarting():
                 self._tell(self._link.restarting())
             case RegistrationLost(error):
+                rooms.presence.relay_lost()
                 self._tell(self._link.lost(error, lasting=isinstance(error, RelayMisconfigured)))
             case PrimaryChanged():
                 self._tell(self._link.registered())
@@ -488,6 +494,7 @@ class Peer:
             case StandbyLost():
                 rooms.whereabouts.registered()
             case RegistrationEnded(error):
+                rooms.presence.relay_lost()
                 self._tell(self._link.ended(error))
                 rooms.services.end(error)
             case ServicesChanged(ended):

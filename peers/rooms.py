@@ -105,9 +105,9 @@ def build(
         candidates = Candidates(config, interfaces, RoundTrips(time.monotonic))
         ways = Ways(local, candidates, registration)
         lookup = Lookup(config, registration, names.lookup if names is not None else None)
-        rounds = Rounds(lookup, ways, config.request_timeout)
         presence = Watching(registration.watch)
         signs = Signs(presence.watch, tasks.spawn)
+        rounds = Rounds(lookup, ways, config.request_timeout, signs)
         probes = Probes(ways, candidates)
         sessions = Sessions(local, Means(ways, rounds, probes, registration, signs))
         publication = Publication(config, registration, names, tasks)
@@ -123,7 +123,7 @@ def build(
             ways=ways,
             lookup=lookup,
             sessions=sessions,
-            outgoing=Outgoing(config, sessions, presence.watch),
+            outgoing=Outgoing(config, sessions, presence.watch, lookup.ask_names),
             incoming=Incoming(local, services, sessions, ways, candidates),
             presence=presence,
             publication=publication,

@@ -99,8 +99,17 @@ async def no_guid(stage: RelayStage) -> None:
         _is(await caller.request(text, "p2p"), "unknown_peer", "what is no GUID")
         caller.here.say("watch", guid=text)
         event = await caller.here.find("peer_event", guid=text)
-        if event.get("state", "offline") != "offline" or event.get("code"):
+        if not _is_unknown(event) or event.get("code"):
             raise Fault(f"a watch of what is no GUID is answered with {event}")
+
+
+def _is_unknown(event: Map) -> bool:
+    """Whether an event is about a peer that the relay does not know: `offline`, or `suspect` while
+    the relay has just started."""
+    return event.get("last_seen") is None and event.get("state", "offline") in _NOT_HERE
+
+
+_NOT_HERE = ("offline", "suspect")
 
 
 @check("R7.2", "answers `bad_message` to a GUID of another length")
@@ -296,16 +305,16 @@ async def _state_after(stage: RelayStage, state: str, *, cut: bool) -> None:
 
 @check("R7.21", "answers a watch at once, and tells of every change")
 @check("R7.24", "says where a watched peer's record stands")
-@check("R7.27", "says `offline` of a peer that was never here")
+@check("R7.27", "says of a peer that was never here that it is not, or not yet")
 async def watch(stage: RelayStage) -> None:
     watcher, peer = await stage.member(), Member(stage)
     watcher.here.say("watch", guid=peer.guid)
     event = await watcher.here.find("peer_event", guid=peer.guid)
-    if event.get("state", "offline") != "offline" or event.get("last_seen") is not None:
+    if not _is_unknown(event):
         raise Fault(f"of a peer that was never here it says {event} (R7.27)")
     await peer.offering()
-    while (event := await watcher.here.find("peer_event", guid=peer.guid))["seq"] < peer.seq:
-        pass
+    while event.get("seq", 0) < peer.seq:
+        event = await watcher.here.find("peer_event", guid=peer.guid)
     if event.get("state") != "online":
         raise Fault(f"of a peer that has come it says {event}")
     await peer.offer({"service": "chat", "entries": [peer.entry(port=4001)]})

@@ -8,9 +8,9 @@ the same peer has with this one, or begin one with a service that is offered to 
 import asyncio
 from dataclasses import dataclass
 
-from peers.config import PathKind, log
+from peers.config import PathKind, log, policy_for
 from peers.control import ControlConnection
-from peers.path import Path
+from peers.path import PathEnd
 from peers.roaming.candidates import Candidates
 from peers.roaming.closed import Closed
 from peers.roaming.crowd import Crowd
@@ -18,7 +18,7 @@ from peers.roaming.local import Local
 from peers.roaming.route import Route
 from peers.roaming.sessions import Sessions
 from peers.roaming.ways import Ways
-from peers.services import Listener, Refusal, Services
+from peers.services import ListenerEnd, Refusal, Services
 from peers.session import Terms
 from peers.transport import Stream
 from protocol.errors import Code, RoamRelayError
@@ -68,7 +68,7 @@ class Known:
 
 
 def judge_request(
-    request: ServiceRequestFrom, known: Known | None, listener: Listener | None, *, room: bool
+    request: ServiceRequestFrom, known: Known | None, listener: ListenerEnd | None, *, room: bool
 ) -> Refusal | None:
     """Return why a service request is refused; None where it is accepted. PURE.
 
@@ -90,7 +90,7 @@ def judge_request(
 
 
 def judge_path(
-    hello: PathHello, kind: PathKind, guid: str, known: Known | None, listener: Listener | None
+    hello: PathHello, kind: PathKind, guid: str, known: Known | None, listener: ListenerEnd | None
 ) -> Refusal | None:
     """Return why a path from the proven peer `guid` is refused; None where it may be taken, as far
     as that does not depend on its number. PURE."""
@@ -186,7 +186,7 @@ class Incoming:
         self._legs.remove(guid, ticket)
         self._leg_tasks.pop(ticket, None)
 
-    def _announce(self, request: ServiceRequestFrom, listener: Listener) -> Route:
+    def _announce(self, request: ServiceRequestFrom, listener: ListenerEnd) -> Route:
         """Note that somebody wants a session."""
         terms = self._terms(request.guid, request.service, request.mode, listener)
         route = self._sessions.make(request.session, terms)
@@ -239,7 +239,7 @@ class Incoming:
             path.abort()
             raise
 
-    def _welcome(self, path: Path, hello: PathHello, ticket: str) -> None:
+    def _welcome(self, path: PathEnd, hello: PathHello, ticket: str) -> None:
         guid = path.remote_guid
         route = self._route_for(path, hello)
         if isinstance(route, Closed):
@@ -258,7 +258,7 @@ class Incoming:
         path.welcome(route.session.welcome(self._ways.entries_for(route)))
         self._join(route, path, hello.path, hello, dialed_here=False, ticket=ticket)
 
-    def _route_for(self, path: Path, hello: PathHello) -> Route | Closed | Refusal:
+    def _route_for(self, path: PathEnd, hello: PathHello) -> Route | Closed | Refusal:
         """Return the session that a path is for, or why there is none."""
         guid = path.remote_guid
         route = self._sessions.find(hello.session) or self._sessions.find_announced(hello.session)
@@ -285,7 +285,7 @@ class Incoming:
     def _join(
         self,
         route: Route,
-        path: Path,
+        path: PathEnd,
         number: int,
         there: PathHello | PathWelcome,
         *,
@@ -307,7 +307,7 @@ class Incoming:
         if begins and taken and listener is not None:
             listener.offer(session)
 
-    def _terms(self, guid: str, service: str, mode: Mode, listener: Listener) -> Terms:
+    def _terms(self, guid: str, service: str, mode: Mode, listener: ListenerEnd) -> Terms:
         config = self._local.config
         return Terms(
             guid,
@@ -315,7 +315,7 @@ class Incoming:
             mode,
             is_caller=False,
             discloses=mode is not Mode.CENTRAL and listener.discloses_to(guid),
-            policy=config.policy_for(guid, service),
+            policy=policy_for(config, guid, service),
             select=config.select_for(guid, service),
             fallback=config.fallback,
         )

@@ -10,7 +10,7 @@ from typing import assert_never
 from msgspec import structs
 
 from peers.config import log
-from peers.path import Path
+from peers.path import PathEnd
 from peers.roaming.closed import Closed, ClosedSessions
 from peers.roaming.crowd import Crowd, window_for
 from peers.roaming.driver import Driver, Means
@@ -118,7 +118,7 @@ class Sessions:
     def accept(
         self,
         route: Route,
-        path: Path,
+        path: PathEnd,
         number: int,
         there: PathHello | PathWelcome,
         *,
@@ -244,10 +244,11 @@ class Sessions:
             return
         match news:
             case PathLost(session, reason):
+                is_caller = driver.route.session.terms.is_caller
                 log.info(
                     "path lost", peer=session.remote[:8], mode=session.mode.value, reason=reason
                 )
-                driver.path_lost(tries_first=session.terms.is_caller or self._moving)
+                driver.path_lost(tries_first=is_caller or self._moving)
             case LocationTold(_, entries):
                 driver.told_location(entries)
             case Pinned(session):
