@@ -107,10 +107,13 @@ class Call:
 
 
 @asynccontextmanager
-async def calling(stage: PeerStage, mode: str = "p2p") -> AsyncIterator[Call]:
-    """The peer that stands is told to open a session with the kit; it is ended behind the check."""
+async def calling(
+    stage: PeerStage, mode: str = "p2p", *, by: Opened | None = None
+) -> AsyncIterator[Call]:
+    """A peer, the one that stands unless it is said by which, is told to open a session with the
+    kit; it is ended behind the check."""
     async with Listener() as listener:
-        call = Call(await stage.standing(), listener, mode)
+        call = Call(by or await stage.standing(), listener, mode)
         try:
             yield call
         finally:

@@ -31,6 +31,19 @@ async def central(stage: PeerStage) -> None:
         await end.messages(1)
 
 
+@check("R3.3", "opens its leg as a WebSocket where that carries its control connection")
+async def websocket_leg(stage: PeerStage) -> None:
+    async with (
+        stage.registered("websocket") as peer,
+        calling(stage, "central", by=peer) as call,
+    ):
+        end = await _over_a_leg(call)
+        for size in (1, 300_000):
+            await call.do("send", message=bytes(size).hex())
+        if [len(payload) for payload in await end.messages(2)] != [1, 300_000]:
+            raise Fault("other messages come over a WebSocket leg than were sent")
+
+
 async def _over_a_leg(call: Call, **response: Any) -> End:
     await call.asked()
     ticket = os.urandom(16).hex()

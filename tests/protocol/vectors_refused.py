@@ -249,7 +249,7 @@ def path_hellos(hello: PathHello) -> list[tuple[str, str, bytes, Code | None]]:
         ("R10.15", "a session of 15 bytes", with_(session=bytes(15)), None),
         ("R10.15", "an empty service", with_(service=""), None),
         ("R15.3", "a mode of a later version", with_(mode="later"), None),
-        ("R10.15", "a window below the least", with_(window=1023), None),
+        ("R11.71", "a window below the least", with_(window=1023), None),
         ("R10.15", "path 0", with_(path=0), None),
         ("R10.15", "path 2^32", with_(path=2**32), None),
         ("R10.15", "received below 0", with_(received=-1), None),
