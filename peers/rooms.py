@@ -1,4 +1,4 @@
-"""The rooms of an open peer: how they are built, and how they are closed, in order. What happens
+"""The rooms of an open peer: how they are built, started, and closed, in order. What happens
 between is in them."""
 
 import asyncio
@@ -14,8 +14,8 @@ from peers.choice import RoundTrips
 from peers.config import PeerConfig, log
 from peers.control import Account, Registration, RegistrationEvent, Watching
 from peers.dialing import Door
-from peers.dns import Names
-from peers.host import Interfaces
+from peers.dns import Names, Zone
+from peers.host import AddressSource, Interfaces, system_addresses
 from peers.location import OwnLocation
 from peers.path import Paths
 from peers.publication import Publication
@@ -36,11 +36,14 @@ from peers.services import Services, ServicesChanged
 from peers.tasks import Tasks, unless
 from peers.transport import DirectServer
 from peers.whereabouts import Whereabouts
+from protocol.errors import RelayUnavailable
 from protocol.identity import Identity
 from protocol.invitation import Token
 
-__all__ = ["Leaving", "Rooms", "build"]
+__all__ = ["Leaving", "Rooms", "build", "start"]
 
+_WITH_ZONE = 2.0
+"""Seconds to wait for the relay where the zone can be asked too."""
 _LAST_WORDS = 0.2
 """Seconds for what was said last to leave, where the sessions have taken all the time there was."""
 
@@ -82,14 +85,14 @@ def build(
             identity, direct.port, configured=config.advertise, lifetime=config.lifetime
         )
         interfaces = Interfaces(config)
+        door = Door(config, interfaces, direct.port)
         services = Services(
             location, tell, registers=config.relay is not None, blocked=config.blocked
         )
         names = (
             Names(
                 identity.guid,
-                config.ddns,
-                dns_key,
+                Zone(config.ddns, dns_key, door),
                 location,
                 services.offered,
             )
@@ -98,7 +101,6 @@ def build(
         )
         token = Token.parse(config.invitation) if config.invitation is not None else None
         account = Account(identity, location.instance, invitation=token)
-        door = Door(config, interfaces, direct.port)
         registration = Registration(account, config, services, tell, door)
         tasks = Tasks()
         local = Local(identity, config, location, Paths(identity), tasks, door)
@@ -132,6 +134,26 @@ def build(
     except BaseException:
         direct.close()
         raise
+
+
+async def start(rooms: Rooms, config: PeerConfig, addresses: AddressSource | None) -> None:
+    """Accept paths, register, and wait for the relay; with a zone, nothing that the relay brings is
+    waited for."""
+    spawn = rooms.local.tasks.spawn
+    await rooms.direct.start(rooms.incoming.serve, spawn)
+    source = addresses or system_addresses()
+    await rooms.whereabouts.begin(source, look=bool(config.sources) or config.relay is None)
+    spawn(rooms.whereabouts.follow(source))
+    if rooms.names is not None:
+        rooms.names.start(spawn)
+    if config.relay is None:
+        return
+    patience: float | None = None if config.wait_for_relay else config.connect_timeout
+    try:
+        await rooms.registration.connection(_WITH_ZONE if rooms.names is not None else patience)
+    except RelayUnavailable:
+        if rooms.names is None or rooms.registration.is_over:
+            raise
 
 
 class Leaving:

@@ -14,6 +14,8 @@ The flow on a control connection (all messages are MessagePack maps with a `type
                      ◀────────────────────  service_request_from  (callee; not in p2p)
     service_answer   ────────────────────▶  (callee)
                      ◀────────────────────  service_response  (caller)
+    endpoint_query   ────────────────────▶
+                     ◀────────────────────  endpoint_response
     watch            ────────────────────▶
                      ◀────────────────────  peer_event
                      ◀────────────────────  restarting, error
@@ -293,6 +295,28 @@ class ServiceResponse(Message, frozen=True, tag="service_response"):
     """In `central` and `auto`: the caller's leg of the plane."""
 
 
+class EndpointQuery(Message, frozen=True, tag="endpoint_query"):
+    """Ask whether a peer's key was met where the peer says that it can be dialed. Only to a relay
+    that has named the feature `endpoint-query`."""
+
+    request: RequestId
+    guid: Guid
+    entry: SignedEntry
+    """What the peer has told: signed by it, and not `leaving`."""
+
+
+class EndpointResponse(Message, frozen=True, tag="endpoint_response"):
+    """What the relay knows of an endpoint, or why it does not say. Whatever else than yes it is,
+    the answer takes as long."""
+
+    request: RequestId
+    met: bool = False
+    """Whether the relay has completed a TLS handshake there in which the peer's key has shown."""
+    code: Code | None = None
+    reason: Reason = ""
+    retry_after: Seconds | None = None
+
+
 class DnsKeyRequest(Message, frozen=True, tag="dns_key_request"):
     """Ask for the TSIG key of this peer's own name in the relay's zone."""
 
@@ -404,6 +428,7 @@ FROM_PEER = _table(
     ServiceRequestTo,
     ServiceAnswer,
     Watch,
+    EndpointQuery,
     DnsKeyRequest,
     Ping,
     Pong,
@@ -416,6 +441,7 @@ FROM_RELAY = _table(
     ServiceRequestFrom,
     ServiceResponse,
     PeerEvent,
+    EndpointResponse,
     DnsKeyResponse,
     Restarting,
     Ping,

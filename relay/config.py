@@ -58,7 +58,7 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Of one key, sustained; above it an update is refused. A long one counts as several."""
     updates_burst: _Count = 20
     answers_per_second: Annotated[float, msgspec.Meta(gt=0)] = 50.0
-    """To one source network (/24 or /56): over UDP what is above it is dropped, or told to come by
+    """To one source network (/24 or /48): over UDP what is above it is dropped, or told to come by
     TCP; over TCP it is not read for so long."""
     answers_burst: _Count = 200
     made_per_second: Annotated[float, msgspec.Meta(gt=0)] = 500.0
@@ -68,7 +68,7 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """TCP connections in all, a quarter of them for one network. When all are taken, a newcomer
     gets the one that is quiet longest in the network that holds most."""
     max_connections_per_address: _Count = 32
-    """Of IPv6: for one /56."""
+    """Of IPv6: for one /64."""
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -176,7 +176,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     connects_burst: _Count = 2_000
     proof_networks: str = ""
     """Networks (CIDR, comma-separated) into which the relay may dial to prove a peer's endpoint,
-    beside all global addresses and, without trusted proxies, the kind that it serves on itself."""
+    beside all global addresses and, without trusted proxies, the kind that it serves on itself.
+    Multicast, link-local and its own listeners are never dialed."""
     proof_timeout: _Seconds = 5.0
     """For one such probe."""
     proof_lifetime: _Seconds = 600.0

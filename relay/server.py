@@ -4,7 +4,15 @@ import asyncio
 import contextlib
 import logging
 import resource
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Set
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Set,
+)
 from time import monotonic, time
 from types import TracebackType
 from typing import Self
@@ -12,13 +20,14 @@ from typing import Self
 from aiohttp import web
 from msgspec import structs
 
+from protocol.endpoint import Endpoint
 from protocol.identity import Identity
 from protocol.lateness import Lateness
 from relay.admission import Admission, AdmissionRules, Admit, Book
 from relay.broker import Broker, BrokerLimits
 from relay.config import RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
-from relay.dns import DnsServer
+from relay.dns import DnsServer, ZonePeers
 from relay.http import (
     ControlRoute,
     Deadlines,
@@ -32,8 +41,8 @@ from relay.http import (
     application,
     is_near,
 )
-from relay.limits import plane_budget
-from relay.listening import bind
+from relay.limits import Shares, plane_budget, record_budget
+from relay.listening import bind, serves
 from relay.log import NAME, guarded
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
@@ -47,6 +56,7 @@ from relay.presence import (
     Registry,
     Watches,
     may_probe,
+    may_probe_port,
 )
 from relay.store import state_folder
 from relay.tasks import Tasks, uninterrupted
@@ -66,6 +76,8 @@ _LIVE = _DOOR | {
     "requests_per_second",
 }
 _CERTIFICATE = {"tls_certificate", "tls_key"}
+_TURN = 0.002
+"""Seconds for which the beat may hold the loop at once."""
 _BEAT = 0.1
 """Seconds between two looks at the deadlines."""
 
@@ -99,6 +111,8 @@ class RelayServer:
         self.urls: tuple[str, ...] = ()
         self._certificate: Certificate | None = None
         """What https:// shows, once it listens."""
+        self._listening: tuple[Endpoint, ...] = ()
+        """Where it serves, the zone too."""
         self._tasks = Tasks()
         self._stack = contextlib.AsyncExitStack()
         self.registry = Registry(
@@ -144,14 +158,6 @@ class RelayServer:
             monotonic,
             self._tasks.spawn,
         )
-        self.dns: DnsServer | None = None
-        if config.dns is not None:
-            dns = structs.replace(
-                config.dns,
-                host=config.dns.host or config.host,
-                store=config.in_state(config.dns.store) if config.dns.store else None,
-            )
-            self.dns = DnsServer(dns, self.identity, self.registry, self.metrics, monotonic)
         self._known = KnownPeers(
             Keeping(
                 config.in_state(_KNOWN) if config.state is not None else None,
@@ -160,7 +166,6 @@ class RelayServer:
             ),
             time,
         )
-        self._presence = Presence(self.registry, self.watches, self.proofs, self._known)
         self.admission = Admission(
             AdmissionRules(
                 config.admission, frozenset(config.listed_guids), config.admission_timeout, admit
@@ -170,12 +175,30 @@ class RelayServer:
             time,
             self._tasks.spawn,
         )
+        self.dns: DnsServer | None = None
+        if config.dns is not None:
+            dns = structs.replace(
+                config.dns,
+                host=config.dns.host or config.host,
+                store=config.in_state(config.dns.store) if config.dns.store else None,
+            )
+            peers = ZonePeers(
+                self.registry, lambda guid, host: self.admission.judge(guid, host) is None
+            )
+            self.dns = DnsServer(dns, self.identity, peers, self.metrics, monotonic)
+        self._presence = Presence(
+            self.registry,
+            self.watches,
+            self.proofs,
+            Shares(record_budget(config.max_connections)),
+            self._known,
+        )
         self._reception = Reception(
             config, self.identity, Rooms(self.admission, self.dns), self.metrics, monotonic
         )
         self.operator = Desk(
             self.admission,
-            Present(self.registry, self.planes, lambda: self.connections),
+            Present(self.registry, self.planes, self.dns, lambda: self.connections),
             monotonic,
             time,
         )
@@ -184,7 +207,7 @@ class RelayServer:
             "peers": lambda: self.registry.counts(monotonic()),
             "watches": lambda: {"all": len(self.watches)},
             "connections_open": lambda: {"all": len(self.connections)},
-            "pipes": lambda: {"open": self.planes.pipes},
+            "pipes": lambda: self.planes.pipes,
             "newcomers": lambda: {"all": self.doorkeeper.newcomers},
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
@@ -199,7 +222,6 @@ class RelayServer:
                 ),
                 PlaneRoute(self.planes, self.broker, self._reception),
                 PublicRoutes(self.registry, self.doorkeeper, self.metrics, monotonic),
-                self._reception.charge,
             ),
             access_log=None,
             shutdown_timeout=0.1,
@@ -208,8 +230,8 @@ class RelayServer:
         self._entrance = Entrance(
             self._runner,
             self.doorkeeper,
-            self._proxies,
             Deadlines(config.handshake_timeout, config.write_deadline),
+            self._reception.charge,
             self._tasks.spawn,
         )
 
@@ -240,15 +262,16 @@ class RelayServer:
         """Whether the relay accepts nobody any more."""
         return self.doorkeeper.draining
 
-    def may_probe(self, host: str, observed: Collection[str]) -> bool:
-        """Whether the relay may dial an address for a peer that is observed at these. What the
-        relay serves on says where its peers are only where no proxy stands between; and no proxy
-        is a peer."""
-        config = self.config
+    def may_probe(self, endpoint: Endpoint, observed: Collection[str]) -> bool:
+        """Whether the relay may dial an endpoint for a peer that is observed at these addresses.
+        What the relay serves on says where its peers are only where no proxy stands between; and
+        neither a proxy nor the relay itself is a peer."""
+        config, host = self.config, endpoint.host
+        if self._proxies.trusts(host) or serves(self._listening, endpoint):
+            return False
         is_neighbour = not config.trusted_proxies and any(map(is_near, observed))
-        return not self._proxies.trusts(host) and all(
-            may_probe(host, serves if is_neighbour else "", config.networks)
-            for serves in config.hosts
+        return may_probe_port(endpoint.port, host in observed) and all(
+            may_probe(host, own if is_neighbour else "", config.networks) for own in config.hosts
         )
 
     def reload(self, config: RelayConfig) -> tuple[str, ...]:
@@ -288,9 +311,7 @@ class RelayServer:
         with guarded("closing the listener"):
             self._entrance.close()
         connections = list(self.connections)
-        for connection in connections:
-            with guarded("sending a peer away"):
-                connection.restart(delay=0.5, spread=min(60.0, len(connections) / 500))
+        await self._in_turns(_sending_away(connections, min(60.0, len(connections) / 500)))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.drain_timeout):
                 await self.planes.finished()
@@ -320,7 +341,7 @@ class RelayServer:
         self.registry.started(monotonic())
         port = await self._listen()
         if self.dns is not None:
-            await self.dns.start(port)
+            self._listening += await self.dns.start(port)
         self._tasks.spawn(self._known.load(self.registry, monotonic))
         self._tasks.spawn(self._keep_time())
 
@@ -337,6 +358,7 @@ class RelayServer:
             }
             scheme, context = "https", self._certificate.context
         bound = await bind(config.hosts, config.port)
+        self._listening += bound.endpoints
         self._entrance.open(bound.tcp, context)
         shown = (f"[{host}]" if ":" in host else host for host in config.hosts)
         self.urls = tuple(f"{scheme}://{host}:{bound.port}" for host in shown)
@@ -374,16 +396,18 @@ class RelayServer:
                 continue
             wait = _BEAT
             with guarded("looking at requests"):
-                self.broker.expire(now)
+                await self._in_turns(self.broker.expiring(now))
+            with guarded("answering about endpoints"):
+                self.proofs.expire(now)
             with guarded("telling watchers"):
-                self.watches.tell(now)
+                await self._in_turns(self.watches.telling(now))
             beat += 1
             if beat % 10 == 0:
-                for connection in list(self.connections):
-                    with guarded("looking at a connection"):
-                        connection.watch_time(now)
+                with guarded("forgetting what was asked"):
+                    self.proofs.forget(now)
+                await self._in_turns(_looking_at(list(self.connections), now))
                 with guarded("looking at planes"):
-                    self.planes.sweep(now)
+                    await self._in_turns(self.planes.sweeping(now))
                 with guarded("keeping who is known"):
                     self._tasks.spawn(self._known.write())
             if beat % 30 == 0 and self._certificate is not None:
@@ -391,10 +415,35 @@ class RelayServer:
                     self._certificate.look(time())
             if beat % 600 == 0:
                 with guarded("forgetting peers"):
-                    self.registry.forget(now)
+                    await self._in_turns(self.registry.forgetting(now))
                 with guarded("dropping bans that are over"):
                     self._tasks.spawn(self.admission.book.drop_old())
-            self.metrics.loop.served("beat", "", now)
+
+    async def _in_turns(self, steps: Iterable[None]) -> None:
+        """Do many small things, a millisecond or two at a time: others have their turns between,
+        however many there are."""
+        loop = self.metrics.loop
+        began = loop.clock()
+        for _ in steps:
+            if loop.clock() - began >= _TURN:
+                loop.served("beat", "", began)
+                await asyncio.sleep(0)
+                began = loop.clock()
+        loop.served("beat", "", began)
+
+
+def _sending_away(connections: Iterable[ControlConnection], spread: float) -> Iterator[None]:
+    for connection in connections:
+        with guarded("sending a peer away"):
+            connection.restart(delay=0.5, spread=spread)
+        yield
+
+
+def _looking_at(connections: Iterable[ControlConnection], now: float) -> Iterator[None]:
+    for connection in connections:
+        with guarded("looking at a connection"):
+            connection.watch_time(now)
+        yield
 
 
 @contextlib.asynccontextmanager

@@ -98,7 +98,7 @@ async def path_on(pipe: Pipe, credentials: Credentials, guid: str) -> TlsPipe:
     tls = TlsPipe(pipe, credentials, is_server=False)
     found = guid_in(await tls.prove())
     if found != guid:
-        raise Fault(f"the certificate's key is {found}, not {guid}")
+        raise Fault(f"the certificate's key is {found}, not {guid} (R10.3)")
     return tls
 
 

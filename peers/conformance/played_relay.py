@@ -246,7 +246,7 @@ class Control:
         try:
             verify(self.guid, signature, CONTEXT_REGISTER, *parts, self.hello["instance"], location)
         except RoamRelayError as error:
-            raise Fault(f"the register signature does not hold: {error}") from None
+            raise Fault(f"the register signature does not hold: {error} (R5.4)") from None
         self.learn(location)
 
     async def updated(self) -> None:

@@ -1,11 +1,14 @@
 """What a relay does with requests and watches: whom it asks, what it discloses, what it answers."""
 
 import asyncio
+import contextlib
 import os
 
 from peers.conformance.checks import Checks
+from peers.conformance.credentials import own
 from peers.conformance.faults import Fault, NotTried, within
 from peers.conformance.peer_stage import Listener
+from peers.conformance.pipes import TlsPipe
 from peers.conformance.relay_stage import RELAY, Member, RelayStage, ended_with, located
 from peers.conformance.talk import Map
 
@@ -386,3 +389,36 @@ async def silent_proof(stage: RelayStage) -> None:
             data = await pipe.receive()
         if data[:1] != b"\x16":
             raise Fault(f"says {data[:40]!r} where a TLS handshake begins")
+
+
+@check("R7.40", "says on demand whether it has met a peer's key at an endpoint")
+@check("R7.43", "tries to meet it where it has not")
+async def endpoint_query(stage: RelayStage) -> None:
+    peer, asker = await Member(stage).offering(), Member(stage)
+    await asker.connect()
+    await asker.challenged(features=["endpoint-query"])
+    if "endpoint-query" not in asker.challenge.get("features", ()):
+        raise NotTried("the relay does not name `endpoint-query`")
+    asker.register(asker.record())
+    await asker.here.expect("registered")
+    host = "127.0.0.2" if peer.host == "127.0.0.1" else "127.0.0.1"
+    async with Listener(host) as listener:
+        entry = peer.entry(host=host, port=listener.port)
+        asker.here.say("endpoint_query", request=1, guid=peer.guid, entry=entry)
+        try:
+            async with asyncio.timeout(2.0):
+                pipe = await listener.next(4.0)
+        except TimeoutError:
+            raise NotTried("the relay does not dial this host's other addresses") from None
+        tls = TlsPipe(pipe, own(peer.identity), is_server=True)
+        # It shows no certificate, so that the handshake is not done at this end.
+        with contextlib.suppress(Fault):
+            await tls.prove()
+        answer = await asker.here.find("endpoint_response", request=1)
+        if not answer.get("met"):
+            raise Fault(f"answers {answer}, though the key has shown there")
+        forged = {**entry, "signature": bytes(64)}
+        asker.here.say("endpoint_query", request=2, guid=peer.guid, entry=forged)
+        answer = await asker.here.find("endpoint_response", request=2)
+        if answer.get("met") or answer.get("code") != "bad_signature":
+            raise Fault(f"answers {answer} to an entry that is not the peer's (R7.42)")

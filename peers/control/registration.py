@@ -30,6 +30,7 @@ from peers.control.tell import tell_safely
 from peers.dialing import Door
 from peers.tasks import Tasks, race
 from peers.transport import Trust
+from protocol.endpoint import SignedEntry
 from protocol.errors import (
     ConnectionClosed,
     PathFailed,
@@ -38,6 +39,7 @@ from protocol.errors import (
     RoamRelayError,
     error_for,
 )
+from protocol.features import ENDPOINT_QUERY
 from protocol.messages import ServiceRequestTo, ServiceResponse, Watch
 
 __all__ = [
@@ -59,6 +61,8 @@ _PATIENCE = 1.0
 _MAX_SAID = 16
 """Reasons why it is not registered that are logged before it is again: a stranger may make up any
 number of them."""
+_ENDPOINT_TIMEOUT = 5.0
+"""Seconds for the relay to say where it has met a key: it takes 3 to say that it has not."""
 _UPDATES = 2
 """Times that an update is sent: again where the relay knows a higher number than any of ours."""
 _PING_TIMEOUT = 2.0
@@ -290,6 +294,23 @@ class Registration:
                 retry_after=response.retry_after,
             )
         return answered
+
+    @property
+    def may_ask_where(self) -> bool:
+        """Whether the relay can be asked now where it has met others' keys."""
+        return self.current is not None and ENDPOINT_QUERY in self.current.relay.features
+
+    async def has_met(self, guid: str, entry: SignedEntry) -> bool:
+        """Ask the relay whether it has met a peer's key where the peer's entry says; False where it
+        does not say."""
+        current = self.current
+        if current is None or not self.may_ask_where:
+            return False
+        try:
+            return (await current.endpoint_query(guid, entry, _ENDPOINT_TIMEOUT)).met
+        except RoamRelayError as error:
+            log.debug("not told of an endpoint", peer=guid[:8], reason=error.reason)
+            return False
 
     async def publish(self) -> None:
         """Register the record anew.

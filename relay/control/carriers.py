@@ -215,7 +215,10 @@ class WebSocketCarrier:
         request: web.Request,
         websocket: web.WebSocketResponse,
         limits: CarrierLimits,
+        delivered: Callable[[int], None],
     ) -> None:
+        """`delivered` is told of each message's bytes: they are charged by its user."""
+        self._delivered = delivered
         self._request = request
         self._websocket = websocket
         self._limits = limits
@@ -272,6 +275,7 @@ class WebSocketCarrier:
         async for message in self._websocket:
             match message.type:
                 case aiohttp.WSMsgType.BINARY:
+                    self._delivered(len(message.data))
                     user.carrier_data(message.data)
                 case aiohttp.WSMsgType.PING:
                     self._pinged = message.data

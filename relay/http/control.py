@@ -28,7 +28,8 @@ from relay.http.takeover import (
     take_socket,
     take_transport,
 )
-from relay.http.visitor import Visitor, not_an_upgrade, visitor_of
+from relay.http.visit import not_an_upgrade, visitor_of
+from relay.http.visitor import Visitor
 from relay.limits import Place
 
 __all__ = ["ControlRoute"]
@@ -79,7 +80,7 @@ class ControlRoute:
                 await websocket.prepare(request)
             except ConnectionError:
                 return answers.nobody()
-            carrier = WebSocketCarrier(request, websocket, self._limits)
+            carrier = WebSocketCarrier(request, websocket, self._limits, visitor.delivered)
             visitor.carried(carrier.abort)
             try:
                 await carrier.run(self._connect(carrier, _source("websocket", visitor)))
@@ -101,7 +102,7 @@ class ControlRoute:
         )
         response = await accept_upgrade(request)
         if is_tls(request):
-            if take_transport(request, lambda _: carrier):
+            if take_transport(request, lambda _: carrier, visitor.bring):
                 visitor.carried(carrier.abort)
                 try:
                     # No timeout: the connection's own deadlines end it.

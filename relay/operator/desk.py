@@ -11,6 +11,7 @@ from typing import assert_never
 from protocol.invitation import BadInvitation, read_statement
 from relay.admission import Admission, Outcome, Refusal, subject_of
 from relay.control import ControlConnection
+from relay.dns import DnsServer
 from relay.log import guarded
 from relay.operator.commands import (
     Allow,
@@ -37,8 +38,9 @@ from relay.store import StoreFailed
 
 __all__ = ["Desk", "Present"]
 
-_AT_ONCE = 500
-"""Connections that are looked at before others have their turn: some 2 ms."""
+_AT_ONCE = 100
+"""Connections that are looked at before others have their turn: some 2 ms, where networks of five
+sizes are banned."""
 _ID = 16
 """Hexadecimal characters of an invitation's id."""
 
@@ -49,6 +51,7 @@ class Present:
 
     registry: Registry
     planes: Planes
+    dns: DnsServer | None
     connections: Callable[[], Iterable[ControlConnection]]
 
 
@@ -81,7 +84,7 @@ class Desk:
                 case Announce():
                     return await self._announce(asked)
                 case Peers():
-                    return self._peers(asked.limit)
+                    return await self._peers(asked.limit)
                 case Bans():
                     return self._bans(asked.limit)
                 case Invitations():
@@ -113,6 +116,7 @@ class Desk:
         subject = subject_of(asked.subject)
         expires = None if asked.seconds is None else self._wall_clock() + asked.seconds
         await self._admission.book.ban(subject, expires, asked.reason)
+        await self._forget(subject)
         return Done(subject, "banned", await self.review())
 
     async def _allow(self, asked: Allow) -> Answer:
@@ -137,6 +141,7 @@ class Desk:
                 f"a network is not admitted by itself: 'relay ban {subject}' keeps it out"
             )
         had = await self._admission.book.revoke_member(subject)
+        await self._forget(subject)
         reason = "this peer's admission was taken back by the relay's operator"
         ended = await self.end(subject, Refusal(reason, outcome=Outcome.REVOKED))
         if not had and not ended:
@@ -169,22 +174,32 @@ class Desk:
                 await asyncio.sleep(0)
         bans, now = self._admission.book.bans, self._wall_clock()
         with guarded("ending planes"):
-            self._present.planes.end_of(
-                lambda guid: guid in gone or bans.of(guid, "", now) is not None
+            await self._present.planes.end_of(
+                lambda guid, host: guid in gone or bans.of(guid, host, now) is not None
             )
         return ended
 
+    async def _forget(self, subject: str) -> None:
+        """Take a peer that has to go out of the zone; it can put nothing there any more."""
+        if self._present.dns is not None and "/" not in subject:
+            with guarded("taking a peer out of the zone"):
+                await self._present.dns.messages.forget(subject)
+
     # -- lists ----------------------------------------------------------------------------------
 
-    def _peers(self, limit: int) -> Answer:
+    async def _peers(self, limit: int) -> Answer:
         now, wall = self._clock(), self._wall_clock()
         registry, book = self._present.registry, self._admission.book
         here: dict[str, list[ControlConnection]] = {}
-        for one in self._present.connections():
+        for number, one in enumerate(list(self._present.connections()), 1):
             if one.is_registered:
                 here.setdefault(one.guid, []).append(one)
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
         shown = []
-        for guid, flows in itertools.islice(here.items(), limit):
+        for number, (guid, flows) in enumerate(itertools.islice(here.items(), limit), 1):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
             peer, member = registry.get(guid), book.member(guid)
             shown.append(
                 PeerShown(

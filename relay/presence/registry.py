@@ -6,7 +6,7 @@ it can never remove its successor.
 """
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -341,8 +341,13 @@ class Registry:
         return True
 
     def forget(self, now: float) -> None:
-        """Forget peers that have been gone for too long: call it every now and then."""
-        self._gone.forget(now)
+        """Forget peers that have been gone for too long."""
+        for _ in self.forgetting(now):
+            pass
+
+    def forgetting(self, now: float) -> Iterator[None]:
+        """Forget them one by one: begin it every now and then."""
+        return self._gone.forgetting(now)
 
     def counts(self, now: float) -> dict[str, int]:
         """Return how many peers are in each state."""

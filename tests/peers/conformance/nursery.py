@@ -19,7 +19,7 @@ import msgpack
 from peers.conformance import own
 from peers.control import handshake, message_stream, refusal
 from peers.location.told import OwnLocation
-from peers.path.path import Path
+from peers.path.end import PathEnd
 from peers.roaming import incoming
 from peers.roaming.closed import ClosedSessions
 from peers.session.end import SessionEnd
@@ -125,13 +125,13 @@ def pongs_without_a_number() -> None:
 def takes_any_callee() -> None:
     """Says hello to whoever answers at an endpoint."""
 
-    async def wrong(self: Path, guid: str, timeout: float) -> float:
+    async def wrong(self: PathEnd, guid: str, timeout: float) -> float:
         async with asyncio.timeout(timeout):
             await self._start()
         self.round_trip = self.usual_round_trip = 0.001
         return 0.001
 
-    plant(Path, "prove", wrong)
+    plant(PathEnd, "prove", wrong)
 
 
 def dials_unsigned_entries() -> None:
@@ -198,7 +198,7 @@ def forgets_parts() -> None:
 
 def cuts_paths() -> None:
     """Cuts a path in place of closing it."""
-    plant(Path, "finish", Path.abort)
+    plant(PathEnd, "finish", PathEnd.abort)
 
 
 def lingers_not() -> None:
@@ -298,8 +298,8 @@ def drops_early_bytes() -> None:
     """Forgets what has come with the request for a leg."""
     right = joining.Planes._attach
 
-    def wrong(self: joining.Planes, admission: Any, leg: Any, early: bytes) -> None:
-        right(self, admission, leg, b"")
+    def wrong(self: joining.Planes, *given: Any) -> None:
+        right(self, *given[:-1], b"")
 
     plant(joining.Planes, "_attach", wrong)
 
