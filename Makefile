@@ -1,5 +1,5 @@
 # make demo   see every mode work      make lab   see it move      make test   the one gate
-.PHONY: demo test checks nightly steady installed lab lab-shell lab-tests lab-picture chaos floors fuzz soak rules vectors format clean
+.PHONY: demo test checks nightly steady installed lab lab-shell lab-tests lab-picture chaos floors reference fuzz soak rules vectors format clean
 
 PYTHON ?= python3
 BIN = .venv/bin
@@ -90,6 +90,10 @@ rules: .venv/.installed
 # The vectors of docs/protocol-vectors.json, and the kit's copy of them, made anew.
 vectors: .venv/.installed
 	$(BIN)/python -m tests.protocol.make_vectors
+
+# docs/reference.md, made from the comments in the code: keys, metrics, log events, codes.
+reference: .venv/.installed
+	$(BIN)/python -m tests.reference
 
 format: .venv/.installed
 	$(BIN)/ruff format .

@@ -40,17 +40,17 @@ from peers.control import (
     RegistrationLost,
     RelayAddresses,
     RelayRestarting,
+    RelaySucceeded,
     RequestArrived,
     StandbyLost,
     Status,
     fetch_key,
 )
 from peers.dialing import DialCounts
-from peers.dns import read_key
 from peers.host import AddressSource
 from peers.location import Located
 from peers.roaming import Surveyed, survey
-from peers.rooms import Leaving, Rooms, build, start
+from peers.rooms import Leaving, Rooms, build, read_dns_key, start
 from peers.services import Handler, Listener, ServicesChanged, serve_sessions
 from peers.session import Session, Terms
 from peers.tasks import EventQueue, check_loop
@@ -92,6 +92,7 @@ class Peer:
         Raises:
             RelayUnavailable: neither relay nor zone is configured, or that is no URL of one.
             DdnsConfigError: the key for dynamic DNS cannot be used.
+            MissingExtra: there is no dynamic DNS in this installation.
             TypeError: one of them is of another kind.
             ValueError: `dial` is no such word.
         """
@@ -106,7 +107,7 @@ class Peer:
         if self.config.relay is not None:
             RelayAddresses(self.config.relay)  # Refused here, and not when it is dialed.
         names = self.config.ddns
-        self._dns_key = read_key(names, identity.guid) if names is not None else None
+        self._dns_key = read_dns_key(names, identity.guid) if names is not None else None
         self.identity = identity
         """Its key pair."""
         self.guid = identity.guid
@@ -301,7 +302,7 @@ class Peer:
             select=select or self.config.select_for(guid, service),
             fallback=self.config.fallback,
         )
-        rooms = self._open
+        rooms = self._using(service)
         if rooms.services.blocks(guid):
             raise ValueError("this peer blocks that GUID: block(guid, False) lets it in again")
         if rules.needs_interfaces:
@@ -381,7 +382,7 @@ class Peer:
         checked_guid(guid)
         checked_service(service)
         patience = self._patience(timeout)
-        return await self._open.lookup.locate(guid, service, patience)
+        return await self._using(service).lookup.locate(guid, service, patience)
 
     async def survey(self, located: Located, *, timeout: float = 3.0) -> tuple[Surveyed, ...]:
         """Try every endpoint that `locate` has found, without a word to the application there:
@@ -426,6 +427,10 @@ class Peer:
             raise ConnectionClosed("the peer is closed: make another one")
         return rooms
 
+    def _using(self, service: str) -> Rooms:
+        (rooms := self._open).services.use(service)
+        return rooms
+
     def _patience(self, timeout: float | None) -> float:
         return self.config.request_timeout if timeout is None else checked_seconds(timeout)
 
@@ -457,6 +462,8 @@ class Peer:
                 rooms.incoming.request(connection, request)
             case PeerChanged(changed):
                 rooms.presence.receive(changed)
+            case RelaySucceeded(relay):
+                self._tell(self._link.succeeded(relay))
             case RelayRestarting():
                 self._tell(self._link.restarting())
             case RegistrationLost(error):

@@ -13,6 +13,7 @@ __all__ = [
     "RELAY_FALLBACK",
     "SESSION_2",
     "SESSION_FEATURES",
+    "SUCCESSION",
     "shared",
 ]
 
@@ -24,7 +25,10 @@ RELAY_FALLBACK = "relay-fallback"
 SESSION_2 = "session-2"
 """The second revision of the session's frames: fragments, acknowledged bytes, `finish`."""
 
-CONTROL_FEATURES: tuple[str, ...] = (ENDPOINT_QUERY,)
+SUCCESSION = "succession"
+"""A relay that has changed its key says so, by the old one (protocol/succession.py)."""
+
+CONTROL_FEATURES: tuple[str, ...] = (ENDPOINT_QUERY, SUCCESSION)
 """What this version names on a control connection, relay and peer alike."""
 SESSION_FEATURES: tuple[str, ...] = (SESSION_2,)
 """What this version names at the head of every path, whatever the terms of the session."""

@@ -35,6 +35,7 @@ from protocol.endpoint import SignedEntry
 from protocol.errors import Code
 from protocol.identity import GUID_LENGTH
 from protocol.invitation import MAX_PRESENTED
+from protocol.succession import LINK_BYTES, MAX_LINKS
 
 VERSION = 1
 """The protocol's version; also in the upgrade token and the WebSocket subprotocol."""
@@ -81,6 +82,10 @@ Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Entries = Annotated[tuple[SignedEntry, ...], Meta(max_length=MAX_ENTRIES)]
 Ticket = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
 Feature = Annotated[str, Meta(min_length=1, max_length=MAX_FEATURE_NAME)]
+Succession = Annotated[
+    tuple[Annotated[bytes, Meta(min_length=LINK_BYTES, max_length=LINK_BYTES)], ...],
+    Meta(max_length=MAX_LINKS),
+]
 Features = Annotated[tuple[Feature, ...], Meta(max_length=MAX_FEATURES)]
 
 
@@ -170,6 +175,9 @@ class Hello(Message, frozen=True, tag="hello"):
     agent: Annotated[str, Meta(max_length=128)] = ""
     features: Features = ()
     """What the peer knows beyond version 1, for the relay."""
+    relay: Guid | None = None
+    """The relay that is wanted, where the peer knows it by its key: one that has changed its key
+    answers under that one for a while."""
 
 
 class Register(Message, frozen=True, tag="register"):
@@ -250,6 +258,9 @@ class Challenge(Message, frozen=True, tag="challenge"):
     """What the relay knows beyond version 1, for the peer."""
     invitation: bool = False
     """Whether the relay asks for an invitation, from who has one."""
+    succession: Succession = ()
+    """From `guid` to the relay's key of now, where it has another one; only to who has named the
+    feature `succession`."""
 
 
 class Registered(Message, frozen=True, tag="registered"):

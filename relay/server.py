@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import resource
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -11,23 +10,24 @@ from collections.abc import (
     Collection,
     Iterable,
     Iterator,
+    Sequence,
     Set,
 )
 from time import monotonic, time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
 from msgspec import structs
 
 from protocol.endpoint import Endpoint
+from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.lateness import Lateness
 from relay.admission import Admission, AdmissionRules, Admit, Book
 from relay.broker import Broker, BrokerLimits
 from relay.config import RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
-from relay.dns import DnsServer, ZonePeers
 from relay.http import (
     ControlRoute,
     Deadlines,
@@ -41,6 +41,7 @@ from relay.http import (
     application,
     is_near,
 )
+from relay.keys import Former, Keys
 from relay.limits import Shares, plane_budget, record_budget
 from relay.listening import bind, serves
 from relay.log import NAME, guarded
@@ -62,7 +63,10 @@ from relay.store import state_folder
 from relay.tasks import Tasks, uninterrupted
 from relay.tls import Certificate
 
-__all__ = ["RelayServer"]
+if TYPE_CHECKING:
+    from relay.dns import DnsServer
+
+__all__ = ["RELOADED", "RelayServer"]
 
 _BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
 """The files in the state folder: what an operator has said, and who was here."""
@@ -76,6 +80,8 @@ _LIVE = _DOOR | {
     "requests_per_second",
 }
 _CERTIFICATE = {"tls_certificate", "tls_key"}
+RELOADED = _LIVE | _CERTIFICATE
+"""Keys that `reload` takes over; the others need a restart."""
 _TURN = 0.002
 """Seconds for which the beat may hold the loop at once."""
 _BEAT = 0.1
@@ -94,8 +100,10 @@ class RelayServer:
         identity: Identity | None = None,
         *,
         admit: Admit | None = None,
+        former: Sequence[Former] = (),
     ) -> None:
-        """`admit` decides who is admitted, in place of `admission` (docs/admission.md)."""
+        """`admit` decides who is admitted, in place of `admission` (docs/admission.md). `former`
+        are identities of before that are still served, the oldest first (docs/state.md)."""
         if not isinstance(config, RelayConfig):
             raise TypeError(f"config is a RelayConfig, not {type(config).__name__}")
         if not (identity is None or isinstance(identity, Identity)):
@@ -105,6 +113,8 @@ class RelayServer:
         self.config = config
         self.identity = identity or Identity.generate()
         self.guid = self.identity.guid
+        self.keys = Keys(self.identity, former, time)
+        """Under which it answers."""
         self.metrics = Metrics()
         self.url = ""
         """Where it serves; the first of `urls`."""
@@ -121,11 +131,15 @@ class RelayServer:
             max_offline=config.max_offline,
         )
         self.planes = Planes(
-            self.identity.public_key,
+            (self.identity.public_key, *(one.identity.public_key for one in former)),
             PlaneLimits(
                 config.ticket_lifetime,
                 config.plane_idle,
-                plane_budget(config.max_pending_planes, config.max_planes, _descriptors()),
+                plane_budget(
+                    config.max_pending_planes,
+                    config.max_planes,
+                    Descriptors.of_process().limit,
+                ),
             ),
             self.metrics,
             monotonic,
@@ -175,17 +189,7 @@ class RelayServer:
             time,
             self._tasks.spawn,
         )
-        self.dns: DnsServer | None = None
-        if config.dns is not None:
-            dns = structs.replace(
-                config.dns,
-                host=config.dns.host or config.host,
-                store=config.in_state(config.dns.store) if config.dns.store else None,
-            )
-            peers = ZonePeers(
-                self.registry, lambda guid, host: self.admission.judge(guid, host) is None
-            )
-            self.dns = DnsServer(dns, self.identity, peers, self.metrics, monotonic)
+        self.dns = self._zone(config)
         self._presence = Presence(
             self.registry,
             self.watches,
@@ -194,11 +198,11 @@ class RelayServer:
             self._known,
         )
         self._reception = Reception(
-            config, self.identity, Rooms(self.admission, self.dns), self.metrics, monotonic
+            config, self.keys, Rooms(self.admission, self.dns), self.metrics, monotonic
         )
         self.operator = Desk(
             self.admission,
-            Present(self.registry, self.planes, self.dns, lambda: self.connections),
+            Present(self._presence, self.planes, self.dns, lambda: self.connections),
             monotonic,
             time,
         )
@@ -317,6 +321,22 @@ class RelayServer:
                 await self.planes.finished()
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _zone(self, config: RelayConfig) -> "DnsServer | None":
+        if config.dns is None:
+            return None
+        with needed("dns", "the relay's own zone"):
+            from relay.dns import DnsServer, ZonePeers
+
+        peers = ZonePeers(
+            self.registry, lambda guid, host: self.admission.judge(guid, host) is None
+        )
+        dns = structs.replace(
+            config.dns,
+            host=config.dns.host or config.host,
+            store=config.in_state(config.dns.store) if config.dns.store else None,
+        )
+        return DnsServer(dns, self.keys, peers, self.metrics, monotonic)
 
     async def _start(self) -> None:
         """Start everything. What closes it is on the stack from before the first of it starts."""
@@ -454,9 +474,3 @@ async def _closing(what: str, close: Callable[[], Awaitable[None]]) -> AsyncIter
     finally:
         with guarded(f"closing {what}"):
             await close()
-
-
-def _descriptors() -> int:
-    """Return how many files this process may open."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 1 << 20 if limit == resource.RLIM_INFINITY else limit

@@ -28,6 +28,7 @@ GROUPS = {
     "endpoint_entries": ("R2.4", "R2.6", "R6.4", "R6.5"),
     "location_record": ("R6.1", "R6.3"),
     "signatures": ("R2.4", "R2.5", "R9.2", "R7.29"),
+    "succession": ("R7.50", "R7.51"),
     "sealed": ("R7.30", "R7.31"),
     "invitation": ("R7.9", "R7.10"),
     "messages": (

@@ -26,7 +26,7 @@ from peers.config.key_file import Identity
 from peers.config.kinds import CarrierKind, Dial, PathKind
 from peers.config.logger import log
 from peers.config.peer import ConfigError, PeerConfig, policy_for
-from peers.config.policy import NO_POLICY, PathFacts, Policy, PolicyError, Rule
+from peers.config.policy import NO_POLICY, TERMS, VERBS, PathFacts, Policy, PolicyError, Rule
 from peers.config.settings import Settings, settled
 
 __all__ = [
@@ -51,6 +51,8 @@ __all__ = [
     "SelectWord",
     "Settings",
     "ServiceNameError",
+    "TERMS",
+    "VERBS",
     "checked_address",
     "checked_count",
     "checked_dial",

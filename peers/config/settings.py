@@ -16,6 +16,7 @@ class Settings(TypedDict, total=False):
     """Each goes before the configuration; None says nothing."""
 
     ddns: DdnsConfig | None
+    """Registration and lookup in a zone (docs/ddns.md)."""
     dial: DialWord | None
     """Which endpoints are dialed by another's word (docs/addresses.md)."""
 

@@ -57,6 +57,7 @@ __all__ = [
     "FlowReplaced",
     "PeerChanged",
     "RelayRestarting",
+    "RelaySucceeded",
     "RequestArrived",
     "Tell",
 ]
@@ -88,7 +89,15 @@ class RelayRestarting:
     """The relay has said that it goes down."""
 
 
-ControlEvent: TypeAlias = RequestArrived | PeerChanged | RelayRestarting
+@dataclass(frozen=True, slots=True)
+class RelaySucceeded:
+    """The relay has changed its key, and proven it by the old one."""
+
+    relay: str
+    """The GUID that is expected from now on."""
+
+
+ControlEvent: TypeAlias = RequestArrived | PeerChanged | RelayRestarting | RelaySucceeded
 Tell: TypeAlias = Callable[[ControlEvent], None]
 """Takes the news of a connection. It must not block; what it raises is logged, and that one event
 is lost."""

@@ -19,11 +19,13 @@ from peers.control.connection import (
     ControlEvent,
     PeerChanged,
     RelayRestarting,
+    RelaySucceeded,
     RequestArrived,
 )
 from peers.control.flow import Awaited, Flow, FlowDown, FlowEvent, FlowUp
 from peers.control.handshake import Records, follow
 from peers.control.message_stream import FlowLost
+from peers.control.pin import Pin
 from peers.control.refusal import StaleRecord
 from peers.control.relay_address import RelayAddresses
 from peers.control.tell import tell_safely
@@ -142,6 +144,7 @@ class Registration:
                 self._tasks,
                 door,
                 Standing(is_kept=config.wait_for_relay),
+                Pin(config.relay_guid, config.relay_pin_file),
             )
             if config.relay is not None
             else None
@@ -165,6 +168,11 @@ class Registration:
     def relay_host(self) -> str:
         """The relay's host, as far as it is known; empty where it is not."""
         return self._home.relay.host if self._home is not None else ""
+
+    @property
+    def pinned_relay(self) -> str | None:
+        """The GUID of the relay that is expected; None where any is believed."""
+        return self._home.pin.guid if self._home is not None else None
 
     @property
     def is_over(self) -> bool:
@@ -376,7 +384,7 @@ class Registration:
                 self._up(flow, connection)
             case FlowDown(flow, error, final):
                 self._down(flow, error, final)
-            case RequestArrived() | PeerChanged() | RelayRestarting():
+            case RequestArrived() | PeerChanged() | RelayRestarting() | RelaySucceeded():
                 self._tell(event)
             case _:
                 assert_never(event)

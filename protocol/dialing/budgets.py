@@ -37,8 +37,8 @@ _NOT_SENT = frozenset(
     }
 )
 """Errors of this host, before a packet has left it."""
-_SAID_NOTHING = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EHOSTDOWN})
-"""Errors of the way there, or of nobody at all."""
+_REFUSED = frozenset({errno.ECONNREFUSED, errno.ECONNRESET})
+"""Errors that whoever is there has caused."""
 
 
 class Outcome(Enum):
@@ -59,10 +59,10 @@ class Outcome(Enum):
 
 
 def outcome_of(error: OSError) -> Outcome:
-    """Return what an error of connecting, or of TLS, says of who is there."""
+    """Return what an error of connecting says of who is there."""
     if error.errno in _NOT_SENT:
         return Outcome.NOT_SENT
-    return Outcome.SILENT if error.errno in _SAID_NOTHING else Outcome.REFUSED
+    return Outcome.REFUSED if error.errno in _REFUSED else Outcome.SILENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -303,7 +303,7 @@ class ControlConnection:
     def _hello(self, hello: Hello, now: float) -> None:
         reception = self._reception
         self._claim, answer = challenge(
-            reception.identity,
+            reception.keys,
             reception.limits,
             hello,
             os.urandom(32),
@@ -315,7 +315,7 @@ class ControlConnection:
         self.send(answer)
 
     def _register(self, register: Register, now: float) -> Iterator[float]:
-        record = check_register(self._reception.identity, self._claim, register)
+        record = check_register(self._claim, register)
         self.cause = cause_of(self.observed_host, self.guid)
         self._round_trip = now - self.pinged
         if register.invitation:

@@ -23,15 +23,15 @@ def dns_key(
     Raises:
         RoamRelayError: it is not the peer that asks.
     """
-    identity, dns, guid = reception.identity, reception.dns, claim.hello.guid
-    check_key_request(identity, claim, request)
+    dns, guid = reception.dns, claim.hello.guid
+    check_key_request(claim, request)
     if wait := reception.requests.take(guid, now):
         reason = f"too many requests: come back in {wait:.1f} s"
         return DnsKeyResponse(request.request, Code.LIMIT_EXCEEDED, reason)
     if dns is None:
         reason = "this relay serves no DNS zone"
         return DnsKeyResponse(request.request, Code.REFUSED, reason)
-    sealed = sealed_key(identity, claim, request, dns.keys.secret(guid))
+    sealed = sealed_key(claim, request, dns.keys.secret(guid))
     return DnsKeyResponse(request.request, zone=dns.zone.name, port=dns.port, sealed=sealed)
 
 

@@ -256,15 +256,18 @@ class DnsMessages:
                 for guid in await self._store.drop_old(self._config.remember):
                     self._zone.replace(guid, {})
 
-    async def forget(self, guid: str) -> None:
-        """Drop what updates have stored of a peer.
+    async def forget(self, guid: str) -> bool:
+        """Drop what updates have stored of a peer, from the disk too; return whether there was
+        anything.
 
         Raises:
-            StoreFailed: nothing has changed.
+            StoreFailed: it may be there still.
         """
         async with self._updating:
-            await self._store.put(guid, {})
+            held = self._zone.holds(guid)
+            await self._store.forget(guid)
             self._zone.replace(guid, {})
+        return held
 
     async def _make(self, guid: str, update: SignedMessage, host: str) -> dns.rcode.Rcode:
         self._waiting += 1

@@ -11,7 +11,6 @@ from typing import Any, cast
 
 from protocol.endpoint import Endpoint
 from protocol.hosts import host_of
-from protocol.identity import Identity
 from relay.config import ConfigError, DnsConfig
 from relay.dns.keys import DnsKeys
 from relay.dns.messages import DnsMessages, price
@@ -19,6 +18,7 @@ from relay.dns.places import Places
 from relay.dns.signed import SignedMessage
 from relay.dns.store import DnsStore
 from relay.dns.zone import Zone, ZonePeers
+from relay.keys import Keys
 from relay.limits import Counts, Rates, cause_of
 from relay.listening import Bound, bind
 from relay.log import guarded, log
@@ -44,7 +44,7 @@ class DnsServer:
     def __init__(
         self,
         config: DnsConfig,
-        identity: Identity,
+        keys: Keys,
         peers: ZonePeers,
         metrics: Metrics,
         clock: Callable[[], float],
@@ -55,7 +55,7 @@ class DnsServer:
         self._clock = clock
         self._metrics = metrics
         self.zone = Zone(config, peers, clock=clock)
-        self.keys = DnsKeys(identity, self.zone.name)
+        self.keys = DnsKeys(keys.current, self.zone.name, lambda: keys.served)
         self._store = DnsStore(config.store)
         self.messages = DnsMessages(config, self.zone, self.keys, self._store, metrics)
         self._rates = Rates(config.answers_per_second, config.answers_burst)

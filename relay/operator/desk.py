@@ -4,14 +4,13 @@ and has taken hold on who is here by then.
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from protocol.invitation import BadInvitation, read_statement
-from relay.admission import Admission, Outcome, Refusal, subject_of
+from relay.admission import PATIENCE, Admission, Outcome, Refusal, subject_of
 from relay.control import ControlConnection
-from relay.dns import DnsServer
 from relay.log import guarded
 from relay.operator.commands import (
     Allow,
@@ -24,6 +23,7 @@ from relay.operator.commands import (
     BansShown,
     Done,
     Failed,
+    Forget,
     Invitations,
     InvitationShown,
     InvitationsShown,
@@ -33,8 +33,11 @@ from relay.operator.commands import (
     Revoke,
 )
 from relay.plane import Planes
-from relay.presence import Registry
+from relay.presence import Presence
 from relay.store import StoreFailed
+
+if TYPE_CHECKING:
+    from relay.dns import DnsServer
 
 __all__ = ["Desk", "Present"]
 
@@ -49,9 +52,9 @@ _ID = 16
 class Present:
     """Who and what is at the relay now."""
 
-    registry: Registry
+    presence: Presence
     planes: Planes
-    dns: DnsServer | None
+    dns: "DnsServer | None"
     connections: Callable[[], Iterable[ControlConnection]]
 
 
@@ -89,6 +92,8 @@ class Desk:
                     return self._bans(asked.limit)
                 case Invitations():
                     return await self._invitations(asked.limit)
+                case Forget():
+                    return await self._remove(asked)
                 case _:
                     assert_never(asked)
         except (ValueError, BadInvitation) as error:
@@ -157,6 +162,29 @@ class Desk:
         await self._admission.book.announce(invitation)
         return Done(invitation.id, "known")
 
+    async def _remove(self, asked: Forget) -> Answer:
+        subject = subject_of(asked.subject)
+        if "/" in subject:
+            return Failed("nothing is kept of a network but its ban: 'relay allow' lifts that")
+        reason = "what this relay kept of this peer is removed, by its operator"
+        # First: what is here is kept for as long as it is.
+        ended = await self.end(subject, Refusal(reason, PATIENCE, outcome=Outcome.REVOKED))
+        found = [name async for name in self._forgotten(subject)]
+        said = f"forgotten ({', '.join(found)})" if found else "nothing was kept of it"
+        if self._admission.book.bans.of(subject, "", self._wall_clock()) is not None:
+            said += "; its ban stays, until 'relay allow' lifts it"
+        return Done(subject, said, ended)
+
+    async def _forgotten(self, guid: str) -> AsyncIterator[str]:
+        """Remove all that is kept of a GUID; yield what there was. Whatever keeps anything is here,
+        and in docs/privacy.md."""
+        if await self._present.presence.forget(guid):
+            yield "when it was here"
+        if await self._admission.book.forget(guid):
+            yield "its admissions"
+        if self._present.dns is not None and await self._present.dns.messages.forget(guid):
+            yield "its records in the zone"
+
     async def _end(self, judge: Callable[[ControlConnection], Refusal | None]) -> int:
         """End connections by what a judge says of each, and the planes of their peers. The loop is
         not held for long, however many there are."""
@@ -189,7 +217,7 @@ class Desk:
 
     async def _peers(self, limit: int) -> Answer:
         now, wall = self._clock(), self._wall_clock()
-        registry, book = self._present.registry, self._admission.book
+        registry, book = self._present.presence.registry, self._admission.book
         here: dict[str, list[ControlConnection]] = {}
         for number, one in enumerate(list(self._present.connections()), 1):
             if one.is_registered:

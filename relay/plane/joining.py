@@ -10,11 +10,11 @@ import base64
 import binascii
 import os
 import socket
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from protocol.errors import Code, RoamRelayError
+from protocol.errors import Code, ProtocolViolation, RoamRelayError
 from protocol.identity import CONTEXT_PLANE, verify
 from relay.limits import Cause, PlaneBudget, cause_of
 from relay.log import guarded, log, short
@@ -149,13 +149,14 @@ class Planes:
 
     def __init__(
         self,
-        relay_key: bytes,
+        relay_keys: Sequence[bytes],
         limits: PlaneLimits,
         metrics: Metrics,
         clock: Callable[[], float],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
-        self._relay_key = relay_key
+        self._relay_keys = relay_keys
+        """What a leg may be signed for: the relay's key, and those that it had before."""
         self._limits = limits
         self._metrics = metrics
         self._clock = clock
@@ -303,9 +304,21 @@ class Planes:
         try:
             if guid != owner:
                 raise TicketRefused("the ticket is somebody else's", code=Code.TICKET_FOREIGN)
-            verify(guid, proof, CONTEXT_PLANE, self._relay_key, ticket.encode())
+            self._verify(guid, proof, ticket)
         except RoamRelayError as error:
             raise TicketRefused(error.reason, code=Code.TICKET_FOREIGN) from None
+
+    def _verify(self, guid: str, proof: bytes, ticket: str) -> None:
+        """One signature, but for who has signed for a former key, or wrongly."""
+        refusal = ProtocolViolation("the relay has no key")
+        for key in self._relay_keys:
+            try:
+                verify(guid, proof, CONTEXT_PLANE, key, ticket.encode())
+            except ProtocolViolation as error:
+                refusal = error
+            else:
+                return
+        raise refusal
 
     def _most_idle(self, planes: Iterable[Plane]) -> Plane:
         """Return which of these moved no byte for the longest time."""

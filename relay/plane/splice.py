@@ -9,15 +9,18 @@ on its own: the end of one stream is passed on as a half-close, after its last b
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import socket
+import sys
 from collections.abc import Callable
 from enum import Enum
 
 from relay.limits import EVENT, Bounds, Cause, Shares
 from relay.log import log
 from relay.plane.legs import SocketLeg
+
+if sys.platform == "linux":
+    import fcntl
 
 __all__ = ["Pipes", "SocketPlane"]
 

@@ -26,11 +26,20 @@ class Presence:
     ) -> None:
         """`records` are those of all peers, by GUID, by what they take of the memory; `known` is
         None where nothing of it outlives the relay."""
-        self._registry = registry
+        self.registry = registry
         self._proofs = proofs
         self._records = records
         self._known = known
         self.watches = watches
+
+    async def forget(self, guid: str) -> bool:
+        """Remove what is kept of a peer that is not here; return whether there was anything.
+
+        Raises:
+            StoreFailed: it may be kept still.
+        """
+        was = self.registry.drop(guid)
+        return (self._known is not None and await self._known.forget(guid)) or was
 
     def checking(
         self, attachment: Attachment, record: LocationRecord
@@ -40,7 +49,7 @@ class Presence:
         Raises:
             ProtocolViolation: as that; or there is no room for it (`Code.LIMIT_EXCEEDED`).
         """
-        services = yield from self._registry.checking(attachment.guid, record)
+        services = yield from self.registry.checking(attachment.guid, record)
         weight = record_weight(_size_of(record))
         if weight and not self._records.bears(attachment.cause, attachment.guid, weight):
             raise ProtocolViolation(
@@ -61,7 +70,7 @@ class Presence:
         Raises:
             ProtocolViolation: as `Registry.register`.
         """
-        superseded = self._registry.register(attachment, record, now, services)
+        superseded = self.registry.register(attachment, record, now, services)
         self._changed(attachment, record, now)
         return superseded
 
@@ -77,17 +86,17 @@ class Presence:
         Raises:
             ProtocolViolation: as `Registry.update`.
         """
-        self._registry.update(attachment, record, now, services)
+        self.registry.update(attachment, record, now, services)
         self._changed(attachment, record, now)
 
     def leave(self, attachment: Attachment, now: float, *, closed: bool) -> None:
         """Take out what has ended; `closed` says that the peer itself has closed it."""
         try:
-            if self._registry.remove(attachment, now, closed=closed):
+            if self.registry.remove(attachment, now, closed=closed):
                 self._went(attachment, now)
         finally:
             self._proofs.lost(attachment)
-            if self._registry.get(attachment.guid) is None:
+            if self.registry.get(attachment.guid) is None:
                 self._records.remove(attachment.guid)
             self.watches.connection_lost(attachment)
             self.watches.changed(attachment.guid, now)
@@ -99,7 +108,7 @@ class Presence:
         return self._proofs.ask(asker, query, now)
 
     def _went(self, attachment: Attachment, now: float) -> None:
-        gone = self._registry.gone(attachment.guid)
+        gone = self.registry.gone(attachment.guid)
         if self._known is not None and gone is not None:
             self._known.went(
                 gone.guid, attachment.observed_host, gone.last_seen(now), shown=gone.shown
@@ -112,7 +121,7 @@ class Presence:
         else:
             for other in self._records.weigh(attachment.cause, attachment.guid, weight):
                 self._send_away(other)
-        peer = self._registry.get(attachment.guid)
+        peer = self.registry.get(attachment.guid)
         if self._known is not None and peer is not None:
             self._known.came(peer)
         self.watches.changed(attachment.guid, now)
@@ -120,7 +129,7 @@ class Presence:
 
     def _send_away(self, guid: str) -> None:
         """Others need the memory, and who is behind this peer has most of it."""
-        peer = self._registry.get(guid)
+        peer = self.registry.get(guid)
         for flow in list(peer.flows.values()) if peer is not None else ():
             flow.end(Code.LIMIT_EXCEEDED, "the records of this network take most of the memory")
 

@@ -340,6 +340,12 @@ class Registry:
             )
         return True
 
+    def drop(self, guid: str) -> bool:
+        """Forget a peer that has gone; return whether it was remembered."""
+        was = self._gone.get(guid) is not None
+        self._gone.come_back(guid)
+        return was
+
     def forget(self, now: float) -> None:
         """Forget peers that have been gone for too long."""
         for _ in self.forgetting(now):

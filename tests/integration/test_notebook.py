@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from peers import ConnectionClosed, Identity, LinkState, Peer, UsageError
+from relay.config import RelayConfig
+from relay.server import RelayServer
 from tests.support.processes import relay
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "notebook.ipynb"
@@ -63,10 +65,10 @@ async def test_every_cell_runs_in_the_loop_of_the_notebook(
                 await run("await bob.connect(alice.guid, 'chat')", names)
 
 
-async def test_a_loop_within_a_loop_is_told_what_to_do(tmp_path: Path) -> None:
+async def test_a_loop_within_a_loop_is_told_what_to_do() -> None:
     """As in a notebook whose own loop runs: a peer of it used by the loop of a thread."""
-    with relay(tmp_path) as (url, _):
-        alice = await Peer(Identity.generate(), url).start()
+    async with RelayServer(RelayConfig(port=0)) as server:
+        alice = await Peer(Identity.generate(), server.url).start()
 
         def in_another_loop() -> None:
             asyncio.run(alice.close())

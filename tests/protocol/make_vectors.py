@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from protocol.codec import encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code
-from protocol.features import RELAY_FALLBACK, SESSION_FEATURES
+from protocol.features import RELAY_FALLBACK, SESSION_FEATURES, SUCCESSION
 from protocol.identity import (
     CONTEXT_CHALLENGE,
     CONTEXT_DNS_KEY,
@@ -64,6 +64,7 @@ from protocol.messages import (
 )
 from protocol.sealing import Receiver, seal
 from protocol.session.frames import Frame
+from protocol.succession import link
 from tests.protocol import transcripts, vectors_refused
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +128,9 @@ DNS_KEY_PARTS = (RELAY.public_key, RECEIVER.public)
 REGISTER_PARTS = (RELAY.public_key, RELAY_NONCE, ALICE.public_key, INSTANCE, LOCATION)
 
 
+LINKS = (link(RELAY, ALICE), link(ALICE, BOB))
+
+
 def messages() -> list[Message]:
     """Return at least one message of every type."""
     return [
@@ -144,6 +148,14 @@ def messages() -> list[Message]:
             RELAY_NONCE,
             RELAY.sign(CONTEXT_CHALLENGE, *CHALLENGE_PARTS),
             features=("example-feature",),
+        ),
+        Hello(ALICE.guid, INSTANCE, PEER_NONCE, features=(SUCCESSION,), relay=RELAY.guid),
+        Challenge(
+            RELAY.guid,
+            RELAY_NONCE,
+            RELAY.sign(CONTEXT_CHALLENGE, *CHALLENGE_PARTS),
+            features=(SUCCESSION,),
+            succession=LINKS,
         ),
         Register(LOCATION, ALICE.sign(CONTEXT_REGISTER, *REGISTER_PARTS)),
         Registered(7, "192.0.2.1", 51000, 15.0, 120.0),
@@ -402,6 +414,11 @@ def vectors() -> dict[str, Any]:
             "relay_nonce": RELAY_NONCE.hex(),
             "peer": ALICE.guid,
             "presented": INVITED.present(RELAY.guid, RELAY_NONCE, ALICE.guid).hex(),
+        },
+        "succession": {
+            "relay": RELAY.guid,
+            "next": [ALICE.guid, BOB.guid],
+            "links": [link.hex() for link in LINKS],
         },
         "messages": [
             {
