@@ -104,9 +104,10 @@ class ValueReader:
                     raise self._too_large() from None
                 return
             except (ValueError, TypeError, RecursionError) as error:
-                raise ProtocolViolation(
-                    f"not MessagePack within the limits: {str(error) or type(error).__name__}"
-                ) from None
+                reason = f"not MessagePack within the limits: {str(error) or type(error).__name__}"
+                # Of bytes that are too many for a message it is the message that is too large.
+                code = Code.MESSAGE_TOO_LARGE if "max_bin_len" in reason else Code.BAD_MESSAGE
+                raise ProtocolViolation(reason, code=code) from None
             end = tell()
             if end - self._start > self._max_bytes:
                 raise self._too_large()

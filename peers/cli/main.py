@@ -7,7 +7,7 @@ import contextlib
 import errno
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import click
 import msgspec
 
 from peers import Peer
-from peers.cli import files, locate, talk
+from peers.cli import conformance, files, locate, talk
 from peers.cli.exits import Exit, exit_of
+from peers.cli.invocation import Invocation, Work
 from peers.cli.key import default_key
 from peers.cli.process import INTERRUPTED, let_go_of_output, run
 from peers.cli.terminal import Terminal, standard_descriptors
@@ -46,16 +47,6 @@ Exit codes:
   129, 130, 143 ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM
   141 nobody reads standard output any more (| head -1)
 """
-
-Work = Callable[[Terminal], Coroutine[Any, Any, None]]
-
-
-class Invocation(msgspec.Struct, frozen=True):
-    """What a command line asks for."""
-
-    work: Work
-    as_json: bool
-    verbose: bool
 
 
 class _Settings(msgspec.Struct, frozen=True):
@@ -354,6 +345,9 @@ def ping(
         lambda terminal: talk.ping(terminal, settings.peer, guid, service, mode=mode, count=count),
         as_json,
     )
+
+
+command.add_command(conformance.group)
 
 
 def parse(arguments: Sequence[str]) -> Invocation | int:

@@ -1,6 +1,6 @@
 """The one message of the other side that has arrived in part."""
 
-from protocol.errors import ProtocolViolation
+from protocol.errors import Code, ProtocolViolation
 from protocol.session.settings import MAX_PAYLOAD
 
 __all__ = ["Reassembly"]
@@ -21,10 +21,12 @@ class Reassembly:
 
         Raises:
             ProtocolViolation: it is no part of the message: a gap, another length than before, or
-                more than that.
+                more than that, or more than a message may have.
         """
         known, end = self.size, offset + len(piece)
-        if not 0 <= offset < end <= total <= MAX_PAYLOAD:
+        if total > MAX_PAYLOAD:
+            raise ProtocolViolation("a message above 1 MiB", code=Code.MESSAGE_TOO_LARGE)
+        if not 0 <= offset < end <= total:
             raise ProtocolViolation("a part that is none")
         if offset > known or (known and total != self._total):
             raise ProtocolViolation(f"{known} bytes of a message are here, not {offset}")

@@ -2,7 +2,9 @@
 
 Everything is computed from fixed keys and nonces. Bytes are written as {"hex": "..."} where they
 stand for a value, and as plain hexadecimal under the keys `bytes`, `signed`, `signature` and the
-like.
+like. Floats are {"float": ...} and integers that a double does not hold are {"int": "..."}, so that
+a program whose language has one kind of number can write the same bytes. The file stands twice, in
+docs and in the kit that is installed with the library.
 """
 
 import json
@@ -63,8 +65,11 @@ from protocol.messages import (
 from protocol.sealing import Receiver, seal
 from protocol.session.frames import Frame
 from protocol.succession import link
+from tests.protocol import transcripts, vectors_refused
 
-PATH = Path(__file__).parents[2] / "docs" / "protocol-vectors.json"
+ROOT = Path(__file__).parents[2]
+PATH = ROOT / "docs" / "protocol-vectors.json"
+INSTALLED = ROOT / "peers" / "conformance" / "vectors.json"
 
 SEEDS = {
     "relay": bytes(range(32)),
@@ -292,6 +297,10 @@ def plain(value: Any) -> Any:
     """Return a value as JSON can hold it: bytes become {"hex": ...}."""
     if isinstance(value, bytes):
         return {"hex": value.hex()}
+    if isinstance(value, float):
+        return {"float": value}
+    if isinstance(value, int) and abs(value) >= 2**53:
+        return {"int": str(value)}
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -300,12 +309,21 @@ def plain(value: Any) -> Any:
 
 
 def shortened(data: bytes) -> dict[str, Any]:
-    """Return bytes as hex, or, where they end in many equal ones, as a beginning and a repeat."""
-    tail = len(data) - len(data.rstrip(data[-1:]))
-    if tail <= 64:
-        return {"bytes": data.hex()}
-    repeat = {"byte": data[-1:].hex(), "times": tail}
-    return {"bytes": data[:-tail].hex(), "then_repeat": repeat}
+    """Return bytes as hex, or, where they end in many equal pieces, as a beginning and a repeat."""
+    best: dict[str, Any] = {"bytes": data.hex()}
+    saved = 64
+    for size in (1, 2, 257):
+        piece, times = data[-size:], 0
+        while piece and data.endswith(piece, 0, len(data) - times * size):
+            times += 1
+        if (times - 1) * size > saved:
+            saved = (times - 1) * size
+            head = data[: len(data) - times * size]
+            best = {
+                "bytes": head.hex(),
+                "then_repeat": {"bytes": piece.hex(), "times": times},
+            }
+    return best
 
 
 def signature(identity: Identity, context: bytes, **parts: bytes) -> dict[str, Any]:
@@ -323,7 +341,8 @@ def vectors() -> dict[str, Any]:
     """Return all vectors."""
     return {
         "about": "Test vectors of the roam-relay/1 protocol; docs/protocol.md says what they mean. "
-        'Bytes are hexadecimal; {"hex": ...} is a MessagePack bin. Keys of maps may be in any '
+        'Bytes are hexadecimal; {"hex": ...} is a MessagePack bin, {"float": ...} a float, '
+        '{"int": "..."} an integer of 2^53 or more. Keys of maps may be in any '
         "order on the wire, and a field at its default may be sent or left out: a decoder must "
         "take the bytes given here, an encoder need not produce them.",
         "identities": [
@@ -421,7 +440,56 @@ def vectors() -> dict[str, Any]:
         "refusals": [
             {"what": what, **shortened(data), "code": code.value} for what, data, code in REFUSALS
         ],
+        **more_vectors(),
     }
+
+
+def more_vectors() -> dict[str, Any]:
+    """Return what is refused or tolerated, and whole conversations."""
+    refused = vectors_refused
+    hello = PathHello(SESSION, "chat", Mode.P2P)
+    return {
+        "refused_guids": refused.guids(ALICE.guid),
+        "refused_entries": refused.entries(ALICE, BOB),
+        "entry_of_a_later_version": refused.longer_entry(ALICE),
+        "tolerated_messages": [
+            {"rule": rule, "what": what, "bytes": given.hex(), "means": meant.hex()}
+            for rule, what, given, meant in refused.tolerated(SIGNED[0])
+        ],
+        "refused_hellos": [
+            {"rule": rule, "what": what, "bytes": data.hex(), "code": code.value}
+            for rule, what, data, code in refused.hellos(messages_hello())
+        ],
+        "refused_path_hellos": [
+            {"rule": rule, "what": what, **shortened(data), "code": code and code.value}
+            for rule, what, data, code in refused.path_hellos(hello)
+        ],
+        "refused_frames": [
+            {
+                "rule": rule,
+                "what": what,
+                "revisions": revisions,
+                **shortened(data),
+                "code": code.value,
+            }
+            for rule, what, revisions, data, code in refused.frames()
+        ],
+        "certificates": refused.certificates(ALICE, BOB),
+        "plane_request": transcripts.plane_request(RELAY, BOB, CALLER_TICKET, b"\x16\x03\xfb\xff"),
+        "path_numbers": transcripts.path_numbers(),
+        "windows": transcripts.windows(),
+        "control_transcript": transcripts.control(
+            RELAY, ALICE, INSTANCE, (PEER_NONCE, RELAY_NONCE)
+        ),
+        "session_transcripts": [
+            transcripts.session(SESSION, revised=revised) for revised in (False, True)
+        ],
+    }
+
+
+def messages_hello() -> Hello:
+    """Return a hello that a relay takes."""
+    return Hello(ALICE.guid, INSTANCE, PEER_NONCE)
 
 
 def text() -> str:
@@ -431,8 +499,9 @@ def text() -> str:
 
 def main() -> None:
     """Write the file."""
-    PATH.write_text(text())
-    sys.stdout.write(f"wrote {PATH.name}\n")
+    for path in (PATH, INSTALLED):
+        path.write_text(text())
+        sys.stdout.write(f"wrote {path.relative_to(ROOT)}\n")
 
 
 if __name__ == "__main__":

@@ -213,6 +213,17 @@ def test_what_unknown_keys_hold_is_refused_in_whatever_pieces_it_comes(
     assert error.value.code is Code.BAD_MESSAGE
 
 
+@pytest.mark.parametrize("piece", [7, 65_536, 1 << 20])
+@pytest.mark.parametrize("size", [MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES + 1, 100_000])
+def test_a_bin_that_takes_a_message_over_its_limit_is_too_large(size: int, piece: int) -> None:
+    data = msgpack.packb({"type": "ping", "x": bytes(size)})
+    decoder = MessageDecoder(FROM_PEER)
+    pieces = [data[start : start + piece] for start in range(0, len(data), piece)]
+    with pytest.raises(ProtocolViolation) as error:
+        [message for one in pieces for message in decoder.receive(one)]
+    assert error.value.code is Code.MESSAGE_TOO_LARGE
+
+
 def test_values_at_the_limits_are_taken() -> None:
     for value in ([0] * 1024, "x" * 4096, {str(n): n for n in range(64)}, b"x" * 60_000):
         assert decode(msgpack.packb({"type": "ping", "x": value})) == [Ping(0)]

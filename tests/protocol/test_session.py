@@ -650,6 +650,18 @@ def test_bytes_that_are_no_frames_end_the_session(data: bytes) -> None:
     assert machine.state is State.LOST
 
 
+def test_a_message_or_a_frame_that_is_larger_than_it_may_be_is_told_as_that() -> None:
+    for data in (
+        msgpack.packb([0, 1, [bytes(MAX_PAYLOAD + 1)]]),
+        b"\xc6\x00\x20\x00\x00" + bytes(MAX_FRAME),
+    ):
+        machine = lone()
+        pieces = [data[start : start + (1 << 16)] for start in range(0, len(data), 1 << 16)]
+        with pytest.raises(ProtocolViolation):
+            feed(machine, pieces)
+        assert frames(machine.data_to_send(0.0))[0][:2] == [6, "message_too_large"]
+
+
 def test_a_full_frame_is_accepted() -> None:
     machine = lone()
     tell(machine, [0, 1, [b"x" * 10] * 1024])

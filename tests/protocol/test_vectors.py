@@ -34,14 +34,29 @@ def value(plain: Any) -> Any:
     if isinstance(plain, dict):
         if set(plain) == {"hex"}:
             return bytes.fromhex(plain["hex"])
+        if set(plain) == {"float"}:
+            return float(plain["float"])
+        if set(plain) == {"int"}:
+            return int(plain["int"])
         return {key: value(item) for key, item in plain.items()}
     return [value(item) for item in plain] if isinstance(plain, list) else plain
 
 
-def test_the_file_is_what_the_code_makes() -> None:
-    assert make_vectors.PATH.read_text() == make_vectors.text(), (
-        "run python -m tests.protocol.make_vectors, and say in the changelog what changed"
-    )
+def whole(vector: dict[str, Any]) -> bytes:
+    """Return the bytes of a vector, with those that it repeats."""
+    data = bytes.fromhex(vector["bytes"])
+    if "then_repeat" in vector:
+        repeat = vector["then_repeat"]
+        data += bytes.fromhex(repeat["bytes"]) * repeat["times"]
+    return data
+
+
+def test_the_file_is_what_the_code_makes_in_both_places() -> None:
+    text = make_vectors.text()
+    for path in (make_vectors.PATH, make_vectors.INSTALLED):
+        assert path.read_text() == text, (
+            "run python -m tests.protocol.make_vectors, and say in the changelog what changed"
+        )
 
 
 @pytest.mark.parametrize("vector", FILE["identities"], ids=lambda vector: str(vector["name"]))
@@ -167,12 +182,8 @@ def test_the_machine_writes_the_frames_of_the_file(revision: int) -> None:
 
 @pytest.mark.parametrize("vector", FILE["refusals"], ids=lambda vector: str(vector["what"]))
 def test_refusals(vector: dict[str, Any]) -> None:
-    data = bytes.fromhex(vector["bytes"])
-    if "then_repeat" in vector:
-        repeat = vector["then_repeat"]
-        data += bytes.fromhex(repeat["byte"]) * repeat["times"]
     with pytest.raises(ProtocolViolation) as error:
-        list(MessageDecoder(FROM_PEER).receive(data))
+        list(MessageDecoder(FROM_PEER).receive(whole(vector)))
     assert error.value.code == vector["code"]
 
 

@@ -10,6 +10,7 @@ GROUPS = (
     "tests/lab/test_figures.py",
     "tests/lab/",
     "tests/compat/",
+    "tests/peers/conformance/",
     "tests/chaos/",
     "tests/test_benchmarks.py",
 )

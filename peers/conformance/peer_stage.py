@@ -1,0 +1,246 @@
+"""What the checks of a peer are made with: its process, a relay that the kit plays, and other peers
+that it plays too.
+
+One peer stays open and registered for all checks that leave it as it was; others are opened for one
+check.
+"""
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from peers.conformance.adapter import Adapter
+from peers.conformance.checks import Checks
+from peers.conformance.credentials import Credentials, guid_in, own
+from peers.conformance.end import End
+from peers.conformance.faults import Fault, within
+from peers.conformance.pipes import Dials, Pipe, SocketPipe, TlsPipe
+from peers.conformance.played_relay import Control, PlayedRelay
+from peers.conformance.talk import Map, Talk
+from protocol.identity import Identity
+
+__all__ = ["PEER", "SERVICE", "Listener", "Opened", "PeerStage", "path_on", "server_on"]
+
+_START = 30.0
+"""Seconds for the adapter to answer first: a program has to start."""
+SERVICE = "chat"
+"""What the peer under test offers: it sends each message back, and closes when the other does."""
+
+
+@dataclass
+class Opened:
+    """The peer under test, once it was told to open."""
+
+    name: str
+    """What the adapter calls it."""
+    identity: Identity
+    relay: PlayedRelay
+    adapter: Adapter
+    dials: Dials
+    control: Control | None = None
+    shut: bool = False
+    """Whether it was told to close already."""
+
+    @property
+    def guid(self) -> str:
+        """Its GUID."""
+        return self.identity.guid
+
+    @property
+    def at_relay(self) -> Control:
+        """Its control connection."""
+        if self.control is None:
+            raise Fault("the peer is not registered")
+        return self.control
+
+    async def path(self, caller: Identity, credentials: Credentials | None = None) -> Talk:
+        """Dial it directly, and prove both sides."""
+        pipe = await self.dials.dial(*self.at_relay.endpoint(SERVICE))
+        return Talk(await path_on(pipe, credentials or own(caller), self.guid))
+
+    async def session(self, *, revised: bool | None = None, window: int = 8 << 20) -> "Called":
+        """Open a session with it, as a peer that nobody has seen before."""
+        called = Called(SERVICE, revised=revised, window=window)
+        called.peer = self
+        await called.again_on(await self.path(called.caller))
+        return called
+
+
+class Called(End):
+    """A session that the kit has opened with the peer under test."""
+
+    def __init__(self, service: str, *, revised: bool | None, window: int = 8 << 20) -> None:
+        super().__init__(service, revised=revised, window=window)
+        self.caller = Identity.generate()
+        self.peer: Opened | None = None
+
+    async def again_on(self, talk: Talk) -> None:
+        """Say hello on a path."""
+        await self.take(talk)
+
+    async def move(self, *, cut: bool = True, **changed: object) -> Talk:
+        """Go on over a new path; return the old one, which is cut before, unless `cut` is false."""
+        old, peer = self.path, self.peer
+        if peer is None:
+            raise Fault("the session of the kit has no peer")
+        if cut:
+            old.pipe.abort()
+        self.number += 1
+        await self.take(await peer.path(self.caller), **changed)
+        return old
+
+
+async def path_on(pipe: Pipe, credentials: Credentials, guid: str) -> TlsPipe:
+    """Prove both sides on a stream, as the caller, who wants this peer."""
+    tls = TlsPipe(pipe, credentials, is_server=False)
+    found = guid_in(await tls.prove())
+    if found != guid:
+        raise Fault(f"the certificate's key is {found}, not {guid} (R10.3)")
+    return tls
+
+
+async def server_on(pipe: Pipe, credentials: Credentials) -> tuple[Talk, str]:
+    """Prove both sides on a stream, as the callee; return the path and who has called."""
+    tls = TlsPipe(pipe, credentials, is_server=True)
+    guid = guid_in(await tls.prove())
+    return Talk(tls), guid
+
+
+class Listener:
+    """A port at which the kit is dialed."""
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
+        self._server: asyncio.Server | None = None
+        self._came: asyncio.Queue[SocketPipe] = asyncio.Queue()
+        self._pipes: list[SocketPipe] = []
+
+    async def __aenter__(self) -> "Listener":
+        self._server = await asyncio.start_server(self._accept, self._host, 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.close()
+        for pipe in self._pipes:
+            pipe.abort()
+        await asyncio.sleep(0)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pipe = SocketPipe(reader, writer)
+        self._pipes.append(pipe)
+        self._came.put_nowait(pipe)
+
+    @property
+    def port(self) -> int:
+        """The port."""
+        if self._server is None:
+            raise Fault("the kit does not listen")
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def next(self, seconds: float | None = None) -> SocketPipe:
+        """Return the next connection."""
+        async with within("connection to an endpoint of the kit", seconds):
+            return await self._came.get()
+
+    async def nobody(self, seconds: float) -> None:
+        """Nobody may connect for a while."""
+        try:
+            async with asyncio.timeout(seconds):
+                pipe = await self._came.get()
+        except TimeoutError:
+            return
+        pipe.abort()
+        raise Fault("the peer dials an endpoint that it must not")
+
+
+class PeerStage:
+    """Use it in an `async with`."""
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+        self._names = (f"peer{number}" for number in itertools.count(1))
+        self._open = AsyncExitStack()
+        self._adapter: Adapter | None = None
+        self._standing: Opened | None = None
+        self._dials = Dials()
+
+    async def __aenter__(self) -> "PeerStage":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._dials.cut()
+        await self._open.aclose()
+
+    async def enter(self) -> "PeerStage":
+        """Begin the next check: what the last one has left is cut, and the process runs."""
+        await self._dials.cut()
+        if self._adapter is None or not self._adapter.is_alive:
+            await self._open.aclose()
+            self._standing = None
+            self._adapter = await self._open.enter_async_context(Adapter(self._command))
+        return self
+
+    @property
+    def adapter(self) -> Adapter:
+        """The process of the peer under test."""
+        if self._adapter is None:
+            raise Fault("the peer's process does not run")
+        return self._adapter
+
+    async def standing(self) -> Opened:
+        """Return the peer that is open and registered for all checks."""
+        opened = self._standing
+        if opened is None:
+            relay = await self._open.enter_async_context(PlayedRelay())
+            opened = await self._opened(relay, "raw")
+            opened.control = await relay.registered(SERVICE)
+            self._standing = opened
+        return opened
+
+    @asynccontextmanager
+    async def fresh(self, carrier: str = "raw") -> AsyncIterator[Opened]:
+        """A peer that was told to open, and that comes to a relay of its own."""
+        async with PlayedRelay() as relay:
+            opened = await self._opened(relay, carrier)
+            try:
+                yield opened
+            finally:
+                if not opened.shut:
+                    await self.adapter.ask("shut", peer=opened.name)
+
+    @asynccontextmanager
+    async def registered(self, carrier: str = "raw") -> AsyncIterator[Opened]:
+        """The same, registered already."""
+        async with self.fresh(carrier) as opened:
+            opened.control = await opened.relay.registered(SERVICE)
+            yield opened
+
+    async def _opened(self, relay: PlayedRelay, carrier: str) -> Opened:
+        seed = os.urandom(32)
+        name = next(self._names)
+        identity = Identity.from_seed(seed)
+        done = await self.adapter.ask(
+            *("open", _START),
+            peer=name,
+            relay=relay.url,
+            key=seed.hex(),
+            carrier=carrier,
+            service=SERVICE,
+        )
+        if done.get("guid") != identity.guid:
+            raise Fault(f"the peer says that it is {done.get('guid')}, not {identity.guid} (R2.1)")
+        return Opened(name, identity, relay, self.adapter, self._dials)
+
+
+def response(request: Map, **fields: object) -> Map:
+    """Return what a relay answers to a request."""
+    return {"type": "service_response", "request": request["request"], **fields}
+
+
+PEER: Checks[PeerStage] = Checks("peer")
+"""All checks of a peer."""
