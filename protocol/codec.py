@@ -173,7 +173,35 @@ class MessageDecoder:
                     self._at = size
                     yield message
             if self._at < size <= _MAX_SKIPPED:
-                yield from self._skipped(data)
+                # As many messages as there are: no generator in a generator, no call for each.
+                skipper = _skippers.pop() if _skippers else msgpack.Unpacker(read_size=_BUFFER)
+                skip, tell, decode = skipper.skip, skipper.tell, self._decode
+                skipper.feed(data)
+                base, most, begin = tell(), self._max_bytes, 0
+                is_clean = True
+                try:
+                    while begin < size:
+                        is_clean = False
+                        skip()
+                        is_clean = True
+                        end = tell() - base
+                        if end - begin > most:
+                            break
+                        piece = data[begin:end]
+                        message = decode(piece)
+                        if encode(message) != piece:
+                            break
+                        self._at = end
+                        yield message
+                        begin = self._at
+                except (msgpack.OutOfData, ValueError, RecursionError):
+                    pass
+                finally:
+                    # One that stands within a message keeps it, and one that was fed much its
+                    # buffer.
+                    if is_clean and size <= MAX_MESSAGE_BYTES and len(_skippers) < _MAX_SKIPPERS:
+                        skipper.read_bytes(size - (tell() - base))
+                        _skippers.append(skipper)
             data = self._whole[self._at :]
             self._whole, self._at = b"", 0
             if not data:
@@ -204,35 +232,6 @@ class MessageDecoder:
         except (ValueError, RecursionError):
             return None
         return message if encode(message) == piece else None
-
-    def _skipped(self, data: bytes) -> Iterator[Message]:
-        """Yield the messages at the begin of `data`; `_at` is where they end."""
-        skipper = _skippers.pop() if _skippers else msgpack.Unpacker(read_size=_BUFFER)
-        skip, tell = skipper.skip, skipper.tell
-        skipper.feed(data)
-        base, size, most, straight = tell(), len(data), self._max_bytes, self._straight
-        is_clean = True
-        try:
-            while self._at < size:
-                begin = self._at
-                is_clean = False
-                skip()
-                is_clean = True
-                end = tell() - base
-                if end - begin > most:
-                    return
-                message = straight(data[begin:end])
-                if message is None:
-                    return
-                self._at = end
-                yield message
-        except (msgpack.OutOfData, ValueError, RecursionError):
-            return
-        finally:
-            # One that stands within a message keeps it, and one that was fed much its buffer.
-            if is_clean and size <= MAX_MESSAGE_BYTES and len(_skippers) < _MAX_SKIPPERS:
-                skipper.read_bytes(size - (tell() - base))
-                _skippers.append(skipper)
 
 
 @cache

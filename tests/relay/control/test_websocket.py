@@ -1,4 +1,4 @@
-"""The WebSocket carrier, spoken to frame by frame: what arrives together, in pieces, or cannot be."""
+"""The WebSocket carrier, spoken to frame by frame: what comes together, in pieces, or cannot be."""
 
 import asyncio
 import base64
@@ -156,7 +156,7 @@ async def test_the_relay_closes_and_waits_for_the_answer(relay: RelayServer) -> 
     async with websocket(relay) as one:
         await challenged(one)
         one.writer.write(frame(BINARY, b"\xc1"))
-        kind, payload = await one.frame()
+        _, payload = await one.frame()
         [message] = MessageDecoder(FROM_RELAY).receive(payload)
         assert isinstance(message, Error)
         assert message.code is Code.BAD_MESSAGE
