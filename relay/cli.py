@@ -21,7 +21,6 @@ from relay import config as configuration
 from relay import disk
 from relay.config import ConfigError, RelayConfig
 from relay.console import COMMANDS
-from relay.dns import DnsKeys
 from relay.http import Descriptors, raise_limit
 from relay.key_file import read_key
 from relay.log import configure, log
@@ -161,6 +160,8 @@ def dns_key(guid: str, file: str | None, identity: str | None, zone: str | None)
         name = zone or (config.dns.zone if config.dns is not None else None)
         if name is None:
             raise ConfigError("no zone: give --zone, or [dns] in the configuration")
+        from relay.dns import DnsKeys  # dnspython takes a tenth of the start of a relay without.
+
         name = parse_zone(name)
         secret = DnsKeys(read_key(config.in_state(config.identity)), name).secret(guid)
         click.echo(key_file_text(peer_name(guid, name), secret), nl=False)

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from typing import TYPE_CHECKING
 
 from relay.loop_time import LoopTime
+
+if TYPE_CHECKING:
+    from prometheus_client.core import CounterMetricFamily, Metric
 
 __all__ = ["Metrics"]
 
@@ -52,8 +53,11 @@ class Metrics:
         """Bytes that planes have moved in all."""
         return sum(self.plane_bytes_by_way.values())
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> "Iterator[Metric]":
         """Yield the metric families: what prometheus-client asks of a collector."""
+        # Imported where a relay is asked for the first time: it takes a twentieth of the start.
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
         yield _counter("messages_in", "Control messages received", {"": self.messages_in})
         yield _counter("messages_out", "Control messages sent", {"": self.messages_out})
         yield _counter("registrations", "Registrations accepted", {"": self.registrations})
@@ -94,6 +98,8 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """Return the text that a Prometheus server scrapes."""
+        from prometheus_client import CollectorRegistry, generate_latest
+
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         return generate_latest(registry)
@@ -101,7 +107,9 @@ class Metrics:
 
 def _counter(
     name: str, text: str, values: Mapping[str, float], label: str | None = None
-) -> CounterMetricFamily:
+) -> "CounterMetricFamily":
+    from prometheus_client.core import CounterMetricFamily
+
     family = CounterMetricFamily(f"roam_relay_{name}", text, labels=[label] if label else [])
     for key, value in values.items():
         family.add_metric([key] if label else [], value)

@@ -9,12 +9,12 @@ from protocol.identity import Identity
 from protocol.messages import Limits
 from relay.admission import Admission, Operators
 from relay.config import RelayConfig
-from relay.dns import DnsServer
 from relay.limits import Cause, Rates, Work, WorkRates
 from relay.metrics import Metrics
 
 if TYPE_CHECKING:
     from relay.control.connection import ControlConnection
+    from relay.dns import DnsServer
 
 __all__ = ["Reception", "Rooms"]
 
@@ -28,7 +28,7 @@ class Rooms:
     """The rooms beside this one that peers are led to."""
 
     admission: Admission
-    dns: DnsServer | None
+    dns: "DnsServer | None"
 
 
 class Reception:
