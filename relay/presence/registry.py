@@ -5,8 +5,10 @@ returned, and closing it is the caller's work. A connection that ends removes it
 it can never remove its successor.
 """
 
+from collections import OrderedDict
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, Protocol
 
 from protocol.endpoint import (
@@ -24,7 +26,14 @@ from protocol.messages import Disclosure, LocationRecord, Message, PeerState, Se
 from relay.limits import SIGNATURE, Cause
 from relay.presence.gone import GonePeer, GonePeers
 
-__all__ = ["Attachment", "RegisteredPeer", "Registry", "Services", "check_record"]
+__all__ = [
+    "Attachment",
+    "RegisteredPeer",
+    "Registry",
+    "Services",
+    "VerifiedEntries",
+    "check_record",
+]
 
 
 class Attachment(Protocol):
@@ -155,11 +164,46 @@ Services = dict[str, tuple[ServiceRecord, tuple[Entry, ...]]]
 """The services of a record that was checked, each with its entries opened."""
 
 
+class VerifiedEntries:
+    """The entries whose signatures were verified, by all their bytes and whose they are: a peer
+    that comes back brings those that it has signed before. The longest unused go first."""
+
+    def __init__(self, most: int = 65_536) -> None:
+        self._most = most
+        self._digests: OrderedDict[bytes, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def knows(self, guid: str, signed: SignedEntry) -> bool:
+        """Whether an entry was verified as this peer's."""
+        digest = _digest(guid, signed)
+        if digest not in self._digests:
+            return False
+        self._digests.move_to_end(digest)
+        return True
+
+    def add(self, guid: str, signed: SignedEntry) -> None:
+        """An entry was verified as this peer's."""
+        self._digests[_digest(guid, signed)] = None
+        if len(self._digests) > self._most:
+            self._digests.popitem(last=False)
+
+
+def _digest(guid: str, signed: SignedEntry) -> bytes:
+    # A GUID and a signature have one length each: what is behind them can be no part of them.
+    return blake2b(guid.encode() + signed.signature + signed.body, digest_size=32).digest()
+
+
 def check_record(
-    guid: str, record: LocationRecord, known: Mapping[SignedEntry, Entry]
+    guid: str,
+    record: LocationRecord,
+    known: Mapping[SignedEntry, Entry],
+    verified: VerifiedEntries,
 ) -> Generator[float, None, Services]:
     """Open every entry of a record: each must be the peer's, for its service, and not from later.
-    One that is `known` by all its bytes was verified before.
+    One that is `known` by all its bytes is read already; one that is among the `verified` is read
+    alone.
 
     A generator, as it may be long: it yields what the next step costs, before it is done.
 
@@ -171,8 +215,12 @@ def check_record(
     for service in record.services:
         for signed in service.entries:
             if signed not in opened:
+                if verified.knows(guid, signed):
+                    opened[signed] = read_entry(signed)
+                    continue
                 yield SIGNATURE
                 opened[signed] = open_entry(guid, signed)
+                verified.add(guid, signed)
         entries = tuple(opened[signed] for signed in service.entries)
         for entry in entries:
             if entry.service != service.service or entry.seq > record.seq:
@@ -196,6 +244,7 @@ class Registry:
 
     def __init__(self, *, grace: float, remember: float, max_offline: int) -> None:
         self._peers: dict[str, RegisteredPeer] = {}
+        self._verified = VerifiedEntries()
         self._gone = GonePeers(grace=grace, remember=remember, max_remembered=max_offline)
 
     def __len__(self) -> int:
@@ -228,7 +277,7 @@ class Registry:
                 known.update(zip(service.entries, entries, strict=True))
         elif gone is not None:
             check_newer(record.seq, gone.seq)
-        return (yield from check_record(guid, record, known))
+        return (yield from check_record(guid, record, known, self._verified))
 
     def register(
         self,
