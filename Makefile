@@ -3,8 +3,8 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
-# Three workers on two cores, as much of it is waiting; tests/support/groups.py says what goes to one of them, one after the other.
-GATE = -m pytest -n 3 $(ARGS)
+# Four workers on two cores, as much of it is waiting; tests/support/groups.py says what goes to one of them, one after the other.
+GATE = -m pytest -n 4 $(ARGS)
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'

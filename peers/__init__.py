@@ -16,15 +16,16 @@ from peers.config import (
     PolicyError,
     ServiceNameError,
 )
-from peers.control import DdnsKey, LinkState, Presence, Status
+from peers.control import UNKNOWN, DdnsKey, LinkState, Presence, PresenceState, Status
 from peers.dialing import DialCounts
+from peers.host import AddressSource, LocalAddress
 from peers.location import Located
 from peers.path import Path
 from peers.peer import Peer
 from peers.roaming import Surveyed
 from peers.services import Listener
 from peers.session import Explanation, PathChanged, Session, TraceEvent
-from protocol.endpoint import Endpoint, Phase, Provenance
+from protocol.endpoint import Endpoint, Entry, Phase, Provenance
 from protocol.errors import (
     CallbackFailed,
     Code,
@@ -52,8 +53,10 @@ from protocol.errors import (
 )
 from protocol.messages import Mode, PeerState
 from protocol.session import SessionSettings
+from protocol.session import State as SessionState
 
 __all__ = [
+    "AddressSource",
     "CallbackFailed",
     "Candidate",
     "Carrier",
@@ -66,12 +69,14 @@ __all__ = [
     "Dial",
     "DialCounts",
     "Endpoint",
+    "Entry",
     "Explanation",
     "Identity",
     "IdentityError",
     "LimitExceeded",
     "LinkState",
     "Listener",
+    "LocalAddress",
     "Located",
     "Mode",
     "NameServerUnavailable",
@@ -86,6 +91,7 @@ __all__ = [
     "Phase",
     "PolicyError",
     "Presence",
+    "PresenceState",
     "ProtocolViolation",
     "Provenance",
     "Refused",
@@ -98,10 +104,12 @@ __all__ = [
     "SessionClosed",
     "SessionLost",
     "SessionSettings",
+    "SessionState",
     "Status",
     "Superseded",
     "Surveyed",
     "TraceEvent",
+    "UNKNOWN",
     "UnknownPeer",
     "UnknownService",
     "Unsupported",

@@ -5,7 +5,6 @@ hands the news of the lower ones to those above. How they are built and closed i
 they do in them.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from types import NoneType, TracebackType
 from typing import Self, assert_never
@@ -29,6 +28,7 @@ from peers.config import (
     checked_port,
     checked_seconds,
     checked_service,
+    policy_for,
 )
 from peers.control import (
     DdnsKey,
@@ -103,6 +103,7 @@ class Peer:
         config = config or PeerConfig()
         config = msgspec.structs.replace(config, relay=relay) if relay else config
         self.config = msgspec.structs.replace(config, ddns=ddns) if ddns else config
+        """What it was configured with."""
         if self.config.relay is None and self.config.ddns is None:
             raise RelayUnavailable(
                 "no relay is configured: give relay='http://HOST:PORT', or a zone with ddns="
@@ -112,7 +113,9 @@ class Peer:
         names = self.config.ddns
         self._dns_key = read_key(names, identity.guid) if names is not None else None
         self.identity = identity
+        """Its key pair."""
         self.guid = identity.guid
+        """Its GUID: what others know it by."""
         self._addresses = addresses
         self._rooms: Rooms | None = None
         """None before the peer is entered."""
@@ -281,7 +284,7 @@ class Peer:
             PathFailed: no endpoint could be reached.
             RelayUnavailable, NameServerUnavailable: there is nobody to ask.
             ValueError, IdentityError: not a mode, a time, a policy, a selector or the name of a
-                service (this one is an `UnknownService` too), or not a GUID.
+                service (this one is an `UnknownService` too), not a GUID, or a blocked one.
         """
         checked_guid(guid)
         checked_service(service)
@@ -290,7 +293,7 @@ class Peer:
         if not (select is None or callable(select) or select in ("fastest", "latest")):
             raise ValueError(f"select is 'fastest', 'latest' or a function, not {select!r:.80}")
         rules = (
-            checked_policy(policy) if policy is not None else self.config.policy_for(guid, service)
+            checked_policy(policy) if policy is not None else policy_for(self.config, guid, service)
         )
         chosen = checked_mode(mode) if mode is not None else self.config.mode_for(guid, service)
         terms = Terms(
@@ -304,6 +307,8 @@ class Peer:
             fallback=self.config.fallback,
         )
         rooms = self._open
+        if rooms.services.blocks(guid):
+            raise ValueError("this peer blocks that GUID: block(guid, False) lets it in again")
         if rules.needs_interfaces:
             await rooms.whereabouts.known()
         outgoing = rooms.outgoing
@@ -332,6 +337,19 @@ class Peer:
         host = checked_address(address)
         self._open.whereabouts.leaving(host, checked_flag(leaving, "leaving"))
 
+    def block(self, guid: str, blocked: bool = True) -> None:
+        """Have nothing to do with a peer any more, or again: its sessions with this one are lost
+        at once, and to its requests and paths no service is offered. What the relay discloses to
+        anyone it discloses to that peer too; `listen(disclose=…)` says to whom.
+
+        Raises:
+            IdentityError: not a GUID.
+        """
+        rooms = self._open
+        rooms.services.block(checked_guid(guid), checked_flag(blocked, "blocked"))
+        if blocked:
+            rooms.sessions.end_with(guid)
+
     async def ddns_key(self) -> DdnsKey:
         """Get the key of this peer's own name in the relay's DNS zone (docs/ddns.md).
 
@@ -344,7 +362,8 @@ class Peer:
         return await fetch_key(self.identity, connection, timeout)
 
     def watch(self, guid: str) -> AsyncGenerator[Presence, None]:
-        """Iterate over how another peer stands: first as it is now, then at every change.
+        """Iterate over how another peer stands: first as it is now, then at every change. While
+        this peer has no relay it is "unknown".
 
         Raises:
             IdentityError: not a GUID.
@@ -443,17 +462,10 @@ class Peer:
         leaving = self._leaving
         if at_once:
             leaving.at_once.set()
-        cancelled: asyncio.CancelledError | None = None
-        while not leaving.closing.done():
-            try:
-                # What is waited for has its own deadlines, and none once it must be fast.
-                await asyncio.wait({leaving.closing})
-            except asyncio.CancelledError as error:
-                cancelled = error
-                leaving.at_once.set()
+        cancelled = await leaving.wait()
         self._tell(self._link.closed())
         self._events.close()
-        leaving.closing.result()
+        leaving.result()
         if cancelled is not None:
             raise cancelled
 
@@ -472,6 +484,7 @@ class Peer:
             case RelayRestarting():
                 self._tell(self._link.restarting())
             case RegistrationLost(error):
+                rooms.presence.relay_lost()
                 self._tell(self._link.lost(error, lasting=isinstance(error, RelayMisconfigured)))
             case PrimaryChanged():
                 self._tell(self._link.registered())
@@ -481,6 +494,7 @@ class Peer:
             case StandbyLost():
                 rooms.whereabouts.registered()
             case RegistrationEnded(error):
+                rooms.presence.relay_lost()
                 self._tell(self._link.ended(error))
                 rooms.services.end(error)
             case ServicesChanged(ended):

@@ -82,7 +82,9 @@ def build(
             identity, direct.port, configured=config.advertise, lifetime=config.lifetime
         )
         interfaces = Interfaces(config)
-        services = Services(location, tell, registers=config.relay is not None)
+        services = Services(
+            location, tell, registers=config.relay is not None, blocked=config.blocked
+        )
         names = (
             Names(
                 identity.guid,
@@ -103,9 +105,9 @@ def build(
         candidates = Candidates(config, interfaces, RoundTrips(time.monotonic))
         ways = Ways(local, candidates, registration)
         lookup = Lookup(config, registration, names.lookup if names is not None else None)
-        rounds = Rounds(lookup, ways, config.request_timeout)
         presence = Watching(registration.watch)
         signs = Signs(presence.watch, tasks.spawn)
+        rounds = Rounds(lookup, ways, config.request_timeout, signs)
         probes = Probes(ways, candidates)
         sessions = Sessions(local, Means(ways, rounds, probes, registration, signs))
         publication = Publication(config, registration, names, tasks)
@@ -121,7 +123,7 @@ def build(
             ways=ways,
             lookup=lookup,
             sessions=sessions,
-            outgoing=Outgoing(config, sessions, presence.watch),
+            outgoing=Outgoing(config, sessions, presence.watch, lookup.ask_names),
             incoming=Incoming(local, services, sessions, ways, candidates),
             presence=presence,
             publication=publication,
@@ -138,7 +140,23 @@ class Leaving:
 
     def __init__(self, rooms: Rooms, grace: float) -> None:
         self.at_once = asyncio.Event()
-        self.closing = rooms.loop.create_task(_close(rooms, self.at_once, grace))
+        self._closing = rooms.loop.create_task(_close(rooms, self.at_once, grace))
+
+    async def wait(self) -> asyncio.CancelledError | None:
+        """Wait until nothing is left. Being cancelled makes that fast, and is returned."""
+        cancelled: asyncio.CancelledError | None = None
+        while not self._closing.done():
+            try:
+                # What is waited for has its own deadlines, and none once it must be fast.
+                await asyncio.wait({self._closing})
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self.at_once.set()
+        return cancelled
+
+    def result(self) -> None:
+        """Raise what went wrong, where something did that nobody expected."""
+        self._closing.result()
 
 
 async def _close(rooms: Rooms, at_once: asyncio.Event, grace: float) -> None:

@@ -57,15 +57,20 @@ class Provenance(StrEnum):
     """How the peer came to know the endpoint."""
 
     INTERFACE = "interface"
+    """It is an address of an interface of its host."""
     OBSERVED = "observed"
+    """The relay has seen its packets come from there."""
     CONFIGURED = "configured"
+    """Its configuration says so."""
 
 
 class Endpoint(msgspec.Struct, frozen=True, order=True):
     """An IP address literal in its canonical form, and a TCP port (1–65535)."""
 
     host: str
+    """The address."""
     port: int
+    """The TCP port."""
 
     @classmethod
     def parse(cls, host: str, port: int) -> "Endpoint":
@@ -99,12 +104,17 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     seq: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     """The record's number when this was signed; the higher one wins."""
     service: Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
+    """The name of the service that is there."""
     host: Annotated[str, msgspec.Meta(max_length=45)]
+    """The address."""
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    """The TCP port."""
     phase: Phase
+    """What it may be used for."""
     lifetime: Annotated[int, msgspec.Meta(ge=0, le=604800)]
     """Seconds for which the entry may be used after it was received."""
     provenance: Provenance
+    """How the peer came to know it."""
 
     @property
     def endpoint(self) -> Endpoint:

@@ -85,16 +85,15 @@ class Code(StrEnum):
 
 
 class RoamRelayError(Exception):
-    """The root of every exception that this project raises for its users.
-
-    `code` is the wire code where the error has one.
-    """
+    """The root of every exception that this project raises for its users."""
 
     code: Code | None = None
+    """The word on the wire, where the error has one."""
 
     def __init__(self, reason: str = "", *, code: Code | None = None) -> None:
         super().__init__(reason or (code.value if code else self.__class__.__name__))
         self.reason = str(self)
+        """What has happened, in words for people."""
         if code is not None:
             self.code = code
 
@@ -129,7 +128,9 @@ class WrongIdentity(RoamRelayError):
     def __init__(self, expected: str, actual: str, where: str) -> None:
         super().__init__(f"expected peer {expected} at {where}, but the key there is {actual}")
         self.expected = expected
+        """The GUID that was asked for."""
         self.actual = actual
+        """The GUID of the key that answered."""
 
 
 class RelayUnavailable(RoamRelayError):
@@ -141,6 +142,7 @@ class RelayUnavailable(RoamRelayError):
     ) -> None:
         super().__init__(reason, code=code)
         self.retry_after = retry_after
+        """Seconds after which the relay wants to be asked again; None where it has not said."""
 
 
 class RelayMisconfigured(RelayUnavailable):
@@ -166,9 +168,15 @@ class Superseded(RelayUnavailable, UpdateRefused):
 
 
 class UnknownPeer(RoamRelayError):
-    """Nobody with this GUID has registered."""
+    """Nobody with this GUID has registered. Where the relay cannot say so for sure yet, as in the
+    minute after its start, `retry_after` says after how many seconds to ask again."""
 
     code = Code.UNKNOWN_PEER
+
+    def __init__(self, reason: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+        """Seconds after which to ask again; None where the relay is sure."""
 
 
 class UnknownService(RoamRelayError):
@@ -185,6 +193,7 @@ class PeerOffline(RoamRelayError):
     def __init__(self, reason: str = "", *, last_seen: float | None = None) -> None:
         super().__init__(reason)
         self.last_seen = last_seen
+        """Seconds since the relay heard of the peer; None where it does not know."""
 
 
 class Refused(RoamRelayError):
@@ -201,6 +210,7 @@ class LimitExceeded(RoamRelayError):
     def __init__(self, reason: str = "", *, retry_after: float = 1.0) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+        """Seconds to wait."""
 
 
 class RequestTimeout(RoamRelayError):
@@ -215,6 +225,7 @@ class PathFailed(RoamRelayError):
     def __init__(self, reason: str, attempts: tuple[str, ...] = ()) -> None:
         super().__init__("; ".join((reason, *attempts)))
         self.attempts = attempts
+        """What was tried, and what each said."""
 
 
 class CallbackFailed(RoamRelayError):
@@ -253,7 +264,9 @@ class SessionLost(RoamRelayError):
     ) -> None:
         super().__init__(f"{reason} ({unacknowledged} messages were not acknowledged)")
         self.unacknowledged = unacknowledged
+        """Messages sent here that the other side is not known to have."""
         self.messages = messages
+        """These, in the order in which they were sent."""
 
 
 def error_for(
@@ -266,7 +279,7 @@ def error_for(
     """Return the exception that stands for a wire code: one ladder, used by every shell."""
     match code:
         case Code.UNKNOWN_PEER:
-            return UnknownPeer(reason)
+            return UnknownPeer(reason, retry_after=retry_after)
         case Code.UNKNOWN_SERVICE:
             return UnknownService(reason)
         case Code.PEER_OFFLINE:

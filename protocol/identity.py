@@ -100,7 +100,9 @@ class Identity:
     def __init__(self, private_key: Ed25519PrivateKey) -> None:
         self._key = private_key
         self.public_key: bytes = private_key.public_key().public_bytes_raw()
+        """32 raw bytes."""
         self.guid: str = guid_of(self.public_key)
+        """What others know its owner by."""
 
     @classmethod
     def generate(cls) -> Self:

@@ -86,8 +86,11 @@ class Mode(StrEnum):
     """The draft's modes of registration with a server (§4.2)."""
 
     P2P = "p2p"
+    """The relay tells addresses, and the caller dials by itself."""
     CENTRAL = "central"
+    """All bytes go through the relay, and neither side learns the other's addresses."""
     COMBINED = "combined"
+    """The relay asks the callee, which may dial the caller: a direct path, from either side."""
     AUTO = "auto"
     """Not the draft's: central at once, and direct as soon as a direct path proves itself."""
 

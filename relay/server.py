@@ -37,7 +37,16 @@ from relay.log import NAME, guarded, log
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
 from relay.plane import PlaneLimits, Planes
-from relay.presence import Presence, ProofRules, Proofs, Registry, Watches, may_probe
+from relay.presence import (
+    Keeping,
+    KnownPeers,
+    Presence,
+    ProofRules,
+    Proofs,
+    Registry,
+    Watches,
+    may_probe,
+)
 from relay.store import state_folder
 from relay.tasks import Tasks, uninterrupted
 from relay.tls import Certificate
@@ -47,8 +56,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RelayServer"]
 
-_BOOK = "relay.sqlite"
-"""The file in the state folder."""
+_BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
+"""The files in the state folder: what an operator has said, and who was here."""
 
 _DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
 _LIVE = _DOOR | {
@@ -149,7 +158,15 @@ class RelayServer:
                 store=config.in_state(config.dns.store) if config.dns.store else None,
             )
             self.dns = zones.DnsServer(dns, self.identity, self.registry, self.metrics, monotonic)
-        self._presence = Presence(self.registry, self.watches, self.proofs)
+        self._known = KnownPeers(
+            Keeping(
+                config.in_state(_KNOWN) if config.state is not None else None,
+                config.max_offline,
+                config.remember_offline,
+            ),
+            time,
+        )
+        self._presence = Presence(self.registry, self.watches, self.proofs, self._known)
         self.admission = Admission(
             AdmissionRules(
                 config.admission, frozenset(config.listed_guids), config.admission_timeout, admit
@@ -293,6 +310,8 @@ class RelayServer:
             self._stack.enter_context(state_folder(self.config.state))
         await closing(_closing("the book of who is admitted", self.admission.book.close))
         await self.admission.book.open()
+        await closing(_closing("who is known", self._known.close))
+        await self._known.open()
         await closing(_closing("the HTTP server", self._runner.cleanup))
         if self.dns is not None:
             await closing(_closing("the DNS server", self.dns.close))
@@ -304,9 +323,11 @@ class RelayServer:
             await door.open()
         await closing(_closing("the listener", self._shut))
         await self._runner.setup()
+        self.registry.started(monotonic())
         port = await self._listen()
         if self.dns is not None:
             await self.dns.start(port)
+        self._tasks.spawn(self._known.load(self.registry, monotonic))
         self._tasks.spawn(self._keep_time())
 
     async def _listen(self) -> int:
@@ -375,6 +396,8 @@ class RelayServer:
             if beat % 10 == 0:
                 with guarded("looking at planes"):
                     self.planes.sweep(now)
+                with guarded("keeping who is known"):
+                    self._tasks.spawn(self._known.write())
             if beat % 30 == 0 and self._certificate is not None:
                 with guarded("looking at the certificate"):
                     self._certificate.look(time())

@@ -2,10 +2,12 @@
 asyncio looks closer, and that no error is logged that the test does not expect.
 """
 
+import asyncio.constants
 import gc
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from tests.support import scale
 from tests.support.errors import ErrorLog
 from tests.support.groups import Groups
+from tests.support.measured import UNMEASURED, unmeasured
 
 TESTS = Path(__file__).parent
 UNITS = ("protocol", "relay", "peers")
@@ -24,6 +27,9 @@ ERRORS = ErrorLog()
 
 def pytest_configure(config: pytest.Config) -> None:
     scale.load_profile()
+    # In debug mode each callback remembers the frames that it was made in; ten of them cost a
+    # tenth of the whole suite, and the last two tell which test and which line.
+    asyncio.constants.DEBUG_STACK_DEPTH = 2
     ERRORS.install()
     # Said in asyncio's debug mode of a callback that took 0.1 s: on a busy machine any may.
     logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing"))
@@ -60,6 +66,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     item.config.option.asyncio_debug = folder_of(item) in UNITS
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """What a test's fixtures of wider scope start is measured as the test that asked first is."""
+    with unmeasured() if item.nodeid.startswith(UNMEASURED) else nullcontext():
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

@@ -37,7 +37,7 @@ def run(folder: Path, arguments: Sequence[str]) -> tuple[int, list[str]]:
     """Run the tests as `make test` does; return how many there were, and which were not green."""
     report = folder / "report.xml"
     report.unlink(missing_ok=True)
-    command = ["-m", "coverage", "run", "-m", "pytest", "-n", "2"]
+    command = ["-m", "coverage", "run", "-m", "pytest", "-n", "4"]
     log = folder / "log"
     with log.open("w") as out:
         # No timeout: each test and each of its waits has one.

@@ -29,9 +29,11 @@ class Candidate:
     """One endpoint, from one local address."""
 
     endpoint: Endpoint
+    """Where the peer is dialed."""
     source: str | None = None
     """The local address to dial from; None leaves it to the routes."""
     phase: Phase = Phase.PREFERRED
+    """What the peer says that the endpoint may be used for."""
     provenance: Provenance | None = Provenance.INTERFACE
     """None: nobody has signed it; it is a hint, and proves itself or not."""
     seq: int = 0

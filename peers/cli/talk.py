@@ -6,7 +6,7 @@ import functools
 import statistics
 import time
 
-from peers import Mode, RequestTimeout, Session, SessionClosed, SessionLost, Unsupported
+from peers import UNKNOWN, Mode, RequestTimeout, Session, SessionClosed, SessionLost, Unsupported
 from peers.cli.input import InputFailed, InputKind, LineTooLong
 from peers.cli.sessions import MakePeer, closing, following, path_of, registered, serve_each
 from peers.cli.terminal import Terminal
@@ -261,6 +261,8 @@ async def watch(terminal: Terminal, make_peer: MakePeer, guid: str) -> None:
         async for presence in presences:
             seen = presence.last_seen
             told = "" if seen is None else f", last seen {seen:.0f} s ago"
+            if presence.state == UNKNOWN and not peer.status.is_registered:
+                told = ": there is no relay now"
             await terminal.tell(
                 f"{guid[:8]} has moved"
                 if presence.moved

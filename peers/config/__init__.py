@@ -23,7 +23,7 @@ from peers.config.host_port import HostPort
 from peers.config.key_file import Identity
 from peers.config.kinds import CarrierKind, Dial, PathKind
 from peers.config.logger import log
-from peers.config.peer import ConfigError, PeerConfig
+from peers.config.peer import ConfigError, PeerConfig, policy_for
 from peers.config.policy import NO_POLICY, PathFacts, Policy, PolicyError, Rule
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "PolicyError",
     "Rule",
     "log",
+    "policy_for",
     "ModeWord",
     "SelectWord",
     "ServiceNameError",

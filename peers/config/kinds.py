@@ -9,14 +9,18 @@ class PathKind(StrEnum):
     """How the two ends of a path are joined."""
 
     DIRECT = "direct"
+    """One TCP connection between the two hosts."""
     RELAYED = "relayed"
+    """Through the relay, which sees bytes that it cannot read."""
 
 
 class CarrierKind(StrEnum):
     """How bytes travel to and from the relay."""
 
     RAW = "raw"
+    """An upgraded HTTP connection, of which nothing but our bytes is left."""
     WEBSOCKET = "websocket"
+    """For proxies that let no other upgrade pass."""
 
 
 class Dial(StrEnum):

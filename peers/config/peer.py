@@ -17,7 +17,7 @@ from protocol.invitation import BadInvitation, Token
 from protocol.messages import Guid, Mode, Service
 from protocol.session import SessionSettings
 
-__all__ = ["ConfigError", "PeerConfig"]
+__all__ = ["ConfigError", "PeerConfig", "policy_for"]
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
@@ -66,6 +66,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The mode for a service."""
     guids: dict[Guid, Mode] = {}
     """The mode for a peer; goes before the service's."""
+    blocked: tuple[Guid, ...] = ()
+    """GUIDs of peers to have nothing to do with: no service is offered to them (`Peer.block`)."""
     policy: str = ""
     """Which paths sessions may take (policy.py); for those that `policies` does not name."""
     policies: dict[str, str] = {}
@@ -118,6 +120,7 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Sessions that others may have opened, in all. Where there are as many, one that has no path
     makes room: of who has most."""
     session: SessionSettings = SessionSettings()
+    """Its intervals and limits."""
 
     def __post_init__(self) -> None:
         try:
@@ -135,8 +138,9 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 Token.parse(self.invitation)
             except BadInvitation as error:
                 raise ConfigError(f"invitation: {error}") from None
-        for guid in self.guids:
-            _check_guid("guids", guid)
+        for key in ("guids", "blocked"):
+            for guid in getattr(self, key):
+                _check_guid(key, guid)
         if self.relay_guid is not None:
             _check_guid("relay_guid", self.relay_guid)
         for key in ("policies", "selects"):
@@ -174,10 +178,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Return the configured selector of a session."""
         return self.selects.get(guid) or self.selects.get(service) or self.select
 
-    def policy_for(self, guid: str, service: str) -> Policy:
-        """Return the configured policy of a session: the peer's, else the service's, else
-        `policy`."""
-        return Policy.parse(self.policies.get(guid) or self.policies.get(service) or self.policy)
+
+def policy_for(config: PeerConfig, guid: str, service: str) -> Policy:
+    """Return the configured policy of a session: the peer's, else the service's, else `policy`."""
+    return Policy.parse(config.policies.get(guid) or config.policies.get(service) or config.policy)
 
 
 def _check_guid(key: str, text: str) -> None:

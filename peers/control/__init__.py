@@ -10,7 +10,7 @@ from peers.control.connection import (
 from peers.control.dns_key import DdnsKey, fetch_key
 from peers.control.handshake import Records
 from peers.control.link import Link, LinkState, Status
-from peers.control.presence import Presence, Watching
+from peers.control.presence import UNKNOWN, Presence, PresenceState, Watching
 from peers.control.registration import (
     Answered,
     PrimaryChanged,
@@ -23,6 +23,7 @@ from peers.control.registration import (
 from peers.control.relay_address import RelayAddresses
 
 __all__ = [
+    "UNKNOWN",
     "Account",
     "Answered",
     "ControlConnection",
@@ -32,6 +33,7 @@ __all__ = [
     "LinkState",
     "PeerChanged",
     "Presence",
+    "PresenceState",
     "PrimaryChanged",
     "Records",
     "Registration",

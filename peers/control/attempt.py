@@ -14,6 +14,7 @@ import ifaddr
 from peers.config import PeerConfig
 from peers.control.account import Account, Line
 from peers.control.connection import ControlConnection, Tell
+from peers.control.doubt import PROBES
 from peers.control.handshake import Handshake, Records
 from peers.control.refusal import Phase, judge, unproven
 from peers.control.relay_address import RelayAddresses
@@ -23,7 +24,7 @@ from peers.transport import Stream
 from protocol.errors import Code, RelayUnavailable, RoamRelayError
 from protocol.hosts import host_in
 
-__all__ = ["AttemptEnded", "Home", "Standing", "attempt"]
+__all__ = ["AttemptEnded", "Home", "Spare", "Standing", "attempt", "open_spare"]
 
 
 class AttemptEnded(Exception):
@@ -44,9 +45,6 @@ class Standing:
     """Whether it has worked, or is to be waited for: then little ends it (refusal.py)."""
 
 
-_PROBES = 3
-"""Signs of life that the kernel wants in one heartbeat: a router with a new address drops what
-belongs to a flow, and tells neither end of it."""
 _PATIENCE = 2.5
 """Seconds for a relay that SRV records name, before the next one: two round trips and a handshake
 by satellite."""
@@ -67,13 +65,40 @@ class Home:
     standing: Standing = field(default_factory=Standing)
 
 
-async def attempt(home: Home, flow: int, source: str | None, tell: Tell) -> ControlConnection:
-    """Connect and register. `source` is the local address that it comes from; None leaves it to
-    the routes, and tries every other address when they lead nowhere.
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """A stream to the relay on which nothing was said yet. Whoever has it uses it, or aborts it."""
+
+    line: Line
+    stream: Stream
+
+
+async def open_spare(home: Home, replaced: ControlConnection, flow: int) -> Spare:
+    """Open another stream on the line of a connection.
+
+    Raises:
+        RoamRelayError: nobody answers there.
+    """
+    line = Line(replaced.address, replaced.source, flow, home.config.relay_guid)
+    return Spare(line, await _open(home, line, ()))
+
+
+async def attempt(
+    home: Home, flow: int, source: str | None, tell: Tell, spare: Spare | None = None
+) -> ControlConnection:
+    """Connect and register, on `spare` first where there is one. `source` is the local address that
+    it comes from; None leaves it to the routes, and tries every other address when they lead
+    nowhere.
 
     Raises:
         AttemptEnded: nobody answers, or who answers refuses or is not the relay.
     """
+    if spare is not None:
+        try:
+            return await _shake_hands(home, Handshake(home.account, spare.line, tell), spare.stream)
+        except AttemptEnded as ended:
+            if _concerns_all(home, ended):
+                raise
     try:
         return await _from(home, flow, source, tell)
     except AttemptEnded as first:
@@ -136,15 +161,21 @@ async def _register(home: Home, line: Line, tell: Tell) -> ControlConnection:
             raise failure or AttemptEnded(error) from None
         there = host_in(stream.remote)
         try:
-            made = await handshake.register(stream, home.records, home.config.connect_timeout)
-            stream.probe_when_idle(made.registration.heartbeat / _PROBES)
-            return made
-        except RoamRelayError as error:
-            ended = AttemptEnded(error, handshake.phase)
-        if ended.phase is not Phase.UNPROVEN or there in strangers:
-            raise ended
-        failure = failure or ended
+            return await _shake_hands(home, handshake, stream)
+        except AttemptEnded as ended:
+            if ended.phase is not Phase.UNPROVEN or there in strangers:
+                raise
+            failure = failure or ended
         strangers.add(there)
+
+
+async def _shake_hands(home: Home, handshake: Handshake, stream: Stream) -> ControlConnection:
+    try:
+        made = await handshake.register(stream, home.records, home.config.connect_timeout)
+    except RoamRelayError as error:
+        raise AttemptEnded(error, handshake.phase) from None
+    stream.probe_when_idle(made.registration.heartbeat / PROBES)
+    return made
 
 
 async def _open(home: Home, line: Line, strangers: Collection[str]) -> Stream:

@@ -12,11 +12,12 @@ from typing import TypeAlias, TypeVar
 import msgspec
 
 from peers.control.account import KnownRelay
-from peers.control.message_stream import MessageStream
+from peers.control.doubt import PROBES, Signs, doubted_at, pong_due
+from peers.control.message_stream import FlowLost, MessageStream
 from peers.control.refusal import refusal
 from peers.control.requests import Answers, Unanswered
 from peers.control.tell import tell_safely
-from peers.transport import RelayAddress
+from peers.transport import RelayAddress, probe_idle
 from protocol.codec import encode_location
 from protocol.errors import (
     Code,
@@ -50,6 +51,7 @@ from protocol.messages import (
 __all__ = [
     "ControlConnection",
     "ControlEvent",
+    "FlowReplaced",
     "PeerChanged",
     "RelayRestarting",
     "RequestArrived",
@@ -58,8 +60,6 @@ __all__ = [
 
 _T = TypeVar("_T")
 
-PONG_DUE = 8.0
-"""Seconds for a relay to say anything after the ping of a heartbeat."""
 _SHORTEST_HEARTBEAT, _LONGEST_HEARTBEAT = 0.05, 86_400.0
 """Bounds in seconds on the heartbeat that a relay may ask for."""
 
@@ -91,6 +91,10 @@ Tell: TypeAlias = Callable[[ControlEvent], None]
 is lost."""
 
 
+class FlowReplaced(FlowLost):
+    """The relay answers on a new connection, which takes the place of this one."""
+
+
 class ControlConnection:
     """A registered conversation with one relay, on one stream."""
 
@@ -118,6 +122,10 @@ class ControlConnection:
         # Heartbeats have the number 0.
         self._pongs = Answers[Pong](self._loop, first=1)
         self._unanswered = Unanswered()
+        self._pinged: float | None = None
+        """When the heartbeat's ping was sent that nothing came after yet."""
+        self._measured = 0.0
+        """Seconds of the last round trip that a message has made."""
 
     @property
     def address(self) -> RelayAddress:
@@ -138,6 +146,22 @@ class ControlConnection:
     def is_closed(self) -> bool:
         """Whether the connection is over."""
         return self._messages.is_closed
+
+    @property
+    def was_forgotten(self) -> bool:
+        """Whether the connection has ended as the relay's host knew nothing of it any more."""
+        return self._messages.was_forgotten
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds to the relay and back, as it was measured last; 0 where it is not known."""
+        return max(self._measured, self._messages.stream.round_trip or 0.0)
+
+    @property
+    def heard(self) -> float:
+        """When there was the last sign of life of the relay, or of its kernel."""
+        silence, heard = self._messages.stream.silence, self._messages.heard
+        return heard if silence is None else max(heard, self._loop.time() - silence)
 
     async def update(self, record: LocationRecord, timeout: float) -> Registered:
         """Replace the location record and wait until it is in force.
@@ -200,16 +224,16 @@ class ControlConnection:
             began = self._loop.time()
             self._messages.send(Ping(number))
             await _in_time(pong, timeout, "the relay did not answer a ping")
-            return self._loop.time() - began
+            self._measured = self._loop.time() - began
+            return self._measured
 
     async def keep_alive(self) -> RoamRelayError:
         """Ping when the relay was silent for a heartbeat; end the connection where nothing comes of
-        it for `PONG_DUE`, or for another heartbeat where that is shorter.
+        it for as long as `pong_due` says.
 
         Returns when the connection has ended: what has ended it.
         """
         messages, lateness = self._messages, Lateness()
-        pinged: float | None = None
         due = self._loop.time()
         while not messages.is_closed:
             now = self._loop.time()
@@ -218,23 +242,48 @@ class ControlConnection:
                 await asyncio.wait({messages.closed}, timeout=turn)
                 continue
             heartbeat = _within_bounds(self.registration.heartbeat)
-            if pinged is not None and messages.heard >= pinged:
-                pinged = None
-            if pinged is None and now - messages.heard >= heartbeat:
-                messages.send(Ping(0))
-                pinged = now
+            self._note_answer()
+            if now - messages.heard >= heartbeat:
+                self._ping_once(now)
             due = messages.heard + heartbeat
-            if pinged is not None:
-                due = pinged + min(heartbeat, PONG_DUE)
+            if self._pinged is not None:
+                due = self._pinged + pong_due(heartbeat, self.round_trip)
                 if now >= due:
                     self._end(RelayUnavailable("the relay is silent", code=Code.HEARTBEAT_TIMEOUT))
                     break
             await asyncio.wait({messages.closed}, timeout=max(due - now, 0.0))
         return messages.closed.result()
 
+    async def doubted(self) -> bool:
+        """Wait until there is no sign of life where one is due (doubt.py), and ping then. Returns
+        whether that is so: False where the connection has ended."""
+        messages = self._messages
+        while not messages.is_closed:
+            now, silence = self._loop.time(), messages.stream.silence
+            self._note_answer()
+            heartbeat = _within_bounds(self.registration.heartbeat)
+            acknowledged = None if silence is None else now - silence
+            on_the_way = messages.stream.round_trip or 0.0
+            signs = Signs(messages.heard, acknowledged, self._pinged, self.round_trip, on_the_way)
+            due = doubted_at(signs, heartbeat, probe_idle(heartbeat / PROBES))
+            if now >= due:
+                self._ping_once(now)
+                return True
+            await self.ended_within(due - now)
+        return False
+
+    async def ended_within(self, seconds: float) -> bool:
+        """Wait for so long; return whether the connection has ended."""
+        await asyncio.wait({self._messages.closed}, timeout=seconds)
+        return self.is_closed
+
     def drop(self, reason: str) -> None:
         """End the connection at once: it leads nowhere any more."""
         self._end(RelayUnavailable(reason))
+
+    def replace(self) -> None:
+        """End the connection at once: the relay answers on a new one, and not on this."""
+        self._end(FlowReplaced("the relay answers on a new connection, and not on this one"))
 
     def close(self) -> None:
         """End the connection; what was written still leaves."""
@@ -294,6 +343,17 @@ class ControlConnection:
     def _check_open(self) -> None:
         if self.is_closed:
             raise self._messages.closed.result()
+
+    def _ping_once(self, now: float) -> None:
+        """Ping, unless a ping has no answer yet."""
+        if self._pinged is None:
+            self._messages.send(Ping(0))
+            self._pinged = now
+
+    def _note_answer(self) -> None:
+        if self._pinged is not None and self._messages.heard >= self._pinged:
+            self._measured = self._messages.heard - self._pinged
+            self._pinged = None
 
     def _end(self, error: RoamRelayError) -> None:
         self._messages.end(error)

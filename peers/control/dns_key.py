@@ -18,8 +18,11 @@ class DdnsKey:
     """A TSIG key (hmac-sha256), and where updates that it signs are taken."""
 
     name: str
+    """The key's name, which is the peer's own in the zone."""
     secret: bytes
+    """32 bytes: whoever has them may change the peer's records."""
     zone: str
+    """The relay's zone."""
     server: str
     """`HOST:PORT` of the relay's name server."""
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
 from peers.config import log
-from peers.control.attempt import AttemptEnded, Home, attempt
+from peers.control.attempt import AttemptEnded, Home, Spare, attempt, open_spare
 from peers.control.connection import ControlConnection, ControlEvent
+from peers.control.doubt import LONGEST_REST, SHORTEST_REST, answer_due
 from peers.control.reconnect import (
     Action,
     Attempt,
@@ -80,6 +81,10 @@ class Awaited:
             self._count -= 1
 
 
+_CLOCKS = 0.1
+"""Seconds by which the kernel's clock and the loop's may differ on one event."""
+
+
 @dataclass(slots=True)
 class _Held:
     """The registered connection of a flow."""
@@ -92,6 +97,11 @@ class _Held:
         """Drop it: it leads nowhere any more."""
         self.network_changed = True
         self.connection.drop(reason)
+
+    def replace(self) -> None:
+        """Drop it: a new one is open already."""
+        self.network_changed = True
+        self.connection.replace()
 
 
 class Flow:
@@ -118,6 +128,8 @@ class Flow:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._held: _Held | None = None
+        self._spare: Spare | None = None
+        """For the next attempt."""
 
     @property
     def connection(self) -> ControlConnection | None:
@@ -136,9 +148,11 @@ class Flow:
         self._happened(Hurry(moved))
 
     def check(self, timeout: float) -> None:
-        """Ping the connection; unless it answers within `timeout` seconds, drop it and try anew."""
+        """Ping the connection; unless it answers within `timeout` seconds, or three of its round
+        trips where they take long, drop it and try anew."""
         held = self._held
         if held is not None and not held.connection.is_closed:
+            timeout = answer_due(timeout, held.connection.round_trip)
             silent = f"no answer for {timeout:g} s after the network changed"
             self._home.tasks.spawn(
                 self._ping(held, timeout, silent),
@@ -180,6 +194,8 @@ class Flow:
                     self._held.connection.close()
                 if self._task is not None:
                     self._task.cancel()
+                if self._spare is not None:
+                    self._spare.stream.abort()
             case Report(error, final):
                 tell_safely(self._tell, FlowDown(self, error, final))
             case _:
@@ -197,8 +213,9 @@ class Flow:
 
     async def _keep(self) -> None:
         """Make one attempt, and keep the connection that it gives until that ends."""
+        spare, self._spare = self._spare, None
         try:
-            connection = await attempt(self._home, self.number, self.source, self._tell)
+            connection = await attempt(self._home, self.number, self.source, self._tell, spare)
         except AttemptEnded as ended:
             self._over(AttemptFailed(ended.error, self._judge(ended.error, ended.phase)))
             return
@@ -211,6 +228,7 @@ class Flow:
             self._happened(AttemptSucceeded())
             log.info("registered", relay=str(connection.address), source=connection.local_host)
             tell_safely(self._tell, FlowUp(self, connection))
+            self._home.tasks.spawn(self._look_after(held))
             error = await connection.keep_alive()
         finally:
             connection.close()
@@ -220,10 +238,30 @@ class Flow:
                 error,
                 connection.restarting,
                 held.network_changed,
-                self._awaited.is_urgent,
+                self._awaited.is_urgent or connection.was_forgotten,
                 self._judge(error, Phase.REGISTERED),
             )
         )
+
+    async def _look_after(self, held: _Held) -> None:
+        """Try a new connection beside one that is doubted: if the relay answers there, and still
+        not here, that one goes on in its place; else nothing has happened."""
+        connection, rest = held.connection, SHORTEST_REST
+        while await connection.doubted():
+            heard = connection.heard
+            try:
+                spare = await open_spare(self._home, connection, self.number)
+            except RoamRelayError as error:
+                log.debug("no new connection either", reason=error.reason)
+            else:
+                if not connection.is_closed and connection.heard <= heard + _CLOCKS:
+                    self._spare = spare
+                    held.replace()
+                    return
+                spare.stream.abort()
+            if await connection.ended_within(rest):
+                return
+            rest = min(2 * rest, LONGEST_REST)
 
     def _judge(self, error: RoamRelayError, phase: Phase) -> Judgement:
         return judge(error, phase, kept=self._home.standing.is_kept)

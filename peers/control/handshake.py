@@ -32,11 +32,14 @@ from protocol.messages import (
     Message,
     Register,
     Registered,
+    ServiceRequestFrom,
 )
 
 __all__ = ["Handshake", "Records", "follow"]
 
 _T = TypeVar("_T")
+_MAX_EARLY = 64
+"""Requests that are kept until this peer is registered; their callers ask again for the others."""
 
 
 class Records(Protocol):
@@ -209,12 +212,17 @@ class _Confirmed(_Phase[ControlConnection]):
         super().__init__(messages)
         self._handshake = handshake
         self._relay = relay
+        self._early: list[ServiceRequestFrom] = []
+        """Requests of others: the first relays passed on at once what had waited for this peer."""
 
     def _meaning(self, said: Error) -> RelayUnavailable:
         return refusal(said)
 
     def receive(self, message: Message) -> None:
-        if not isinstance(message, Registered):
+        if isinstance(message, ServiceRequestFrom):
+            if len(self._early) < _MAX_EARLY:
+                self._early.append(message)
+        elif not isinstance(message, Registered):
             super().receive(message)
         elif not self._result.done():
             connection = ControlConnection(
@@ -227,6 +235,8 @@ class _Confirmed(_Phase[ControlConnection]):
             # What stands behind it in the same packet is for the connection.
             self._messages.reader = connection
             self._result.set_result(connection)
+            for request in self._early:
+                connection.receive(request)
 
 
 def follow(stale: StaleRecord, records: Records) -> bool:

@@ -20,6 +20,7 @@ class LinkState(StrEnum):
     CONNECTING = "connecting"
     """It was not registered yet."""
     REGISTERED = "registered"
+    """Others find this peer at its relay."""
     LOST = "lost"
     """It is registered no more, and tries to come back."""
     BACK = "back"
@@ -39,6 +40,7 @@ class Status:
     """How a peer stands with its relay."""
 
     state: LinkState
+    """What this peer is to its relay now."""
     cause: RoamRelayError | None = None
     """Why it is not registered, as far as that is known."""
     lasting: bool = False

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Protocol
 
-from peers.transport import SILENT, Stream
+from peers.transport import FORGOTTEN, SILENT, Stream
 from protocol.codec import MessageDecoder, UnknownType, encode
 from protocol.errors import (
     Code,
@@ -15,11 +15,16 @@ from protocol.errors import (
 from protocol.hosts import host_in
 from protocol.messages import FROM_RELAY, Error, Message, Ping, Pong
 
-__all__ = ["MessageReader", "MessageStream"]
+__all__ = ["FlowLost", "MessageReader", "MessageStream"]
 
 _OUTBOX_LIMIT = 4 << 20
 """Bytes that may wait for a relay that does not read, before it is given up."""
 _MAX_REASON = 512
+
+
+class FlowLost(RelayUnavailable):
+    """The connection has ended without a word of the relay: what was asked over it may be asked
+    again over another one."""
 
 
 class MessageReader(Protocol):
@@ -55,6 +60,8 @@ class MessageStream:
         self.closed: asyncio.Future[RoamRelayError] = self._loop.create_future()
         self.local_host = host_in(stream.local)
         """The source address: one of this host's own."""
+        self.was_forgotten = False
+        """Whether it has ended as the other end knew nothing of it any more."""
 
     @property
     def is_closed(self) -> bool:
@@ -122,8 +129,9 @@ class MessageStream:
 
     def stream_lost(self, reason: str) -> None:
         told = f"the connection to the relay ended: {reason}"
+        self.was_forgotten = reason == FORGOTTEN
         silent = Code.HEARTBEAT_TIMEOUT if reason == SILENT else None
-        self._finish(self._announced or RelayUnavailable(told, code=silent))
+        self._finish(self._announced or FlowLost(told, code=silent))
 
     # -- inside ---------------------------------------------------------------------------------
 

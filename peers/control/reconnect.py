@@ -119,7 +119,8 @@ class ConnectionEnded:
     network_changed: bool = False
     """Whether it was dropped here, as it led nowhere any more."""
     urgent: bool = False
-    """Whether somebody waits for the relay."""
+    """Whether somebody waits for the relay; or the way may be lost, and not the relay: few others
+    have lost it in this moment, if any."""
     judgement: Judgement = PASSES
 
 

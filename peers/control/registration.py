@@ -23,6 +23,7 @@ from peers.control.connection import (
 )
 from peers.control.flow import Awaited, Flow, FlowDown, FlowEvent, FlowUp
 from peers.control.handshake import Records, follow
+from peers.control.message_stream import FlowLost
 from peers.control.refusal import StaleRecord
 from peers.control.relay_address import RelayAddresses
 from peers.control.tell import tell_safely
@@ -274,7 +275,12 @@ class Registration:
         async def over(connection: ControlConnection) -> Answered:
             return Answered(connection, await connection.request(request))
 
-        answered = await self._over_flows(over)
+        try:
+            answered = await self._over_flows(over)
+        except FlowLost:
+            # The request went nowhere, or its answer: as if there had been no connection.
+            await self.connection(patience)
+            answered = await self._over_flows(over)
         response = answered.response
         if response.code is not None:
             raise error_for(
@@ -405,13 +411,15 @@ class Registration:
 
     async def _over_flows(self, work: Callable[[ControlConnection], Coroutine[Any, Any, _T]]) -> _T:
         """Do it over the primary flow, and over the next one too when that takes long or fails."""
-        ways = [partial(work, connection) for connection in self.connections]
+        used = self.connections
+        ways = [partial(work, connection) for connection in used]
         try:
             if len(ways) == 1:
                 return await ways[0]()
             return await race(ways, stagger=_PATIENCE, discard=lambda result: None)
         except PathFailed as error:
-            raise RelayUnavailable(error.reason) from None
+            lost = all(connection.is_closed for connection in used)
+            raise (FlowLost if lost else RelayUnavailable)(error.reason) from None
         except ConnectionClosed:
             if self._is_over:
                 raise

@@ -1,6 +1,6 @@
 """This host's own addresses, as they change."""
 
-from peers.host.address import Addresses
+from peers.host.address import Addresses, LocalAddress
 from peers.host.interfaces import Interfaces
 from peers.host.source import AddressSource, system_addresses
 
@@ -8,5 +8,6 @@ __all__ = [
     "AddressSource",
     "Addresses",
     "Interfaces",
+    "LocalAddress",
     "system_addresses",
 ]

@@ -34,9 +34,13 @@ class LocalAddress:
     host: str
     """As `ipaddress` writes it, without a zone."""
     interface: str
+    """The interface's name."""
     index: int
+    """The interface's number."""
     version: int
+    """4 or 6."""
     prefix_length: int
+    """Bits of the address that name its network."""
     temporary: bool = False
     """Made for privacy (RFC 8981) and replaced within a day or so."""
     deprecated: bool = False
@@ -46,10 +50,12 @@ class LocalAddress:
 
     @property
     def link_local(self) -> bool:
+        """Whether it is good on its link alone."""
         return ipaddress.ip_address(self.host).is_link_local
 
     @property
     def loopback(self) -> bool:
+        """Whether nobody but this host is there."""
         return ipaddress.ip_address(self.host).is_loopback
 
 

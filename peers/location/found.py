@@ -35,11 +35,15 @@ class Located:
     """Where a service of a peer is, as far as it may be known here."""
 
     guid: str
+    """The peer's."""
     service: str
+    """The name of the service."""
     state: PeerState | None
+    """How the peer stands, as the relay says; None where the DNS has answered."""
     last_seen: float | None
     """Seconds since the relay heard of the peer; None where it did not say."""
     entries: tuple[Entry, ...]
+    """Where it can be dialed, the first choice first."""
     dropped: tuple[str, ...]
     """Why entries were left out."""
     source: str = "relay"

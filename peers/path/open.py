@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from peers.choice import Candidate
 from peers.config import PathKind
 from peers.dialing import Ask, Door, Outcome
+from peers.path.end import PathEnd
 from peers.path.open_paths import Paths
-from peers.path.path import Path
 from protocol.errors import PathFailed
 
 __all__ = ["Proven", "open_direct"]
@@ -18,7 +18,7 @@ class Proven:
     """A candidate at which the wanted peer has answered, and the path there."""
 
     candidate: Candidate
-    path: Path
+    path: PathEnd
     round_trip: float
     """Seconds of the handshake's round trip."""
 
@@ -31,7 +31,7 @@ async def open_direct(
     *,
     source: str | None = None,
     round_trip: float | None = None,
-) -> Path:
+) -> PathEnd:
     """Make one direct path as it is asked for, from the local address `source` (None: the
     route's). Both sides are proven then, and nothing is said yet. `round_trip` is the usual one in
     seconds, where it is known: it says how soon a SYN is taken for lost.

@@ -5,7 +5,7 @@ import contextlib
 from dataclasses import dataclass
 
 from peers.config import PathKind
-from peers.path.path import FINISH_TIMEOUT, Path
+from peers.path.end import FINISH_TIMEOUT, PathEnd
 from peers.path.tls import TlsChannel, TlsContext
 from peers.transport import Stream
 from protocol.identity import Identity
@@ -27,7 +27,7 @@ class Paths:
 
     def __init__(self, identity: Identity) -> None:
         self._tls = TlsContext(identity)
-        self._open: set[Path] = set()
+        self._open: set[PathEnd] = set()
         self._none_open = asyncio.Event()
 
     def begin(self) -> Begun:
@@ -38,11 +38,11 @@ class Paths:
 
     def make(
         self, stream: Stream, kind: PathKind, *, server: bool, begun: Begun | None = None
-    ) -> Path:
+    ) -> PathEnd:
         """Return a path over a stream, as TLS server or as TLS client; or one that has `begun`,
         whose first flight is on its way already."""
         channel = begun.channel if begun is not None else self._tls.channel(server=server)
-        path = Path(stream, channel, kind, self._closed)
+        path = PathEnd(stream, channel, kind, self._closed)
         self._open.add(path)
         return path
 
@@ -65,7 +65,7 @@ class Paths:
             self._none_open.clear()
             await self._none_open.wait()
 
-    def _closed(self, path: Path) -> None:
+    def _closed(self, path: PathEnd) -> None:
         self._open.discard(path)
         if not self._open:
             self._none_open.set()

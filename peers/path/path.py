@@ -1,331 +1,53 @@
-"""A path: one byte stream between two peers, under their own TLS, with the session's hello.
+"""A path as a program sees it: what it is, between which addresses, and how far the other end is.
 
-A path proves both identities, says which session it is for, and then carries the bytes of one
-session until either ends. It knows nothing of how its stream was made.
+What is done with one is in end.py, for the rooms that do it.
 """
 
-import asyncio
-import contextlib
-import time
-from collections.abc import Callable, Iterator
-from enum import Enum
-from typing import Protocol
-
 from peers.config import PathKind
-from peers.path.tls import TlsChannel
-from peers.transport import Stream
-from protocol.codec import MessageDecoder, UnknownType, encode
-from protocol.errors import (
-    Code,
-    PathFailed,
-    ProtocolViolation,
-    RoamRelayError,
-    WrongIdentity,
-    error_for,
-)
 from protocol.hosts import host_in
-from protocol.messages import ON_PATH, Message, PathHello, PathReject, PathWelcome
 
-__all__ = ["FINISH_TIMEOUT", "Path", "PathUser"]
-
-FINISH_TIMEOUT = 2.0
-"""Seconds for which a closed path waits until the other side has closed too, so that no reset
-overtakes the last bytes."""
-
-_EARLY_LIMIT = 1 << 20
-"""Bytes of the session that may arrive before it takes the path."""
-
-
-class PathUser(Protocol):
-    """What a session is for its path. None of these may raise."""
-
-    def path_data(self, path: "Path", data: bytes) -> None:
-        """Bytes of the session arrived."""
-
-    def path_heard(self, path: "Path") -> None:
-        """Bytes arrived, of a record that is not whole yet."""
-
-    def path_writable(self, path: "Path") -> None:
-        """The path takes bytes again."""
-
-    def path_lost(self, path: "Path", reason: str) -> None:
-        """The path is gone. Called once, and not after `finish`."""
-
-
-class _Stage(Enum):
-    HANDSHAKE = "handshake"
-    """TLS, then the hello."""
-    CARRYING = "carrying"
-    FINISHING = "finishing"
-    """Closed here; waiting for the other side."""
-    GONE = "gone"
+__all__ = ["Path"]
 
 
 class Path:
-    """One end of a path. `open_paths.Paths` makes them.
+    """One path of a session."""
 
-    Await either `prove` and `ask`, or `accept` and `welcome`, then `carry`. On every error the
-    path has already closed itself.
-    """
-
-    def __init__(
-        self,
-        stream: Stream,
-        tls: TlsChannel,
-        kind: PathKind,
-        on_closed: Callable[["Path"], None],
-    ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stream = stream
-        self._tls = tls
-        self._on_closed = on_closed
-        self._stage = _Stage.HANDSHAKE
-        self._decoder = MessageDecoder(ON_PATH)
-        self._proven: asyncio.Future[None] = self._loop.create_future()
-        self._head: asyncio.Future[Message] = self._loop.create_future()
-        self._lost = ""
-        self._early = bytearray()
-        self._answered = 0.0
-        """When the first bytes arrived."""
-        self._user: PathUser | None = None
-        self._finish_timer: asyncio.TimerHandle | None = None
-        self.kind = kind
-        """Direct, or by the relay."""
-        self.local = stream.local
-        """This end's address and port."""
-        self.remote = stream.remote
-        """The other end's; of a relayed path, the relay's."""
-        self.local_host = host_in(stream.local)
-        """This side's address without the port."""
-        self.remote_guid = ""
-        """The identity that the other end has proven."""
-        self.round_trip: float | None = None
-        """Seconds of the handshake's round trip; None at the end that answered."""
-        self.usual_round_trip: float | None = None
-        """How long one usually takes, in seconds, at either end: the kernel's word where there is
-        nothing between the two, else the handshake's, with what the other end computed."""
+    def __init__(self, kind: PathKind, local: str, remote: str) -> None:
+        self._kind = kind
+        self._local = local
+        self._remote = remote
+        self._remote_guid = ""
+        self._round_trip: float | None = None
 
     def __repr__(self) -> str:
         return f"<Path {self.kind.value} {self.local} to {self.remote}>"
 
     @property
-    def paused(self) -> bool:
-        """Whether the user should hold its bytes back."""
-        return self._stream.paused
+    def kind(self) -> PathKind:
+        """Direct, or by the relay."""
+        return self._kind
 
-    async def prove(self, guid: str, timeout: float) -> float:
-        """Prove both sides, as TLS client; return the seconds of the handshake's round trip.
+    @property
+    def local(self) -> str:
+        """This end's address and port."""
+        return self._local
 
-        Raises:
-            WrongIdentity: another key than `guid` answered.
-            PathFailed: no TLS, no answer in time, or the stream ended.
-        """
-        with self._ending(f"{self.remote}: no answer within {timeout:g} s"):
-            async with asyncio.timeout(timeout):
-                began = self._tls.began or time.perf_counter()
-                await self._start()
-                if self.remote_guid != guid:
-                    raise WrongIdentity(guid, self.remote_guid, self.remote)
-                # To the first byte of the answer: what the handshake computes is no delay.
-                self.round_trip = self._answered - began
-                self.usual_round_trip = self.usual_round_trip or self.round_trip
-                return self.round_trip
+    @property
+    def remote(self) -> str:
+        """The other end's address and port; of a relayed path, the relay's."""
+        return self._remote
 
-    async def ask(self, make_hello: Callable[["Path"], PathHello], timeout: float) -> PathWelcome:
-        """Ask for the session, on a path that is proven.
+    @property
+    def local_host(self) -> str:
+        """This end's address without the port."""
+        return host_in(self._local)
 
-        `make_hello` is called now, so that the hello is true at the moment when it leaves; what it
-        raises ends the path.
+    @property
+    def remote_guid(self) -> str:
+        """The identity that the other end has proven."""
+        return self._remote_guid
 
-        Raises:
-            PathFailed: no answer in time, or the stream ended.
-            RoamRelayError: the other side rejected the hello; `code` and `reason` are its own.
-        """
-        with self._ending(f"{self.remote}: no answer to the hello within {timeout:g} s"):
-            async with asyncio.timeout(timeout):
-                self._send_head(make_hello(self))
-                answer = await self._head
-                match answer:
-                    case PathWelcome():
-                        return answer
-                    case PathReject():
-                        raise error_for(answer.code, answer.reason)
-                    case _:
-                        raise PathFailed("the other side did not answer the hello")
-
-    async def accept(self, timeout: float) -> PathHello:
-        """Prove both sides, as TLS server, and return what the other asks for.
-
-        Raises:
-            PathFailed: no TLS, no hello in time, or the stream ended.
-        """
-        with self._ending(f"{self.remote}: no hello within {timeout:g} s"):
-            async with asyncio.timeout(timeout):
-                await self._start()
-                hello = await self._head
-                if not isinstance(hello, PathHello):
-                    raise PathFailed("the other side did not begin with a hello")
-                return hello
-
-    def welcome(self, answer: PathWelcome) -> None:
-        """Accept the hello."""
-        self._send_head(answer)
-
-    def reject(self, code: Code, reason: str) -> None:
-        """Refuse the hello and close the path."""
-        self._send_head(PathReject(code, reason[:512]))
-        self.finish()
-
-    def carry(self, user: PathUser) -> None:
-        """Give the path to a session; what has arrived meanwhile is delivered at once."""
-        early, self._early = bytes(self._early), bytearray()
-        lives = self._stage is _Stage.HANDSHAKE
-        if lives:
-            self._stage = _Stage.CARRYING
-            self._user = user
-        if early:
-            # Also on a path that has ended: who answers for a closed session hangs up behind it.
-            user.path_data(self, early)
-        if not lives:
-            user.path_lost(self, self._lost or "closed")
-
-    def send(self, data: bytes) -> None:
-        """Send bytes of the session. Look at `paused` first."""
-        if self._stage in (_Stage.HANDSHAKE, _Stage.CARRYING):
-            self._tls.send(data)
-            self._stream.write(self._tls.to_send())
-
-    def finish(self) -> None:
-        """Close the path after all that was sent has arrived: both sides do, in either order."""
-        if self._stage in (_Stage.FINISHING, _Stage.GONE):
-            return
-        self._stage = _Stage.FINISHING
-        self._user = None
-        other_ended = self._tls.ended
-        self._tls.end()
-        self._stream.write(self._tls.to_send())
-        if other_ended:
-            self._stream.close()
-        else:
-            self._finish_timer = self._loop.call_later(FINISH_TIMEOUT, self.abort)
-
-    def abort(self) -> None:
-        """Drop the path at once. Its user is not told."""
-        self._user = None
-        self._gone(PathFailed("closed here"))
-        self._stream.abort()
-
-    # -- the stream's side ----------------------------------------------------------------------
-
-    def stream_data(self, data: bytes) -> None:
-        if self._stage is _Stage.GONE:
-            return
-        try:
-            if not self._answered:
-                self._answered = time.perf_counter()
-            plain = self._tls.receive(data)
-            if self._stage is not _Stage.CARRYING:
-                self._stream.write(self._tls.to_send())
-            if self._tls.established and not self._proven.done():
-                self.usual_round_trip = self._measured()
-                self._proven.set_result(None)
-            if plain:
-                self._receive(plain)
-            elif self._user is not None:
-                self._user.path_heard(self)
-        except (PathFailed, ProtocolViolation) as error:
-            self._fail(error)
-            return
-        if self._tls.ended:
-            self._other_ended()
-
-    def stream_writable(self) -> None:
-        if self._user is not None:
-            self._user.path_writable(self)
-
-    def stream_lost(self, reason: str) -> None:
-        self._cancel_timer()
-        self._gone(PathFailed(f"{self.remote}: {reason}"))
-        self._on_closed(self)
-
-    def _other_ended(self) -> None:
-        if self._stage is _Stage.FINISHING:
-            self._cancel_timer()
-            self._stream.close()
-        elif self._stage is not _Stage.GONE:
-            self._fail(PathFailed("the other side closed the path"))
-
-    # -- inside ---------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _ending(self, late: str) -> Iterator[None]:
-        """Whatever goes wrong inside ends the path; `late` says that the time was over."""
-        try:
-            yield
-        except TimeoutError:
-            self.abort()
-            raise PathFailed(late) from None
-        except BaseException:
-            self.abort()
-            raise
-
-    async def _start(self) -> None:
-        self._stream.set_owner(self)
-        if self._tls.is_client and not self._tls.began and self._stage is _Stage.HANDSHAKE:
-            self._tls.start()
-            self._stream.write(self._tls.to_send())
-        await self._proven
-        self.remote_guid = self._tls.remote_guid
-
-    def _measured(self) -> float | None:
-        known = self._stream.round_trip if self.kind is PathKind.DIRECT else None
-        if known is not None:
-            return known
-        # A server has answered the first bytes at once, and these are what came back.
-        return None if self._tls.is_client else time.perf_counter() - self._answered
-
-    def _receive(self, plain: bytes) -> None:
-        if self._user is not None:
-            self._user.path_data(self, plain)
-            return
-        if self._stage is not _Stage.HANDSHAKE:
-            return
-        if not self._head.done():
-            for message in self._decoder.receive(plain):
-                if isinstance(message, UnknownType):
-                    raise ProtocolViolation(f"unknown type {message.type!r} at the head of a path")
-                self._head.set_result(message)
-                plain = self._decoder.rest()
-                break
-            else:
-                return
-        self._early += plain
-        if len(self._early) > _EARLY_LIMIT:
-            raise ProtocolViolation("too much before the hello was answered")
-
-    def _send_head(self, message: Message) -> None:
-        self._tls.send(encode(message))
-        self._stream.write(self._tls.to_send())
-
-    def _fail(self, error: RoamRelayError) -> None:
-        self._gone(error)
-        self._stream.abort()
-
-    def _gone(self, error: RoamRelayError) -> None:
-        if self._stage is _Stage.GONE:
-            return
-        self._stage = _Stage.GONE
-        self._cancel_timer()
-        self._lost = error.reason
-        for waiter in (self._proven, self._head):
-            if not waiter.done():
-                waiter.set_exception(error)
-                waiter.exception()  # Nobody may be waiting; then it is not an error unseen.
-        user, self._user = self._user, None
-        if user is not None:
-            user.path_lost(self, error.reason)
-
-    def _cancel_timer(self) -> None:
-        if self._finish_timer is not None:
-            self._finish_timer.cancel()
-            self._finish_timer = None
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds of the handshake's round trip; None at the end that answered."""
+        return self._round_trip

@@ -34,6 +34,8 @@ class TlsContext:
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
         context.set_options(SSL.OP_NO_TICKET)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        # A connection that is quiet holds no records' buffers, of 34 KiB.
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         context.use_certificate(identity.certificate)
         context.use_privatekey(identity.private_key)
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _accept_any)

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from peers.choice import Candidate, RoundTrips, in_order, open_candidates
 from peers.config import PathFacts, PathKind, PeerConfig, Rule
 from peers.host import Interfaces
-from peers.path import Path
+from peers.path import PathEnd
 from peers.roaming.route import Route
 from peers.session import Terms
 from peers.tasks import calling
@@ -75,11 +75,11 @@ class Candidates:
         """Forget what was measured from local addresses that have gone, and by the routes."""
         self._round_trips.forget(gone)
 
-    def is_gone(self, path: Path) -> bool:
+    def is_gone(self, path: PathEnd) -> bool:
         """Whether a path comes from a local address that this host has no more."""
         return self._interfaces.is_gone(path.local_host)
 
-    def refusal(self, terms: Terms, path: Path) -> Rule | None:
+    def refusal(self, terms: Terms, path: PathEnd) -> Rule | None:
         """Return the rule of a session's policy that forbids a path that is there."""
         if path.kind is PathKind.RELAYED:
             return terms.policy.refusal(PathFacts(PathKind.RELAYED))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from peers.choice import Candidate
 from peers.config import log
 from peers.control import Registration
-from peers.path import Path
+from peers.path import PathEnd
 from peers.roaming.local import Local
 from peers.roaming.monitor import ROUNDS, Monitor, MonitorAction, Pace, Seen
 from peers.roaming.probes import Probes
@@ -21,6 +21,7 @@ from peers.roaming.search import Action, Input, Search, State
 from peers.roaming.signs import Signs
 from peers.roaming.ways import Ways
 from peers.tasks import backoff
+from protocol.endpoint import SignedEntry
 from protocol.errors import (
     Code,
     ConnectionClosed,
@@ -75,6 +76,8 @@ class Driver:
         """Seconds for the answer to the request for the first path."""
         self._failure: RoamRelayError = PathFailed("nothing was tried")
         """What the last round said."""
+        self._was_away = False
+        """Whether the relay has said in it that the other side was not there."""
         self._awaiting_relay: contextlib.ExitStack | None = None
         """While the session searches: that somebody waits for the relay."""
         self._awaiting_sign: contextlib.ExitStack | None = None
@@ -98,7 +101,7 @@ class Driver:
 
     def take(
         self,
-        path: Path,
+        path: PathEnd,
         number: int,
         there: PathHello | PathWelcome,
         *,
@@ -144,6 +147,12 @@ class Driver:
         """Something may have become possible that was not."""
         self._monitor.hurry(self._loop.time())
         self.handle(Input.HURRY)
+
+    def told_location(self, entries: tuple[SignedEntry, ...]) -> None:
+        """The other side says on its path where it can be dialed now."""
+        self.route.learn(entries)
+        self._monitor.told(self._loop.time())
+        self._settle()
 
     def pin(self, pinned: bool) -> None:
         """The program wants the session to stay where it is, or not any more."""
@@ -237,16 +246,21 @@ class Driver:
     def _round_failed(self, attempt: Attempt, error: RoamRelayError) -> None:
         if self._is_current(attempt):
             self._failure = error
+            self._was_away = attempt.was_away or isinstance(error, PeerOffline | UnknownPeer)
             self.handle(Input.FAILED)
-            if self._search.is_searching and self._awaiting_sign is None:
+            if not self._search.is_searching:
+                return
+            if self._awaiting_sign is None:
                 self._awaiting_sign = contextlib.ExitStack()
                 awaiting = self._means.signs.awaiting(self.route.session.remote, self._sign)
                 self._awaiting_sign.enter_context(awaiting)
+            else:
+                self._means.signs.look_again(self.route.session.remote)
 
     def _sign(self, first: bool) -> None:
         """The relay says that the other side is there; `first`, in answer to our question. That
         counts where it was not there when it was asked last."""
-        if not first or isinstance(self._failure, PeerOffline | UnknownPeer):
+        if not first or self._was_away:
             self.hurry()
 
     def _fault(self, error: Exception) -> None:

@@ -8,16 +8,17 @@ the same peer has with this one, or begin one with a service that is offered to 
 import asyncio
 from dataclasses import dataclass
 
-from peers.config import PathKind, log
+from peers.config import PathKind, log, policy_for
 from peers.control import ControlConnection
-from peers.path import Path
+from peers.path import PathEnd
 from peers.roaming.candidates import Candidates
+from peers.roaming.closed import Closed
 from peers.roaming.crowd import Crowd
 from peers.roaming.local import Local
 from peers.roaming.route import Route
 from peers.roaming.sessions import Sessions
 from peers.roaming.ways import Ways
-from peers.services import Listener, Refusal, Services
+from peers.services import ListenerEnd, Refusal, Services
 from peers.session import Terms
 from peers.transport import Stream
 from protocol.errors import Code, RoamRelayError
@@ -47,6 +48,7 @@ caller. Where all are used, who has most loses the oldest."""
 _LONGEST_REQUEST = 60.0
 """Seconds for which any caller may wait (docs/protocol.md §7): the relay's word is not taken for
 more, nor for what is no number of them."""
+_SUPERSEDED = Refusal(Code.PATH_SUPERSEDED, "a newer path was taken")
 _UNKNOWN = Refusal(Code.SESSION_UNKNOWN, "no such session, or it is over")
 
 
@@ -66,7 +68,7 @@ class Known:
 
 
 def judge_request(
-    request: ServiceRequestFrom, known: Known | None, listener: Listener | None, *, room: bool
+    request: ServiceRequestFrom, known: Known | None, listener: ListenerEnd | None, *, room: bool
 ) -> Refusal | None:
     """Return why a service request is refused; None where it is accepted. PURE.
 
@@ -88,7 +90,7 @@ def judge_request(
 
 
 def judge_path(
-    hello: PathHello, kind: PathKind, guid: str, known: Known | None, listener: Listener | None
+    hello: PathHello, kind: PathKind, guid: str, known: Known | None, listener: ListenerEnd | None
 ) -> Refusal | None:
     """Return why a path from the proven peer `guid` is refused; None where it may be taken, as far
     as that does not depend on its number. PURE."""
@@ -140,9 +142,10 @@ class Incoming:
         """Answer a service request at once. The same request may come over several flows."""
         sessions, number = self._sessions, request.request
         route = sessions.find_announced(request.session) or sessions.find(request.session)
-        listener = self._services.find(request.service)
+        closed = sessions.find_closed(request.session) if route is None else None
+        listener = self._services.find(request.service, request.guid)
         room = sessions.may_announce(request.guid)
-        refusal = judge_request(request, _known(route), listener, room=room)
+        refusal = judge_request(request, _known(route or closed), listener, room=room)
         if refusal is None and not self._has_leg(request):
             refusal = Refusal(Code.LIMIT_EXCEEDED, "too many planes at once")
         if refusal is not None:
@@ -152,9 +155,11 @@ class Incoming:
         if route is not None and request.resume:
             route.learn_disclosed(request.entries)
             sessions.resume_asked(route)
-        elif route is None and listener is not None and request.mode is not Mode.P2P:
+        elif route is None and closed is None and listener and request.mode is not Mode.P2P:
             route = self._announce(request, listener)
         entries = self._ways.entries_for(route) if route is not None else ()
+        if closed is not None:
+            entries = closed.entries(self._local.location)
         connection.answer(ServiceAnswer(number, Verdict.ACCEPTED, entries=entries))
         ticket = request.ticket
         if ticket is not None and ticket not in self._legs.of(request.guid):
@@ -181,7 +186,7 @@ class Incoming:
         self._legs.remove(guid, ticket)
         self._leg_tasks.pop(ticket, None)
 
-    def _announce(self, request: ServiceRequestFrom, listener: Listener) -> Route:
+    def _announce(self, request: ServiceRequestFrom, listener: ListenerEnd) -> Route:
         """Note that somebody wants a session."""
         terms = self._terms(request.guid, request.service, request.mode, listener)
         route = self._sessions.make(request.session, terms)
@@ -234,9 +239,14 @@ class Incoming:
             path.abort()
             raise
 
-    def _welcome(self, path: Path, hello: PathHello, ticket: str) -> None:
+    def _welcome(self, path: PathEnd, hello: PathHello, ticket: str) -> None:
         guid = path.remote_guid
         route = self._route_for(path, hello)
+        if isinstance(route, Closed):
+            path.welcome(route.welcome(hello, self._local.location))
+            path.send(route.numbers.answer())
+            path.finish()
+            return
         if isinstance(route, Refusal):
             path.reject(route.code, route.reason)
             log.info("path refused", peer=guid[:8], mode=hello.mode.value, reason=route.reason)
@@ -248,14 +258,17 @@ class Incoming:
         path.welcome(route.session.welcome(self._ways.entries_for(route)))
         self._join(route, path, hello.path, hello, dialed_here=False, ticket=ticket)
 
-    def _route_for(self, path: Path, hello: PathHello) -> Route | Refusal:
+    def _route_for(self, path: PathEnd, hello: PathHello) -> Route | Closed | Refusal:
         """Return the session that a path is for, or why there is none."""
         guid = path.remote_guid
         route = self._sessions.find(hello.session) or self._sessions.find_announced(hello.session)
-        listener = self._services.find(hello.service)
-        refusal = judge_path(hello, path.kind, guid, _known(route), listener)
+        closed = self._sessions.find_closed(hello.session) if route is None else None
+        listener = self._services.find(hello.service, guid)
+        refusal = judge_path(hello, path.kind, guid, _known(route or closed), listener)
         if refusal is not None:
             return refusal
+        if closed is not None:
+            return closed if closed.would_take(hello.path) else _SUPERSEDED
         if route is None:
             if listener is None:
                 return _UNKNOWN
@@ -264,7 +277,7 @@ class Incoming:
             terms = self._terms(guid, hello.service, hello.mode, listener)
             return self._sessions.make(hello.session, terms)
         if not route.session.would_take(hello.path, dialed_here=False):
-            return Refusal(Code.PATH_SUPERSEDED, "a newer path was taken")
+            return _SUPERSEDED
         return route
 
     # -- inside ---------------------------------------------------------------------------------
@@ -272,7 +285,7 @@ class Incoming:
     def _join(
         self,
         route: Route,
-        path: Path,
+        path: PathEnd,
         number: int,
         there: PathHello | PathWelcome,
         *,
@@ -282,7 +295,7 @@ class Incoming:
         """Give a path to its session, and a session that begins with it to its service."""
         session = route.session
         begins = self._sessions.find(session.id) is None
-        listener = self._services.find(session.service)
+        listener = self._services.find(session.service, session.remote)
         if begins and listener is None:
             # Closed while the path was made: the caller hears it as it hears an abort.
             path.abort()
@@ -294,7 +307,7 @@ class Incoming:
         if begins and taken and listener is not None:
             listener.offer(session)
 
-    def _terms(self, guid: str, service: str, mode: Mode, listener: Listener) -> Terms:
+    def _terms(self, guid: str, service: str, mode: Mode, listener: ListenerEnd) -> Terms:
         config = self._local.config
         return Terms(
             guid,
@@ -302,13 +315,15 @@ class Incoming:
             mode,
             is_caller=False,
             discloses=mode is not Mode.CENTRAL and listener.discloses_to(guid),
-            policy=config.policy_for(guid, service),
+            policy=policy_for(config, guid, service),
             select=config.select_for(guid, service),
             fallback=config.fallback,
         )
 
 
-def _known(route: Route | None) -> Known | None:
+def _known(route: Route | Closed | None) -> Known | None:
     if route is None:
         return None
+    if isinstance(route, Closed):
+        return Known(route.terms, has_had_path=True, falls_back=route.falls_back)
     return Known(route.session.terms, route.session.has_had_path, route.falls_back)

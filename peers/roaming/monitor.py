@@ -28,6 +28,9 @@ ROUNDS = 5
 """Rounds in all of which a candidate must be clearly better before the session moves."""
 _CALLEE_LATER = 4
 """Staggers by which the callee of a relayed session looks later than its caller."""
+_TOLD_PAUSE = 1.0
+"""Seconds from one look to the next that the other side's word brings about: it may name new
+addresses a thousand times a second, and each look checks their signatures."""
 
 
 class MonitorState(Enum):
@@ -41,6 +44,8 @@ class MonitorState(Enum):
     """A look is under way."""
     LOOKING_HURRIED = "looking, hurried"
     """A look is under way, and another one follows at once."""
+    LOOKING_TOLD = "looking, told"
+    """A look is under way, and another one follows after a pause: the other side has moved."""
 
 
 class MonitorAction(Enum):
@@ -74,6 +79,8 @@ class Monitor:
         self._kind: PathKind | None = None
         self._pinned = False
         self._deadline = 0.0
+        self._began = -_TOLD_PAUSE
+        """When the last look began."""
         self.state = MonitorState.OFF
 
     def next_timeout(self) -> float | None:
@@ -85,7 +92,9 @@ class Monitor:
         self._kind = kind
         wish = self._wish
         match self.state:
-            case MonitorState.LOOKING if wish is MonitorAction.GO_DIRECT:
+            case MonitorState.LOOKING | MonitorState.LOOKING_TOLD if (
+                wish is MonitorAction.GO_DIRECT
+            ):
                 self.state = MonitorState.LOOKING_HURRIED
             case MonitorState.WAITING if wish is MonitorAction.GO_DIRECT:
                 self._wait(now)
@@ -109,11 +118,24 @@ class Monitor:
             self.path_taken(self._kind, now)
 
     def hurry(self, now: float) -> None:
-        """Something has changed: look soon."""
-        if self.state is MonitorState.WAITING:
-            self._deadline = now
-        elif self.state is MonitorState.LOOKING:
-            self.state = MonitorState.LOOKING_HURRIED
+        """Something has changed here: look now."""
+        match self.state:
+            case MonitorState.WAITING:
+                self._deadline = now
+            case MonitorState.LOOKING | MonitorState.LOOKING_TOLD:
+                self.state = MonitorState.LOOKING_HURRIED
+            case _:
+                pass
+
+    def told(self, now: float) -> None:
+        """The other side says that it is elsewhere: look now, or a pause after the last look."""
+        match self.state:
+            case MonitorState.WAITING:
+                self._deadline = min(self._deadline, max(now, self._began + _TOLD_PAUSE))
+            case MonitorState.LOOKING:
+                self.state = MonitorState.LOOKING_TOLD
+            case _:
+                pass
 
     def time(self, now: float) -> MonitorAction | None:
         """A deadline may have come; return how to look, if it is time to."""
@@ -121,21 +143,24 @@ class Monitor:
             return None
         wish = self._wish
         self.state = MonitorState.OFF if wish is None else MonitorState.LOOKING
+        self._began = now
         return wish
 
     def looked(self, now: float) -> None:
         """The look that was asked for is over, whatever came of it."""
         match self.state, self._wish:
-            case ((MonitorState.LOOKING | MonitorState.LOOKING_HURRIED), None):
+            case ((MonitorState.OFF | MonitorState.WAITING), _):
+                pass  # No look was under way.
+            case _, None:
                 self.state = MonitorState.OFF
             case MonitorState.LOOKING_HURRIED, _:
                 self._wait(now)
+            case MonitorState.LOOKING_TOLD, _:
+                self._wait(max(now, self._began + _TOLD_PAUSE))
             case MonitorState.LOOKING, MonitorAction.GO_DIRECT:
                 self._wait(now + _DIRECT_INTERVAL)
             case MonitorState.LOOKING, MonitorAction.PROBE:
                 self._wait(now + self._pace.probe_interval)
-            case _:
-                pass  # No look was under way.
 
     # -- inside ---------------------------------------------------------------------------------
 

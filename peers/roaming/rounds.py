@@ -14,6 +14,7 @@ from peers.location import Found
 from peers.roaming.candidates import NothingToDial
 from peers.roaming.lookup import Directory, Lookup, first_that_knows
 from peers.roaming.route import Attempt, Route, Welcomed
+from peers.roaming.signs import Signs
 from peers.roaming.ways import Ways
 from peers.tasks import race
 from protocol.endpoint import Endpoint, SignedEntry
@@ -21,8 +22,10 @@ from protocol.errors import (
     Code,
     NameServerUnavailable,
     PathFailed,
+    PeerOffline,
     RelayUnavailable,
     RoamRelayError,
+    UnknownPeer,
     WrongIdentity,
 )
 from protocol.messages import Mode
@@ -44,10 +47,14 @@ _RELAYED = (Mode.CENTRAL, Mode.AUTO)
 class Rounds:
     """Finds paths for the sessions of one peer."""
 
-    def __init__(self, lookup: Lookup, ways: Ways, request_timeout: float) -> None:
+    def __init__(
+        self, lookup: Lookup, ways: Ways, request_timeout: float, signs: Signs | None = None
+    ) -> None:
+        """`signs` tell of the other side's return while a round is under way."""
         self._lookup = lookup
         self._ways = ways
         self._request_timeout = request_timeout
+        self._signs = signs
 
     async def first(self, attempt: Attempt, timeout: float) -> Welcomed:
         """Make the first path of a session: by who is asked first, or else by the next.
@@ -78,11 +85,14 @@ class Rounds:
             ways.append(partial(self._ways.direct, attempt, quick=True))
         if route.ticket and not session.terms.policy.refusal(PathFacts(PathKind.RELAYED)):
             ways.append(partial(self._next_plane, attempt))
-        for directory in self._lookup.directories(session.mode):
+        directories = self._lookup.directories(session.mode)
+        others = _Left(len(ways) + (Directory.DNS in directories))
+        ways = [partial(others.counted, way) for way in ways]
+        for directory in directories:
             if directory is Directory.DNS:
-                ways.append(partial(self._next_by_names, attempt))
+                ways.append(partial(others.counted, partial(self._next_by_names, attempt)))
             else:
-                ways.append(partial(self._by_relay, attempt, self._request_timeout))
+                ways.append(partial(self._next_by_relay, attempt, others))
         if route.falls_back:
             left = _Left(len(ways))
             ways = [partial(left.counted, way) for way in ways]
@@ -94,6 +104,19 @@ class Rounds:
         )
 
     # -- inside ---------------------------------------------------------------------------------
+
+    async def _next_by_relay(self, attempt: Attempt, others: "_Left") -> Welcomed:
+        """Ask the relay; and at once again when the other side returns while others are tried: they
+        may take long to see that nobody is there."""
+        while True:
+            try:
+                return await self._by_relay(attempt, self._request_timeout)
+            except (PeerOffline, UnknownPeer):
+                attempt.was_away = True
+                if self._signs is None or others.none.is_set():
+                    raise
+                if not await self._signs.back(attempt.session.remote, others.none):
+                    raise
 
     async def _by_relay(self, attempt: Attempt, timeout: float) -> Welcomed:
         route, session = attempt.route, attempt.session
@@ -207,7 +230,10 @@ class _Left:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._none = asyncio.Event()
+        self.none = asyncio.Event()
+        """Set when no way is left that could still find a path."""
+        if not count:
+            self.none.set()
 
     async def counted(self, way: Callable[[], Coroutine[Any, Any, Welcomed]]) -> Welcomed:
         """Take a way."""
@@ -216,7 +242,7 @@ class _Left:
         except RoamRelayError:
             self._count -= 1
             if not self._count:
-                self._none.set()
+                self.none.set()
             raise
 
     async def fail_within(self, seconds: float) -> bool:
@@ -225,7 +251,7 @@ class _Left:
             return False
         try:
             async with asyncio.timeout(seconds):
-                await self._none.wait()
+                await self.none.wait()
         except TimeoutError:
             return False
         return True

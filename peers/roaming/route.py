@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from peers.config import PathKind
 from peers.dialing import Known
 from peers.location import OwnLocation
-from peers.path import Path
+from peers.path import PathEnd
 from peers.session import SessionEnd, Trace
 from protocol.endpoint import Endpoint, SignedEntry, read_entry
 from protocol.errors import PathFailed, ProtocolViolation
@@ -21,7 +21,7 @@ __all__ = ["Attempt", "Route", "Welcomed"]
 class Welcomed:
     """A path whose other end has accepted the hello."""
 
-    path: Path
+    path: PathEnd
     welcome: PathWelcome
     all_answered: bool = True
     """Whether every candidate that was dialed on the way to it had answered."""
@@ -92,7 +92,7 @@ class Route:
 
     def take(
         self,
-        path: Path,
+        path: PathEnd,
         number: int,
         there: PathHello | PathWelcome,
         *,
@@ -100,16 +100,13 @@ class Route:
         ticket: str = "",
     ) -> bool:
         """Give the session a path; return False, and drop it, where the session has taken a newer
-        one, or is over. One that is over still answers, on a path that the other side dials.
-        `ticket` is for the next plane, where the path is over one.
+        one, or is over. `ticket` is for the next plane, where the path is over one.
 
         Raises:
             PathFailed: the other side's numbers cannot be true. The path is dropped.
         """
         session = self.session
-        if (session.is_over and dialed_here) or not session.would_take(
-            number, dialed_here=dialed_here
-        ):
+        if session.is_over or not session.would_take(number, dialed_here=dialed_here):
             path.abort()
             return False
         # What the path itself tells, from its first byte on, is newer than the hello.
@@ -141,6 +138,8 @@ class Attempt:
         self._began_on = route.session.path
         self.said_hello = False
         """Whether the other side may have heard of it, and may have taken its path."""
+        self.was_away = False
+        """Whether the relay has said that the other side was not there."""
 
     def hello(self, entries: tuple[SignedEntry, ...]) -> PathHello:
         """Return the hello of this moment; `entries` are this side's own.

@@ -8,7 +8,9 @@ a *round* is one attempt at everything that the mode allows, and somebody else c
 A session moves when its path is dead (docs/protocol.md §10). Who knows that it has moved itself
 tries at once; else the session's caller does, and the other side one stagger later. A round whose
 hello has left is never called off while the session lives: the other side may have accepted it, and
-then its path is the newer one.
+then its path is the newer one. One whose hello has not left for a while does not hold up what has
+become possible since: the next one begins beside it. What was told and leads nowhere takes some
+seconds to say so.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +34,7 @@ class State(Enum):
     TRYING = "trying"
     """A round is under way."""
     TRYING_HURRIED = "trying, hurried"
-    """A round is under way, and another one follows at once."""
+    """A round is under way, and another one follows at once, or begins beside it at a deadline."""
     ASKED = "asked"
     """A round is under way, and the other side may have heard its hello."""
     ASKED_HURRIED = "asked, hurried"
@@ -69,12 +71,15 @@ class Action(Enum):
     """What is to be done about it."""
 
     TRY = "try"
-    """Begin a round."""
+    """Begin a round. One that is under way goes on, and counts no more unless it finds a path."""
     CALL_OFF = "call off"
     """Cancel the round under way, if there still is one."""
     GIVE_UP = "give up"
     """End the session: it could not be opened."""
 
+
+_BESIDE = 4
+"""Staggers for a round to say its hello, before one that is hurried begins beside it."""
 
 _Step: TypeAlias = "Callable[[Search, float], tuple[Action, ...]]"
 
@@ -91,6 +96,8 @@ class Search:
         self._make_waits = waits
         self._waits = waits()
         self._deadline: float | None = None
+        self._began = 0.0
+        """When the round under way did."""
         self.state = State.RESTING
 
     @property
@@ -134,6 +141,7 @@ class Search:
 
     def _try(self, now: float) -> tuple[Action, ...]:
         self._deadline = None
+        self._began = now
         self.state = State.TRYING
         return (Action.TRY,)
 
@@ -143,14 +151,19 @@ class Search:
         return ()
 
     def _hurry(self, now: float) -> tuple[Action, ...]:
-        asked = self.state is State.ASKED
-        self.state = State.ASKED_HURRIED if asked else State.TRYING_HURRIED
+        self.state = State.ASKED_HURRIED
         return ()
+
+    def _hurry_beside(self, now: float) -> tuple[Action, ...]:
+        self.state = State.TRYING_HURRIED
+        self._deadline = self._began + _BESIDE * self._stagger
+        return self._on_time(now)
 
     def _anew(self, now: float) -> tuple[Action, ...]:
         return (Action.CALL_OFF, *self._begin_at_once(now))
 
     def _hello(self, now: float) -> tuple[Action, ...]:
+        self._deadline = None
         self.state = _HEARD[self.state]
         return ()
 
@@ -235,7 +248,7 @@ _TABLE: dict[State, dict[Input, _Step]] = {
         Input.OPEN: Search._nothing,
         Input.LOST_HERE: Search._nothing,
         Input.LOST: Search._nothing,
-        Input.HURRY: Search._hurry,
+        Input.HURRY: Search._hurry_beside,
         Input.MOVED: Search._anew,
         Input.HELLO: Search._hello,
         Input.FAILED: Search._failed,
@@ -265,7 +278,7 @@ _TABLE: dict[State, dict[Input, _Step]] = {
         Input.FAILED: Search._begin_at_once,
         Input.TAKEN: Search._rest_without,
         Input.ENDED: Search._end_without,
-        Input.TIME: Search._nothing,
+        Input.TIME: Search._on_time,
     },
     State.ASKED_HURRIED: {
         Input.OPEN: Search._nothing,

@@ -1,17 +1,17 @@
 """The sessions of one peer: those that were announced, those that live, and those that have closed
-and still answer. Each is in one of the three tables, with its one `Route`.
+and still answer. Each is in one of the three tables; with its one `Route`, until it is closed.
 """
 
 import asyncio
 import os
 import sys
-from collections import OrderedDict
 from typing import assert_never
 
 from msgspec import structs
 
 from peers.config import log
-from peers.path import Path
+from peers.path import PathEnd
+from peers.roaming.closed import Closed, ClosedSessions
 from peers.roaming.crowd import Crowd, window_for
 from peers.roaming.driver import Driver, Means
 from peers.roaming.local import Local
@@ -35,9 +35,6 @@ __all__ = ["Sessions"]
 _MAX_ANNOUNCED, _MAX_ANNOUNCED_EACH = 1024, 128
 """Announced sessions whose path has not come yet, in all and of one caller. Further requests of one
 who has his share are refused; where all is used, who has most loses the oldest."""
-_MAX_LINGERING = 4096
-"""Closed sessions that still answer a resume; beyond it the oldest is forgotten, and answers
-`session_unknown` like one that has lingered long enough."""
 
 
 class Sessions:
@@ -53,9 +50,9 @@ class Sessions:
         self._begun: Crowd[Session] = Crowd(sys.maxsize, local.config.sessions_per_peer)
         """Sessions that others have begun, announced or live, of each."""
         self._live: dict[bytes, Driver] = {}
-        self._lingering: OrderedDict[bytes, Route] = OrderedDict()
+        self._closed = ClosedSessions(local.config.session.linger)
         self._timers: dict[Route, asyncio.TimerHandle] = {}
-        """When an announced session, or a lingering one, is forgotten."""
+        """When an announced session is forgotten."""
         self._moving = False
 
     @property
@@ -64,15 +61,13 @@ class Sessions:
         return [driver.route.session for driver in self._live.values()]
 
     def find(self, session_id: bytes) -> Route | None:
-        """Return a session that can be resumed: a live one, or one that has just closed."""
+        """Return a session that lives."""
         driver = self._live.get(session_id)
-        if driver is not None:
-            return driver.route
-        route = self._lingering.get(session_id)
-        if route is not None and not route.session.lingers():
-            self._forget_lingering(route)
-            return None
-        return route
+        return driver.route if driver is not None else None
+
+    def find_closed(self, session_id: bytes) -> Closed | None:
+        """Return one that both sides have closed, and that still answers."""
+        return self._closed.find(session_id, self._loop.time())
 
     def find_announced(self, session_id: bytes) -> Route | None:
         """Return a session that was announced and has not had a path yet."""
@@ -123,7 +118,7 @@ class Sessions:
     def accept(
         self,
         route: Route,
-        path: Path,
+        path: PathEnd,
         number: int,
         there: PathHello | PathWelcome,
         *,
@@ -185,6 +180,13 @@ class Sessions:
         for route in [one for one in self._announced.values() if one.session.service == service]:
             route.session.abort("the service is closed")
 
+    def end_with(self, guid: str) -> None:
+        """This peer is blocked: every session with it is over."""
+        announced = [route.session for route in self._announced.values()]
+        for session in [*self.live, *announced]:
+            if session.remote == guid:
+                session.abort("the other side is blocked")
+
     async def close(self, grace: float) -> None:
         """Close every session cleanly, as far as it is possible within `grace` seconds. None is
         left after it, also where it is cancelled."""
@@ -207,9 +209,7 @@ class Sessions:
         announced = [route.session for route in self._announced.values()]
         for session in [*self.live, *announced]:
             session.abort("the peer is closed")
-        # Nobody can ask any more: a timer would hold this peer for as long as it runs.
-        for route in list(self._lingering.values()):
-            self._forget_lingering(route)
+        self._closed.clear()
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -244,36 +244,21 @@ class Sessions:
             return
         match news:
             case PathLost(session, reason):
+                is_caller = driver.route.session.terms.is_caller
                 log.info(
                     "path lost", peer=session.remote[:8], mode=session.mode.value, reason=reason
                 )
-                driver.path_lost(tries_first=session.terms.is_caller or self._moving)
+                driver.path_lost(tries_first=is_caller or self._moving)
             case LocationTold(_, entries):
-                driver.route.learn(entries)
-                driver.hurry()
+                driver.told_location(entries)
             case Pinned(session):
                 driver.pin(session.pinned)
             case Over(session):
                 del self._live[session.id]
-                self._linger(driver.route)
+                self._closed.add(driver.route, self._loop.time())
                 driver.over()
             case _:
                 assert_never(news)
-
-    def _linger(self, route: Route) -> None:
-        session = route.session
-        if not session.lingers():
-            return
-        self._lingering[session.id] = route
-        while len(self._lingering) > _MAX_LINGERING:
-            self._forget_lingering(next(iter(self._lingering.values())))
-        linger = self._local.config.session.linger
-        self._timers[route] = self._loop.call_later(linger, self._forget_lingering, route)
-
-    def _forget_lingering(self, route: Route) -> None:
-        if self._lingering.get(route.session.id) is route:
-            del self._lingering[route.session.id]
-        self._stop_timer(route)
 
     def _stop_timer(self, route: Route) -> None:
         if (timer := self._timers.pop(route, None)) is not None:

@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
 
 from peers.config import log
-from peers.control import Presence
-from peers.tasks import Spawn
+from peers.control import UNKNOWN, Presence
+from peers.tasks import Spawn, unless
 from protocol.errors import Refused, RoamRelayError
 from protocol.messages import PeerState
 
@@ -57,6 +57,21 @@ class Signs:
                 if awaited.watching is not None:
                     awaited.watching.cancel()
 
+    def look_again(self, guid: str) -> None:
+        """Watch a peer anew that is waited for, where its watch has ended: it was refused while the
+        relay still knew what was there before."""
+        awaited = self._awaited.get(guid)
+        if awaited is not None and (awaited.watching is None or awaited.watching.done()):
+            awaited.watching = self._spawn(self._follow(guid, awaited))
+
+    async def back(self, guid: str, over: asyncio.Event) -> bool:
+        """Wait for a peer that the relay has just said to be away; return whether it is there
+        again, and False when `over` is set before."""
+        came = asyncio.Event()
+        with self.awaiting(guid, lambda first: came.set()):
+            # No timeout of its own: the ways that are under way besides have theirs.
+            return bool(await unless(over, came.wait))
+
     async def _follow(self, guid: str, awaited: _Awaited) -> None:
         first = True
         try:
@@ -64,7 +79,8 @@ class Signs:
                 async for presence in presences:
                     if presence.state is PeerState.ONLINE:
                         _tell(awaited, first)
-                    first = False
+                    # Whoever was unknown may have been there all the time.
+                    first = presence.state == UNKNOWN
         except Refused:
             if not first:  # It is another program now, which offers nothing yet.
                 _tell(awaited, False)

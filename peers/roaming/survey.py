@@ -22,11 +22,13 @@ class Surveyed:
     """One endpoint and what was met there."""
 
     entry: Entry
+    """The endpoint, as the peer has told it."""
     round_trip: float | None
     """Seconds; None where the peer was not met."""
     reason: str
     """Why it would be chosen, or why not."""
     chosen: bool
+    """Whether a session would take it."""
     age: float | None
     """Seconds since the entry was made, as far as its number tells the time; else None."""
 

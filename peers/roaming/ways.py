@@ -8,7 +8,7 @@ from peers.config import PathKind
 from peers.control import Answered, ControlConnection, KnownRelay, Registration
 from peers.dialing import Ask, DialRefused, Known, Leg, Reason
 from peers.location import Located
-from peers.path import Path, Proven, open_direct
+from peers.path import PathEnd, Proven, open_direct
 from peers.roaming.candidates import Candidates
 from peers.roaming.local import Local
 from peers.roaming.race import choose
@@ -192,7 +192,7 @@ class Ways:
         """Say hello; return None where another candidate should be asked."""
         timeout = self._timeout if last else min(self._timeout, _SILENT)
 
-        def hello(path: Path) -> PathHello:
+        def hello(path: PathEnd) -> PathHello:
             return attempt.hello(self.entries_for(attempt.route, path.local_host))
 
         try:

@@ -1,9 +1,11 @@
-"""A service that this peer offers: who may ask for it, and the sessions that wait to be taken."""
+"""A service that this peer offers, as a program sees it: the sessions that wait to be taken.
+
+Who may ask, and how a session gets there, is in end.py, for the rooms that bring it.
+"""
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from types import NoneType, TracebackType
 from typing import Self
 
@@ -11,23 +13,10 @@ from peers.config import checked_disclosure, checked_guids, checked_kind
 from peers.location import Offered
 from peers.session import Session
 from peers.tasks import check_loop, running_loop
-from protocol.errors import Code, ConnectionClosed, RoamRelayError
-from protocol.messages import Disclosure
+from protocol.errors import ConnectionClosed, RoamRelayError
 from protocol.messages import Service as ServiceName
 
-__all__ = ["Listener", "Refusal"]
-
-BACKLOG, BACKLOG_EACH = 256, 128
-"""Sessions that may wait to be taken, in all and of one caller; further requests are refused with
-`limit_exceeded`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a request or a path is refused."""
-
-    code: Code
-    reason: str
+__all__ = ["Listener"]
 
 
 class Listener:
@@ -46,13 +35,9 @@ class Listener:
         on_closed: Callable[["Listener"], None],
         port: int | None = None,
     ) -> None:
-        self.service = service
-        """Its name."""
         disclosure, listed = checked_disclosure(disclose)
-        self.offered = Offered(service, port, disclosure, listed)
-        """What the record tells of it."""
-        self.allow = None if allow is None else frozenset(checked_guids(allow, "allow"))
-        """The GUIDs that may ask; None lets anyone."""
+        self._offered = Offered(service, port, disclosure, listed)
+        self._allow = None if allow is None else frozenset(checked_guids(allow, "allow"))
         self._on_closed = on_closed
         self._loop = running_loop()
         self._waiting: asyncio.Queue[Session | None] = asyncio.Queue()
@@ -62,43 +47,19 @@ class Listener:
         self._error: RoamRelayError | None = None
 
     @property
+    def service(self) -> str:
+        """The name of the service."""
+        return self._offered.service
+
+    @property
+    def allow(self) -> frozenset[str] | None:
+        """The GUIDs that may ask; None lets anyone."""
+        return self._allow
+
+    @property
     def port(self) -> int | None:
         """Where another program serves this; None where its sessions come here."""
-        return self.offered.port
-
-    def refusal(self, guid: str) -> Refusal | None:
-        """Return why a request of this peer is refused; None where it is not."""
-        if self.port is not None:
-            return Refusal(Code.REFUSED, f"{self.service} is another program's: dial its endpoint")
-        if self.allow is not None and guid not in self.allow:
-            return Refusal(Code.REFUSED, f"{self.service} is not for this peer")
-        if self._waiting.qsize() >= BACKLOG:
-            return Refusal(
-                Code.LIMIT_EXCEEDED, f"{BACKLOG} sessions already wait for {self.service}"
-            )
-        if self._waiting_of[guid] >= BACKLOG_EACH:
-            return Refusal(
-                Code.LIMIT_EXCEEDED, f"{BACKLOG_EACH} of your sessions wait for {self.service}"
-            )
-        return None
-
-    def discloses_to(self, guid: str) -> bool:
-        """Whether this peer may learn where the service is."""
-        match self.offered.disclosure:
-            case Disclosure.ANYONE:
-                return True
-            case Disclosure.LISTED:
-                return guid in self.offered.listed
-            case Disclosure.NOBODY:
-                return False
-
-    def offer(self, session: Session) -> None:
-        """Queue a session for the application. Ask `refusal` first."""
-        if self._closed:
-            session.abort("the service is closed")
-        else:
-            self._waiting.put_nowait(session)
-            self._waiting_of[session.remote] += 1
+        return self._offered.port
 
     def close(self, error: RoamRelayError | None = None) -> None:
         """Take the service back. Sessions that were not taken are aborted; the others live on."""

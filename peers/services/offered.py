@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from peers.config import ServiceNameError, checked_service, log
 from peers.location import MAX_RECORD_BYTES, Offered, OwnLocation, fits
+from peers.services.end import ListenerEnd
 from peers.services.listener import Listener
 from protocol.errors import ConnectionClosed, RoamRelayError
 from protocol.messages import MAX_SERVICES, Disclosure, LocationRecord
@@ -48,8 +49,11 @@ class Services:
         tell: Callable[[ServicesChanged], None],
         *,
         registers: bool = True,
+        blocked: Collection[str] = (),
     ) -> None:
-        self.listeners: dict[str, Listener] = {}
+        self._blocked = set(blocked)
+        """The GUIDs to which nothing is offered."""
+        self.listeners: dict[str, ListenerEnd] = {}
         self._location = location
         self._tell = tell
         self._registers = registers
@@ -60,9 +64,18 @@ class Services:
         """What a relay could not take, and why: see `refusal`."""
         self._refusal: RoamRelayError | None = None
 
-    def find(self, service: str) -> Listener | None:
-        """Return the listener of a service; None where it is not offered."""
-        return self.listeners.get(service)
+    def find(self, service: str, guid: str) -> ListenerEnd | None:
+        """Return the listener of a service; None where it is not offered, or not to this peer,
+        which learns no more than if there were none."""
+        return None if guid in self._blocked else self.listeners.get(service)
+
+    def blocks(self, guid: str) -> bool:
+        """Whether nothing is offered to this peer."""
+        return guid in self._blocked
+
+    def block(self, guid: str, blocked: bool) -> None:
+        """Offer nothing to this peer any more, or what is offered to others."""
+        (self._blocked.add if blocked else self._blocked.discard)(guid)
 
     def offered(self) -> list[Offered]:
         """What is offered, as a record tells it."""
@@ -127,7 +140,7 @@ class Services:
             raise ValueError(
                 f"{service} cannot be offered: a peer has at most {MAX_SERVICES} services at once"
             )
-        listener = Listener(
+        listener = ListenerEnd(
             service,
             allow=allow,
             disclose=disclose,

@@ -6,13 +6,15 @@ the room `roaming`. Here is what both ask of it.
 
 import contextlib
 
-from peers.path import Path
+from peers.path import PathEnd
 from peers.session.events import PathChanged
 from peers.session.session import Session
+from peers.session.terms import Terms
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
 from protocol.features import SESSION_2, SESSION_FEATURES, shared
 from protocol.messages import PathHello, PathWelcome
+from protocol.session import ClosedSession
 
 __all__ = ["SessionEnd"]
 
@@ -24,6 +26,11 @@ class SessionEnd(Session):
     """A session with all that its paths, and whoever looks for them, need of it."""
 
     # -- for the peer ---------------------------------------------------------------------------
+
+    @property
+    def terms(self) -> Terms:
+        """What both sides agreed on, and what this side wants of its paths."""
+        return self._terms
 
     def hello(self, number: int, entries: tuple[SignedEntry, ...]) -> PathHello:
         """Return the hello that asks for path `number`; `entries` are this side's own."""
@@ -68,7 +75,7 @@ class SessionEnd(Session):
         return self._rank(number, dialed_here) > self._path_rank
 
     def take_path(
-        self, path: Path, number: int, there: PathHello | PathWelcome, *, dialed_here: bool
+        self, path: PathEnd, number: int, there: PathHello | PathWelcome, *, dialed_here: bool
     ) -> None:
         """Go on over this path, with the numbers of the other side's hello or welcome.
 
@@ -119,13 +126,20 @@ class SessionEnd(Session):
         self._machine.abort(Code.SESSION_UNKNOWN, reason, self._loop.time())
         self._after()
 
-    def lingers(self) -> bool:
-        """Whether a session that is over still answers the other side's resume."""
-        return self._machine.lingers(self._loop.time())
+    @property
+    def closed(self) -> ClosedSession | None:
+        """What answers the other side's resume, where both have closed the session."""
+        return self._machine.closed
+
+    @property
+    def path_rank(self) -> tuple[int, bool]:
+        """The number of the path that the session took last, and whether its caller has dialed
+        it; (0, False) before the first."""
+        return self._path_rank
 
     # -- the path's side ------------------------------------------------------------------------
 
-    def path_data(self, path: Path, data: bytes) -> None:
+    def path_data(self, path: PathEnd, data: bytes) -> None:
         if path is not self._path:
             return
         # After a violation the machine has ended the session, and says so in its events.
@@ -133,14 +147,14 @@ class SessionEnd(Session):
             self._machine.receive(data, self._loop.time())
         self._after()
 
-    def path_heard(self, path: Path) -> None:
+    def path_heard(self, path: PathEnd) -> None:
         if path is self._path:
             self._machine.hear_part(self._loop.time())
 
-    def path_writable(self, path: Path) -> None:
+    def path_writable(self, path: PathEnd) -> None:
         self._flush()
 
-    def path_lost(self, path: Path, reason: str) -> None:
+    def path_lost(self, path: PathEnd, reason: str) -> None:
         if path is self._path:
             self._path = None
             self._pathless(reason)

@@ -14,3 +14,4 @@ class PathChanged:
     path: Path | None
     """The path from now on; None while there is none."""
     reason: str
+    """Why, in words."""

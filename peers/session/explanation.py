@@ -38,14 +38,21 @@ class Explanation:
     """What `session.explain()` returns; `str` makes text of it."""
 
     mode: str
+    """The session's mode."""
     select: str
+    """`fastest`, `latest`, or that the program chooses by itself."""
     policy: str
+    """The policy's text; empty where there is none."""
     path: str
+    """Kind and other end of the path of now, or `none`."""
     round_trip: float | None
+    """Seconds, on that path; None without any."""
     rule: str
     """Why the path of now was chosen."""
     pinned: bool
+    """Whether the program keeps the session on its path."""
     events: tuple[TraceEvent, ...]
+    """What led to it, the oldest first; 256 at most."""
 
     def __str__(self) -> str:
         trip = "" if self.round_trip is None else f", {self.round_trip * 1e3:.1f} ms"

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from peers.config import checked_flag, checked_kind, checked_seconds
-from peers.path import Path
+from peers.path import Path, PathEnd
 from peers.session.events import PathChanged
 from peers.session.explanation import Explanation, Trace
 from peers.session.news import LocationTold, Over, PathLost, Pinned, TellSession
@@ -68,7 +68,7 @@ class Session:
         self._machine = SessionMachine(settings, self._loop.time())
         self._trace = trace
         self._tell = tell
-        self._path: Path | None = None
+        self._path: PathEnd | None = None
         self._path_rank = (0, False)
         self._events = EventQueue[PathChanged]()
         self._flush_due = False
@@ -80,8 +80,7 @@ class Session:
         self._over: asyncio.Future[Ended] = self._loop.create_future()
         self.id = session_id
         """16 bytes that name it, the same at both sides."""
-        self.terms = terms
-        """What both sides agreed on, and what this side wants of its paths."""
+        self._terms = terms
         self.pinned = False
         """Whether the program wants it to stay on its path."""
         self._usual_round_trip: float | None = None
@@ -94,17 +93,17 @@ class Session:
     @property
     def remote(self) -> str:
         """The GUID of the other peer."""
-        return self.terms.remote
+        return self._terms.remote
 
     @property
     def service(self) -> str:
         """The service that the session is for."""
-        return self.terms.service
+        return self._terms.service
 
     @property
     def mode(self) -> Mode:
         """The mode of the draft that it was opened in, or `auto`."""
-        return self.terms.mode
+        return self._terms.mode
 
     @property
     def path(self) -> Path | None:
@@ -154,8 +153,10 @@ class Session:
         path = self._path
         return Explanation(
             mode=self.mode.value,
-            select=self.terms.select if isinstance(self.terms.select, str) else "the program's own",
-            policy=self.terms.policy.text,
+            select=self._terms.select
+            if isinstance(self._terms.select, str)
+            else "the program's own",
+            policy=self._terms.policy.text,
             path=f"{path.kind.value}, {path.remote}" if path else "none",
             round_trip=self.round_trip,
             rule=self._trace.rule if path else "",

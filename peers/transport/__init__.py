@@ -4,11 +4,12 @@ from peers.transport.listening import DirectServer
 from peers.transport.relay_url import RelayAddress, RelayTrips
 from peers.transport.sockets import Address, dial, dial_any, open_tcp, resolve
 from peers.transport.stream import Opened, Stream
-from peers.transport.tcp import SILENT, RawStream
+from peers.transport.tcp import FORGOTTEN, SILENT, RawStream, probe_idle
 from peers.transport.trust import Trust
 from peers.transport.upgrade import open_upgraded
 
 __all__ = [
+    "FORGOTTEN",
     "SILENT",
     "Address",
     "DirectServer",
@@ -22,5 +23,6 @@ __all__ = [
     "dial_any",
     "open_tcp",
     "open_upgraded",
+    "probe_idle",
     "resolve",
 ]

@@ -1,5 +1,6 @@
 """The URL of a relay, taken apart: host, port, the TLS that it asks for, and how far it is."""
 
+import re
 import ssl
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -89,11 +90,24 @@ class RelayAddress:
         return str(self.url.origin())
 
 
+def _has_number(text: str) -> bool:
+    """Whether the port of a URL, if there is one, is a number as everybody reads it; others take a
+    sign, blanks, and the digits of any script."""
+    authority = re.split("[/?#]", text.partition("//")[2])[0]
+    port = authority.rpartition("]")[2].partition(":")[2]
+    return not port or (port.isascii() and port.isdigit())
+
+
 def _read(text: str) -> URL:
     """Take a URL as it is written. What is refused is not shown where it may hold a secret."""
+    text = text.strip()
     url = read_url(text)
     if "@" in text:
         problem = "it has a user part, which no relay asks for"
+    elif any(one.isspace() or not one.isprintable() for one in text):
+        problem = "a blank or a control character is in it"
+    elif not _has_number(text):
+        problem = "its port is no number"
     elif url.scheme not in ("http", "https") or not url.host:
         problem = repr(text) if not set(text) & set("?#") else "it has no http:// and a host"
     elif not is_host(url.host) or not url.port:

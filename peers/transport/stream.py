@@ -39,6 +39,11 @@ class Stream(Protocol):
     def round_trip(self) -> float | None:
         """Seconds to the other end of the connection that carries it, as far as it is known."""
 
+    @property
+    def silence(self) -> float | None:
+        """Seconds since the kernel has heard of the other end of the connection that carries it,
+        be it an acknowledgement; None where a system does not tell."""
+
     def probe_when_idle(self, seconds: float) -> None:
         """Let the kernel ask whether the other end is there, whenever nothing was heard for so
         long; a stream that is dead is lost then. It costs the other program nothing. Where a system

@@ -9,32 +9,71 @@ from typing import cast
 from peers.transport.stream import HIGH_WATER, StreamOwner
 from protocol.hosts import describe
 
-__all__ = ["END_OF_STREAM", "SILENT", "RawStream", "kernel_round_trip", "probe_when_idle"]
+__all__ = [
+    "END_OF_STREAM",
+    "FORGOTTEN",
+    "PROBES_LAST",
+    "SILENT",
+    "RawStream",
+    "kernel_round_trip",
+    "kernel_silence",
+    "probe_idle",
+    "probe_when_idle",
+]
 
 END_OF_STREAM = "end of stream"
 """The reason where the other side has ended the stream by itself."""
 SILENT = "the other end does not answer"
 """The reason where the kernel has asked in vain."""
-_PROBES, _BETWEEN = 5, 1
-"""How often the kernel asks, and seconds between: a link that is full of other bytes may need some
-for a round trip."""
+FORGOTTEN = "the other end knows nothing of it any more"
+"""The reason where it has answered the kernel's probe, or what was sent after as long a silence,
+with a reset: the packets come from elsewhere now, or its host has been restarted."""
+PROBES_LAST = 12
+"""Seconds for which the kernel asks, once each: a link that is full of other bytes may need many
+for a round trip. Whoever does not want to wait for that looks at `kernel_silence`."""
+_BETWEEN = 1
 
 
-_RTT_OFFSET, _INFO_SIZE = 68, 104
-"""Of `tcpi_rtt` in Linux's `struct tcp_info`, and as much of it as every kernel has."""
+_RECEIVED_OFFSET, _ACKNOWLEDGED_OFFSET, _RTT_OFFSET, _INFO_SIZE = 52, 56, 68, 104
+"""Of `tcpi_last_data_recv`, `tcpi_last_ack_recv` and `tcpi_rtt` in Linux's `struct tcp_info`, and
+as much of it as every kernel has."""
+
+
+_GONE = OSError, ValueError
+"""Of a socket that has ended meanwhile; the second is uvloop's."""
+
+
+def _kernel_info(connected: socket.socket) -> bytes | None:
+    if sys.platform != "linux":
+        return None
+    try:
+        return connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
+    except _GONE:
+        return None
 
 
 def kernel_round_trip(connected: socket.socket) -> float | None:
     """Return the seconds of a connection's round trip as the kernel has measured it, whatever the
     programs at its ends were busy with; None where it does not tell."""
-    if sys.platform != "linux":
-        return None
-    try:
-        info = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
-    except OSError:
+    if (info := _kernel_info(connected)) is None:
         return None
     (microseconds,) = struct.unpack_from("I", info, _RTT_OFFSET)
     return microseconds / 1e6 or None
+
+
+def kernel_silence(connected: socket.socket) -> float | None:
+    """Return the seconds since the kernel has heard of the other end, be it that it is there; None
+    where it does not tell."""
+    if (info := _kernel_info(connected)) is None:
+        return None
+    (received,) = struct.unpack_from("I", info, _RECEIVED_OFFSET)
+    (acknowledged,) = struct.unpack_from("I", info, _ACKNOWLEDGED_OFFSET)
+    return float(min(received, acknowledged)) / 1e3
+
+
+def probe_idle(seconds: float) -> int:
+    """Return the seconds without a sign of life after which the kernel asks, of those wished."""
+    return max(1, int(seconds))
 
 
 def probe_when_idle(connected: socket.socket, seconds: float) -> None:
@@ -43,17 +82,17 @@ def probe_when_idle(connected: socket.socket, seconds: float) -> None:
     was sent is not acknowledged (RFC 5482). Nothing happens where a system cannot."""
     if not hasattr(socket, "TCP_KEEPIDLE"):
         return
-    idle = max(1, int(seconds))
+    idle = probe_idle(seconds)
     try:
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _BETWEEN)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES_LAST // _BETWEEN)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            given_up = 1000 * (idle + _PROBES * _BETWEEN)
+            given_up = 1000 * (idle + PROBES_LAST)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, given_up)
-    except OSError:
-        return  # It has ended meanwhile.
+    except _GONE:
+        return
 
 
 class RawStream(asyncio.Protocol):
@@ -64,6 +103,8 @@ class RawStream(asyncio.Protocol):
         self._early: list[bytes] = []
         self._lost: str | None = None
         self._paused = False
+        self._idle: float | None = None
+        """Seconds of silence after which the kernel probes; None where it does not."""
         self.transport: asyncio.Transport | None = None
         self.local = self.remote = ""
 
@@ -76,9 +117,15 @@ class RawStream(asyncio.Protocol):
         taken = self.transport.get_extra_info("socket") if self.transport is not None else None
         return None if taken is None else kernel_round_trip(taken)
 
+    @property
+    def silence(self) -> float | None:
+        taken = self.transport.get_extra_info("socket") if self.transport is not None else None
+        return None if taken is None else kernel_silence(taken)
+
     def probe_when_idle(self, seconds: float) -> None:
         taken = self.transport.get_extra_info("socket") if self.transport is not None else None
         if taken is not None:
+            self._idle = probe_idle(seconds)
             probe_when_idle(taken, seconds)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -125,9 +172,13 @@ class RawStream(asyncio.Protocol):
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = _reason(exc)
+        self._lost = FORGOTTEN if self._was_forgotten(exc) else _reason(exc)
         if self._owner is not None:
             self._owner.stream_lost(self._lost)
+
+    def _was_forgotten(self, error: Exception | None) -> bool:
+        silence = self.silence if isinstance(error, ConnectionResetError) else None
+        return silence is not None and self._idle is not None and silence >= self._idle
 
     def pause_writing(self) -> None:
         self._paused = True

@@ -18,7 +18,7 @@ from peers.transport.proxies import proxy_for
 from peers.transport.relay_url import RelayAddress
 from peers.transport.sockets import Dialed, dial_relay
 from peers.transport.stream import HIGH_WATER, Opened, StreamOwner
-from peers.transport.tcp import probe_when_idle
+from peers.transport.tcp import kernel_round_trip, kernel_silence, probe_when_idle
 from peers.transport.upgrade import UPGRADE_REQUIRED, NotUpgraded, retry_after
 from protocol.errors import Code, RelayUnavailable
 from protocol.hosts import describe
@@ -80,7 +80,13 @@ class WebSocketStream:
 
     @property
     def round_trip(self) -> float | None:
-        return None
+        taken = self._websocket.get_extra_info("socket")
+        return None if taken is None else kernel_round_trip(taken)
+
+    @property
+    def silence(self) -> float | None:
+        taken = self._websocket.get_extra_info("socket")
+        return None if taken is None else kernel_silence(taken)
 
     def probe_when_idle(self, seconds: float) -> None:
         taken = self._websocket.get_extra_info("socket")

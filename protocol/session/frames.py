@@ -21,9 +21,11 @@ The second revision, where both sides have named `session-2` (protocol/features.
     [10, path]                             kept for a change to a path that stands ready
 """
 
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import Any
 
+import msgpack
 import msgspec
 
 from protocol.codec import ValueReader
@@ -38,8 +40,9 @@ __all__ = [
     "SLOWEST_LINK",
     "WRITE_BYTES",
     "Frame",
+    "FrameReader",
     "check_frame",
-    "frame_reader",
+    "pack",
     "read_location",
 ]
 
@@ -75,8 +78,46 @@ class Frame(IntEnum):
     SWITCH = 10
 
 
-def frame_reader(*, revised: bool) -> ValueReader:
-    """Return a reader for the frames of a new path, of the second revision or of the first."""
+pack: Callable[[Any], bytes] = msgpack.Packer().pack
+"""Writes a frame. One for all sessions: each packer reserves 256 KiB."""
+
+_SPARE: dict[bool, list[ValueReader]] = {True: [], False: []}
+"""Readers that hold nothing, by whether they are for the second revision."""
+_MAX_SPARE = 4
+
+
+class FrameReader:
+    """The frames of one path, of the second revision or of the first.
+
+    A reader of values costs 44 KiB, and has nothing to hold between two frames: those are shared by
+    all sessions, and only what has arrived in part keeps one.
+    """
+
+    def __init__(self, *, revised: bool) -> None:
+        self._revised = revised
+        self._holding: ValueReader | None = None
+        """The reader of a frame of which a part has arrived."""
+
+    def read(self, data: bytes) -> Iterator[list[Any]]:
+        """Add bytes as they came from the path; yield each frame that is whole.
+
+        Raises:
+            ProtocolViolation: from the iterator; the path has no meaning any more.
+        """
+        spare = _SPARE[self._revised]
+        reader = self._holding or (spare.pop() if spare else _reader(self._revised))
+        # Whoever stops before the end, or meets a fault, leaves one that nobody can go on with.
+        self._holding = None
+        reader.feed(data)
+        for value in reader:
+            yield check_frame(value)
+        if reader.pending:
+            self._holding = reader
+        elif len(spare) < _MAX_SPARE:
+            spare.append(reader)
+
+
+def _reader(revised: bool) -> ValueReader:
     if revised:
         return ValueReader(MAX_SMALL_FRAME, max_array=FRAME_MESSAGES, max_bin=FRAME_BYTES)
     return ValueReader(MAX_FRAME, max_array=FRAME_MESSAGES, max_bin=MAX_PAYLOAD)

@@ -12,13 +12,12 @@ Costs: sending, receiving and acknowledging are O(1) a message; a resume is O(un
 from collections import deque
 from typing import Any
 
-import msgpack
-
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
 from protocol.session.acknowledgement import Acknowledgement
+from protocol.session.closed import ClosedSession
 from protocol.session.events import Ended, Event, Moved, PathDead
-from protocol.session.frames import WRITE_BYTES, Frame, check_frame, frame_reader, read_location
+from protocol.session.frames import WRITE_BYTES, Frame, FrameReader, pack, read_location
 from protocol.session.idle import SMALL_PART, IdleFrames
 from protocol.session.liveness import PathLiveness
 from protocol.session.outgoing import Outgoing
@@ -63,13 +62,11 @@ class SessionMachine:
         self._acknowledgement = Acknowledgement()
         self._told_consumed = 0
         self._last_due: Frame | None = None
-        self._reader = frame_reader(revised=False)
-        self._pack = msgpack.Packer().pack
-        self._outgoing = Outgoing(self._pack)
+        self._reader = FrameReader(revised=False)
+        self._outgoing = Outgoing()
         self._liveness = PathLiveness(settings, now)
         self._pathless_since = now
         self._closing_since = now
-        self._ended_at = now
 
     # -- the application ------------------------------------------------------------------------
 
@@ -222,7 +219,7 @@ class SessionMachine:
         if not self._reassembly.size:
             self._reassembly.drop()
         self._control.clear()
-        self._reader = frame_reader(revised=revised)
+        self._reader = FrameReader(revised=revised)
         self._acknowledgement.begin(self._arrived_weight + self._reassembly.size)
         self.attached = True
         # What a lost path may have swallowed is said again.
@@ -245,8 +242,7 @@ class SessionMachine:
             self._liveness.hear_part(now)
 
     def receive(self, data: bytes, now: float) -> None:
-        """Take bytes from the current path. Without one, and after the session was lost, they are
-        ignored.
+        """Take bytes from the current path; without one, and of a lost session, they are ignored.
 
         Raises:
             ProtocolViolation: the other side broke the protocol. The session is lost then.
@@ -256,9 +252,8 @@ class SessionMachine:
         self._liveness.hear(now)
         self._idle.begin()
         try:
-            self._reader.feed(data)
-            for frame in self._reader:
-                self._receive_frame(check_frame(frame), now)
+            for frame in self._reader.read(data):
+                self._receive_frame(frame, now)
                 if self.state in (State.LOST,):
                     return  # What stands behind an abort is not looked at, nor whether it is right.
         except ProtocolViolation as error:
@@ -276,19 +271,18 @@ class SessionMachine:
             self._acknowledgement.said(now)
             self._told_consumed = self.consumed
             partial = (self._reassembly.size,) if self._revised else ()
-            pieces.append(self._pack((Frame.ACK, self.received, self.consumed, *partial)))
+            pieces.append(pack((Frame.ACK, self.received, self.consumed, *partial)))
         outgoing = self._outgoing
         if outgoing.unsent and self.state is not State.LOST:
             if outgoing.pace.is_idle:
                 self._liveness.progress = now
-            limit = outgoing.room(limit)
-            size = 0
+            limit, size = outgoing.room(limit), 0
             while outgoing.unsent and size < limit:
                 frame = outgoing.frame(now)
                 size += len(frame)
                 pieces.append(frame)
         if self._last_due and not outgoing.unsent and self.state is not State.LOST:
-            pieces.append(self._pack((self._last_due, outgoing.sent)))
+            pieces.append(pack((self._last_due, outgoing.sent)))
             self._last_due = None
         if pieces:
             self._liveness.said = now
@@ -342,9 +336,13 @@ class SessionMachine:
         elif now >= self._liveness.ping_due():
             self._say(Frame.PING, self._liveness.ping(now))
 
-    def lingers(self, now: float) -> bool:
-        """Whether an ended session should still answer a resume."""
-        return self.state is State.CLOSED and now < self._ended_at + self.settings.linger
+    @property
+    def closed(self) -> ClosedSession | None:
+        """What answers for a session that both sides have closed; None for another."""
+        if self.state is not State.CLOSED:
+            return None
+        window = self.settings.window
+        return ClosedSession(self.received, self.consumed, window, self.sent, self._revised is True)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -360,7 +358,7 @@ class SessionMachine:
         return since + self.settings.resume_window
 
     def _say(self, kind: Frame, *fields: object) -> None:
-        self._control[kind] = self._pack((kind, *fields))
+        self._control[kind] = pack((kind, *fields))
 
     def _receive_frame(self, frame: list[Any], now: float) -> None:
         if frame[:1] not in _BRING:
@@ -487,7 +485,6 @@ class SessionMachine:
             self._leave(after, now)
         self.state = after
         if after is not before and after in (State.CLOSED, State.LOST):
-            self._ended_at = now
             self._reassembly.drop()
             self._events.append(Ended(reason, self.outstanding))
 

@@ -7,11 +7,9 @@ Costs: O(1) a message, and a copy of each fragment; a resume is O(unacknowledged
 """
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any
 
 from protocol.errors import ProtocolViolation
-from protocol.session.frames import FRAME_BYTES, FRAME_MESSAGES, WRITE_BYTES, Frame
+from protocol.session.frames import FRAME_BYTES, FRAME_MESSAGES, WRITE_BYTES, Frame, pack
 from protocol.session.pace import Pace, Position
 
 __all__ = ["Outgoing"]
@@ -20,8 +18,7 @@ __all__ = ["Outgoing"]
 class Outgoing:
     """What was sent and is not known to have arrived. It knows no states, and no other frame."""
 
-    def __init__(self, pack: Callable[[Any], bytes]) -> None:
-        self._pack = pack
+    def __init__(self) -> None:
         self.sent = 0
         """Messages that were given to `send`."""
         self.weight = 0
@@ -118,7 +115,7 @@ class Outgoing:
     def _part(self, number: int, size: int) -> tuple[Position, bytes]:
         payload, offset = self.unsent[0], self._part_written
         piece = memoryview(payload)[offset : offset + size]
-        frame = self._pack((Frame.PART, number, offset, len(payload), piece))
+        frame = pack((Frame.PART, number, offset, len(payload), piece))
         offset += len(piece)
         if offset < len(payload):
             self._part_written = offset
@@ -138,4 +135,4 @@ class Outgoing:
             size += len(payload)
             batch.append(unsent.popleft())
         self._in_flight.extend(batch)
-        return (first + len(batch) - 1, 0), self._pack((Frame.DATA, first, batch))
+        return (first + len(batch) - 1, 0), pack((Frame.DATA, first, batch))

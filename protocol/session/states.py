@@ -14,6 +14,7 @@ class State(Enum):
     """What a session is."""
 
     OPEN = "open"
+    """Both sides send and receive."""
     HALF_CLOSED_LOCAL = "half-closed (local)"
     """We have ended our direction; the other side goes on."""
     HALF_CLOSED_REMOTE = "half-closed (remote)"
@@ -25,7 +26,9 @@ class State(Enum):
     ACKNOWLEDGED = "acknowledged"
     """All of ours arrived; the other side's close is still to come."""
     CLOSED = "closed"
+    """Both sides agree that all has arrived."""
     LOST = "lost"
+    """It has ended without that."""
 
 
 class Input(Enum):

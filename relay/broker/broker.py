@@ -14,6 +14,7 @@ from protocol.errors import Code, ProtocolViolation
 from protocol.messages import (
     Message,
     Mode,
+    PeerState,
     ServiceAnswer,
     ServiceRequestFrom,
     ServiceRequestTo,
@@ -183,6 +184,15 @@ class Broker:
                 else:
                     pending.reply.offline(self._registry.state(gone, now), gone.last_seen(now))
 
+    def unanswered(self, flow: Attachment, now: float) -> None:
+        """Answer the requests that wait for a flow on which nothing is heard any more."""
+        for pending in self._requests.of_callee(flow):
+            with self._taking("giving a request up", pending):
+                self._requests.take(pending)
+                callee = self._registry.get(flow.guid)
+                last_seen = callee.last_seen(now) if callee is not None else now - flow.heard
+                pending.reply.offline(PeerState.SUSPECT, last_seen)
+
     def expire(self, now: float) -> None:
         """Answer the requests whose time is over, doubt a flow that may be dead, and forward again
         what has gone there: call it a few times a second."""
@@ -226,7 +236,8 @@ class Broker:
         """The callee is not here."""
         gone = self._registry.gone(reply.request.guid)
         if gone is None:
-            reply.fail(Code.UNKNOWN_PEER, "nobody with this GUID has registered")
+            unknown = self._registry.unknown(now)
+            reply.fail(Code.UNKNOWN_PEER, unknown.reason, unknown.retry_after)
         else:
             reply.offline(self._registry.state(gone, now), gone.last_seen(now))
 

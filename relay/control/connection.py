@@ -34,6 +34,7 @@ from relay.admission import Refusal
 from relay.broker import Broker
 from relay.control.admittance import Admittance
 from relay.control.carriers import Carrier
+from relay.control.doubt import Doubt, Verdict
 from relay.control.handshake import (
     NOBODY,
     challenge,
@@ -52,9 +53,6 @@ __all__ = ["ControlConnection"]
 
 # Python 3.11 looks an enum's member up in 0.3 µs: these are asked for with every message.
 _REGISTERED, _CLOSED = State.REGISTERED, State.CLOSED
-_DOUBT = 6.0
-"""Seconds for a peer that is doubted to say something: a link that is full of other bytes may need
-some for a round trip. A peer that is there registers anew."""
 _PURSE = 100.0
 """Units of work that a connection takes at once from what its cause may have: some 1 ms. Taking
 each by itself would cost as much as a look-up."""
@@ -103,8 +101,8 @@ class ControlConnection:
         self.cause = cause_of(source.host)
         """Who is charged: the source's network, and the key as soon as it is proven."""
         self.opened = self.heard = self.pinged = reception.clock()
-        self._doubted: float | None = None
-        """Since when it is doubted whether the peer is there."""
+        self._doubt: Doubt | None = None
+        self._round_trip = 0.0  # Seconds that the peer took for its last answer.
         reception.connections.add(self)
         self._metrics.connections[source.carrier] += 1
 
@@ -154,10 +152,10 @@ class ControlConnection:
         self._carrier.abort(reason)
 
     def doubt(self, now: float) -> None:
-        """A request to the peer stays unanswered: ping it, once until something is heard, and drop
-        the connection where nothing is. Who asks has paid for the request."""
-        if self.state is _REGISTERED and self._doubted is None:
-            self._doubted = now
+        """A request to the peer stays unanswered: ping it, once until something is heard, and see
+        what is (doubt.py). Who asks has paid for the request."""
+        if self.state is _REGISTERED and self._doubt is None:
+            self._doubt = Doubt(now, self._round_trip)
             self.send(Ping(0))
 
     def watch_time(self, now: float) -> None:
@@ -165,20 +163,15 @@ class ControlConnection:
         config = self._reception.config
         if self.state is _REGISTERED:
             silent = now - self.heard
-            if self._doubted is not None and self.heard >= self._doubted:
-                self._doubted = None
-            dead = self._doubted is not None and now - self._doubted >= _DOUBT
-            if dead or silent >= 2 * config.heartbeat:
+            if self._is_dead(now) or silent >= 2 * config.heartbeat:
                 self._leave(Code.HEARTBEAT_TIMEOUT.value)
                 self._carrier.abort(Code.HEARTBEAT_TIMEOUT.value)
             elif silent >= config.heartbeat and now - self.pinged >= config.heartbeat:
                 self.pinged = now
                 self.send(Ping(0))
             self._admittance.watch_time(now)
-        elif self.state is State.AWAITING_ADMISSION:
-            return  # Who decides has a timeout of its own.
-        elif self._steps is not None:
-            return  # It is the relay that lets it wait.
+        elif self.state is State.AWAITING_ADMISSION or self._steps is not None:
+            return  # Who decides has a timeout of its own; or it is the relay that lets it wait.
         elif self.state is not _CLOSED and now - self.opened >= config.handshake_timeout:
             self.end(
                 Code.HANDSHAKE_TIMEOUT, f"no registration within {config.handshake_timeout:g} s"
@@ -222,6 +215,17 @@ class ControlConnection:
     def carrier_lost(self, reason: str) -> None:
         self._left_by_peer = reason == "peer_closed"
         self._leave(reason)
+
+    def _is_dead(self, now: float) -> bool:
+        """Whether a doubt has become certain."""
+        if (doubt := self._doubt) is None:
+            return False
+        verdict = doubt.judge(self.heard, now)
+        if verdict is Verdict.UNFOUNDED:
+            self._round_trip, self._doubt = self.heard - doubt.since, None
+        elif verdict is Verdict.UNANSWERED:
+            self._broker.unanswered(self, now)
+        return verdict is Verdict.DEAD
 
     def _fault(self, error: Exception) -> None:
         """End the connection by what its peer, or the relay, has done wrong."""
@@ -308,11 +312,13 @@ class ControlConnection:
         )
         self.guid, self.instance, self.flow = hello.guid, hello.instance, hello.flow
         self._enter(State.AWAITING_REGISTER)
+        self.pinged = now
         self.send(answer)
 
     def _register(self, register: Register, now: float) -> Iterator[float]:
         record = check_register(self._reception.identity, self._claim, register)
         self.cause = cause_of(self.observed_host, self.guid)
+        self._round_trip = now - self.pinged
         if register.invitation:
             yield 2 * SIGNATURE
         self._enter(State.AWAITING_ADMISSION)
@@ -343,6 +349,8 @@ class ControlConnection:
         self._enter(_REGISTERED)
         self._source.proven()
         self._metrics.registrations += 1
+        # Before anything else is said: a peer that is not registered takes no request.
+        self._confirm(record.seq)
         for old in superseded:
             # Its requests find the new connection in the registry.
             old.end(
@@ -351,7 +359,6 @@ class ControlConnection:
                 if old.instance == self.instance
                 else "another program with the same key has connected",
             )
-        self._confirm(record.seq)
         log.info(
             "registered",
             peer=short(self.guid),
@@ -374,18 +381,18 @@ class ControlConnection:
         self._confirm(record.seq)
 
     def _request(self, request: ServiceRequestTo, now: float) -> None:
-        if not self._admittance.allows(request.mode):
-            reason = f"this relay does not admit this peer's sessions in mode {request.mode.value}"
-            self._metrics.requests[request.mode.value, Code.REFUSED.value] += 1
-            self.send(ServiceResponse(request.request, Code.REFUSED, reason))
-            return
-        wait = self._reception.requests.take(self.guid, now, self._admittance.cost)
-        if not wait:
+        mode, wait, code = request.mode, 0.0, Code.REFUSED
+        if not self._admittance.allows(mode):
+            reason = f"this relay does not admit this peer's sessions in mode {mode.value}"
+        elif wait := self._reception.requests.take(self.guid, now, self._admittance.cost):
+            code, reason = Code.LIMIT_EXCEEDED, "too many requests"
+        else:
             self._broker.request(self, request, now)
+            if request.resume:
+                self._presence.watches.asks(self, request.guid)
             return
-        code = Code.LIMIT_EXCEEDED
-        self._metrics.requests[request.mode.value, code.value] += 1
-        self.send(ServiceResponse(request.request, code, "too many requests", retry_after=wait))
+        self._metrics.requests[mode.value, code.value] += 1
+        self.send(ServiceResponse(request.request, code, reason, retry_after=wait or None))
 
     def _answer(self, answer: ServiceAnswer, now: float) -> None:
         if not self._broker.answer(self, answer, now):
@@ -422,17 +429,10 @@ class ControlConnection:
         return
 
     def _confirm(self, seq: int) -> None:
-        config = self._reception.config
-        self.send(
-            Registered(
-                seq,
-                self._source.host,
-                self._source.port,
-                config.heartbeat,
-                config.lease,
-                fqdn=self._reception.domain_name(self.guid),
-            )
-        )
+        config, source = self._reception.config, self._source
+        name = self._reception.domain_name(self.guid)
+        said = Registered(seq, source.host, source.port, config.heartbeat, config.lease, fqdn=name)
+        self.send(said)
 
     def _unexpected(self, message: Message | UnknownType, now: float) -> None:
         if isinstance(message, UnknownType):

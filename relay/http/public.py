@@ -56,7 +56,8 @@ class PublicRoutes:
         """Answer for a peer that is not here: which services it has offered is not remembered."""
         gone = self._registry.gone(guid)
         if gone is None:
-            return answers.refusal(Code.UNKNOWN_PEER, "nobody with this GUID has registered")
+            unknown = self._registry.unknown(now)
+            return answers.refusal(Code.UNKNOWN_PEER, unknown.reason, unknown.retry_after)
         if not gone.shown:
             return answers.refusal(
                 Code.UNKNOWN_SERVICE, "the peer offers no such service to anyone"

@@ -1,6 +1,7 @@
 """Who is here and where, who is told of it, and which of their endpoints are proven."""
 
 from relay.presence.gone import GonePeer
+from relay.presence.known import Keeping, KnownPeers
 from relay.presence.presence import Presence
 from relay.presence.proofs import ProofRules, Proofs, may_probe
 from relay.presence.registry import Attachment, RegisteredPeer, Registry
@@ -11,6 +12,8 @@ __all__ = [
     "MAX_WATCHES",
     "Attachment",
     "GonePeer",
+    "Keeping",
+    "KnownPeers",
     "Presence",
     "ProofRules",
     "Proofs",

@@ -3,6 +3,7 @@
 from collections.abc import Generator
 
 from protocol.messages import LocationRecord
+from relay.presence.known import KnownPeers
 from relay.presence.proofs import Proofs
 from relay.presence.registry import Attachment, Registry, Services
 from relay.presence.watches import Watches
@@ -11,11 +12,19 @@ __all__ = ["Presence"]
 
 
 class Presence:
-    """The registry of one relay, its watches and its proofs, kept in step."""
+    """The registry of one relay, its watches, its proofs and who is known, kept in step."""
 
-    def __init__(self, registry: Registry, watches: Watches, proofs: Proofs) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        watches: Watches,
+        proofs: Proofs,
+        known: KnownPeers | None = None,
+    ) -> None:
+        """`known` is None where nothing of it outlives the relay."""
         self._registry = registry
         self._proofs = proofs
+        self._known = known
         self.watches = watches
 
     def checking(self, guid: str, record: LocationRecord) -> Generator[float, None, Services]:
@@ -60,11 +69,22 @@ class Presence:
     def leave(self, attachment: Attachment, now: float, *, closed: bool) -> None:
         """Take out what has ended; `closed` says that the peer itself has closed it."""
         try:
-            self._registry.remove(attachment, now, closed=closed)
+            if self._registry.remove(attachment, now, closed=closed):
+                self._went(attachment, now)
         finally:
             self.watches.connection_lost(attachment)
             self.watches.changed(attachment.guid, now)
 
+    def _went(self, attachment: Attachment, now: float) -> None:
+        gone = self._registry.gone(attachment.guid)
+        if self._known is not None and gone is not None:
+            self._known.went(
+                gone.guid, attachment.observed_host, gone.last_seen(now), shown=gone.shown
+            )
+
     def _changed(self, guid: str, now: float) -> None:
+        peer = self._registry.get(guid)
+        if self._known is not None and peer is not None:
+            self._known.came(peer)
         self.watches.changed(guid, now)
         self._proofs.consider(guid)

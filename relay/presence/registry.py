@@ -5,6 +5,7 @@ returned, and closing it is the caller's work. A connection that ends removes it
 it can never remove its successor.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from relay.limits import SIGNATURE, Cause
 from relay.presence.gone import GonePeer, GonePeers
 
 __all__ = [
+    "SETTLING",
     "Attachment",
     "RegisteredPeer",
     "Registry",
@@ -34,6 +36,10 @@ __all__ = [
     "VerifiedEntries",
     "check_record",
 ]
+
+SETTLING = 60.0
+"""Seconds after its start in which a relay does not say for sure that nobody has a GUID: its peers
+come back, the last of them after a spread of a minute."""
 
 
 class Attachment(Protocol):
@@ -66,6 +72,19 @@ _NOTHING_PASSED: _Passed = frozenset(), "", (), ()
 
 # Python 3.11 looks an enum's member up in 0.3 µs: these are asked for with every message.
 _ANYONE, _LISTED, _LEAVING = Disclosure.ANYONE, Disclosure.LISTED, Phase.LEAVING
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """What is said of a GUID that is not known."""
+
+    reason: str
+    retry_after: float | None = None
+    """Seconds after which to ask again, where that may change by itself."""
+
+
+_UNKNOWN = Unknown("nobody with this GUID has registered")
+_NOT_YET = Unknown("not known yet: the relay has just started, and its peers are coming back", 5.0)
 
 
 @dataclass(slots=True)
@@ -111,6 +130,11 @@ class RegisteredPeer:
         if record.disclose is _ANYONE:
             return True
         return record.disclose is _LISTED and guid is not None and guid in record.listed
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether any service is disclosed to everybody: then anybody may watch the peer."""
+        return any(self.may_learn(service, None) for service in self.services)
 
     def observed(self, host: str) -> bool:
         """Whether the peer's own packets come from an address."""
@@ -246,6 +270,8 @@ class Registry:
         self._peers: dict[str, RegisteredPeer] = {}
         self._verified = VerifiedEntries()
         self._gone = GonePeers(grace=grace, remember=remember, max_remembered=max_offline)
+        self.settled = -math.inf
+        """When whoever was here before the relay's start has had the time to come back."""
 
     def __len__(self) -> int:
         return len(self._peers) + len(self._gone)
@@ -257,6 +283,21 @@ class Registry:
     def gone(self, guid: str) -> GonePeer | None:
         """Return what is left of a peer that was here, and is not now."""
         return self._gone.get(guid)
+
+    def started(self, now: float) -> None:
+        """The relay serves from now on: whoever was here before may need a minute to come back."""
+        self.settled = now + SETTLING
+
+    def unknown(self, now: float) -> Unknown:
+        """Return what to say of a GUID that is not known."""
+        return _UNKNOWN if self.settled <= now else _NOT_YET
+
+    def recall(self, guid: str, host: str, now: float, ago: float, *, shown: bool) -> None:
+        """A peer was known before the relay's start, and last heard of so many seconds ago: it may
+        be coming back, and is not offline before the grace has passed."""
+        if guid not in self._peers and self._gone.get(guid) is None:
+            gone = GonePeer(guid, b"", 0, now, now - ago, closed=False, shown=shown)
+            self._gone.add(gone, host)
 
     def state(self, peer: RegisteredPeer | GonePeer, now: float) -> PeerState:
         """Return the state of a peer."""
@@ -359,7 +400,7 @@ class Registry:
                     now,
                     flow.heard,
                     closed,
-                    any(known.may_learn(service, None) for service in known.services),
+                    known.is_shown,
                 ),
                 flow.observed_host,
             )

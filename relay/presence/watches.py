@@ -4,7 +4,8 @@ No I/O and no clock. What has changed is noted at once and told by `tell`, a few
 that a peer that changes quickly costs its watchers one message a second each.
 """
 
-from collections import deque
+import heapq
+import math
 from typing import Protocol
 
 from protocol.errors import Code
@@ -19,6 +20,8 @@ MAX_WATCHES = 256
 MAX_WATCHERS = 1024
 """Connections over which one peer may be watched: three quarters of them from one wide network,
 half from one network. Where all are used, the network that has most loses its oldest."""
+_MAX_ASKED = 64
+"""Peers whose return one connection may wait for, having asked for them; the oldest gives way."""
 _INTERVAL = 1.0
 """Seconds between two events of one peer to one watcher, at least."""
 
@@ -37,7 +40,7 @@ class Watcher(Protocol):
 Told = tuple[PeerState, int]
 """State and record number, as a watcher was told last."""
 _NOTHING: Told = (PeerState.OFFLINE, 0)
-"""Of a peer that is not known, or offers nothing."""
+"""Of a peer that is not known, or offers nothing. Without a number nothing of it was shown."""
 
 
 class Watches:
@@ -52,8 +55,12 @@ class Watches:
         """Who watches a peer, by network, where more than a few do."""
         self._changed: dict[str, None] = {}
         self._told: dict[str, float] = {}
-        self._graces: deque[tuple[float, str]] = deque()
-        """When a peer that was lost turns from suspect to offline, earliest first."""
+        self._graces: list[tuple[float, str]] = []
+        """When a peer may turn from suspect to offline: a heap."""
+        self._in_grace: dict[str, float] = {}
+        """The same of each; what else is in the heap is over."""
+        self._asked: dict[Watcher, dict[str, None]] = {}
+        """Whom one has asked for the next path of a session, the oldest first."""
 
     def __len__(self) -> int:
         return sum(map(len, self._watched.values()))
@@ -92,18 +99,31 @@ class Watches:
         """End the watches of a connection."""
         for guid in list(self._watched.get(watcher, ())):
             self.unwatch(watcher, guid)
+        self._asked.pop(watcher, None)
 
     def changed(self, guid: str, now: float) -> None:
         """Note that a peer has registered, updated, or lost a connection."""
         if guid in self._watchers:
             self._changed[guid] = None
-            if self._registry.gone(guid) is not None:
-                self._graces.append((now + self._grace, guid))
+
+    def asks(self, watcher: Watcher, guid: str) -> None:
+        """Somebody has asked for the next path of a session with a peer. If he watches it, he is
+        told once when that peer comes, even of one that offers nothing: as he would be if he asked
+        again."""
+        asked = self._asked.setdefault(watcher, {})
+        asked.pop(guid, None)
+        asked[guid] = None
+        if len(asked) > _MAX_ASKED:
+            del asked[next(iter(asked))]
 
     def tell(self, now: float) -> None:
         """Tell of what has changed: call it a few times a second."""
         while self._graces and self._graces[0][0] <= now:
-            self._changed[self._graces.popleft()[1]] = None
+            when, guid = heapq.heappop(self._graces)
+            if self._in_grace.get(guid) == when:
+                del self._in_grace[guid]
+                if guid in self._watchers:
+                    self._changed[guid] = None
         for guid in list(self._changed):
             if now < self._told.get(guid, 0.0) + _INTERVAL and guid in self._told:
                 continue
@@ -133,12 +153,22 @@ class Watches:
         registration, gone = self._registry.get(guid), self._registry.gone(guid)
         watchers = self._watchers[guid]
         told = watchers[watcher]
-        if gone is not None and (gone.shown or told != _NOTHING):
+        if gone is not None and (gone.shown or told[1]):
             # To whom else it was disclosed went with its record; who was told of it was one.
             event = PeerEvent(guid, self._registry.state(gone, now), gone.last_seen(now), gone.seq)
+            offline = gone.lost + self._grace
+        elif (
+            registration is not None
+            and not registration.services
+            and self._has_asked(watcher, guid)
+        ):
+            # That it is there, and no more.
+            event = PeerEvent(guid, PeerState.ONLINE, registration.last_seen(now))
+            offline = now
         elif registration is None or not registration.services:
             # It may come, and offer something: until then there is nothing to see.
-            event = PeerEvent(guid)
+            offline = self._registry.settled
+            event = PeerEvent(guid) if offline <= now else PeerEvent(guid, PeerState.SUSPECT)
         elif not _may_watch(registration, watcher.guid):
             self.unwatch(watcher, guid)
             watcher.send(PeerEvent(guid, code=Code.REFUSED))
@@ -150,11 +180,29 @@ class Watches:
                 registration.last_seen(now),
                 registration.record.seq,
             )
-        if always or told != (event.state, event.seq):
-            watchers[watcher] = event.state, event.seq
+            offline = now
+        if registration is None and told == (PeerState.ONLINE, 0):
+            self._answered(watcher, guid)
+        if event.state is PeerState.SUSPECT and offline < self._in_grace.get(guid, math.inf):
+            self._in_grace[guid] = offline
+            heapq.heappush(self._graces, (offline, guid))
+        watchers[watcher] = event.state, event.seq
+        moved = event.state is PeerState.ONLINE and event.seq != told[1]
+        if always or moved or event.state is not told[0]:
             if not always:
                 self._told[guid] = now
             watcher.send(event)
+
+    def _has_asked(self, watcher: Watcher, guid: str) -> bool:
+        return guid in self._asked.get(watcher, ())
+
+    def _answered(self, watcher: Watcher, guid: str) -> None:
+        """What a watcher has asked of a peer is told, or told to nobody."""
+        asked = self._asked.get(watcher)
+        if asked is not None:
+            asked.pop(guid, None)
+            if not asked:
+                del self._asked[watcher]
 
 
 def _networks(watcher: Watcher) -> Cause:

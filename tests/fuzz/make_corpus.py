@@ -78,6 +78,13 @@ FRAMES = [
     b"\x93\x06\xa8internal\xa0",
     b"\x92\x07\x91\x92\xc4\x00\xc4\x40" + bytes(64),
 ]
+FRAMES_2 = [
+    b"\x94\x01\x01\x01\x00",
+    b"\x95\x08\x01\x14\x28\xc4\x14of which this is all",
+    b"\x95\x08\x01\x00\x02\xc4\x01x\x95\x08\x01\x01\x02\xc4\x01y",
+    b"\x92\x09\x00",
+    b"\x92\x0a\x01",
+]
 TOML = {
     "relay-files": b'host = ["127.0.0.1", "::1"]\nport = 8440\nlease = 120.0\nheartbeat = 15\n'
     b'[dns]\nzone = "example.org"\naddresses = "192.0.2.1"\n',
@@ -113,6 +120,11 @@ TEXTS = {
         b"\0\7GET /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
         b"GET / HTTP/1.0\r\n\r\n",
     ),
+    "session-2-pairs": (
+        bytes(range(200)),
+        b"\0\0\xff\0\2\x23\x28\0\3\xff\xff\0\7\0\1\5" * 9,
+        b"\0\0\xff\0\2\x03\xe8\1\3\x01\xf4\0\7\0\1\7\3\0\2\3\3" * 9,
+    ),
     "session-pairs": (bytes(range(200)), b"\0\0\xff\0\2\x23\x28\0\3\xff\xff\0\7\0\1\5" * 9),
 }
 
@@ -131,6 +143,8 @@ def main() -> None:
     made["values"] = [b"\x0f\xff\3" + frame for frame in FRAMES]
     made["records"] = [RECORD, ENTRY.body, b"peers.example.org"]
     made["session-frames"] = [bytes((3, 0)) + frame for frame in FRAMES]
+    made["session-2-frames"] = [bytes((6, 0)) + frame for frame in FRAMES + FRAMES_2]
+    made["session-2-frames"].append(b"\7\3" + b"".join(FRAMES_2))
     made["session-frames"].append(b"\0\3" + b"".join(FRAMES[:4]))
     query = dns.message.make_query(NAME, "TXT", id=1, use_edns=0).to_wire()
     made["dns-questions"] = [b"\0\0" + query, b"\x40\x02" + query + b"\xc0\x0c"]

@@ -1,5 +1,6 @@
 """`make installed`: builds the wheel, installs it into a fresh environment without extras, and uses
-it from an empty folder: both commands, README's program, and mypy on a program of a user's.
+it from an empty folder: both commands, README's program, and mypy and pyright on a program of a
+user's.
 
 A command and no test of pytest's, as it fetches what the wheel depends on. The exit code is 0 only
 if all of it worked; what did not is shown with what it printed.
@@ -20,17 +21,10 @@ ROOT = Path(__file__).parents[2]
 DEADLINE = 60.0
 """Seconds for one step; ten times that for pip."""
 
-TYPED = """
-from peers import Mode, Peer, Session
-
-
-async def talk(peer: Peer, guid: str) -> bytes:
-    session: Session = await peer.connect(guid, "chat", mode=Mode.AUTO)
-    reply = await session.receive()
-    reveal_type(reply)
-    return reply
-"""
+TYPED = (Path(__file__).parent / "typed.py").read_text()
 """A user's program: its types are those of the package, none of them `Any`."""
+PYRIGHT = "pyright@1.1.414"
+"""What checks it besides mypy; by npm, into the folder that goes at the end."""
 
 
 def environment() -> dict[str, str]:
@@ -155,14 +149,25 @@ def readme(installation: Installation, url: str) -> None:
 
 
 def types(installation: Installation) -> None:
-    """Have mypy, which is none of ours to install there, follow the installed package."""
+    """Have mypy and pyright, which are none of ours to install there, follow the installed package,
+    and that of this checkout as `make` has installed it."""
     (installation.home / "typed.py").write_text(TYPED)
-    python = installation.program("python")
-    told = installation.run(
-        sys.executable, "-m", "mypy", "--strict", "--python-executable", python, "typed.py"
-    )
-    if 'Revealed type is "bytes"' not in told:
-        raise SystemExit(f"mypy does not see the types of the package:\n{told}")
+    (installation.home / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SystemExit("npm is needed, for pyright: Debian's packages nodejs and npm")
+    tools = installation.home.parent / "tools"
+    quiet = ("--no-audit", "--no-fund", "--loglevel=error")
+    installation.run(npm, "install", *quiet, "--prefix", str(tools), PYRIGHT)
+    pyright = str(tools / "node_modules" / ".bin" / "pyright")
+    for python in (installation.program("python"), sys.executable):
+        mypy = (sys.executable, "-m", "mypy", "--strict", "--python-executable", python)
+        told = installation.run(*mypy, "typed.py")
+        if 'Revealed type is "bytes"' not in told:
+            raise SystemExit(f"mypy does not see the types of the package:\n{told}")
+        told = installation.run(pyright, "--warnings", "--pythonpath", python, "typed.py")
+        if 'Type of "reply" is "bytes"' not in told:
+            raise SystemExit(f"pyright does not see the types of the package:\n{told}")
 
 
 def main() -> None:

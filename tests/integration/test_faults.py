@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.support import scale
 from tests.support.processes import DEADLINE, fact, peer, relay
 
 WINDOW = 2.0
@@ -37,7 +38,7 @@ def read_until(process: subprocess.Popen[str], word: str) -> str:
 
 def test_a_file_goes_on_through_a_relay_that_was_killed(tmp_path: Path) -> None:
     port = str(free_port())
-    size = 768 << 20
+    size = scale.of(384 << 20, 768 << 20)
     file = tmp_path / "large"
     with file.open("wb") as large:
         large.truncate(size)

@@ -101,6 +101,7 @@ FITS: dict[str, Fits] = {
     "address": lambda value: False,
     "addresses": nothing,
     "allow": lambda value: nothing(value) or empty(value),
+    "blocked": lambda value: value is True,
     "config": nothing,
     "ddns": nothing,
     "disclose": empty,

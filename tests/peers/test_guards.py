@@ -37,6 +37,7 @@ CALLS: dict[str, Call] = {
     "ddns_key": lambda peer, session: peer.ddns_key(),
     "watch": lambda peer, session: peer.watch(GUID),
     "leaving": lambda peer, session: peer.leaving("192.0.2.1"),
+    "block": lambda peer, session: peer.block(GUID),
     "close": lambda peer, session: peer.close(),
     "send": lambda peer, session: session.send(b"x"),
     "receive": lambda peer, session: session.receive(),
@@ -88,7 +89,7 @@ async def test_from_the_loop_of_another_thread(alice: Peer, bob: Peer, call: Cal
 
 async def test_from_a_thread_without_a_loop(alice: Peer, bob: Peer) -> None:
     here, there = await pair(alice, bob, Mode.CENTRAL)
-    for name in ("listen", "expose", "watch", "leaving", "abort", "pin", "session.events"):
+    for name in ("listen", "expose", "watch", "leaving", "block", "abort", "pin", "session.events"):
         error = in_thread(lambda call=CALLS[name]: call(bob, here))  # type: ignore[misc]
         assert isinstance(error, UsageError), name
     await lives(here, there)

@@ -1,11 +1,14 @@
 """The session machine by example: each promise, and each fault that it can see."""
 
+import io
+
 import msgpack
 import pytest
 
 from protocol.errors import Code, ProtocolViolation
+from protocol.session.closed import ClosedSession
 from protocol.session.events import Ended, PathDead
-from protocol.session.frames import MAX_FRAME
+from protocol.session.frames import MAX_FRAME, Frame
 from protocol.session.machine import SessionMachine
 from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
 from protocol.session.states import State
@@ -418,7 +421,7 @@ def test_a_path_that_dies_during_the_close(steps: int) -> None:
     pair.lose()
     pair.detach()
     for machine in (pair.a, pair.b):
-        assert machine.state is not State.CLOSED or machine.lingers(29.9)
+        assert (machine.closed is not None) == (machine.state is State.CLOSED)
     pair.attach()
     pair.run()
     assert pair.a.state is pair.b.state is State.CLOSED
@@ -427,13 +430,35 @@ def test_a_path_that_dies_during_the_close(steps: int) -> None:
     assert inbox(pair.a) == [b"b"]
 
 
-def test_a_closed_session_lingers_for_a_while() -> None:
-    pair = Pair()
-    assert not pair.a.lingers(0.0)
+@pytest.mark.parametrize("revised", [False, True])
+def test_what_is_left_of_a_closed_session_says_what_the_session_would(revised: bool) -> None:
+    pair = Pair(revised=revised)
+    assert pair.a.closed is None
+    pair.a.send(b"one")
+    pair.b.send(b"two")
+    pair.b.send(b"three")
+    pair.run()
     pair.a.close(0.0)
     pair.run()
-    assert pair.a.lingers(29.9)
-    assert not pair.a.lingers(30.0)
+    left = pair.a.closed
+    assert left is not None
+    assert (left.received, left.sent, left.revised) == (2, 1, revised)
+    pair.a.detach(1.0)
+    pair.a.attach(1, 0, 65_536, 1.0, revised=revised)
+    said = list(msgpack.Unpacker(io.BytesIO(pair.a.data_to_send(1.0))))
+    assert [*msgpack.Unpacker(io.BytesIO(left.answer()))] == [
+        frame for frame in said if frame[0] != Frame.ACK
+    ], "`closed` acknowledges all there is"
+
+
+def test_a_closed_session_refuses_numbers_that_cannot_be() -> None:
+    left = ClosedSession(received=2, consumed=0, window=65_536, sent=1, revised=True)
+    left.check(1, revised=True)
+    left.check(0, revised=True)
+    with pytest.raises(ProtocolViolation, match="only 1 were sent"):
+        left.check(2, revised=True)
+    with pytest.raises(ProtocolViolation, match="revision"):
+        left.check(1, revised=False)
 
 
 def test_a_close_that_names_another_count_is_a_violation() -> None:
@@ -495,7 +520,7 @@ def test_an_abort_ends_both_sides_with_the_right_counts() -> None:
     assert pair.a.next_timeout() is None
     pair.a.handle_timeout(1e9)
     assert pair.a.events() == []
-    assert not pair.a.lingers(0.0)
+    assert pair.a.closed is None
 
 
 def test_an_abort_without_a_path_is_silent() -> None:

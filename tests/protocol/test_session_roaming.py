@@ -348,7 +348,7 @@ class Roaming(RuleBasedStateMachine):
 
     def _wants_path(self, here: Side) -> bool:
         machine = here.machine
-        return machine.state not in ENDED or machine.lingers(machine._ended_at)
+        return machine.state is not State.LOST
 
     def _expected(self, here: Side, wire: Wire) -> bool:
         """Whether a path may still become this side's."""

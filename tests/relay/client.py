@@ -33,7 +33,7 @@ from protocol.messages import (
 M = TypeVar("M", bound=Message)
 _seqs = itertools.count(1)
 
-TIMEOUT = 10.0
+TIMEOUT = 30.0
 
 
 async def upgrade(

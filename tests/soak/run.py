@@ -30,7 +30,7 @@ from peers import (
     Session,
     SessionSettings,
 )
-from peers.path.path import Path as PeerPath
+from peers.path import Path as PeerPath
 from tests.soak.strangers import stranger
 from tests.support.addresses import Addresses, absent_addresses
 from tests.support.faults import abort_flow, mute, reset

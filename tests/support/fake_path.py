@@ -4,7 +4,7 @@ import asyncio
 from typing import Any, cast
 
 from peers.config import PathKind
-from peers.path import Path
+from peers.path import PathEnd
 
 __all__ = ["FakePath", "linked"]
 
@@ -39,9 +39,9 @@ class FakePath:
         return f"<FakePath {self.kind.value} {self.remote} {self.end}>"
 
     @property
-    def path(self) -> Path:
+    def path(self) -> PathEnd:
         """It, as the code under test knows it."""
-        return cast(Path, self)
+        return cast(PathEnd, self)
 
     # -- what a session does --------------------------------------------------------------------
 

@@ -3,14 +3,14 @@ it."""
 
 from peers import Session
 from peers.control import ControlConnection
-from peers.path import Path
+from peers.path import PathEnd
 from peers.transport import Stream
 from peers.transport.tcp import RawStream
 
 __all__ = ["abort_flow", "mute", "mute_flow", "reset", "stream_of"]
 
 
-def stream_of(path: Path) -> Stream:
+def stream_of(path: PathEnd) -> Stream:
     """Return the stream that carries a path."""
     return path._stream
 

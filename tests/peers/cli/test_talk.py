@@ -11,6 +11,7 @@ import pytest
 
 from peers import Identity, Peer, Session, SessionClosed
 from peers.cli import sessions, talk
+from peers.session import SessionEnd
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.peers.cli.commands import Running, peer, run_peer
@@ -326,14 +327,14 @@ async def test_foreign_text_is_only_text(bob: Peer, base: tuple[str, ...]) -> No
 async def test_what_nobody_expected_in_one_session_leaves_the_others(
     bob: Peer, base: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send = Session.send
+    send = SessionEnd.send
 
-    async def failing(self: Session, message: bytes) -> None:
+    async def failing(self: SessionEnd, message: bytes) -> None:
         if message == b"fail" and not self.terms.is_caller:
             raise KeyError("nobody expected it")
         await send(self, message)
 
-    monkeypatch.setattr(Session, "send", failing)
+    monkeypatch.setattr(SessionEnd, "send", failing)
     async with peer(*base, "listen", "chat", "--echo") as running:
         guid = await listening(running)
         async with await bob.connect(guid, "chat") as good:

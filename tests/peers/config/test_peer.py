@@ -16,6 +16,7 @@ from peers import (
     PolicyError,
     SessionSettings,
 )
+from peers.config import policy_for
 from protocol.invitation import Token
 from tests.peers.cli.commands import run_peer
 
@@ -65,7 +66,7 @@ def test_the_peer_goes_before_the_service_and_the_service_before_the_default() -
         selects={"mail": "fastest", GUID: "latest"},
     )
     told = [
-        (config.mode_for(*who), config.policy_for(*who).text, config.select_for(*who))
+        (config.mode_for(*who), policy_for(config, *who).text, config.select_for(*who))
         for who in ((OTHER, "chat"), (OTHER, "mail"), (GUID, "mail"))
     ]
     assert told == [

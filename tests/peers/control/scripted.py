@@ -34,6 +34,8 @@ class Wire:
     """A stream, and the relay at its other end: what it got is in `got`."""
 
     local, remote = "192.0.2.1:5000", "127.0.0.1:9"
+    silence: float | None = None
+    round_trip: float | None = None
 
     def __init__(self) -> None:
         self.paused = False
@@ -126,14 +128,17 @@ class Seven:
         self.not_taken.append(record)
 
 
-async def connected(tell: Tell, *also: Message) -> tuple[Wire, ControlConnection]:
-    """Return a registered connection; `also` came in the packet that confirmed it."""
-    wire = Wire()
+async def connected(
+    tell: Tell, *also: Message, wire: Wire | None = None, early: tuple[Message, ...] = ()
+) -> tuple[Wire, ControlConnection]:
+    """Return a registered connection; `early` came before it was confirmed, and `also` in the
+    packet that did so."""
+    wire = wire or Wire()
     async with asyncio.TaskGroup() as tasks:
         registering = tasks.create_task(Handshake(ACCOUNT, LINE, tell).register(wire, Seven(), 5.0))
         await wire.challenge()
         await wire.next(Register)
-        wire.say(CONFIRMED, *also)
+        wire.say(*early, CONFIRMED, *also)
     return wire, registering.result()
 
 

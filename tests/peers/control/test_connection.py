@@ -30,7 +30,7 @@ from protocol.messages import (
     Verdict,
     Watch,
 )
-from tests.peers.control.scripted import CONFIRMED, RELAY, Events, connected, logged
+from tests.peers.control.scripted import CONFIRMED, RELAY, Events, Wire, connected, logged
 from tests.support.virtual_time import run
 
 ASK = ServiceRequestTo(0, RELAY.guid, "chat", Mode.P2P, b"s" * 16)
@@ -287,9 +287,10 @@ def test_a_relay_that_does_not_answer_a_ping_is_given_up_soon() -> None:
         return pings, loop.time()
 
     pings, end = run(scene())
-    # A heartbeat of 15 s: pinged at 15, heard at 20, pinged once more at 35, given up 8 s later.
+    # A heartbeat of 15 s: pinged at 15, heard at 20, pinged once more at 35, given up 15 s
+    # later: three of the round trips that are known.
     assert pings == pytest.approx([15.0, 35.0])
-    assert end == pytest.approx(43.0)
+    assert end == pytest.approx(50.0)
 
 
 async def test_a_stream_that_is_dead_is_a_relay_that_is_silent() -> None:
@@ -313,3 +314,32 @@ async def test_an_error_that_concerns_one_message_ends_nothing() -> None:
     error = await connection.keep_alive()
     assert isinstance(error, RoamRelayError)
     assert error.code is None
+
+
+class Heard(Wire):
+    """A stream whose kernel tells since when it has heard of nobody."""
+
+    acknowledged = 0.0
+
+    @property
+    def silence(self) -> float | None:  # type: ignore[override]
+        return asyncio.get_running_loop().time() - self.acknowledged
+
+
+def test_a_connection_whose_kernel_hears_of_nobody_is_doubted_and_pinged() -> None:
+    async def scene() -> list[float]:
+        loop, doubts = asyncio.get_running_loop(), []
+        wire, connection = await connected(Events(), wire=Heard())
+        loop.call_later(2.0, setattr, wire, "acknowledged", 2.0)
+        assert await connection.doubted()
+        doubts.append(loop.time())
+        assert connection.heard == pytest.approx(2.0)
+        assert (await wire.next(Ping)).ping == 0  # type: ignore[attr-defined]
+        wire.acknowledged = loop.time()
+        wire.say(Pong(0))
+        loop.call_later(1.0, wire.hang_up)
+        assert not await connection.doubted(), "it has ended, and was heard before"
+        return doubts
+
+    # 15 s and seven signs of life in them: every second one, and 1.25 s more.
+    assert run(scene()) == pytest.approx([5.25], abs=0.01)

@@ -10,15 +10,16 @@ import pytest
 
 from peers.config import PeerConfig
 from peers.control import flow as shell
-from peers.control.attempt import AttemptEnded, Home
-from peers.control.connection import ControlConnection, Tell
+from peers.control.attempt import AttemptEnded, Home, Spare
+from peers.control.connection import ControlConnection, FlowReplaced, Tell
 from peers.control.flow import Awaited, Flow, FlowDown, FlowEvent, FlowUp
 from peers.control.refusal import Phase
 from peers.control.relay_address import RelayAddresses
 from peers.tasks import Tasks
+from peers.transport import FORGOTTEN
 from protocol.errors import RelayUnavailable, RoamRelayError, Superseded
 from protocol.messages import Pong, Restarting
-from tests.peers.control.scripted import ACCOUNT, Events, Seven, Wire, connected, logged
+from tests.peers.control.scripted import ACCOUNT, LINE, Events, Seven, Wire, connected, logged
 from tests.support import virtual_time
 from tests.support.doors import open_door
 
@@ -40,6 +41,11 @@ class World:
     told: list[FlowEvent] = field(default_factory=list)
     attempts: list[float] = field(default_factory=list)
     wires: list[Wire] = field(default_factory=list)
+    beside: Callable[["World"], None] | None = None
+    """What happens when one is opened beside the connection that is kept; None: nobody answers."""
+    tried_beside: list[float] = field(default_factory=list)
+    spares: list[Wire] = field(default_factory=list)
+    used: list[Spare] = field(default_factory=list)
     running: int = 0
     phase: Phase = Phase.HANDSHAKE
     """How far the attempts come that fail."""
@@ -55,11 +61,14 @@ class World:
         self.on_event(self, event)
 
     async def attempt(
-        self, home: Home, flow: int, source: str | None, tell: Tell
+        self, home: Home, flow: int, source: str | None, tell: Tell, spare: Spare | None
     ) -> ControlConnection:
         """Stand for a real attempt."""
         self.running += 1
         assert self.running == 1
+        if spare is not None:
+            self.used.append(spare)
+            spare.stream.close()
         try:
             self.attempts.append(round(asyncio.get_running_loop().time(), 3))
             if not self.outcomes:
@@ -82,11 +91,23 @@ class World:
                 asyncio.get_running_loop().call_soon(wire.hang_up)
             case "lost":
                 asyncio.get_running_loop().call_soon(wire.hang_up)
+            case "forgotten":
+                asyncio.get_running_loop().call_soon(wire.hang_up, FORGOTTEN)
             case "dropped":
                 asyncio.get_running_loop().call_soon(self.flow.drop, "the address is gone")
             case "broken":
                 connection.keep_alive = breaks  # type: ignore[method-assign]
         return connection
+
+    async def open_spare(self, home: Home, replaced: ControlConnection, flow: int) -> Spare:
+        """Stand for the real one, which takes a second."""
+        self.tried_beside.append(round(asyncio.get_running_loop().time(), 3))
+        await asyncio.sleep(1.0)
+        if self.beside is None:
+            raise LOST
+        self.spares.append(Wire())
+        self.beside(self)
+        return Spare(LINE, self.spares[-1])
 
     def waits(self) -> list[float]:
         """The seconds between the attempts."""
@@ -112,12 +133,13 @@ def play(
         made = world()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(shell, "attempt", made.attempt)
+            patch.setattr(shell, "open_spare", made.open_spare)
             made.flow.begin()
             await until(made)
             made.flow.stop()
             assert made.flow.connection is None
             await made.tasks.close()
-        assert all(wire.closed or wire.aborted or wire.lost for wire in made.wires)
+        assert all(wire.closed or wire.aborted or wire.lost for wire in made.wires + made.spares)
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert made.flow._timer is None
         return made
@@ -144,6 +166,11 @@ def test_while_somebody_waits_it_comes_back_sooner() -> None:
         assert not world.awaited.is_urgent
 
     assert play(lambda: World(["lost"]), until).waits() == [0.75]
+
+
+def test_a_flow_that_the_relay_s_host_has_forgotten_comes_back_sooner() -> None:
+    """The way may be lost, and not the relay; or its host was restarted, and all come back."""
+    assert play(lambda: World(["forgotten", "lost"]), all_done).waits() == [0.75, 2.5]
 
 
 def test_who_waits_is_released_on_every_way_out() -> None:
@@ -250,6 +277,59 @@ def test_a_check_drops_a_connection_that_does_not_answer(answers: bool) -> None:
     assert len(world.attempts) == (1 if answers else 2)
     if not answers:
         assert world.attempts[1] - world.attempts[0] == pytest.approx(2.0, abs=0.1)
+
+
+def nothing(world: World) -> None:
+    return
+
+
+def test_where_the_relay_answers_on_a_new_connection_and_not_on_this_one_that_goes_on() -> None:
+    world = play(lambda: World(["silent"], beside=nothing), all_done)
+    # A heartbeat of 15 s, and 4 s for its answer; a second for the new connection.
+    assert world.attempts == [0.0, 20.0]
+    assert [spare.stream for spare in world.used] == world.spares
+    assert world.wires[0].aborted
+    down = [event for event in world.told if isinstance(event, FlowDown)]
+    assert isinstance(down[0].error, FlowReplaced)
+
+
+def test_a_connection_that_was_only_slow_stays() -> None:
+    def late(world: World) -> None:
+        world.wires[0].say(Pong(0))
+
+    async def until(world: World) -> None:
+        await asyncio.sleep(30)
+        assert world.flow.connection is not None
+
+    world = play(lambda: World(["silent"], beside=late), until)
+    assert (world.attempts, world.tried_beside, world.used) == ([0.0], [19.0], [])
+    assert world.spares[0].aborted
+
+
+def test_where_nobody_answers_anywhere_it_is_given_up_as_ever() -> None:
+    world = play(lambda: World(["silent"]), all_done)
+    assert world.attempts == [0.0, 27.0]
+    assert world.tried_beside == [19.0, 22.0], "further and further apart: the next would be at 27"
+
+
+def test_stopped_while_a_new_connection_is_tried_it_leaves_nothing() -> None:
+    async def until(world: World) -> None:
+        await asyncio.sleep(19.5)
+
+    world = play(lambda: World(["silent"], beside=nothing), until)
+    assert (world.tried_beside, world.spares) == ([19.0], [])
+
+
+def test_stopped_by_the_news_that_it_was_replaced_it_leaves_nothing() -> None:
+    def stops(world: World, event: FlowEvent) -> None:
+        if isinstance(event, FlowDown):
+            world.flow.stop()
+
+    async def until(world: World) -> None:
+        await asyncio.sleep(30.0)
+
+    world = play(lambda: World(["silent"], stops, beside=nothing), until)
+    assert (len(world.spares), world.attempts) == (1, [0.0])
 
 
 @pytest.mark.parametrize("turns", range(25))

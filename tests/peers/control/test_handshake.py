@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from peers.control import handshake as handshakes
@@ -21,7 +22,9 @@ from protocol.messages import (
     Pong,
     Register,
     Registered,
+    ServiceAnswer,
     ServiceRequestFrom,
+    Verdict,
 )
 from tests.peers.control.scripted import (
     ACCOUNT,
@@ -100,6 +103,17 @@ async def test_what_comes_in_the_packet_that_confirms_is_for_the_connection() ->
     wire, connection = await connected(events, REQUEST, Ping(3))
     assert events == [RequestArrived(connection, REQUEST)]
     assert await wire.next(Pong) == Pong(3)
+
+
+async def test_what_is_asked_of_it_before_it_is_registered_waits_until_it_is() -> None:
+    """The first relays pass on at once what has waited for a flow that is replaced."""
+    asked = [msgspec.structs.replace(REQUEST, request=number) for number in range(100)]
+    events = Events()
+    wire, connection = await connected(events, REQUEST, early=tuple(asked))
+    assert events == [RequestArrived(connection, one) for one in (*asked[:64], REQUEST)]
+    connection.answer(ServiceAnswer(3, Verdict.ACCEPTED))
+    assert (await wire.next(ServiceAnswer)).request == 3  # type: ignore[attr-defined]
+    connection.close()
 
 
 async def test_pings_are_answered_before_it_is_registered() -> None:

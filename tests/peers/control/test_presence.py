@@ -3,17 +3,21 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 
 from peers import (
+    UNKNOWN,
     ConnectionClosed,
     Identity,
     LimitExceeded,
     Peer,
+    PeerOffline,
     PeerState,
     Presence,
     Refused,
+    UnknownPeer,
 )
 from peers.control import Watching
 from protocol.errors import Code
@@ -25,7 +29,8 @@ from relay.server import RelayServer
 async def test_a_watched_peer_comes_moves_and_goes(relay: RelayServer, bob: Peer) -> None:
     identity = Identity.generate()
     async with asyncio.timeout(20), contextlib.aclosing(bob.watch(identity.guid)) as presences:
-        assert await anext(presences) == Presence(identity.guid, PeerState.OFFLINE, None, False)
+        # The relay has just started: the peer may be on its way back to it.
+        assert await anext(presences) == Presence(identity.guid, UNKNOWN, None, False)
         async with Peer(identity, relay.url) as alice:
             alice.listen("chat")
             came = await anext(presences)
@@ -104,7 +109,7 @@ async def test_watches_are_restored_at_a_relay_that_was_restarted() -> None:
         bob = await stack.enter_async_context(Peer(Identity.generate(), first.url))
         identity = Identity.generate()
         presences = await stack.enter_async_context(contextlib.aclosing(bob.watch(identity.guid)))
-        assert (await anext(presences)).state is PeerState.OFFLINE
+        assert (await anext(presences)).state == UNKNOWN
         await first.__aexit__(None, None, None)
         async with asyncio.timeout(30), RelayServer(RelayConfig(port=port), key) as second:
             async with Peer(identity, second.url) as alice:
@@ -112,6 +117,71 @@ async def test_watches_are_restored_at_a_relay_that_was_restarted() -> None:
                 assert (await anext(presences)).state is PeerState.ONLINE
             # Only then may bob's own farewell find a relay.
             await stack.aclose()
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_who_lives_is_not_offline_when_the_relay_was_restarted(
+    tmp_path: Path, keeps: bool
+) -> None:
+    """With a state folder, and without one: then the relay has forgotten whom it knew."""
+    key, identity = Identity.generate(), Identity.generate()
+    state = str(tmp_path / "state") if keeps else None
+    told: list[Presence] = []
+
+    async def follow(peer: Peer) -> None:
+        async with contextlib.aclosing(peer.watch(identity.guid)) as presences:
+            async for presence in presences:
+                told.append(presence)
+
+    async def until(count: int) -> None:
+        while len(told) < count:
+            await asyncio.sleep(0.01)
+
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(60):
+        first = RelayServer(RelayConfig(port=0, state=state), key)
+        await first.__aenter__()
+        port = int(first.url.rsplit(":", 1)[1])
+        alice = await stack.enter_async_context(Peer(Identity.generate(), first.url))
+        bob = await stack.enter_async_context(Peer(identity, first.url))
+        bob.listen("chat")
+        await bob.published()
+        following = asyncio.create_task(follow(alice))
+        await until(1)
+        await first.__aexit__(None, None, None)
+        await until(2)
+        assert not alice.status.is_registered
+        again = await stack.enter_async_context(
+            RelayServer(RelayConfig(port=port, state=state), key)
+        )
+        while again.registry.get(bob.guid) is None or told[-1].state is not PeerState.ONLINE:
+            await asyncio.sleep(0.01)
+        following.cancel()
+        await asyncio.wait({following})
+        states = [str(presence.state) for presence in told]
+        assert states[:2] == ["online", "unknown"]
+        assert states[2:] in (["online"], ["suspect", "online"]), "equal states are told once"
+        assert not any(presence.moved for presence in told)
+        await stack.aclose()
+
+
+async def test_of_whom_a_relay_has_known_it_says_so_at_once_when_it_was_restarted(
+    tmp_path: Path,
+) -> None:
+    key = Identity.generate()
+    config = RelayConfig(port=0, state=str(tmp_path / "state"))
+    async with RelayServer(config, key) as first, Peer(Identity.generate(), first.url) as bob:
+        bob.listen("chat")
+        await bob.published()
+        bob_guid = bob.guid
+    async with RelayServer(config, key) as again, Peer(Identity.generate(), again.url) as alice:
+        while again.registry.gone(bob_guid) is None:
+            await asyncio.sleep(0.01)
+        with pytest.raises(PeerOffline, match="suspect") as offline:
+            await alice.connect(bob_guid, "chat")
+        assert offline.value.last_seen is not None
+        with pytest.raises(UnknownPeer, match="not known yet") as unknown:
+            await alice.connect(Identity.generate().guid, "chat")
+        assert unknown.value.retry_after is not None
 
 
 # -- without a relay ----------------------------------------------------------------------------
@@ -210,6 +280,34 @@ async def test_what_is_told_again_after_a_reconnection_is_no_news() -> None:
     watching.receive(PeerEvent(GUID, PeerState.OFFLINE, seq=2))
     assert (await anext(presences)).state is PeerState.OFFLINE
     await presences.aclose()
+
+
+async def test_while_there_is_no_relay_nothing_is_known() -> None:
+    sent = Sent()
+    watching = Watching(sent)
+    presences = await begun(watching, sent)
+    for _ in range(3):
+        watching.relay_lost()
+    assert await anext(presences) == Presence(GUID, UNKNOWN, None, False)
+    async with contextlib.aclosing(watching.watch(GUID)) as late:
+        assert (await anext(late)).state == UNKNOWN, "of whoever begins to watch now, too"
+    watching.restore()
+    # The relay has started anew, and has not met the peer yet: no news.
+    watching.receive(PeerEvent(GUID, PeerState.SUSPECT))
+    watching.receive(PeerEvent(GUID, PeerState.ONLINE, seq=9))
+    back = await anext(presences)
+    assert (back.state, back.moved) == (PeerState.ONLINE, False)
+    for seq, state in enumerate([PeerState.SUSPECT, PeerState.OFFLINE, PeerState.OFFLINE]):
+        watching.receive(PeerEvent(GUID, state, 1.0, seq=seq))
+    assert [(await anext(presences)).state for _ in range(2)] == [
+        PeerState.SUSPECT,
+        PeerState.OFFLINE,
+    ]
+    waiting = asyncio.create_task(anext(presences))
+    await asyncio.sleep(0)
+    assert not waiting.done(), "equal states are told once"
+    waiting.cancel()
+    await asyncio.wait({waiting})
 
 
 async def test_of_too_many_news_the_oldest_are_dropped() -> None:

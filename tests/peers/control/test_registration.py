@@ -304,7 +304,7 @@ async def test_a_request_while_connections_end_in_the_same_turn(
         cut(*connections[:ended])
         async with asyncio.timeout(10):
             await asyncio.wait({asking, publishing})
-        assert isinstance(asking.exception(), UnknownPeer if ended == 1 else RelayUnavailable)
+        assert isinstance(asking.exception(), UnknownPeer), "asked again over the next connection"
         failed = publishing.exception()
         assert failed is None or (ended == 2 and isinstance(failed, RelayUnavailable))
         await registration.connection(10)
@@ -320,6 +320,32 @@ async def test_an_answer_and_the_end_in_one_turn(relay: RelayServer) -> None:
         cut(*connections)
         answered = await asking
         assert answered.connection is connections[0]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_request_over_a_flow_that_is_replaced_is_asked_again_once(
+    relay: RelayServer, times: int
+) -> None:
+    async with registered(relay) as (registration, told, _):
+        asked = 0
+
+        def replaced(data: bytes) -> None:
+            # The request has left into nowhere, and the relay answers on a new connection.
+            nonlocal asked
+            asked += 1
+            flow = registration._flows[0]
+            assert flow._held is not None
+            flow._held.replace()
+
+        def silence(event: RegistrationEvent) -> None:
+            if isinstance(event, PrimaryChanged) and asked < times:
+                event.connection._messages.stream.write = replaced  # type: ignore[method-assign]
+
+        told.then = silence
+        silence(PrimaryChanged(registration.connections[0]))
+        with pytest.raises(UnknownPeer if times == 1 else RelayUnavailable):
+            await registration.ask(ASK, 10.0)
+        assert asked == times
 
 
 async def test_a_flow_that_is_given_up_under_a_request_is_not_a_peer_that_is_closed(

@@ -27,6 +27,7 @@ from peers import (
     UnknownService,
     UpdateRefused,
 )
+from peers.config import ModeWord
 from peers.dns import Names
 from peers.dns import tsig as peers_tsig
 from peers.dns.client import Clock
@@ -493,6 +494,26 @@ async def test_waiting_for_a_peer_that_is_not_there_yet(server: Named) -> None:
             alice.listen("chat")
             session = await asyncio.wait_for(waiting, 15)
             await session.close()
+
+
+@pytest.mark.parametrize("mode", ["auto", "p2p"])
+async def test_waiting_with_a_relay_for_a_peer_that_registers_by_the_dns_alone(
+    server: Named, relay: RelayServer, mode: ModeWord
+) -> None:
+    async with caller(server, relay=relay.url) as bob:
+        with pytest.raises(UnknownPeer):
+            await bob.connect(ALICE.guid, "chat", mode=mode)
+        waiting = asyncio.ensure_future(bob.connect(ALICE.guid, "chat", mode=mode, wait=True))
+        async with peer(server, ALICE) as alice:
+            listener = alice.listen("chat")
+            session = await asyncio.wait_for(waiting, 30)
+            assert session.mode is Mode.P2P
+            assert (await anext(listener)).id == session.id
+            await session.close()
+            without = await bob.connect(ALICE.guid, "chat", mode=mode)
+            await without.close()
+            located = await bob.locate(ALICE.guid, "chat")
+            assert located.source == "dns"
 
 
 def test_the_documented_number_is_readable() -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from peers.config import PathKind
-from peers.path import Path, Paths
+from peers.path import PathEnd, Paths
 from tests.peers.path.test_path import HELLO, Scene, User, turns
 from tests.peers.roaming.fakes import HERE, THERE
 from tests.support.memory_stream import streams
@@ -81,7 +81,7 @@ def test_what_has_begun_before_its_stream_saves_a_round_trip() -> None:
         for one in (paths, others):
             await one.abort()
 
-    def hello(path: Path) -> object:
+    def hello(path: PathEnd) -> object:
         return HELLO
 
     run(scene())

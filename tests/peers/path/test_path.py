@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from peers import Identity, Mode, WrongIdentity
 from peers.config import PathKind
-from peers.path import Path, Paths
+from peers.path import PathEnd, Paths
 from protocol.codec import encode
 from protocol.errors import Code, PathFailed, Refused, RoamRelayError
 from protocol.messages import PathHello, PathReject, PathWelcome, Ping
@@ -31,16 +31,16 @@ class User:
         self.writable = 0
         self.heard = 0
 
-    def path_data(self, path: Path, data: bytes) -> None:
+    def path_data(self, path: PathEnd, data: bytes) -> None:
         self.data += data
 
-    def path_heard(self, path: Path) -> None:
+    def path_heard(self, path: PathEnd) -> None:
         self.heard += 1
 
-    def path_writable(self, path: Path) -> None:
+    def path_writable(self, path: PathEnd) -> None:
         self.writable += 1
 
-    def path_lost(self, path: Path, reason: str) -> None:
+    def path_lost(self, path: PathEnd, reason: str) -> None:
         self.lost.append(reason)
 
 
@@ -322,7 +322,7 @@ def test_what_the_hello_raises_ends_the_path() -> None:
         accepting = asyncio.create_task(failed(it.server.accept(5.0)))
         await it.client.prove(THERES, 5.0)
 
-        def no_more(path: Path) -> PathHello:
+        def no_more(path: PathEnd) -> PathHello:
             raise PathFailed("the session needs it no more")
 
         assert "needs it no more" in (await failed(it.client.ask(no_more, 5.0))).reason

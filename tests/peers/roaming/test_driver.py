@@ -105,6 +105,42 @@ def test_a_path_that_is_lost_at_once_has_opened_the_session_all_the_same() -> No
     run(scene())
 
 
+@pytest.mark.parametrize("held_finds", [True, False])
+def test_what_leads_nowhere_does_not_hold_up_a_session_whose_other_side_asks(
+    held_finds: bool,
+) -> None:
+    """What was told and is dead takes seconds to say so, that nobody learns what was there."""
+
+    async def scene() -> None:
+        world, loop = World(), asyncio.get_running_loop()
+        first = FakePath()
+        session = await world.opened(path=first)
+        route = world.sessions.find(session.id)
+        assert route is not None
+        first.lose("gone")
+        await turns()
+        held, lost = world.rounds.last, loop.time()
+        await asyncio.sleep(0.1)
+        world.sessions.resume_asked(route)
+        while world.rounds.last is held:
+            await asyncio.sleep(0.01)
+        assert loop.time() - lost == pytest.approx(4 * CONFIG.stagger, abs=0.05)
+        beside = world.rounds.last
+        found = held if held_finds else beside
+        path = found.finds()
+        await turns()
+        assert session.path is path
+        other = beside if held_finds else held
+        if not other.cancelled:
+            other.fails(PathFailed("nobody was there"))
+            await turns()
+        assert session.path is path
+        assert len(world.rounds.calls) == 3
+        session.abort()
+
+    run(scene())
+
+
 def test_a_next_path_that_is_lost_at_once_costs_a_pause() -> None:
     async def scene() -> None:
         world = World()

@@ -8,6 +8,7 @@ import dataclasses
 import math
 from typing import Any, cast
 
+import msgpack
 import pytest
 
 from peers import (
@@ -20,15 +21,16 @@ from peers import (
     Session,
 )
 from peers.config import PathKind
+from peers.path import PathEnd
 from peers.path.open_paths import Paths
-from peers.path.path import Path
 from peers.roaming import incoming as module
 from peers.roaming.incoming import Incoming, Known, judge_path, judge_request
 from peers.roaming.route import Attempt, Route, Welcomed
-from peers.services import Listener, Services
+from peers.services import ListenerEnd, Services
 from peers.session import Terms
 from protocol.endpoint import Endpoint
 from protocol.errors import Code, PathFailed
+from protocol.features import SESSION_FEATURES
 from protocol.messages import PathHello, PathWelcome, ServiceAnswer, ServiceRequestFrom
 from relay.server import RelayServer
 from tests.peers.roaming.fakes import CALLEE, CALLER, CONFIG, HERE, THERE, World, signed, turns
@@ -39,8 +41,10 @@ from tests.support.virtual_time import run
 
 # -- what is judged ---------------------------------------------------------------------------
 
-OPEN = Listener("chat", allow=None, disclose="anyone", on_closed=lambda listener: None)
-CLOSED_TO = Listener("chat", allow=[HERE.guid], disclose="anyone", on_closed=lambda listener: None)
+OPEN = ListenerEnd("chat", allow=None, disclose="anyone", on_closed=lambda listener: None)
+CLOSED_TO = ListenerEnd(
+    "chat", allow=[HERE.guid], disclose="anyone", on_closed=lambda listener: None
+)
 KNOWN = Known(CALLEE, has_had_path=True)
 NEW = Known(CALLEE, has_had_path=False)
 OPENED_HERE = Known(CALLER, has_had_path=True)
@@ -96,7 +100,7 @@ def of(known: Known, **fields: Any) -> Known:
 def test_requests_that_are_accepted_and_refused(
     asked: ServiceRequestFrom,
     known: Known | None,
-    listener: Listener | None,
+    listener: ListenerEnd | None,
     room: bool,
     expected: Code | None,
 ) -> None:
@@ -160,7 +164,7 @@ def test_paths_that_are_accepted_and_refused(
     said: PathHello,
     kind: PathKind,
     known: Known | None,
-    listener: Listener | None,
+    listener: ListenerEnd | None,
     expected: Code | None,
 ) -> None:
     refusal = judge_path(said, kind, THERE.guid, known, listener)
@@ -551,12 +555,29 @@ async def test_paths_that_are_not_for_a_session(alice: Peer, bob: Peer) -> None:
     made, welcome = await dial_direct(
         endpoint,
         alice.guid,
-        lambda path: _hello(caller, received=400, consumed=0),
+        lambda path: _hello(caller, received=400, consumed=0, features=SESSION_FEATURES),
         Paths(bob.identity),
         5,
     )
     assert welcome.received == 400
-    made.abort()
+    heard = bytearray()
+    gone = asyncio.Event()
+
+    class Reader:
+        def path_data(self, path: PathEnd, data: bytes) -> None:
+            heard.extend(data)
+
+        def path_heard(self, path: PathEnd) -> None: ...
+        def path_writable(self, path: PathEnd) -> None: ...
+        def path_lost(self, path: PathEnd, reason: str) -> None:
+            gone.set()
+
+    made.carry(Reader())
+    async with asyncio.timeout(5):
+        await gone.wait()
+    assert heard == msgpack.packb([3, 400]) + msgpack.packb([2, 400]), (
+        "it says again that it has closed"
+    )
 
 
 async def test_numbers_from_the_future_end_the_path_and_not_the_session(
@@ -575,14 +596,14 @@ async def test_numbers_from_the_future_end_the_path_and_not_the_session(
     gone = asyncio.Event()
 
     class User:
-        def path_data(self, path: Path, data: bytes) -> None:
+        def path_data(self, path: PathEnd, data: bytes) -> None:
             raise AssertionError("nothing is sent on a path that is refused")
 
-        def path_heard(self, path: Path) -> None: ...
+        def path_heard(self, path: PathEnd) -> None: ...
 
-        def path_writable(self, path: Path) -> None: ...
+        def path_writable(self, path: PathEnd) -> None: ...
 
-        def path_lost(self, path: Path, reason: str) -> None:
+        def path_lost(self, path: PathEnd, reason: str) -> None:
             gone.set()
 
     made.carry(User())

@@ -80,6 +80,26 @@ def test_a_change_is_looked_at_at_once_or_after_the_look_that_is_under_way() -> 
     assert monitor.next_timeout() == 38.0, "once"
 
 
+def test_what_the_other_side_tells_is_looked_at_at_once_and_then_once_a_second() -> None:
+    monitor = Monitor(CALLER, PACE)
+    monitor.path_taken(PathKind.RELAYED, 0.0)
+    monitor.time(0.0)
+    monitor.looked(0.1)
+    monitor.told(20.0)
+    looks = 0
+    for step in range(1, 641):
+        now = 20.0 + step / 64
+        if monitor.time(now) is GO_DIRECT:
+            looks += 1
+            monitor.told(now)
+            monitor.looked(now)
+        monitor.told(now)
+    assert looks == 10
+    assert monitor.next_timeout() == 30.015625
+    monitor.hurry(30.0)
+    assert monitor.time(30.0) is GO_DIRECT, "this host's own word does not wait"
+
+
 @pytest.mark.parametrize("kind", list(PathKind))
 def test_a_pinned_session_is_left_where_it_is_and_looked_after_again_when_it_is_not(
     kind: PathKind,
@@ -128,6 +148,7 @@ INPUTS: dict[str, Callable[[Monitor], object]] = {
     "lost": lambda monitor: monitor.path_lost(),
     "pin": lambda monitor: monitor.pin(True, 0.0),
     "hurry": lambda monitor: monitor.hurry(0.0),
+    "told": lambda monitor: monitor.told(0.0),
     "time": lambda monitor: monitor.time(0.0),
     "looked": lambda monitor: monitor.looked(0.0),
 }
@@ -136,6 +157,7 @@ REACHED = {
     MonitorState.WAITING: ("relayed",),
     MonitorState.LOOKING: ("relayed", "time"),
     MonitorState.LOOKING_HURRIED: ("relayed", "time", "hurry"),
+    MonitorState.LOOKING_TOLD: ("relayed", "time", "told"),
 }
 """A way to each state, all at time 0, for a relayed session in `auto`."""
 EXPECTED = {
@@ -145,6 +167,10 @@ EXPECTED = {
     (MonitorState.WAITING, "time"): MonitorState.LOOKING,
     (MonitorState.LOOKING, "relayed"): MonitorState.LOOKING_HURRIED,
     (MonitorState.LOOKING, "hurry"): MonitorState.LOOKING_HURRIED,
+    (MonitorState.LOOKING, "told"): MonitorState.LOOKING_TOLD,
+    (MonitorState.LOOKING_TOLD, "relayed"): MonitorState.LOOKING_HURRIED,
+    (MonitorState.LOOKING_TOLD, "hurry"): MonitorState.LOOKING_HURRIED,
+    (MonitorState.LOOKING_TOLD, "looked"): MonitorState.WAITING,
     (MonitorState.LOOKING, "looked"): MonitorState.WAITING,
     (MonitorState.LOOKING_HURRIED, "looked"): MonitorState.WAITING,
 }
@@ -160,8 +186,8 @@ def test_every_input_in_every_state(state: MonitorState, what: str) -> None:
     INPUTS[what](monitor)
     assert monitor.state is EXPECTED.get((state, what), state)
     if what == "looked" and monitor.state is MonitorState.WAITING and state is not monitor.state:
-        later = 0.0 if state is MonitorState.LOOKING_HURRIED else 60.0
-        assert monitor.next_timeout() == later
+        later = {MonitorState.LOOKING_HURRIED: 0.0, MonitorState.LOOKING_TOLD: 1.0}
+        assert monitor.next_timeout() == later.get(state, 60.0)
 
 
 @given(
@@ -169,7 +195,7 @@ def test_every_input_in_every_state(state: MonitorState, what: str) -> None:
     steps=st.lists(
         st.tuples(
             st.sampled_from(
-                ["relayed", "direct", "lost", "pin", "unpin", "hurry", "time", "looked"]
+                ["relayed", "direct", "lost", "pin", "unpin", "hurry", "told", "time", "looked"]
             ),
             st.floats(0, 100),
         )
@@ -197,6 +223,8 @@ def test_one_look_at_a_time_and_an_end_to_every_wait(
                 monitor.pin(pinned, now)
             case "hurry":
                 monitor.hurry(now)
+            case "told":
+                monitor.told(now)
             case "time":
                 action = monitor.time(now)
                 assert action is None or not looking

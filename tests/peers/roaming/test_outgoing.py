@@ -6,7 +6,7 @@ First above fakes, on a clock that jumps; then between real peers.
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, cast
 
 import pytest
@@ -19,11 +19,13 @@ from peers.session import Session, Terms
 from protocol.errors import (
     Code,
     ConnectionClosed,
+    LimitExceeded,
     NameServerUnavailable,
     PeerOffline,
     Refused,
     RelayUnavailable,
     RoamRelayError,
+    Superseded,
     UnknownPeer,
     UnknownService,
     WrongIdentity,
@@ -77,10 +79,21 @@ def nobody(guid: str) -> AsyncGenerator[Presence, None]:
     raise AssertionError("nobody watches")
 
 
+async def nowhere(guid: str, service: str) -> object:
+    raise UnknownPeer("not in the zone")
+
+
+async def somewhere(guid: str, service: str) -> object:
+    return None
+
+
 def outgoing(
-    sessions: Sessions, config: PeerConfig = RELAY, watch: Callable[..., Any] = nobody
+    sessions: Sessions,
+    config: PeerConfig = RELAY,
+    watch: Callable[..., Any] = nobody,
+    find: Callable[[str, str], Awaitable[object]] = nowhere,
 ) -> Outgoing:
-    return Outgoing(config, cast(Any, sessions), watch)
+    return Outgoing(config, cast(Any, sessions), watch, find)
 
 
 def wants(mode: Mode, policy: str = "") -> Terms:
@@ -218,8 +231,110 @@ def test_waiting_ends_with_what_is_final_and_with_the_peer() -> None:
     run(scene())
 
 
+@pytest.mark.parametrize("error", [UnknownPeer("?"), PeerOffline("gone")])
+@pytest.mark.parametrize("mode", [COMBINED, AUTO])
+def test_a_peer_that_is_not_at_the_relay_may_be_in_the_zone(
+    mode: Mode, error: RoamRelayError
+) -> None:
+    sessions = Sessions(**{mode.value: error})
+    run(outgoing(sessions, BOTH, find=somewhere).open(wants(mode), 7.0))
+    assert sessions.tried == [mode, P2P]
+    for config, find, more in (
+        (BOTH, nowhere, {}),
+        (BOTH, somewhere, {"p2p": NO_PATH}),
+        (STRICT_BOTH, somewhere, {}),
+    ):
+        sessions = Sessions(**{mode.value: error}, **more)
+        with pytest.raises(type(error)) as failed:
+            run(outgoing(sessions, config, find=find).open(wants(mode), 7.0))
+        assert failed.value is error, "what the relay has said"
+
+
+ZONES: list[Any] = [somewhere, nowhere]
+
+
+@pytest.mark.parametrize("mode", [P2P, COMBINED, AUTO])
+def test_with_a_relay_and_a_zone_either_says_that_a_peer_is_there(mode: Mode) -> None:
+    async def scene(states: tuple[PeerState, ...], known_after: int) -> tuple[Mode, list[Mode]]:
+        said: list[str] = []
+
+        async def watch(guid: str) -> AsyncGenerator[Presence, None]:
+            for state in states:
+                yield Presence(guid, state, None, False)
+            await asyncio.Event().wait()
+
+        async def find(guid: str, service: str) -> object:
+            said.append(guid)
+            await asyncio.sleep(0)
+            return await ZONES[len(said) < known_after](guid, service)
+
+        sessions = Sessions()
+        opened = await outgoing(sessions, BOTH, watch, find).wait_and_open(wants(mode), 7.0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return cast(Terms, opened).mode, sessions.tried
+
+    assert run(scene((), 3)) == (P2P, [P2P]), "by the DNS alone, and later"
+    assert run(scene((PeerState.OFFLINE,), 1)) == (P2P, [P2P])
+    assert run(scene((PeerState.ONLINE,), 1000)) == (mode, [mode]), "the relay alone"
+    by_relay, tried = run(scene((PeerState.ONLINE,), 1))
+    assert (by_relay, len(tried)) == (mode, 1), "never two sessions"
+
+
 @pytest.mark.parametrize(
-    "error", [UnknownPeer("?"), UnknownService("?"), PathFailed("?"), NameServerUnavailable("?")]
+    "says",
+    [LimitExceeded("too many watches"), None],
+    ids=["no watch", "a relay that is lost over each request"],
+)
+def test_neither_the_relay_nor_the_zone_ends_a_wait_that_the_other_one_can_end(says: Any) -> None:
+    async def scene() -> None:
+        async def watch(guid: str) -> AsyncGenerator[Presence, None]:
+            if says is not None:
+                raise says
+            yield Presence(guid, PeerState.ONLINE, None, False)
+
+        looked: list[float] = []
+
+        async def find(guid: str, service: str) -> object:
+            looked.append(asyncio.get_running_loop().time())
+            if len(looked) < 4:
+                raise NameServerUnavailable("no server answers")
+            return None
+
+        sessions = Sessions(auto=NO_RELAY)
+        opened = await outgoing(sessions, BOTH, watch, find).wait_and_open(wants(AUTO), 7.0)
+        assert cast(Terms, opened).mode is P2P
+
+    run(scene())
+
+
+def test_a_relay_that_is_lost_over_the_request_is_asked_again() -> None:
+    async def scene() -> None:
+        sessions = Sessions(auto=NO_RELAY)
+        watching = outgoing(sessions, watch=Watched(PeerState.ONLINE))
+        waiting = asyncio.create_task(watching.wait_and_open(wants(AUTO), 7.0))
+        await asyncio.sleep(3)
+        sessions.says.clear()
+        await waiting
+        assert len(sessions.tried) == 3
+        for final in (NOT_ADMITTED, Superseded("another program")):
+            with pytest.raises(type(final)):
+                await outgoing(Sessions(auto=final), watch=Watched(PeerState.ONLINE)).wait_and_open(
+                    wants(AUTO), 7.0
+                )
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnknownPeer("?"),
+        UnknownService("?"),
+        PathFailed("?"),
+        NameServerUnavailable("?"),
+        # Of a peer that has gone, the zone may still have the address, where another one is now.
+        WrongIdentity("a", "b", "there"),
+    ],
 )
 def test_without_a_relay_the_zone_is_looked_into_again(error: RoamRelayError) -> None:
     async def scene() -> None:

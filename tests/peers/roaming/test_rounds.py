@@ -126,8 +126,23 @@ class Answer:
         self.response = response
 
 
-def rounds(below: Below) -> Rounds:
-    return Rounds(cast(Any, below), cast(Any, below), 3.0)
+def rounds(below: Below, signs: "Returns | None" = None) -> Rounds:
+    return Rounds(cast(Any, below), cast(Any, below), 3.0, cast(Any, signs))
+
+
+class Returns:
+    """Signs: the other side returns after so many seconds, unless all else is over before."""
+
+    def __init__(self, after: float) -> None:
+        self._after = after
+
+    async def back(self, guid: str, over: asyncio.Event) -> bool:
+        try:
+            async with asyncio.timeout(self._after):
+                await over.wait()
+        except TimeoutError:
+            return True
+        return False
 
 
 async def first(below: Below, terms: Terms = CALLER) -> FakePath:
@@ -320,6 +335,41 @@ def test_which_ways_there_are(
         with pytest.raises((PathFailed, PeerOffline)):
             await rounds(below).next(met(terms, entries=entries, ticket=ticket).attempt())
         assert below.done == done
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    ("dial_takes", "returns", "took", "asked"),
+    [
+        (9.0, 2.0, 2.0, 2),
+        # There is nothing to wait beside: the next round is the search's to begin.
+        (1.0, 2.0, 1.0, 1),
+        (0.0, 2.0, 0.0, 1),
+    ],
+)
+def test_who_returns_while_others_are_tried_is_asked_at_once(
+    dial_takes: float, returns: float, took: float, asked: int
+) -> None:
+    async def scene() -> None:
+        below = Below()
+        below.dial_takes = dial_takes
+        below.relay = PeerOffline("gone")
+        route = met(entries=OLD)
+        attempt = route.attempt()
+        loop = asyncio.get_running_loop()
+
+        def is_back() -> None:
+            below.relay = RoamRelayError("gave it up", code=Code.SESSION_UNKNOWN)
+
+        loop.call_later(returns - 0.1, is_back)
+        going_on = asyncio.ensure_future(rounds(below, Returns(returns)).next(attempt))
+        await asyncio.sleep(took + 0.1)
+        assert attempt.was_away
+        assert below.done.count("relay 3") == asked
+        assert route.session.is_over == (asked == 2)
+        await asyncio.wait({going_on})
+        assert isinstance(going_on.exception(), RoamRelayError)
 
     run(scene())
 

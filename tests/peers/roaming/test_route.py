@@ -1,6 +1,5 @@
 """What is known of one session's paths: which of two is the newer one, and what a path changes."""
 
-import asyncio
 import dataclasses
 
 import pytest
@@ -12,8 +11,8 @@ from peers.session import Terms
 from protocol.errors import PathFailed
 from protocol.features import RELAY_FALLBACK, SESSION_FEATURES
 from protocol.messages import Mode, PathWelcome
-from tests.peers.roaming.fakes import CALLEE, CALLER, make_local, make_route, signed, turns
-from tests.support.fake_path import FakePath, linked
+from tests.peers.roaming.fakes import CALLEE, CALLER, make_local, make_route, signed
+from tests.support.fake_path import FakePath
 from tests.support.virtual_time import run
 
 OLD, NEW = signed("192.0.2.1"), signed("192.0.2.2", seq=2)
@@ -111,22 +110,6 @@ async def test_a_session_that_is_over_dials_no_more() -> None:
     with pytest.raises(PathFailed, match="over"):
         attempt.hello(())
     assert not attempt.said_hello
-
-
-def test_a_session_that_has_closed_still_answers_on_a_path_that_the_other_side_dials() -> None:
-    async def scene() -> None:
-        here, there = make_route(CALLEE), make_route(CALLER)
-        one, two = linked()
-        assert here.take(one.path, 1, PathWelcome(), dialed_here=False)
-        assert there.take(two.path, 1, PathWelcome(), dialed_here=True)
-        await asyncio.gather(here.session.close(), there.session.close())
-        late = FakePath()
-        assert here.take(late.path, 2, PathWelcome(), dialed_here=False)
-        await turns()
-        assert late.sent, "it says again that it has closed"
-        assert late.end == "finished"
-
-    run(scene())
 
 
 async def test_a_hello_is_for_a_session_that_still_needs_it() -> None:

@@ -113,6 +113,25 @@ def test_the_pauses_between_rounds_grow_until_something_happens() -> None:
     assert machine.next_timeout() == now + 1.0, "after a hurry they begin anew"
 
 
+def test_a_round_that_says_no_hello_does_not_hold_up_what_has_become_possible() -> None:
+    machine = search(Input.LOST_HERE, Input.HURRY)
+    assert machine.next_timeout() == 4 * STAGGER
+    assert machine.handle(Input.TIME, 4 * STAGGER - 0.01) == ()
+    assert machine.handle(Input.TIME, 4 * STAGGER) == TRY, "beside the first one"
+    assert machine.state is State.TRYING
+    # The second one has its time too.
+    assert machine.handle(Input.HURRY, 1.5) == ()
+    assert machine.next_timeout() == 8 * STAGGER
+    late = search(Input.LOST_HERE)
+    assert late.handle(Input.HURRY, 2.0) == TRY
+
+
+def test_a_round_that_has_said_its_hello_is_waited_for() -> None:
+    machine = search(Input.LOST_HERE, Input.HURRY, Input.HELLO)
+    assert machine.next_timeout() is None
+    assert machine.handle(Input.TIME, 10.0) == ()
+
+
 @pytest.mark.parametrize("what", [Input.HURRY, Input.MOVED])
 def test_what_happens_while_the_hello_is_out_makes_the_next_round_come_at_once(what: Input) -> None:
     machine = search(Input.LOST_HERE, Input.HELLO, what)
@@ -139,11 +158,13 @@ class Model:
         self.now = 0.0
         self.running = False
         self.late = 0
-        """Rounds that go on although a path was taken: their hello had left."""
+        """Rounds that go on although they are not waited for any more."""
+        self.began = 0.0
         self.opened = False
 
     def give(self, what: Input) -> None:
         asked = self.search.state in ASKED
+        silent = self.search.state in (State.TRYING, State.TRYING_HURRIED)
         actions = self.search.handle(what, self.now)
         if what is Input.FAILED and self.running:
             self.running = False
@@ -152,7 +173,12 @@ class Model:
         for action in actions:
             match action:
                 case Action.TRY:
-                    assert not self.running, "two rounds at once"
+                    if self.running:
+                        assert silent, "a second round beside one whose hello has left"
+                        assert what in (Input.HURRY, Input.TIME)
+                        assert self.now >= self.began + 4 * STAGGER - 1e-6, "and not at once"
+                        self.late += 1
+                    self.began = self.now
                     self.running = True
                 case Action.CALL_OFF:
                     assert not asked or what is Input.ENDED, "a hello that has left is called off"
@@ -171,7 +197,8 @@ INPUTS = [what for what in Input if what is not Input.OPEN]
 )
 def test_whatever_happens_in_whatever_order(opens: bool, steps: list[tuple[Input, float]]) -> None:
     """The path dies, addresses come and go, the other side asks, the relay goes and returns, the
-    session closes: never two rounds, never a hello called off, never silent for ever."""
+    session closes: never two rounds but for one that says nothing, never a hello called off, never
+    silent for ever."""
     model = Model()
     if opens:
         model.opened = True
@@ -187,7 +214,7 @@ def test_whatever_happens_in_whatever_order(opens: bool, steps: list[tuple[Input
         if machine.is_searching:
             assert model.running or machine.next_timeout() is not None
         if (when := machine.next_timeout()) is not None:
-            assert machine.state is State.WAITING
+            assert machine.state in (State.WAITING, State.TRYING_HURRIED)
             assert when <= model.now + 2.0 ** len(steps)
     model.give(Input.ENDED)
     assert not model.running

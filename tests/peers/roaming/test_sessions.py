@@ -16,6 +16,7 @@ from peers import (
     Mode,
     Peer,
 )
+from peers.roaming import closed as closed_sessions
 from peers.roaming import sessions
 from peers.roaming.route import Route
 from protocol.errors import PathFailed
@@ -129,13 +130,16 @@ def test_a_session_goes_from_table_to_table_and_is_in_one_of_them() -> None:
         assert world.sessions.live == [route.session]
         path.arrives(CLOSE + CLOSED)
         assert world.sessions.live == []
-        assert world.sessions.find(name) is route, "it still answers"
-        late = FakePath()
-        assert world.sessions.accept(route, late.path, 2, PathWelcome(), dialed_here=False)
-        await turns()
-        assert (late.sent != [], late.end) == (True, "finished")
-        await asyncio.sleep(CONFIG.session.linger + 1)
         assert world.sessions.find(name) is None
+        left = world.sessions.find_closed(name)
+        assert left is not None, "it still answers"
+        assert not left.would_take(1)
+        assert left.would_take(2)
+        late = FakePath()
+        assert not world.sessions.accept(route, late.path, 2, PathWelcome(), dialed_here=False)
+        assert late.end == "aborted"
+        await asyncio.sleep(CONFIG.session.linger + 1)
+        assert world.sessions.find_closed(name) is None
 
     run(scene())
 
@@ -145,7 +149,7 @@ def test_a_session_that_was_lost_does_not_answer() -> None:
         world = World()
         route = world.accepted()
         route.session.abort()
-        assert world.sessions.find(route.session.id) is None
+        assert world.sessions.find_closed(route.session.id) is None
 
     run(scene())
 
@@ -153,17 +157,17 @@ def test_a_session_that_was_lost_does_not_answer() -> None:
 def test_sessions_that_still_answer_have_a_bound_and_the_oldest_goes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sessions, "_MAX_LINGERING", 5)
+    monkeypatch.setattr(closed_sessions, "_MAX_CLOSED", 5)
 
     async def scene() -> None:
         world = World()
         names = [number.to_bytes(16) for number in range(8)]
         for name in names:
             closed(world, name)
-        found = [world.sessions.find(name) is not None for name in names]
+        found = [world.sessions.find_closed(name) is not None for name in names]
         assert found == [False] * 3 + [True] * 5
         await asyncio.sleep(CONFIG.session.linger + 1)
-        assert not any(world.sessions.find(name) for name in names)
+        assert not any(world.sessions.find_closed(name) for name in names)
 
     run(scene())
 

@@ -1,12 +1,13 @@
 """The relay's word that another peer is there again: a session without a path asks at once then."""
 
 import asyncio
+import dataclasses
 import itertools
 from collections.abc import Iterator
 
 import pytest
 
-from peers import Identity, Mode, Peer, PeerConfig, Presence, Session, SessionLost
+from peers import UNKNOWN, Identity, Mode, Peer, PeerConfig, Presence, Session, SessionLost
 from peers.roaming import driver
 from protocol.errors import PathFailed, PeerOffline, Refused, RoamRelayError
 from protocol.messages import PeerState
@@ -117,6 +118,45 @@ def test_sessions_with_one_peer_share_one_watch() -> None:
     run(scene())
 
 
+def test_a_watch_that_was_refused_is_begun_anew_with_the_next_round() -> None:
+    """The relay still knew the program that was there before, which disclosed nothing."""
+
+    async def scene() -> None:
+        world = World()
+        session = await pathless(world, FAILED)
+        world.presences.put_nowait(Refused("not yours"))
+        await turns()
+        assert world.watched == []
+        for driver_rounds in (1, 2):
+            world.sessions.relay_found()
+            await turns()
+            world.rounds.last.fails(OFFLINE)
+            await turns()
+            assert world.watched == [THERE.guid], driver_rounds
+        rounds = len(world.rounds.calls)
+        for one in (SUSPECT, Refused("not any more")):
+            world.presences.put_nowait(one)
+        await turns()
+        assert len(world.rounds.calls) == rounds + 1
+        session.abort()
+
+    run(scene())
+
+
+def test_whoever_was_unknown_may_have_been_there_all_the_time() -> None:
+    async def scene() -> None:
+        world = World()
+        session = await pathless(world, FAILED)
+        rounds = len(world.rounds.calls)
+        for one in (SUSPECT, dataclasses.replace(SUSPECT, state=UNKNOWN), ONLINE):
+            world.presences.put_nowait(one)
+        await turns()
+        assert len(world.rounds.calls) == rounds
+        session.abort()
+
+    run(scene())
+
+
 @pytest.mark.parametrize("mode", [Mode.P2P, Mode.COMBINED, Mode.CENTRAL])
 async def test_a_contact_that_was_restarted(relay: RelayServer, bob: Peer, mode: Mode) -> None:
     """No pause ends in this test: only the relay's word can."""
@@ -146,3 +186,51 @@ async def test_a_contact_that_was_restarted(relay: RelayServer, bob: Peer, mode:
             with pytest.raises(SessionLost, match="given the session up") as caught:
                 await lost
     assert caught.value.messages == (b"2",)
+
+
+@pytest.mark.parametrize("mode", [Mode.P2P, Mode.COMBINED, Mode.CENTRAL, Mode.AUTO])
+async def test_a_caller_that_was_restarted(relay: RelayServer, bob: Peer, mode: Mode) -> None:
+    """It offers nothing, so that nobody may watch it; but who has asked for it may know."""
+    identity = Identity.generate()
+    config = PeerConfig(close_timeout=0.1)
+    async with Peer(identity, relay.url, config=config) as before, asyncio.timeout(60):
+        here, there = await pair(bob, before, mode)
+        await here.send(b"1")
+        assert await there.receive() == b"1"
+        await rooms(before).registration.close()
+        rooms(before).direct.close()
+        await rooms(before).local.tasks.close()
+        reset(here)
+        lost = asyncio.create_task(there.receive())
+        while not relay.watches:
+            await asyncio.sleep(0.01)
+        async with Peer(identity, relay.url):
+            with pytest.raises(SessionLost, match="given the session up"):
+                await lost
+
+
+async def test_a_contact_that_was_restarted_while_a_round_is_under_way(
+    relay: RelayServer, alice: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is dialed where it was, and nothing answers there; the round is never over by itself."""
+    identity = Identity.generate()
+    config = PeerConfig(close_timeout=0.1)
+    async with Peer(identity, relay.url, config=config) as before, asyncio.timeout(60):
+        here, there = await pair(before, alice, Mode.P2P)
+
+        async def silent(*args: object, **named: object) -> object:
+            await asyncio.sleep(3600)
+            raise AssertionError
+
+        monkeypatch.setattr(rooms(alice).ways, "direct", silent)
+        await rooms(before).registration.close()
+        rooms(before).direct.close()
+        await rooms(before).local.tasks.close()
+        reset(there)
+        lost = asyncio.create_task(here.receive())
+        while not relay.watches:
+            await asyncio.sleep(0.01)
+        async with Peer(identity, relay.url) as after:
+            after.listen("chat")
+            with pytest.raises(SessionLost, match="given the session up"):
+                await lost

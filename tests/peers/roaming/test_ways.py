@@ -16,7 +16,7 @@ from peers.control import Answered, KnownRelay
 from peers.dialing import Ask, Door
 from peers.host import Interfaces
 from peers.host.address import LocalAddress
-from peers.path import Path
+from peers.path import PathEnd
 from peers.roaming import Candidates, Ways, ways
 from peers.roaming.route import Attempt
 from protocol.endpoint import Endpoint
@@ -73,7 +73,7 @@ class Around:
         self.ways = Ways(self.local, self.candidates, cast(Any, self))
         monkeypatch.setattr(ways, "open_direct", self._open)
 
-    async def _open(self, door: Door, ask: Ask, *arguments: Any, **more: Any) -> Path:
+    async def _open(self, door: Door, ask: Ask, *arguments: Any, **more: Any) -> PathEnd:
         endpoint = ask.endpoint
         self.usual.append(more["round_trip"])
         said = self.says[endpoint]

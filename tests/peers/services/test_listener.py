@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peers import Identity, Session, SessionSettings
-from peers.services import Listener
-from peers.services.listener import BACKLOG, BACKLOG_EACH
+from peers.services import Listener, ListenerEnd
+from peers.services.end import BACKLOG, BACKLOG_EACH
 from peers.session import SessionEnd, Trace
 from protocol.errors import Code, ConnectionClosed, RelayUnavailable
 from protocol.messages import MAX_DISCLOSE, Disclosure
@@ -27,9 +27,9 @@ def listener(
     allow: Collection[str] | None = None,
     disclose: str | Collection[str] = "anyone",
     port: int | None = None,
-) -> Listener:
+) -> ListenerEnd:
     CLOSED.clear()
-    return Listener("chat", allow=allow, disclose=disclose, on_closed=CLOSED.append, port=port)
+    return ListenerEnd("chat", allow=allow, disclose=disclose, on_closed=CLOSED.append, port=port)
 
 
 def session(guid: str = ONE) -> Session:
@@ -38,7 +38,7 @@ def session(guid: str = ONE) -> Session:
     return SessionEnd(b"s" * 16, terms, SessionSettings(), Trace(loop.time), lambda news: None)
 
 
-def code(one: Listener, guid: str) -> Code | None:
+def code(one: ListenerEnd, guid: str) -> Code | None:
     refusal = one.refusal(guid)
     return refusal.code if refusal is not None else None
 

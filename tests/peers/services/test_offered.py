@@ -23,6 +23,7 @@ from relay.presence.registry import Services as Opened
 from relay.presence.registry import VerifiedEntries, check_record
 
 HOST = "192.0.2.1"
+GUID = Identity.generate().guid
 
 
 class Offering(Services):
@@ -39,14 +40,14 @@ class Offering(Services):
 def test_what_is_offered_is_found_until_it_is_closed() -> None:
     services = Offering()
     one = services.offer("chat", None, "anyone", None)
-    assert services.find("chat") is one
-    assert services.find("mail") is None
+    assert services.find("chat", GUID) is one
+    assert services.find("mail", GUID) is None
     one.close()
-    assert services.find("chat") is None
+    assert services.find("chat", GUID) is None
     assert services.told == [ServicesChanged(), ServicesChanged("chat")]
     another = services.offer("chat", None, "anyone", None)
     one.close()
-    assert services.find("chat") is another, "closed again, it takes no other one away"
+    assert services.find("chat", GUID) is another, "closed again, it takes no other one away"
 
 
 @pytest.mark.parametrize("service", ["Chat", "", "a" * 64, "-x", "x-", "a b", "a.b", "ä"])

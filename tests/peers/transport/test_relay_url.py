@@ -44,6 +44,8 @@ def test_what_is_no_relays_url_is_said(url: str) -> None:
         ("https://relay.example:8440", 8440, "relay.example:8440"),
         ("http://[2001:db8::1]:8440", 8440, "[2001:db8::1]:8440"),
         ("http://m\u00fcnchen.example:81", 81, "xn--mnchen-3ya.example:81"),
+        (" http://relay.example:8440\n", 8440, "relay.example:8440"),
+        ("http://relay.example:", 80, "relay.example"),
     ],
 )
 def test_a_port_that_is_not_said_is_the_schemes(url: str, port: int, authority: str) -> None:
@@ -64,6 +66,10 @@ def test_a_port_that_is_not_said_is_the_schemes(url: str, port: int, authority: 
         ("http://relay.example:8440/?", "query"),
         ("http://relay.example:8440#s3cret", "fragment"),
         ("relay.example?s3cret", "no http://"),
+        ("http://relay.exa\nmple:8440/s3cret", "control character"),
+        ("http://relay.example: 8440/s3cret", "blank"),
+        ("http://relay.example:+8440/s3cret", "port"),
+        ("http://relay.example:\uff18\uff14/s3cret", "port"),
     ],
 )
 def test_what_is_more_than_a_host_and_a_port_is_refused_and_no_secret_shown(

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import uvloop
 
+from peers.transport import tcp
 from peers.transport.stream import HIGH_WATER
-from peers.transport.tcp import SILENT, RawStream
+from peers.transport.tcp import END_OF_STREAM, FORGOTTEN, SILENT, RawStream
 
 
 class Owner:
@@ -166,6 +167,13 @@ def test_the_kernel_tells_the_round_trip(loop: Callable[[], asyncio.AbstractEven
         async with pair() as (stream, _):
             assert stream.round_trip is not None
             assert 0 < stream.round_trip < 0.5
+            assert stream.silence is not None
+            assert stream.silence < 60.0
+            stream.abort()
+            stream.probe_when_idle(5.0)  # Of a socket that is about to go.
+            await asyncio.sleep(0.01)
+            assert (stream.round_trip, stream.silence) == (None, None)
+            stream.probe_when_idle(5.0)
         assert RawStream().round_trip is None
 
     with asyncio.Runner(loop_factory=loop) as runner:
@@ -182,8 +190,8 @@ async def test_the_kernel_asks_for_signs_of_life_and_its_verdict_is_one_reason()
         options = socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT
         assert taken.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         told = [taken.getsockopt(socket.IPPROTO_TCP, option) for option in options]
-        assert told == [5, 1, 5]
-        assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+        assert told == [5, 1, 12]
+        assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 17_000
         stream.probe_when_idle(0.01)
         assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 1
         owner = Owner()
@@ -191,5 +199,30 @@ async def test_the_kernel_asks_for_signs_of_life_and_its_verdict_is_one_reason()
         stream.abort()
         await owner.is_lost.wait()
         stream.probe_when_idle(5.0)  # Of a socket that is gone: nothing happens.
+        assert stream.silence is None
         stream.connection_lost(TimeoutError(110, "Connection timed out"))
         assert owner.lost[-1] == SILENT
+
+
+@pytest.mark.parametrize(
+    ("silence", "error", "reason"),
+    [
+        (1.5, ConnectionResetError(104, "reset"), FORGOTTEN),
+        (0.5, ConnectionResetError(104, "reset"), "[Errno 104] reset"),
+        (None, ConnectionResetError(104, "reset"), "[Errno 104] reset"),
+        (1.5, TimeoutError(110, "timed out"), SILENT),
+        (1.5, None, END_OF_STREAM),
+    ],
+)
+async def test_a_reset_after_as_long_a_silence_as_the_kernel_bears_is_an_answer_to_its_probe(
+    silence: float | None, error: Exception | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pair() as (stream, _):
+        owner = Owner()
+        stream.set_owner(owner)
+        monkeypatch.setattr(tcp, "kernel_silence", lambda taken: silence)
+        stream.connection_lost(error)
+        assert owner.lost[-1] != FORGOTTEN, "it does not probe"
+        stream.probe_when_idle(1.0)
+        stream.connection_lost(error)
+        assert owner.lost[-1] == reason

@@ -37,7 +37,7 @@ ASKING = pytest.mark.parametrize("mode", [Mode.CENTRAL, Mode.COMBINED, Mode.AUTO
 
 
 def request(
-    callee: Client, mode: Mode = Mode.AUTO, number: int = 1, timeout: float = 5.0
+    callee: Client, mode: Mode = Mode.AUTO, number: int = 1, timeout: float = 60.0
 ) -> ServiceRequestTo:
     return ServiceRequestTo(number, callee.identity.guid, "chat", mode, SESSION, (), timeout)
 
@@ -70,7 +70,7 @@ async def test_a_callee_that_accepts_with_garbage(relay: RelayServer, mode: Mode
 @ASKING
 async def test_a_caller_whose_own_entries_are_garbage(relay: RelayServer, mode: Mode) -> None:
     async with registered(relay.url) as alice, registered(relay.url, "chat") as bob:
-        alice.send(ServiceRequestTo(1, bob.identity.guid, "chat", mode, SESSION, (GARBAGE,), 5.0))
+        alice.send(ServiceRequestTo(1, bob.identity.guid, "chat", mode, SESSION, (GARBAGE,), 60.0))
         if mode is Mode.CENTRAL:
             assert (await bob.expect(ServiceRequestFrom)).entries == ()
             return
@@ -205,7 +205,7 @@ async def test_a_leg_whose_other_side_cannot_be_asked(
         a, ticket = await leg(relay, alice, first)
         b, _ = await leg(relay, bob, second)
         await close(a, b)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while relay.planes.live:
                 await asyncio.sleep(0.01)
         with monkeypatch.context() as patched:

@@ -16,10 +16,13 @@ from protocol.messages import (
     Ping,
     Pong,
     Registered,
+    ServiceAnswer,
     ServiceRecord,
+    ServiceRequestFrom,
     ServiceRequestTo,
     ServiceResponse,
     Update,
+    Verdict,
 )
 from relay.server import RelayServer
 from tests.relay.client import Client, client, registered
@@ -203,11 +206,47 @@ async def test_a_peer_that_is_doubted_is_pinged_and_must_say_something(relay: Re
         assert (await here.expect(Pong)).ping == 7, "one ping and no second came before"
         lives.heard = now + 1.0
         for one in (silent, lives):
-            one.watch_time(now + 5.9)
+            one.watch_time(now + 11.9)
             assert not one.is_closed
-            one.watch_time(now + 6.0)
+            one.watch_time(now + 12.0)
         assert (silent.is_closed, lives.is_closed) == (True, False)
         assert relay.metrics.closes[Code.HEARTBEAT_TIMEOUT.value] == 1
         silent.doubt(now)
         lives.doubt(now + 9.0)
         assert (await here.expect(Ping)).ping == 0, "it may be doubted again"
+
+
+async def test_who_waits_for_a_silent_peer_is_told_and_the_peer_has_more_time(
+    relay: RelayServer,
+) -> None:
+    async with registered(relay.url) as alice, registered(relay.url, "chat") as bob:
+        alice.send(ServiceRequestTo(1, bob.identity.guid, "chat", Mode.CENTRAL, SESSION))
+        request = await bob.expect(ServiceRequestFrom)
+        callee = next(one for one in relay.connections if one.guid == bob.identity.guid)
+        now = callee.heard + 1.0
+        callee.doubt(now)
+        callee.watch_time(now + 6.0)
+        answer = await alice.expect(ServiceResponse)
+        assert (answer.code, answer.state) == (Code.PEER_OFFLINE, PeerState.SUSPECT)
+        callee.watch_time(now + 11.9)
+        assert not callee.is_closed
+        # The link was slow: what comes late is late, and the peer is as it was.
+        bob.send(ServiceAnswer(request.request, Verdict.ACCEPTED))
+        assert (await bob.expect(Error)).code is Code.UNKNOWN_REQUEST
+        callee.heard = now + 11.9
+        callee.watch_time(now + 12.0)
+        # From now on it has three times as long.
+        callee.doubt(now + 20.0)
+        callee.watch_time(now + 20.0 + 15.0)
+        assert not callee.is_closed
+
+
+async def test_a_peer_that_comes_back_is_asked_what_waited_once_it_is_registered(
+    relay: RelayServer,
+) -> None:
+    async with registered(relay.url) as alice, registered(relay.url, "chat") as bob:
+        alice.send(ServiceRequestTo(1, bob.identity.guid, "chat", Mode.CENTRAL, SESSION))
+        await bob.expect(ServiceRequestFrom)
+        async with registered(relay.url, "chat", identity=bob.identity) as again:
+            # `registered` has waited for that message, and nothing came before it.
+            assert (await again.expect(ServiceRequestFrom)).session == SESSION

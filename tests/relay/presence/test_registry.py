@@ -123,6 +123,21 @@ def test_one_network_cannot_have_the_others_forgotten() -> None:
     assert registry.counts(50.0) == {"online": 0, "suspect": 5, "offline": 1}
 
 
+def test_who_was_known_before_a_restart_has_the_grace_to_come_back() -> None:
+    registry, bob, never = new(), FakeAttachment(), FakeAttachment()
+    registry.started(100.0)
+    registry.recall(bob.guid, "192.0.2.1", 101.0, 50.0, shown=True)
+    assert state(registry, bob, 101.0 + GRACE - 1) is PeerState.SUSPECT
+    assert state(registry, bob, 101.0 + GRACE) is PeerState.OFFLINE
+    assert registry.unknown(159.0).retry_after is not None
+    assert registry.unknown(160.0).retry_after is None
+    registry.register(never, record(1), 102.0)
+    registry.register(bob, record(1), 102.0)
+    for one in (never, bob):
+        registry.recall(one.guid, "192.0.2.1", 103.0, 50.0, shown=True)
+        assert registry.gone(one.guid) is None, "who is here already is not recalled"
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from(["register", "remove", "forget"]), st.integers(0, 5)),
