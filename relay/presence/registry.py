@@ -127,9 +127,9 @@ class RegisteredPeer:
     def may_learn(self, service: str, guid: str | None) -> bool:
         """Whether a caller (None: anybody at all) may learn the service's endpoints."""
         record = self.services[service][0]
-        if record.disclose is _ANYONE:
+        if record.disclose == _ANYONE:
             return True
-        return record.disclose is _LISTED and guid is not None and guid in record.listed
+        return record.disclose == _LISTED and guid is not None and guid in record.listed
 
     @property
     def is_shown(self) -> bool:

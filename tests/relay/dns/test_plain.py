@@ -30,7 +30,7 @@ COOKIE = b"\0\x0a\0\x08" + bytes(range(8))
 
 
 def wire(name: str, kind: str, *, edns: int | None = None, options: bytes = b"") -> bytes:
-    query = dns.message.make_query(name, kind)
+    query = dns.message.make_query(name, kind, id=7)
     if edns is not None:
         query.use_edns(0, payload=edns)
     data = query.to_wire()
