@@ -27,6 +27,8 @@ _PIECE = 8192
 _TINY, _OF_TINY = 32, 16
 """Where frames hold fewer bytes than that each, every so many of them are charged beside their
 bytes."""
+_MAX_LATE = 65_536
+"""Bytes that are read behind the relay's own close, to find the peer's: nobody is charged then."""
 _CHARGED_AT_ONCE = 2
 """Frames without bytes in one turn of the loop: then others have theirs."""
 _BINARY, _PING, _PONG, _CLOSE = 0x82, WSMsgType.PING, WSMsgType.PONG, 0x88
@@ -78,7 +80,7 @@ class _Inbox(WebSocketDataQueue):
 class WebSocketCarrier(RawCarrier):
     """A control connection in frames, on its transport, once the upgrade is agreed."""
 
-    __slots__ = ("_has_said_close", "_inbox", "_reader", "_rest")
+    __slots__ = ("_has_said_close", "_inbox", "_late", "_reader", "_rest")
 
     def __init__(
         self,
@@ -93,6 +95,7 @@ class WebSocketCarrier(RawCarrier):
         self._rest = b""
         """What has arrived and waits for its turn."""
         self._has_said_close = False
+        self._late = 0
 
     def data_received(self, data: bytes) -> None:
         if self._rest or self._pause is not None:
@@ -111,6 +114,11 @@ class WebSocketCarrier(RawCarrier):
     def _take(self, data: bytes) -> None:
         """Read frames, a piece at a time, until all is read or somebody asks for a pause."""
         inbox, user, at = self._inbox, self._user, 0
+        if self._state is _CLOSING and self._transport is not None:
+            self._late += len(data)
+            if self._late > _MAX_LATE:
+                self._transport.close()
+                return
         while at < len(data) and user is not None:
             self._reader.feed_data(data[at : at + _PIECE] if len(data) > _PIECE else data)
             at += _PIECE

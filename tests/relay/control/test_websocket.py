@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import os
 import struct
@@ -198,3 +199,18 @@ async def test_a_connection_that_is_cut_leaves_nothing(relay: RelayServer) -> No
     async with asyncio.timeout(LONG):
         while relay.connections:
             await asyncio.sleep(0)
+
+
+async def test_who_goes_on_for_long_after_the_close_is_not_heard_to_the_end() -> None:
+    config = RelayConfig(port=0, write_deadline=10 * LONG)
+    async with RelayServer(config) as relay, websocket(relay) as one:
+        await challenged(one)
+        one.writer.write(frame(BINARY, b"\xc1"))
+        await one.frame()
+        assert (await one.frame())[0] == CLOSE
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(LONG):
+                while not one.reader.at_eof():
+                    one.writer.write(frame(BINARY, bytes(1000)))
+                    await one.writer.drain()
+                    await asyncio.sleep(0)
