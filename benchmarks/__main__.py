@@ -41,7 +41,7 @@ def _signaling(round_trips: int, before: Path | None) -> list[Row]:
 def _peers(counts: tuple[int, ...], seconds: float, before: Path | None) -> list[Row]:
     async def run() -> list[Row]:
         rows = []
-        for many in counts:
+        for many in dict.fromkeys(min(one, peers.most_peers()) for one in counts):
             for kind, name, serving in peers.contenders(before):
                 with serving() as server:
                     rows += await peers.measure_peers(kind, name, server, many, seconds)
@@ -112,7 +112,7 @@ def _setup(count: int) -> list[Row]:
     multiple=True,
     default=(5000, 15000),
     show_default=True,
-    help="Registered peers; may be repeated.",
+    help="Registered peers, or as many as there are file descriptors; may be repeated.",
 )
 @click.option("--idle", default=20.0, show_default=True, help="Seconds for which they are idle.")
 @click.option(

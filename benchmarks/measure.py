@@ -95,9 +95,9 @@ def _process(command: list[str], environment: dict[str, str] | None = None) -> I
 def raise_descriptors() -> int:
     """Let this process, and what it starts, open as many files as it may; return how many."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = max(hard, 1 << 17) if os.geteuid() == 0 else hard
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+    for wanted in (hard, max(hard, 1 << 17)):  # More than the hard limit is root's to take.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 

@@ -29,7 +29,14 @@ from benchmarks.measure import (
 from benchmarks.signaling import measured, run_pairs
 from benchmarks.wire import CONTENDERS, open_clients
 
-__all__ = ["contenders", "measure_peers", "measure_start", "measure_turns", "peer_relay"]
+__all__ = [
+    "contenders",
+    "measure_peers",
+    "measure_start",
+    "measure_turns",
+    "most_peers",
+    "peer_relay",
+]
 
 _PAIRS = 32
 _UNDER_WAY = 8
@@ -80,7 +87,6 @@ async def measure_peers(
     kind: str, name: str, server: Server, many: int, seconds: float
 ) -> list[Row]:
     """Return what `many` peers cost a server that has none; idle for so many seconds."""
-    raise_descriptors()
     contender = CONTENDERS[kind]
     warm = await open_clients(contender, server, range(200_000, 200_000 + _WARM))
     for client in warm:
@@ -109,7 +115,6 @@ async def measure_peers(
 
 async def measure_turns(kind: str, name: str, path: Path | None, many: int) -> list[Row]:
     """Return how long a turn of our relay's loop is with so many peers, some of which talk."""
-    raise_descriptors()
     contender = CONTENDERS[kind]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "turns"
@@ -129,6 +134,12 @@ async def measure_turns(kind: str, name: str, path: Path | None, many: int) -> l
         Row(name, f"{many} peers: a turn of the loop, p99.9", late / 1e3, "ms"),
         Row(name, f"{many} peers: the longest turn of the loop", longest / 1e3, "ms"),
     ]
+
+
+def most_peers() -> int:
+    """Return for how many peers there are file descriptors: our relay keeps a part of its own for
+    planes and for newcomers."""
+    return int(raise_descriptors() * 0.6)
 
 
 def measure_start(name: str, path: Path | None = None) -> list[Row]:
