@@ -3,9 +3,11 @@
 import asyncio
 import base64
 import contextlib
+import gc
 import itertools
 import os
 import struct
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -214,3 +216,19 @@ async def test_who_goes_on_for_long_after_the_close_is_not_heard_to_the_end() ->
                     one.writer.write(frame(BINARY, bytes(1000)))
                     await one.writer.drain()
                     await asyncio.sleep(0)
+
+
+async def test_a_connection_that_has_ended_needs_no_collector(relay: RelayServer) -> None:
+    """The relay's own is kept off what is old: what ends must go by itself."""
+    gc.disable()
+    try:
+        async with websocket(relay) as one:
+            await challenged(one)
+            gone = weakref.ref(next(iter(relay.connections)))
+            one.writer.write(frame(CLOSE, b"\x03\xe8"))
+            assert (await one.frame())[0] == CLOSE
+        async with asyncio.timeout(LONG):
+            while gone() is not None:
+                await asyncio.sleep(0)
+    finally:
+        gc.enable()
