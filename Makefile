@@ -1,5 +1,5 @@
 # make demo   see every mode work      make lab   see it move      make test   the one gate
-.PHONY: demo test checks nightly steady installed lab lab-shell lab-tests lab-picture chaos floors fuzz soak format clean
+.PHONY: demo test checks nightly steady installed lab lab-shell lab-tests lab-picture chaos floors reference fuzz soak format clean
 
 PYTHON ?= python3
 BIN = .venv/bin
@@ -82,6 +82,10 @@ soak: .venv/.installed
 # The rooms of each package, drawn from the imports; docs/architecture.md. ARGS=--write
 floors: .venv/.installed
 	$(BIN)/python -m tests.floors $(ARGS)
+
+# docs/reference.md, made from the comments in the code: keys, metrics, log events, codes.
+reference: .venv/.installed
+	$(BIN)/python -m tests.reference
 
 format: .venv/.installed
 	$(BIN)/ruff format .

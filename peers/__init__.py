@@ -16,6 +16,9 @@ from peers.config import (
     PolicyError,
     ServiceNameError,
 )
+from peers.config import (
+    Settings as PeerSettings,
+)
 from peers.control import UNKNOWN, DdnsKey, LinkState, Presence, PresenceState, Status
 from peers.dialing import DialCounts
 from peers.host import AddressSource, LocalAddress
@@ -32,6 +35,7 @@ from protocol.errors import (
     ConnectionClosed,
     IdentityError,
     LimitExceeded,
+    MissingExtra,
     NameServerUnavailable,
     PathFailed,
     PeerOffline,
@@ -74,6 +78,7 @@ __all__ = [
     "Identity",
     "IdentityError",
     "LimitExceeded",
+    "MissingExtra",
     "LinkState",
     "Listener",
     "LocalAddress",
@@ -87,6 +92,7 @@ __all__ = [
     "Peer",
     "PeerConfig",
     "PeerOffline",
+    "PeerSettings",
     "PeerState",
     "Phase",
     "PolicyError",

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 from peers import peer as asynchronous
 from peers.choice import Select
-from peers.config import DdnsConfig, ModeWord, PeerConfig, SelectWord, checked_seconds
+from peers.config import DdnsConfig, DialWord, ModeWord, PeerConfig, SelectWord, checked_seconds
 from peers.control import Status
 from peers.location import Located
 from peers.path import Path
@@ -226,9 +226,10 @@ class Peer:
         relay: str | None = None,
         *,
         ddns: DdnsConfig | None = None,
+        dial: DialWord | None = None,
         config: PeerConfig | None = None,
     ) -> None:
-        self._peer = asynchronous.Peer(identity, relay, ddns=ddns, config=config)
+        self._peer = asynchronous.Peer(identity, relay, ddns=ddns, dial=dial, config=config)
         self._running: _Thread | None = None
 
     @property

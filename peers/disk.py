@@ -16,7 +16,7 @@ from collections.abc import Iterator
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["make", "place", "read", "replace"]
+__all__ = ["give", "make", "place", "read", "replace"]
 
 _PATIENCE = 5.0
 """Seconds for others who put a file into the same folder: each takes the time of one rename."""
@@ -90,6 +90,17 @@ def place(part: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             os.rename(part, path)
         _sync(folder)
+
+
+def give(path: str | os.PathLike[str], to: os.stat_result) -> None:
+    """Give a file to the owner of another one, where the superuser has made it for him: else the
+    program that runs as that owner could not read it.
+
+    Raises:
+        OSError: it cannot be given away.
+    """
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        os.chown(path, to.st_uid, to.st_gid)
 
 
 @contextlib.contextmanager

@@ -7,16 +7,14 @@ they do in them.
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from types import NoneType, TracebackType
-from typing import Self, assert_never
-
-import msgspec
+from typing import Self, Unpack, assert_never
 
 from peers.choice import Select
 from peers.config import (
-    DdnsConfig,
     ModeWord,
     PeerConfig,
     SelectWord,
+    Settings,
     checked_address,
     checked_count,
     checked_flag,
@@ -29,6 +27,7 @@ from peers.config import (
     checked_seconds,
     checked_service,
     policy_for,
+    settled,
 )
 from peers.control import (
     DdnsKey,
@@ -41,17 +40,17 @@ from peers.control import (
     RegistrationLost,
     RelayAddresses,
     RelayRestarting,
+    RelaySucceeded,
     RequestArrived,
     StandbyLost,
     Status,
     fetch_key,
 )
 from peers.dialing import DialCounts
-from peers.dns import read_key
-from peers.host import AddressSource, system_addresses
+from peers.host import AddressSource
 from peers.location import Located
 from peers.roaming import Surveyed, survey
-from peers.rooms import Leaving, Rooms, build
+from peers.rooms import Leaving, Rooms, build, read_dns_key, start
 from peers.services import Handler, Listener, ServicesChanged, serve_sessions
 from peers.session import Session, Terms
 from peers.tasks import EventQueue, check_loop
@@ -83,26 +82,23 @@ class Peer:
         identity: Identity,
         relay: str | None = None,
         *,
-        ddns: DdnsConfig | None = None,
         config: PeerConfig | None = None,
         addresses: AddressSource | None = None,
+        **settings: Unpack[Settings],
     ) -> None:
-        """Prepare a peer; `relay` and `ddns` go before those of `config`. One of them is enough.
+        """Prepare a peer; `relay`, and `ddns` and `dial` as settings, go before those of `config`.
         `addresses` tells of this host's own addresses; by default the system does.
 
         Raises:
-            RelayUnavailable: neither is configured, or the relay is no URL of one.
+            RelayUnavailable: neither relay nor zone is configured, or that is no URL of one.
             DdnsConfigError: the key for dynamic DNS cannot be used.
+            MissingExtra: there is no dynamic DNS in this installation.
             TypeError: one of them is of another kind.
+            ValueError: `dial` is no such word.
         """
         checked_kind("identity", identity, Identity, "an Identity")
-        checked_kind("relay", relay, (str, NoneType), "a URL")
-        checked_kind("ddns", ddns, (DdnsConfig, NoneType), "a DdnsConfig")
-        checked_kind("config", config, (PeerConfig, NoneType), "a PeerConfig")
         checked_kind("addresses", addresses, (AddressSource, NoneType), "a source of addresses")
-        config = config or PeerConfig()
-        config = msgspec.structs.replace(config, relay=relay) if relay else config
-        self.config = msgspec.structs.replace(config, ddns=ddns) if ddns else config
+        self.config = settled(config, relay, settings)
         """What it was configured with."""
         if self.config.relay is None and self.config.ddns is None:
             raise RelayUnavailable(
@@ -111,7 +107,7 @@ class Peer:
         if self.config.relay is not None:
             RelayAddresses(self.config.relay)  # Refused here, and not when it is dialed.
         names = self.config.ddns
-        self._dns_key = read_key(names, identity.guid) if names is not None else None
+        self._dns_key = read_dns_key(names, identity.guid) if names is not None else None
         self.identity = identity
         """Its key pair."""
         self.guid = identity.guid
@@ -135,7 +131,7 @@ class Peer:
             raise ConnectionClosed("a peer is entered once: make another one")
         rooms = self._rooms = build(self.identity, self.config, self._dns_key, self._heard)
         try:
-            await self._start(rooms)
+            await start(rooms, self.config, self._addresses)
         except BaseException:
             await self._leave(rooms, at_once=True)
             raise
@@ -306,7 +302,7 @@ class Peer:
             select=select or self.config.select_for(guid, service),
             fallback=self.config.fallback,
         )
-        rooms = self._open
+        rooms = self._using(service)
         if rooms.services.blocks(guid):
             raise ValueError("this peer blocks that GUID: block(guid, False) lets it in again")
         if rules.needs_interfaces:
@@ -386,7 +382,7 @@ class Peer:
         checked_guid(guid)
         checked_service(service)
         patience = self._patience(timeout)
-        return await self._open.lookup.locate(guid, service, patience)
+        return await self._using(service).lookup.locate(guid, service, patience)
 
     async def survey(self, located: Located, *, timeout: float = 3.0) -> tuple[Surveyed, ...]:
         """Try every endpoint that `locate` has found, without a word to the application there:
@@ -431,27 +427,12 @@ class Peer:
             raise ConnectionClosed("the peer is closed: make another one")
         return rooms
 
+    def _using(self, service: str) -> Rooms:
+        (rooms := self._open).services.use(service)
+        return rooms
+
     def _patience(self, timeout: float | None) -> float:
         return self.config.request_timeout if timeout is None else checked_seconds(timeout)
-
-    async def _start(self, rooms: Rooms) -> None:
-        """Accept paths, register, and wait for the relay; with a zone, nothing that the relay
-        brings is waited for."""
-        config, spawn = self.config, rooms.local.tasks.spawn
-        await rooms.direct.start(rooms.incoming.serve, spawn)
-        source = self._addresses or system_addresses()
-        await rooms.whereabouts.begin(source, look=bool(config.sources) or config.relay is None)
-        spawn(rooms.whereabouts.follow(source))
-        if rooms.names is not None:
-            rooms.names.start(spawn)
-        if config.relay is None:
-            return
-        patience: float | None = None if config.wait_for_relay else config.connect_timeout
-        try:
-            await rooms.registration.connection(2.0 if rooms.names is not None else patience)
-        except RelayUnavailable:
-            if rooms.names is None or rooms.registration.is_over:
-                raise
 
     async def _leave(self, rooms: Rooms, *, at_once: bool, grace: float | None = None) -> None:
         """Close every room, the highest first. A cancellation makes it fast, and is raised when
@@ -481,6 +462,8 @@ class Peer:
                 rooms.incoming.request(connection, request)
             case PeerChanged(changed):
                 rooms.presence.receive(changed)
+            case RelaySucceeded(relay):
+                self._tell(self._link.succeeded(relay))
             case RelayRestarting():
                 self._tell(self._link.restarting())
             case RegistrationLost(error):

@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+from typing import TYPE_CHECKING
 
 from peers.config import PeerConfig
 from peers.control import Registration
-from peers.dns import Names
 from peers.tasks import Tasks
 from protocol.errors import NameServerUnavailable, RelayUnavailable, RequestTimeout, RoamRelayError
+
+if TYPE_CHECKING:
+    from peers.dns import Names
 
 __all__ = ["Publication"]
 
@@ -19,7 +22,7 @@ class Publication:
     """Keeps what others can find up to date. `names` is None where no zone is configured."""
 
     def __init__(
-        self, config: PeerConfig, registration: Registration, names: Names | None, tasks: Tasks
+        self, config: PeerConfig, registration: Registration, names: "Names | None", tasks: Tasks
     ) -> None:
         self._config = config
         self._registration = registration
@@ -64,7 +67,7 @@ class Publication:
                 raise registration.refusal
             return
 
-    async def _named(self, names: Names) -> None:
+    async def _named(self, names: "Names") -> None:
         while True:
             try:
                 await names.published()

@@ -1,4 +1,4 @@
-"""The rooms of an open peer: how they are built, and how they are closed, in order. What happens
+"""The rooms of an open peer: how they are built, started, and closed, in order. What happens
 between is in them."""
 
 import asyncio
@@ -6,16 +6,13 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
-
-import dns.tsig
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from peers.choice import RoundTrips
-from peers.config import PeerConfig, log
+from peers.config import DdnsConfig, PeerConfig, log
 from peers.control import Account, Registration, RegistrationEvent, Watching
 from peers.dialing import Door
-from peers.dns import Names
-from peers.host import Interfaces
+from peers.host import AddressSource, Interfaces, system_addresses
 from peers.location import OwnLocation
 from peers.path import Paths
 from peers.publication import Publication
@@ -36,11 +33,20 @@ from peers.services import Services, ServicesChanged
 from peers.tasks import Tasks, unless
 from peers.transport import DirectServer
 from peers.whereabouts import Whereabouts
+from protocol.errors import RelayUnavailable
+from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.invitation import Token
 
-__all__ = ["Leaving", "Rooms", "build"]
+if TYPE_CHECKING:
+    import dns.tsig
 
+    from peers.dns import Names
+
+__all__ = ["Leaving", "Rooms", "build", "read_dns_key", "start"]
+
+_WITH_ZONE = 2.0
+"""Seconds to wait for the relay where the zone can be asked too."""
 _LAST_WORDS = 0.2
 """Seconds for what was said last to leave, where the sessions have taken all the time there was."""
 
@@ -57,7 +63,7 @@ class Rooms:
     direct: DirectServer
     location: OwnLocation
     services: Services
-    names: Names | None
+    names: "Names | None"
     registration: Registration
     local: Local
     candidates: Candidates
@@ -71,8 +77,21 @@ class Rooms:
     whereabouts: Whereabouts
 
 
+def read_dns_key(config: DdnsConfig, guid: str) -> "dns.tsig.Key | None":
+    """Return the key for a peer's updates; None where none is configured.
+
+    Raises:
+        DdnsConfigError: it cannot be used.
+        MissingExtra: there is no dynamic DNS in this installation.
+    """
+    with needed("dns", "dynamic DNS"):
+        from peers.dns import read_key
+
+    return read_key(config, guid)
+
+
 def build(
-    identity: Identity, config: PeerConfig, dns_key: dns.tsig.Key | None, tell: Tell
+    identity: Identity, config: PeerConfig, dns_key: "dns.tsig.Key | None", tell: Tell
 ) -> Rooms:
     """Build every room in one go, the lowest first. Nothing runs yet, but the port is bound. `tell`
     gets the news of the lower ones."""
@@ -82,23 +101,19 @@ def build(
             identity, direct.port, configured=config.advertise, lifetime=config.lifetime
         )
         interfaces = Interfaces(config)
+        door = Door(config, interfaces, direct.port)
         services = Services(
             location, tell, registers=config.relay is not None, blocked=config.blocked
         )
-        names = (
-            Names(
-                identity.guid,
-                config.ddns,
-                dns_key,
-                location,
-                services.offered,
-            )
-            if config.ddns is not None
-            else None
-        )
+        names = None
+        if config.ddns is not None:
+            with needed("dns", "dynamic DNS"):
+                from peers.dns import Names, Zone
+
+            zone = Zone(config.ddns, dns_key, door)
+            names = Names(identity.guid, zone, location, services.offered)
         token = Token.parse(config.invitation) if config.invitation is not None else None
         account = Account(identity, location.instance, invitation=token)
-        door = Door(config, interfaces, direct.port)
         registration = Registration(account, config, services, tell, door)
         tasks = Tasks()
         local = Local(identity, config, location, Paths(identity), tasks, door)
@@ -132,6 +147,26 @@ def build(
     except BaseException:
         direct.close()
         raise
+
+
+async def start(rooms: Rooms, config: PeerConfig, addresses: AddressSource | None) -> None:
+    """Accept paths, register, and wait for the relay; with a zone, nothing that the relay brings is
+    waited for."""
+    spawn = rooms.local.tasks.spawn
+    await rooms.direct.start(rooms.incoming.serve, spawn)
+    source = addresses or system_addresses()
+    await rooms.whereabouts.begin(source, look=bool(config.sources) or config.relay is None)
+    spawn(rooms.whereabouts.follow(source))
+    if rooms.names is not None:
+        rooms.names.start(spawn)
+    if config.relay is None:
+        return
+    patience: float | None = None if config.wait_for_relay else config.connect_timeout
+    try:
+        await rooms.registration.connection(_WITH_ZONE if rooms.names is not None else patience)
+    except RelayUnavailable:
+        if rooms.names is None or rooms.registration.is_over:
+            raise
 
 
 class Leaving:
@@ -169,6 +204,11 @@ async def _close(rooms: Rooms, at_once: asyncio.Event, grace: float) -> None:
             log.exception("closing a peer")
 
     began = rooms.loop.time()
+    if unused := rooms.local.config.unused(rooms.services.used):
+        log.info(
+            "services in the configuration that were neither offered nor asked for",
+            services=" ".join(unused),
+        )
     for end in (rooms.direct.close, rooms.services.close, rooms.presence.close):
         try:
             end()

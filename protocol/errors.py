@@ -12,6 +12,7 @@ __all__ = [
     "ConnectionClosed",
     "IdentityError",
     "LimitExceeded",
+    "MissingExtra",
     "NameServerUnavailable",
     "PathFailed",
     "PeerOffline",
@@ -40,43 +41,73 @@ class Code(StrEnum):
 
     # The sender's message is at fault; the connection is closed.
     BAD_MESSAGE = "bad_message"
+    """A message is malformed, or against the rules."""
     MESSAGE_TOO_LARGE = "message_too_large"
+    """A message is over the size limit."""
     UNEXPECTED_MESSAGE = "unexpected_message"
+    """A known message in the wrong state."""
     VERSION_UNSUPPORTED = "version_unsupported"
+    """Another version of the protocol is spoken."""
     # The sender's message is not understood; the connection lives on.
     UNKNOWN_TYPE = "unknown_type"
+    """A message that is not known here."""
     # Identity.
     BAD_GUID = "bad_guid"
+    """The GUID is no key."""
     BAD_SIGNATURE = "bad_signature"
+    """A signature is not that of its key."""
     STALE_SEQUENCE = "stale_sequence"
+    """The number of a location record is not above the one in force."""
     NOT_ADMITTED = "not_admitted"
+    """The operator, or the callee, does not admit this peer; with `retry_after` not for good."""
     SUPERSEDED = "superseded"
+    """A newer connection with the same key took the place."""
     # The state of a control connection.
     HANDSHAKE_TIMEOUT = "handshake_timeout"
+    """Not registered in time."""
     HEARTBEAT_TIMEOUT = "heartbeat_timeout"
+    """The other side was silent for too long."""
     SLOW_CONSUMER = "slow_consumer"
+    """The other side did not read what it was sent."""
     RESTARTING = "restarting"
+    """The relay goes down."""
     INTERNAL = "internal"
+    """A fault of who says it; also any code that is not known."""
     # An HTTP request that does not ask for an upgrade, or has lost it on the way.
     UPGRADE_REQUIRED = "upgrade_required"
+    """A request that asks for no upgrade, or has lost it on the way."""
     # Limits; `retry_after` says when to come back.
     LIMIT_EXCEEDED = "limit_exceeded"
+    """A rate or a count; `retry_after` says how long to wait."""
     # A service request.
     UNKNOWN_PEER = "unknown_peer"
+    """Nobody with this GUID has registered."""
     UNKNOWN_SERVICE = "unknown_service"
+    """The peer offers no such service, or not to this caller."""
     UNKNOWN_REQUEST = "unknown_request"
+    """An answer to a request that does not wait."""
     PEER_OFFLINE = "peer_offline"
+    """The peer has registered, and is not here now."""
     NO_ENDPOINT = "no_endpoint"
+    """No endpoint may be disclosed."""
     REFUSED = "refused"
+    """The callee, or the application, said no."""
     REQUEST_TIMEOUT = "request_timeout"
+    """The callee did not answer in time."""
     # A plane ticket.
     TICKET_UNKNOWN = "ticket_unknown"
+    """No such ticket of a plane."""
     TICKET_USED = "ticket_used"
+    """The ticket was used."""
     TICKET_EXPIRED = "ticket_expired"
+    """The ticket is too old."""
     TICKET_FOREIGN = "ticket_foreign"
+    """The ticket is another peer's."""
     # A path hello.
     SESSION_UNKNOWN = "session_unknown"
+    """No such session, not this peer's, or it is over."""
     PATH_SUPERSEDED = "path_superseded"
+    """The session has taken a newer path."""
 
     @classmethod
     def _missing_(cls, value: object) -> "Code | None":
@@ -236,6 +267,17 @@ class CallbackFailed(RoamRelayError):
 class UsageError(RoamRelayError, RuntimeError):
     """The program calls us as it cannot work: from another thread or event loop, or two tasks that
     receive from one session. Nothing has happened; says the next step."""
+
+
+class MissingExtra(RoamRelayError):
+    """What was asked for is done by a library that is not installed here. Names the extra of this
+    package that brings it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(
+            f"{what} is not part of this installation: pip install 'roam-relay[{extra}]'"
+        )
+        self.extra = extra
 
 
 class ConnectionClosed(RoamRelayError):

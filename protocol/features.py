@@ -7,14 +7,28 @@ A party names its features in `hello` and `challenge`, hop by hop, and in `path_
 
 from collections.abc import Iterable
 
-__all__ = ["CONTROL_FEATURES", "RELAY_FALLBACK", "SESSION_2", "SESSION_FEATURES", "shared"]
+__all__ = [
+    "CONTROL_FEATURES",
+    "ENDPOINT_QUERY",
+    "RELAY_FALLBACK",
+    "SESSION_2",
+    "SESSION_FEATURES",
+    "SUCCESSION",
+    "shared",
+]
+
+ENDPOINT_QUERY = "endpoint-query"
+"""A peer may ask its relay whether another one's key was met at an endpoint."""
 
 RELAY_FALLBACK = "relay-fallback"
 """A session in `combined` may go on over the relay while nothing direct is found."""
 SESSION_2 = "session-2"
 """The second revision of the session's frames: fragments, acknowledged bytes, `finish`."""
 
-CONTROL_FEATURES: tuple[str, ...] = ()
+SUCCESSION = "succession"
+"""A relay that has changed its key says so, by the old one (protocol/succession.py)."""
+
+CONTROL_FEATURES: tuple[str, ...] = (ENDPOINT_QUERY, SUCCESSION)
 """What this version names on a control connection, relay and peer alike."""
 SESSION_FEATURES: tuple[str, ...] = (SESSION_2,)
 """What this version names at the head of every path, whatever the terms of the session."""

@@ -14,6 +14,8 @@ The flow on a control connection (all messages are MessagePack maps with a `type
                      ◀────────────────────  service_request_from  (callee; not in p2p)
     service_answer   ────────────────────▶  (callee)
                      ◀────────────────────  service_response  (caller)
+    endpoint_query   ────────────────────▶
+                     ◀────────────────────  endpoint_response
     watch            ────────────────────▶
                      ◀────────────────────  peer_event
                      ◀────────────────────  restarting, error
@@ -33,6 +35,7 @@ from protocol.endpoint import SignedEntry
 from protocol.errors import Code
 from protocol.identity import GUID_LENGTH
 from protocol.invitation import MAX_PRESENTED
+from protocol.succession import LINK_BYTES, MAX_LINKS
 
 VERSION = 1
 """The protocol's version; also in the upgrade token and the WebSocket subprotocol."""
@@ -79,6 +82,10 @@ Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Entries = Annotated[tuple[SignedEntry, ...], Meta(max_length=MAX_ENTRIES)]
 Ticket = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
 Feature = Annotated[str, Meta(min_length=1, max_length=MAX_FEATURE_NAME)]
+Succession = Annotated[
+    tuple[Annotated[bytes, Meta(min_length=LINK_BYTES, max_length=LINK_BYTES)], ...],
+    Meta(max_length=MAX_LINKS),
+]
 Features = Annotated[tuple[Feature, ...], Meta(max_length=MAX_FEATURES)]
 
 
@@ -168,6 +175,9 @@ class Hello(Message, frozen=True, tag="hello"):
     agent: Annotated[str, Meta(max_length=128)] = ""
     features: Features = ()
     """What the peer knows beyond version 1, for the relay."""
+    relay: Guid | None = None
+    """The relay that is wanted, where the peer knows it by its key: one that has changed its key
+    answers under that one for a while."""
 
 
 class Register(Message, frozen=True, tag="register"):
@@ -248,6 +258,9 @@ class Challenge(Message, frozen=True, tag="challenge"):
     """What the relay knows beyond version 1, for the peer."""
     invitation: bool = False
     """Whether the relay asks for an invitation, from who has one."""
+    succession: Succession = ()
+    """From `guid` to the relay's key of now, where it has another one; only to who has named the
+    feature `succession`."""
 
 
 class Registered(Message, frozen=True, tag="registered"):
@@ -291,6 +304,28 @@ class ServiceResponse(Message, frozen=True, tag="service_response"):
     entries: Entries = ()
     ticket: Ticket | None = None
     """In `central` and `auto`: the caller's leg of the plane."""
+
+
+class EndpointQuery(Message, frozen=True, tag="endpoint_query"):
+    """Ask whether a peer's key was met where the peer says that it can be dialed. Only to a relay
+    that has named the feature `endpoint-query`."""
+
+    request: RequestId
+    guid: Guid
+    entry: SignedEntry
+    """What the peer has told: signed by it, and not `leaving`."""
+
+
+class EndpointResponse(Message, frozen=True, tag="endpoint_response"):
+    """What the relay knows of an endpoint, or why it does not say. Whatever else than yes it is,
+    the answer takes as long."""
+
+    request: RequestId
+    met: bool = False
+    """Whether the relay has completed a TLS handshake there in which the peer's key has shown."""
+    code: Code | None = None
+    reason: Reason = ""
+    retry_after: Seconds | None = None
 
 
 class DnsKeyRequest(Message, frozen=True, tag="dns_key_request"):
@@ -404,6 +439,7 @@ FROM_PEER = _table(
     ServiceRequestTo,
     ServiceAnswer,
     Watch,
+    EndpointQuery,
     DnsKeyRequest,
     Ping,
     Pong,
@@ -416,6 +452,7 @@ FROM_RELAY = _table(
     ServiceRequestFrom,
     ServiceResponse,
     PeerEvent,
+    EndpointResponse,
     DnsKeyResponse,
     Restarting,
     Ping,

@@ -8,13 +8,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 import click
 
 from protocol.dns_records import key_file_text, parse_zone, peer_name
-from protocol.errors import IdentityError, RoamRelayError
+from protocol.errors import IdentityError, MissingExtra, RoamRelayError
+from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.text import shown
 from relay import config as configuration
@@ -23,10 +25,28 @@ from relay.config import ConfigError, RelayConfig
 from relay.console import COMMANDS
 from relay.http import Descriptors, raise_limit
 from relay.key_file import read_key
+from relay.keys import Former
 from relay.log import configure, log
+from relay.rotation import read_former
 from relay.server import RelayServer
+from relay.upkeep import COMMANDS as UPKEEP
 
-__all__ = ["main"]
+__all__ = ["Exit", "main"]
+
+
+class Exit(IntEnum):
+    """How `relay` ends."""
+
+    DONE = 0
+    """Done; of `serve`: told to end by SIGTERM or SIGINT, and drained."""
+    FAILED = 1
+    """Failed: one line on standard error says what, and the next step."""
+    WRONG_USE = 2
+    """The command line is not understood."""
+    INTERRUPTED = 130
+    """Of `serve`: a second SIGINT has ended it at once, without draining."""
+    TERMINATED = 143
+    """Of `serve`: a second SIGTERM has ended it at once, without draining."""
 
 
 _COLLECTED = 10_000, 5, 1_000
@@ -45,7 +65,7 @@ class _Commands(click.Group):
             with contextlib.suppress(OSError):
                 what = "cannot write: " if error.errno in _UNWRITTEN else ""
                 click.echo(f"Error: {what}{error.strerror or error}", err=True)
-            sys.exit(1)
+            sys.exit(Exit.FAILED.value)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,7 +75,7 @@ def main() -> None:
     one another. Start with 'relay serve'."""
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, *UPKEEP):
     main.add_command(_command)
 
 
@@ -113,13 +133,15 @@ def serve(
         config = configured()
         identity = _identity(config)
         configure(config.log_format, config.log_level)
+        # Behind it, as this may have something to say.
+        former = () if config.identity is None else read_former(_key_file(config), identity)
         if config.dns is not None and config.identity is None:
             log.warning("the zone's keys change with each start: name a key file as 'identity'")
         _open_standard_descriptors()
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until there is something to reload.
-        _run(_serve(config, identity, configured, ready_file))
-    except (ConfigError, IdentityError) as error:
+        _run(_serve(config, configured, ready_file, identity, former))
+    except (ConfigError, IdentityError, MissingExtra) as error:
         raise click.ClickException(shown(str(error))) from None
 
 
@@ -160,9 +182,10 @@ def dns_key(guid: str, file: str | None, identity: str | None, zone: str | None)
         name = zone or (config.dns.zone if config.dns is not None else None)
         if name is None:
             raise ConfigError("no zone: give --zone, or [dns] in the configuration")
-        from relay.dns import DnsKeys  # dnspython takes a tenth of the start of a relay without.
-
         name = parse_zone(name)
+        with needed("dns", "the relay's own zone"):
+            from relay.dns import DnsKeys
+
         secret = DnsKeys(read_key(config.in_state(config.identity)), name).secret(guid)
         click.echo(key_file_text(peer_name(guid, name), secret), nl=False)
     except RoamRelayError as error:
@@ -170,9 +193,11 @@ def dns_key(guid: str, file: str | None, identity: str | None, zone: str | None)
 
 
 def _identity(config: RelayConfig) -> Identity:
-    if config.identity is None:
-        return Identity.generate()
-    return read_key(config.in_state(config.identity))
+    return Identity.generate() if config.identity is None else read_key(_key_file(config))
+
+
+def _key_file(config: RelayConfig) -> str:
+    return config.in_state(config.identity or "")
 
 
 def _open_standard_descriptors() -> None:
@@ -215,9 +240,10 @@ def _raise_limit(config: RelayConfig) -> dict[str, int]:
 
 async def _serve(
     config: RelayConfig,
-    identity: Identity,
     configured: Callable[[], RelayConfig],
     ready_file: str | None,
+    identity: Identity,
+    former: tuple[Former, ...],
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -228,13 +254,16 @@ async def _serve(
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends it, undrained.
+            loop.add_signal_handler(number, on_signal, number)
     # Before the relay is made, which looks at what there is.
     descriptors = _raise_limit(config)
-    async with RelayServer(config, identity) as server:
+    async with RelayServer(config, identity, former=former) as server:
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, _reload, server, configured)
-        log.info("serving", url=" ".join(server.urls), relay=server.guid, **descriptors)
+        before = [one.guid for one in server.keys.served[1:]]
+        also = {"former": before} if before else {}
+        log.info("serving", url=" ".join(server.urls), relay=server.guid, **also, **descriptors)
         _spare_the_collector()
         if ready_file is not None:
             _write_ready(ready_file, server.urls)
@@ -282,7 +311,12 @@ def _run(main_coroutine: Any) -> None:
     if sys.platform == "win32":
         asyncio.run(main_coroutine)
         return
-    import uvloop
+    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    try:
+        from uvloop import new_event_loop
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        factory = new_event_loop
+    except ModuleNotFoundError:
+        log.warning("asyncio's own loop serves, more slowly: pip install 'roam-relay[uvloop]'")
+    with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main_coroutine)

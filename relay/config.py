@@ -57,10 +57,12 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     updates_per_second: Annotated[float, msgspec.Meta(gt=0)] = 5.0
     """Of one key, sustained; above it an update is refused. A long one counts as several."""
     updates_burst: _Count = 20
+    """Updates of one key at once, as after a time without a network."""
     answers_per_second: Annotated[float, msgspec.Meta(gt=0)] = 50.0
-    """To one source network (/24 or /56): over UDP what is above it is dropped, or told to come by
+    """To one source network (/24 or /48): over UDP what is above it is dropped, or told to come by
     TCP; over TCP it is not read for so long."""
     answers_burst: _Count = 200
+    """Answers to one source network at once."""
     made_per_second: Annotated[float, msgspec.Meta(gt=0)] = 500.0
     """Answers over UDP that are not at hand and have to be made, for everybody: one takes some
     0.3 ms of the relay's time. What is above it is told to come by TCP."""
@@ -68,7 +70,7 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """TCP connections in all, a quarter of them for one network. When all are taken, a newcomer
     gets the one that is quiet longest in the network that holds most."""
     max_connections_per_address: _Count = 32
-    """Of IPv6: for one /56."""
+    """Of IPv6: for one /64."""
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -98,6 +100,7 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tls_certificate: str | None = None
     """PEM chain for `https://`; needs `tls_key`."""
     tls_key: str | None = None
+    """PEM key of the certificate, without a password; for its owner, and its group at most."""
     state: str | None = None
     """The folder for what outlives the relay: bans, the list, invitations, the operator's socket.
     Made where there is none, for its owner alone. `identity` and `[dns] store` are names in it
@@ -174,9 +177,11 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     connects_per_second: Annotated[float, msgspec.Meta(gt=0)] = 200.0
     """New control connections from one source address, sustained."""
     connects_burst: _Count = 2_000
+    """New control connections from one source address at once, as when a link comes back."""
     proof_networks: str = ""
     """Networks (CIDR, comma-separated) into which the relay may dial to prove a peer's endpoint,
-    beside all global addresses and, without trusted proxies, the kind that it serves on itself."""
+    beside all global addresses and, without trusted proxies, the kind that it serves on itself.
+    Multicast, link-local and its own listeners are never dialed."""
     proof_timeout: _Seconds = 5.0
     """For one such probe."""
     proof_lifetime: _Seconds = 600.0

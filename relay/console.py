@@ -34,6 +34,7 @@ from relay.operator import (
     BansShown,
     Done,
     Failed,
+    Forget,
     Invitations,
     InvitationsShown,
     OperatorError,
@@ -173,6 +174,23 @@ def revoke(subject: str, keep_peers: bool, **where: Any) -> None:
 
 
 @click.command()
+@click.argument("guid")
+@_config
+@_state
+@_json
+def forget(guid: str, **where: Any) -> None:
+    """Remove what the relay keeps of a peer: when it was here, its admissions, its records in the
+    zone. What it has here ends. A ban stays, and so does what logs and backups hold
+    (docs/privacy.md).
+
+    \b
+    Example:
+      relay forget --config relay.toml $GUID
+    """
+    _ask_and_print(where, Forget(guid))
+
+
+@click.command()
 @_limit
 @_config
 @_state
@@ -202,7 +220,7 @@ def invitations(limit: int, **where: Any) -> None:
     _ask_and_print(where, Invitations(limit))
 
 
-COMMANDS: tuple[click.Command, ...] = (invite, ban, allow, revoke, peers, bans, invitations)
+COMMANDS: tuple[click.Command, ...] = (invite, ban, allow, revoke, forget, peers, bans, invitations)
 
 
 def _load(file: str | None, state: str | None) -> RelayConfig:

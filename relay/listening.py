@@ -6,14 +6,17 @@ Nothing is accepted here.
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from protocol.dialing import unwrapped
+from protocol.endpoint import Endpoint
 from relay.config import ConfigError
 
-__all__ = ["Bound", "bind"]
+__all__ = ["Bound", "bind", "serves"]
 
 _BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted."""
@@ -40,10 +43,40 @@ class Bound:
     udp: tuple[socket.socket, ...]
     port: int
 
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Where they listen, `::` and `0.0.0.0` as such."""
+        names = (one.getsockname() for one in self.tcp)
+        return tuple(Endpoint(name[0].partition("%")[0], name[1]) for name in names)
+
     def close(self) -> None:
         """Close them all."""
         for one in (*self.tcp, *self.udp):
             one.close()
+
+
+def serves(listening: Iterable[Endpoint], endpoint: Endpoint) -> bool:
+    """Whether one of these is what is met at an endpoint: this program itself."""
+    for own in listening:
+        if own.port != endpoint.port:
+            continue
+        address = unwrapped(endpoint.host)
+        if own.host == str(address) or (own.host in _ALL and _is_here(address)):
+            return True
+    return False
+
+
+def _is_here(address: ipaddress.IPv4Address | ipaddress.IPv6Address | None) -> bool:
+    """Whether an address is this host's: only such a one can be taken."""
+    if address is None or address.is_loopback:
+        return address is not None
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as one:
+            one.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
 
 
 async def bind(hosts: Sequence[str], port: int, *, udp: bool = False) -> Bound:

@@ -3,8 +3,16 @@
 import asyncio
 import contextlib
 import logging
-import resource
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Set
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Sequence,
+    Set,
+)
 from time import monotonic, time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -12,6 +20,8 @@ from typing import TYPE_CHECKING, Self
 from aiohttp import web
 from msgspec import structs
 
+from protocol.endpoint import Endpoint
+from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.lateness import Lateness
 from relay.admission import Admission, AdmissionRules, Admit, Book
@@ -31,9 +41,10 @@ from relay.http import (
     application,
     is_near,
 )
-from relay.limits import plane_budget
-from relay.listening import bind
-from relay.log import NAME, guarded, log
+from relay.keys import Former, Keys
+from relay.limits import Shares, plane_budget, record_budget
+from relay.listening import bind, serves
+from relay.log import NAME, guarded
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
 from relay.plane import PlaneLimits, Planes
@@ -46,6 +57,7 @@ from relay.presence import (
     Registry,
     Watches,
     may_probe,
+    may_probe_port,
 )
 from relay.store import state_folder
 from relay.tasks import Tasks, uninterrupted
@@ -54,7 +66,7 @@ from relay.tls import Certificate
 if TYPE_CHECKING:
     from relay.dns import DnsServer
 
-__all__ = ["RelayServer"]
+__all__ = ["RELOADED", "RelayServer"]
 
 _BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
 """The files in the state folder: what an operator has said, and who was here."""
@@ -68,10 +80,12 @@ _LIVE = _DOOR | {
     "requests_per_second",
 }
 _CERTIFICATE = {"tls_certificate", "tls_key"}
+RELOADED = _LIVE | _CERTIFICATE
+"""Keys that `reload` takes over; the others need a restart."""
+_TURN = 0.002
+"""Seconds for which the beat may hold the loop at once."""
 _BEAT = 0.1
 """Seconds between two looks at the deadlines."""
-_PARTS = 10
-"""Looks in which every connection is looked at once: one second."""
 
 
 class RelayServer:
@@ -86,8 +100,10 @@ class RelayServer:
         identity: Identity | None = None,
         *,
         admit: Admit | None = None,
+        former: Sequence[Former] = (),
     ) -> None:
-        """`admit` decides who is admitted, in place of `admission` (docs/admission.md)."""
+        """`admit` decides who is admitted, in place of `admission` (docs/admission.md). `former`
+        are identities of before that are still served, the oldest first (docs/state.md)."""
         if not isinstance(config, RelayConfig):
             raise TypeError(f"config is a RelayConfig, not {type(config).__name__}")
         if not (identity is None or isinstance(identity, Identity)):
@@ -97,12 +113,16 @@ class RelayServer:
         self.config = config
         self.identity = identity or Identity.generate()
         self.guid = self.identity.guid
+        self.keys = Keys(self.identity, former, time)
+        """Under which it answers."""
         self.metrics = Metrics()
         self.url = ""
         """Where it serves; the first of `urls`."""
         self.urls: tuple[str, ...] = ()
         self._certificate: Certificate | None = None
         """What https:// shows, once it listens."""
+        self._listening: tuple[Endpoint, ...] = ()
+        """Where it serves, the zone too."""
         self._tasks = Tasks()
         self._stack = contextlib.AsyncExitStack()
         self.registry = Registry(
@@ -111,11 +131,15 @@ class RelayServer:
             max_offline=config.max_offline,
         )
         self.planes = Planes(
-            self.identity.public_key,
+            (self.identity.public_key, *(one.identity.public_key for one in former)),
             PlaneLimits(
                 config.ticket_lifetime,
                 config.plane_idle,
-                plane_budget(config.max_pending_planes, config.max_planes, _descriptors()),
+                plane_budget(
+                    config.max_pending_planes,
+                    config.max_planes,
+                    Descriptors.of_process().limit,
+                ),
             ),
             self.metrics,
             monotonic,
@@ -148,16 +172,6 @@ class RelayServer:
             monotonic,
             self._tasks.spawn,
         )
-        self.dns: DnsServer | None = None
-        if config.dns is not None:
-            from relay import dns as zones  # With dnspython, a tenth of the start.
-
-            dns = structs.replace(
-                config.dns,
-                host=config.dns.host or config.host,
-                store=config.in_state(config.dns.store) if config.dns.store else None,
-            )
-            self.dns = zones.DnsServer(dns, self.identity, self.registry, self.metrics, monotonic)
         self._known = KnownPeers(
             Keeping(
                 config.in_state(_KNOWN) if config.state is not None else None,
@@ -166,7 +180,6 @@ class RelayServer:
             ),
             time,
         )
-        self._presence = Presence(self.registry, self.watches, self.proofs, self._known)
         self.admission = Admission(
             AdmissionRules(
                 config.admission, frozenset(config.listed_guids), config.admission_timeout, admit
@@ -176,12 +189,20 @@ class RelayServer:
             time,
             self._tasks.spawn,
         )
+        self.dns = self._zone(config)
+        self._presence = Presence(
+            self.registry,
+            self.watches,
+            self.proofs,
+            Shares(record_budget(config.max_connections)),
+            self._known,
+        )
         self._reception = Reception(
-            config, self.identity, Rooms(self.admission, self.dns), self.metrics, monotonic
+            config, self.keys, Rooms(self.admission, self.dns), self.metrics, monotonic
         )
         self.operator = Desk(
             self.admission,
-            Present(self.registry, self.planes, lambda: self.connections),
+            Present(self._presence, self.planes, self.dns, lambda: self.connections),
             monotonic,
             time,
         )
@@ -190,7 +211,7 @@ class RelayServer:
             "peers": lambda: self.registry.counts(monotonic()),
             "watches": lambda: {"all": len(self.watches)},
             "connections_open": lambda: {"all": len(self.connections)},
-            "pipes": lambda: {"open": self.planes.pipes},
+            "pipes": lambda: self.planes.pipes,
             "newcomers": lambda: {"all": self.doorkeeper.newcomers},
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
@@ -205,7 +226,6 @@ class RelayServer:
                 ),
                 PlaneRoute(self.planes, self.broker, self._reception),
                 PublicRoutes(self.registry, self.doorkeeper, self.metrics, monotonic),
-                self._reception.charge,
             ),
             access_log=None,
             shutdown_timeout=0.1,
@@ -214,8 +234,8 @@ class RelayServer:
         self._entrance = Entrance(
             self._runner,
             self.doorkeeper,
-            self._proxies,
             Deadlines(config.handshake_timeout, config.write_deadline),
+            self._reception.charge,
             self._tasks.spawn,
         )
 
@@ -246,15 +266,16 @@ class RelayServer:
         """Whether the relay accepts nobody any more."""
         return self.doorkeeper.draining
 
-    def may_probe(self, host: str, observed: Collection[str]) -> bool:
-        """Whether the relay may dial an address for a peer that is observed at these. What the
-        relay serves on says where its peers are only where no proxy stands between; and no proxy
-        is a peer."""
-        config = self.config
+    def may_probe(self, endpoint: Endpoint, observed: Collection[str]) -> bool:
+        """Whether the relay may dial an endpoint for a peer that is observed at these addresses.
+        What the relay serves on says where its peers are only where no proxy stands between; and
+        neither a proxy nor the relay itself is a peer."""
+        config, host = self.config, endpoint.host
+        if self._proxies.trusts(host) or serves(self._listening, endpoint):
+            return False
         is_neighbour = not config.trusted_proxies and any(map(is_near, observed))
-        return not self._proxies.trusts(host) and all(
-            may_probe(host, serves if is_neighbour else "", config.networks)
-            for serves in config.hosts
+        return may_probe_port(endpoint.port, host in observed) and all(
+            may_probe(host, own if is_neighbour else "", config.networks) for own in config.hosts
         )
 
     def reload(self, config: RelayConfig) -> tuple[str, ...]:
@@ -294,14 +315,28 @@ class RelayServer:
         with guarded("closing the listener"):
             self._entrance.close()
         connections = list(self.connections)
-        for connection in connections:
-            with guarded("sending a peer away"):
-                connection.restart(delay=0.5, spread=min(60.0, len(connections) / 500))
+        await self._in_turns(_sending_away(connections, min(60.0, len(connections) / 500)))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.drain_timeout):
                 await self.planes.finished()
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _zone(self, config: RelayConfig) -> "DnsServer | None":
+        if config.dns is None:
+            return None
+        with needed("dns", "the relay's own zone"):
+            from relay.dns import DnsServer, ZonePeers
+
+        peers = ZonePeers(
+            self.registry, lambda guid, host: self.admission.judge(guid, host) is None
+        )
+        dns = structs.replace(
+            config.dns,
+            host=config.dns.host or config.host,
+            store=config.in_state(config.dns.store) if config.dns.store else None,
+        )
+        return DnsServer(dns, self.keys, peers, self.metrics, monotonic)
 
     async def _start(self) -> None:
         """Start everything. What closes it is on the stack from before the first of it starts."""
@@ -326,7 +361,7 @@ class RelayServer:
         self.registry.started(monotonic())
         port = await self._listen()
         if self.dns is not None:
-            await self.dns.start(port)
+            self._listening += await self.dns.start(port)
         self._tasks.spawn(self._known.load(self.registry, monotonic))
         self._tasks.spawn(self._keep_time())
 
@@ -343,6 +378,7 @@ class RelayServer:
             }
             scheme, context = "https", self._certificate.context
         bound = await bind(config.hosts, config.port)
+        self._listening += bound.endpoints
         self._entrance.open(bound.tcp, context)
         shown = (f"[{host}]" if ":" in host else host for host in config.hosts)
         self.urls = tuple(f"{scheme}://{host}:{bound.port}" for host in shown)
@@ -370,7 +406,6 @@ class RelayServer:
         What fails at one of them keeps no other from its turn."""
         beat, lateness, wait = 0, Lateness(), _BEAT
         now = monotonic()
-        connections: list[ControlConnection] = []
         while True:
             due = now + wait
             await asyncio.sleep(wait)
@@ -381,21 +416,18 @@ class RelayServer:
                 continue
             wait = _BEAT
             with guarded("looking at requests"):
-                self.broker.expire(now)
+                await self._in_turns(self.broker.expiring(now))
+            with guarded("answering about endpoints"):
+                self.proofs.expire(now)
             with guarded("telling watchers"):
-                self.watches.tell(now)
+                await self._in_turns(self.watches.telling(now))
             beat += 1
-            if beat % _PARTS == 0:
-                connections = list(self.connections)
-            # A tenth of them at a time: with thousands of peers others have their turn between.
-            for connection in connections[beat % _PARTS :: _PARTS]:
-                try:  # What `guarded` does, at a fifth of its cost: this is done for each peer.
-                    connection.watch_time(now)
-                except Exception as error:
-                    log.error("a step failed", step="looking at a connection", exc_info=error)
             if beat % 10 == 0:
+                with guarded("forgetting what was asked"):
+                    self.proofs.forget(now)
+                await self._in_turns(_looking_at(list(self.connections), now))
                 with guarded("looking at planes"):
-                    self.planes.sweep(now)
+                    await self._in_turns(self.planes.sweeping(now))
                 with guarded("keeping who is known"):
                     self._tasks.spawn(self._known.write())
             if beat % 30 == 0 and self._certificate is not None:
@@ -403,10 +435,35 @@ class RelayServer:
                     self._certificate.look(time())
             if beat % 600 == 0:
                 with guarded("forgetting peers"):
-                    self.registry.forget(now)
+                    await self._in_turns(self.registry.forgetting(now))
                 with guarded("dropping bans that are over"):
                     self._tasks.spawn(self.admission.book.drop_old())
-            self.metrics.loop.served("beat", "", now)
+
+    async def _in_turns(self, steps: Iterable[None]) -> None:
+        """Do many small things, a millisecond or two at a time: others have their turns between,
+        however many there are."""
+        loop = self.metrics.loop
+        began = loop.clock()
+        for _ in steps:
+            if loop.clock() - began >= _TURN:
+                loop.served("beat", "", began)
+                await asyncio.sleep(0)
+                began = loop.clock()
+        loop.served("beat", "", began)
+
+
+def _sending_away(connections: Iterable[ControlConnection], spread: float) -> Iterator[None]:
+    for connection in connections:
+        with guarded("sending a peer away"):
+            connection.restart(delay=0.5, spread=spread)
+        yield
+
+
+def _looking_at(connections: Iterable[ControlConnection], now: float) -> Iterator[None]:
+    for connection in connections:
+        with guarded("looking at a connection"):
+            connection.watch_time(now)
+        yield
 
 
 @contextlib.asynccontextmanager
@@ -417,9 +474,3 @@ async def _closing(what: str, close: Callable[[], Awaitable[None]]) -> AsyncIter
     finally:
         with guarded(f"closing {what}"):
             await close()
-
-
-def _descriptors() -> int:
-    """Return how many files this process may open."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 1 << 20 if limit == resource.RLIM_INFINITY else limit

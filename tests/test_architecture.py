@@ -41,6 +41,7 @@ PURE = {
     "dataclasses",
     "datetime",
     "enum",
+    "errno",
     "functools",
     "ipaddress",
     "msgpack",

@@ -16,35 +16,19 @@ import msgspec
 
 from peers import Peer
 from peers.cli import files, locate, talk
+from peers.cli.exits import Exit, exit_of
 from peers.cli.key import default_key
-from peers.cli.output import OutputClosed
 from peers.cli.process import INTERRUPTED, let_go_of_output, run
 from peers.cli.terminal import Terminal, standard_descriptors
 from peers.config import (
     CarrierKind,
     ConfigError,
     DdnsConfig,
-    DdnsConfigError,
     Identity,
     PeerConfig,
-    PolicyError,
 )
 from protocol.errors import (
-    IdentityError,
-    LimitExceeded,
-    NameServerUnavailable,
-    PathFailed,
-    PeerOffline,
-    Refused,
-    RelayUnavailable,
-    RequestTimeout,
     RoamRelayError,
-    SessionClosed,
-    SessionLost,
-    UnknownPeer,
-    UnknownService,
-    UpdateRefused,
-    WrongIdentity,
 )
 from protocol.messages import Mode
 from protocol.text import shown
@@ -53,30 +37,6 @@ __all__ = ["Invocation", "main", "parse", "perform"]
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC)
 """What a host says that has none left, wherever that is met: it is nobody's fault here."""
-_UNREAD = 141
-"""What a shell says of a program that SIGPIPE has ended."""
-
-_EXIT_CODES: list[tuple[type[RoamRelayError], int]] = [
-    (OutputClosed, _UNREAD),
-    (RelayUnavailable, 3),
-    (NameServerUnavailable, 3),
-    (UpdateRefused, 6),
-    (DdnsConfigError, 2),
-    (UnknownPeer, 4),
-    (UnknownService, 4),
-    (PeerOffline, 5),
-    (Refused, 6),
-    (LimitExceeded, 7),
-    (RequestTimeout, 8),
-    (PathFailed, 9),
-    (WrongIdentity, 10),
-    (SessionLost, 11),
-    (SessionClosed, 11),
-    (ConfigError, 2),
-    (IdentityError, 2),
-    (PolicyError, 2),
-]
-
 _EPILOG = """\b
 Exit codes:
   0 done               1 failed                  2 wrong use, config or key
@@ -191,6 +151,8 @@ def command(
             raise ConfigError("--name-server and --dns-key are for a zone: give --zone too")
         changes["ddns"] = DdnsConfig(**(known | names))
     path = key or config.identity or default_key()
+    if config.relay_guid is not None and config.relay_pin_file is None:
+        changes["relay_pin_file"] = f"{path}.relay"
     context.obj = _Settings(msgspec.structs.replace(config, **changes), path, verbose)
 
 
@@ -407,7 +369,7 @@ def parse(arguments: Sequence[str]) -> Invocation | int:
     except click.Abort:
         return INTERRUPTED
     except SystemExit:  # Click's answer to a closed pipe.
-        return _UNREAD
+        return Exit.UNREAD.value
     except OSError as error:
         line, code = f"peer: cannot write: {error.strerror}", 1
     except Exception as error:
@@ -425,7 +387,7 @@ async def perform(invocation: Invocation, terminal: Terminal) -> int:
                 await terminal.run(invocation.work(terminal))
             except Exception as error:
                 line, code = _told(error)
-                if code != _UNREAD:
+                if code != Exit.UNREAD:
                     terminal.notice(line)
                 return code
             return 0
@@ -436,8 +398,7 @@ def _told(error: Exception) -> tuple[str, int]:
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if isinstance(error, RoamRelayError):
-        codes = (code for cls, code in _EXIT_CODES if isinstance(error, cls))
-        return f"peer: {error}", next(codes, 1)
+        return f"peer: {error}", exit_of(error)
     if isinstance(error, ValueError):
         return f"peer: {error}", 2
     if isinstance(error, OSError) and error.errno in _EXHAUSTED:

@@ -1,10 +1,11 @@
 """A command as a process: its loop, the signals that end it, and its standard output's end."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 __all__ = ["INTERRUPTED", "let_go_of_output", "run"]
@@ -26,9 +27,12 @@ def run(work: Coroutine[Any, Any, int]) -> int:
             return asyncio.run(work)
         except KeyboardInterrupt:
             return INTERRUPTED
-    import uvloop
+    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with contextlib.suppress(ModuleNotFoundError):  # Then asyncio's own loop does, more slowly.
+        from uvloop import new_event_loop
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        factory = new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(_until_signal(work))
 
 

@@ -8,6 +8,7 @@ standard output. Text of others never acts: it is no markup, and control charact
 import asyncio
 import base64
 import contextlib
+import importlib.util
 import io
 import os
 import re
@@ -21,6 +22,8 @@ import msgspec
 from peers.cli.bars import Bars
 from peers.cli.input import Input
 from peers.cli.output import Output
+from protocol.errors import MissingExtra
+from protocol.extras import LIBRARIES
 from protocol.text import shown
 
 __all__ = ["Terminal", "standard_descriptors"]
@@ -48,6 +51,8 @@ class Terminal:
         self._out = Output(stdout, "standard output")
         self._err = Output(stderr, "standard error")
         self._bars: Bars | None = None
+        self._told = False
+        """Whether it was said that nothing draws here."""
         encoding = getattr(sys.__stdout__, "encoding", None)
         self._encoding = encoding if isinstance(encoding, str) else "utf-8"
 
@@ -136,7 +141,12 @@ class Terminal:
     async def table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     ) -> None:
-        """Print a table as wide as it needs to be; on a terminal long cells are folded."""
+        """Print a table as wide as it needs to be; on a terminal long cells are folded. Where
+        nothing draws tables here it has no lines, and that is said once."""
+        if not self._draws():
+            lines = _plain(columns, rows)
+            await self._out.write(self._encode("".join(f"{line}\n" for line in (title, *lines))))
+            return
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
@@ -161,7 +171,7 @@ class Terminal:
     @contextlib.contextmanager
     def bars(self) -> Iterator[Bars]:
         """Show bars on a terminal while inside; nothing where standard error is none."""
-        with Bars(self.stream() if self._err.is_terminal else None) as bars:
+        with Bars(self.stream() if self._err.is_terminal and self._draws() else None) as bars:
             self._bars = bars
             try:
                 yield bars
@@ -172,8 +182,25 @@ class Terminal:
         """Return standard error for a library that writes text: a log, bars. It never waits."""
         return _Stream(self._err, self._encoding)
 
+    def _draws(self) -> bool:
+        """Whether tables and bars can be drawn; says the next step, once, where they cannot."""
+        there = importlib.util.find_spec(LIBRARIES["tables"]) is not None
+        if not there and not self._told:
+            self._told = True
+            self.notice(str(MissingExtra("what draws tables and bars", "tables")))
+        return there
+
     def _encode(self, text: str) -> bytes:
         return text.encode(self._encoding, "backslashreplace")
+
+
+def _plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [[shown(cell) for cell in line] for line in (columns, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
 
 
 class _Page(io.StringIO):

@@ -1,11 +1,13 @@
 """What can be configured or handed over by a program, and how it is read and checked."""
 
 from peers.config.arguments import (
+    DialWord,
     ModeWord,
     SelectWord,
     ServiceNameError,
     checked_address,
     checked_count,
+    checked_dial,
     checked_disclosure,
     checked_flag,
     checked_function,
@@ -24,7 +26,8 @@ from peers.config.key_file import Identity
 from peers.config.kinds import CarrierKind, Dial, PathKind
 from peers.config.logger import log
 from peers.config.peer import ConfigError, PeerConfig, policy_for
-from peers.config.policy import NO_POLICY, PathFacts, Policy, PolicyError, Rule
+from peers.config.policy import NO_POLICY, TERMS, VERBS, PathFacts, Policy, PolicyError, Rule
+from peers.config.settings import Settings, settled
 
 __all__ = [
     "CarrierKind",
@@ -42,12 +45,17 @@ __all__ = [
     "PolicyError",
     "Rule",
     "log",
+    "DialWord",
     "policy_for",
     "ModeWord",
     "SelectWord",
+    "Settings",
     "ServiceNameError",
+    "TERMS",
+    "VERBS",
     "checked_address",
     "checked_count",
+    "checked_dial",
     "checked_disclosure",
     "checked_flag",
     "checked_function",
@@ -59,4 +67,5 @@ __all__ = [
     "checked_port",
     "checked_seconds",
     "checked_service",
+    "settled",
 ]

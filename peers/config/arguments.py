@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from peers.config.kinds import Dial
 from peers.config.policy import Policy
 from protocol.endpoint import Endpoint
 from protocol.errors import IdentityError, UnknownService
@@ -17,11 +18,13 @@ from protocol.identity import public_key_of
 from protocol.messages import MAX_DISCLOSE, Disclosure, Mode, Service
 
 __all__ = [
+    "DialWord",
     "ModeWord",
     "SelectWord",
     "ServiceNameError",
     "checked_address",
     "checked_count",
+    "checked_dial",
     "checked_disclosure",
     "checked_flag",
     "checked_function",
@@ -41,6 +44,8 @@ _SERVICE = msgspec.json.Decoder(Service)
 
 ModeWord: TypeAlias = Mode | Literal["p2p", "central", "combined", "auto"]
 """A mode, or its word."""
+DialWord: TypeAlias = Dial | Literal["open", "careful", "proven"]
+"""Which endpoints are dialed where the peer's key was not met, or its word."""
 SelectWord: TypeAlias = Literal["fastest", "latest"]
 """Which endpoint is dialed, where the program does not choose itself."""
 Disclosed: TypeAlias = tuple[Disclosure, tuple[str, ...]]
@@ -98,6 +103,17 @@ def checked_service(value: object) -> str:
             f"service is not a service name: {_shown(value)} "
             "(1 to 63 of a-z, 0-9 and inner hyphens)"
         ) from None
+
+
+def checked_dial(value: object) -> Dial:
+    """Read the word for whom to dial."""
+    allowed = "'open', 'careful' or 'proven'"
+    if not isinstance(value, str):
+        raise TypeError(f"dial is {allowed}, not {_named(value)}")
+    try:
+        return Dial(value)
+    except ValueError:
+        raise ValueError(f"dial is {allowed}, not {_shown(value)}") from None
 
 
 def checked_mode(value: object) -> Mode:

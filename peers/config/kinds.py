@@ -30,6 +30,8 @@ class Dial(StrEnum):
     """All but those where nobody can be, as fast as the relay's word allows: for laboratories."""
     CAREFUL = "careful"
     """Public ones within budgets; private ones and this host's own where something beside the other
-    side's word says that it is there; well-known services only where the relay says so."""
+    side's word says that it is there, and well-known services, only once the relay has met the key
+    there."""
     PROVEN = "proven"
-    """Those that the relay discloses, and no others: for servers that strangers call."""
+    """Those that the relay discloses, or has met when it was asked, and no others: for servers that
+    strangers call."""

@@ -1,6 +1,7 @@
 """The configuration of a peer: one frozen class, and how it is read from TOML."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ from peers.config.policy import Policy
 from protocol.checked import check
 from protocol.errors import IdentityError, RoamRelayError
 from protocol.hosts import is_address
+from protocol.identity import GUID_LENGTH
 from protocol.invitation import BadInvitation, Token
 from protocol.messages import Guid, Mode, Service
 from protocol.session import SessionSettings
@@ -44,6 +46,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Who is asked first in mode `p2p`; the other one is the fallback."""
     relay_guid: Guid | None = None
     """The relay's GUID where only that relay will do: else any relay at the URL is believed."""
+    relay_pin_file: str | None = None
+    """A file in which this peer writes down what `relay_guid` has become, when the relay has
+    changed its key and the old one has signed the new one. Of the `peer` command it is the key file
+    and `.relay`; without one a program keeps `Status.relay_guid` itself."""
     wait_for_relay: bool = False
     """Whether a peer that starts before its network or its relay does waits, without end, until it
     is registered, in place of raising after `connect_timeout`. `peer listen`, `receive` and
@@ -120,7 +126,7 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Sessions that others may have opened, in all. Where there are as many, one that has no path
     makes room: of who has most."""
     session: SessionSettings = SessionSettings()
-    """Its intervals and limits."""
+    """What sessions hold and how long they wait: the table `[session]`."""
 
     def __post_init__(self) -> None:
         try:
@@ -170,6 +176,11 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         except (msgspec.DecodeError, ValueError) as error:
             raise ConfigError(f"{path!s:.200}: {error}") from None
 
+    def unused(self, used: Collection[str]) -> list[str]:
+        """Return the services that are named here and are none of those that were used."""
+        named = {*self.services, *self.policies, *self.selects}
+        return sorted(name for name in named - set(used) if len(name) != GUID_LENGTH)
+
     def mode_for(self, guid: str, service: str) -> Mode:
         """Return the configured mode of a session: the peer's, else the service's, else `mode`."""
         return self.guids.get(guid) or self.services.get(service) or self.mode
@@ -192,7 +203,11 @@ def _check_guid(key: str, text: str) -> None:
 
 
 def _check_guid_or_service(key: str, text: str) -> None:
+    """What has the length of a GUID is one: a service of that many letters is a GUID with a slip of
+    the pen."""
     try:
+        if len(text) == GUID_LENGTH:
+            raise ServiceNameError(text)
         checked_service(text)
     except ServiceNameError:
         try:

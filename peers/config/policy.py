@@ -17,10 +17,29 @@ from fnmatch import fnmatchcase
 from peers.config.kinds import Dial, PathKind
 from protocol.errors import RoamRelayError
 
-__all__ = ["NO_POLICY", "PathFacts", "Policy", "PolicyError", "Rule"]
+__all__ = ["NO_POLICY", "PathFacts", "Policy", "PolicyError", "Rule", "TERMS", "VERBS"]
 
-_VERBS = ("only", "not", "prefer", "within", "dial")
-_TERMS = ("direct", "relayed", "ipv4", "ipv6", "private", "public", "metered", "interface")
+VERBS = {
+    "only": "no path but one of the term that follows; every `only` must hold",
+    "not": "no path of the term that follows",
+    "prefer": "one of the term that follows before others; an earlier `prefer` counts more",
+    "within": "how many seconds opening the session may take, above 0 to 3600, in place of the "
+    "configured times",
+    "dial": "whom to dial where the peer was not met before, in place of `dial` in the "
+    "configuration",
+}
+"""How a clause begins, and what it says."""
+TERMS = {
+    "direct": "leads from peer to peer",
+    "relayed": "leads through the relay",
+    "ipv4": "leads to an IPv4 address of the other side",
+    "ipv6": "leads to an IPv6 address of the other side",
+    "private": "leads to an address of the other side that is not global",
+    "public": "leads to a global address of the other side",
+    "metered": "begins at an interface that `metered` names",
+    "interface": "begins at an interface whose name fits the pattern that follows (`wwan*`)",
+}
+"""What a clause of the first three is about."""
 _MAX_CLAUSES = 16
 
 
@@ -102,8 +121,8 @@ class Policy:
             words = _words(clause, position)
             verb, at = words[0] if words else ("", position)
             position += len(clause) + 1
-            if verb not in _VERBS:
-                raise _unknown(text, verb, at, _VERBS)
+            if verb not in VERBS:
+                raise _unknown(text, verb, at, tuple(VERBS))
             rest = words[1:]
             if verb == "within":
                 within = _seconds(text, rest, at)
@@ -112,8 +131,8 @@ class Policy:
                 dial = _dial(text, rest, at)
                 continue
             term, at = rest[0] if rest else ("", at + len(verb))
-            if term not in _TERMS:
-                raise _unknown(text, term, at, _TERMS)
+            if term not in TERMS:
+                raise _unknown(text, term, at, tuple(TERMS))
             needed = 2 if term == "interface" else 1
             if len(rest) < needed:
                 raise _unknown(text, "", at + len(term), ("a pattern such as eth0 or wwan*",))

@@ -5,6 +5,7 @@ from peers.control.connection import (
     ControlConnection,
     PeerChanged,
     RelayRestarting,
+    RelaySucceeded,
     RequestArrived,
 )
 from peers.control.dns_key import DdnsKey, fetch_key
@@ -41,6 +42,7 @@ __all__ = [
     "RegistrationEvent",
     "RegistrationLost",
     "RelayRestarting",
+    "RelaySucceeded",
     "RelayAddresses",
     "RequestArrived",
     "StandbyLost",

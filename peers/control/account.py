@@ -1,8 +1,9 @@
 """Who registers, and on which line to the relay: values that travel together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from peers.control.pin import Pin
 from peers.transport import RelayAddress
 from protocol.identity import Identity
 from protocol.invitation import Token
@@ -34,11 +35,16 @@ class Line:
     """The local address that is asked for; None leaves it to the routes."""
     flow: int = 0
     """Its number among the peer's connections."""
-    expected_relay: str | None = None
-    """The relay's GUID where only that relay will do."""
+    pin: Pin = field(default_factory=Pin)
+    """The relay where only that relay will do."""
     patience: float | None = None
     """Seconds for the connection to be made, where another relay can be tried; None: as long as
     any."""
+
+    @property
+    def expected_relay(self) -> str | None:
+        """The relay's GUID where only that relay will do."""
+        return self.pin.guid
 
 
 class KnownRelay(NamedTuple):

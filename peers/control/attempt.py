@@ -16,6 +16,7 @@ from peers.control.account import Account, Line
 from peers.control.connection import ControlConnection, Tell
 from peers.control.doubt import PROBES
 from peers.control.handshake import Handshake, Records
+from peers.control.pin import Pin
 from peers.control.refusal import Phase, judge, unproven
 from peers.control.relay_address import RelayAddresses
 from peers.dialing import Door, Leg, Reason
@@ -63,6 +64,7 @@ class Home:
     door: Door
     """Through which the relay is dialed."""
     standing: Standing = field(default_factory=Standing)
+    pin: Pin = field(default_factory=Pin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ async def open_spare(home: Home, replaced: ControlConnection, flow: int) -> Spar
     Raises:
         RoamRelayError: nobody answers there.
     """
-    line = Line(replaced.address, replaced.source, flow, home.config.relay_guid)
+    line = Line(replaced.address, replaced.source, flow, home.pin)
     return Spare(line, await _open(home, line, ()))
 
 
@@ -130,7 +132,7 @@ async def _from(home: Home, flow: int, source: str | None, tell: Tell) -> Contro
     failure = AttemptEnded(RelayUnavailable(f"{home.relay} has no address"))
     for address in addresses:
         patience = _PATIENCE if address is not addresses[-1] else None
-        line = Line(address, source, flow, home.config.relay_guid, patience)
+        line = Line(address, source, flow, home.pin, patience)
         try:
             return await _register(home, line, tell)
         except AttemptEnded as ended:
@@ -174,6 +176,8 @@ async def _shake_hands(home: Home, handshake: Handshake, stream: Stream) -> Cont
         made = await handshake.register(stream, home.records, home.config.connect_timeout)
     except RoamRelayError as error:
         raise AttemptEnded(error, handshake.phase) from None
+    if home.pin.to_write:
+        home.tasks.spawn(asyncio.to_thread(home.pin.write))
     stream.probe_when_idle(made.registration.heartbeat / PROBES)
     return made
 

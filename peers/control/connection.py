@@ -19,6 +19,7 @@ from peers.control.requests import Answers, Unanswered
 from peers.control.tell import tell_safely
 from peers.transport import RelayAddress, probe_idle
 from protocol.codec import encode_location
+from protocol.endpoint import SignedEntry
 from protocol.errors import (
     Code,
     ProtocolViolation,
@@ -31,6 +32,8 @@ from protocol.messages import (
     Challenge,
     DnsKeyRequest,
     DnsKeyResponse,
+    EndpointQuery,
+    EndpointResponse,
     Error,
     LocationRecord,
     Message,
@@ -54,6 +57,7 @@ __all__ = [
     "FlowReplaced",
     "PeerChanged",
     "RelayRestarting",
+    "RelaySucceeded",
     "RequestArrived",
     "Tell",
 ]
@@ -85,7 +89,15 @@ class RelayRestarting:
     """The relay has said that it goes down."""
 
 
-ControlEvent: TypeAlias = RequestArrived | PeerChanged | RelayRestarting
+@dataclass(frozen=True, slots=True)
+class RelaySucceeded:
+    """The relay has changed its key, and proven it by the old one."""
+
+    relay: str
+    """The GUID that is expected from now on."""
+
+
+ControlEvent: TypeAlias = RequestArrived | PeerChanged | RelayRestarting | RelaySucceeded
 Tell: TypeAlias = Callable[[ControlEvent], None]
 """Takes the news of a connection. It must not block; what it raises is logged, and that one event
 is lost."""
@@ -118,6 +130,7 @@ class ControlConnection:
         """What the relay has said when it goes down; None while it has not."""
         self._responses = Answers[ServiceResponse](self._loop)
         self._dns_keys = Answers[DnsKeyResponse](self._loop)
+        self._endpoints = Answers[EndpointResponse](self._loop)
         self._updates = Answers[Registered](self._loop)
         # Heartbeats have the number 0.
         self._pongs = Answers[Pong](self._loop, first=1)
@@ -200,6 +213,21 @@ class ControlConnection:
         self._check_open()
         with self._dns_keys.expect() as (number, response):
             self._messages.send(DnsKeyRequest(number, public, signature))
+            return await _in_time(response, timeout, _NO_ANSWER)
+
+    async def endpoint_query(
+        self, guid: str, entry: SignedEntry, timeout: float
+    ) -> EndpointResponse:
+        """Ask whether the relay has met a peer's key where the peer's entry says. Only of a relay
+        that has named the feature.
+
+        Raises:
+            RequestTimeout: the relay did not answer in time.
+            RoamRelayError: the connection ended first.
+        """
+        self._check_open()
+        with self._endpoints.expect() as (number, response):
+            self._messages.send(EndpointQuery(number, guid, entry))
             return await _in_time(response, timeout, _NO_ANSWER)
 
     def answer(self, answer: ServiceAnswer) -> None:
@@ -298,6 +326,8 @@ class ControlConnection:
                 self._responses.answer(message.request, message)
             case DnsKeyResponse():
                 self._dns_keys.answer(message.request, message)
+            case EndpointResponse():
+                self._endpoints.answer(message.request, message)
             case ServiceRequestFrom():
                 self._asked(message)
             case PeerEvent():
@@ -321,6 +351,7 @@ class ControlConnection:
         """Tell everybody that waits."""
         self._responses.fail(error)
         self._dns_keys.fail(error)
+        self._endpoints.fail(error)
         self._updates.fail(error)
         self._pongs.fail(error)
 

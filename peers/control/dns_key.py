@@ -4,9 +4,9 @@ import os
 from dataclasses import dataclass
 
 from peers.control.connection import ControlConnection
-from peers.dns import write_key
 from protocol.dns_records import parse_zone, peer_name
 from protocol.errors import error_for
+from protocol.extras import needed
 from protocol.identity import CONTEXT_DNS_KEY, Identity, public_key_of
 from protocol.sealing import Receiver
 
@@ -32,6 +32,9 @@ class DdnsKey:
         Raises:
             DdnsConfigError: the file cannot be written; nothing is changed then.
         """
+        with needed("dns", "a key file for the DNS"):
+            from peers.dns import write_key
+
         write_key(file, self.name, self.secret)
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from peers.control.account import Account, KnownRelay, Line
-from peers.control.connection import ControlConnection, Tell
+from peers.control.connection import ControlConnection, RelaySucceeded, Tell
 from peers.control.message_stream import MessageStream
 from peers.control.refusal import REFUSES_RECORD, Phase, StaleRecord, refusal
+from peers.control.tell import tell_safely
 from peers.transport import Stream
 from protocol.codec import encode_location
 from protocol.errors import (
@@ -105,7 +106,7 @@ class Handshake:
 
     async def _register(self, messages: MessageStream, record: LocationRecord) -> ControlConnection:
         identity, instance = self.account.identity, self.account.instance
-        nonce = os.urandom(32)
+        nonce, expected = os.urandom(32), self.line.expected_relay
         challenged = _Challenged(messages)
         messages.begin(challenged)
         messages.send(
@@ -116,10 +117,11 @@ class Handshake:
                 flow=self.line.flow,
                 agent=self.account.agent,
                 features=CONTROL_FEATURES,
+                relay=expected,
             )
         )
         challenge = await challenged.result()
-        self._check(challenge, nonce)
+        self._check(challenge, nonce, expected)
         self.phase = Phase.HANDSHAKE
         features = shared(CONTROL_FEATURES, challenge.features)
         relay = KnownRelay(self.line.address, challenge.guid, features)
@@ -145,7 +147,9 @@ class Handshake:
             return b""
         return token.present(challenge.guid, challenge.nonce, self.account.identity.guid)
 
-    def _check(self, challenge: Challenge, nonce: bytes) -> None:
+    def _check(self, challenge: Challenge, nonce: bytes, expected: str | None) -> None:
+        """Check that the relay is the one that was asked for. Another flow may have learned of its
+        next key meanwhile: then what this one says of that is no news."""
         verify(
             challenge.guid,
             challenge.signature,
@@ -154,9 +158,12 @@ class Handshake:
             nonce,
             challenge.nonce,
         )
-        expected = self.line.expected_relay
         if expected is not None and challenge.guid != expected:
             raise WrongIdentity(expected, challenge.guid, "the relay")
+        # Behind the signature of the key that is expected, and of no other.
+        pin = self.line.pin
+        if expected == pin.guid and pin.learn(challenge.succession) and pin.guid is not None:
+            tell_safely(self.tell, RelaySucceeded(pin.guid))
 
 
 class _Phase(Generic[_T]):

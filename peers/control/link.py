@@ -4,7 +4,7 @@ It is told what happens to the registration, and says what is different for the 
 no clock.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from protocol.errors import Code, RoamRelayError
@@ -46,6 +46,10 @@ class Status:
     lasting: bool = False
     """Whether waiting will not cure that, as a certificate that does not verify: somebody has to
     mend it. The peer goes on trying all the same."""
+    relay_guid: str | None = None
+    """The relay that this peer expects, where it is not the configured one any more: the relay has
+    changed its key, and the old one has signed the new one. Keep it as `relay_guid`, or name a
+    `relay_pin_file`."""
 
     @property
     def is_registered(self) -> bool:
@@ -89,8 +93,13 @@ class Link:
         """The peer was closed."""
         return self._set(Status(LinkState.CLOSED, self.status.cause))
 
+    def succeeded(self, guid: str) -> bool:
+        """The relay has another key."""
+        return self._set(replace(self.status, relay_guid=guid))
+
     def _set(self, status: Status) -> bool:
         before = self.status
+        status = replace(status, relay_guid=status.relay_guid or before.relay_guid)
         if before.state in _FINAL and status.state is not LinkState.CLOSED:
             return False
         self.status = status
@@ -98,4 +107,5 @@ class Link:
 
 
 def _facts(status: Status) -> tuple[object, ...]:
-    return status.state, status.cause.reason if status.cause else None, status.lasting
+    cause = status.cause.reason if status.cause else None
+    return status.state, cause, status.lasting, status.relay_guid

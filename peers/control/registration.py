@@ -19,17 +19,20 @@ from peers.control.connection import (
     ControlEvent,
     PeerChanged,
     RelayRestarting,
+    RelaySucceeded,
     RequestArrived,
 )
 from peers.control.flow import Awaited, Flow, FlowDown, FlowEvent, FlowUp
 from peers.control.handshake import Records, follow
 from peers.control.message_stream import FlowLost
+from peers.control.pin import Pin
 from peers.control.refusal import StaleRecord
 from peers.control.relay_address import RelayAddresses
 from peers.control.tell import tell_safely
 from peers.dialing import Door
 from peers.tasks import Tasks, race
 from peers.transport import Trust
+from protocol.endpoint import SignedEntry
 from protocol.errors import (
     ConnectionClosed,
     PathFailed,
@@ -38,6 +41,7 @@ from protocol.errors import (
     RoamRelayError,
     error_for,
 )
+from protocol.features import ENDPOINT_QUERY
 from protocol.messages import ServiceRequestTo, ServiceResponse, Watch
 
 __all__ = [
@@ -59,6 +63,8 @@ _PATIENCE = 1.0
 _MAX_SAID = 16
 """Reasons why it is not registered that are logged before it is again: a stranger may make up any
 number of them."""
+_ENDPOINT_TIMEOUT = 5.0
+"""Seconds for the relay to say where it has met a key: it takes 3 to say that it has not."""
 _UPDATES = 2
 """Times that an update is sent: again where the relay knows a higher number than any of ours."""
 _PING_TIMEOUT = 2.0
@@ -138,6 +144,7 @@ class Registration:
                 self._tasks,
                 door,
                 Standing(is_kept=config.wait_for_relay),
+                Pin(config.relay_guid, config.relay_pin_file),
             )
             if config.relay is not None
             else None
@@ -161,6 +168,11 @@ class Registration:
     def relay_host(self) -> str:
         """The relay's host, as far as it is known; empty where it is not."""
         return self._home.relay.host if self._home is not None else ""
+
+    @property
+    def pinned_relay(self) -> str | None:
+        """The GUID of the relay that is expected; None where any is believed."""
+        return self._home.pin.guid if self._home is not None else None
 
     @property
     def is_over(self) -> bool:
@@ -291,6 +303,23 @@ class Registration:
             )
         return answered
 
+    @property
+    def may_ask_where(self) -> bool:
+        """Whether the relay can be asked now where it has met others' keys."""
+        return self.current is not None and ENDPOINT_QUERY in self.current.relay.features
+
+    async def has_met(self, guid: str, entry: SignedEntry) -> bool:
+        """Ask the relay whether it has met a peer's key where the peer's entry says; False where it
+        does not say."""
+        current = self.current
+        if current is None or not self.may_ask_where:
+            return False
+        try:
+            return (await current.endpoint_query(guid, entry, _ENDPOINT_TIMEOUT)).met
+        except RoamRelayError as error:
+            log.debug("not told of an endpoint", peer=guid[:8], reason=error.reason)
+            return False
+
     async def publish(self) -> None:
         """Register the record anew.
 
@@ -355,7 +384,7 @@ class Registration:
                 self._up(flow, connection)
             case FlowDown(flow, error, final):
                 self._down(flow, error, final)
-            case RequestArrived() | PeerChanged() | RelayRestarting():
+            case RequestArrived() | PeerChanged() | RelayRestarting() | RelaySucceeded():
                 self._tell(event)
             case _:
                 assert_never(event)

@@ -8,10 +8,10 @@ DNS says of other names is not proven (RFC 6125 §1.8).
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 from peers.config import HostPort
-from peers.dns import answer_data, ask, ask_all, system_servers
 from peers.transport import RelayAddress, RelayTrips, Trust
 from protocol.dns_records import parse_zone
 from protocol.errors import (
@@ -19,6 +19,7 @@ from protocol.errors import (
     ProtocolViolation,
     RelayUnavailable,
 )
+from protocol.extras import needed
 
 __all__ = ["RelayAddresses"]
 
@@ -27,7 +28,8 @@ _MAX_TARGETS = 4
 
 
 class RelayAddresses:
-    """Raises `RelayUnavailable` where the text is neither a URL nor a domain."""
+    """Raises `RelayUnavailable` where the text is neither a URL nor a domain, and `MissingExtra`
+    where a domain cannot be asked for."""
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class RelayAddresses:
                 raise RelayUnavailable(
                     f"not a relay: {text!r} (dns:DOMAIN or dns+https:DOMAIN is needed)"
                 ) from None
+            _dns()  # Missed here, and not when it is asked.
             self._scheme = "http" if scheme == "dns" else "https"
         else:
             self._last = (RelayAddress(text, trust=self._trust),)
@@ -91,16 +94,18 @@ class RelayAddresses:
         return found
 
     async def _ask(self, domain: str) -> tuple[RelayAddress, ...]:
-        servers = self._nameservers or await system_servers()
+        names = _dns()
+        ask = names.ask
+        servers = self._nameservers or await names.system_servers()
         name = f"_roam-relay._tcp.{domain}"
         answer = await ask(servers, name, "SRV", self._timeout)
         relays: list[RelayAddress] = []
-        for record in in_srv_order(answer_data(answer, "SRV"), self._rng)[:_MAX_TARGETS]:
+        for record in in_srv_order(names.answer_data(answer, "SRV"), self._rng)[:_MAX_TARGETS]:
             target = record.target.to_text(omit_final_dot=True)
             if target in ("", ".") or not record.port:
                 continue
             try:
-                both = await ask_all(
+                both = await names.ask_all(
                     ask(servers, target, "AAAA", self._timeout),
                     ask(servers, target, "A", self._timeout),
                 )
@@ -109,7 +114,7 @@ class RelayAddresses:
             hosts = [
                 data.address
                 for kind, found in zip(("AAAA", "A"), both, strict=True)
-                for data in answer_data(found, kind)
+                for data in names.answer_data(found, kind)
             ]
             if hosts:
                 relays.append(self._relay_at(hosts, record.port, domain))
@@ -124,6 +129,13 @@ class RelayAddresses:
             addresses=hosts,
             trips=self._trips,
         )
+
+
+def _dns() -> ModuleType:
+    with needed("dns", "a relay that the DNS names"):
+        import peers.dns
+
+    return peers.dns
 
 
 def in_srv_order(records: Sequence[Any], rng: Callable[[], float]) -> list[Any]:

@@ -1,24 +1,25 @@
 """The one door through which every connection of a peer goes: to another peer, and to a relay.
 
 Who dials says why, for whom, and what is known; the door says no before there is a socket, or
-connects, and learns what came of it. What is decided is in scopes.py and budgets.py.
+connects, and learns what came of it. What is decided is in scopes.py and `protocol.dialing`.
 """
 
 import asyncio
 import contextlib
-import errno
 import ipaddress
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Collection
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Protocol
 
 from peers.config import CarrierKind, Dial, HostPort, PeerConfig, log
-from peers.dialing.budgets import Attempt, Budgets, Outcome
-from peers.dialing.scopes import Here, Known, Word, refusal, word_of
+from peers.dialing.scopes import Here, Known, Word, is_provable, refusal, server_refusal, word_of
+from peers.dialing.shares import QUESTION, QUESTIONS, SHARES
 from peers.host import Interfaces
 from peers.tasks import Spawn
 from peers.transport import Address, Opened, RawStream, RelayAddress, dial, open_tcp, open_upgraded
+from protocol.dialing import Attempt, Budgets, Outcome, outcome_of
 from protocol.endpoint import Endpoint
 from protocol.errors import (
     PathFailed,
@@ -29,21 +30,17 @@ from protocol.errors import (
 )
 from protocol.hosts import host_in
 
-__all__ = ["Ask", "DialCounts", "DialRefused", "Door", "Leg", "Passage", "Reason"]
+__all__ = ["Ask", "DialCounts", "DialRefused", "Door", "Leg", "Passage", "Reason", "Witness"]
 
 _HELD = 3.0
 """Seconds that a dial of a told endpoint takes at most, and no less where it fails or is refused:
 two round trips by satellite and a lost packet. What is done next tells nobody what was there."""
+_REPEATS = 1
+"""How often a SYN is repeated that strangers have caused; a kernel that begins linearly does so
+twice. With fresh sockets a silent host gets nine of one dial at most, whatever time that has."""
 _MAX_RELAYS = 64
 """Addresses of relays, and of proxies, that are remembered; beyond it the one met first is
 forgotten."""
-_NOT_SENT = frozenset(
-    {
-        *(errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM, errno.EINVAL),
-        *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAFNOSUPPORT),
-    }
-)
-"""Errors of this host, before a packet has left it."""
 
 
 class DialRefused(PathFailed):
@@ -63,6 +60,15 @@ class Reason(StrEnum):
     """To a caller that has not come by itself."""
     CONTROL = "control connection"
     LEG = "plane"
+    NAME_SERVER = "name server"
+    """One that a zone names as its own."""
+
+
+class Witness(Protocol):
+    """Who can be asked whether a peer's key was met at the endpoint of one dial."""
+
+    async def has_met(self) -> bool:
+        """Ask. False where it was not, or nobody says; it lasts some seconds at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,8 @@ class Ask:
     reason: Reason = Reason.FIRST_PATH
     caution: Dial | None = None
     """What the session's policy says; None: what is configured."""
+    witness: Witness | None = None
+    """Who is asked before what only the relay's having met the key there would allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,8 @@ class DialCounts:
     """By the reason."""
     refused: dict[str, int] = field(default_factory=dict)
     """By whose word it would have been, of what was not dialed."""
+    asked: dict[str, int] = field(default_factory=dict)
+    """What the relay was asked before, by what it has said: `met`, or `not met`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +117,9 @@ class Leg:
 class Passage:
     """One dial that the door lets pass."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, repeats: int | None = _REPEATS) -> None:
         self._ask = ask
+        self._repeats = repeats
         self.outcome = Outcome.CALLED_OFF
 
     async def connect(self, source: str | None, round_trip: float | None) -> RawStream:
@@ -120,15 +131,12 @@ class Passage:
         """
         address = Address(self._ask.endpoint.host, self._ask.endpoint.port)
         try:
-            dialed = await dial(address, source=source, round_trip=round_trip)
+            dialed = await dial(
+                address, source=source, round_trip=round_trip, repeats=self._repeats
+            )
             return await open_tcp(dialed.connected)
         except OSError as error:
-            if error.errno in _NOT_SENT:
-                self.outcome = Outcome.NOT_SENT
-            elif error.errno in (errno.ECONNREFUSED, errno.ECONNRESET):
-                self.outcome = Outcome.REFUSED
-            else:
-                self.outcome = Outcome.SILENT
+            self.outcome = outcome_of(error)
             raise
 
 
@@ -140,22 +148,30 @@ class Door:
         self._interfaces = interfaces
         self._listening = config.listen_hosts, port
         self._servers = _name_servers(config)
-        self._budgets = Budgets()
+        self._budgets = Budgets(SHARES)
+        self._questions = Budgets(QUESTIONS)
         self._relays: OrderedDict[Endpoint, None] = OrderedDict()
         self._proxies: OrderedDict[Endpoint, None] = OrderedDict()
         self._under_way: dict[tuple[str, Endpoint], asyncio.Event] = {}
         """Dials of endpoints where the peer was not met: one at a time. Others wait for its end."""
         self._dialed: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
+        self._asked: Counter[str] = Counter()
 
     @property
     def counts(self) -> DialCounts:
         """What was dialed, and what was not."""
-        return DialCounts(dict(self._dialed), dict(self._refused))
+        return DialCounts(dict(self._dialed), dict(self._refused), dict(self._asked))
 
     def network_changed(self) -> None:
         """This host has moved."""
         self._budgets.network_changed()
+
+    def doubts(self, ask: Ask) -> bool:
+        """Whether a dial would wait for what the relay says."""
+        if self._budgets.has_met(ask.remote, ask.endpoint):
+            return False
+        return self._scope_refusal(ask) is not None and self._is_provable(ask)
 
     @contextlib.asynccontextmanager
     async def passing(self, ask: Ask) -> AsyncIterator[Passage]:
@@ -167,27 +183,26 @@ class Door:
         """
         loop = asyncio.get_running_loop()
         came, key = loop.time(), (ask.remote, ask.endpoint)
-        caution = ask.caution or self._config.dial
-        attempt = _attempt(ask, caution)
         # Without a timeout: each dial that is waited for has one.
         while not self._budgets.has_met(*key) and key in self._under_way:
             await self._under_way[key].wait()
         if not self._budgets.has_met(*key):
-            reason = refusal(ask.endpoint, ask.known, self._here(), caution)
-            if reason is not None:
-                raise self._refusal(ask, reason)
+            ask = await self._settled(ask)
+        word = _word(ask, ask.caution or self._config.dial)
+        attempt = _attempt(ask, word)
         reason = self._budgets.refusal(attempt, loop.time())
         if reason is not None:
-            await self._hold(attempt, came)
+            await self._hold(word, came)
             raise self._refusal(ask, reason)
         if self._budgets.has_met(*key):
-            passage = Passage(ask)
+            passage = Passage(ask, None)
             async with self._counted(ask, attempt, passage):
                 yield passage
             return
         began = loop.time()
         over = self._under_way[key] = asyncio.Event()
-        passage = Passage(ask)
+        is_own_wish = attempt.wished and word is Word.RELAY
+        passage = Passage(ask, None if is_own_wish else _REPEATS)
         try:
             async with self._counted(ask, attempt, passage):
                 try:
@@ -197,14 +212,14 @@ class Door:
                     over.set()
         except RoamRelayError:
             if passage.outcome is not Outcome.NOT_SENT:
-                await self._hold(attempt, began)
+                await self._hold(word, began)
             raise
 
     def patience(self, ask: Ask, timeout: float) -> float:
         """Return the seconds that a dial may take, where it may take `timeout` otherwise."""
         if self._budgets.has_met(ask.remote, ask.endpoint):
             return timeout
-        told = _attempt(ask, ask.caution or self._config.dial).word is Word.TOLD
+        told = _word(ask, ask.caution or self._config.dial) is Word.TOLD
         return min(timeout, _HELD) if told else timeout
 
     async def to_relay(
@@ -238,7 +253,78 @@ class Door:
         self._note(kept, host_in(met), int(port) if port.isascii() and port.isdigit() else 0)
         return opened
 
+    @contextlib.contextmanager
+    def to_server(
+        self, server: Endpoint, zone: str, met: Collection[str]
+    ) -> Iterator[Callable[[], None]]:
+        """Ask a name server inside that a zone names as its own; `met` are the addresses of who has
+        said so. Call what this gives when the server has answered.
+
+        Raises:
+            DialRefused: it is not asked.
+        """
+        loop = asyncio.get_running_loop()
+        attempt = Attempt(zone, server, Word.DELEGATION)
+        reason = server_refusal(server, met, self._here())
+        reason = reason or self._budgets.refusal(attempt, loop.time())
+        if reason is not None:
+            self._refused[Word.DELEGATION.value] += 1
+            log.debug("not asked", zone=zone, server=str(server), reason=reason)
+            raise DialRefused(f"{server} is not asked: {reason}")
+        self._dialed[Reason.NAME_SERVER] += 1
+        outcome = Outcome.SILENT
+
+        def answered() -> None:
+            nonlocal outcome
+            outcome = Outcome.MET
+
+        try:
+            yield answered
+        except (TimeoutError, EOFError):
+            raise
+        except OSError as error:
+            outcome = outcome_of(error)
+            raise
+        finally:
+            self._budgets.over(attempt, outcome, loop.time())
+
     # -- inside ---------------------------------------------------------------------------------
+
+    def _scope_refusal(self, ask: Ask) -> str | None:
+        return refusal(ask.endpoint, ask.known, self._here(), ask.caution or self._config.dial)
+
+    def _is_provable(self, ask: Ask) -> bool:
+        caution = ask.caution or self._config.dial
+        return ask.witness is not None and is_provable(
+            ask.endpoint, ask.known, self._here(), caution
+        )
+
+    async def _settled(self, ask: Ask) -> Ask:
+        """Return a dial that the scopes allow, once the relay has said what it would take.
+
+        Raises:
+            DialRefused: they do not.
+        """
+        reason = self._scope_refusal(ask)
+        if reason is None:
+            return ask
+        if ask.witness is None or not self._is_provable(ask):
+            raise self._refusal(ask, reason)
+        loop = asyncio.get_running_loop()
+        question = Attempt(ask.remote, ask.endpoint, QUESTION)
+        if self._questions.refusal(question, loop.time()) is not None:
+            raise self._refusal(ask, f"{reason}; the relay was asked often enough")
+        over = self._under_way[ask.remote, ask.endpoint] = asyncio.Event()
+        try:
+            has_met = await ask.witness.has_met()
+        finally:
+            del self._under_way[ask.remote, ask.endpoint]
+            over.set()
+        self._asked["met" if has_met else "not met"] += 1
+        if not has_met:
+            raise self._refusal(ask, f"{reason}; nor has the relay met it there")
+        self._questions.over(question, Outcome.NOT_SENT, loop.time())
+        return replace(ask, known=replace(ask.known, met=ask.known.met | {ask.endpoint}))
 
     @contextlib.asynccontextmanager
     async def _counted(self, ask: Ask, attempt: Attempt, passage: Passage) -> AsyncIterator[None]:
@@ -259,9 +345,9 @@ class Door:
         finally:
             self._budgets.over(attempt, passage.outcome, asyncio.get_running_loop().time())
 
-    async def _hold(self, attempt: Attempt, began: float) -> None:
+    async def _hold(self, word: Word, began: float) -> None:
         loop = asyncio.get_running_loop()
-        held = {Word.TOLD: _HELD, Word.ZONE: self._config.stagger}.get(attempt.word, 0.0)
+        held = {Word.TOLD: _HELD, Word.ZONE: self._config.stagger}.get(word, 0.0)
         await asyncio.sleep(max(0.0, began + held - loop.time()))
 
     def _refusal(self, ask: Ask, reason: str) -> DialRefused:
@@ -307,8 +393,11 @@ class Door:
                 kept.popitem(last=False)
 
 
-def _attempt(ask: Ask, caution: Dial) -> Attempt:
-    word = Word.RELAY if caution is Dial.OPEN else word_of(ask.endpoint, ask.known)
+def _word(ask: Ask, caution: Dial) -> Word:
+    return Word.RELAY if caution is Dial.OPEN else word_of(ask.endpoint, ask.known)
+
+
+def _attempt(ask: Ask, word: Word) -> Attempt:
     wished = ask.reason in (Reason.FIRST_PATH, Reason.SURVEY)
     return Attempt(ask.remote, ask.endpoint, word, wished)
 

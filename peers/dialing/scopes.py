@@ -2,22 +2,30 @@
 
 PURE: what is known goes in, the rule that forbids a dial comes out. That an entry is signed says
 who has named it, not that its peer is there: addresses of others, and of this very host, are signed
-as easily. Nothing here counts; that is the work of budgets.py.
+as easily. Nothing here counts; that is the work of `protocol.dialing`, which also says where nobody
+is, whoever says so.
 """
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeAlias
 
 from peers.config import Dial
+from protocol.dialing import (
+    IpAddress,
+    IpInterface,
+    block_of,
+    is_public,
+    is_well_known,
+    nobody_at,
+    unwrapped,
+)
 from protocol.endpoint import Endpoint
 
-__all__ = ["Here", "IpAddress", "Known", "Word", "network_of", "refusal", "unwrapped", "word_of"]
+__all__ = ["Here", "Known", "Word", "is_provable", "refusal", "server_refusal", "word_of"]
 
-IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-_Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -31,6 +39,8 @@ class Word(Enum):
     """A record of the zone that this peer has asked for. Whoever owns the name has written it."""
     TOLD = "the other side's"
     """Told on a path: in a hello, a welcome, or a session."""
+    DELEGATION = "a zone's, of its servers"
+    """A name server that a zone names as its own, where the configuration names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,10 @@ class Known:
 
     disclosed: frozenset[Endpoint] = frozenset()
     """What the relay has said."""
+    met: frozenset[Endpoint] = frozenset()
+    """Where the relay, when it was asked, has said that it has met the peer's key."""
+    may_ask: bool = False
+    """Whether it can be asked that. What it discloses may be a port on the peer's own word."""
     listed: frozenset[Endpoint] = frozenset()
     """What the zone has said."""
     path_host: str | None = None
@@ -51,7 +65,7 @@ class Known:
 class Here:
     """What is known of this host."""
 
-    interfaces: tuple[_Interface, ...] = ()
+    interfaces: tuple[IpInterface, ...] = ()
     """Its addresses, with their prefixes."""
     relays: frozenset[Endpoint] = frozenset()
     """Where this peer has met its relay."""
@@ -65,70 +79,9 @@ class Here:
     """The addresses that this peer's own configuration tells."""
 
 
-_TRANSLATED = ipaddress.ip_network("64:ff9b:1::/48")
-"""IPv4 inside, at a place that only the network knows (RFC 8215)."""
-_LAST_32 = tuple(
-    ipaddress.ip_network(text)
-    for text in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")
-)
-"""IPv6 ranges whose last 32 bits are an IPv4 address (RFC 4291, 2765, 6052)."""
-_ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})
-_DOCUMENTATION = tuple(
-    ipaddress.ip_network(text)
-    for text in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20")
-)
-"""They belong to nobody: as harmless as a public address, and what laboratories use."""
-_BLOCKS = tuple(
-    ipaddress.ip_network(text)
-    for text in (
-        *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"),
-        *("fc00::/7", "fec0::/10"),
-    )
-)
-"""Private ranges (RFC 1918, 6598, 4193, 3879). Who is met in one sees the whole of it as we do."""
-
-_SERVICES = frozenset(
-    {
-        # What browsers refuse above 1023 (the Fetch standard's bad ports).
-        *(1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566),
-        *(6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080),
-        # Databases, queues, remote desktops, and what runs programs for whoever asks.
-        *(1433, 1521, 1883, 2375, 2376, 2379, 2380, 3306, 3389, 4369, 5432, 5672, 5900, 5985, 5986),
-        *(6379, 6443, 8500, 8883, 9042, 9092, 9200, 9300, 10250, 11211, 15672, 27017),
-    }
-)
-"""Ports above 1023 that are some well-known service's."""
-
-
-def unwrapped(host: str) -> IpAddress | None:
-    """Return the address that a packet to `host` ends at, as far as its form tells: IPv6 that
-    holds an IPv4 address counts as that. None where only the network knows."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv4Address):
-        return address
-    number = int(address)
-    if address in _TRANSLATED:
-        return None
-    if number > 1 and any(address in network for network in _LAST_32):
-        return ipaddress.IPv4Address(number & 0xFFFF_FFFF)
-    if address.sixtofour is not None:
-        return address.sixtofour
-    if address.teredo is not None:
-        return address.teredo[1]
-    if (number >> 32) & 0xFFFF_FFFF in _ISATAP:
-        return ipaddress.IPv4Address(number & 0xFFFF_FFFF)
-    return address
-
-
-def network_of(address: IpAddress) -> str:
-    """Return the network whose share an address has: /24 of IPv4, /48 of IPv6."""
-    length = 24 if address.version == 4 else 48
-    return str(ipaddress.ip_network((address, length), strict=False))
-
-
 def word_of(endpoint: Endpoint, known: Known) -> Word:
     """Return by whose word an endpoint would be dialed: the best there is."""
-    if endpoint in known.disclosed or endpoint.host == known.path_host:
+    if endpoint in (known.disclosed | known.met) or endpoint.host == known.path_host:
         return Word.RELAY
     return Word.ZONE if endpoint in known.listed else Word.TOLD
 
@@ -140,7 +93,7 @@ def refusal(endpoint: Endpoint, known: Known, here: Here, dial: Dial) -> str | N
     if address is None:
         return "only this network knows which address that is"
     place = _Place(here)
-    reason = place.never(address) or place.own_service(address, endpoint.port)
+    reason = nobody_at(address, here.interfaces) or place.own_service(address, endpoint.port)
     if reason is not None or dial is Dial.OPEN:
         return reason
     if dial is Dial.PROVEN and word_of(endpoint, known) is not Word.RELAY:
@@ -148,12 +101,32 @@ def refusal(endpoint: Endpoint, known: Known, here: Here, dial: Dial) -> str | N
     return place.scope_refusal(address, endpoint, known) or _port_refusal(address, endpoint, known)
 
 
+def server_refusal(server: Endpoint, met: Iterable[str], here: Here) -> str | None:
+    """Return why a name server is not asked that a zone names as its own. `met` are the addresses
+    of who has said so: near ones mean the same there only where they are near too."""
+    address = unwrapped(server.host)
+    if address is None:
+        return "only this network knows which address that is"
+    place = _Place(replace(here, servers=frozenset()))
+    reason = nobody_at(address, here.interfaces) or place.own_service(address, server.port)
+    met_at = _addresses((*met, *(one.host for one in here.servers)))
+    if reason is not None or address in met_at:
+        return reason
+    return place.server_refusal(address, met_at)
+
+
+def is_provable(endpoint: Endpoint, known: Known, here: Here, dial: Dial) -> bool:
+    """Whether an endpoint that is not dialed would be, had the relay met the key there."""
+    met = replace(known, met=known.met | {endpoint})
+    return known.may_ask and refusal(endpoint, met, here, dial) is None
+
+
 def _port_refusal(address: IpAddress, endpoint: Endpoint, known: Known) -> str | None:
-    if endpoint.port >= 1024 and endpoint.port not in _SERVICES:
+    if not is_well_known(endpoint.port) or endpoint in known.met:
         return None
     # An address of this host or of its networks is where the relay's word is the weakest: it may
     # have seen the peer there, and have its word alone for the port.
-    if endpoint in known.disclosed and _is_public(address):
+    if endpoint in known.disclosed and is_public(address) and not known.may_ask:
         return None
     return f"port {endpoint.port} is a well-known service's, and the peer is not proven there"
 
@@ -165,22 +138,6 @@ class _Place:
         self._here = here
         self._own = {interface.ip for interface in here.interfaces}
         self._relays = _addresses(relay.host for relay in here.relays)
-
-    def never(self, address: IpAddress) -> str | None:
-        """Return why nobody is ever dialed at an address."""
-        if address.is_multicast:
-            return "a multicast address"
-        if address.is_unspecified or (address.version == 4 and int(address) >> 24 == 0):
-            return "an unspecified address"
-        if address.version == 4 and int(address) >> 28 == 0xF:
-            return "a broadcast or reserved address"
-        for interface in self._here.interfaces:
-            network = interface.network
-            if address.version != 4 or network.version != 4 or network.prefixlen >= 31:
-                continue
-            if address in (network.broadcast_address, network.network_address):
-                return "a broadcast address"
-        return None
 
     def own_service(self, address: IpAddress, port: int) -> str | None:
         """Return which of this peer's own services is at an address and a port."""
@@ -207,9 +164,20 @@ class _Place:
         if self._is_here(address):
             met = self._is_met_here(address, endpoint, known)
             return None if met else "this host itself, and the other side was not met here"
-        if _is_public(address):
+        if is_public(address):
             return None
         return self._private_refusal(address, endpoint, known)
+
+    def server_refusal(self, address: IpAddress, met: Iterable[IpAddress]) -> str | None:
+        """Return why a near address is not taken for a name server's."""
+        if address.is_link_local:
+            return "a link-local address"
+        if self._is_here(address):
+            is_met = any(self._is_here(one) for one in met)
+            return None if is_met else "this host itself, and who names it is not here"
+        if is_public(address) or self._link_of(address) is not None or self._shares(address, met):
+            return None
+        return "a private address, and who names it is elsewhere"
 
     def _private_refusal(self, address: IpAddress, endpoint: Endpoint, known: Known) -> str | None:
         link = self._link_of(address)
@@ -241,6 +209,8 @@ class _Place:
         if any(self._is_here(one) for one in path):
             return True
         relay_is_here = any(self._is_here(one) for one in self._relays)
+        if relay_is_here and endpoint in known.met:
+            return True
         seen = any(not one.is_loopback and one in self._own for one in disclosed)
         if seen or (relay_is_here and any(self._is_here(one) for one in disclosed)):
             return True
@@ -252,9 +222,9 @@ class _Place:
     def _shares(self, address: IpAddress, met: Iterable[IpAddress]) -> bool:
         """Whether who has told of an address is met where that address means what it means here:
         on this host, or in the same private range."""
-        block = _block_of(address)
+        block = block_of(address)
         return any(
-            self._is_here(one) or (block is not None and block == _block_of(one)) for one in met
+            self._is_here(one) or (block is not None and block == block_of(one)) for one in met
         )
 
     def _link_of(self, address: IpAddress) -> _Network | None:
@@ -288,11 +258,3 @@ def _addresses(hosts: Iterable[str]) -> frozenset[IpAddress]:
         if address is not None:
             found.add(address)
     return frozenset(found)
-
-
-def _block_of(address: IpAddress) -> _Network | None:
-    return next((block for block in _BLOCKS if address in block), None)
-
-
-def _is_public(address: IpAddress) -> bool:
-    return address.is_global or any(address in network for network in _DOCUMENTATION)

@@ -3,11 +3,12 @@
 from peers.dns.client import ask, system_servers
 from peers.dns.key_file import read_key, write_key
 from peers.dns.lookup import NameLookup, answer_data, ask_all
-from peers.dns.names import Names
+from peers.dns.names import Names, Zone
 
 __all__ = [
     "NameLookup",
     "Names",
+    "Zone",
     "answer_data",
     "ask",
     "ask_all",

@@ -9,9 +9,10 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import dns.exception
 import dns.message
@@ -22,11 +23,13 @@ import dns.tsig
 from peers.config import HostPort
 from peers.dns import tsig
 from peers.dns.answer import Answer, Malformed, Truncated, Unusable, read_answer
-from peers.transport import dial_any, resolve
-from protocol.errors import NameServerUnavailable
+from peers.transport import Address, dial_any, resolve
+from protocol.endpoint import Endpoint
+from protocol.errors import NameServerUnavailable, PathFailed, ProtocolViolation
 
 __all__ = [
     "Answered",
+    "NamedServer",
     "Clock",
     "addresses_of",
     "ask",
@@ -45,6 +48,57 @@ _ROUNDS = 4
 _NOBODY = "nobody listens there"
 _SCRAPS = 64
 """Malformed datagrams that are read while an answer is waited for."""
+
+
+class Through(Protocol):
+    """What everything passes that others name, before it is asked."""
+
+    def to_server(
+        self, server: Endpoint, zone: str, met: Collection[str]
+    ) -> AbstractContextManager[Callable[[], None]]:
+        """Ask a server inside; `met` are the addresses of who has named it for the zone. Call what
+        it gives when there is an answer.
+
+        Raises:
+            PathFailed: it is not asked.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class NamedServer(HostPort):
+    """A name server that a zone names as its own."""
+
+    zone: str = ""
+    met: tuple[str, ...] = ()
+    """Who has said so."""
+    through: Through | None = None
+
+    def passing(self) -> AbstractContextManager[Callable[[], None]]:
+        """Ask it inside, by its address.
+
+        Raises:
+            PathFailed, ProtocolViolation: it is not to be asked.
+        """
+        if self.through is None:
+            return contextlib.nullcontext(_nobody_counts)
+        return self.through.to_server(Endpoint.parse(self.host, self.port), self.zone, self.met)
+
+
+def at(server: HostPort, address: str) -> HostPort:
+    """Return a server by one of its addresses."""
+    return replace(server, host=address)
+
+
+def _passing(server: HostPort) -> AbstractContextManager[Callable[[], None]]:
+    """Ask a server inside, which has to be at an address. What the configuration names is this
+    peer's own wish."""
+    if isinstance(server, NamedServer):
+        return server.passing()
+    return contextlib.nullcontext(_nobody_counts)
+
+
+def _nobody_counts() -> None:
+    """Nobody wants to know that there is an answer."""
 
 
 async def addresses_of(server: HostPort) -> list[str]:
@@ -120,9 +174,10 @@ async def ask_any(servers: Sequence[HostPort], name: str, kind: str, timeout: fl
                         continue
                     for address in addresses:
                         query.id = secrets.randbits(16)
-                        answer = await _try(address, server.port, query, wait)
+                        found = at(server, address)
+                        answer = await _try(found, query, wait)
                         if isinstance(answer, Answer):
-                            return Answered(HostPort(address, server.port), answer)
+                            return Answered(found, answer)
                         said[str(server)] = answer
                         if answer is _NOBODY:  # It may be starting.
                             again = loop.time() + wait
@@ -130,25 +185,27 @@ async def ask_any(servers: Sequence[HostPort], name: str, kind: str, timeout: fl
     raise NameServerUnavailable(f"no answer about {name} {kind}: {reasons or 'no name server'}")
 
 
-async def _try(
-    address: str, port: int, query: dns.message.QueryMessage, wait: float
-) -> Answer | str:
-    """Return the answer of one server, or why there is none."""
+async def _try(server: HostPort, query: dns.message.QueryMessage, wait: float) -> Answer | str:
+    """Return the answer of one server, which is an address, or why there is none."""
     try:
+        with _passing(server) as answered:
+            async with asyncio.timeout(wait):
+                try:
+                    answer = await _ask_by_datagram(server.host, server.port, query)
+                except Truncated:
+                    answered()
+                else:
+                    answered()
+                    return answer
         async with asyncio.timeout(wait):
-            try:
-                return await _ask_by_datagram(address, port, query)
-            except Truncated:
-                pass
-        async with asyncio.timeout(wait):
-            wire = await _ask_by_stream((HostPort(address, port),), query.to_wire())
-            answer = read_answer(wire, query)
-            return "it answered something else" if answer is None else answer
+            wire = await _ask_by_stream((server,), query.to_wire())
+            found = read_answer(wire, query)
+            return "it answered something else" if found is None else found
     except TimeoutError:
         return "no answer"
     except Truncated:
         return "a whole answer that is none"
-    except Unusable as error:
+    except (Unusable, PathFailed, ProtocolViolation) as error:
         return str(error)
     except EOFError:
         return "it hung up"
@@ -287,6 +344,8 @@ async def _exchange(
         wire = await _ask_by_stream(servers, signed.wire)
     except EOFError:
         raise NameServerUnavailable(f"{servers[0]} hung up") from None
+    except (PathFailed, ProtocolViolation) as error:
+        raise NameServerUnavailable(error.reason) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise NameServerUnavailable(f"{servers[0]}: {reason or error}") from None
@@ -296,16 +355,28 @@ async def _exchange(
 async def _ask_by_stream(servers: Sequence[HostPort], wire: bytes) -> bytes:
     """Send one message over TCP to whichever of a server's addresses answers first, and return what
     comes; the caller has a timeout."""
-    found = [at for server in servers for at in await resolve(server.host, server.port)]
-    dialed = await dial_any(found)
-    reader, writer = await asyncio.open_connection(sock=dialed.connected)
-    try:
-        writer.write(struct.pack("!H", len(wire)) + wire)
-        await writer.drain()
-        (length,) = struct.unpack("!H", await reader.readexactly(2))
-        return await reader.readexactly(length)
-    finally:
-        writer.transport.abort()
+    with contextlib.ExitStack() as passing:
+        found: dict[Address, Callable[[], None]] = {}
+        refused: PathFailed | None = None
+        for server in servers:
+            for address in await resolve(server.host, server.port):
+                try:
+                    found[address] = passing.enter_context(_passing(at(server, address.host)))
+                except PathFailed as error:
+                    refused = error
+        if refused is not None and not found:
+            raise refused
+        dialed = await dial_any(list(found))
+        reader, writer = await asyncio.open_connection(sock=dialed.connected)
+        try:
+            writer.write(struct.pack("!H", len(wire)) + wire)
+            await writer.drain()
+            (length,) = struct.unpack("!H", await reader.readexactly(2))
+            answer = await reader.readexactly(length)
+        finally:
+            writer.transport.abort()
+        found[dialed.address]()
+        return answer
 
 
 async def system_servers(file: str = "/etc/resolv.conf") -> tuple[HostPort, ...]:

@@ -8,11 +8,13 @@ are too old.
 
 import asyncio
 import contextlib
+import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import dns.name
 import dns.rdatatype
 
 from peers.config import DdnsConfig, HostPort
@@ -60,8 +62,16 @@ _MAX_SIGNED, _MAX_HINTS = 64, 16
 class NameLookup:
     """Looks peers up for one peer, and keeps what it has found."""
 
-    def __init__(self, config: DdnsConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: DdnsConfig,
+        through: client.Through | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`through` is what servers have to pass that the zone itself names."""
         self._config = config
+        self._through = through
         self._zone = parse_zone(config.zone)
         self._clock = clock
         self._kept: OrderedDict[tuple[str, str], tuple[Found, float]] = OrderedDict()
@@ -152,7 +162,7 @@ class NameLookup:
             return configured
         now = self._clock()
         if not self._own or now >= self._own_until:
-            self._own = await find_own(self._config)
+            self._own = await find_own(self._config, self._through)
             self._own_until = now + _OWN_KEPT
         return self._own
 
@@ -202,20 +212,22 @@ class NameLookup:
         raise UnknownService(f"{self._zone} has no {service} of this peer")
 
 
-async def find_own(config: DdnsConfig) -> tuple[HostPort, ...]:
+async def find_own(
+    config: DdnsConfig, through: client.Through | None = None
+) -> tuple[HostPort, ...]:
     """Return the servers that know best what is in a zone: the primary first, which may be hidden
     from here, then those that its NS records name.
 
     Raises:
         NameServerUnavailable: nobody knows any.
     """
-    primary = await find_primary(config)
+    primary = await find_primary(config, through)
     if config.server:
         return (primary,)
     found = [primary]
     with contextlib.suppress(NameServerUnavailable):
-        answer = await client.ask(await _askable(config), config.zone, "NS", config.timeout)
-        found += (HostPort(one.target.to_text(omit_final_dot=True)) for one in answer.data)
+        answered = await client.ask_any(await _askable(config), config.zone, "NS", config.timeout)
+        found += (_named(one.target, config, answered, through) for one in answered.answer.data)
     return tuple(dict.fromkeys(found))[:_MAX_OWN]
 
 
@@ -224,7 +236,7 @@ async def _askable(config: DdnsConfig) -> tuple[HostPort, ...]:
     return named or await client.system_servers()
 
 
-async def find_primary(config: DdnsConfig) -> HostPort:
+async def find_primary(config: DdnsConfig, through: client.Through | None = None) -> HostPort:
     """Return the server that takes a zone's updates: the configured one, or the one that its SOA
     record names (RFC 2136 §4).
 
@@ -234,10 +246,30 @@ async def find_primary(config: DdnsConfig) -> HostPort:
     if config.server:
         return HostPort.parse(config.server)
     zone = parse_zone(config.zone)
-    answer = await client.ask(await _askable(config), zone, "SOA", config.timeout)
-    for data in answer.data:
-        return HostPort(data.mname.to_text(omit_final_dot=True))
+    answered = await client.ask_any(await _askable(config), zone, "SOA", config.timeout)
+    for data in answered.answer.data:
+        return _named(data.mname, config, answered, through)
     raise NameServerUnavailable(f"{zone} is no zone: it has no SOA record")
+
+
+def _named(
+    name: dns.name.Name,
+    config: DdnsConfig,
+    answered: client.Answered,
+    through: client.Through | None,
+) -> HostPort:
+    """Return a server that a zone names. A resolver on this very host says nothing of where the
+    zone is, but one that the configuration names."""
+    where = name.to_text(omit_final_dot=True)
+    if through is None:
+        return HostPort(where)
+    host = answered.server.host
+    met = (
+        (host,)
+        if config.nameservers or not ipaddress.ip_address(host.partition("%")[0]).is_loopback
+        else ()
+    )
+    return client.NamedServer(where, zone=config.zone, met=met, through=through)
 
 
 async def ask_all(*questions: Coroutine[Any, Any, Answer]) -> list[Answer]:

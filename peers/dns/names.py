@@ -2,10 +2,12 @@
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import dns.tsig
 
 from peers.config import DdnsConfig, log
+from peers.dns.client import Through
 from peers.dns.keeper import Keeper
 from peers.dns.lookup import NameLookup
 from peers.dns.primary import Primary
@@ -16,27 +18,38 @@ from protocol.dns_records import can_be_named
 from protocol.endpoint import SignedEntry
 from protocol.messages import Disclosure
 
-__all__ = ["Names"]
+__all__ = ["Names", "Zone"]
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A zone, and this peer's way into it."""
+
+    config: DdnsConfig
+    key: dns.tsig.Key | None = None
+    """Of the peer's own name (key_file.py); None where it is not registered."""
+    through: Through | None = None
+    """What servers have to pass that the zone itself names."""
 
 
 class Names:
-    """Dynamic DNS for one peer, which is registered where it has a `key` (key_file.py)."""
+    """Dynamic DNS for one peer, which is registered where it has a key."""
 
     def __init__(
         self,
         guid: str,
-        config: DdnsConfig,
-        key: dns.tsig.Key | None,
+        zone: Zone,
         own: OwnLocation,
         offered: Callable[[], Iterable[Offered]],
     ) -> None:
+        config, key = zone.config, zone.key
         self._own = own
         self._offered = offered
         self._timeout = config.timeout
-        self.lookup = NameLookup(config)
+        self.lookup = NameLookup(config, zone.through)
         self._keeper = (
             Keeper(
-                Primary(guid, config, key),
+                Primary(guid, config, key, through=zone.through),
                 Registration(own.instance.hex(), refresh=config.refresh, random=random.random),
                 self._location,
             )

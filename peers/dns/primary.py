@@ -48,7 +48,7 @@ class Primary:
     """Finds the server when it is needed, and keeps to the address that has answered.
 
     `clock` is the time by which updates are signed; by default the system's, until a server says
-    that it is wrong.
+    that it is wrong. `through` is what a server has to pass that the zone itself names.
     """
 
     def __init__(
@@ -57,11 +57,13 @@ class Primary:
         config: DdnsConfig,
         key: dns.tsig.Key,
         clock: client.Clock | None = None,
+        through: client.Through | None = None,
     ) -> None:
         self.guid = guid
         self.zone = parse_zone(config.zone)
         self._config = config
         self._key = key
+        self._through = through
         self._clock = clock or client.Clock()
         self._addresses: tuple[HostPort, ...] = ()
         """Where the server is, the address that has answered first; empty: not known."""
@@ -179,9 +181,9 @@ class Primary:
 
     async def _found(self) -> tuple[HostPort, ...]:
         if not self._addresses:
-            server = await find_primary(self._config)
+            server = await find_primary(self._config, self._through)
             found = await client.addresses_of(server)
-            self._addresses = tuple(HostPort(address, server.port) for address in found)
+            self._addresses = tuple(client.at(server, address) for address in found)
         return self._addresses
 
 

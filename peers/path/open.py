@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from peers.choice import Candidate
 from peers.config import PathKind
-from peers.dialing import Ask, Door, Outcome
+from peers.dialing import Ask, Door
 from peers.path.end import PathEnd
 from peers.path.open_paths import Paths
+from protocol.dialing import Outcome
 from protocol.errors import PathFailed
 
 __all__ = ["Proven", "open_direct"]

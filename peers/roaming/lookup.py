@@ -6,11 +6,10 @@ Nothing here dials.
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from peers.config import PeerConfig, log
 from peers.control import Answered, Registration
-from peers.dns import NameLookup
 from peers.location import Found, Located, found_by_name, located
 from peers.session import SessionEnd
 from protocol.endpoint import SignedEntry
@@ -22,6 +21,9 @@ from protocol.errors import (
     RoamRelayError,
 )
 from protocol.messages import Mode, ServiceRequestTo
+
+if TYPE_CHECKING:
+    from peers.dns import NameLookup
 
 __all__ = ["Directory", "Lookup", "first_that_knows"]
 
@@ -44,7 +46,7 @@ class Lookup:
     """Asks for one peer. `names` is None where no zone is configured."""
 
     def __init__(
-        self, config: PeerConfig, registration: Registration, names: NameLookup | None
+        self, config: PeerConfig, registration: Registration, names: "NameLookup | None"
     ) -> None:
         self._config = config
         self._registration = registration

@@ -72,10 +72,24 @@ class Route:
         self.remote_entries = entries
         self._listed = _endpoints(entries)
 
-    def known(self, observed: frozenset[str]) -> Known:
+    def known(self, observed: frozenset[str], *, may_ask: bool = False) -> Known:
         """Return what is known of where the other side is beside its own word; `observed` are the
-        addresses at which the relay sees this peer."""
-        return Known(self._disclosed, self._listed, self._path_host, observed)
+        addresses at which the relay sees this peer, and `may_ask` says that it can be asked."""
+        return Known(
+            self._disclosed,
+            listed=self._listed,
+            path_host=self._path_host,
+            observed=observed,
+            may_ask=may_ask,
+        )
+
+    def signed_at(self, endpoint: Endpoint) -> SignedEntry | None:
+        """Return what the other side has signed of an endpoint; None where that is not known."""
+        for one in self.remote_entries:
+            with contextlib.suppress(ProtocolViolation):
+                if isinstance(one, SignedEntry) and read_entry(one).endpoint == endpoint:
+                    return one
+        return None
 
     def entries_for(
         self, location: OwnLocation, first: str | None = None

@@ -2,6 +2,7 @@
 ticket. What is tried when, and again, is decided elsewhere (rounds.py, search.py)."""
 
 import base64
+from dataclasses import dataclass
 
 from peers.choice import Candidate
 from peers.config import PathKind
@@ -83,6 +84,23 @@ class Ways:
         self._candidates.measured(ask.remote, candidate, proven.round_trip)
         return proven
 
+    def ask_for(self, route: Route, candidate: Candidate, reason: Reason) -> Ask:
+        """Return what the door is asked for a candidate of a session."""
+        session, signed = route.session, route.signed_at(candidate.endpoint)
+        witness = (
+            _Witness(self._registration, session.remote, signed)
+            if signed is not None and self._registration.may_ask_where
+            else None
+        )
+        return Ask(
+            session.remote,
+            candidate.endpoint,
+            route.known(self._observed, may_ask=witness is not None),
+            reason,
+            session.terms.policy.dial,
+            witness,
+        )
+
     async def prove_for(
         self, route: Route, candidate: Candidate, reason: Reason = Reason.PROBE
     ) -> Proven:
@@ -93,16 +111,9 @@ class Ways:
             DialRefused: it is not dialed.
             PathFailed, WrongIdentity: the peer is not there.
         """
-        session = route.session
-        ask = Ask(
-            session.remote,
-            candidate.endpoint,
-            route.known(self._observed),
-            reason,
-            session.terms.policy.dial,
-        )
+        ask = self.ask_for(route, candidate, reason)
         try:
-            proven = await self.prove(ask, candidate, session.usual_round_trip)
+            proven = await self.prove(ask, candidate, route.session.usual_round_trip)
         except DialRefused as error:
             route.trace.note("refused", candidate, reason=error.reason)
             raise
@@ -127,6 +138,10 @@ class Ways:
         route, terms = attempt.route, attempt.session.terms
         reason = _reason(attempt)
         candidates = [only] if only is not None else self._candidates.of(route)
+        if len(candidates) > 1:
+            # What the relay has to be asked for holds up nothing else.
+            doubts = self._local.door.doubts
+            candidates.sort(key=lambda one: doubts(self.ask_for(route, one, reason)))
         choice = await choose(
             candidates,
             lambda candidate: self.prove_for(route, candidate, reason),
@@ -252,6 +267,18 @@ class Ways:
     @property
     def _observed(self) -> frozenset[str]:
         return frozenset(self._registration.observed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Witness:
+    """The relay, asked for one endpoint of a peer by what the peer has signed."""
+
+    registration: Registration
+    guid: str
+    entry: SignedEntry
+
+    async def has_met(self) -> bool:
+        return await self.registration.has_met(self.guid, self.entry)
 
 
 def _reason(attempt: Attempt) -> Reason:

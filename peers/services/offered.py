@@ -33,6 +33,10 @@ def _terms_of(record: LocationRecord) -> frozenset[_Terms]:
     return frozenset((one.service, one.disclose, one.listed) for one in record.services)
 
 
+_MAX_USED = 1_024
+"""Names of services that are noted; a configuration names fewer."""
+
+
 class Services:
     """The listeners of one peer, and the location record that tells of them.
 
@@ -63,6 +67,14 @@ class Services:
         self._refused: frozenset[_Terms] = frozenset()
         """What a relay could not take, and why: see `refusal`."""
         self._refusal: RoamRelayError | None = None
+        self.used: set[str] = set()
+        """Names that were offered, or asked for."""
+
+    def use(self, service: str) -> None:
+        """Note that a service was offered or asked for. A program may ask for names without end:
+        those above a bound are not noted."""
+        if len(self.used) < _MAX_USED:
+            self.used.add(service)
 
     def find(self, service: str, guid: str) -> ListenerEnd | None:
         """Return the listener of a service; None where it is not offered, or not to this peer,
@@ -134,6 +146,7 @@ class Services:
             checked_service(service)
         except ServiceNameError as error:  # There is no unknown one: this peer is to offer it.
             raise ValueError(error.reason) from None
+        self.use(service)
         if service in self.listeners:
             raise ValueError(f"{service} is offered already")
         if self._registers and len(self.listeners) >= MAX_SERVICES:

@@ -56,6 +56,8 @@ STAGGER = 0.25
 """Seconds between the starts of attempts at two addresses of one host (RFC 8305 §5)."""
 MAX_ADDRESSES = 8
 """Addresses of one host that are tried: a name may have any number."""
+_SYN_COUNT = getattr(socket, "TCP_SYNCNT", None)
+"""Linux's: how often a SYN is repeated."""
 _OUT_OF_SOCKETS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -246,12 +248,14 @@ async def dial(
     *,
     source: str | None = None,
     round_trip: float | None = None,
+    repeats: int | None = None,
     connect: Connect | None = None,
 ) -> Dialed:
     """Connect to one address, from the local address `source` (None: the route's), by up to three
-    sockets; the first that connects is returned, and the others are closed.
+    sockets; the first that connects is returned, and the others are closed. `repeats` is how often
+    the kernel repeats the SYN of each, where it can be told (None: for minutes).
 
-    No timeout: the kernel gives up after minutes, and who dials has a time of its own.
+    No timeout: who dials has a time of its own.
 
     Raises:
         OSError: no socket could be made, or any of them has been refused.
@@ -267,6 +271,8 @@ async def dial(
 
     def begin() -> None:
         one = _socket(address, source)
+        if repeats is not None and _SYN_COUNT is not None:
+            one.setsockopt(socket.IPPROTO_TCP, _SYN_COUNT, repeats)
         attempt = (connect or connecting)(one, (address.host, address.port))
         running[attempt] = one, loop.time()
         attempt.add_done_callback(ended)

@@ -3,7 +3,7 @@
 from relay.admission.admission import Admission, AdmissionRules
 from relay.admission.bans import Ban, Bans, subject_of
 from relay.admission.book import Book, InvitationKept, Member
-from relay.admission.grants import Admit, Applicant, Grant, Outcome, Refusal
+from relay.admission.grants import PATIENCE, Admit, Applicant, Grant, Outcome, Refusal
 from relay.admission.invitations import Operators
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Member",
     "Operators",
     "Outcome",
+    "PATIENCE",
     "Refusal",
     "subject_of",
 ]

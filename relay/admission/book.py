@@ -156,6 +156,13 @@ class Book:
                 del self._members[guid]
         return gone if known else None
 
+    async def forget(self, guid: str) -> bool:
+        """Remove all admissions of a peer, those that were taken back too; return whether there was
+        any. It may come by the same invitation again then. A ban stays."""
+        rows = await self._database.run(lambda tables: _forget(tables, guid))
+        await self._database.scrub()
+        return self._members.pop(guid, None) is not None or rows > 0
+
     async def announce(self, invitation: Invitation) -> None:
         """Know an invitation before anybody comes by it."""
         await self._database.run(lambda tables: _see(tables, invitation))
@@ -243,6 +250,10 @@ def _revoke_member(tables: sqlite3.Connection, guid: str, now: float) -> list[st
         (now, guid),
     )
     return [invitation for (invitation,) in rows.fetchall()]
+
+
+def _forget(tables: sqlite3.Connection, guid: str) -> int:
+    return tables.execute("DELETE FROM members WHERE guid = ?", (guid,)).rowcount
 
 
 def _revoke_invitation(

@@ -5,7 +5,7 @@ Pure. What was used how often is in the book; how an invitation is signed is in
 """
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from protocol.identity import public_key_of
 from protocol.invitation import BadInvitation, Invitation, opened
@@ -16,16 +16,17 @@ __all__ = ["Operators", "grant_of", "invited_only"]
 
 
 class Operators:
-    """The keys whose invitations are believed: those of the relay itself, and of its operators."""
+    """The keys whose invitations are believed: those of the relay itself, which `relay` returns,
+    and of its operators."""
 
-    def __init__(self, relay: bytes, guids: Iterable[str]) -> None:
+    def __init__(self, relay: Callable[[], Iterable[bytes]], guids: Iterable[str]) -> None:
         self._relay = relay
-        self._keys = (relay, *(public_key_of(guid) for guid in guids))
+        self._keys = tuple(public_key_of(guid) for guid in guids)
 
-    def open(self, presented: bytes, nonce: bytes, guid: str) -> Invitation | Refusal:
-        """Check what a peer presents: two signatures at most."""
+    def open(self, presented: bytes, to: bytes, nonce: bytes, guid: str) -> Invitation | Refusal:
+        """Check what a peer presents to the relay's key `to`: two signatures at most."""
         try:
-            return opened(presented, self._keys, self._relay, nonce, guid)
+            return opened(presented, (*self._relay(), *self._keys), to, nonce, guid)
         except BadInvitation as error:
             return Refusal(error.reason, outcome=Outcome.FORGED)
 

@@ -195,7 +195,12 @@ class Broker:
 
     def expire(self, now: float) -> None:
         """Answer the requests whose time is over, doubt a flow that may be dead, and forward again
-        what has gone there: call it a few times a second."""
+        what has gone there."""
+        for _ in self.expiring(now):
+            pass
+
+    def expiring(self, now: float) -> Iterator[None]:
+        """Do so one by one; others may come and go between two: begin it a few times a second."""
         for pending in self._requests.unheard(now):
             with self._taking("passing a request on", pending):
                 pending.callee.doubt(now)
@@ -205,12 +210,14 @@ class Broker:
                 other = next((flow for flow in flows if flow not in tried), None)
                 if other is not None:
                     self._pass_on(pending, other, now)
+            yield
         for pending in self._requests.expired(now):
             with self._taking("ending a request", pending):
                 timeout = pending.reply.request.timeout
                 pending.reply.fail(
                     Code.REQUEST_TIMEOUT, f"the callee did not answer within {timeout:g} s"
                 )
+            yield
 
     # -- asking ---------------------------------------------------------------------------------
 

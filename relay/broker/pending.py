@@ -137,25 +137,21 @@ class PendingRequests:
         """Return the requests that a flow was asked last."""
         return list(flow.asked)
 
-    def unheard(self, now: float) -> list[Pending]:
-        """Return the requests whose callee has said nothing on its flow since, for long enough."""
+    def unheard(self, now: float) -> Iterator[Pending]:
+        """Find the requests whose callee has said nothing on its flow since, for long enough."""
         self._grow_up()
-        found = []
         while self._unheard and self._unheard[0][0] <= now:
             pending = self._requests.get(self._unheard.popleft()[1])
             if pending is not None and pending.callee.heard <= pending.forwarded:
-                found.append(pending)
-        return found
+                yield pending
 
-    def expired(self, now: float) -> list[Pending]:
-        """Take the requests out whose time is over."""
+    def expired(self, now: float) -> Iterator[Pending]:
+        """Take the requests out whose time is over, one by one: it is answered before the next."""
         self._grow_up()
-        found = []
         while self._deadlines and self._deadlines[0][0] <= now:
             pending = self._requests.get(heapq.heappop(self._deadlines)[1])
             if pending is not None and pending.deadline <= now and self.take(pending):
-                found.append(pending)
-        return found
+                yield pending
 
     def _grow_up(self) -> None:
         """Keep the times of what still waits."""

@@ -101,4 +101,4 @@ class Admittance:
         if wait := reception.invitations.take(network, reception.clock()):
             reason = "too many invitations from here"
             return Refusal(reason, wait, Code.LIMIT_EXCEEDED, Outcome.BUSY)
-        return reception.operators.open(presented, claim.nonce, claim.hello.guid)
+        return reception.operators.open(presented, claim.relay, claim.nonce, claim.hello.guid)

@@ -13,7 +13,7 @@ from protocol.errors import Code, ProtocolViolation, StaleSequence
 from protocol.messages import (
     FROM_PEER,
     DnsKeyRequest,
-    DnsKeyResponse,
+    EndpointQuery,
     Error,
     Hello,
     LocationRecord,
@@ -38,11 +38,10 @@ from relay.control.doubt import Doubt, Verdict
 from relay.control.handshake import (
     NOBODY,
     challenge,
-    check_key_request,
     check_register,
-    sealed_key,
 )
 from relay.control.reception import Reception
+from relay.control.replies import dns_key, endpoint_refusal
 from relay.control.source import Source
 from relay.control.states import State
 from relay.limits import BYTE, EVENT, MESSAGE, REQUEST, SIGNATURE, cause_of
@@ -304,7 +303,7 @@ class ControlConnection:
     def _hello(self, hello: Hello, now: float) -> None:
         reception = self._reception
         self._claim, answer = challenge(
-            reception.identity,
+            reception.keys,
             reception.limits,
             hello,
             os.urandom(32),
@@ -316,7 +315,7 @@ class ControlConnection:
         self.send(answer)
 
     def _register(self, register: Register, now: float) -> Iterator[float]:
-        record = check_register(self._reception.identity, self._claim, register)
+        record = check_register(self._claim, register)
         self.cause = cause_of(self.observed_host, self.guid)
         self._round_trip = now - self.pinged
         if register.invitation:
@@ -340,14 +339,14 @@ class ControlConnection:
             self._go_on(steps)
 
     def _keep(self, record: LocationRecord) -> Iterator[float]:
-        services = yield from self._presence.checking(self.guid, record)
+        services = yield from self._presence.checking(self, record)
         # Others had their turn meanwhile, the operator too.
         if refusal := self._reception.admission.judge(self.guid, self.observed_host):
             self.refuse(refusal)
             return
         superseded = self._presence.register(self, record, self.heard, services)
         self._enter(_REGISTERED)
-        self._source.proven()
+        self._source.proven(self.guid)
         self._metrics.registrations += 1
         # Before anything else is said: a peer that is not registered takes no request.
         self._confirm(record.seq)
@@ -373,7 +372,7 @@ class ControlConnection:
     def _update(self, update: Update, now: float) -> Iterator[float]:
         record = decode_location(update.location)
         try:
-            services = yield from self._presence.checking(self.guid, record)
+            services = yield from self._presence.checking(self, record)
             self._presence.update(self, record, self.heard, services)
         except StaleSequence as stale:
             self.send(Error(Code.STALE_SEQUENCE, stale.reason, seq=stale.known))
@@ -407,20 +406,14 @@ class ControlConnection:
         else:
             watches.watch(self, watch.guid, now)
 
+    def _endpoint_query(self, query: EndpointQuery, now: float) -> Iterator[float] | None:
+        if refusal := endpoint_refusal(self._reception, self._claim, query, now):
+            self.send(refusal)
+            return None
+        return self._presence.ask(self, query, now)
+
     def _dns_key(self, request: DnsKeyRequest, now: float) -> None:
-        identity, dns = self._reception.identity, self._reception.dns
-        check_key_request(identity, self._claim, request)
-        if wait := self._reception.requests.take(self.guid, now):
-            reason = f"too many requests: come back in {wait:.1f} s"
-            self.send(DnsKeyResponse(request.request, Code.LIMIT_EXCEEDED, reason))
-        elif dns is None:
-            reason = "this relay serves no DNS zone"
-            self.send(DnsKeyResponse(request.request, Code.REFUSED, reason))
-        else:
-            sealed = sealed_key(identity, self._claim, request, dns.keys.secret(self.guid))
-            self.send(
-                DnsKeyResponse(request.request, zone=dns.zone.name, port=dns.port, sealed=sealed)
-            )
+        self.send(dns_key(self._reception, self._claim, request, now))
 
     def _ping(self, ping: Ping, now: float) -> None:
         self.send(Pong(ping.ping))
@@ -493,6 +486,7 @@ _HANDLERS: dict[State, dict[type, _Handler]] = {
         ServiceRequestTo: (ControlConnection._request, REQUEST),
         ServiceAnswer: (ControlConnection._answer, REQUEST),
         Watch: (ControlConnection._watch, REQUEST),
+        EndpointQuery: (ControlConnection._endpoint_query, REQUEST),
         DnsKeyRequest: (ControlConnection._dns_key, 2 * SIGNATURE),
         **_ALWAYS,
     },

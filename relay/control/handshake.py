@@ -9,12 +9,11 @@ import msgspec
 
 from protocol.codec import decode_location
 from protocol.errors import Code, IdentityError, ProtocolViolation
-from protocol.features import CONTROL_FEATURES, shared
+from protocol.features import CONTROL_FEATURES, SUCCESSION, shared
 from protocol.identity import (
     CONTEXT_CHALLENGE,
     CONTEXT_DNS_KEY,
     CONTEXT_REGISTER,
-    Identity,
     public_key_of,
     verify,
 )
@@ -28,6 +27,7 @@ from protocol.messages import (
     Register,
 )
 from protocol.sealing import seal
+from relay.keys import Keys
 
 __all__ = ["NOBODY", "Claim", "challenge", "check_key_request", "check_register", "sealed_key"]
 
@@ -39,6 +39,8 @@ class Claim:
     hello: Hello
     key: bytes
     nonce: bytes
+    relay: bytes = b""
+    """The key under which the relay has answered: what the peer signs is for that one."""
     features: frozenset[str] = frozenset()
     """What both sides have named; what else the hello named is not kept."""
 
@@ -48,10 +50,10 @@ NOBODY = Claim(Hello("", b"", b""), b"", b"")
 
 
 def challenge(
-    identity: Identity, limits: Limits, hello: Hello, nonce: bytes, *, invitation: bool = False
+    keys: Keys, limits: Limits, hello: Hello, nonce: bytes, *, invitation: bool = False
 ) -> tuple[Claim, Challenge]:
-    """Take a hello; return what is claimed, and how it is answered. `invitation` says that one is
-    asked for.
+    """Take a hello; return what is claimed, and how it is answered: under the relay's key that is
+    wanted. `invitation` says that one is asked for.
 
     Raises:
         ProtocolViolation: another version is spoken, or the GUID is none.
@@ -62,14 +64,16 @@ def challenge(
         key = public_key_of(hello.guid)
     except IdentityError as error:
         raise ProtocolViolation(str(error), code=Code.BAD_GUID) from None
-    signature = identity.sign(CONTEXT_CHALLENGE, key, hello.nonce, nonce)
     features = shared(CONTROL_FEATURES, hello.features)
-    claim = Claim(msgspec.structs.replace(hello, features=()), key, nonce, features)
-    answer = Challenge(identity.guid, nonce, signature, limits, CONTROL_FEATURES, invitation)
+    identity, links = keys.wanted(hello.relay, follows=SUCCESSION in features)
+    signature = identity.sign(CONTEXT_CHALLENGE, key, hello.nonce, nonce)
+    kept = msgspec.structs.replace(hello, features=(), relay=None)
+    claim = Claim(kept, key, nonce, identity.public_key, features)
+    answer = Challenge(identity.guid, nonce, signature, limits, CONTROL_FEATURES, invitation, links)
     return claim, answer
 
 
-def check_register(identity: Identity, claim: Claim, register: Register) -> LocationRecord:
+def check_register(claim: Claim, register: Register) -> LocationRecord:
     """Return the record that a peer registers with, once its claim is proven by it.
 
     Raises:
@@ -80,7 +84,7 @@ def check_register(identity: Identity, claim: Claim, register: Register) -> Loca
         claim.hello.guid,
         register.signature,
         CONTEXT_REGISTER,
-        identity.public_key,
+        claim.relay,
         claim.nonce,
         claim.key,
         claim.hello.instance,
@@ -89,17 +93,15 @@ def check_register(identity: Identity, claim: Claim, register: Register) -> Loca
     return decode_location(register.location)
 
 
-def check_key_request(identity: Identity, claim: Claim, request: DnsKeyRequest) -> None:
+def check_key_request(claim: Claim, request: DnsKeyRequest) -> None:
     """Check that a peer itself asks for its key.
 
     Raises:
         RoamRelayError: the signature is not the peer's.
     """
-    verify(
-        claim.hello.guid, request.signature, CONTEXT_DNS_KEY, identity.public_key, request.public
-    )
+    verify(claim.hello.guid, request.signature, CONTEXT_DNS_KEY, claim.relay, request.public)
 
 
-def sealed_key(identity: Identity, claim: Claim, request: DnsKeyRequest, secret: bytes) -> bytes:
+def sealed_key(claim: Claim, request: DnsKeyRequest, secret: bytes) -> bytes:
     """Return a peer's zone key, which only the asker can open."""
-    return seal(request.public, secret, CONTEXT_DNS_KEY + identity.public_key + claim.key)
+    return seal(request.public, secret, CONTEXT_DNS_KEY + claim.relay + claim.key)

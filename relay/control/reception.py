@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from protocol.dns_records import peer_name
-from protocol.identity import Identity
 from protocol.messages import Limits
 from relay.admission import Admission, Operators
 from relay.config import RelayConfig
+from relay.keys import Keys
 from relay.limits import Cause, Rates, Work, WorkRates
 from relay.metrics import Metrics
 
@@ -37,16 +37,18 @@ class Reception:
     def __init__(
         self,
         config: RelayConfig,
-        identity: Identity,
+        keys: Keys,
         rooms: Rooms,
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
         self.config = config
-        self.identity = identity
+        self.keys = keys
         self.dns = rooms.dns
         self.admission = rooms.admission
-        self.operators = Operators(identity.public_key, config.operator_guids)
+        self.operators = Operators(
+            lambda: (one.public_key for one in keys.served), config.operator_guids
+        )
         self.invitations = Rates(_INVITATIONS, _INVITATIONS_BURST)
         """Of each network."""
         self.metrics = metrics

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 __all__ = ["Source"]
 
 
-def _nobody_listens() -> None:
+def _nobody_listens(guid: str) -> None:
     """Who has nothing to do when a connection is proven."""
 
 
@@ -21,5 +21,5 @@ class Source:
     """0 where it is not known."""
     proxy: str = ""
     """The proxy that it came by; empty where it came by itself."""
-    proven: Callable[[], None] = _nobody_listens
-    """Called once its peer has registered."""
+    proven: Callable[[str], None] = _nobody_listens
+    """Called with its peer's GUID once that has registered."""

@@ -17,16 +17,14 @@ from aiohttp.http import WebSocketReader
 from protocol.errors import Code
 from protocol.messages import MAX_MESSAGE_BYTES
 from relay.control.carriers import Carrier, CarrierLimits, CarrierUser, RawCarrier, State
+from relay.limits import BYTE, EVENT, Toll
 
 __all__ = ["WebSocketCarrier"]
 
 _MAX_FRAMES = 2 * MAX_MESSAGE_BYTES
 """Bytes of one message of the WebSocket."""
 _PIECE = 8192
-"""Bytes of frames that are read before anybody is charged: 1,400 of the smallest, 0.5 ms."""
-_TINY, _OF_TINY = 32, 16
-"""Where frames hold fewer bytes than that each, every so many of them are charged beside their
-bytes."""
+"""Bytes of frames that are paid for and read at once: 1,400 of the smallest, 0.5 ms."""
 _MAX_LATE = 65_536
 """Bytes that are read behind the relay's own close, to find the peer's: nobody is charged then."""
 _CHARGED_AT_ONCE = 2
@@ -80,15 +78,17 @@ class _Inbox(WebSocketDataQueue):
 class WebSocketCarrier(RawCarrier):
     """A control connection in frames, on its transport, once the upgrade is agreed."""
 
-    __slots__ = ("_has_said_close", "_inbox", "_late", "_reader", "_rest")
+    __slots__ = ("_has_said_close", "_inbox", "_late", "_reader", "_rest", "_toll")
 
     def __init__(
         self,
         make_user: Callable[[Carrier], CarrierUser],
         limits: CarrierLimits,
         on_lost: Callable[[], None],
+        toll: Toll,
     ) -> None:
-        """As the raw one."""
+        """As the raw one; `toll` is paid for what arrives, and what of it is the user's is given
+        back: it is charged there."""
         super().__init__(make_user, limits, on_lost)
         self._inbox = _Inbox(self._loop)
         self._reader = WebSocketReader(self._inbox, _MAX_FRAMES, compress=False, decode_text=False)
@@ -96,6 +96,7 @@ class WebSocketCarrier(RawCarrier):
         """What has arrived and waits for its turn."""
         self._has_said_close = False
         self._late = 0
+        self._toll = toll
 
     def data_received(self, data: bytes) -> None:
         if self._rest or self._pause is not None:
@@ -120,13 +121,17 @@ class WebSocketCarrier(RawCarrier):
                 self._transport.close()
                 return
         while at < len(data) and user is not None:
-            self._reader.feed_data(data[at : at + _PIECE] if len(data) > _PIECE else data)
+            piece = data[at : at + _PIECE]
+            if self._state is _OPEN and (wait := self._toll.take(EVENT + len(piece) * BYTE)):
+                self._rest = data[at:]
+                self.pause(wait)
+                return
+            self._reader.feed_data(piece)
             at += _PIECE
             if inbox.pieces:
                 pieces, inbox.pieces = inbox.pieces, []
                 payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                if len(payload) < len(pieces) * _TINY:
-                    inbox.unpaid += len(pieces) // _OF_TINY
+                self._toll.give_back(len(payload) * BYTE)
                 if self._state is _OPEN:
                     user.carrier_data(payload)
             if inbox.ended is not None:

@@ -133,9 +133,10 @@ class DnsMessages:
             return self._bare(wire, dns.rcode.FORMERR, udp)
         return self._bare(wire, dns.rcode.NOTIMP, udp)
 
-    async def update(self, update: SignedMessage, *, udp: bool) -> bytes:
-        """Make an update, and return the response: what it acknowledges is on the disk."""
-        code = await self._update(update)
+    async def update(self, update: SignedMessage, host: str, *, udp: bool) -> bytes:
+        """Make an update that comes from a host, and return the response: what it acknowledges is
+        on the disk."""
+        code = await self._update(update, host)
         question = question_of(update.wire, update.weight)
         response = skeleton(question, code)
         update.sign(response)
@@ -237,9 +238,9 @@ class DnsMessages:
 
     # -- updates --------------------------------------------------------------------------------
 
-    async def _update(self, update: SignedMessage) -> dns.rcode.Rcode:
+    async def _update(self, update: SignedMessage, host: str) -> dns.rcode.Rcode:
         guid = self._zone.peer_of(update.key.name)
-        if guid is None:
+        if guid is None or not self._zone.admits(guid, host):
             return dns.rcode.REFUSED
         seen = self._seen_before(update.mac)
         if seen is not None:
@@ -251,7 +252,7 @@ class DnsMessages:
             if self._update_rates.take(guid, self._clock(), cost):
                 code = dns.rcode.REFUSED
             elif self._waiting < _MAX_WAITING:
-                code = await self._make(guid, update)
+                code = await self._make(guid, update, host)
                 made = code != dns.rcode.SERVFAIL
         finally:
             # What was put off, and not judged, may be sent again as it is.
@@ -268,11 +269,26 @@ class DnsMessages:
                 for guid in await self._store.drop_old(self._config.remember):
                     self._zone.replace(guid, {})
 
-    async def _make(self, guid: str, update: SignedMessage) -> dns.rcode.Rcode:
+    async def forget(self, guid: str) -> bool:
+        """Drop what updates have stored of a peer, from the disk too; return whether there was
+        anything.
+
+        Raises:
+            StoreFailed: it may be there still.
+        """
+        async with self._updating:
+            held = self._zone.holds(guid)
+            await self._store.forget(guid)
+            self._zone.replace(guid, {})
+        return held
+
+    async def _make(self, guid: str, update: SignedMessage, host: str) -> dns.rcode.Rcode:
         self._waiting += 1
         try:
             records = await self._records(update)
             async with self._updating:
+                if not self._zone.admits(guid, host):  # Any more: it has waited for others.
+                    return dns.rcode.REFUSED
                 sets = updated(self._zone, self._config, guid, records)
                 await self._store.put(guid, self._zone.to_stored(sets))
                 self._zone.replace(guid, sets)

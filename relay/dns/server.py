@@ -9,20 +9,20 @@ import struct
 from collections.abc import Callable
 from typing import Any, cast
 
+from protocol.endpoint import Endpoint
 from protocol.hosts import host_of
-from protocol.identity import Identity
 from relay.config import ConfigError, DnsConfig
 from relay.dns.keys import DnsKeys
 from relay.dns.messages import DnsMessages, price
 from relay.dns.places import Places
 from relay.dns.signed import SignedMessage
 from relay.dns.store import DnsStore
-from relay.dns.zone import Zone
-from relay.limits import Counts, Rates, network_of
+from relay.dns.zone import Zone, ZonePeers
+from relay.keys import Keys
+from relay.limits import Counts, Rates, cause_of
 from relay.listening import Bound, bind
 from relay.log import guarded, log
 from relay.metrics import Metrics
-from relay.presence import Registry
 from relay.tasks import Tasks
 
 __all__ = ["DnsServer"]
@@ -44,8 +44,8 @@ class DnsServer:
     def __init__(
         self,
         config: DnsConfig,
-        identity: Identity,
-        registry: Registry,
+        keys: Keys,
+        peers: ZonePeers,
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
@@ -54,8 +54,8 @@ class DnsServer:
         self._tasks = Tasks()
         self._clock = clock
         self._metrics = metrics
-        self.zone = Zone(config, registry, clock=clock)
-        self.keys = DnsKeys(identity, self.zone.name)
+        self.zone = Zone(config, peers, clock=clock)
+        self.keys = DnsKeys(keys.current, self.zone.name, lambda: keys.served)
         self._store = DnsStore(config.store)
         self.messages = DnsMessages(config, self.zone, self.keys, self._store, metrics)
         self._rates = Rates(config.answers_per_second, config.answers_burst)
@@ -74,8 +74,9 @@ class DnsServer:
         self._listening: list[asyncio.DatagramTransport | asyncio.Server] = []
         self.port = 0
 
-    async def start(self, relay_port: int) -> None:
-        """Load what is stored, and listen; the zone names the relay at `relay_port`.
+    async def start(self, relay_port: int) -> tuple[Endpoint, ...]:
+        """Load what is stored, and listen; the zone names the relay at `relay_port`. Return where
+        it listens.
 
         Raises:
             ConfigError: the store or the address cannot be used.
@@ -91,10 +92,12 @@ class DnsServer:
         except ConfigError as error:
             raise ConfigError(f"dns: {error}") from None
         with contextlib.closing(bound):
+            listening = bound.endpoints
             await self._listen(loop, bound)
         self.port = bound.port
         self._tasks.spawn(self._keep_house())
         log.info("serving DNS", zone=self.zone.name, host=" ".join(self._hosts), port=self.port)
+        return listening
 
     async def _listen(self, loop: asyncio.AbstractEventLoop, bound: Bound) -> None:
         """Serve on sockets, of which each has a copy that belongs to the loop."""
@@ -125,7 +128,7 @@ class DnsServer:
     ) -> None:
         """Answer one datagram, unless its source network has had enough: who asks under another's
         address makes us send little there."""
-        network = network_of(source[0])
+        network = cause_of(source[0]).wide
         if self._rates.take(network, self._clock(), price(wire)):
             self._metrics.dns["udp", "limited"] += 1
             self._slips += 1
@@ -145,7 +148,8 @@ class DnsServer:
     async def _update(
         self, udp: asyncio.DatagramTransport, message: SignedMessage, source: tuple[Any, ...]
     ) -> None:
-        _send(udp, await self.messages.update(message, udp=True), source)
+        host = host_of(source)
+        _send(udp, await self.messages.update(message, host, udp=True), source)
 
     # -- TCP ------------------------------------------------------------------------------------
 
@@ -157,12 +161,12 @@ class DnsServer:
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             host = host_of(writer.get_extra_info("peername"))
-            network = network_of(host) if host else ""
-            place = self._counts.take(network if ":" in host else host) if host else None
+            network = cause_of(host).wide if host else ""
+            place = self._counts.take(cause_of(host).network) if host else None
             if place is not None:
                 with place:
                     if self._enter(writer.transport, network):
-                        await self._converse(reader, writer, network)
+                        await self._converse(reader, writer, host)
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             pass
         except Exception as error:
@@ -183,8 +187,9 @@ class DnsServer:
         return True
 
     async def _converse(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, network: str
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str
     ) -> None:
+        network = cause_of(host).wide
         while True:
             async with asyncio.timeout(_IDLE):
                 (length,) = struct.unpack("!H", await reader.readexactly(2))
@@ -206,7 +211,7 @@ class DnsServer:
                 return
             if not isinstance(response, bytes):
                 self._stream_rates.charge(network, self._clock(), price(response))
-                response = await self.messages.update(response, udp=False)
+                response = await self.messages.update(response, host, udp=False)
             self._places.served(writer.transport, self._clock())
             writer.write(struct.pack("!H", len(response)) + response)
             async with asyncio.timeout(_IDLE):

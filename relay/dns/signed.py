@@ -116,19 +116,20 @@ def verify(
         raise ValueError("a TSIG record of an unknown kind")
     rdata = dns.rdata.from_wire(category, dns.rdatatype.TSIG, wire, place + 10, size)
     signature = Signature(owner, rdata)
-    key = keys.find(owner)
-    if key is None:
+    found = keys.find(owner)
+    if not found:
         return BadSignature(question_of(wire, weight), signature, dns.rcode.BADKEY)
-    error: dns.rcode.Rcode
-    try:
-        cast(Any, dns.tsig.validate)(wire, key, owner, rdata, now, b"", start)
-    except dns.tsig.BadTime:
-        error = dns.rcode.BADTIME
-    except (dns.tsig.BadSignature, dns.tsig.BadAlgorithm, dns.tsig.PeerError):
-        error = dns.rcode.BADSIG
-    else:
-        return SignedMessage(wire, weight, key, signature)
-    return BadSignature(question_of(wire, weight), signature, error, key)
+    error, by = dns.rcode.BADSIG, found[0]
+    for key in found:
+        try:
+            cast(Any, dns.tsig.validate)(wire, key, owner, rdata, now, b"", start)
+        except dns.tsig.BadTime:
+            error, by = dns.rcode.BADTIME, key  # The signature itself holds.
+        except (dns.tsig.BadSignature, dns.tsig.BadAlgorithm, dns.tsig.PeerError):
+            continue
+        else:
+            return SignedMessage(wire, weight, key, signature)
+    return BadSignature(question_of(wire, weight), signature, error, by)
 
 
 class UpdateReader:

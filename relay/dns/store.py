@@ -70,6 +70,15 @@ class DnsStore:
         body = _encode(rows) if rows else None
         await self._database.run(lambda database: _put(database, guid, self._clock(), body))
 
+    async def forget(self, guid: str) -> None:
+        """Remove what is stored of a peer, from the disk too.
+
+        Raises:
+            StoreFailed: it may be there still.
+        """
+        await self.put(guid, {})
+        await self._database.scrub()
+
     async def drop_old(self, remember: float) -> list[str]:
         """Drop what is older than `remember` seconds; return whose it was.
 

@@ -6,6 +6,7 @@ a query or an update means is decided in answer.py and update.py.
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import dns.name
 import dns.rdataclass
@@ -25,7 +26,7 @@ from relay.config import DnsConfig
 from relay.dns.store import Stored
 from relay.presence import RegisteredPeer, Registry
 
-__all__ = ["RecordSets", "Records", "Zone"]
+__all__ = ["ZonePeers", "RecordSets", "Records", "Zone"]
 
 _APEX_TTL = 3600
 _NEGATIVE_TTL = 5
@@ -40,19 +41,33 @@ Records = dict[dns.name.Name, RecordSets]
 _NOTHING: tuple[int, Records, int] = (-1, {}, 0)
 
 
+def _everybody(guid: str, host: str) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class ZonePeers:
+    """Who is here, and who may be."""
+
+    registry: Registry
+    admits: Callable[[str, str], bool] = _everybody
+    """Whether a peer, by its GUID, may come from a host."""
+
+
 class Zone:
     """One zone. `stored` is what the store has found."""
 
     def __init__(
         self,
         config: DnsConfig,
-        registry: Registry,
+        peers: ZonePeers,
         *,
         clock: Callable[[], float],
     ) -> None:
         self.name = parse_zone(config.zone)
         self.origin = dns.name.from_text(self.name)
-        self._registry = registry
+        self.admits = peers.admits
+        self._registry = peers.registry
         self._clock = clock
         self._stored: dict[str, tuple[int, Records, int]] = {}
         """The number of the record, its sets, and the number of the change that has put it here."""

@@ -29,7 +29,8 @@ from relay.http.takeover import (
     take_socket,
     take_transport,
 )
-from relay.http.visitor import Visitor, not_an_upgrade, visitor_of
+from relay.http.visit import not_an_upgrade, visitor_of
+from relay.http.visitor import Visitor
 from relay.limits import Place
 
 __all__ = ["ControlRoute"]
@@ -80,15 +81,17 @@ class ControlRoute:
             visitor.left()
             place.release()
 
-        kind, make = ("raw", RawCarrier) if is_raw else ("websocket", WebSocketCarrier)
-        carrier = make(
-            lambda carrier: self._connect(carrier, _source(kind, visitor)),
-            self._limits,
-            on_lost=lost,
+        def connect(carrier: Carrier) -> CarrierUser:
+            return self._connect(carrier, _source("raw" if is_raw else "websocket", visitor))
+
+        carrier = (
+            RawCarrier(connect, self._limits, lost)
+            if is_raw
+            else WebSocketCarrier(connect, self._limits, lost, visitor.toll)
         )
         response = await (accept_upgrade(request) if is_raw else accept_websocket(request))
         if is_tls(request):
-            if take_transport(request, lambda _: carrier):
+            if take_transport(request, lambda _: carrier, visitor.bring):
                 visitor.carried(carrier.abort)
                 try:
                     # No timeout: the connection's own deadlines end it.

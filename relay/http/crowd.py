@@ -4,39 +4,14 @@ When there are too many, the network that has most of them loses its oldest: who
 in, however many others a single network sends. No I/O and no clock.
 """
 
-import ipaddress
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
-__all__ = ["WIDE_SHARE", "Crowd", "narrow_network", "wide_network"]
+from relay.limits import WIDE_SHARE, cause_of
+
+__all__ = ["Crowd"]
 
 _Guest = TypeVar("_Guest")
-
-WIDE_SHARE = 4
-"""A wide network (an IPv6 /48) may have as many as so many single ones (a /64): customers of one
-provider, or all the networks of one house."""
-
-
-def narrow_network(host: str) -> str:
-    """Return the network that shares go by: an IPv4 address, or the /64 of an IPv6 one, of which a
-    single host has all. What is no address stands for itself."""
-    return _network(host, 64)
-
-
-def wide_network(host: str) -> str:
-    """Return the network around it, of which one customer may have all: the /48 of an IPv6
-    address."""
-    return _network(host, 48)
-
-
-def _network(host: str, bits: int) -> str:
-    if ":" not in host:
-        return host
-    try:
-        address = int(ipaddress.IPv6Address(host.partition("%")[0]))
-    except ValueError:
-        return host
-    return f"{ipaddress.IPv6Address(address >> (128 - bits) << (128 - bits))}/{bits}"
 
 
 class _Groups(Generic[_Guest]):
@@ -94,8 +69,6 @@ class Crowd(Generic[_Guest]):
         self._hosts: dict[_Guest, str] = {}
         self._narrow: _Groups[_Guest] = _Groups()
         self._wide: _Groups[_Guest] = _Groups()
-        """Of those only whose wide network is another one: an IPv4 address has none, and is never
-        more than itself."""
 
     def __len__(self) -> int:
         return len(self._hosts)
@@ -114,15 +87,14 @@ class Crowd(Generic[_Guest]):
 
     def count(self, host: str) -> int:
         """Return how many come from the network of an address."""
-        return self._narrow.size(narrow_network(host))
+        return self._narrow.size(cause_of(host).network)
 
     def enter(self, guest: _Guest, host: str) -> None:
         """Count a guest, from an address."""
         self._hosts[guest] = host
-        narrow, wide = narrow_network(host), wide_network(host)
+        wide, narrow, _ = cause_of(host)
         self._narrow.add(narrow, guest)
-        if wide != narrow:
-            self._wide.add(wide, guest)
+        self._wide.add(wide, guest)
 
     def move(self, guest: _Guest, host: str) -> None:
         """A guest turns out to come from elsewhere; who is not here any more is left alone."""
@@ -134,10 +106,9 @@ class Crowd(Generic[_Guest]):
         """Count a guest no longer; only the first time counts."""
         host = self._hosts.pop(guest, None)
         if host is not None:
-            narrow, wide = narrow_network(host), wide_network(host)
+            wide, narrow, _ = cause_of(host)
             self._narrow.remove(narrow, guest)
-            if wide != narrow:
-                self._wide.remove(wide, guest)
+            self._wide.remove(wide, guest)
 
     def first_to_go(self) -> _Guest | None:
         """Return who goes first where somebody has to: the oldest of the network that has most.

@@ -12,10 +12,10 @@ from typing import Protocol
 
 from protocol.errors import Code, RoamRelayError
 from relay.config import RelayConfig
-from relay.http.crowd import WIDE_SHARE, Crowd, narrow_network, wide_network
+from relay.http.crowd import Crowd
 from relay.http.descriptors import Descriptors
 from relay.http.origin import Headers, Origin, Proxies, is_near
-from relay.limits import Counts, Place, Rates
+from relay.limits import WIDE_SHARE, Counts, Place, Rates, cause_of
 from relay.log import log
 from relay.metrics import Metrics
 
@@ -81,6 +81,11 @@ class Doorkeeper:
         self.draining = False
         """Whether nobody is let in any more."""
 
+    @property
+    def proxies(self) -> Proxies:
+        """The proxies that are believed."""
+        return self._rules.proxies
+
     def allow(self, config: RelayConfig) -> None:
         """Other bounds from now on; who is inside stays."""
         self._rates.allow(config.connects_per_second, config.connects_burst)
@@ -113,13 +118,17 @@ class Doorkeeper:
         the crowd.
         """
         descriptors = self._rules.descriptors
-        known = narrow_network(host) in self._known
+        known = cause_of(host).network in self._known
         self._crowd.enter(guest, host)
         if descriptor >= (descriptors.for_known if known else descriptors.for_strangers):
             self._thin_out("descriptors")
         if self._crowd.is_over_full:
             self._thin_out("crowded_out")
         return guest in self._crowd
+
+    def waiting(self, host: str) -> int:
+        """Return how many of the network of an address have not proven yet who they are."""
+        return self._crowd.count(host)
 
     def make_room(self) -> None:
         """There is no descriptor for the next connection: end the first to go. Where all have
@@ -166,7 +175,7 @@ class Doorkeeper:
     def proven(self, guest: Guest, host: str) -> None:
         """A guest has proven who it is: a peer's key is behind it."""
         self._crowd.leave(guest)
-        network = narrow_network(host)
+        network = cause_of(host).network
         self._known[network] = None
         self._known.move_to_end(network)
         if len(self._known) > _KNOWN_NETWORKS:
@@ -187,7 +196,7 @@ class Doorkeeper:
         if self.draining:
             self.refused("draining", origin.text)
             raise TurnedAway("the relay goes down", Code.RESTARTING)
-        network, wide = narrow_network(origin.charged), wide_network(origin.charged)
+        wide, network, _ = cause_of(origin.charged)
         wait = self._rates.take(network, now)
         if wide != network:
             wait = wait or self._wide_rates.take(wide, now)

@@ -19,8 +19,8 @@ from relay.http.takeover import (
     take_socket,
     take_transport,
 )
-from relay.http.visitor import not_an_upgrade, visitor_of
-from relay.limits import SIGNATURE, cause_of
+from relay.http.visit import not_an_upgrade, visitor_of
+from relay.limits import SIGNATURE
 from relay.plane import Planes, Seat, SocketLeg, TicketRefused, TlsLeg, WebSocketLeg
 
 __all__ = ["PlaneRoute"]
@@ -54,7 +54,7 @@ class PlaneRoute:
             return answers.refusal(Code.BAD_MESSAGE, f"{EARLY_HEADER} cannot be read")
         host = visitor_of(request).origin.host
         guid, signature = request.query.get("guid", ""), request.query.get("signature", "")
-        if wait := self._reception.charge(cause_of(host), SIGNATURE):
+        if wait := visitor_of(request).toll.take(SIGNATURE):
             return answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
         try:
             seat = self._planes.admit(request.match_info["ticket"], guid, signature, host)
@@ -66,7 +66,7 @@ class PlaneRoute:
                 return refused
             if seat.asks_other and (refusal := self._ask_other(seat, guid)) is not None:
                 return refusal
-            visitor_of(request).proven()
+            visitor_of(request).proven(guid)
             try:
                 if websocket is None:
                     return await self._raw(request, seat, early)
@@ -74,7 +74,7 @@ class PlaneRoute:
                 await websocket.prepare(request)
             except ConnectionError:
                 return answers.nobody()
-            leg = WebSocketLeg(request, websocket)
+            leg = WebSocketLeg(request, websocket, visitor_of(request).toll)
             seat.attach(leg, early)
             await seat.stay(leg)
         return websocket
@@ -101,18 +101,19 @@ class PlaneRoute:
 
     async def _raw(self, request: web.Request, seat: Seat, early: bytes) -> web.StreamResponse:
         response = await accept_upgrade(request, {RESUME_HEADER: seat.resume})
+        toll = visitor_of(request).toll
         if not is_tls(request):
             taken = take_socket(request)
             if taken is not None:
-                seat.attach(SocketLeg(taken), early)
+                seat.attach(SocketLeg(taken, toll), early)
             return response
         legs: list[TlsLeg] = []
 
         def take(transport: asyncio.Transport) -> asyncio.Protocol:
-            legs.append(TlsLeg(transport))
+            legs.append(TlsLeg(transport, toll))
             return legs[0].protocol
 
-        if take_transport(request, take):
+        if take_transport(request, take, visitor_of(request).bring):
             seat.attach(legs[0], early)
             try:
                 await seat.stay(legs[0])

@@ -3,7 +3,6 @@ whether the relay has time for it.
 """
 
 import asyncio
-from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -15,8 +14,8 @@ from relay.http.door import Doorkeeper
 from relay.http.forwarded import BadForwarding
 from relay.http.plane import PlaneRoute
 from relay.http.public import PublicRoutes
-from relay.http.visitor import visitor_of
-from relay.limits import ANSWER, EXPOSITION, Cause, cause_of
+from relay.http.visit import visitor_of
+from relay.limits import ANSWER, EXPOSITION
 
 __all__ = ["application"]
 
@@ -30,9 +29,8 @@ def application(
     control: ControlRoute,
     plane: PlaneRoute,
     public: PublicRoutes,
-    charge: Callable[[Cause, float], float],
 ) -> web.Application:
-    """Return the relay as an aiohttp application; `charge` is the reception's."""
+    """Return the relay as an aiohttp application."""
 
     @web.middleware
     async def from_somewhere(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -45,7 +43,7 @@ def application(
         resource = request.match_info.route.resource
         path = resource.canonical if resource is not None else ""
         cost = EXPOSITION if path == "/metrics" else ANSWER
-        wait = charge(cause_of(visitor.origin.charged), cost)
+        wait = visitor.toll.take(cost)
         if wait and path not in _NEVER_REFUSED:
             refusal = answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
             refusal.force_close()

@@ -17,6 +17,7 @@ from aiohttp import web
 from aiohttp.http import WS_KEY
 
 from protocol.messages import UPGRADE_TOKEN, WEBSOCKET_PROTOCOL
+from relay.http.metered import Counted
 from relay.log import log
 
 __all__ = [
@@ -110,9 +111,12 @@ def take_socket(request: web.Request) -> socket.socket | None:
 
 
 def take_transport(
-    request: web.Request, make: Callable[[asyncio.Transport], asyncio.Protocol]
+    request: web.Request,
+    make: Callable[[asyncio.Transport], asyncio.Protocol],
+    bring: Callable[[int], None],
 ) -> bool:
-    """Give a TLS connection's transport another protocol; False where it is gone.
+    """Give a TLS connection's transport another protocol; False where it is gone. `bring` counts
+    the bytes that come out of TLS.
 
     The caller keeps the request's handler waiting until the connection is closed.
     """
@@ -120,7 +124,7 @@ def take_transport(
     if transport is None or transport.is_closing():
         return False
     try:
-        protocol = make(transport)
+        protocol = Counted(make(transport), bring)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         transport.resume_reading()

@@ -6,19 +6,16 @@ what it is answered, which it must read. aiohttp has it from its request on.
 
 import asyncio
 import contextlib
-import logging
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, cast
+from typing import Any
 
-from aiohttp import web
-
-from relay.http import answers
 from relay.http.door import Doorkeeper
-from relay.http.origin import Headers, Origin, Proxies, has_passed_a_proxy
+from relay.http.metered import Early, Meter
+from relay.http.origin import Headers, Origin
 from relay.http.proxy_header import (
     MAX_HEADER,
     BadProxyHeader,
@@ -26,19 +23,13 @@ from relay.http.proxy_header import (
     looks_like_header,
     read_header,
 )
-from relay.log import NAME
+from relay.limits import ARRIVAL, BYTE, HANDSHAKE, Charge, Toll, cause_of
 
-__all__ = ["Hall", "Visit", "Visitor", "not_an_upgrade", "visitor_of"]
-
-_log = logging.getLogger(f"{NAME}.http")
+__all__ = ["Hall", "Visitor"]
 
 _AGAIN = 0.02
 """Seconds until a header of which a part is here is looked at again: nothing of it is taken out of
 the socket before all of it is there, so the socket goes on being readable."""
-
-_UNREADABLE = (ValueError, IndexError)
-"""What yarl raises, through aiohttp, at some targets that are no URL (`http://[x]@/`), and at some
-hosts of one (`http://xn--a/`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +37,9 @@ class Hall:
     """What all visitors of a relay share; times are seconds."""
 
     doorkeeper: Doorkeeper
-    proxies: Proxies
-    handlers: Callable[["Visitor"], "Visit"]
+    handlers: Callable[["Visitor"], asyncio.Protocol]
     """Makes what aiohttp serves a connection with."""
+    charge: Charge
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     timeout: float
     """For the first byte with the header and TLS, and for each request."""
@@ -82,7 +73,9 @@ class Visitor:
         "_stage",
         "_timer",
         "_tls",
+        "meter",
         "origin",
+        "toll",
     )
 
     def __init__(
@@ -100,11 +93,26 @@ class Visitor:
         self._let_write: Callable[[], None] | None = None
         self.origin = self._connection
         """Where its last request comes from."""
+        self.toll = Toll(hall.charge, cause_of(self.origin.charged))
+        """What its bytes cost."""
+        self.meter: Meter | None = None
+        """Of its TLS."""
 
-    def begin(self) -> None:
-        """Wait for what it says first. It is counted already."""
+    def begin(self, wait: float = 0.0) -> None:
+        """Wait for what it says first. It is counted already; for so many seconds it has to wait
+        until its arrival can be paid for."""
         self._deadline = self._loop.call_later(self._hall.timeout, self._late)
-        self._look()
+        if wait:
+            self._timer = self._loop.call_later(wait, self._arrive)
+        else:
+            self._look()
+
+    def _arrive(self) -> None:
+        self._timer = None
+        if wait := self.toll.take(ARRIVAL):
+            self._timer = self._loop.call_later(wait, self._arrive)
+        else:
+            self._look()
 
     def drop(self, reason: str) -> None:
         """End it now, whoever has it."""
@@ -126,6 +134,7 @@ class Visitor:
             BadForwarding: a trusted proxy has sent what cannot be read.
         """
         self.origin = self._hall.doorkeeper.origin(self, self._connection, headers)
+        self.toll.cause = cause_of(self.origin.charged)
 
     def taken(self) -> None:
         """Its socket is being taken from aiohttp: that the one connection ends is not its end."""
@@ -140,11 +149,21 @@ class Visitor:
         self._upgraded()
         self._abort = abort
 
-    def proven(self) -> None:
+    def proven(self, guid: str) -> None:
         """A peer has proven that it is its own."""
+        self.toll.cause = cause_of(self.origin.charged, guid)
         self._abort = None
         self._upgraded()
         self._hall.doorkeeper.proven(self, self.origin.charged)
+
+    def bring(self, count: int) -> None:
+        """So many bytes have come out of TLS."""
+        if self.meter is not None:
+            self.meter.bring(count)
+
+    def delivered(self, count: int) -> None:
+        """So many of the bytes that have come are a carrier's, and charged there."""
+        self.toll.give_back(count * BYTE)
 
     def _upgraded(self) -> None:
         self._stage = _Stage.CARRIED
@@ -173,8 +192,7 @@ class Visitor:
 
     def _look(self) -> None:
         """Look at what is there, and leave it there but for a whole header of a trusted proxy."""
-        hall, near = self._hall, self._connection
-        trusted = hall.proxies.trusts(near.host)
+        trusted = self._hall.doorkeeper.proxies.trusts(self._connection.host)
         try:
             data = self._socket.recv(MAX_HEADER if trusted else 16, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -214,22 +232,29 @@ class Visitor:
 
     def _greet(self, header: ProxyHeader | None) -> None:
         hall, near = self._hall, self._connection
-        self._connection = self.origin = hall.proxies.of_connection(near.host, near.port, header)
+        self._connection = self.origin = hall.doorkeeper.proxies.of_connection(
+            near.host, near.port, header
+        )
         hall.doorkeeper.moved(self, self.origin.charged)
+        self.toll.cause = cause_of(self.origin.charged)
+        self._pass()
+
+    def _pass(self) -> None:
+        """Hand the connection over, when that is paid for: a handshake, and the arrival of who was
+        brought by a proxy, which does not answer for it."""
+        self._timer = None
+        cost = ARRIVAL if self.origin.proxy else 0.0
+        if self._tls is not None:
+            cost += HANDSHAKE
+        if cost and (wait := self.toll.take(cost)):
+            self._timer = self._loop.call_later(wait, self._pass)
+            return
         self._stage = _Stage.GREETING
-        hall.spawn(self._hand_over())
+        self._hall.spawn(self._hand_over())
 
     async def _hand_over(self) -> None:
         """Give the connection to aiohttp, through TLS where the relay speaks it."""
         loop: Any = self._loop
-        deadline = self._hall.timeout
-        limits: dict[str, Any] = {}
-        if self._tls is not None:
-            limits = {
-                "ssl": self._tls,
-                "ssl_handshake_timeout": deadline,
-                "ssl_shutdown_timeout": min(2.0, self._hall.write_deadline),
-            }
         try:
             visit = self._hall.handlers(self)
         except ConnectionAbortedError:
@@ -237,7 +262,10 @@ class Visitor:
             return
         try:
             # No timeout of its own: TLS has one, and `_late` ends it.
-            await loop.connect_accepted_socket(lambda: visit, self._socket, **limits)
+            if self._tls is None:
+                await loop.connect_accepted_socket(lambda: visit, self._socket)
+            else:
+                await self._shake_hands(visit, self._tls)
         except ssl.SSLError as error:
             self._hall.doorkeeper.refused("bad_tls", self.origin.text, error.reason or "")
         except OSError:
@@ -247,6 +275,35 @@ class Visitor:
                 self.drop("aborted")
                 self.stop_waiting()
                 self.left()
+
+    async def _shake_hands(self, visit: asyncio.Protocol, tls: ssl.SSLContext) -> None:
+        loop: Any = self._loop
+        raw, early = await loop.connect_accepted_socket(Early, self._socket)
+        raw.pause_reading()
+        if raw.is_closing():
+            raise ConnectionResetError("it has gone")
+        shaking = self._loop.create_task(
+            loop.start_tls(
+                raw,
+                visit,
+                tls,
+                server_side=True,
+                ssl_handshake_timeout=self._hall.timeout,
+                ssl_shutdown_timeout=min(2.0, self._hall.write_deadline),
+            )
+        )
+        try:
+            # Now TLS has the transport, and has not begun to read.
+            await asyncio.sleep(0)
+            self.meter = Meter(raw, self.toll)
+            self.meter.begin(early.data)
+            transport = await shaking
+            if self._stage is _Stage.GONE or raw.is_closing():  # In the same turn, or dropped.
+                transport.abort()
+                raise ConnectionResetError("it has gone")
+            visit.connection_made(transport)
+        finally:
+            shaking.cancel()
 
     def _late(self) -> None:
         """It has said too little in its time."""
@@ -284,110 +341,3 @@ class Visitor:
         """aiohttp has it no more: it has gone, unless a carrier has taken it."""
         if self._stage in (_Stage.GREETING, _Stage.ASKING):
             self.left()
-
-
-class Visit(web.RequestHandler):
-    """What aiohttp serves a visitor with. A visitor that does not read its answers is ended."""
-
-    __slots__ = ("_hall", "_kept", "_unread", "visitor")
-
-    def __init__(self, server: web.Server, visitor: Visitor, hall: Hall) -> None:
-        settings: dict[str, Any] = {
-            "access_log": None,  # aiohttp takes it so, and its types do not
-            "logger": _log,
-            "keepalive_timeout": hall.timeout,
-            "lingering_time": min(1.0, hall.timeout),
-        }
-        super().__init__(server, loop=asyncio.get_running_loop(), **settings)
-        self._hall = hall
-        self._kept: asyncio.Transport | None = None
-        self._unread: asyncio.TimerHandle | None = None
-        self.visitor = visitor
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._kept = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
-        # Anything that the kernel does not take at once starts the deadline.
-        self._kept.set_write_buffer_limits(high=1)
-        self.visitor.served(self._let_write)
-        super().connection_made(transport)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            super().data_received(data)
-        except _UNREADABLE:
-            self._unreadable()
-
-    async def start(self) -> None:
-        """Serve the requests of the connection."""
-        try:
-            await super().start()
-        except _UNREADABLE:
-            self._unreadable()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._stop_waiting()
-        super().connection_lost(exc)
-        self.visitor.lost()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self.visitor.is_asking:
-            self._unread = self._loop.call_later(self._hall.write_deadline, self._too_late)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what is no HTTP; aiohttp logs a traceback for each, and strangers cause them."""
-        if status == 500 or request.writer.output_size > 0:
-            return super().handle_error(request, status, exc, message)
-        self._hall.doorkeeper.refused("bad_http", self.visitor.origin.text)
-        response = web.Response(status=status, text="this is no HTTP that can be read\n")
-        response.force_close()
-        return response
-
-    def resume_writing(self) -> None:
-        self._stop_waiting()
-        super().resume_writing()
-
-    def _let_write(self) -> None:
-        """It has become a connection that has limits of its own."""
-        self._stop_waiting()
-        if self._kept is not None:
-            self._kept.set_write_buffer_limits()
-
-    def _stop_waiting(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
-
-    def _unreadable(self) -> None:
-        self._hall.doorkeeper.refused("bad_http", self.visitor.origin.text)
-        if self._kept is not None:
-            self._kept.abort()
-
-    def _too_late(self) -> None:
-        self._hall.doorkeeper.refused("unread", self.visitor.origin.text)
-        if self._kept is not None:
-            self._kept.abort()
-
-
-def visitor_of(request: web.Request) -> Visitor:
-    """Return whose request it is."""
-    return cast(Visit, request.protocol).visitor
-
-
-def not_an_upgrade(request: web.Request) -> web.Response:
-    """Refuse what asks for no upgrade. Where the header itself is missing and a proxy has passed
-    the request on, the answer and the log say what the proxy does."""
-    visitor = visitor_of(request)
-    proxy = visitor.origin.proxy
-    if not proxy and has_passed_a_proxy(request.headers):
-        proxy = visitor.origin.host
-    if not proxy or "Upgrade" in request.headers:
-        return answers.not_an_upgrade()
-    visitor.stripped_by(proxy)
-    return answers.not_an_upgrade(proxy)

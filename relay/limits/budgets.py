@@ -8,10 +8,17 @@ from dataclasses import dataclass
 
 from relay.limits.shares import Bounds
 
-__all__ = ["PlaneBudget", "plane_budget"]
+__all__ = ["PlaneBudget", "plane_budget", "record_budget", "record_weight"]
 
 _MOST_PIPES = 128
 """Pipes of all planes: one for each direction that moves bytes, or whose target does not read."""
+_RECORD_UNIT = 8 << 10
+"""Bytes of memory by which records are counted. One that takes less, as nearly all do, is part of
+what a connection may have."""
+_IN_MEMORY = 3
+"""Times as many bytes as on the wire."""
+_RECORDS = 65_536
+"""Units for all records: 512 MiB; twice as many as there may be connections where that is more."""
 _WAITING_EACH = 64
 """Planes of one key that may wait for a leg: as many as one connection may have requests wait."""
 
@@ -45,3 +52,15 @@ def plane_budget(waiting: int, joined: int, descriptors: int) -> PlaneBudget:
         Bounds.of(joined),
         pipes,
     )
+
+
+def record_weight(size: int) -> int:
+    """Return what a location record of so many bytes counts as, while its peer is here; 0 for a
+    small one."""
+    return _IN_MEMORY * size // _RECORD_UNIT
+
+
+def record_budget(connections: int) -> Bounds:
+    """Return how much all records may count as, where there may be so many connections."""
+    units = max(_RECORDS, 2 * connections)
+    return Bounds(units, units // 2, units // 4, units)

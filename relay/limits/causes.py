@@ -1,5 +1,8 @@
 """Who is charged for what: a proven key where there is one, and always the networks that it came
 from, since keys cost nothing.
+
+Everything that the relay counts, bounds or charges by where it comes from goes by these two
+networks, and by no other: what one host has, and the wider one around it.
 """
 
 import ipaddress
@@ -7,12 +10,15 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["Cause", "cause_of", "network_of"]
+__all__ = ["WIDE_SHARE", "Cause", "cause_of"]
 
 _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_OCTET}(\.{_OCTET}){{3}}", re.ASCII)
 _NETWORKS = {4: (32, 24), 6: (64, 48)}
 """Prefixes, by IP version: what one host has, and what one site or provider's customer may have."""
+
+WIDE_SHARE = 4
+"""Where a bound is of each network, and not of all, a wide one has so many times as much."""
 
 
 class Cause(NamedTuple):
@@ -48,13 +54,3 @@ def _networks(host: str) -> tuple[str, str]:
         str(ipaddress.ip_network((address, wide), strict=False)),
         str(ipaddress.ip_network((address, own), strict=False)),
     )
-
-
-def network_of(host: str) -> str:
-    """Return the site that an address is of: a /24, or a /56 of IPv6."""
-    if ":" not in host:
-        return host.rpartition(".")[0]
-    address = ipaddress.IPv6Address(host.partition("%")[0])
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped).rpartition(".")[0]
-    return address.packed[:7].hex()

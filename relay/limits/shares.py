@@ -50,7 +50,7 @@ class _Group(Generic[_T]):
         """Oldest first."""
 
     def resize(self, name: str, change: int) -> "_Group[_T]":
-        """One more or one less in a part; return it."""
+        """So many more or less in a part; return it."""
         part = self.parts.get(name)
         if part is None:
             part = self.parts[name] = _Group()
@@ -84,6 +84,8 @@ class Shares(Generic[_T]):
         self.bounds = bounds
         self._all: _Group[_T] = _Group()
         self._causes: dict[_T, Cause] = {}
+        self._weights: dict[_T, int] = {}
+        """Of things that count as more than one."""
 
     def __len__(self) -> int:
         return len(self._causes)
@@ -134,14 +136,42 @@ class Shares(Generic[_T]):
         self.put(cause, item)
         return gone
 
-    def put(self, cause: Cause, item: _T) -> None:
-        """Count one more, where `room` has said that nothing has to give way to it."""
+    def put(self, cause: Cause, item: _T, weight: int = 1) -> None:
+        """Count one more, where `room` has said that nothing has to give way to it. It may count as
+        several."""
         self._causes[item] = cause
+        if weight != 1:
+            self._weights[item] = weight
         group = self._all
-        group.size += 1
+        group.size += weight
         for name in _path(cause):
-            group = group.resize(name, 1)
+            group = group.resize(name, weight)
         group.items[item] = None
+
+    @property
+    def weight(self) -> int:
+        """What all count as."""
+        return self._all.size
+
+    def bears(self, cause: Cause, item: _T, weight: int) -> bool:
+        """Whether `weigh` would find room for a thing, perhaps in place of others."""
+        more = weight - (self._weights.get(item, 1) if item in self._causes else 0)
+        full = self._full(cause, more) if more > 0 else None
+        return full is None or self._heaviest(*full, cause) is not None
+
+    def weigh(self, cause: Cause, item: _T, weight: int) -> tuple[_T, ...]:
+        """Count a thing that has come, or changed, as so many; return what has to give way to it,
+        which is not counted any more. Ask `bears` before."""
+        self.remove(item)
+        gone: list[_T] = []
+        while (full := self._full(cause, weight)) is not None:
+            heaviest = self._heaviest(*full, cause)
+            if heaviest is None:
+                break
+            gone.append(next(iter(heaviest.items)))
+            self.remove(gone[-1])
+        self.put(cause, item, weight)
+        return tuple(gone)
 
     def push(self, cause: Cause, item: _T) -> tuple[_T, ...]:
         """Count one more as `add` does; where it would not be taken, its cause's oldest goes."""
@@ -157,10 +187,11 @@ class Shares(Generic[_T]):
         cause = self._causes.pop(item, None)
         if cause is None:
             return False
+        weight = self._weights.pop(item, 1) if self._weights else 1
         group = self._all
-        group.size -= 1
+        group.size -= weight
         for name in _path(cause):
-            group = group.resize(name, -1)
+            group = group.resize(name, -weight)
         del group.items[item]
         return True
 
@@ -171,22 +202,22 @@ class Shares(Generic[_T]):
             group = group.parts[name]
         return next(iter(group.items))
 
-    def _full(self, cause: Cause) -> tuple[_Group[_T], int] | None:
-        """Return the narrowest group of a cause that has all that it may have, and its depth."""
-        bounds = self.bounds
-        found = (self._all, 0) if self._all.size >= bounds.in_all else None
+    def _full(self, cause: Cause, more: int = 1) -> tuple[_Group[_T], int] | None:
+        """Return the narrowest group of a cause that may not have so many more, and its depth."""
+        bounds, less = self.bounds, more - 1
+        found = (self._all, 0) if self._all.size + less >= bounds.in_all else None
         # Asked up to eight times for a plane: no loop.
         if (group := self._all.parts.get(cause.wide)) is None:
             return found
-        if group.size >= bounds.wide:
+        if group.size + less >= bounds.wide:
             found = group, 1
         if (group := group.parts.get(cause.network)) is None:
             return found
-        if group.size >= bounds.network:
+        if group.size + less >= bounds.network:
             found = group, 2
         if not cause.key or (group := group.parts.get(cause.key)) is None:
             return found
-        return (group, 3) if group.size >= bounds.key else found
+        return (group, 3) if group.size + less >= bounds.key else found
 
     def _heaviest(self, group: _Group[_T], depth: int, cause: Cause) -> _Group[_T] | None:
         """Return the key's group in a full one that has most; None where that is the cause."""

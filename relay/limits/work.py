@@ -5,7 +5,6 @@ network, or all, have used theirs up, those go on who have been quiet: who have 
 left; for as long as the network owes no more than it may save. What is remembered has a bound.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from relay.limits.causes import Cause
@@ -31,43 +30,67 @@ class WorkRates:
     saved: float = 1.0
 
 
-_Level = tuple[float, float, OrderedDict[str, tuple[float, float]]]
-"""Units a second, units that may be saved, and what each name has left, since when."""
+class _Level:
+    """What each name has left, at one level. In two generations: a name that is not asked for while
+    half of those that may be remembered come is forgotten with its whole generation, and was full
+    again by then unless more are active at once."""
+
+    __slots__ = ("_most", "_old", "burst", "quiet", "rate", "young")
+
+    def __init__(self, rate: float, saved: float, max_remembered: int) -> None:
+        self.rate = rate
+        """Units a second."""
+        self.burst = rate * saved
+        """Units that may be saved."""
+        self.quiet = self.burst * _QUIET
+        self._most = max(1, max_remembered // 2)
+        self.young: dict[str, list[float]] = {}
+        """Units that are left, and since when."""
+        self._old: dict[str, list[float]] = {}
+
+    def find(self, name: str, now: float) -> list[float]:
+        """Return the bucket of a name that is not among the young ones, and is from now on."""
+        if len(self.young) >= self._most:
+            self._old, self.young = self.young, {}
+        found = self._old.pop(name, None)
+        if found is None:
+            found = [self.burst, now]
+        self.young[name] = found
+        return found
 
 
 class Work:
     """The time of one relay."""
 
     def __init__(self, rates: WorkRates, max_remembered: int = 65_536) -> None:
-        self._max = max_remembered
-        self._levels: list[_Level] = [
-            (share * UNITS_PER_SECOND, share * UNITS_PER_SECOND * rates.saved, OrderedDict())
-            for share in (rates.in_all, rates.wide, rates.network, rates.key)
-        ]
+        self._levels = tuple(
+            _Level(share * UNITS_PER_SECOND, rates.saved, max_remembered)
+            for share in (rates.key, rates.network, rates.wide, rates.in_all)
+        )
 
     def charge(self, cause: Cause, cost: float, now: float) -> float:
         """Charge what is about to be done; return 0, or for how many seconds it has to wait: then
         nothing is charged. A cost above what can be saved is a debt."""
-        names = ("", *cause)
-        found = []
+        # Asked for several times for each connection: no calls, and nothing is built but a list.
+        wide, network, key = cause
         quiet, wait = False, 0.0
-        for depth in (3, 2, 1, 0):
-            if depth == 3 and not cause.key:
+        found = []
+        for level, name in zip(self._levels, (key, network, wide, ""), strict=True):
+            if not name and level is self._levels[0]:
                 continue
-            rate, burst, buckets = self._levels[depth]
-            name = names[depth]
-            left, since = buckets.get(name, (burst, now))
-            left = min(burst, left + (now - since) * rate)
-            found.append((depth, name, left))
-            if left <= 0 and not (quiet and left > -burst):
-                wait = max(wait, -left / rate, _SHORTEST)
-            quiet = left >= burst * _QUIET
+            bucket = level.young.get(name)
+            if bucket is None:
+                bucket = level.find(name, now)
+            left = bucket[0] + (now - bucket[1]) * level.rate
+            if left > level.burst:
+                left = level.burst
+            bucket[0], bucket[1] = left, now
+            if left <= 0 and not (quiet and left > -level.burst):
+                wait = max(wait, -left / level.rate, _SHORTEST)
+            quiet = left >= level.quiet
+            found.append(bucket)
         if wait:
-            return min(wait, _LONGEST)
-        for depth, name, left in found:
-            buckets = self._levels[depth][2]
-            buckets[name] = left - cost, now
-            buckets.move_to_end(name)
-            if len(buckets) > self._max:
-                buckets.popitem(last=False)
+            return wait if wait < _LONGEST else _LONGEST
+        for bucket in found:
+            bucket[0] -= cost
         return 0.0

@@ -22,6 +22,7 @@ __all__ = [
     "BansShown",
     "Done",
     "Failed",
+    "Forget",
     "InvitationShown",
     "Invitations",
     "InvitationsShown",
@@ -88,13 +89,19 @@ class Invitations(_Asked, frozen=True, tag="invitations"):
     limit: _Limit = 1000
 
 
+class Forget(_Asked, frozen=True, tag="forget"):
+    """Remove what is kept of a GUID; end what it has here."""
+
+    subject: _Subject
+
+
 class Announce(_Asked, frozen=True, tag="announce"):
     """Know an invitation before anybody comes by it: its statement."""
 
     statement: Annotated[bytes, Meta(max_length=1024)]
 
 
-Asked: TypeAlias = Ban | Allow | Revoke | Peers | Bans | Invitations | Announce
+Asked: TypeAlias = Ban | Allow | Revoke | Peers | Bans | Invitations | Announce | Forget
 
 
 class _Answer(msgspec.Struct, frozen=True, tag_field="answer"):

@@ -4,12 +4,12 @@ and has taken hold on who is here by then.
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from protocol.invitation import BadInvitation, read_statement
-from relay.admission import Admission, Outcome, Refusal, subject_of
+from relay.admission import PATIENCE, Admission, Outcome, Refusal, subject_of
 from relay.control import ControlConnection
 from relay.log import guarded
 from relay.operator.commands import (
@@ -23,6 +23,7 @@ from relay.operator.commands import (
     BansShown,
     Done,
     Failed,
+    Forget,
     Invitations,
     InvitationShown,
     InvitationsShown,
@@ -32,13 +33,17 @@ from relay.operator.commands import (
     Revoke,
 )
 from relay.plane import Planes
-from relay.presence import Registry
+from relay.presence import Presence
 from relay.store import StoreFailed
+
+if TYPE_CHECKING:
+    from relay.dns import DnsServer
 
 __all__ = ["Desk", "Present"]
 
-_AT_ONCE = 500
-"""Connections that are looked at before others have their turn: some 2 ms."""
+_AT_ONCE = 100
+"""Connections that are looked at before others have their turn: some 2 ms, where networks of five
+sizes are banned."""
 _ID = 16
 """Hexadecimal characters of an invitation's id."""
 
@@ -47,8 +52,9 @@ _ID = 16
 class Present:
     """Who and what is at the relay now."""
 
-    registry: Registry
+    presence: Presence
     planes: Planes
+    dns: "DnsServer | None"
     connections: Callable[[], Iterable[ControlConnection]]
 
 
@@ -81,11 +87,13 @@ class Desk:
                 case Announce():
                     return await self._announce(asked)
                 case Peers():
-                    return self._peers(asked.limit)
+                    return await self._peers(asked.limit)
                 case Bans():
                     return self._bans(asked.limit)
                 case Invitations():
                     return await self._invitations(asked.limit)
+                case Forget():
+                    return await self._remove(asked)
                 case _:
                     assert_never(asked)
         except (ValueError, BadInvitation) as error:
@@ -113,6 +121,7 @@ class Desk:
         subject = subject_of(asked.subject)
         expires = None if asked.seconds is None else self._wall_clock() + asked.seconds
         await self._admission.book.ban(subject, expires, asked.reason)
+        await self._forget(subject)
         return Done(subject, "banned", await self.review())
 
     async def _allow(self, asked: Allow) -> Answer:
@@ -137,6 +146,7 @@ class Desk:
                 f"a network is not admitted by itself: 'relay ban {subject}' keeps it out"
             )
         had = await self._admission.book.revoke_member(subject)
+        await self._forget(subject)
         reason = "this peer's admission was taken back by the relay's operator"
         ended = await self.end(subject, Refusal(reason, outcome=Outcome.REVOKED))
         if not had and not ended:
@@ -151,6 +161,29 @@ class Desk:
         invitation = read_statement(asked.statement)
         await self._admission.book.announce(invitation)
         return Done(invitation.id, "known")
+
+    async def _remove(self, asked: Forget) -> Answer:
+        subject = subject_of(asked.subject)
+        if "/" in subject:
+            return Failed("nothing is kept of a network but its ban: 'relay allow' lifts that")
+        reason = "what this relay kept of this peer is removed, by its operator"
+        # First: what is here is kept for as long as it is.
+        ended = await self.end(subject, Refusal(reason, PATIENCE, outcome=Outcome.REVOKED))
+        found = [name async for name in self._forgotten(subject)]
+        said = f"forgotten ({', '.join(found)})" if found else "nothing was kept of it"
+        if self._admission.book.bans.of(subject, "", self._wall_clock()) is not None:
+            said += "; its ban stays, until 'relay allow' lifts it"
+        return Done(subject, said, ended)
+
+    async def _forgotten(self, guid: str) -> AsyncIterator[str]:
+        """Remove all that is kept of a GUID; yield what there was. Whatever keeps anything is here,
+        and in docs/privacy.md."""
+        if await self._present.presence.forget(guid):
+            yield "when it was here"
+        if await self._admission.book.forget(guid):
+            yield "its admissions"
+        if self._present.dns is not None and await self._present.dns.messages.forget(guid):
+            yield "its records in the zone"
 
     async def _end(self, judge: Callable[[ControlConnection], Refusal | None]) -> int:
         """End connections by what a judge says of each, and the planes of their peers. The loop is
@@ -169,22 +202,32 @@ class Desk:
                 await asyncio.sleep(0)
         bans, now = self._admission.book.bans, self._wall_clock()
         with guarded("ending planes"):
-            self._present.planes.end_of(
-                lambda guid: guid in gone or bans.of(guid, "", now) is not None
+            await self._present.planes.end_of(
+                lambda guid, host: guid in gone or bans.of(guid, host, now) is not None
             )
         return ended
 
+    async def _forget(self, subject: str) -> None:
+        """Take a peer that has to go out of the zone; it can put nothing there any more."""
+        if self._present.dns is not None and "/" not in subject:
+            with guarded("taking a peer out of the zone"):
+                await self._present.dns.messages.forget(subject)
+
     # -- lists ----------------------------------------------------------------------------------
 
-    def _peers(self, limit: int) -> Answer:
+    async def _peers(self, limit: int) -> Answer:
         now, wall = self._clock(), self._wall_clock()
-        registry, book = self._present.registry, self._admission.book
+        registry, book = self._present.presence.registry, self._admission.book
         here: dict[str, list[ControlConnection]] = {}
-        for one in self._present.connections():
+        for number, one in enumerate(list(self._present.connections()), 1):
             if one.is_registered:
                 here.setdefault(one.guid, []).append(one)
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
         shown = []
-        for guid, flows in itertools.islice(here.items(), limit):
+        for number, (guid, flows) in enumerate(itertools.islice(here.items(), limit), 1):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
             peer, member = registry.get(guid), book.member(guid)
             shown.append(
                 PeerShown(

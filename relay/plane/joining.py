@@ -10,11 +10,11 @@ import base64
 import binascii
 import os
 import socket
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from protocol.errors import Code, RoamRelayError
+from protocol.errors import Code, ProtocolViolation, RoamRelayError
 from protocol.identity import CONTEXT_PLANE, verify
 from relay.limits import Cause, PlaneBudget, cause_of
 from relay.log import guarded, log, short
@@ -24,6 +24,10 @@ from relay.plane.splice import Pipes, SocketPlane
 from relay.plane.tickets import Admission, Plane, PlaneState, Purpose, TicketRefused, Tickets
 
 __all__ = ["PlaneLimits", "Planes", "Seat"]
+
+
+_AT_ONCE = 50
+"""Planes that are looked at in one turn of the loop: some 1 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,8 @@ class _Joint:
 
     plane: Plane
     legs: list[Leg] = field(default_factory=list)
+    hosts: list[str] = field(default_factory=list)
+    """Where each leg comes from."""
     early: list[bytes] = field(default_factory=list)
     """What each leg has brought with its request."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -51,6 +57,16 @@ class _Joint:
     """When bytes were last copied, where there are no sockets."""
     reason: str = ""
     """Why the relay has ended it."""
+
+    @property
+    def bearers(self) -> list[tuple[str, str]]:
+        """Both peers' GUIDs, and where the leg of each comes from; empty where it has not come."""
+        purpose, tickets, came = self.plane.purpose, self.plane.tickets, self.plane.legs
+        hosts = dict(zip(came, self.hosts, strict=False))
+        return [
+            (guid, hosts.get(ticket, ""))
+            for guid, ticket in zip((purpose.caller, purpose.callee), tickets, strict=True)
+        ]
 
     @property
     def idle_since(self) -> float:
@@ -75,9 +91,10 @@ class Seat:
     """An admitted leg that has still to come. Where it has not come when the block ends, it will
     not, and its plane ends: the other leg does not wait for nothing."""
 
-    def __init__(self, planes: "Planes", admission: Admission) -> None:
+    def __init__(self, planes: "Planes", admission: Admission, host: str) -> None:
         self._planes = planes
         self._admission = admission
+        self._host = host
 
     def __enter__(self) -> "Seat":
         return self
@@ -117,7 +134,7 @@ class Seat:
     def attach(self, leg: Leg, early: bytes = b"") -> None:
         """The leg is here; the second one joins its plane. `early` goes to the other leg before
         anything else."""
-        self._planes._attach(self._admission, leg, early)
+        self._planes._attach(self._admission, leg, self._host, early)
 
     async def stay(self, leg: Leg) -> None:
         """Wait until the plane is over. No timeout: a plane that moves nothing ends by itself."""
@@ -132,13 +149,14 @@ class Planes:
 
     def __init__(
         self,
-        relay_key: bytes,
+        relay_keys: Sequence[bytes],
         limits: PlaneLimits,
         metrics: Metrics,
         clock: Callable[[], float],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
-        self._relay_key = relay_key
+        self._relay_keys = relay_keys
+        """What a leg may be signed for: the relay's key, and those that it had before."""
         self._limits = limits
         self._metrics = metrics
         self._clock = clock
@@ -149,7 +167,7 @@ class Planes:
             new_ticket=lambda: os.urandom(16).hex(),
             choose=self._most_idle,
         )
-        self._pipes = Pipes(limits.budget.pipes)
+        self._pipes = Pipes(limits.budget.pipes, clock)
         self._joints: dict[Plane, _Joint] = {}
         """Of planes that are not over, and have or had a leg."""
         self._live: set[_Joint] = set()
@@ -165,9 +183,9 @@ class Planes:
         return len(self._live)
 
     @property
-    def pipes(self) -> int:
-        """Pipes that are open for them, or kept."""
-        return self._pipes.open
+    def pipes(self) -> dict[str, int]:
+        """Pipes that are open for them, or kept; and what is in memory in place of one."""
+        return {"open": self._pipes.open, "spilled": self._pipes.spilled}
 
     def create(self, purpose: Purpose, cause: Cause) -> tuple[str, str] | None:
         """Return the tickets of the caller and the callee; None where its cause has too many."""
@@ -202,13 +220,21 @@ class Planes:
                 self._metrics.limited["plane"] += 1
             raise
         self._close_displaced()
-        return Seat(self, admission)
+        return Seat(self, admission, host)
 
     def sweep(self, now: float) -> None:
-        """End planes whose second leg did not come, or that are idle: call it every second."""
-        for plane in self._tickets.sweep(now):
-            self._close(plane, "expired")
+        """End planes whose second leg did not come, or that are idle."""
+        for _ in self.sweeping(now):
+            pass
+
+    def sweeping(self, now: float) -> Iterator[None]:
+        """Do so one by one; others may come and go between two: begin it every second."""
+        for plane in self._tickets.sweeping(now):
+            if plane is not None:
+                self._close(plane, "expired")
+            yield
         for joint in list(self._live):
+            yield
             if joint.sockets is not None and now - joint.sockets.idle_since > self._limits.idle:
                 with guarded("closing an idle plane"):
                     joint.sockets.close("idle")
@@ -221,12 +247,15 @@ class Planes:
             with guarded("closing a plane"):
                 joint.end(reason)
 
-    def end_of(self, is_gone: Callable[[str], bool]) -> None:
-        """End the planes of peers that have to go, by their GUIDs: those that are joined, and those
-        that wait. Their tickets for the next one end with `PlaneRoute`, which asks again."""
-        for joint in list(self._joints.values()):
-            purpose = joint.plane.purpose
-            if not (is_gone(purpose.caller) or is_gone(purpose.callee)):
+    async def end_of(self, is_gone: Callable[[str, str], bool]) -> None:
+        """End the planes of peers that have to go, by their GUIDs, and by where each leg comes from
+        (empty where it has not come): those that are joined, and those that wait. Their tickets for
+        the next one end with `PlaneRoute`, which asks again. Others have their turns meanwhile: a
+        leg that comes then is asked about as it comes."""
+        for number, joint in enumerate(list(self._joints.values()), 1):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if not any(is_gone(*leg) for leg in joint.bearers):
                 continue
             with guarded("closing a plane"):
                 if joint.sockets is not None:
@@ -245,7 +274,7 @@ class Planes:
         if self._tickets.failed(admission, self._clock()):
             self._close(admission.plane, reason)
 
-    def _attach(self, admission: Admission, leg: Leg, early: bytes) -> None:
+    def _attach(self, admission: Admission, leg: Leg, host: str, early: bytes) -> None:
         state = self._tickets.came(admission, self._clock())
         if state is PlaneState.ENDED:
             leg.abort()
@@ -253,6 +282,7 @@ class Planes:
             return
         joint = self._joints.setdefault(admission.plane, _Joint(admission.plane))
         joint.legs.append(leg)
+        joint.hosts.append(host)
         joint.early.append(early)
         if state is PlaneState.JOINED:
             # First: what gives way has the descriptors that the new one needs.
@@ -274,9 +304,21 @@ class Planes:
         try:
             if guid != owner:
                 raise TicketRefused("the ticket is somebody else's", code=Code.TICKET_FOREIGN)
-            verify(guid, proof, CONTEXT_PLANE, self._relay_key, ticket.encode())
+            self._verify(guid, proof, ticket)
         except RoamRelayError as error:
             raise TicketRefused(error.reason, code=Code.TICKET_FOREIGN) from None
+
+    def _verify(self, guid: str, proof: bytes, ticket: str) -> None:
+        """One signature, but for who has signed for a former key, or wrongly."""
+        refusal = ProtocolViolation("the relay has no key")
+        for key in self._relay_keys:
+            try:
+                verify(guid, proof, CONTEXT_PLANE, key, ticket.encode())
+            except ProtocolViolation as error:
+                refusal = error
+            else:
+                return
+        raise refusal
 
     def _most_idle(self, planes: Iterable[Plane]) -> Plane:
         """Return which of these moved no byte for the longest time."""
@@ -313,7 +355,7 @@ class Planes:
                     target.send_first(data)
                     self._count("copy", len(data))
             joint.sockets = SocketPlane(
-                (_tuned(first.socket), _tuned(second.socket)),
+                (_tuned(first), _tuned(second)),
                 pipes=self._pipes,
                 count=self._count,
                 on_end=lambda _, reason: self._finish(joint, reason),
@@ -377,10 +419,11 @@ class Planes:
             joint.ended.set()
 
 
-def _tuned(leg: socket.socket) -> socket.socket:
+def _tuned(leg: SocketLeg) -> SocketLeg:
     """Set what a plane's socket needs: small records leave at once, a dead peer is noticed."""
-    leg.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    leg.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    one = leg.socket
+    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        leg.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000)
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000)
     return leg

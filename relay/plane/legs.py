@@ -13,13 +13,25 @@ from typing import Protocol
 import aiohttp
 from aiohttp import web
 
+from relay.limits import BYTE, EVENT, Toll
+
 __all__ = ["Leg", "SocketLeg", "TlsLeg", "WebSocketLeg", "copy_between"]
 
 _PIECE = 1 << 18
 
 
+async def paid(toll: Toll) -> None:
+    """Wait until what has come is paid for: meanwhile nothing more is read, and its sender has to
+    wait."""
+    while wait := toll.take(EVENT):
+        await asyncio.sleep(wait)
+
+
 class Leg(Protocol):
     """One peer's side of a plane."""
+
+    toll: Toll
+    """What each piece that comes from it costs."""
 
     async def read(self) -> bytes:
         """Return the next bytes; empty at the end. Raises OSError when the leg broke."""
@@ -37,8 +49,9 @@ class Leg(Protocol):
 class SocketLeg:
     """A plain TCP connection, taken over from aiohttp."""
 
-    def __init__(self, taken: socket.socket) -> None:
+    def __init__(self, taken: socket.socket, toll: Toll) -> None:
         self.socket = taken
+        self.toll = toll
 
     def send_first(self, data: bytes) -> None:
         """Send a few bytes where nothing was sent before.
@@ -50,7 +63,9 @@ class SocketLeg:
             raise ConnectionAbortedError("the first bytes did not leave at once")
 
     async def read(self) -> bytes:
-        return await asyncio.get_running_loop().sock_recv(self.socket, _PIECE)
+        data = await asyncio.get_running_loop().sock_recv(self.socket, _PIECE)
+        await paid(self.toll)
+        return data
 
     async def write(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.socket, data)
@@ -65,7 +80,8 @@ class SocketLeg:
 class TlsLeg:
     """A connection under the relay's own TLS: it has no half-close, so the end is the end."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, toll: Toll) -> None:
+        self.toll = toll
         self._reader = asyncio.StreamReader(limit=_PIECE)
         self.protocol = asyncio.StreamReaderProtocol(self._reader)
         """What the transport's protocol has to be."""
@@ -75,7 +91,9 @@ class TlsLeg:
         )
 
     async def read(self) -> bytes:
-        return await self._reader.read(_PIECE)
+        data = await self._reader.read(_PIECE)
+        await paid(self.toll)
+        return data
 
     async def write(self, data: bytes) -> None:
         self._writer.write(data)
@@ -91,7 +109,8 @@ class TlsLeg:
 class WebSocketLeg:
     """A WebSocket: each piece is one binary frame, the end is a close frame."""
 
-    def __init__(self, request: web.Request, websocket: web.WebSocketResponse) -> None:
+    def __init__(self, request: web.Request, websocket: web.WebSocketResponse, toll: Toll) -> None:
+        self.toll = toll
         self._request = request
         self._websocket = websocket
 
@@ -100,9 +119,11 @@ class WebSocketLeg:
             # Thousands of frames may have arrived in one piece: each has its turn of the loop.
             await asyncio.sleep(0)
             message = await self._websocket.receive()
+            await paid(self.toll)
             match message.type:
                 case aiohttp.WSMsgType.BINARY:
                     if message.data:
+                        self.toll.give_back(len(message.data) * BYTE)
                         return bytes(message.data)
                 case aiohttp.WSMsgType.PING:
                     await self._websocket.pong(message.data)

@@ -2,19 +2,25 @@
 
 `os.splice` through a pipe where the system has it, one buffer for all elsewhere. A direction has a
 pipe only while it moves bytes, or holds some that its target does not take: a plane that is idle
-has no descriptors but its two sockets. Either direction ends on its own: the end of one stream is
-passed on as a half-close, after its last byte.
+has no descriptors but its two sockets. Where all pipes are held so, the next one to move bytes gets
+that of a target which has taken nothing for a while, of who has most of them. Either direction ends
+on its own: the end of one stream is passed on as a half-close, after its last byte.
 """
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import socket
+import sys
 from collections.abc import Callable
 from enum import Enum
 
+from relay.limits import EVENT, Bounds, Cause, Shares
 from relay.log import log
+from relay.plane.legs import SocketLeg
+
+if sys.platform == "linux":
+    import fcntl
 
 __all__ = ["Pipes", "SocketPlane"]
 
@@ -28,6 +34,13 @@ _PATIENCE = 256
 _SLICE = 4 << 20
 """Bytes that one direction may move in one callback, so that other connections get their turn."""
 _COPY_BYTES = 1 << 18
+_PATIENT = 1.0
+"""Seconds for which a target may take nothing, and hold a pipe that somebody else wants."""
+_PROGRESS = 1 << 16
+"""Bytes that it has to take in that time to keep it."""
+_SPILLED = 64
+"""Directions whose bytes are kept in memory in place of a pipe, 1 MiB each at most."""
+_ANY = 1 << 62
 _BLOCKED = (BlockingIOError, InterruptedError)
 
 
@@ -54,6 +67,14 @@ class _Pipe:
         count = os.splice(self._out, target.fileno(), self.held, flags=os.SPLICE_F_NONBLOCK)
         self.held -= count
         return count
+
+    def empty(self) -> bytes:
+        """Take out what it holds."""
+        data = b""
+        while self.held:
+            data += (piece := os.read(self._out, self.held))
+            self.held -= len(piece)
+        return data
 
     def close(self) -> None:
         os.close(self._in)
@@ -87,7 +108,12 @@ class _Copy:
 class Pipes:
     """The pipes of all planes of one relay: at most so many. Who gets none copies."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._stalled: Shares[_Direction] = Shares(Bounds(1, _ANY, _ANY, _ANY))
+        """Those that hold a pipe, for the targets that do not read. One would be the bound: another
+        has to give way as soon as there is no pipe left."""
+        self._spilled: Shares[_Direction] = Shares(Bounds.of(_SPILLED))
         self._most = most if hasattr(os, "splice") else 0
         self._kept: list[_Pipe] = []
         self._copy = _Copy()
@@ -96,26 +122,31 @@ class Pipes:
         self.open = 0
         """How many there are, used or kept."""
 
-    def take(self) -> _Pipe | _Copy:
-        """Return what to move bytes through; give it back when it holds none."""
+    def take(self, cause: Cause) -> _Pipe | _Copy:
+        """Return what to move bytes through, to a target of this cause; give it back when it holds
+        none."""
         if self._kept:
             return self._kept.pop()
-        if self.open >= self._most:
-            return self._copy
+        if self.open < self._most and (pipe := self._make()) is not None:
+            self.open += 1
+            return pipe
+        self._spill(cause)
+        return self._kept.pop() if self._kept else self._copy
+
+    def _make(self) -> _Pipe | None:
         if self._waits:
             self._waits -= 1
-            return self._copy
+            return None
         try:
             pipe = _Pipe()
         except OSError:  # No descriptors left for one.
             self._waits = _PATIENCE
-            return self._copy
+            return None
         if pipe.size < _PIPE_SIZES[-1]:
             # The user's bound is used up: through a page or two, splicing is slower than copying.
             pipe.close()
             self._waits = _PATIENCE
-            return self._copy
-        self.open += 1
+            return None
         return pipe
 
     def give_back(self, buffer: _Pipe | _Copy) -> None:
@@ -127,6 +158,39 @@ class Pipes:
             self.open -= 1
         else:
             self._kept.append(buffer)
+
+    def stall(self, direction: "_Direction") -> None:
+        """Its target does not take what its pipe holds."""
+        if direction in self._stalled:
+            if direction.moved - direction.moved_then < _PROGRESS:
+                return
+            self._stalled.remove(direction)
+        direction.stalled_at, direction.moved_then = self._clock(), direction.moved
+        self._stalled.put(direction.cause, direction)
+
+    def flow(self, direction: "_Direction") -> None:
+        """It holds no pipe for its target any more."""
+        self._stalled.remove(direction)
+
+    def drained(self, direction: "_Direction") -> None:
+        """Nothing of it is in memory any more."""
+        self._spilled.remove(direction)
+
+    @property
+    def spilled(self) -> int:
+        """How many directions have bytes in memory."""
+        return len(self._spilled)
+
+    def _spill(self, cause: Cause) -> None:
+        """Take a pipe from somebody who makes no use of it."""
+        victims = self._stalled.room(cause)
+        if not victims or self._clock() - victims[0].stalled_at < _PATIENT:
+            return
+        (victim,) = victims
+        self._stalled.remove(victim)
+        victim.spill()
+        for direction in self._spilled.push(victim.cause, victim):
+            direction.displace()
 
     def close_kept(self) -> None:
         """Keep none: nobody moves bytes."""
@@ -163,9 +227,19 @@ _NOTHING, _SOURCE, _TARGET = _Wait.NOTHING, _Wait.SOURCE, _Wait.TARGET
 class _Direction:
     """One way of a plane."""
 
-    def __init__(self, source: socket.socket, target: socket.socket, pipes: Pipes) -> None:
-        self.source = source
-        self.target = target
+    def __init__(
+        self, source: SocketLeg, target: SocketLeg, pipes: Pipes, displace: Callable[[], object]
+    ) -> None:
+        """`displace` ends the plane soon: others need what is held for it."""
+        self.displace = displace
+        self.source = source.socket
+        self.target = target.socket
+        self.toll = source.toll
+        self.cause = target.toll.cause
+        """Who has to read."""
+        self.stalled_at = 0.0
+        """Since when it does not; and how much had moved then."""
+        self.moved_then = 0
         self.stage = _FLOWING
         self.wait = self.watched = _NOTHING
         """What it waits for; what the loop has been asked to tell."""
@@ -176,24 +250,58 @@ class _Direction:
         self._pipes = pipes
         self._buffer: _Pipe | _Copy | None = None
         """There is one while it holds bytes."""
+        self._rest = memoryview(b"")
+        """What a pipe held that somebody else got."""
 
     def pump(self) -> None:
         """Move what can be moved now, up to a slice."""
+        if self._rest and not self._drain():
+            return
         buffer = self._buffer
         if buffer is None:
-            buffer = self._buffer = self._pipes.take()
+            buffer = self._buffer = self._pipes.take(self.cause)
         self.way = buffer.way
         try:
             self._pump(buffer)
         finally:
             if not buffer.held:
-                self.release()
+                self._pipes.flow(self)
+                self._give_back()
+            elif self.wait is _TARGET:
+                self._pipes.stall(self)
+
+    def spill(self) -> None:
+        """Give the pipe to somebody else; what it holds is kept in memory."""
+        if isinstance(self._buffer, _Pipe):
+            self._rest = memoryview(self._buffer.empty())
+        self._give_back()
 
     def release(self) -> None:
-        """Give the pipe back; what it holds is lost."""
+        """Hold nothing any more; what was held is lost."""
+        self._pipes.flow(self)
+        self._pipes.drained(self)
+        self._rest = memoryview(b"")
+        self._give_back()
+
+    def _give_back(self) -> None:
         buffer, self._buffer = self._buffer, None
         if buffer is not None:
             self._pipes.give_back(buffer)
+
+    def _drain(self) -> bool:
+        """Move what is in memory; return whether all of it has left."""
+        self.way = _Copy.way
+        try:
+            count = self.target.send(self._rest)
+        except _BLOCKED:
+            count = 0
+        self.moved += count
+        self._rest = self._rest[count:]
+        if self._rest:
+            self.wait = _TARGET
+            return False
+        self._pipes.drained(self)
+        return True
 
     def _pump(self, buffer: _Pipe | _Copy) -> None:
         target, source = self.target, self.source
@@ -236,22 +344,22 @@ class SocketPlane:
 
     def __init__(
         self,
-        sockets: tuple[socket.socket, socket.socket],
+        legs: tuple[SocketLeg, SocketLeg],
         *,
         pipes: Pipes,
         count: Callable[[str, int], None],
         on_end: Callable[["SocketPlane", str], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._sockets = sockets
+        self._sockets = [leg.socket for leg in legs]
         self._count = count
         self._on_end = on_end
         self._over = False
         self.idle_since = self._loop.time()
-        first, second = sockets
+        first, second = legs
         self._directions = (
-            _Direction(first, second, pipes),
-            _Direction(second, first, pipes),
+            _Direction(first, second, pipes, self._displace),
+            _Direction(second, first, pipes, self._displace),
         )
 
     def start(self) -> None:
@@ -272,8 +380,16 @@ class SocketPlane:
             direction.release()
         self._on_end(self, reason)
 
+    def _displace(self) -> None:
+        self._loop.call_soon(self.close, "stalled")
+
     def _run(self, direction: _Direction) -> None:
         if self._over:
+            return
+        if wait := direction.toll.take(EVENT):
+            # Who sends has used up his share of the relay's time: he is not read for so long.
+            self._watch(direction, _NOTHING)
+            self._loop.call_later(wait, self._run, direction)
             return
         before = direction.moved
         try:
@@ -294,25 +410,28 @@ class SocketPlane:
         if all(one.stage is _DONE for one in self._directions):
             self.close("finished")
             return
-        loop, source, target = self._loop, direction.source, direction.target
         if direction.wait is not direction.watched:
-            match direction.watched:
-                case _Wait.SOURCE:
-                    loop.remove_reader(source)
-                case _Wait.TARGET:
-                    loop.remove_writer(target)
-                case _Wait.NOTHING:
-                    pass
-            match direction.wait:
-                case _Wait.SOURCE:
-                    loop.add_reader(source, self._run, direction)
-                case _Wait.TARGET:
-                    loop.add_writer(target, self._run, direction)
-                case _Wait.NOTHING:
-                    pass
-            direction.watched = direction.wait
+            self._watch(direction, direction.wait)
         if direction.stage is not _DONE and direction.wait is _NOTHING:
-            loop.call_soon(self._run, direction)
+            self._loop.call_soon(self._run, direction)
+
+    def _watch(self, direction: _Direction, wait: _Wait) -> None:
+        loop, source, target = self._loop, direction.source, direction.target
+        match direction.watched:
+            case _Wait.SOURCE:
+                loop.remove_reader(source)
+            case _Wait.TARGET:
+                loop.remove_writer(target)
+            case _Wait.NOTHING:
+                pass
+        match wait:
+            case _Wait.SOURCE:
+                loop.add_reader(source, self._run, direction)
+            case _Wait.TARGET:
+                loop.add_writer(target, self._run, direction)
+            case _Wait.NOTHING:
+                pass
+        direction.watched = wait
 
     def _settle(self, direction: _Direction, before: int) -> None:
         moved = direction.moved - before

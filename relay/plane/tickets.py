@@ -7,7 +7,7 @@ who has moved comes back with it at once, without a control connection.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -262,16 +262,19 @@ class Tickets:
 
     def sweep(self, now: float) -> list[Plane]:
         """Forget what is too old; return the planes that ended because a leg did not come."""
+        return [plane for plane in self.sweeping(now) if plane is not None]
+
+    def sweeping(self, now: float) -> Iterator[Plane | None]:
+        """Do so one by one; others may come and go between two."""
         while self._released:
             ticket, since = next(iter(self._released.items()))
             if now - since < _RESUME_LIFETIME:
                 break
             self._forget_resume(ticket)
-        ended = []
+            yield None
         while self._waiting and (plane := next(iter(self._waiting))).expires <= now:
             self.end(plane, now)
-            ended.append(plane)
-        return ended
+            yield plane
 
     def end_all(self, now: float) -> list[Plane]:
         """End all planes that wait; return them."""

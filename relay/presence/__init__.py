@@ -3,8 +3,9 @@
 from relay.presence.gone import GonePeer
 from relay.presence.known import Keeping, KnownPeers
 from relay.presence.presence import Presence
-from relay.presence.proofs import ProofRules, Proofs, may_probe
+from relay.presence.proofs import ProofRules, Proofs
 from relay.presence.registry import Attachment, RegisteredPeer, Registry
+from relay.presence.scopes import may_probe, may_probe_port
 from relay.presence.watches import MAX_WATCHERS, MAX_WATCHES, Watcher, Watches
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "Watcher",
     "Watches",
     "may_probe",
+    "may_probe_port",
 ]

@@ -5,6 +5,7 @@ while the peer is away, and it brings them again. When too many are remembered, 
 has most loses its oldest.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from protocol.messages import PeerState
@@ -71,13 +72,14 @@ class GonePeers:
         if self._peers.pop(guid, None) is not None:
             self._shares.remove(guid)
 
-    def forget(self, now: float) -> None:
-        """Forget who has been gone for too long."""
+    def forgetting(self, now: float) -> Iterator[None]:
+        """Forget who has been gone for too long, one by one."""
         while self._peers:
             peer = next(iter(self._peers.values()))
             if now - peer.lost <= self._remember:
                 return
             self.come_back(peer.guid)
+            yield
 
     def suspect(self, now: float) -> int:
         """Return how many are suspect."""

@@ -137,6 +137,20 @@ class KnownPeers:
             else:
                 self._noted_alive, self._fails = now, False
 
+    async def forget(self, guid: str) -> bool:
+        """Remove what is kept of a peer, from the disk too; return whether there was anything.
+
+        Raises:
+            StoreFailed: it may be there still.
+        """
+        if self._database is None:
+            return False
+        async with self._writing:  # What is being written now may have it. Bounded as in `close`.
+            waited = self._changed.pop(guid, None)
+            rows = await self._database.run(partial(_forget, guid))
+            await self._database.scrub()
+        return waited is not None or rows > 0
+
     async def close(self) -> None:
         """Write the rest, and close the store."""
         if self._database is not None:
@@ -177,6 +191,10 @@ def _begin(oldest: float, tables: sqlite3.Connection) -> None:
         "WHERE here = 1 AND EXISTS (SELECT 1 FROM alive)"
     )
     tables.execute("DELETE FROM known WHERE seen < ?", (oldest,))
+
+
+def _forget(guid: str, tables: sqlite3.Connection) -> int:
+    return tables.execute("DELETE FROM known WHERE guid = ?", (guid,)).rowcount
 
 
 def _next(after: tuple[float, str], tables: sqlite3.Connection) -> list[_Row]:

@@ -3,15 +3,14 @@
 An address that a peer's own connection comes from needs no proof. At any other the relay itself
 completes one TLS handshake, in which the peer's key must show. Nothing else is sent, and what came
 of it is told to nobody. One probe at a time for each peer, few in all, with growing pauses
-(`turns.py` decides), only into networks that the operator allows: a peer can make neither a port
-scanner nor a flood of it.
+(`turns.py` decides), only where the operator allows it (`scopes.py`), and few to any address, by
+whoever names it (`protocol.dialing`): a peer can make neither a port scanner nor a flood of it.
 """
 
 import asyncio
 import contextlib
-import ipaddress
 import ssl
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Generator, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -19,53 +18,37 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from protocol.endpoint import Endpoint
+from protocol.dialing import Attempt, Budgets, Outcome, Rate, Share, outcome_of
+from protocol.endpoint import Endpoint, Entry, Phase, open_entry
+from protocol.errors import Code, RoamRelayError
 from protocol.identity import guid_of
-from relay.limits import network_of
+from protocol.messages import EndpointQuery, EndpointResponse
+from relay.limits import SIGNATURE, cause_of
 from relay.log import log, short
 from relay.metrics import Metrics
-from relay.presence.registry import Registry
+from relay.presence.queries import ANSWERED_AFTER, Asker, Queries, Query
+from relay.presence.registry import RegisteredPeer, Registry
 from relay.presence.turns import Begin, CallOff, Turns
 
-__all__ = ["ProofRules", "Proofs", "guid_in", "may_probe"]
+__all__ = ["ProofRules", "Proofs", "guid_in"]
 
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_TRANSLATED = tuple(
-    ipaddress.ip_network(text)
-    for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
-)
-"""IPv6 ranges that hold an IPv4 address, which may be anything."""
-
-
-def may_probe(host: str, serves: str, networks: tuple[str, ...]) -> bool:
-    """Whether the relay may dial an address: a global one; one in `networks`, which the operator
-    allows; or one of the kind that the relay itself `serves` on, loopback or private."""
-    address = ipaddress.ip_address(host)
-    if any(address in ipaddress.ip_network(network) for network in networks):
-        return True
-    if address.is_multicast or address.is_link_local or address.is_unspecified:
-        return False
-    if any(address in network for network in _TRANSLATED):
-        return False
-    if address.is_global:
-        return True
-    try:
-        own: _Address = ipaddress.ip_address(serves)
-    except ValueError:
-        return False
-    if own.is_unspecified:
-        return False
-    if own.is_loopback or address.is_loopback:
-        return own.is_loopback and address.is_loopback
-    return own.is_private and address.is_private and own.version == address.version
+_PROBE = "a probe"
+_SHARES: Mapping[Hashable, Share] = {
+    _PROBE: Share(
+        Rate(32, 1.0), Rate(6, 20.0), Rate(16, 5.0), Rate(128, 1.0), Rate(1024, 0.05),
+        first_pause=5.0, longest_pause=600.0,
+    )
+}  # fmt: skip
+"""What probes may cost others, beside the turns: where a peer's key was met, nothing. A peer's own
+rate is that of its turns; an address or a network has few whoever names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProofRules:
     """What the operator allows probes; times are seconds."""
 
-    allowed: Callable[[str, Collection[str]], bool]
-    """Whether an address may be dialed, for a peer that is observed at these."""
+    allowed: Callable[[Endpoint, Collection[str]], bool]
+    """Whether an endpoint may be dialed, for a peer that is observed at these addresses."""
     timeout: float
     """For one probe."""
     lifetime: float
@@ -89,6 +72,8 @@ class Proofs:
         self._clock = clock
         self._spawn = spawn
         self._turns = Turns(rules.lifetime)
+        self._budgets = Budgets(_SHARES)
+        self._queries = Queries()
         self._changed: asyncio.Event | None = None
         """Set to look again; None while nobody looks."""
         self._handshakes: dict[str, asyncio.Timeout] = {}
@@ -105,6 +90,51 @@ class Proofs:
     def working(self) -> int:
         """Peers whose endpoints are probed, or will be again."""
         return len(self._turns)
+
+    def ask(self, asker: Asker, query: EndpointQuery, now: float) -> Generator[float, None, None]:
+        """Answer a question, now or later. It tells what a look-up of the peer would tell, were the
+        endpoint in its record: and the peer itself, what it would find proven of its own.
+
+        A generator, as `Registry.checking`: it yields what the next step costs.
+        """
+        queries = self._queries
+        if wait := queries.wait_of(asker, now):
+            self._decline(asker, query.request, wait)
+            return
+        yield SIGNATURE
+        try:
+            entry = open_entry(query.guid, query.entry)
+        except RoamRelayError as error:
+            code = error.code or Code.BAD_MESSAGE
+            asker.send(EndpointResponse(query.request, code=code, reason=error.reason[:512]))
+            return
+        registration = self._registry.get(query.guid)
+        may_learn = registration is not None and _may_learn(registration, asker, entry)
+        if may_learn and registration is not None and entry.endpoint in registration.proofs:
+            asker.send(EndpointResponse(query.request, True))
+            return
+        due = now + ANSWERED_AFTER
+        waiting = Query(asker, query.request, query.guid, entry.endpoint, due)
+        gone = queries.put(waiting)
+        for other in (waiting,) if gone is None else gone:
+            self._decline(other.asker, other.number, ANSWERED_AFTER)
+        if gone is None or not may_learn or not queries.want(query.guid, entry, now):
+            return
+        self.consider(query.guid)
+
+    def lost(self, asker: Asker) -> None:
+        """A connection has ended."""
+        self._queries.lost(asker)
+
+    def expire(self, now: float) -> None:
+        """Answer the questions whose time is over: call it a few times a second."""
+        for query in self._queries.expired(now):
+            query.asker.send(EndpointResponse(query.number))
+
+    def forget(self, now: float) -> None:
+        """Forget what was asked for and is not asked for any more: call it every now and then."""
+        for guid in self._queries.forget(now):
+            self._refresh(guid)
 
     def consider(self, guid: str) -> None:
         """A peer has registered or updated: prove what is not proven."""
@@ -137,10 +167,14 @@ class Proofs:
             self._changed = None
 
     def _begin(self, guid: str, endpoint: Endpoint) -> None:
-        if endpoint in self._refresh(guid):
-            self._spawn(self._prove(guid, endpoint))
-        else:  # Its peer has gone meanwhile.
+        attempt = Attempt(guid, endpoint, _PROBE)
+        if endpoint not in self._refresh(guid):  # Its peer has gone meanwhile.
             self._finished(guid, endpoint, False)
+        elif self._budgets.refusal(attempt, self._clock()) is not None:
+            self._metrics.proofs["left alone"] += 1
+            self._finished(guid, endpoint, False)
+        else:
+            self._spawn(self._prove(attempt))
 
     def _call_off(self, guid: str) -> None:
         handshake = self._handshakes.get(guid)
@@ -159,29 +193,41 @@ class Proofs:
             for _, entries in registration.services.values()
             for entry in entries
             if not registration.observed(entry.host)
-            and self._rules.allowed(entry.host, registration.observed_hosts)
+            and self._rules.allowed(entry.endpoint, registration.observed_hosts)
         )
-        for endpoint in [known for known in registration.proofs if known not in found]:
+        kept = self._queries.kept(guid)
+        for endpoint in [
+            one for one in registration.proofs if one not in found and one not in kept
+        ]:
             del registration.proofs[endpoint]
-        self._turns.wants(guid, network_of(primary.observed_host), found, self._clock())
+        for endpoint in self._queries.wanted(guid):
+            if self._rules.allowed(endpoint, registration.observed_hosts):
+                found[endpoint] = None
+        self._turns.wants(guid, cause_of(primary.observed_host).wide, found, self._clock())
         return list(found)
 
-    async def _prove(self, guid: str, endpoint: Endpoint) -> None:
-        proven = False
+    async def _prove(self, attempt: Attempt) -> None:
+        outcome = Outcome.CALLED_OFF
         try:
-            proven = await self._probe(guid, endpoint)
+            outcome = await self._probe(attempt.remote, attempt.endpoint)
         finally:
-            self._finished(guid, endpoint, proven)
+            self._budgets.over(attempt, outcome, self._clock())
+            self._finished(attempt.remote, attempt.endpoint, outcome is Outcome.MET)
+            self._metrics.proofs["proven" if outcome is Outcome.MET else "failed"] += 1
 
     def _finished(self, guid: str, endpoint: Endpoint, proven: bool) -> None:
+        lasts = self._clock() + self._rules.lifetime if proven else None
+        is_asked = endpoint in self._queries.wanted(guid)
+        answered = self._queries.settled(guid, endpoint, lasts)
         wanting = self._refresh(guid)
         self._turns.finished(guid, proven, self._clock())
         if self._changed is not None:
             self._changed.set()
         registration = self._registry.get(guid)
-        if registration is None or endpoint not in wanting:
+        if registration is None or (endpoint not in wanting and not is_asked):
             return
-        self._metrics.proofs["proven" if proven else "failed"] += 1
+        for query in answered:
+            query.asker.send(EndpointResponse(query.number, True))
         if not proven:
             registration.proofs.pop(endpoint, None)
             return
@@ -189,24 +235,46 @@ class Proofs:
             log.debug("endpoint proven", peer=short(guid), at=str(endpoint))
         registration.proofs[endpoint] = None
 
-    async def _probe(self, guid: str, endpoint: Endpoint) -> bool:
-        """Whether a TLS handshake at an endpoint ends at the peer's key."""
+    def _decline(self, asker: Asker, number: int, wait: float) -> None:
+        reason = "too many questions about endpoints"
+        code = Code.LIMIT_EXCEEDED
+        asker.send(EndpointResponse(number, code=code, reason=reason, retry_after=wait))
+
+    async def _probe(self, guid: str, endpoint: Endpoint) -> Outcome:
+        """Shake hands at an endpoint; return whose key has shown there, or what else has."""
+        began = self._clock()
+        writer: asyncio.StreamWriter | None = None
         try:
             async with asyncio.timeout(self._rules.timeout) as handshake:
                 self._handshakes[guid] = handshake
                 try:
-                    _, writer = await asyncio.open_connection(
-                        endpoint.host, endpoint.port, ssl=self._context
-                    )
+                    _, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+                    await writer.start_tls(self._context)
                 finally:
                     del self._handshakes[guid]
-        except (OSError, TimeoutError):
-            return False
-        try:
             channel = writer.get_extra_info("ssl_object")
-            return guid_in(channel.getpeercert(True) if channel else None) == guid
+            met = guid_in(channel.getpeercert(True) if channel else None)
+            return Outcome.MET if met == guid else Outcome.WRONG_KEY
+        except TimeoutError:
+            had_its_time = self._clock() - began >= self._rules.timeout
+            return Outcome.REFUSED if writer is not None and had_its_time else Outcome.SILENT
+        except OSError as error:
+            # Connected, and then no TLS.
+            return outcome_of(error) if writer is None else Outcome.REFUSED
         finally:
-            writer.transport.abort()
+            if writer is not None:
+                writer.transport.abort()
+
+
+def _may_learn(registration: RegisteredPeer, asker: Asker, entry: Entry) -> bool:
+    """Whether who asks may learn that a peer was met where an entry says. For a service that the
+    peer does not offer it has told the entry to whom it calls."""
+    if entry.phase is Phase.LEAVING:
+        return False
+    if asker.guid == registration.guid:
+        return asker.observed_host == entry.host
+    is_offered = entry.service in registration.services
+    return not is_offered or registration.may_learn(entry.service, asker.guid)
 
 
 def guid_in(certificate: bytes | None) -> str | None:

@@ -7,7 +7,7 @@ it can never remove its successor.
 
 import math
 from collections import OrderedDict
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -406,9 +406,20 @@ class Registry:
             )
         return True
 
+    def drop(self, guid: str) -> bool:
+        """Forget a peer that has gone; return whether it was remembered."""
+        was = self._gone.get(guid) is not None
+        self._gone.come_back(guid)
+        return was
+
     def forget(self, now: float) -> None:
-        """Forget peers that have been gone for too long: call it every now and then."""
-        self._gone.forget(now)
+        """Forget peers that have been gone for too long."""
+        for _ in self.forgetting(now):
+            pass
+
+    def forgetting(self, now: float) -> Iterator[None]:
+        """Forget them one by one: begin it every now and then."""
+        return self._gone.forgetting(now)
 
     def counts(self, now: float) -> dict[str, int]:
         """Return how many peers are in each state."""

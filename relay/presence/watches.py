@@ -6,6 +6,7 @@ that a peer that changes quickly costs its watchers one message a second each.
 
 import heapq
 import math
+from collections.abc import Iterator
 from typing import Protocol
 
 from protocol.errors import Code
@@ -117,7 +118,13 @@ class Watches:
             del asked[next(iter(asked))]
 
     def tell(self, now: float) -> None:
-        """Tell of what has changed: call it a few times a second."""
+        """Tell of what has changed."""
+        for _ in self.telling(now):
+            pass
+
+    def telling(self, now: float) -> Iterator[None]:
+        """Tell of what has changed, one watcher after the other; others may come and go between
+        two: begin it a few times a second."""
         while self._graces and self._graces[0][0] <= now:
             when, guid = heapq.heappop(self._graces)
             if self._in_grace.get(guid) == when:
@@ -127,9 +134,11 @@ class Watches:
         for guid in list(self._changed):
             if now < self._told.get(guid, 0.0) + _INTERVAL and guid in self._told:
                 continue
-            del self._changed[guid]
+            self._changed.pop(guid, None)
             for watcher in list(self._watchers.get(guid, ())):
-                self._say(watcher, guid, now)
+                if watcher in self._watchers.get(guid, ()):
+                    self._say(watcher, guid, now)
+                    yield
 
     def _make_room(self, watcher: Watcher, guid: str) -> bool:
         """Whether there is room for one more watcher of a peer: perhaps in place of another one."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from relay.config import ConfigError
+from relay.log import log
 
 if sys.platform != "win32":
     import fcntl
@@ -32,6 +33,13 @@ def state_folder(name: str) -> Iterator[Path]:
         if os.name == "posix" and mode & 0o022:
             raise ConfigError(
                 f"state: others may write into {name} (mode {mode:04o}): run 'chmod 700 {name}'"
+            )
+        if os.name == "posix" and mode & 0o055:
+            log.warning(
+                "others may look into the state folder: run chmod 700 (systemd: "
+                "StateDirectoryMode=0700)",
+                folder=name,
+                mode=f"{mode:04o}",
             )
         descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:

@@ -8,11 +8,13 @@ What is in the tables is decided by who opens them.
 import asyncio
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias, TypeVar
 
 from relay.config import ConfigError
+from relay.log import log
 
 __all__ = ["Database", "Migrations", "StoreFailed"]
 
@@ -67,6 +69,15 @@ class Database:
         """
         return await self._in_thread(lambda: self._transaction(work))
 
+    async def scrub(self) -> None:
+        """See that what was deleted is gone from the disk too, as far as files can say that: from
+        SQLite's log beside the file. It may be there for longer while others read the file.
+
+        Raises:
+            StoreFailed: it is there for longer.
+        """
+        await self._in_thread(self._scrub)
+
     async def close(self) -> None:
         """Close the file. Nothing is done any more."""
         if not self._is_closed:
@@ -101,6 +112,8 @@ class Database:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
+            # What is deleted is written over: nobody finds it in the file afterwards.
+            connection.execute("PRAGMA secure_delete = ON")
             self._go_up(connection)
         except BaseException:
             connection.close()
@@ -136,6 +149,10 @@ class Database:
             raise
         return result
 
+    def _scrub(self) -> None:
+        if self._connection is not None:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
     def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -145,9 +162,22 @@ class Database:
 def _make_private(file: str) -> None:
     """Make the file where there is none, and take from others what they may do with it. SQLite
     gives the files beside it the same permissions."""
+    folder = os.path.dirname(os.path.abspath(file))
+    there = os.stat(folder).st_mode
+    if os.name == "posix" and there & stat.S_IWOTH and not there & stat.S_ISVTX:
+        raise StoreFailed(
+            f"others may write into {folder} (mode {stat.S_IMODE(there):04o}), and so replace the "
+            f"file: run 'chmod 700 {folder}'"
+        )
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
-        if os.name == "posix" and os.fstat(descriptor).st_mode & 0o077:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        if os.name == "posix" and mode & 0o077:
             os.fchmod(descriptor, 0o600)
+            log.warning(
+                "others could read or write the store: now its owner alone can",
+                file=file,
+                mode=f"{mode:04o}",
+            )
     finally:
         os.close(descriptor)

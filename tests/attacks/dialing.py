@@ -22,21 +22,32 @@ from tests.relay.client import registered
 from tests.support.faults import reset
 from tests.support.rooms import rooms
 
+Tell = dict[Identity, tuple[SignedEntry, ...]]
+"""What each of a stranger's keys tells."""
 Attack = Callable[[str, Peer, "Victims", int], Coroutine[Any, Any, None]]
 
 __all__ = [
-    *(
-        "Attack",
-        "HOSTS",
-        "LONG",
-        "SESSIONS",
-        "Victims",
-        "asked",
-        "by_hello",
-        "by_location",
-        "by_name",
-    ),
-    *("calling", "config", "dial_back", "many_keys", "over_the_relay", "served", "told", "victims"),
+    "Attack",
+    "HOSTS",
+    "LONG",
+    "SESSIONS",
+    "Tell",
+    "Victims",
+    "asked",
+    "by_hello",
+    "by_location",
+    "by_name",
+    "calling",
+    "config",
+    "dial_back",
+    "many_keys",
+    "over_the_relay",
+    "served",
+    "signed",
+    "telling",
+    "told",
+    "until",
+    "victims",
 ]
 
 LONG = 60.0
@@ -46,10 +57,13 @@ HOSTS = tuple(f"127.0.9.{number}" for number in range(1, 9))
 
 
 class Victims:
-    """Eight addresses at one port, that take connections and close them after the first bytes."""
+    """Some addresses at one port, that take connections and close them after the first bytes."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, hosts: tuple[str, ...] = HOSTS, own: str = "127.0.8.1") -> None:
         self.port = port
+        self.hosts = hosts
+        self.own = own
+        """Where the stranger itself is met."""
         self.hits: Counter[str] = Counter()
         self.received: list[bytes] = []
 
@@ -65,14 +79,15 @@ class Victims:
 
 
 @asynccontextmanager
-async def victims(*hosts: str) -> AsyncIterator[Victims]:
-    """Listen at these addresses (default: the eight), at one port that is free at all of them."""
+async def victims(*hosts: str, port: int = 0) -> AsyncIterator[Victims]:
+    """Listen at these addresses (default: the eight), at one port: by default one that is free at
+    all of them."""
     hosts = hosts or HOSTS
     async with contextlib.AsyncExitStack() as stack:
-        listening = [socket.create_server((hosts[0], 0))]
+        listening = [socket.create_server((hosts[0], port))]
         port = listening[0].getsockname()[1]
         listening += [socket.create_server((host, port)) for host in hosts[1:]]
-        counted = Victims(port)
+        counted = Victims(port, hosts)
         for one in listening:
             server = await asyncio.start_server(counted.serve, sock=one)
             stack.callback(server.close)
@@ -85,19 +100,26 @@ def config(**more: Any) -> PeerConfig:
     return PeerConfig(**(known | more))
 
 
-def stranger(port: int, hosts: tuple[str, ...] = HOSTS) -> PeerConfig:
+def stranger(there: Victims) -> PeerConfig:
     """Return the configuration of a stranger that tells others' addresses as its own."""
-    return config(advertise=hosts, listen_hosts=("127.0.8.1",), listen_port=port)
+    return config(advertise=there.hosts, listen_hosts=(there.own,), listen_port=there.port)
 
 
-def told(identity: Identity, port: int, *hosts: str, seq: int = 2) -> tuple[SignedEntry, ...]:
+def signed(
+    identity: Identity, *places: tuple[str, int], service: str = "chat", seq: int = 2
+) -> tuple[SignedEntry, ...]:
     """Return entries that are signed, as each stranger signs what it likes."""
     return tuple(
         sign_entry(
-            identity, Entry(seq, "chat", host, port, Phase.PREFERRED, 600, Provenance.INTERFACE)
+            identity, Entry(seq, service, host, port, Phase.PREFERRED, 600, Provenance.INTERFACE)
         )
-        for host in hosts
+        for host, port in places
     )
+
+
+def told(identity: Identity, port: int, *hosts: str, seq: int = 2) -> tuple[SignedEntry, ...]:
+    """Return the same at one port of some hosts."""
+    return signed(identity, *((host, port) for host in hosts), seq=seq)
 
 
 @asynccontextmanager
@@ -122,11 +144,11 @@ async def served(peer: Peer) -> AsyncIterator[None]:
 
 async def over_the_relay(relay: str, server: Peer, there: Victims, count: int) -> None:
     """Open sessions in `auto` that stay on the relay for the stranger's part."""
-    attacker = Peer(Identity.generate(), relay=relay, config=stranger(there.port))
+    attacker = Peer(Identity.generate(), relay=relay, config=stranger(there))
     async with attacker, asyncio.timeout(LONG):
         for _ in range(count):
             await attacker.connect(server.guid, "chat", mode="auto", policy="only relayed")
-        await until(lambda: looked(server, count * len(HOSTS)))
+        await until(lambda: looked(server, count * len(there.hosts)))
 
 
 async def many_keys(relay: str, server: Peer, there: Victims, keys: int) -> None:
@@ -134,7 +156,9 @@ async def many_keys(relay: str, server: Peer, there: Victims, keys: int) -> None
     async with contextlib.AsyncExitStack() as stack, asyncio.timeout(LONG):
         for number in range(keys):
             victim = config(
-                advertise=HOSTS[:1], listen_hosts=(f"127.0.8.{number + 1}",), listen_port=there.port
+                advertise=there.hosts[:1],
+                listen_hosts=(f"127.0.8.{number + 1}",),
+                listen_port=there.port,
             )
             attacker = Peer(Identity.generate(), relay=relay, config=victim)
             await stack.enter_async_context(attacker)
@@ -144,17 +168,17 @@ async def many_keys(relay: str, server: Peer, there: Victims, keys: int) -> None
 
 async def calling(relay: str, caller: Peer, there: Victims, count: int) -> None:
     """Be called, and tell others' addresses in the welcome."""
-    attacker = Peer(Identity.generate(), relay=relay, config=stranger(there.port))
+    attacker = Peer(Identity.generate(), relay=relay, config=stranger(there))
     async with attacker, served(attacker), asyncio.timeout(LONG):
         for _ in range(count):
             await caller.connect(attacker.guid, "chat", mode="auto")
-        await until(lambda: looked(caller, count * len(HOSTS)))
+        await until(lambda: looked(caller, count * len(there.hosts)))
 
 
 async def by_hello(relay: str, server: Peer, there: Victims, count: int) -> None:
     """Come directly, tell others' addresses in the hello, and go without a word."""
     identity = Identity.generate()
-    async with Peer(identity, relay=relay, config=stranger(there.port)) as attacker:
+    async with Peer(identity, relay=relay, config=stranger(there)) as attacker:
         for _ in range(count):
             await attacker.connect(server.guid, "chat", mode="p2p")
         for session in rooms(attacker).sessions.live:
@@ -175,23 +199,43 @@ async def by_name(caller: Peer, guid: str, count: int) -> None:
 async def by_location(relay: str, server: Peer, there: Victims, times: int) -> None:
     """Tell other addresses all the time, in one session."""
     identity = Identity.generate()
-    attacker = Peer(identity, relay=relay, config=config(listen_hosts=("127.0.8.1",)))
+    attacker = Peer(identity, relay=relay, config=config(listen_hosts=(there.own,)))
     async with attacker, asyncio.timeout(LONG):
         session = await attacker.connect(server.guid, "chat", mode="auto", policy="only relayed")
         number = 0
         while number < times or not server.dialing.refused:
-            host = HOSTS[number % len(HOSTS)]
+            host = there.hosts[number % len(there.hosts)]
             session.tell_location(told(identity, there.port, host, seq=number + 2))
             number += 1
             # The rate is what is tested.
             await asyncio.sleep(0.05)
 
 
-async def dial_back(relay: str, server: Peer, ports: list[int], requests: int) -> None:
-    """Ask for sessions in `combined`, and come for none of them."""
+async def telling(relay: str, server: Peer, there: Victims, entries: Tell, count: int) -> None:
+    """Tell the same in each of many sessions that stay on the relay: of one key, or of as many as
+    `entries` has identities for."""
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(LONG):
+        attackers = []
+        for identity in entries:
+            attacker = Peer(identity, relay=relay, config=config(listen_hosts=(there.own,)))
+            attackers.append(await stack.enter_async_context(attacker))
+        for number in range(count):
+            attacker = attackers[number % len(attackers)]
+            session = await attacker.connect(
+                server.guid, "chat", mode="auto", policy="only relayed"
+            )
+            session.tell_location(entries[attacker.identity])
+        await until(lambda: looked(server, 2 * count))
+
+
+async def dial_back(
+    relay: str, server: Peer, ports: list[int], requests: int, own: str = "127.0.0.1"
+) -> None:
+    """Ask for sessions in `combined`, and come for none of them; `own` is where the relay sees the
+    stranger, and others perhaps."""
     async with registered(relay) as attacker:
         identity = attacker.identity
-        entries = tuple(told(identity, port, "127.0.0.1")[0] for port in ports)
+        entries = tuple(told(identity, port, own)[0] for port in ports)
         for number in range(1, requests + 1):
             request = ServiceRequestTo(
                 number, server.guid, "chat", Mode.COMBINED, os.urandom(16), entries, 10.0

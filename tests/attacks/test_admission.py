@@ -1,10 +1,14 @@
 """Who is not admitted, and tries all the same."""
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 
+import dns.rcode
+import dns.update
 import msgspec
+import pytest
 
 from protocol.codec import encode_location
 from protocol.errors import Code
@@ -12,10 +16,13 @@ from protocol.identity import Identity
 from protocol.invitation import Invitation
 from protocol.messages import Error, Registered
 from relay.admission import Grant
+from relay.config import DnsConfig, RelayConfig
 from relay.operator import Allow, Ban, Done
+from relay.server import RelayServer
 from tests.attacks.honest import EVIL, GOOD, honest, settled, state_of
 from tests.relay.admission.doors import come, door, invited, outcome, refusal, token
 from tests.relay.client import client, upgrade
+from tests.relay.dns.asking import ALICE, NAME, ZONE, ask, send, sent, texts, update
 from tests.relay.planes import close, leg
 
 
@@ -102,6 +109,49 @@ async def test_a_ban_ends_planes_and_the_tickets_for_more(tmp_path: Path) -> Non
         writer.close()
         assert (status, json.loads(body)["code"]) == (403, "not_admitted")
         await server.operator.do(Allow(guid))
+
+
+async def test_a_ban_of_a_network_ends_legs_from_there(tmp_path: Path) -> None:
+    """Also of who has its control connection elsewhere, and while the leg waits for the other."""
+    async with door(tmp_path) as server, honest(server) as peers:
+        own, other = await peers.tickets()
+        caller, _ = await leg(server, peers.caller, own, source=EVIL)
+        callee, _ = await leg(server, peers.callee, other, source=GOOD)
+        await peers.talk(caller, callee)
+        early, _ = await leg(server, peers.caller, (await peers.tickets())[0], source=EVIL)
+        kept = await peers.plane()
+        assert await server.operator.do(Ban(f"{EVIL}/32")) == Done(f"{EVIL}/32", "banned", 0)
+        async with asyncio.timeout(10):
+            for reader, _ in (caller, callee, early):
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+        assert server.planes.live == 1
+        await peers.talk(*kept)
+        await close(caller, callee, early, *kept)
+
+
+@pytest.mark.parametrize("subject", [ALICE.guid, "127.0.0.1/32"])
+async def test_a_banned_peer_updates_the_zone_no_more(tmp_path: Path, subject: str) -> None:
+    """Its key of the zone stays good, and needs no control connection."""
+    config = RelayConfig(
+        port=0, state=str(tmp_path / "state"), dns=DnsConfig(zone=ZONE, port=0, addresses=GOOD)
+    )
+
+    def put(host: str) -> dns.update.UpdateMessage:
+        message = update(server)
+        message.add(NAME, 60, "A", host)
+        return message
+
+    async with RelayServer(config) as server:
+        assert await sent(server, put("192.0.2.1")) == dns.rcode.NOERROR
+        assert texts(await ask(server, NAME)) == ["192.0.2.1"]
+        await server.operator.do(Ban(subject))
+        assert await sent(server, put("192.0.2.2")) == dns.rcode.REFUSED
+        assert (await send(server, put("192.0.2.3"))).rcode() == dns.rcode.REFUSED
+        shown = texts(await ask(server, NAME))
+        assert shown == ([] if subject == ALICE.guid else ["192.0.2.1"])
+        await server.operator.do(Allow(subject))
+        assert await sent(server, put("192.0.2.4")) == dns.rcode.NOERROR
 
 
 async def test_a_function_that_hangs_holds_up_its_callers_network_alone() -> None:

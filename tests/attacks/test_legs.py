@@ -3,11 +3,8 @@
 import asyncio
 import json
 
-import pytest
-
 from protocol.identity import Identity
 from relay.config import RelayConfig
-from relay.limits import Work
 from relay.server import RelayServer
 from tests.attacks.honest import EVIL, GOOD, Honest, honest
 from tests.relay.client import Client, upgrade_with
@@ -27,9 +24,7 @@ async def outcome(relay: RelayServer, target: str, source: str) -> str:
     return "101" if head.split()[1] == b"101" else str(json.loads(body)["code"])
 
 
-async def test_what_is_not_proven_is_charged_to_where_it_comes_from(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_what_is_not_proven_is_charged_to_where_it_comes_from() -> None:
     config = RelayConfig(port=0, requests_per_second=0.01, requests_burst=3, work_per_network=0.01)
     async with RelayServer(config) as relay, honest(relay) as peers:
         # The first plane, and the ticket for the next one, which somebody has seen.
@@ -41,17 +36,12 @@ async def test_what_is_not_proven_is_charged_to_where_it_comes_from(
         await close(callee)
         writer.close()
         ticket = resume_ticket(head)
-        now = asyncio.get_running_loop().time()
-        with monkeypatch.context() as patched:
-            # However long a busy machine takes for these, no time passes: nothing is earned.
-            charge = Work.charge
-            patched.setattr(
-                Work, "charge", lambda work, cause, cost, _: charge(work, cause, cost, now)
-            )
-            codes = [await outcome(relay, forged(peers, ticket), EVIL) for _ in range(140)]
-        assert codes[0] == "ticket_foreign"
-        assert codes[-1] == "limit_exceeded", "its network has had its share"
-        assert relay.metrics.limited["work"] > 0
+        # Together: a busy machine would let what they have used come back meanwhile.
+        codes = await asyncio.gather(
+            *(outcome(relay, forged(peers, ticket), EVIL) for _ in range(60))
+        )
+        assert set(codes) <= {"ticket_foreign", "limit_exceeded"}
+        assert relay.metrics.limited["work"] > 0, "its network has had its share, and waits"
         # The peer's own rate is as it was: one of three was for the first plane.
         await peers.look_up()
         target = peers.caller.plane_target(ticket, relay.guid)

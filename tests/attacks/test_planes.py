@@ -17,6 +17,8 @@ from protocol.messages import (
     Verdict,
 )
 from relay.config import RelayConfig
+from relay.limits import budgets
+from relay.plane import splice
 from relay.server import RelayServer
 from tests.attacks.honest import EVIL, ask, honest, settled, state_of
 from tests.relay.client import Client, registered
@@ -152,3 +154,36 @@ async def test_an_idle_plane_has_two_descriptors(few_descriptors: None) -> None:
             legs += await peers.plane()
         assert len(os.listdir("/proc/self/fd")) - before == 4 * (2 + 2), "ours, and the relay's"
         await close(*legs)
+
+
+async def test_who_does_not_read_keeps_no_pipe_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budgets, "_MOST_PIPES", 4)
+    monkeypatch.setattr(splice, "_PATIENT", 0.1)
+    async with RelayServer(RelayConfig(port=0)) as relay, honest(relay) as peers:
+        before = state_of(relay)
+        async with accomplices(relay) as (one, other):
+            planes = [
+                await join(relay, one, other, tickets) for tickets in await planes_of(one, other, 6)
+            ]
+            for (_, writer), (reader, _) in planes:
+                reader._transport.pause_reading()  # type: ignore[attr-defined]
+                writer.write(bytes(24 << 20))
+            async with asyncio.timeout(20):
+                while relay.planes.pipes["open"] < 4:
+                    await asyncio.sleep(0.01)
+            caller, callee = await peers.plane()
+            async with asyncio.timeout(20):
+                while relay.planes.pipes["spilled"] < 1:
+                    await peers.talk(caller, callee)
+                    await asyncio.sleep(0.01)
+            copied = relay.metrics.plane_bytes_by_way["copy"]
+            for _ in range(10):
+                await peers.talk(caller, callee)
+            assert relay.metrics.plane_bytes_by_way["copy"] - copied < 10, "nearly all was spliced"
+            assert relay.planes.live == 7, "nobody is sent away"
+            for legs in planes:
+                for _, writer in legs:
+                    writer.transport.abort()
+        await close(caller, callee)
+        await settled(relay, before)
+        assert relay.planes.pipes == {"open": 0, "spilled": 0}

@@ -13,6 +13,8 @@ from protocol.messages import (
     Challenge,
     DnsKeyRequest,
     DnsKeyResponse,
+    EndpointQuery,
+    EndpointResponse,
     Error,
     Hello,
     LocationRecord,
@@ -54,6 +56,7 @@ FROM_PEER = [
     Ping(1),
     Pong(1),
     Error(Code.REFUSED, "no"),
+    EndpointQuery(1, ONE.guid, ENTRY),
 ]
 FROM_RELAY = [
     Challenge(ONE.guid, bytes(32), bytes(64)),
@@ -64,6 +67,7 @@ FROM_RELAY = [
     PeerEvent(ONE.guid, PeerState.ONLINE),
     Restarting(1.0, 2.0),
     Error(Code.STALE_SEQUENCE, "old"),
+    EndpointResponse(0, True),
 ]
 ON_PATH = [
     PathHello(SESSION, "chat", Mode.P2P, 1),

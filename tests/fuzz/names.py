@@ -83,7 +83,7 @@ def updates(data: bytes) -> None:
         if isinstance(found, SignedMessage):
 
             def make() -> None:
-                relay.loop.run_until_complete(answerer.update(found, udp=False))
+                relay.loop.run_until_complete(answerer.update(found, "127.0.0.1", udp=False))
 
             calls_of(make, _MOST_OF_AN_UPDATE)
 

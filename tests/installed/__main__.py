@@ -1,6 +1,6 @@
 """`make installed`: builds the wheel, installs it into a fresh environment without extras, and uses
 it from an empty folder: both commands, README's program, and mypy and pyright on a program of a
-user's.
+user's. Then each extra: what is said without it, and that it works with it.
 
 A command and no test of pytest's, as it fetches what the wheel depends on. The exit code is 0 only
 if all of it worked; what did not is shown with what it printed.
@@ -52,7 +52,34 @@ class Installation:
         self.run(sys.executable, *pip, "wheel", "--no-deps", "-w", str(wheels), str(source))
         self.run(sys.executable, "-m", "venv", str(self._bin.parent))
         (wheel,) = wheels.iterdir()
-        self.run(self.program("python"), *pip, "install", str(wheel))
+        self._wheel, self._pip = str(wheel), (self.program("python"), *pip)
+        self._bare = self.holds()
+        self.add()
+
+    def add(self, extra: str = "") -> None:
+        """Install the wheel, or an extra beside it."""
+        self.run(*self._pip, "install", f"{self._wheel}[{extra}]" if extra else self._wheel)
+
+    def holds(self) -> tuple[int, float, set[str]]:
+        """Return how many packages there are, their mebibytes, and the commands, without pip's."""
+        site = next(self._bin.parent.glob("lib/python3*/site-packages"))
+        size = sum(
+            file.lstat().st_size
+            for file in site.rglob("*")
+            if file.suffix != ".pyc" and file.is_file()
+        )
+        packages = list(site.glob("*.dist-info"))
+        return len(packages), size / (1 << 20), {one.name for one in self._bin.iterdir()}
+
+    def brought(self) -> str:
+        """Return what all that was installed is, in one line."""
+        packages, size, commands = self.holds()
+        bare = self._bare
+        others = sorted(commands - bare[2] - {"peer", "relay"})
+        return (
+            f"{packages - bare[0]} packages, {size - bare[1]:.0f} MiB, "
+            f"commands of others: {' '.join(others) or 'none'}"
+        )
 
     def program(self, name: str) -> str:
         """Return the path of a program of the environment."""
@@ -170,6 +197,28 @@ def types(installation: Installation) -> None:
             raise SystemExit(f"pyright does not see the types of the package:\n{told}")
 
 
+IMPORTS = {
+    "dns": "from peers import Peer, Identity; Peer(Identity.generate(), 'dns:example.org')",
+    "netlink": "from peers.host.netlink import read_netlink; read_netlink()",
+    "tables": "from peers.cli.bars import Bars; Bars(sys.stderr)",
+    "uvloop": "import uvloop",
+}
+"""What works with an extra, and raises without."""
+
+
+def extras(installation: Installation) -> None:
+    """Look at each extra: what it does is missed before, and there afterwards."""
+    python = installation.program("python")
+    for extra, program in IMPORTS.items():
+        tried = f"import sys\ntry:\n {program}\nexcept Exception as error:\n print(error)"
+        if not installation.run(python, "-c", tried):
+            raise SystemExit(f"there is no need of the extra {extra}: {program}")
+        installation.add(extra)
+        if missed := installation.run(python, "-c", tried):
+            raise SystemExit(f"the extra {extra} does not bring what it should: {missed}")
+        print(f"with [{extra}]: {installation.brought()}")
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         installation = Installation(Path(folder))
@@ -181,7 +230,9 @@ def main() -> None:
             commands(installation, url)
             readme(installation, url)
         types(installation)
-    print("installed from the wheel: both commands, README's program and the types work")
+        print(f"without extras: {installation.brought()}")
+        extras(installation)
+    print("installed from the wheel: both commands, README's program, types and extras work")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import peers
 from peers import (
     ConfigError,
     DdnsConfig,
+    Dial,
     Identity,
     IdentityError,
     Listener,
@@ -27,7 +28,9 @@ from peers import (
     Session,
     SessionSettings,
     UnknownService,
+    blocking,
 )
+from peers.config import Settings
 from peers.control import ControlConnection
 from peers.control.message_stream import MessageStream
 from protocol.errors import Code
@@ -104,6 +107,7 @@ FITS: dict[str, Fits] = {
     "blocked": lambda value: value is True,
     "config": nothing,
     "ddns": nothing,
+    "dial": nothing,
     "disclose": empty,
     "error": nothing,
     "guid": lambda value: False,
@@ -121,6 +125,7 @@ FITS: dict[str, Fits] = {
     "relay": lambda value: value in (None, ""),
     "select": lambda value: nothing(value) or callable(value),
     "service": name,
+    "settings": lambda value: False,
     "timeout": lambda value: nothing(value) or number(value),
     "wait": lambda value: value is True,
 }
@@ -269,7 +274,9 @@ async def test_a_message_that_is_too_large_does_not_wait_for_room(alice: Peer, b
         await asyncio.wait_for(session.send(bytes((1 << 20) + 1)), 5)
 
 
-@pytest.mark.parametrize("parameter", list(inspect.signature(Peer).parameters))
+@pytest.mark.parametrize(
+    "parameter", [*inspect.signature(Peer).parameters, *Settings.__annotations__]
+)
 def test_a_peer_is_not_made_of_what_does_not_fit(parameter: str) -> None:
     arguments = {"identity": GOOD["identity"], "relay": "http://127.0.0.1:1"}
     for value in WRONG:
@@ -278,6 +285,19 @@ def test_a_peer_is_not_made_of_what_does_not_fit(parameter: str) -> None:
         with pytest.raises((TypeError, ValueError, RoamRelayError)) as caught:
             Peer(**arguments | {parameter: value})
         assert parameter in str(caught.value), value
+
+
+@pytest.mark.parametrize("make", [Peer, blocking.Peer])
+def test_whom_a_peer_dials_is_said_where_it_is_made(make: Any) -> None:
+    """And goes before what is configured."""
+    relay, identity = "http://127.0.0.1:1", Identity.generate()
+    config = PeerConfig(dial=Dial.OPEN)
+    for dial, found in [(None, Dial.OPEN), ("proven", Dial.PROVEN), (Dial.CAREFUL, Dial.CAREFUL)]:
+        peer = make(identity, relay, dial=dial, config=config)
+        assert getattr(peer, "_peer", peer).config.dial is found
+    for wrong in ("Proven", "all", ""):
+        with pytest.raises(ValueError, match="dial is 'open', 'careful' or 'proven'"):
+            make(identity, relay, dial=wrong)
 
 
 def test_a_relay_is_refused_where_it_is_named() -> None:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from protocol.codec import encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code
-from protocol.features import RELAY_FALLBACK, SESSION_FEATURES
+from protocol.features import RELAY_FALLBACK, SESSION_FEATURES, SUCCESSION
 from protocol.identity import (
     CONTEXT_CHALLENGE,
     CONTEXT_DNS_KEY,
@@ -33,6 +33,8 @@ from protocol.messages import (
     Disclosure,
     DnsKeyRequest,
     DnsKeyResponse,
+    EndpointQuery,
+    EndpointResponse,
     Error,
     Hello,
     Limits,
@@ -60,6 +62,7 @@ from protocol.messages import (
 )
 from protocol.sealing import Receiver, seal
 from protocol.session.frames import Frame
+from protocol.succession import link
 
 PATH = Path(__file__).parents[2] / "docs" / "protocol-vectors.json"
 
@@ -120,6 +123,9 @@ DNS_KEY_PARTS = (RELAY.public_key, RECEIVER.public)
 REGISTER_PARTS = (RELAY.public_key, RELAY_NONCE, ALICE.public_key, INSTANCE, LOCATION)
 
 
+LINKS = (link(RELAY, ALICE), link(ALICE, BOB))
+
+
 def messages() -> list[Message]:
     """Return at least one message of every type."""
     return [
@@ -137,6 +143,14 @@ def messages() -> list[Message]:
             RELAY_NONCE,
             RELAY.sign(CONTEXT_CHALLENGE, *CHALLENGE_PARTS),
             features=("example-feature",),
+        ),
+        Hello(ALICE.guid, INSTANCE, PEER_NONCE, features=(SUCCESSION,), relay=RELAY.guid),
+        Challenge(
+            RELAY.guid,
+            RELAY_NONCE,
+            RELAY.sign(CONTEXT_CHALLENGE, *CHALLENGE_PARTS),
+            features=(SUCCESSION,),
+            succession=LINKS,
         ),
         Register(LOCATION, ALICE.sign(CONTEXT_REGISTER, *REGISTER_PARTS)),
         Registered(7, "192.0.2.1", 51000, 15.0, 120.0),
@@ -174,6 +188,10 @@ def messages() -> list[Message]:
         PeerEvent(ALICE.guid),
         PeerEvent(ALICE.guid, PeerState.ONLINE, 0.5, 7),
         PeerEvent(ALICE.guid, code=Code.REFUSED),
+        EndpointQuery(6, ALICE.guid, SIGNED[0]),
+        EndpointResponse(6),
+        EndpointResponse(6, True),
+        EndpointResponse(7, code=Code.LIMIT_EXCEEDED, reason="too many", retry_after=0.5),
         DnsKeyRequest(5, RECEIVER.public, ALICE.sign(CONTEXT_DNS_KEY, *DNS_KEY_PARTS)),
         DnsKeyResponse(5, zone="peers.test", port=8453, sealed=SEALED),
         DnsKeyResponse(5, Code.REFUSED, "this relay serves no DNS zone"),
@@ -377,6 +395,11 @@ def vectors() -> dict[str, Any]:
             "relay_nonce": RELAY_NONCE.hex(),
             "peer": ALICE.guid,
             "presented": INVITED.present(RELAY.guid, RELAY_NONCE, ALICE.guid).hex(),
+        },
+        "succession": {
+            "relay": RELAY.guid,
+            "next": [ALICE.guid, BOB.guid],
+            "links": [link.hex() for link in LINKS],
         },
         "messages": [
             {

@@ -20,9 +20,8 @@ SERVICES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
 TICKETS = st.text(alphabet="0123456789abcdef", min_size=32, max_size=32)
 COUNTS = st.integers(0, 2**63 - 1)
 WINDOWS = st.integers(1024, 2**40)
-ENTRIES = st.lists(
-    st.builds(SignedEntry, st.binary(max_size=256), SIGNATURES), max_size=messages.MAX_ENTRIES
-).map(tuple)
+SIGNED = st.builds(SignedEntry, st.binary(max_size=256), SIGNATURES)
+ENTRIES = st.lists(SIGNED, max_size=messages.MAX_ENTRIES).map(tuple)
 FEATURES = st.lists(
     st.text(min_size=1, max_size=messages.MAX_FEATURE_NAME), max_size=messages.MAX_FEATURES
 ).map(tuple)
@@ -111,6 +110,14 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "retry_after": st.none() | SECONDS,
         "entries": ENTRIES,
         "ticket": st.none() | TICKETS,
+    },
+    messages.EndpointQuery: {"request": REQUESTS, "guid": GUIDS, "entry": SIGNED},
+    messages.EndpointResponse: {
+        "request": REQUESTS,
+        "met": st.booleans(),
+        "code": st.none() | st.sampled_from(Code),
+        "reason": REASONS,
+        "retry_after": st.none() | SECONDS,
     },
     messages.DnsKeyRequest: {"request": REQUESTS, "public": NONCES, "signature": SIGNATURES},
     messages.DnsKeyResponse: {

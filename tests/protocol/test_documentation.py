@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from peers.control import refusal
-from protocol import identity, invitation, messages
+from protocol import identity, invitation, messages, succession
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry
 from protocol.errors import Code
 from protocol.features import CONTROL_FEATURES, RELAY_FALLBACK, SESSION_FEATURES
@@ -124,6 +124,7 @@ def test_the_table_of_states_is_the_code_s() -> None:
 
 
 def test_every_feature_has_a_row() -> None:
+    assert f"{succession.MAX_LINKS}, of {succession.LINK_BYTES} bytes each" in section("challenge")
     assert set(rows(section("15. Versions"))) == {
         *CONTROL_FEATURES,
         *SESSION_FEATURES,
@@ -137,7 +138,7 @@ def test_every_feature_has_a_row() -> None:
     "context",
     [
         getattr(module, name)
-        for module in (identity, invitation)
+        for module in (identity, invitation, succession)
         for name in module.__all__
         if "CONTEXT" in name
     ],

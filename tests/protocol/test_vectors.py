@@ -22,6 +22,7 @@ from protocol.sealing import Receiver, seal
 from protocol.session.frames import Frame
 from protocol.session.machine import SessionMachine
 from protocol.session.settings import SessionSettings
+from protocol.succession import follow
 from tests.protocol import make_vectors
 
 FILE: dict[str, Any] = json.loads(make_vectors.PATH.read_text())
@@ -173,6 +174,12 @@ def test_refusals(vector: dict[str, Any]) -> None:
     with pytest.raises(ProtocolViolation) as error:
         list(MessageDecoder(FROM_PEER).receive(data))
     assert error.value.code == vector["code"]
+
+
+def test_the_succession() -> None:
+    vector = FILE["succession"]
+    links = [bytes.fromhex(one) for one in vector["links"]]
+    assert follow(vector["relay"], links) == tuple(vector["next"])
 
 
 def test_the_invitation() -> None:

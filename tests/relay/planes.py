@@ -45,10 +45,14 @@ def early(data: bytes) -> str:
 
 
 async def leg(
-    relay: RelayServer, client: Client, ticket: str, headers: str = ""
+    relay: RelayServer,
+    client: Client,
+    ticket: str,
+    headers: str = "",
+    source: str | None = None,
 ) -> tuple[Streams, str]:
     reader, writer, head, body = await upgrade_with(
-        relay.url, client.plane_target(ticket, relay.guid), headers
+        relay.url, client.plane_target(ticket, relay.guid), headers, source=source
     )
     assert head.split()[1] == b"101", (head, body)
     return (reader, writer), resume_ticket(head)

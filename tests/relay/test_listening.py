@@ -12,9 +12,10 @@ import dns.asyncquery
 import dns.message
 import pytest
 
+from protocol.endpoint import Endpoint
 from relay import listening as module
 from relay.config import ConfigError, DnsConfig, RelayConfig, load
-from relay.listening import bind
+from relay.listening import bind, serves
 from relay.server import RelayServer
 from tests.relay.client import registered
 from tests.support import processes
@@ -148,20 +149,43 @@ async def test_a_relay_on_some_addresses_names_them_all_and_serves_no_other() ->
 
 async def test_a_relay_on_loopback_and_elsewhere_dials_nobody_on_loopback() -> None:
     server = RelayServer(RelayConfig(host=(HERE, "198.51.100.1")))
-    assert not server.may_probe("127.0.0.9", (HERE,))
-    assert server.may_probe("8.8.8.8", (HERE,))
-    assert RelayServer(RelayConfig(host=(HERE, SIX))).may_probe("127.0.0.9", (HERE,))
+    assert not server.may_probe(Endpoint("127.0.0.9", 9000), (HERE,))
+    assert server.may_probe(Endpoint("8.8.8.8", 9000), (HERE,))
+    assert RelayServer(RelayConfig(host=(HERE, SIX))).may_probe(
+        Endpoint("127.0.0.9", 9000), (HERE,)
+    )
 
 
 async def test_near_addresses_are_dialed_for_nobody_whom_a_proxy_has_brought() -> None:
     server = RelayServer(RelayConfig(host=HERE))
     for observed in ((), ("198.51.100.7",)):
-        assert not server.may_probe("127.0.0.9", observed)
-        assert server.may_probe("8.8.8.8", observed)
+        assert not server.may_probe(Endpoint("127.0.0.9", 9000), observed)
+        assert server.may_probe(Endpoint("8.8.8.8", 9000), observed)
     proxied = RelayServer(RelayConfig(host=HERE, trusted_proxies=("127.0.0.2", "8.8.4.4")))
-    assert not proxied.may_probe("127.0.0.9", (HERE,))
-    assert not proxied.may_probe("8.8.4.4", ("198.51.100.7",)), "a proxy is no peer"
-    assert proxied.may_probe("8.8.8.8", ("198.51.100.7",))
+    assert not proxied.may_probe(Endpoint("127.0.0.9", 9000), (HERE,))
+    assert not proxied.may_probe(Endpoint("8.8.4.4", 9000), ("198.51.100.7",)), "a proxy is no peer"
+    assert proxied.may_probe(Endpoint("8.8.8.8", 9000), ("198.51.100.7",))
+
+
+async def test_what_the_relay_itself_listens_on_is_nobodys_endpoint() -> None:
+    zone = DnsConfig(zone="a.example", port=0)
+    everywhere = (Endpoint("::", 53), Endpoint("0.0.0.0", 53))
+    for host in (HERE, "127.9.9.9", SIX, "::ffff:127.0.0.1", "64:ff9b::7f00:1"):
+        assert serves(everywhere, Endpoint(host, 53))
+        assert not serves(everywhere, Endpoint(host, 54))
+    async with RelayServer(
+        RelayConfig(host="0.0.0.0", port=0, dns=zone, proof_networks="127.0.0.0/8, 10.0.0.0/8")
+    ) as server:
+        assert server.dns is not None
+        for port in (int(server.url.rpartition(":")[2]), server.dns.port):
+            assert not server.may_probe(Endpoint("127.9.9.9", port), ())
+            assert not server.may_probe(Endpoint("::ffff:127.9.9.9", port), ())
+            assert server.may_probe(Endpoint("10.1.1.1", port), ()), "no address of this host"
+            assert server.may_probe(Endpoint("127.9.9.9", port - 1), ())
+    async with RelayServer(RelayConfig(port=0)) as server:
+        port = int(server.url.rpartition(":")[2])
+        assert not server.may_probe(Endpoint(HERE, port), (HERE,))
+        assert server.may_probe(Endpoint("127.0.0.9", port), (HERE,)), "it does not listen there"
 
 
 # -- how it is said -------------------------------------------------------------------------------

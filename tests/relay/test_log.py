@@ -34,7 +34,7 @@ async def main():
                 await session.close()
         # What nobody expected, and what nobody asked for, is as silent.
         def fail(*arguments): raise RuntimeError("nobody expected this")
-        relay.watches.tell = fail
+        relay.watches.telling = fail
         async with aiohttp.ClientSession() as http:
             for protocols in (("other",), ("roam-relay.1",)):
                 try:

@@ -30,13 +30,15 @@ class NameServer(asyncio.DatagramProtocol):
 
 
 @contextlib.asynccontextmanager
-async def fake(answer: Answer) -> AsyncIterator[tuple[HostPort, NameServer]]:
+async def fake(
+    answer: Answer, host: str = "127.0.0.1"
+) -> AsyncIterator[tuple[HostPort, NameServer]]:
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.create_datagram_endpoint(
-        lambda: NameServer(answer), local_addr=("127.0.0.1", 0)
+        lambda: NameServer(answer), local_addr=(host, 0)
     )
     try:
-        yield HostPort("127.0.0.1", transport.get_extra_info("sockname")[1]), protocol
+        yield HostPort(host, transport.get_extra_info("sockname")[1]), protocol
     finally:
         transport.close()
 

@@ -1,12 +1,14 @@
 """`peer locate` and `peer expose`: what they print, in words and as JSON."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
-from peers import Peer
+from peers import Identity, Peer, PeerConfig, Session
 from peers.cli import locate
+from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.peers.cli.commands import peer, run_peer
 
@@ -29,6 +31,42 @@ async def test_a_service_is_located_and_its_endpoints_are_tried(
     told = json.loads(out)
     assert [one["port"] for one in told["endpoints"]] == [alice.port]
     assert told["endpoints"][0]["chosen"]
+
+
+async def test_addresses_of_ipv6_are_whole_and_nothing_but_a_terminal_is_coloured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Brackets are markup for some: of `[::1]:4000` nothing was left."""
+    for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    config = PeerConfig(listen_hosts=("::1",), advertise=("::1",))
+    async with (
+        RelayServer(RelayConfig(host="::1", port=0)) as server,
+        Peer(Identity.generate(), server.url, config=config) as alice,
+    ):
+        serving = asyncio.create_task(alice.serve("chat", echo))
+        while server.registry.get(alice.guid) is None:
+            await asyncio.sleep(0)
+        await alice.published()
+        base = ("--relay", server.url, "--key", str(tmp_path / "b.key"))
+        _, located, err = await run_peer(*base, "locate", alice.guid, "chat")
+        assert f"[::1]:{alice.port} " in located
+        assert any("chosen" in line and "::1" in line for line in located.splitlines())
+        async with peer(*base, "connect", "--mode", "p2p", alice.guid, "chat") as talking:
+            connected = await talking.news()
+            assert connected.endswith(f"to [::1]:{alice.port}"), "in one line, and whole"
+            talking.say("hello")
+            said = await talking.line()
+        assert said == "hello"
+        assert "\x1b" not in located + err + connected + said
+        serving.cancel()
+        await asyncio.wait({serving})
+
+
+async def echo(session: Session) -> None:
+    async for message in session:
+        await session.send(message)
 
 
 async def test_another_program_s_service_is_exposed(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from peers import Identity, Peer, Session, SessionClosed
+from peers import Identity, Peer, PeerConfig, Session, SessionClosed
 from peers.cli import sessions, talk
 from peers.session import SessionEnd
 from relay.config import RelayConfig
@@ -346,6 +346,35 @@ async def test_what_nobody_expected_in_one_session_leaves_the_others(
             for session in (good, await bob.connect(guid, "chat")):
                 await session.send(b"hello")
                 assert await session.receive() == b"hello"
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+async def test_a_contact_is_unknown_while_there_is_no_relay(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    async def told(running: Running) -> str:
+        if words:
+            return str(await running.fact())
+        while " is " not in (line := await running.news()):
+            pass  # What is logged stands between.
+        return line
+
+    config = PeerConfig(close_timeout=0.1)
+    async with (
+        RelayServer(RelayConfig(port=0)) as server,
+        Peer(Identity.generate(), server.url, config=config) as alice,
+    ):
+        alice.listen("chat")
+        await alice.published()
+        base = ("--relay", server.url, "--key", str(tmp_path / "b.key"))
+        async with peer(*base, "watch", alice.guid, *words) as running:
+            assert "online" in await told(running)
+            for connection in list(server.connections):
+                connection.abort("gone")
+            server.doorkeeper.draining = True
+            unknown = await told(running)
+    assert "unknown" in unknown
+    assert words or "no relay" in unknown
 
 
 @pytest.mark.parametrize("command", ["listen", "connect", "watch", "expose", "receive"])

@@ -92,6 +92,7 @@ class Wire:
         features: tuple[str, ...] = (),
         *,
         invitation: bool = False,
+        succession: tuple[bytes, ...] = (),
     ) -> None:
         """Answer the hello; `invitation` says that one is asked for."""
         hello = await self.next(Hello)
@@ -100,7 +101,14 @@ class Wire:
         key = public_key_of(hello.guid)
         signature = identity.sign(CONTEXT_CHALLENGE, key, hello.nonce, nonce)
         self.say(
-            Challenge(identity.guid, nonce, signature, features=features, invitation=invitation)
+            Challenge(
+                identity.guid,
+                nonce,
+                signature,
+                features=features,
+                invitation=invitation,
+                succession=succession,
+            )
         )
 
 

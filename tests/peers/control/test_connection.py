@@ -10,11 +10,14 @@ import pytest
 
 from peers.control.connection import ControlConnection, ControlEvent, PeerChanged, RequestArrived
 from peers.transport import SILENT
+from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ConnectionClosed, RelayUnavailable, RequestTimeout, RoamRelayError
 from protocol.messages import (
     Challenge,
     DnsKeyRequest,
     DnsKeyResponse,
+    EndpointQuery,
+    EndpointResponse,
     Error,
     LocationRecord,
     Mode,
@@ -36,16 +39,18 @@ from tests.support.virtual_time import run
 ASK = ServiceRequestTo(0, RELAY.guid, "chat", Mode.P2P, b"s" * 16)
 ASKED = ServiceRequestFrom(5, RELAY.guid, "chat", Mode.P2P, b"s" * 16)
 ACCEPTED = ServiceAnswer(5, Verdict.ACCEPTED)
+ENTRY = SignedEntry(b"entry", b"s" * 64)
 CHANGED = PeerEvent(RELAY.guid, seq=1)
 
 Asks = Callable[[ControlConnection], Coroutine[Any, Any, Any]]
 WAITS: list[Asks] = [
     lambda connection: connection.request(ASK),
     lambda connection: connection.dns_key(b"p" * 32, b"s" * 64, 5.0),
+    lambda connection: connection.endpoint_query(RELAY.guid, ENTRY, 5.0),
     lambda connection: connection.update(LocationRecord(8), 5.0),
     lambda connection: connection.ping(5.0),
 ]
-IDS = ["request", "dns_key", "update", "ping"]
+IDS = ["request", "dns_key", "endpoint_query", "update", "ping"]
 
 
 def waiting(connection: ControlConnection) -> int:
@@ -54,6 +59,7 @@ def waiting(connection: ControlConnection) -> int:
         for table in (
             connection._responses,
             connection._dns_keys,
+            connection._endpoints,
             connection._updates,
             connection._pongs,
         )
@@ -81,6 +87,17 @@ async def test_an_answer_to_another_question_is_no_answer() -> None:
     assert isinstance(request, DnsKeyRequest)
     wire.say(ServiceResponse(request.request), DnsKeyResponse(request.request, zone="z"))
     assert (await asking).zone == "z"
+
+
+async def test_what_the_relay_says_of_an_endpoint_is_for_that_question() -> None:
+    wire, connection = await connected(Events())
+    asking = [
+        asyncio.create_task(connection.endpoint_query(RELAY.guid, ENTRY, 5.0)) for _ in range(2)
+    ]
+    queries = [await wire.next(EndpointQuery) for _ in asking]
+    numbers = [query.request for query in queries if isinstance(query, EndpointQuery)]
+    wire.say(EndpointResponse(numbers[1]), EndpointResponse(numbers[0], True))
+    assert [(await one).met for one in asking] == [True, False]
 
 
 async def test_the_pong_of_a_heartbeat_is_not_that_of_a_ping() -> None:
@@ -175,6 +192,7 @@ async def test_an_end_in_the_turn_of_the_cancellation_harms_nobody(ask: Asks) ->
     "ask",
     [
         lambda connection: connection.dns_key(b"p" * 32, b"s" * 64, 0.01),
+        lambda connection: connection.endpoint_query(RELAY.guid, ENTRY, 0.01),
         lambda connection: connection.update(LocationRecord(8), 0.01),
         lambda connection: connection.ping(0.01),
     ],

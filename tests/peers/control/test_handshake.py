@@ -7,9 +7,11 @@ import pytest
 
 from peers.control import handshake as handshakes
 from peers.control.account import Account, Line
-from peers.control.connection import ControlConnection, RequestArrived
+from peers.control.connection import ControlConnection, RelaySucceeded, RequestArrived
 from peers.control.handshake import Handshake
+from peers.control.pin import Pin
 from protocol.errors import Code, ProtocolViolation, RelayUnavailable, RoamRelayError, WrongIdentity
+from protocol.features import CONTROL_FEATURES
 from protocol.identity import CONTEXT_REGISTER, Identity, public_key_of, verify
 from protocol.invitation import Token, opened
 from protocol.messages import (
@@ -26,6 +28,7 @@ from protocol.messages import (
     ServiceRequestFrom,
     Verdict,
 )
+from protocol.succession import link
 from tests.peers.control.scripted import (
     ACCOUNT,
     CONFIRMED,
@@ -41,8 +44,10 @@ from tests.peers.control.scripted import (
 REQUEST = ServiceRequestFrom(5, RELAY.guid, "chat", Mode.P2P, b"s" * 16)
 
 
-def begin(wire: Wire, line: Line = LINE, timeout: float = 5.0) -> "asyncio.Task[object]":
-    handshake = Handshake(ACCOUNT, line, Events())
+def begin(
+    wire: Wire, line: Line = LINE, timeout: float = 5.0, tell: Events | None = None
+) -> "asyncio.Task[object]":
+    handshake = Handshake(ACCOUNT, line, Events() if tell is None else tell)
     return asyncio.create_task(handshake.register(wire, Seven(), timeout))
 
 
@@ -166,11 +171,41 @@ async def test_who_confirms_before_it_was_asked_breaks_the_protocol() -> None:
 async def test_another_relay_than_the_expected_one() -> None:
     wire = Wire()
     other = Identity.from_seed(b"o" * 32)
-    registering = begin(wire, Line(LINE.address, expected_relay=other.guid))
+    registering = begin(wire, Line(LINE.address, pin=Pin(other.guid)))
     await wire.challenge()
     with pytest.raises(WrongIdentity):
         await registering
     assert wire.aborted
+
+
+async def test_what_another_flow_has_learned_meanwhile_does_not_end_this_one() -> None:
+    """It has asked for the key of before, and is answered under that; and what is said then is no
+    news."""
+    wire, events = Wire(), Events()
+    pin, new = Pin(RELAY.guid), Identity.from_seed(b"o" * 32)
+    registering = begin(wire, Line(LINE.address, pin=pin), tell=events)
+    hello = await wire.next(Hello)
+    assert isinstance(hello, Hello)
+    assert hello.relay == RELAY.guid
+    wire.got.append(hello)
+    assert pin.learn([link(RELAY, new)])
+    await wire.challenge(features=CONTROL_FEATURES, succession=(link(RELAY, new),))
+    await wire.next(Register)
+    wire.say(CONFIRMED)
+    await registering
+    assert events == []
+    assert pin.guid == new.guid
+
+
+async def test_a_relay_says_that_it_has_another_key_now() -> None:
+    wire, events = Wire(), Events()
+    pin, new = Pin(RELAY.guid), Identity.from_seed(b"o" * 32)
+    registering = begin(wire, Line(LINE.address, pin=pin), tell=events)
+    await wire.challenge(features=CONTROL_FEATURES, succession=(link(RELAY, new),))
+    await wire.next(Register)
+    wire.say(CONFIRMED)
+    await registering
+    assert events == [RelaySucceeded(new.guid)]
 
 
 async def test_a_relay_that_does_not_prove_itself() -> None:

@@ -1,6 +1,7 @@
 """The door: who waits, who is refused, what is learned, and that nobody learns from the time."""
 
 import asyncio
+import errno
 import socket
 from types import SimpleNamespace
 from typing import Any, cast
@@ -8,10 +9,11 @@ from typing import Any, cast
 import pytest
 
 from peers.config import CarrierKind, Dial, PeerConfig
-from peers.dialing import Ask, DialRefused, Door, Known, Leg, Outcome, Reason, door
+from peers.dialing import Ask, DialRefused, Door, Known, Leg, Reason, door
 from peers.dialing.door import Passage
 from peers.host import Interfaces
 from peers.transport import Opened, RelayAddress
+from protocol.dialing import Outcome
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed, RelayUnavailable, RoamRelayError, WrongIdentity
 from tests.support.virtual_time import run
@@ -101,6 +103,102 @@ def test_where_it_was_met_there_are_neither_pauses_nor_questions() -> None:
         assert lasted == pytest.approx([0.1] * 50)
         assert await dial(through, told(), *ENDS[0]) == 0.0
         assert through.patience(told(), 10.0) == 10.0
+
+    run(scene())
+
+
+def test_a_server_that_a_zone_names_has_a_budget_and_is_left_alone_where_it_refuses() -> None:
+    there = Endpoint("5.5.5.5", 53)
+
+    def ask(through: Door, error: OSError | None, server: Endpoint = there) -> str:
+        try:
+            with through.to_server(server, "a.test", ()) as answered:
+                if error is not None:
+                    raise error
+                answered()
+        except DialRefused as refused:
+            return refused.reason
+        except OSError:
+            pass
+        return "asked"
+
+    async def scene() -> None:
+        through = make()
+        assert {ask(through, None) for _ in range(100)} == {"asked"}
+        assert through.counts.dialed == {Reason.NAME_SERVER: 100}
+        through = make()
+        assert [ask(through, TimeoutError()) for _ in range(100)].count("asked") == 32
+        through = make()
+        refused = ConnectionRefusedError(errno.ECONNREFUSED, "")
+        assert [ask(through, refused) for _ in range(3)][:2] == ["asked"] * 2
+        assert "left alone" in ask(through, refused)
+        assert "this host itself" in ask(through, None, Endpoint("127.0.0.1", 53))
+        assert through.counts.refused == {"a zone's, of its servers": 3}
+
+    run(scene())
+
+
+class Relay:
+    """Says after three seconds, as a relay does, whether it has met the key."""
+
+    def __init__(self, met: bool) -> None:
+        self.met = met
+        self.asked = 0
+
+    async def has_met(self) -> bool:
+        self.asked += 1
+        await asyncio.sleep(0.1 if self.met else 3.0)
+        return self.met
+
+
+def odd(relay: Relay, port: int = 443, remote: str = GUID) -> Ask:
+    return Ask(remote, Endpoint("5.5.5.5", port), Known(may_ask=True), witness=relay)
+
+
+def test_what_is_odd_is_dialed_once_the_relay_has_met_the_key_there() -> None:
+    async def scene() -> None:
+        through, relay = make(), Relay(met=True)
+        assert through.doubts(odd(relay))
+        assert not through.doubts(told())
+        assert await dial(through, odd(relay), 0.2, None, None) == pytest.approx(0.3)
+        assert not through.doubts(odd(relay)), "it was met"
+        assert await dial(through, odd(relay), 0.2, None, None) == pytest.approx(0.2)
+        assert relay.asked == 1
+        assert through.counts.asked == {"met": 1}
+        # It is the relay's word then: what is there is given more than what is told.
+        assert await dial(through, odd(relay, 80), 0.2, *ENDS[0][1:]) == pytest.approx(0.3)
+
+    run(scene())
+
+
+def test_what_it_has_not_met_is_not_dialed_and_asked_about_a_few_times() -> None:
+    async def scene() -> None:
+        through, relay = make(), Relay(met=False)
+        lasted = [await dial(through, odd(relay), *ENDS[0]) for _ in range(5)]
+        assert lasted == pytest.approx([3.0, 3.0, 0.0, 0.0, 0.0])
+        assert through.counts.dialed == {}
+        # A stranger that names many makes this peer ask a few times; and many strangers, too.
+        for port in range(1, 100):
+            await dial(through, odd(relay, port), *ENDS[0])
+        assert relay.asked <= 8
+        for number in range(1, 100):
+            await dial(through, odd(relay, number, f"{number:052}"), *ENDS[0])
+        assert relay.asked <= 8 + 3, "to one address"
+        assert through.counts.asked == {"not met": relay.asked}
+
+    run(scene())
+
+
+def test_one_question_of_an_endpoint_at_a_time() -> None:
+    async def scene() -> None:
+        through, relay = make(), Relay(met=True)
+        await asyncio.gather(*(dial(through, odd(relay), 0.1, None, None) for _ in range(20)))
+        assert relay.asked == 1
+        waiting = asyncio.create_task(dial(through, odd(Relay(met=False), 80), *ENDS[0]))
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert await dial(through, odd(relay, 80), 0.1, None, None) == pytest.approx(0.2)
 
     run(scene())
 

@@ -7,6 +7,7 @@ import pytest
 
 from peers.config import Dial
 from peers.dialing import Here, Known, Word, refusal, word_of
+from peers.dialing.scopes import is_provable, server_refusal
 from protocol.endpoint import Endpoint
 
 HOME = Here(
@@ -158,6 +159,66 @@ def test_a_well_known_port_only_by_the_relays_word_and_at_a_public_address(port:
     for host in ("127.0.0.1", "192.168.1.9"):
         assert said(host, port, here, disclosed=at(host, port=port)) is not None
         assert said(host, port, here, Dial.OPEN) is None
+
+
+def provable(host: str, port: int = 7000, here: Here = HOME, dial: Dial = Dial.CAREFUL) -> bool:
+    """Whether the relay's word would help, which has said nothing yet; and that it does."""
+    endpoint = Endpoint(host, port)
+    asked = is_provable(endpoint, Known(may_ask=True), here, dial)
+    assert asked is (said(host, port, here, dial, met=at(host, port=port)) is None)
+    assert not is_provable(endpoint, Known(), here, dial), "nobody can be asked"
+    return asked
+
+
+def test_what_the_relay_has_met_may_be_private_or_odd_or_all_that_is_dialed() -> None:
+    assert provable("192.168.1.9")
+    assert provable("5.5.5.5", 443)
+    assert provable("5.5.5.5", 6379)
+    assert provable("192.168.1.9", 22)
+    assert provable("10.0.0.9", here=relay_at("10.1.1.1"))
+    assert provable("127.0.0.9", here=relay_at("127.0.0.1"))
+    assert provable("5.5.5.5", dial=Dial.PROVEN)
+
+
+@pytest.mark.parametrize("dial", Dial)
+def test_nor_is_it_asked_where_its_word_would_not_help(dial: Dial) -> None:
+    for host in ("0.1.2.3", "224.0.0.1", "192.168.1.255", "64:ff9b:1::808:808"):
+        assert not provable(host, dial=dial)
+    assert not provable("8.8.8.8", 8440, dial=dial), "the relay itself"
+    assert not provable("127.0.0.1", 4000, dial=dial), "this peer itself"
+    if dial is not Dial.OPEN:
+        for host in ("10.0.0.9", "127.0.0.9", "192.168.1.5", "169.254.169.254", "fe80::1"):
+            assert not provable(host, dial=dial)
+
+
+def test_a_well_known_port_that_the_relay_could_be_asked_about_is_asked_about() -> None:
+    """What it discloses may be a port on the peer's own word."""
+    known = at("5.5.5.5", port=443)
+    assert said("5.5.5.5", 443, disclosed=known, may_ask=True) is not None
+    assert said("5.5.5.5", 443, disclosed=known, may_ask=True, met=known) is None
+    assert said("5.5.5.5", 7000, disclosed=at("5.5.5.5"), may_ask=True) is None
+
+
+def asked(host: str, *met: str, here: Here = HOME, port: int = 53) -> str | None:
+    return server_refusal(Endpoint(host, port), met, here)
+
+
+def test_a_name_server_that_a_zone_names_is_near_only_where_who_names_it_is() -> None:
+    assert asked("5.5.5.5") is None
+    assert asked("192.168.1.9") is None, "a network that this host is in"
+    assert asked("10.0.0.53") is not None
+    assert asked("10.0.0.53", "10.9.9.9") is None
+    for host in ("127.0.0.1", "::1", "192.168.1.5", "::ffff:127.0.0.1"):
+        assert asked(host) is not None
+        assert asked(host, "10.0.0.53") is not None
+        assert asked(host, "127.0.0.7") is None
+    assert asked("169.254.1.1") is not None
+    assert asked("169.254.1.1", "169.254.1.1") is None
+    for host in ("224.0.0.1", "0.0.0.0", "192.168.1.255", "64:ff9b:1::808:808"):
+        assert asked(host, host) is not None
+    assert "own relay" in (asked("8.8.8.8", port=8440) or "")
+    assert asked("9.9.9.9", port=5300) is None, "the name server that is configured"
+    assert "itself" in (asked("127.0.0.1", "127.0.0.1", port=4000) or "")
 
 
 @pytest.mark.parametrize("host", ["5.5.5.5", "2a00::5", "198.51.100.7", "2001:db8::7"])

@@ -1,22 +1,29 @@
 """Looking up at name servers that are silent, slow, lame, forged or broken."""
 
 import asyncio
+import contextlib
+from collections.abc import Callable, Collection, Iterator
 
 import dns.flags
 import dns.message
 import dns.rcode
 import dns.rrset
+import dns.tsig
 import pytest
 
 from peers import DdnsConfig, Identity, NameServerUnavailable, UnknownPeer, UnknownService
 from peers.config.host_port import HostPort
+from peers.dns import ask
 from peers.dns.lookup import NameLookup, find_own, find_primary
-from protocol.dns_records import entry_text, service_name
+from peers.dns.primary import Primary
+from protocol.dns_records import entry_text, peer_name, service_name
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance, sign_entry
+from protocol.errors import PathFailed
 from tests.support.name_server import Answer, answered, fake
 
 ZONE = "peers.example.org"
 ALICE = Identity.from_seed(bytes(range(32)))
+KEY = dns.tsig.Key(peer_name(ALICE.guid, ZONE), b"0" * 32, "hmac-sha256")
 NAME = service_name("chat", ALICE.guid, ZONE)
 ENTRY = entry_text(
     sign_entry(ALICE, Entry(1, "chat", "192.0.2.1", 9, Phase.PREFERRED, 120, Provenance.INTERFACE))
@@ -171,7 +178,7 @@ async def test_a_cache_is_believed_where_the_zone_s_own_server_is_silent() -> No
 async def test_the_zone_s_own_servers_are_found_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     now, found = 0.0, 0
 
-    async def find(config: DdnsConfig) -> tuple[HostPort, ...]:
+    async def find(config: DdnsConfig, through: object) -> tuple[HostPort, ...]:
         nonlocal found
         found += 1
         return (own,)
@@ -241,6 +248,44 @@ async def test_the_primary_is_the_one_that_the_soa_record_names() -> None:
         config = DdnsConfig(zone=ZONE, nameservers=(str(server),))
         with pytest.raises(NameServerUnavailable, match="is no zone"):
             await find_primary(config)
+
+
+async def test_a_server_that_the_zone_names_passes_the_door_and_a_configured_one_does_not() -> None:
+    """A zone may name any address as its server's: this peer's own network, or a victim's."""
+
+    def soa(query: dns.message.Message) -> list[bytes]:
+        return [answered(query, "SOA 127.0.9.1. h. 1 1 1 1 1", "NS 192.168.77.7.", "TXT x")]
+
+    class Gate:
+        def __init__(self) -> None:
+            self.came: list[tuple[Endpoint, str, tuple[str, ...]]] = []
+
+        @contextlib.contextmanager
+        def to_server(
+            self, server: Endpoint, zone: str, met: Collection[str]
+        ) -> Iterator[Callable[[], None]]:
+            self.came.append((server, zone, tuple(met)))
+            raise PathFailed("not there")
+            yield
+
+    gate = Gate()
+    async with fake(soa) as (server, _):
+        config = DdnsConfig(zone=ZONE, nameservers=(str(server),), timeout=0.5)
+        with pytest.raises(NameServerUnavailable, match="not there"):
+            await ask(await find_own(config, gate), ZONE, "TXT", 0.5)
+        assert {one for one, _, _ in gate.came} == {
+            Endpoint("127.0.9.1", 53),
+            Endpoint("192.168.77.7", 53),
+        }
+        assert {(zone, met) for _, zone, met in gate.came} == {(ZONE, ("127.0.0.1",))}
+        gate.came.clear()
+        with pytest.raises(NameServerUnavailable, match="not there"):
+            await Primary(ALICE.guid, config, KEY, through=gate).confirm(0)
+        assert [one for one, _, _ in gate.came] == [Endpoint("127.0.9.1", 53)]
+        gate.came.clear()
+        configured = DdnsConfig(zone=ZONE, server=str(server), timeout=0.5)
+        assert (await ask(await find_own(configured, gate), ZONE, "TXT", 0.5)).data
+        assert not gate.came
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import dns.tsig
 import pytest
 
 from peers import DdnsConfig, Identity, NameServerUnavailable, Peer, RoamRelayError
-from peers.dns import Names
+from peers.dns import Names, Zone
 from peers.dns.key_file import read_key
 from peers.dns.primary import Primary
 from peers.location import Offered, OwnLocation
@@ -42,7 +42,7 @@ class Location(OwnLocation):
 async def test_without_a_key_it_looks_up_and_registers_nothing() -> None:
     tasks = Tasks()
     config = DdnsConfig(zone=ZONE, server="127.0.0.1:9")
-    names = Names(ALICE.guid, config, read_key(config, ALICE.guid), Location(), list)
+    names = Names(ALICE.guid, Zone(config, read_key(config, ALICE.guid)), Location(), list)
     names.start(tasks.spawn)
     assert len(tasks) == 0
     names.changed()
@@ -62,7 +62,7 @@ async def test_a_fault_of_ours_is_logged_and_the_registration_goes_on_after_it(
         location.fault = KeyError("nobody thought of it")
         tasks = Tasks()
         config = _config(relay.dns.port, key)
-        names = Names(ALICE.guid, config, read_key(config, ALICE.guid), location, list)
+        names = Names(ALICE.guid, Zone(config, read_key(config, ALICE.guid)), location, list)
         with caplog.at_level(logging.ERROR, "peers"):
             names.start(tasks.spawn)
             with pytest.raises(RoamRelayError, match="nobody thought of it") as raised:
@@ -135,7 +135,7 @@ async def test_a_number_that_is_ahead_in_the_zone_is_gone_above_at_once(
             with monkeypatch.context() as patch:
                 now = time.time_ns()
                 patch.setattr("time.time_ns", lambda now=now, fast=fast: now + fast * 1_000_000)
-                names = Names(ALICE.guid, ddns, key, location, list)
+                names = Names(ALICE.guid, Zone(ddns, key), location, list)
                 names.start(tasks.spawn)
                 await names.published()
             await tasks.close()

@@ -13,13 +13,13 @@ import pytest
 from peers import Identity, Mode, Peer
 from peers.choice import Candidate, RoundTrips
 from peers.control import Answered, KnownRelay
-from peers.dialing import Ask, Door
+from peers.dialing import Ask, Door, Reason
 from peers.host import Interfaces
 from peers.host.address import LocalAddress
 from peers.path import PathEnd
 from peers.roaming import Candidates, Ways, ways
 from peers.roaming.route import Attempt
-from protocol.endpoint import Endpoint
+from protocol.endpoint import Endpoint, Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code, PathFailed, Refused, RelayUnavailable, RoamRelayError
 from protocol.messages import PathHello, PathWelcome, ServiceResponse
 from relay.server import RelayServer
@@ -69,6 +69,7 @@ class Around:
         self.interfaces.update([LocalAddress(HERE, "eth0", 2, 4, 24)])
         self.last_relay: KnownRelay | None = None
         self.observed: tuple[str, ...] = ()
+        self.may_ask_where = False
         self.candidates = Candidates(self.local.config, self.interfaces, RoundTrips(lambda: 0.0))
         self.ways = Ways(self.local, self.candidates, cast(Any, self))
         monkeypatch.setattr(ways, "open_direct", self._open)
@@ -90,6 +91,37 @@ class Around:
 
     def ended(self) -> dict[str, str]:
         return {one.host: path.end for one, path in self.made.items()}
+
+
+def test_what_the_relay_is_asked_for_is_dialed_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A well-known port needs its word, which may take seconds: nothing waits for that."""
+    odd, usual = Endpoint(FIRST.host, 443), Endpoint(SECOND.host, 7000)
+
+    async def scene() -> None:
+        around = Around(monkeypatch)
+        around.says |= {odd: "welcome", usual: "welcome"}
+        around.trips |= {odd: 0.05, usual: 0.05}
+        around.may_ask_where = True
+        route = make_route(dataclasses.replace(CALLER, select="latest"))
+        route.learn(
+            tuple(sign_entry(THERE, entry_at(at, seq)) for seq, at in ((2, odd), (1, usual)))
+        )
+        nowhere = Endpoint("203.0.113.77", 443)
+        asks = [
+            around.ways.ask_for(route, Candidate(at), Reason.PROBE) for at in (odd, usual, nowhere)
+        ]
+        # Of what is not signed nobody can be asked.
+        assert [around.local.door.doubts(ask) for ask in asks] == [True, False, False]
+        await around.ways.direct(route.attempt())
+        assert list(around.made) == [usual]
+        around.may_ask_where = False
+        assert around.ways.ask_for(route, Candidate(odd), Reason.PROBE).witness is None
+
+    run(scene())
+
+
+def entry_at(at: Endpoint, seq: int) -> Entry:
+    return Entry(seq, "chat", at.host, at.port, Phase.PREFERRED, 60, Provenance.INTERFACE)
 
 
 def test_the_other_is_asked_where_the_chosen_one_does_not_answer_the_hello(

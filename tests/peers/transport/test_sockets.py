@@ -154,6 +154,26 @@ def test_an_error_on_one_socket_ends_the_dial_at_once(code: int, at: int) -> Non
     assert not kernel.open
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_SYNCNT"), reason="Linux's alone")
+def test_a_syn_is_repeated_as_often_as_is_said() -> None:
+    """Else a host that says nothing gets one each second, for as long as somebody waits."""
+
+    async def scene(repeats: int | None) -> set[int]:
+        found = set()
+
+        def connect(one: socket.socket, where: tuple[str, int]) -> "asyncio.Future[None]":
+            found.add(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT))
+            return asyncio.get_running_loop().create_future()
+
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(5.0):
+                await dial(NOWHERE, repeats=repeats, connect=connect)
+        return found
+
+    assert run(scene(1)) == {1}
+    assert run(scene(None)) != {1}
+
+
 def test_silence_is_the_callers_to_end() -> None:
     kernel = Kernel(None, None, None)
 

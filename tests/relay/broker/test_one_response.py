@@ -160,7 +160,7 @@ async def test_a_number_that_is_used_twice_is_answered_twice(relay: RelayServer)
 
 
 @pytest.mark.parametrize(
-    "step", ["watches.tell", "planes.sweep", "node.watch_time", "broker.expire"]
+    "step", ["watches.telling", "planes.sweeping", "node.watch_time", "broker.expiring"]
 )
 @pytest.mark.expected_errors("a step failed")
 async def test_a_beat_that_fails_goes_on(

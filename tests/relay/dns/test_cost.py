@@ -90,7 +90,7 @@ async def test_an_update_that_is_signed_is_read_in_pieces(server: RelayServer) -
     assert len(left) > 500 / 16
     assert len(reader.update) == 500
     code = dns.message.from_wire(
-        await server.dns.messages.update(signed, udp=False),
+        await server.dns.messages.update(signed, "127.0.0.1", udp=False),
         keyring=key_of(server),
         request_mac=signed.mac,
     ).rcode()
@@ -112,7 +112,7 @@ async def _code(server: RelayServer, wire: bytes) -> int:
     assert server.dns is not None
     signed = server.dns.messages.respond(wire, udp=False)
     assert isinstance(signed, SignedMessage)
-    answer = await server.dns.messages.update(signed, udp=False)
+    answer = await server.dns.messages.update(signed, "127.0.0.1", udp=False)
     return dns.message.from_wire(answer, keyring=key_of(server), request_mac=signed.mac).rcode()
 
 

@@ -22,10 +22,9 @@ def test_a_key_is_of_one_relay_one_zone_and_one_peer() -> None:
 
 def test_a_key_is_found_by_the_peer_s_own_name() -> None:
     keys = DnsKeys(ALICE, ZONE)
-    found = keys.find(dns.name.from_text(f"{ALICE.guid.upper()}.{ZONE}."))
-    assert found is not None
+    (found,) = keys.find(dns.name.from_text(f"{ALICE.guid.upper()}.{ZONE}."))
     assert found.secret == keys.secret(ALICE.guid)
     for name in (f"x.{ALICE.guid}.{ZONE}.", f"{ALICE.guid}.example.", f"nobody.{ZONE}.", "."):
-        assert keys.find(dns.name.from_text(name)) is None
+        assert keys.find(dns.name.from_text(name)) == ()
     with pytest.raises(IdentityError):
         keys.secret("nobody")

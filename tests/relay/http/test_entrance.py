@@ -16,8 +16,8 @@ from aiohttp import web
 
 from protocol.identity import Identity
 from relay.config import RelayConfig
-from relay.http import Deadlines, Entrance, Proxies
-from relay.http.visitor import Visit
+from relay.http import Deadlines, Entrance
+from relay.http.visit import Visit
 from relay.server import RelayServer
 from relay.tasks import Tasks
 from tests.relay.certificates import certificate
@@ -231,7 +231,7 @@ async def test_without_descriptors_the_first_to_go_makes_room() -> None:
         await runner.setup()
         tasks = Tasks()
         entrance = Entrance(
-            runner, relay.doorkeeper, Proxies(()), Deadlines(30.0, 30.0), tasks.spawn
+            runner, relay.doorkeeper, Deadlines(30.0, 30.0), lambda *_: 0.0, tasks.spawn
         )
         async with opened(relay, "127.0.0.66") as (silent, _):
             while not relay.doorkeeper.newcomers:

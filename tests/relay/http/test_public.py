@@ -1,5 +1,7 @@
 """What anybody may ask over HTTP."""
 
+from time import monotonic
+
 import aiohttp
 
 from relay.server import RelayServer
@@ -29,3 +31,9 @@ async def test_http(relay: RelayServer) -> None:
             assert (answer.status, (await answer.json())["code"]) == (404, "unknown_service")
         async with http.get("/v1/peers/nobody/services/chat") as answer:
             assert (answer.status, (await answer.json())["code"]) == (404, "unknown_peer")
+            # The relay has just started: not for sure yet.
+            assert int(answer.headers["Retry-After"]) > 0
+        relay.registry.started(monotonic() - 60.0)
+        async with http.get("/v1/peers/nobody/services/chat") as answer:
+            assert (answer.status, (await answer.json())["code"]) == (404, "unknown_peer")
+            assert "Retry-After" not in answer.headers

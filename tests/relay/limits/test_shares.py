@@ -125,3 +125,20 @@ def test_what_is_not_proven_is_its_networks(host: str) -> None:
     shares: Shares[int] = Shares(BOUNDS)
     taken = [shares.add(cause_of(host), number) for number in range(BOUNDS.network + 1)]
     assert taken == [()] * BOUNDS.network + [None], "it has no key, and no share of a key"
+
+
+def test_who_is_the_heaviest_by_weight_gives_way() -> None:
+    shares: Shares[str] = Shares(Bounds(in_all=20, wide=20, network=12, key=20))
+    alice, mallory = cause_of("192.0.2.1", "alice"), cause_of("198.51.100.1", "mallory")
+    assert shares.weigh(mallory, "m1", 6) == ()
+    assert shares.weigh(cause_of("198.51.100.1", "other"), "m2", 5) == ()
+    assert not shares.bears(mallory, "m1", 8), "its network has no more"
+    assert shares.bears(mallory, "m1", 7), "what it has is given up for it"
+    assert shares.weigh(alice, "a", 8) == ()
+    assert shares.weight == 19
+    assert shares.bears(alice, "a", 9)
+    assert shares.weigh(alice, "a", 10) == ("m1",)
+    assert shares.weigh(alice, "a", 1) == ()
+    assert shares.remove("a")
+    assert shares.remove("m2")
+    assert shares.weight == len(shares) == 0

@@ -22,10 +22,11 @@ from protocol.messages import (
     Update,
 )
 from relay.config import ConfigError, RelayConfig, load
-from relay.presence import may_probe, turns
+from relay.presence import may_probe, may_probe_port, turns
 from relay.presence import proofs as module
 from relay.server import RelayServer
 from tests.relay.client import Client, client, registered
+from tests.support import scale
 from tests.support.rooms import rooms
 
 SESSION = b"s" * 16
@@ -314,6 +315,14 @@ async def test_a_relay_on_loopback_does_not_dial_private_networks() -> None:
         ("0.1.2.3", "0.0.0.0", (), False),
         ("224.0.0.1", "0.0.0.0", (), False),
         ("64:ff9b::a00:1", "::", (), False),
+        ("64:ff9b::a00:1", "::", ("10.0.0.0/24",), True),
+        ("::ffff:10.0.0.1", "::", (), False),
+        ("::ffff:127.0.0.1", "::", ("::/0",), False),
+        ("64:ff9b:1::808:808", "::", ("::/0",), False),
+        *[
+            (host, "::", ("0.0.0.0/0", "::/0"), False)
+            for host in ("224.0.0.1", "ff02::1", "0.1.2.3", "::", "169.254.169.254", "fe80::1")
+        ],
         ("2002:a00:1::1", "::", (), False),
         ("192.0.2.1", "localhost", (), False),
     ],
@@ -322,6 +331,43 @@ def test_where_the_relay_may_dial(
     host: str, serves: str, networks: tuple[str, ...], allowed: bool
 ) -> None:
     assert may_probe(host, serves, networks) is allowed
+
+
+@pytest.mark.parametrize(
+    ("port", "is_observed", "allowed"),
+    [
+        (9000, False, True),
+        (443, False, True),
+        (443, True, True),
+        (25, True, True),
+        *[(port, False, False) for port in (22, 25, 53, 80, 3306, 6379, 27017)],
+    ],
+)
+def test_at_which_ports_the_relay_may_dial(port: int, is_observed: bool, allowed: bool) -> None:
+    assert may_probe_port(port, is_observed) is allowed
+
+
+async def test_a_hundred_keys_have_no_more_probes_at_one_victim_than_its_share() -> None:
+    """Each names another port of one address; once, each of them had a rate of its own."""
+    async with contextlib.AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(fast_relay())
+        port, counts = await stack.enter_async_context(victim("127.0.59.1"))
+        keys = scale.of(40, 100)
+        for number in range(keys):
+            attacker = await stack.enter_async_context(client(relay.url))
+            await attacker.hello()
+            ports = [port, *(20_000 + 16 * number + other for other in range(15))]
+            entries = tuple(attacker.entry("chat", 1, "127.0.59.1", one) for one in ports)
+            record = LocationRecord(1, (ServiceRecord("chat", entries),))
+            attacker.send(attacker.signed_register(encode_location(record)))
+            await attacker.expect(Registered)
+        async with asyncio.timeout(30):
+            while relay.metrics.proofs["left alone"] < keys:
+                await asyncio.sleep(0.01)
+        spent = relay.metrics.proofs["failed"]
+        assert spent <= 16 + 6, "its share, and what has come back meanwhile"
+        # It has spoken no TLS twice: all leave it alone, but for those under way by then.
+        assert len(counts) <= 1 + turns.NETWORK_AT_ONCE
 
 
 def test_networks_that_are_none_are_named() -> None:

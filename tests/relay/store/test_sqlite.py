@@ -130,3 +130,29 @@ async def test_a_kill_loses_nothing_that_was_said_to_be_done(tmp_path: Path) -> 
     database = await opened(file)
     assert (await database.run(numbers))[:said] == list(range(1, said + 1))
     await database.close()
+
+
+async def test_a_file_that_others_could_read_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "store.sqlite"
+    file.touch(0o600)
+    await (await opened(file)).close()
+    assert not caplog.records
+    file.chmod(0o640)
+    await (await opened(file)).close()
+    assert file.stat().st_mode & 0o777 == 0o600
+    (record,) = caplog.records
+    assert "others could read or write the store" in record.getMessage()
+    assert "mode='0640'" in record.getMessage()
+
+
+async def test_a_folder_in_which_others_may_write_is_no_place_for_a_store(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(ConfigError, match=r"test: .*others may write into .*shared.*chmod 700"):
+        await opened(folder / "store.sqlite")
+    assert list(folder.iterdir()) == []
+    folder.chmod(0o1777)  # As /tmp is: nobody replaces what is another's.
+    await (await opened(folder / "store.sqlite")).close()

@@ -1,20 +1,21 @@
-"""How much this peer dials where a key was not met before, and whom it leaves alone.
+"""How much is dialed where a key was not met before, and who is left alone.
 
 PURE: what happens and when goes in, a refusal comes out. What costs nobody anything is free: where
 a peer's key was met, it is dialed without pauses and questions, and a dial that meets it gives back
 what it has taken. What is left is what others have to bear: it is shared by who has caused it, by
-the address and its network, and bounded in all.
+the address and its network, and bounded in all. How much that is, who dials says (`Share`).
 """
 
+import errno
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from peers.dialing.scopes import Word, network_of, unwrapped
+from protocol.dialing.scopes import network_of, unwrapped
 from protocol.endpoint import Endpoint
 
-__all__ = ["Attempt", "Budgets", "Outcome"]
+__all__ = ["Attempt", "Budgets", "Outcome", "Rate", "Share", "outcome_of"]
 
 _LIMIT = 4096
 """Buckets of each kind, failures, and peers that were met, which are remembered. Beyond it the one
@@ -27,6 +28,17 @@ _LOST = 8
 """Failures running after which a peer is not believed to be where it was met."""
 _PATIENCE = 2
 """Failures before an endpoint is left alone."""
+
+
+_NOT_SENT = frozenset(
+    {
+        *(errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM, errno.EINVAL),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAFNOSUPPORT),
+    }
+)
+"""Errors of this host, before a packet has left it."""
+_REFUSED = frozenset({errno.ECONNREFUSED, errno.ECONNRESET})
+"""Errors that whoever is there has caused."""
 
 
 class Outcome(Enum):
@@ -46,6 +58,13 @@ class Outcome(Enum):
     """Nothing has left this host."""
 
 
+def outcome_of(error: OSError) -> Outcome:
+    """Return what an error of connecting says of who is there."""
+    if error.errno in _NOT_SENT:
+        return Outcome.NOT_SENT
+    return Outcome.REFUSED if error.errno in _REFUSED else Outcome.SILENT
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """A dial: who has caused it, where it goes, and by whose word."""
@@ -53,14 +72,14 @@ class Attempt:
     remote: str
     """The GUID of the peer that should be there, which has named the endpoint."""
     endpoint: Endpoint
-    word: Word
+    word: Hashable
+    """Whose word it is: which share it is of."""
     wished: bool = False
-    """Whether this peer's own program has asked for it: what the relay says of whom the program
-    calls is charged to nobody else."""
+    """Whether the own program has asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class Rate:
     """How many dials at once, and one more each so many seconds."""
 
     burst: int
@@ -68,48 +87,30 @@ class _Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class _Share:
+class Share:
     """The budgets of one word, and the pauses of an endpoint that has failed, in seconds."""
 
-    remote: _Rule
-    endpoint: _Rule
+    remote: Rate
+    endpoint: Rate
     """Of one endpoint, as one remote has named it."""
-    address: _Rule
-    network: _Rule
-    total: _Rule
+    address: Rate
+    network: Rate
+    total: Rate
     first_pause: float
     longest_pause: float
-
-
-_SHARES = {
-    # Who is behind one address may be many; the relay has seen all of them there.
-    Word.RELAY: _Share(
-        _Rule(16, 5.0), _Rule(6, 10.0), _Rule(256, 1.0), _Rule(1024, 0.25), _Rule(1024, 0.125),
-        first_pause=5.0, longest_pause=60.0,
-    ),
-    # This peer has asked for that name: it is its own wish, sixteen records long.
-    Word.ZONE: _Share(
-        _Rule(16, 10.0), _Rule(3, 20.0), _Rule(16, 10.0), _Rule(64, 2.0), _Rule(128, 1.0),
-        first_pause=30.0, longest_pause=600.0,
-    ),
-    # Nobody but the other side says so.
-    Word.TOLD: _Share(
-        _Rule(4, 60.0), _Rule(2, 60.0), _Rule(4, 60.0), _Rule(8, 30.0), _Rule(64, 1.0),
-        first_pause=60.0, longest_pause=3600.0,
-    ),
-}  # fmt: skip
-"""A race has sixteen candidates at most, so that one fits into what is the zone's and the relay's.
-Told entries are few: beside the relay's, a home has one or two."""
+    wishes_spare_remote: bool = False
+    """Whether what the own program has asked for is charged to the places alone."""
 
 
 class Budgets:
-    """The budgets of one peer. `now` is any clock that only grows, in seconds; each table has
-    `limit` entries at most.
+    """The budgets of one party, a share for each kind of word. `now` is any clock that only grows,
+    in seconds; each table has `limit` entries at most.
 
     `refusal` takes from them where it refuses nothing; tell what came of that dial with `over`.
     """
 
-    def __init__(self, limit: int = _LIMIT) -> None:
+    def __init__(self, shares: Mapping[Hashable, Share], limit: int = _LIMIT) -> None:
+        self._shares = shares
         self._limit = limit
         self._buckets = {
             word: [
@@ -119,7 +120,7 @@ class Budgets:
                 (_Buckets(share.network, limit), "too many dials to this network"),
                 (_Buckets(share.total, limit), "too many dials by such a word in all"),
             ]
-            for word, share in _SHARES.items()
+            for word, share in shares.items()
         }
         self._failed = _Failures(limit)
         self._met: OrderedDict[str, OrderedDict[Endpoint, int]] = OrderedDict()
@@ -138,7 +139,7 @@ class Budgets:
         """Return why an endpoint is not dialed now; None where it is, and is paid for."""
         if self.has_met(attempt.remote, attempt.endpoint):
             return None
-        share = _SHARES[attempt.word]
+        share = self._shares[attempt.word]
         pauses = share.first_pause, share.longest_pause
         for key in self._failures_of(attempt):
             left = self._failed.pause_left(key, pauses, now)
@@ -188,7 +189,8 @@ class Budgets:
         keys: list[Hashable] = [remote, (remote, host, attempt.endpoint.port), host, network, None]
         known = self._buckets[attempt.word]
         wanted = [(*one, key) for one, key in zip(known, keys, strict=True)]
-        return wanted[2:] if attempt.wished and attempt.word is Word.RELAY else wanted
+        spares_remote = attempt.wished and self._shares[attempt.word].wishes_spare_remote
+        return wanted[2:] if spares_remote else wanted
 
     def _give_back(self, attempt: Attempt, now: float) -> None:
         for buckets, _, key in self._wanted(attempt):
@@ -222,7 +224,7 @@ class Budgets:
 class _Buckets:
     """Token buckets by name: what is not in the table is full."""
 
-    def __init__(self, rule: _Rule, limit: int) -> None:
+    def __init__(self, rule: Rate, limit: int) -> None:
         self._rule = rule
         self._limit = limit
         self._known: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
