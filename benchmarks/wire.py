@@ -27,6 +27,7 @@ from protocol.messages import (
     LocationRecord,
     Mode,
     PeerState,
+    Ping,
     Pong,
     Register,
     Registered,
@@ -55,6 +56,8 @@ __all__ = [
 _TIMEOUT = 120.0
 _AT_ONCE = 32
 """Clients that are being opened at any time."""
+_PING = encode(Ping())
+"""What our relay says to who was silent for long; what is said meanwhile is answer enough."""
 _NUMBER = 1 << 20
 """A caller's number for its requests: five bytes, as most are."""
 
@@ -310,6 +313,7 @@ class _Caller:
             nonlocal left, to_send, pending
             if bare is not None:
                 data = bare(data)
+            data = data.replace(_PING, b"")
             whole, pending = divmod(pending + len(data), size)
             left -= whole
             again = min(whole, to_send)
@@ -386,7 +390,7 @@ class _Requests:
 
     def _receive(self, data: bytes) -> None:
         callee = self._callee
-        data = self._rest + callee.bare(data)
+        data = self._rest + callee.bare(data).replace(_PING, b"")
         at, end, out = 0, len(data), []
         before, behind = self._answer
         while end - at > self._at:
