@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 import uvloop
@@ -12,10 +13,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import bulk, choice, gap, messages, names, setup, signaling
+from benchmarks import bulk, choice, gap, messages, names, peers, setup, signaling
 from benchmarks.measure import Row, median_rows, nats_server, relay_server, websocket_server
 
-_PARTS = ("signaling", "bulk", "messages", "gap", "setup", "names")
+_PARTS = ("signaling", "peers", "bulk", "messages", "gap", "setup", "names")
 
 
 def _run(work: Callable[[], Awaitable[list[Row]]]) -> list[Row]:
@@ -26,19 +27,33 @@ def _run(work: Callable[[], Awaitable[list[Row]]]) -> list[Row]:
         return runner.run(run())
 
 
-def _signaling(round_trips: int) -> list[Row]:
+def _signaling(round_trips: int, before: Path | None) -> list[Row]:
     async def run() -> list[Row]:
         rows = []
-        with relay_server() as server:
-            await signaling.measure_relay(server, min(round_trips, 1000))
-            rows += await signaling.measure_relay(server, round_trips)
-        with nats_server() as server:
-            rows += await signaling.measure_nats(server, round_trips)
-        with websocket_server() as server:
-            rows += await signaling.measure_websocket(server, round_trips)
+        for kind, name, serving in peers.contenders(before):
+            with serving() as server:
+                rows += await signaling.measure_forwarding(kind, name, server, round_trips)
         return rows
 
     return _run(run)
+
+
+def _peers(counts: tuple[int, ...], seconds: float, before: Path | None) -> list[Row]:
+    async def run() -> list[Row]:
+        rows = []
+        for many in dict.fromkeys(min(one, peers.most_peers()) for one in counts):
+            for kind, name, serving in peers.contenders(before):
+                with serving() as server:
+                    rows += await peers.measure_peers(kind, name, server, many, seconds)
+            for name, path in (("roam-relay, raw carrier", None), ("before, raw carrier", before)):
+                if path is not None or name.startswith("roam"):
+                    rows += await peers.measure_turns("raw", name, path, many)
+        return rows
+
+    rows = peers.measure_start("roam-relay, raw carrier")
+    if before is not None:
+        rows += peers.measure_start("before, raw carrier", before)
+    return rows + _run(run)
 
 
 def _bulk(total: int) -> list[Row]:
@@ -89,7 +104,22 @@ def _setup(count: int) -> list[Row]:
     help="Measure only this; may be repeated.  [default: all]",
 )
 @click.option("--runs", default=3, show_default=True, help="Interleaved runs; medians are shown.")
-@click.option("--round-trips", default=20_000, show_default=True, help="Of signaling.")
+@click.option("--round-trips", default=100_000, show_default=True, help="Of signaling.")
+@click.option(
+    "--peers",
+    "counts",
+    type=int,
+    multiple=True,
+    default=(5000, 15000),
+    show_default=True,
+    help="Registered peers, or as many as there are file descriptors; may be repeated.",
+)
+@click.option("--idle", default=20.0, show_default=True, help="Seconds for which they are idle.")
+@click.option(
+    "--before",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Another checkout, whose relay is measured too: signaling and peers.",
+)
 @click.option("--mebibytes", default=4096, show_default=True, help="Bulk data of each contender.")
 @click.option("--count", default=300_000, show_default=True, help="Messages of each contender.")
 @click.option("--moves", default=40, show_default=True, help="Moves of each mode.")
@@ -100,6 +130,9 @@ def main(
     parts: tuple[str, ...],
     runs: int,
     round_trips: int,
+    counts: tuple[int, ...],
+    idle: float,
+    before: Path | None,
     mebibytes: int,
     count: int,
     moves: int,
@@ -108,7 +141,8 @@ def main(
 ) -> None:
     """Measure beside nats-server, aiohttp and plain loopback, in the same run on this machine."""
     measures: dict[str, Callable[[], list[Row]]] = {
-        "signaling": lambda: _signaling(round_trips),
+        "signaling": lambda: _signaling(round_trips, before),
+        "peers": lambda: _peers(counts, idle, before),
         "bulk": lambda: _bulk(mebibytes << 20),
         "messages": lambda: _messages(count),
         "gap": lambda: _gap(moves),

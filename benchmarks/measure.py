@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import resource
+import shutil
 import socket
 import statistics
 import subprocess
@@ -19,9 +21,14 @@ __all__ = [
     "Row",
     "Server",
     "cpu_seconds",
+    "has_mosquitto",
+    "has_peerjs",
     "median_rows",
+    "mosquitto_server",
     "nats_in_step",
     "nats_server",
+    "peerjs_server",
+    "raise_descriptors",
     "relay_server",
     "websocket_server",
 ]
@@ -85,10 +92,22 @@ def _process(command: list[str], environment: dict[str, str] | None = None) -> I
             process.wait()
 
 
+def raise_descriptors() -> int:
+    """Let this process, and what it starts, open as many files as it may; return how many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (hard, max(hard, 1 << 17)):  # More than the hard limit is root's to take.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
 @contextlib.contextmanager
-def relay_server(changes: Mapping[str, str] | None = None) -> Iterator[Server]:
+def relay_server(
+    changes: Mapping[str, str] | None = None,
+    program: tuple[str, ...] = ("-m", "relay"),
+) -> Iterator[Server]:
     """Run our relay with its rates lifted: the load comes from few peers. `changes` are made in its
-    environment."""
+    environment; `program` is what Python runs."""
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready"
         lifted = {
@@ -98,8 +117,7 @@ def relay_server(changes: Mapping[str, str] | None = None) -> Iterator[Server]:
         }
         command = [
             sys.executable,
-            "-m",
-            "relay",
+            *program,
             "serve",
             "--port",
             "0",
@@ -158,6 +176,46 @@ async def nats_in_step(client: nats.aio.client.Client) -> None:
     """
     await client.flush()
     await client.flush()
+
+
+def has_mosquitto() -> bool:
+    """Whether mosquitto is installed (Debian: apt-get install mosquitto)."""
+    return shutil.which("mosquitto", path=_PATH) is not None
+
+
+def has_peerjs() -> bool:
+    """Whether PeerJS' server is installed (npm install -g peer), or named by PEERJS."""
+    return shutil.which(_PEERJS) is not None
+
+
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+_PEERJS = os.environ.get("PEERJS", "peerjs")
+
+
+@contextlib.contextmanager
+def mosquitto_server() -> Iterator[Server]:
+    """Run mosquitto."""
+    port = _free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "mosquitto.conf"
+        config.write_text(
+            f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
+            "log_dest none\nuser root\nmax_queued_messages 0\nset_tcp_nodelay true\n"
+        )
+        program = shutil.which("mosquitto", path=_PATH) or "mosquitto"
+        with _process([program, "-c", str(config)]) as pid:
+            _wait_for_port(port)
+            yield Server(pid, "127.0.0.1", port)
+
+
+@contextlib.contextmanager
+def peerjs_server() -> Iterator[Server]:
+    """Run the PeerJS server."""
+    port = _free_port()
+    command = [_PEERJS, "--host", "127.0.0.1", "--port", str(port)]
+    with _process([*command, "--concurrent_limit", "1000000"]) as pid:
+        _wait_for_port(port)
+        yield Server(pid, "127.0.0.1", port)
 
 
 @contextlib.contextmanager

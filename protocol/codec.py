@@ -31,6 +31,16 @@ _MAX_REASON = 512
 _BUFFER = 4096
 """Bytes that a stream's buffer has at first; it grows. The library's own choice is a megabyte."""
 
+_SINGLE = 1024
+"""Bytes: what comes in a piece of no more is mostly one message, and is decoded as one first."""
+_MAX_SKIPPED = MAX_MESSAGE_BYTES + (1 << 20)
+"""Bytes of one piece: what a `ValueReader` would take."""
+_MAX_SKIPPERS = 4
+
+_skippers: list[Any] = []
+"""Parsers that are not in use, for all streams: taking one out is one step, so that threads may
+share them."""
+
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 
 encode = msgspec.msgpack.Encoder().encode
@@ -123,12 +133,19 @@ class ValueReader:
 class MessageDecoder:
     """Turns a byte stream into the messages of one table.
 
-    Whole messages are found by skipping, which builds nothing, and decoded straight into their
-    types, which bound what is built. What is in pieces, not known, or at fault goes the slower way
-    through `ValueReader`, which says what is wrong with it; and so does what is not written as
-    `encode` writes it: it may hold, under keys that nobody knows here, what the straight way does
-    not look at, and a message must mean the same in whatever pieces it comes.
+    Whole messages are decoded straight into their types, which bound what is built. Where several
+    came in one piece their ends are found by skipping, which builds nothing. What is in pieces, not
+    known, or at fault goes the slower way through `ValueReader`, which says what is wrong with it;
+    and so does what is not written as `encode` writes it: it may hold, under keys that nobody knows
+    here, what the straight way does not look at, and a message must mean the same in whatever
+    pieces it comes.
+
+    Between messages it holds nothing: either parser has a stack of 40 KiB, and there are as many
+    streams as peers. Parsers that skip are shared; a reader is made for a message in pieces, and
+    dropped after it.
     """
+
+    __slots__ = ("_at", "_decode", "_max_bytes", "_reader", "_table", "_whole")
 
     def __init__(
         self, table: Mapping[str, type[Message]], max_bytes: int = MAX_MESSAGE_BYTES
@@ -137,8 +154,6 @@ class MessageDecoder:
         self._max_bytes = max_bytes
         self._decode = _decoder(tuple(table.values()))
         self._reader: ValueReader | None = None
-        """Made when it is needed first: most streams never do, and each costs a buffer."""
-        self._skipper = msgpack.Unpacker(read_size=_BUFFER)
         self._whole = b""
         self._at = 0
 
@@ -149,37 +164,56 @@ class MessageDecoder:
             ProtocolViolation: from the iterator, after the messages that came before the fault.
         """
         reader = self._reader
-        if (reader is None or not reader.pending) and len(data) <= self._max_bytes:
-            skipper, decode = self._skipper, self._decode
-            skip, tell = skipper.skip, skipper.tell
-            skipper.feed(data)
-            base = tell()
+        if reader is None or not reader.pending:
+            reader = self._reader = None
+            size = len(data)
             self._whole, self._at = data, 0
-            while self._at < len(data):
-                begin = self._at
-                message, piece = None, b""
+            if size <= _SINGLE:
+                message = self._straight(data)
+                if message is not None:
+                    self._at = size
+                    yield message
+            if self._at < size <= _MAX_SKIPPED:
+                # As many messages as there are: no generator in a generator, no call for each.
+                skipper = _skippers.pop() if _skippers else msgpack.Unpacker(read_size=_BUFFER)
+                skip, tell, decode = skipper.skip, skipper.tell, self._decode
+                skipper.feed(data)
+                base, most, begin = tell(), self._max_bytes, 0
+                is_clean = True
                 try:
-                    skip()
-                    self._at = tell() - base
-                    piece = data[begin : self._at]
-                    message = decode(piece)
+                    while begin < size:
+                        is_clean = False
+                        skip()
+                        is_clean = True
+                        end = tell() - base
+                        if end - begin > most:
+                            break
+                        piece = data[begin:end]
+                        message = decode(piece)
+                        if encode(message) != piece:
+                            break
+                        self._at = end
+                        yield message
+                        begin = self._at
                 except (msgpack.OutOfData, ValueError, RecursionError):
                     pass
-                if message is None or encode(message) != piece:
-                    self._skipper = msgpack.Unpacker(read_size=_BUFFER)
-                    self._at = begin
-                    break
-                yield message
+                finally:
+                    # One that stands within a message keeps it, and one that was fed much its
+                    # buffer.
+                    if is_clean and size <= MAX_MESSAGE_BYTES and len(_skippers) < _MAX_SKIPPERS:
+                        skipper.read_bytes(size - (tell() - base))
+                        _skippers.append(skipper)
             data = self._whole[self._at :]
             self._whole, self._at = b"", 0
             if not data:
                 return
-        if reader is None:
             reader = self._reader = ValueReader(self._max_bytes)
         reader.feed(data)
         table = self._table
         for value in reader:
             yield to_message(value, table)
+        if not reader.pending:
+            self._reader = None
 
     def rest(self) -> bytes:
         """Return the bytes that were fed behind the message yielded last, and forget them.
@@ -190,6 +224,15 @@ class MessageDecoder:
             return self._reader.rest() if self._reader is not None else b""
         rest, self._at = self._whole[self._at :], len(self._whole)
         return rest
+
+    def _straight(self, piece: bytes) -> Message | None:
+        """Decode what may be one whole message, written as `encode` writes it; None where it is
+        not."""
+        try:
+            message = self._decode(piece)
+        except (ValueError, RecursionError):
+            return None
+        return message if encode(message) == piece else None
 
 
 @cache
@@ -227,22 +270,37 @@ def encode_location(record: LocationRecord) -> bytes:
     return encode(record)
 
 
+_decode_location = msgspec.msgpack.Decoder(LocationRecord).decode
+
+
 def decode_location(data: bytes) -> LocationRecord:
     """Read the bytes of a location record.
 
     Raises:
         ProtocolViolation: malformed, or over a limit.
     """
+    record: LocationRecord | None
+    try:
+        record = _decode_location(data)
+    except (ValueError, RecursionError):
+        record = None
+    if record is None or encode(record) != data:
+        record = _read_location(data)
+    names = [service.service for service in record.services]
+    if len(set(names)) != len(names):
+        raise ProtocolViolation("location: a service is named twice")
+    return record
+
+
+def _read_location(data: bytes) -> LocationRecord:
+    """Read the slower way, which says what is wrong and bounds what nobody knows here, what is not
+    written as `encode_location` writes it."""
     reader = ValueReader(max_array=512)
     reader.feed(data)
     values = list(reader)
     if len(values) != 1 or type(values[0]) is not dict or reader.pending:
         raise ProtocolViolation("location: must be one map")
     try:
-        record = _convert(values[0], LocationRecord)
+        return _convert(values[0], LocationRecord)
     except (msgspec.ValidationError, ValueError) as error:
         raise ProtocolViolation(f"location: {error}"[:_MAX_REASON]) from None
-    names = [service.service for service in record.services]
-    if len(set(names)) != len(names):
-        raise ProtocolViolation("location: a service is named twice")
-    return record

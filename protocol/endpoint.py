@@ -5,6 +5,7 @@ and nobody can put one in. Ordering is by phase and recency; measuring is the pe
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated
@@ -26,6 +27,11 @@ __all__ = [
     "read_entry",
     "sign_entry",
 ]
+
+
+_OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_UNICAST = re.compile(rf"(22[0-3]|2[01][0-9]|1[0-9][0-9]|[1-9][0-9]?)(\.{_OCTET}){{3}}", re.ASCII)
+"""An IPv4 address in its canonical form that can be dialed: of 1.0.0.0 to 223.255.255.255."""
 
 
 class Phase(StrEnum):
@@ -74,6 +80,8 @@ class Endpoint(msgspec.Struct, frozen=True, order=True):
         Raises:
             ProtocolViolation: not an address literal, a multicast or unspecified one, or no port.
         """
+        if _UNICAST.fullmatch(host) and 0 < port < 65536:
+            return cls(host, port)  # As below, without the 20 µs that ipaddress takes.
         try:
             address = ipaddress.ip_address(host.partition("%")[0])
         except ValueError:

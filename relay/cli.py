@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import signal
 import sys
@@ -49,6 +50,9 @@ class Exit(IntEnum):
     """Of `serve`: a second SIGTERM has ended it at once, without draining."""
 
 
+_COLLECTED = 10_000, 5, 1_000
+"""Objects that are new before the young ones are looked at: 0.3 ms; how often, before those are
+that have outlived this once: 1.5 ms; and how often these, before all are."""
 _UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 
 
@@ -259,6 +263,7 @@ async def _serve(
         }
         chosen = {name: value for name, value in more.items() if value is not None}
         log.info("serving", url=" ".join(server.urls), relay=server.guid, **chosen, **descriptors)
+        _spare_the_collector()
         if ready_file is not None:
             _write_ready(ready_file, server.urls)
         # No timeout: a relay serves until it is told to stop.
@@ -266,6 +271,16 @@ async def _serve(
         log.info("draining", connections=len(server.connections))
         await server.drain()
     log.info("stopped")
+
+
+def _spare_the_collector() -> None:
+    """Let the collector walk over what is young, and seldom over all peers: by itself it does so
+    whenever their number has grown by a quarter, and holds the loop for 1 ms a thousand peers. What
+    is here now stays. Connections leave no cycles behind. This is the process's: an embedded relay
+    leaves it alone."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTED)
 
 
 def _reload(server: RelayServer, configured: Callable[[], RelayConfig]) -> None:

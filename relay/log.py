@@ -72,7 +72,7 @@ log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
     logging.getLogger(NAME),
     wrapper_class=structlog.stdlib.BoundLogger,
     processors=[structlog.stdlib.filter_by_level, _to_record],
-)
+).bind()  # Once: else for each line, which took a tenth of it.
 
 
 class _Lines(logging.Formatter):

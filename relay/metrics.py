@@ -6,16 +6,15 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
+from typing import TYPE_CHECKING, Literal
 
 from relay.loop_time import LoopTime
 from relay.process import build_info, process_now
 from relay.refusals import Refusals
 from relay.tally import Tally
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 __all__ = ["METRICS", "Described", "Metrics"]
 
@@ -121,8 +120,11 @@ class Metrics:
         """Bytes that planes have moved in all."""
         return sum(self.plane_bytes_by_way.values())
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> "Iterator[Metric]":
         """Yield the metric families: what prometheus-client asks of a collector."""
+        # Imported where a relay is asked for the first time: it takes a twentieth of the start.
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
         values = self._values()
         for metric in METRICS:
             found = values.get(metric.name.removeprefix("roam_relay_"))
@@ -137,6 +139,9 @@ class Metrics:
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """Return the text that a Prometheus server scrapes, and its content type; `accept` is what
         it would rather have."""
+        from prometheus_client import CollectorRegistry
+        from prometheus_client.exposition import choose_encoder
+
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         encode, content_type = choose_encoder(accept)

@@ -14,7 +14,16 @@ from tests.support.processes import environment
 @pytest.mark.parametrize(
     ("part", "flags", "contenders"),
     [
-        ("signaling", ("--round-trips", "200"), {"roam-relay, raw carrier", "nats-server (Go)"}),
+        (
+            "signaling",
+            ("--round-trips", "800"),
+            {"roam-relay, raw carrier", "roam-relay, WebSocket", "nats-server (Go)"},
+        ),
+        (
+            "peers",
+            ("--peers", "100", "--idle", "0.1"),
+            {"roam-relay, raw carrier", "roam-relay, WebSocket", "nats-server (Go)"},
+        ),
         ("bulk", ("--mebibytes", "8"), {"roam-relay, plane", "loopback, no server"}),
         ("messages", ("--count", "2000"), {"roam-relay, direct path", "nats-py"}),
         ("gap", ("--moves", "2"), {"roam-relay, central", "roam-relay, auto"}),

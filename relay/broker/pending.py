@@ -7,7 +7,7 @@ nothing is in it twice, and nothing leaves it unseen.
 import heapq
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 
 from protocol.messages import ServiceRequestFrom
@@ -19,6 +19,7 @@ __all__ = ["Pending", "PendingRequests"]
 
 AT_ONE = Bounds(in_all=1024, wide=768, network=512, key=128)
 """Requests that may wait for one callee, and the shares of those who ask."""
+_NUMBERS = 2**32 - 1
 _FEW = 64
 """Where no more wait for a callee, nobody asks who has how many."""
 
@@ -39,8 +40,13 @@ class Pending:
     deadline: float
     forwarded: float
     """When that was."""
-    tried: list[Attachment] = field(init=False, default_factory=list)
-    """All flows that it was forwarded over."""
+    before: tuple[Attachment, ...] = ()
+    """The flows that it was forwarded over before: mostly none."""
+
+    @property
+    def tried(self) -> tuple[Attachment, ...]:
+        """All flows that it was forwarded over."""
+        return (*self.before, self.callee)
 
 
 class PendingRequests:
@@ -51,6 +57,9 @@ class PendingRequests:
         self._requests: dict[int, Pending] = {}
         self._crowds: dict[int, Shares[Pending]] = {}
         """What waits for a flow, with its causes: by its identity, where more than a few do."""
+        self._young: list[Pending] = []
+        """What has begun to wait since somebody looked at the times. Nearly all is answered by
+        then, and costs nothing more."""
         self._deadlines: list[tuple[float, int]] = []
         self._unheard: deque[tuple[float, int]] = deque()
         """When to look whether a callee is heard of, earliest first."""
@@ -81,20 +90,19 @@ class PendingRequests:
 
     def next_number(self) -> int:
         """Return a number that no request has that waits."""
-        number = next(self._numbers) % 2**32
+        number = next(self._numbers) & _NUMBERS
         while number in self._requests:
-            number = next(self._numbers) % 2**32
+            number = next(self._numbers) & _NUMBERS
         return number
 
     def add(self, pending: Pending) -> None:
-        """A request begins to wait."""
-        number = pending.forward.request
-        self._requests[number] = pending
+        """A request begins to wait, forwarded over its flow."""
+        self._requests[pending.forward.request] = pending
         pending.reply.caller.asks[pending] = None
         pending.callee.asked[pending] = None
         if self._crowds:
             self._join_crowd(pending, pending.callee)
-        heapq.heappush(self._deadlines, (pending.deadline, number))
+        self._young.append(pending)
 
     def find(self, number: int) -> Pending | None:
         """Return the request with this number; None where none waits."""
@@ -111,15 +119,15 @@ class PendingRequests:
         return True
 
     def forwarded(self, pending: Pending, flow: Attachment, now: float) -> None:
-        """A request went over a flow."""
+        """A request went over another flow."""
         self._unheard.append((now + PATIENCE, pending.forward.request))
         if pending.callee is not flow and pending.forward.request in self._requests:
             del pending.callee.asked[pending]
             self._leave_crowd(pending)
             flow.asked[pending] = None
             self._join_crowd(pending, flow)
+        pending.before = pending.tried
         pending.callee, pending.forwarded = flow, now
-        pending.tried.append(flow)
 
     def of_caller(self, flow: Asker) -> list[Pending]:
         """Return the requests that came over a flow."""
@@ -131,6 +139,7 @@ class PendingRequests:
 
     def unheard(self, now: float) -> Iterator[Pending]:
         """Find the requests whose callee has said nothing on its flow since, for long enough."""
+        self._grow_up()
         while self._unheard and self._unheard[0][0] <= now:
             pending = self._requests.get(self._unheard.popleft()[1])
             if pending is not None and pending.callee.heard <= pending.forwarded:
@@ -138,10 +147,20 @@ class PendingRequests:
 
     def expired(self, now: float) -> Iterator[Pending]:
         """Take the requests out whose time is over, one by one: it is answered before the next."""
+        self._grow_up()
         while self._deadlines and self._deadlines[0][0] <= now:
             pending = self._requests.get(heapq.heappop(self._deadlines)[1])
             if pending is not None and pending.deadline <= now and self.take(pending):
                 yield pending
+
+    def _grow_up(self) -> None:
+        """Keep the times of what still waits."""
+        young, self._young = self._young, []
+        for pending in young:
+            number = pending.forward.request
+            if self._requests.get(number) is pending:
+                self._unheard.append((pending.forwarded + PATIENCE, number))
+                heapq.heappush(self._deadlines, (pending.deadline, number))
 
     def _join_crowd(self, pending: Pending, flow: Attachment) -> None:
         """A request waits for a flow, among more than a few."""

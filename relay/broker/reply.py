@@ -100,5 +100,6 @@ class Reply:
         if self._state is not _OWED:
             return
         self._state = state
-        self._metrics.requests[self.request.mode.value, outcome] += 1
+        # `value` is looked up by Python code; this is where it is (enum's documentation names it).
+        self._metrics.requests[self.request.mode._value_, outcome] += 1
         self.caller.send(response)

@@ -1,4 +1,4 @@
-"""What carries a control connection: a raw socket, or a WebSocket.
+"""What carries a control connection: a raw socket here, a WebSocket in websocket.py.
 
 Either gives the connection its bytes and takes bytes from it without ever waiting. What is written
 in one turn of the loop leaves in one write. One bounded outbox and one write deadline: a peer that
@@ -6,17 +6,14 @@ does not read is aborted, and nobody else notices.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol, cast
-
-import aiohttp
-from aiohttp import web
+from typing import Protocol, cast
 
 from protocol.errors import Code
 
-__all__ = ["Carrier", "CarrierLimits", "CarrierUser", "RawCarrier", "WebSocketCarrier"]
+__all__ = ["Carrier", "CarrierLimits", "CarrierUser", "RawCarrier", "State"]
 
 
 class CarrierUser(Protocol):
@@ -57,7 +54,9 @@ class CarrierLimits:
     outbox_bytes: int
 
 
-class _State(Enum):
+class State(Enum):
+    """Where a carrier is in its life."""
+
     OPEN = "open"
     CLOSING = "closing"
     """Nothing is queued any more; what was may still leave until the write deadline."""
@@ -65,11 +64,38 @@ class _State(Enum):
 
 
 # Python 3.11 looks an enum's member up in 0.3 µs: this is asked for with every message.
-_OPEN, _CLOSING, _LOST = _State
+_OPEN, _CLOSING, _LOST = State
+
+
+def _made(carrier: Carrier) -> CarrierUser:
+    """Stands for what makes a user where there is one."""
+    raise RuntimeError("a carrier has one user")
+
+
+def _nobody_waits() -> None:
+    """Stands for who was told already."""
 
 
 class RawCarrier(asyncio.Protocol):
     """A control connection straight on its transport."""
+
+    __slots__ = (
+        "__weakref__",
+        "_deadline",
+        "_limits",
+        "_loop",
+        "_make_user",
+        "_on_lost",
+        "_out",
+        "_out_size",
+        "_pause",
+        "_paused",
+        "_reason",
+        "_state",
+        "_transport",
+        "_user",
+        "closed",
+    )
 
     def __init__(
         self,
@@ -105,6 +131,7 @@ class RawCarrier(asyncio.Protocol):
         # Anything that the kernel does not take at once starts the write deadline.
         transport.set_write_buffer_limits(high=1)
         self._user = self._make_user(self)
+        self._make_user = _made  # What makes it holds the request.
 
     def data_received(self, data: bytes) -> None:
         if self._user is not None:
@@ -119,7 +146,8 @@ class RawCarrier(asyncio.Protocol):
             self._reason = "connection_lost"
         if not self.closed.done():
             self.closed.set_result(None)
-        self._on_lost()
+        on_lost, self._on_lost = self._on_lost, _nobody_waits
+        on_lost()
         # Neither holds the other any more: their buffers go now, not with the next collection.
         user, self._user = self._user, None
         if user is not None:
@@ -201,120 +229,3 @@ class RawCarrier(asyncio.Protocol):
         if self._deadline is not None and self._state is not _CLOSING:
             self._deadline.cancel()
             self._deadline = None
-
-
-class _Stop(Exception):
-    """Ends the two halves of a WebSocket carrier; its text is the reason."""
-
-
-class WebSocketCarrier:
-    """A control connection whose bytes travel in binary frames. `run` carries them."""
-
-    def __init__(
-        self,
-        request: web.Request,
-        websocket: web.WebSocketResponse,
-        limits: CarrierLimits,
-        delivered: Callable[[int], None],
-    ) -> None:
-        """`delivered` is told of each message's bytes: they are charged by its user."""
-        self._delivered = delivered
-        self._request = request
-        self._websocket = websocket
-        self._limits = limits
-        self._out: list[bytes] = []
-        self._out_size = 0
-        self._wake = asyncio.Event()
-        self._closing: str | None = None
-        self._pause: float | None = None
-        self._pinged: bytes | None = None
-        """What the last ping said that was not answered: of several, the last one is
-        (RFC 6455 §5.5.3)."""
-
-    def write(self, data: bytes) -> None:
-        if self._closing is not None:
-            return
-        self._out.append(data)
-        self._out_size += len(data)
-        self._wake.set()
-        if self._out_size > self._limits.outbox_bytes:
-            self.abort(Code.SLOW_CONSUMER.value)
-
-    def pause(self, seconds: float) -> None:
-        self._pause = seconds
-
-    def close(self, reason: str) -> None:
-        if self._closing is None:
-            self._closing = reason
-            self._wake.set()
-
-    def abort(self, reason: str) -> None:
-        self._closing = reason
-        self._out.clear()
-        self._wake.set()
-        if self._request.transport is not None:
-            self._request.transport.abort()
-
-    async def run(self, user: CarrierUser) -> None:
-        """Carry bytes both ways until either side ends; then tell the user why."""
-        reason = "connection_lost"
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._read(user))
-                tasks.create_task(self._write())
-        except* _Stop as stop:
-            reason = str(stop.exceptions[0])
-        except* (aiohttp.ClientError, OSError, TimeoutError):
-            pass
-        finally:
-            if self._request.transport is not None and not self._websocket.closed:
-                self._request.transport.abort()
-            user.carrier_lost(self._closing or reason)
-
-    async def _read(self, user: CarrierUser) -> None:
-        async for message in self._websocket:
-            match message.type:
-                case aiohttp.WSMsgType.BINARY:
-                    self._delivered(len(message.data))
-                    user.carrier_data(message.data)
-                case aiohttp.WSMsgType.PING:
-                    self._pinged = message.data
-                    self._wake.set()
-                    user.carrier_data(b"")
-                case aiohttp.WSMsgType.PONG:
-                    user.carrier_data(b"")
-                case _:
-                    raise _Stop(Code.BAD_MESSAGE.value)
-            # Thousands of messages may have arrived in one piece: each has its turn of the loop.
-            await asyncio.sleep(0)
-            while (pause := self._pause) is not None:
-                self._pause = None
-                await asyncio.sleep(pause)
-                user.carrier_resumed()
-        raise _Stop("peer_closed")
-
-    async def _write(self) -> None:
-        while True:
-            while self._out:
-                data = b"".join(self._out)
-                self._out.clear()
-                self._out_size = 0
-                await self._in_time(self._websocket.send_bytes(data))
-            if self._closing is not None:
-                async with asyncio.timeout(self._limits.write_deadline):
-                    await self._websocket.close(drain=False)
-                raise _Stop(self._closing)
-            if (pinged := self._pinged) is not None:
-                self._pinged = None
-                await self._in_time(self._websocket.pong(pinged))
-                continue
-            self._wake.clear()
-            await self._wake.wait()
-
-    async def _in_time(self, writing: Coroutine[Any, Any, None]) -> None:
-        try:
-            async with asyncio.timeout(self._limits.write_deadline):
-                await writing
-        except TimeoutError:
-            self.abort(Code.SLOW_CONSUMER.value)
-            raise _Stop(Code.SLOW_CONSUMER.value) from None

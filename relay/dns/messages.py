@@ -32,6 +32,7 @@ from protocol.errors import ProtocolViolation
 from relay.config import DnsConfig
 from relay.dns.answer import PAYLOAD, answer_query, skeleton
 from relay.dns.keys import DnsKeys
+from relay.dns.plain import Answer, Plain, answer_of, read_plain, spell
 from relay.dns.signed import FUDGE, BadSignature, SignedMessage, UpdateReader, question_of, verify
 from relay.dns.store import DnsStore, StoreFailed
 from relay.dns.update import UpdateFailed, updated
@@ -44,7 +45,9 @@ __all__ = ["DnsMessages", "price"]
 
 _MAX_SEEN = 4096
 """Signatures of updates that are remembered, so that none is taken twice."""
-_MAX_ANSWERS = 4096
+_MAX_ANSWERS = 65_536
+_MAX_ANSWER_BYTES = 32 << 20
+"""Of all answers that are kept; the oldest go first."""
 _MAX_WAITING = 256
 """Updates that may wait for the store."""
 _QUERY_STEPS = 192
@@ -64,11 +67,11 @@ _PARSE_ERRORS = (dns.exception.DNSException, ValueError, struct.error, LookupErr
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """An answer with records, without its number."""
+    """An answer with records, in every spelling of its question, and whose records it has."""
 
     guid: str
     version: tuple[object, ...]
-    rest: bytes
+    answer: Answer
 
 
 def price(message: bytes | SignedMessage) -> float:
@@ -100,8 +103,9 @@ class DnsMessages:
         self._waiting = 0
         self._update_rates = Rates(config.updates_per_second, config.updates_burst)
         self._made = Rates(config.made_per_second, max(1, int(config.made_per_second)))
-        self._answers: dict[tuple[bytes, bool], _Kept] = {}
-        """By the question's bytes behind its number."""
+        self._answers: dict[tuple[bytes, bytes], _Kept] = {}
+        """By the name that was asked for, and type and class."""
+        self._answer_bytes = 0
         self._seen: OrderedDict[bytes, tuple[float, dns.rcode.Rcode]] = OrderedDict()
 
     def respond(self, wire: bytes, *, udp: bool) -> bytes | SignedMessage | None:
@@ -111,8 +115,8 @@ class DnsMessages:
         if len(wire) < _HEADER.size or wire[2] & 0x80:
             self._count(udp, "dropped")
             return None
-        known = self._known(wire, udp)
-        if known is not None:
+        plain = read_plain(wire)
+        if plain is not None and (known := self._known(wire, plain, udp)) is not None:
             return known
         if udp and self._made.take("", self._clock(), price(wire)):
             self._count(udp, "limited")
@@ -120,7 +124,7 @@ class DnsMessages:
         opcode = (wire[2] >> 3) & 0x0F
         try:
             if opcode == dns.opcode.QUERY:
-                return self._query(wire, udp)
+                return self._query(wire, plain, udp)
             if opcode == dns.opcode.UPDATE:
                 return self._signed(wire, udp)
         except TooCostly:
@@ -138,7 +142,7 @@ class DnsMessages:
         update.sign(response)
         return self._finish(question, response, udp)
 
-    def _query(self, wire: bytes, udp: bool) -> bytes:
+    def _query(self, wire: bytes, plain: Plain | None, udp: bool) -> bytes:
         weight = weigh(wire, _QUERY_STEPS)
         if not _is_a_question(weight) or len(wire) > PAYLOAD:
             return self._bare(wire, dns.rcode.FORMERR, udp)
@@ -155,8 +159,8 @@ class DnsMessages:
         if signed is not None:
             signed.sign(response)
         out = self._finish(question, response, udp)
-        if response.answer and signed is None:
-            self._keep(wire, udp, question.question[0].name, out)
+        if response.answer and plain is not None:
+            self._keep(plain, question.question[0].name, out)
         return out
 
     def _signed(self, wire: bytes, udp: bool) -> bytes | SignedMessage:
@@ -175,7 +179,7 @@ class DnsMessages:
 
     def _finish(self, read: dns.message.Message, response: dns.message.Message, udp: bool) -> bytes:
         self._count(udp, dns.rcode.to_text(response.rcode()))
-        limit = max(512, min(read.payload if read.edns >= 0 else 512, PAYLOAD)) if udp else 65_535
+        limit = _limit(read.payload if read.edns >= 0 else None, udp)
         try:
             return response.to_wire(max_size=limit, prefer_truncation=True)
         except dns.exception.TooBig:
@@ -197,23 +201,32 @@ class DnsMessages:
 
     # -- what was just asked --------------------------------------------------------------------
 
-    def _known(self, wire: bytes, udp: bool) -> bytes | None:
-        """Return the answer to the same question, if nothing of its peer has changed since: making
-        one anew takes ten times as long."""
-        kept = self._answers.get((wire[2:], udp))
+    def _known(self, wire: bytes, plain: Plain, udp: bool) -> bytes | None:
+        """Return the answer to a plain question from its wire form, if nothing of its peer has
+        changed since: making one anew takes thirty times as long."""
+        kept = self._answers.get((plain.name, plain.kind))
         if kept is None or self._zone.version_of(kept.guid) != kept.version:
             return None
-        self._count(udp, "NOERROR")
-        return wire[:2] + kept.rest
+        response = spell(wire, plain, kept.answer, _limit(plain.payload, udp), PAYLOAD)
+        if response is not None:
+            self._count(udp, "NOERROR")
+        return response
 
-    def _keep(self, wire: bytes, udp: bool, name: dns.name.Name, response: bytes) -> None:
+    def _keep(self, plain: Plain, name: dns.name.Name, response: bytes) -> None:
         guid = self._zone.peer_of(name)
-        if guid is None:
+        answer = answer_of(plain, response)
+        if guid is None or answer is None:
             return
-        if len(self._answers) >= _MAX_ANSWERS:
-            del self._answers[next(iter(self._answers))]
-        version = self._zone.version_of(guid)
-        self._answers[wire[2:], udp] = _Kept(guid, version, response[2:])
+        key = plain.name, plain.kind
+        self._forget(key)
+        self._answer_bytes += len(answer.rest)
+        self._answers[key] = _Kept(guid, self._zone.version_of(guid), answer)
+        while len(self._answers) > _MAX_ANSWERS or self._answer_bytes > _MAX_ANSWER_BYTES:
+            self._forget(next(iter(self._answers)))
+
+    def _forget(self, key: tuple[bytes, bytes]) -> None:
+        if (kept := self._answers.pop(key, None)) is not None:
+            self._answer_bytes -= len(kept.answer.rest)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -346,6 +359,13 @@ class DnsMessages:
 
     def _count(self, udp: bool, outcome: str) -> None:
         self._metrics.dns["udp" if udp else "tcp", outcome] += 1
+
+
+def _limit(payload: int | None, udp: bool) -> int:
+    """Return how long an answer may be, to who takes so many bytes in a datagram."""
+    if not udp:
+        return 65_535
+    return 512 if payload is None else max(512, min(payload, PAYLOAD))
 
 
 def _is_a_question(weight: Weight) -> bool:

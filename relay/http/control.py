@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from protocol.messages import MAX_MESSAGE_BYTES, WEBSOCKET_PROTOCOL
+from protocol.messages import WEBSOCKET_PROTOCOL
 from relay.control import (
     Carrier,
     CarrierLimits,
@@ -20,6 +20,7 @@ from relay.http import answers
 from relay.http.door import Doorkeeper, TurnedAway
 from relay.http.takeover import (
     accept_upgrade,
+    accept_websocket,
     can_become,
     is_foreign_websocket,
     is_raw_upgrade,
@@ -55,15 +56,9 @@ class ControlRoute:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve a request. One whose sender goes away meanwhile leaves nothing behind."""
-        websocket = None
-        if not is_raw_upgrade(request):
-            websocket = web.WebSocketResponse(
-                protocols=(WEBSOCKET_PROTOCOL,),
-                compress=False,
-                autoping=False,  # a ping is charged, as all that arrives
-                max_msg_size=2 * MAX_MESSAGE_BYTES,
-                timeout=self._limits.write_deadline,
-            )
+        is_raw = is_raw_upgrade(request)
+        if not is_raw:
+            websocket = web.WebSocketResponse(protocols=(WEBSOCKET_PROTOCOL,), compress=False)
             if is_foreign_websocket(request) or not can_become(websocket, request):
                 return not_an_upgrade(request)
         visitor = visitor_of(request)
@@ -75,32 +70,26 @@ class ControlRoute:
             return answers.refused(error, error.retry_after)
         with place:
             try:
-                if websocket is None:
-                    return await self._raw(request, visitor, place)
-                await websocket.prepare(request)
+                return await self._carry(request, visitor, place, is_raw)
             except ConnectionError:
                 return answers.nobody()
-            carrier = WebSocketCarrier(request, websocket, self._limits, visitor.delivered)
-            visitor.carried(carrier.abort)
-            try:
-                await carrier.run(self._connect(carrier, _source("websocket", visitor)))
-            finally:
-                visitor.left()
-        return websocket
 
-    async def _raw(
-        self, request: web.Request, visitor: Visitor, place: Place
+    async def _carry(
+        self, request: web.Request, visitor: Visitor, place: Place, is_raw: bool
     ) -> web.StreamResponse:
         def lost() -> None:
             visitor.left()
             place.release()
 
-        carrier = RawCarrier(
-            lambda carrier: self._connect(carrier, _source("raw", visitor)),
-            self._limits,
-            on_lost=lost,
+        def connect(carrier: Carrier) -> CarrierUser:
+            return self._connect(carrier, _source("raw" if is_raw else "websocket", visitor))
+
+        carrier = (
+            RawCarrier(connect, self._limits, lost)
+            if is_raw
+            else WebSocketCarrier(connect, self._limits, lost, visitor.toll)
         )
-        response = await accept_upgrade(request)
+        response = await (accept_upgrade(request) if is_raw else accept_websocket(request))
         if is_tls(request):
             if take_transport(request, lambda _: carrier, visitor.bring):
                 visitor.carried(carrier.abort)
@@ -117,7 +106,7 @@ class ControlRoute:
             visitor.left()
             return response
         try:
-            await _carry(taken, carrier)
+            await _give(taken, carrier)
         except BaseException:
             visitor.left()
             raise
@@ -131,7 +120,7 @@ def _source(carrier: str, visitor: Visitor) -> Source:
     return Source(carrier, origin.host, origin.port, origin.proxy, visitor.proven)
 
 
-async def _carry(taken: socket.socket, carrier: RawCarrier) -> None:
+async def _give(taken: socket.socket, carrier: RawCarrier) -> None:
     """Give a socket to its carrier, which owns it from then on; or close it."""
     loop: Any = asyncio.get_running_loop()
     try:

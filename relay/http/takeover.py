@@ -6,12 +6,15 @@ protocol is replaced, and the request's handler waits until the connection ends.
 """
 
 import asyncio
+import base64
+import hashlib
 import os
 import socket
 from collections.abc import Callable, Mapping
 from typing import cast
 
 from aiohttp import web
+from aiohttp.http import WS_KEY
 
 from protocol.messages import UPGRADE_TOKEN, WEBSOCKET_PROTOCOL
 from relay.http.metered import Counted
@@ -19,6 +22,7 @@ from relay.log import log
 
 __all__ = [
     "accept_upgrade",
+    "accept_websocket",
     "can_become",
     "is_foreign_websocket",
     "is_raw_upgrade",
@@ -53,6 +57,17 @@ def can_become(websocket: web.WebSocketResponse, request: web.Request) -> bool:
         return False
 
 
+async def accept_websocket(request: web.Request) -> web.StreamResponse:
+    """Send the 101 for a WebSocket whose request was found to be one; its frames are not aiohttp's
+    to read."""
+    key = request.headers.get("Sec-WebSocket-Key", "").encode()
+    accepted = base64.b64encode(hashlib.sha1(key + WS_KEY).digest()).decode()
+    headers = {"Sec-WebSocket-Accept": accepted}
+    if "Sec-WebSocket-Protocol" in request.headers:
+        headers["Sec-WebSocket-Protocol"] = WEBSOCKET_PROTOCOL
+    return await accept_upgrade(request, headers, "websocket")
+
+
 def is_tls(request: web.Request) -> bool:
     """Whether the relay itself speaks TLS on this connection."""
     transport = request.transport
@@ -60,9 +75,10 @@ def is_tls(request: web.Request) -> bool:
 
 
 async def accept_upgrade(
-    request: web.Request, headers: Mapping[str, str] | None = None
+    request: web.Request, headers: Mapping[str, str] | None = None, token: str = UPGRADE_TOKEN
 ) -> web.StreamResponse:
-    """Send the 101 for the raw carrier. Nothing is read from the connection from here on.
+    """Send the 101 for the raw carrier, or what `token` names. Nothing is read from the connection
+    from here on.
 
     A client waits for the 101 before it says more (docs/protocol.md): aiohttp reads what comes
     earlier as the next HTTP request.
@@ -71,7 +87,7 @@ async def accept_upgrade(
         cast(asyncio.ReadTransport, request.transport).pause_reading()
     response = web.StreamResponse(
         status=101,
-        headers={"Upgrade": UPGRADE_TOKEN, "Connection": "Upgrade", **(headers or {})},
+        headers={"Upgrade": token, "Connection": "Upgrade", **(headers or {})},
     )
     await response.prepare(request)
     await response.write_eof()

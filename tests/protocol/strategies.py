@@ -8,6 +8,7 @@ from protocol import messages
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code
 from protocol.messages import Disclosure, LocationRecord, Message, Mode, PeerState, Verdict
+from protocol.succession import LINK_BYTES, MAX_LINKS
 
 GUIDS = st.text(alphabet="abcdefghijklmnopqrstuvwxyz234567", min_size=52, max_size=52)
 NONCES = st.binary(min_size=32, max_size=32)
@@ -81,6 +82,9 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "limits": LIMITS,
         "features": FEATURES,
         "invitation": st.booleans(),
+        "succession": st.lists(
+            st.binary(min_size=LINK_BYTES, max_size=LINK_BYTES), max_size=MAX_LINKS
+        ).map(tuple),
     },
     messages.Registered: {
         "seq": COUNTS,

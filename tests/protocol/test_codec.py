@@ -3,6 +3,7 @@ it should."""
 
 import contextlib
 import json
+import tracemalloc
 from typing import Any
 
 import msgpack
@@ -106,6 +107,32 @@ def test_what_follows_the_head_of_a_path_is_given_back() -> None:
         break
     assert decoder.rest() == b""
     assert list(decoder.receive(encode(Ping(2)))) == [Ping(2)]
+
+
+def test_a_stream_holds_nothing_between_messages() -> None:
+    """As many streams as peers: either parser would take 40 KiB of each."""
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        decoders = [MessageDecoder(FROM_PEER) for _ in range(50)]
+        for decoder in decoders:
+            pieces = STREAM, STREAM[:30], STREAM[30:]
+            assert [one for piece in pieces for one in decoder.receive(piece)] == MESSAGES * 2
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Of those that skip a few are kept, for all.
+    assert (after - before) / len(decoders) < 8192
+
+
+def test_streams_that_are_read_by_turns_do_not_meet() -> None:
+    """A stream may wait between two messages of one piece, while others are read."""
+    streams = [MessageDecoder(FROM_PEER).receive(STREAM * 3) for _ in range(9)]
+    for expected in MESSAGES * 3:
+        assert [next(stream) for stream in streams] == [expected] * 9
+    del streams[4:]  # Some end before all of their piece is read.
+    assert [message for stream in streams for message in stream] == []
+    assert decode(STREAM) == MESSAGES
 
 
 # -- sizes ----------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Endpoints, signed entries and their order."""
 
 import contextlib
+import ipaddress
 
 import msgpack
 import pytest
@@ -152,3 +153,20 @@ def test_only_a_higher_seq_is_newer() -> None:
         with pytest.raises(ProtocolViolation) as error:
             check_newer(seq, 5)
         assert error.value.code is Code.STALE_SEQUENCE
+
+
+@given(st.lists(st.integers(0, 300), min_size=3, max_size=5), st.integers(-1, 65537))
+def test_an_ipv4_endpoint_is_what_ipaddress_says(parts: list[int], port: int) -> None:
+    host = ".".join(map(str, parts))
+    try:
+        address = ipaddress.IPv4Address(host)
+        usable = 0 < port < 65536 and not (
+            address.is_multicast or address.is_unspecified or host == "255.255.255.255"
+        )
+    except ValueError:
+        usable = False
+    if usable:
+        assert Endpoint.parse(host, port) == Endpoint(host, port)
+    else:
+        with pytest.raises(ProtocolViolation):
+            Endpoint.parse(host, port)

@@ -2,8 +2,11 @@
 
 import contextlib
 import errno
+import gc
 import io
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,9 @@ from click.testing import CliRunner
 
 from protocol.identity import Identity
 from relay.cli import main
+from relay.config import RelayConfig
 from relay.dns import DnsKeys
+from relay.server import RelayServer
 from tests.support.full_disk import full_disk
 
 
@@ -105,3 +110,22 @@ def test_what_is_wrong_is_said_in_one_line(words: tuple[str, ...], says: str) ->
     assert text.startswith("Error: ")
     assert says in text
     assert len(text.splitlines()) == 1
+
+
+def test_a_relay_without_a_zone_imports_none() -> None:
+    """What a relay needs only when it is asked is imported then: it serves the sooner."""
+    program = (
+        "import sys, relay.cli\n"
+        "late = {'dns.message', 'prometheus_client', 'relay.dns.server'}\n"
+        "print(*sorted(late & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == []
+
+
+async def test_an_embedded_relay_leaves_the_collector_alone() -> None:
+    before = gc.get_threshold(), gc.isenabled()
+    async with RelayServer(RelayConfig(port=0)):
+        assert (gc.get_threshold(), gc.isenabled()) == before

@@ -20,7 +20,7 @@ from protocol.messages import (
     Register,
 )
 from relay.presence.registry import Services as Opened
-from relay.presence.registry import check_record
+from relay.presence.registry import VerifiedEntries, check_record
 
 HOST = "192.0.2.1"
 GUID = Identity.generate().guid
@@ -188,7 +188,7 @@ def test_lists_that_are_too_long_for_one_record_are_refused_where_they_are_hande
     taken: list[Opened] = []
 
     def check() -> Iterator[float]:
-        taken.append((yield from check_record(services.guid, record, {})))
+        taken.append((yield from check_record(services.guid, record, {}, VerifiedEntries())))
 
     assert sum(check()) > 0
     assert taken[0].keys() == services.listeners.keys()

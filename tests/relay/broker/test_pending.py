@@ -71,12 +71,11 @@ def test_a_callee_is_looked_at_after_a_while() -> None:
     table = PendingRequests(4)
     alice, bob, other = FakeAttachment(), FakeAttachment(), FakeAttachment()
     pending = waiting(table, alice, bob)
-    table.forwarded(pending, bob, 0.0)
     assert list(table.unheard(PATIENCE - 0.1)) == []
     assert list(table.unheard(PATIENCE)) == [pending]
     assert list(table.unheard(PATIENCE + 9)) == [], "once each time"
     table.forwarded(pending, other, 2.0)
-    assert (pending.callee, pending.tried) == (other, [bob, other])
+    assert (pending.callee, pending.tried) == (other, (bob, other))
     other.heard = 2.5
     assert list(table.unheard(9.0)) == [], "it has said something since"
 
