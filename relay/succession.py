@@ -115,23 +115,24 @@ class Succession:
         if len(self._tasks) >= _MAX_OPEN or not _is_own_user(writer.get_extra_info("socket")):
             writer.transport.abort()
             return
-        self._tasks.spawn(self._answer(writer))
 
-    async def _answer(self, writer: asyncio.StreamWriter) -> None:
-        try:
-            if self._given is None:
-                log.info("the next relay has asked: it has the ports and the state from now on")
-                self._given = asyncio.get_running_loop().create_task(self._give())
-            # It must end by itself, as the end of a relay does: whoever asks has a timeout.
-            await asyncio.shield(self._given)
-            writer.write(_GIVEN)
-            with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(_PATIENCE):
-                    await writer.drain()
-            writer.close()
-        finally:
+        def ended() -> None:
             if not writer.is_closing():
                 writer.transport.abort()
+
+        self._tasks.spawn(self._answer(writer), ended)
+
+    async def _answer(self, writer: asyncio.StreamWriter) -> None:
+        if self._given is None:
+            log.info("the next relay has asked: it has the ports and the state from now on")
+            self._given = asyncio.get_running_loop().create_task(self._give())
+        # It must end by itself, as the end of a relay does: whoever asks has a timeout.
+        await asyncio.shield(self._given)
+        writer.write(_GIVEN)
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await writer.drain()
+        writer.close()
 
     async def _give(self) -> None:
         with guarded("giving up what the next relay needs"):

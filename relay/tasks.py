@@ -1,7 +1,7 @@
 """Tasks that belong to somebody, and work that a cancellation may not leave half done."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from relay.log import log
@@ -18,14 +18,22 @@ class Tasks:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start work that is cancelled at the latest by `close`; after that, do nothing."""
+    def spawn(
+        self, work: Coroutine[Any, Any, None], ended: Callable[[], None] | None = None
+    ) -> None:
+        """Start work that is cancelled at the latest by `close`; after that, do nothing. `ended` is
+        called when it is over in any way: work that is cancelled before its first step, or not
+        started any more, never comes to its own `finally`."""
         if self._closed:
             work.close()
+            if ended is not None:
+                ended()
             return
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        if ended is not None:
+            task.add_done_callback(lambda _: ended())
 
     def __len__(self) -> int:
         return len(self._tasks)

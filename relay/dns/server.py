@@ -157,7 +157,12 @@ class DnsServer:
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection in a task of our own: of those that asyncio's streams make for a
         coroutine, they log an error when one is cancelled (Python 3.11)."""
-        self._conversations.spawn(self._serve_tcp(reader, writer))
+
+        def ended() -> None:
+            self._places.leave(writer.transport)
+            writer.transport.abort()
+
+        self._conversations.spawn(self._serve_tcp(reader, writer), ended)
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -174,9 +179,6 @@ class DnsServer:
             pass
         except Exception as error:
             log.error("a DNS connection failed", exc_info=error)
-        finally:
-            self._places.leave(writer.transport)
-            writer.transport.abort()
 
     def _enter(self, transport: asyncio.WriteTransport, network: str, host: str) -> bool:
         """Find a place for a newcomer; somebody else's, where there is no other."""

@@ -141,6 +141,8 @@ def _is_of_this_host(request: web.Request) -> bool:
     if origin.proxy or not origin.host or request.transport is None:
         return False
     own = request.transport.get_extra_info("sockname")
+    if not own or not isinstance(own, tuple):
+        return False  # The connection has gone meanwhile.
     here, there = (
         ipaddress.ip_address(host.partition("%")[0]) for host in (str(own[0]), origin.host)
     )

@@ -80,7 +80,7 @@ class LocalDoor:
             self._desk.turned_away()
             writer.transport.abort()
             return
-        self._tasks.spawn(self._serve(reader, writer))
+        self._tasks.spawn(self._serve(reader, writer), writer.transport.abort)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -96,8 +96,6 @@ class LocalDoor:
                     await writer.drain()
         except (TimeoutError, OSError, ValueError):
             pass  # It has gone, says nothing, or says too much at once.
-        finally:
-            writer.transport.abort()
 
     async def _answer(self, line: bytes, who: dict[str, int]) -> Answer:
         try:

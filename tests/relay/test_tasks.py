@@ -100,6 +100,23 @@ async def test_after_the_end_nothing_begins() -> None:
         begun.append(True)
 
     await tasks.close()
-    tasks.spawn(work())
+    ended: list[str] = []
+    tasks.spawn(work(), lambda: ended.append("not begun"))
     await asyncio.sleep(0)
-    assert (len(tasks), begun) == (0, [])
+    assert (len(tasks), begun, ended) == (0, [], ["not begun"])
+
+
+async def test_what_is_cancelled_before_its_first_step_is_ended_too() -> None:
+    """Its own `finally` is never come to: once a socket stayed open by that."""
+    tasks, seen = Tasks(), []
+
+    async def work() -> None:
+        try:
+            seen.append("begun")
+        finally:
+            seen.append("finally")
+
+    tasks.spawn(work(), lambda: seen.append("ended"))
+    await tasks.close()
+    await asyncio.sleep(0)
+    assert seen == ["ended"]
