@@ -33,7 +33,7 @@ test: checks
 	$(BIN)/coverage report
 
 # All that `make test` has no time for: the lab and chaos at their full length, new examples for
-# hypothesis and ten times as many, the tests marked `nightly`, and the benchmarks. CONTRIBUTING.md.
+# hypothesis and twenty times as many, the tests marked `nightly`, and the benchmarks. CONTRIBUTING.md.
 nightly: checks
 	NIGHTLY=1 $(BIN)/python $(GATE)
 	$(BIN)/python -m benchmarks

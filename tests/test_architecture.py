@@ -4,21 +4,43 @@ The rules are in CONTRIBUTING.md, the picture of the rooms in docs/architecture.
 """
 
 import ast
+import functools
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Iterable
 from pathlib import Path
-
-import pytest
 
 from tests import floors
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("protocol", "relay", "peers")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-IDS = [str(path.relative_to(ROOT)) for path in MODULES]
-EVERY_MODULE = pytest.mark.parametrize("path", MODULES, ids=IDS)
+
+
+def every(paths: Iterable[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """Make one test of a check for each of these. Thousands of tests that take a millisecond cost
+    several each to be dealt out, in every worker."""
+
+    def decorate(check: Callable[[Path], None]) -> Callable[[], None]:
+        def test() -> None:
+            wrong = []
+            for path in paths:
+                try:
+                    check(path)
+                except AssertionError as error:
+                    wrong.append(f"{path.relative_to(ROOT)}: {error}")
+            assert not wrong, "\n".join(wrong)
+
+        test.__name__ = check.__name__
+        test.__doc__ = check.__doc__
+        return test
+
+    return decorate
+
+
+EVERY_MODULE = every(MODULES)
 
 MAX_LINES = 500
 """Files are cut by subject, never by length; what is longer than this has two subjects."""
@@ -28,9 +50,7 @@ MAX_PARAMETERS = 5
 
 ROOMS = {path.parent for path in MODULES if path.parent.parent.parent == ROOT}
 """The folders inside a package: each has a door, its `__init__.py`."""
-EVERY_ROOM = pytest.mark.parametrize(
-    "room", sorted(ROOMS), ids=lambda room: str(room.relative_to(ROOT))
-)
+EVERY_ROOM = every(sorted(ROOMS))
 
 PURE = {
     "__future__",
@@ -55,9 +75,14 @@ PURE = {
 CLOCKS = re.compile(r"\b(now|utcnow|today|monotonic|perf_counter|urandom)\(")
 
 
+@functools.cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
 def imports_of(path: Path) -> set[str]:
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -88,11 +113,7 @@ def test_the_import_contracts_hold() -> None:
     assert "0 broken" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in MODULES if path.relative_to(ROOT).parts[0] == "protocol"],
-    ids=lambda path: path.stem,
-)
+@every([path for path in MODULES if path.relative_to(ROOT).parts[0] == "protocol"])
 def test_protocol_has_no_clock_no_loop_and_no_sockets(path: Path) -> None:
     for name in imports_of(path):
         assert name in PURE or name.split(".")[0] in PURE, f"{path.name} imports {name}"
@@ -126,7 +147,7 @@ def test_a_room_is_entered_by_its_door(path: Path) -> None:
 
 @EVERY_MODULE
 def test_nobody_takes_from_a_room_what_its_door_does_not_name(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.ImportFrom):
             room = ROOT.joinpath(*(node.module or "").split("."))
             if room in ROOMS and path.parent != room:
@@ -157,7 +178,7 @@ def test_a_file_does_not_repeat_the_name_of_its_room(room: Path) -> None:
 
 @EVERY_MODULE
 def test_a_constructor_takes_few_things(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
             taken = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs][1:]
             assert len(taken) <= MAX_PARAMETERS, f"line {node.lineno}"
@@ -165,7 +186,7 @@ def test_a_constructor_takes_few_things(path: Path) -> None:
 
 @EVERY_MODULE
 def test_nothing_is_caught_and_dropped_unnamed(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.ExceptHandler):
             caught = ast.unparse(node.type) if node.type else "BaseException"
             dropped = all(isinstance(step, ast.Pass | ast.Continue) for step in node.body)
@@ -176,11 +197,7 @@ def test_nothing_is_caught_and_dropped_unnamed(path: Path) -> None:
 @EVERY_MODULE
 def test_no_assert_says_what_a_type_should(path: Path) -> None:
     """`assert x is not None` says that a class is two; what must hold raises what is named."""
-    asserts = [
-        node.lineno
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Assert)
-    ]
+    asserts = [node.lineno for node in nodes_of(path) if isinstance(node, ast.Assert)]
     assert not asserts, f"lines {asserts}"
 
 
@@ -208,7 +225,7 @@ def test_what_says_that_it_is_pure_is_held_to_it(path: Path) -> None:
 FILE_NAME = re.compile(r"`((?:peers|relay|protocol|tests|benchmarks|docs|examples)/[\w./-]*\w)`")
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+@every(sorted((ROOT / "docs").glob("*.md")))
 def test_a_file_that_a_page_names_is_there(page: Path) -> None:
     for name in FILE_NAME.findall(page.read_text()):
         assert (ROOT / name).exists(), name
@@ -246,7 +263,7 @@ def test_everything_is_dialed_through_one_door(path: Path) -> None:
     rooms = ("transport", "dialing", "dns", "conformance")
     if path.parent in {ROOT / "peers" / room for room in rooms}:
         return
-    tree = ast.walk(ast.parse(path.read_text()))
+    tree = nodes_of(path)
     called = {
         one.func.attr if isinstance(one.func, ast.Attribute) else getattr(one.func, "id", "")
         for one in tree

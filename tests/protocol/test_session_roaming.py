@@ -372,4 +372,4 @@ class Roaming(RuleBasedStateMachine):
 
 
 TestRoaming = Roaming.TestCase
-TestRoaming.settings = settings(max_examples=of(150, 3000), stateful_step_count=30)
+TestRoaming.settings = settings(max_examples=of(75, 3000), stateful_step_count=30)

@@ -13,7 +13,10 @@ from coverage import Coverage
 __all__ = ["UNMEASURED", "unmeasured"]
 
 UNMEASURED = (
+    "tests/attacks/",
     "tests/chaos/",
+    "tests/compat/",
+    "tests/integration/",
     "tests/lab/",
     "tests/soak/",
     "tests/test_architecture.py",

@@ -26,7 +26,7 @@ def load_profile() -> None:
     they are new ones. How long an example takes says more about the machine than about the code.
     """
     unhurried = [HealthCheck.too_slow, HealthCheck.filter_too_much]
-    for name, examples in (("ci", 100), ("nightly", 1000)):
+    for name, examples in (("ci", 50), ("nightly", 1000)):
         settings.register_profile(
             name,
             max_examples=examples,
