@@ -24,9 +24,15 @@ from tests.support.processes import environment
             ("--peers", "100", "--idle", "0.1"),
             {"roam-relay, raw carrier", "roam-relay, WebSocket", "nats-server (Go)"},
         ),
-        ("bulk", ("--mebibytes", "8"), {"roam-relay, plane", "loopback, no server"}),
-        ("messages", ("--count", "2000"), {"roam-relay, direct path", "nats-py"}),
-        ("gap", ("--moves", "2"), {"roam-relay, central", "roam-relay, auto"}),
+        pytest.param(
+            *("bulk", ("--mebibytes", "8"), {"roam-relay, plane", "loopback, no server"}),
+            marks=pytest.mark.nightly,
+        ),
+        ("messages", ("--count", "500"), {"roam-relay, direct path", "nats-py"}),
+        pytest.param(
+            *("gap", ("--moves", "2"), {"roam-relay, central", "roam-relay, auto"}),
+            marks=pytest.mark.nightly,
+        ),
         ("setup", ("--sessions", "2"), {"roam-relay, p2p", "roam-relay"}),
         ("names", ("--queries", "200", "--moves", "2"), {"roam-relay, its own zone"}),
     ],

@@ -42,7 +42,14 @@ def moves(stage: Stage, mode: str, scene: str, round_trip: float) -> None:
         assert result.longest < LONGEST * cn3.connecting
 
 
-@pytest.mark.parametrize("round_trip_ms", [10, 50, 150])
+@pytest.mark.parametrize(
+    "round_trip_ms",
+    [
+        pytest.param(10, marks=pytest.mark.nightly),
+        50,
+        pytest.param(150, marks=pytest.mark.nightly),
+    ],
+)
 def test_a_hard_move_over_a_distance(set_stage: SetStage, round_trip_ms: int) -> None:
     stage = set_stage(links=access(round_trip_ms / 2))
     for mode in ("p2p", "combined", "auto", "central"):

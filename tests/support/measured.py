@@ -18,6 +18,7 @@ UNMEASURED = (
     "tests/compat/",
     "tests/integration/",
     "tests/lab/",
+    "tests/peers/test_cancellation.py",
     "tests/soak/",
     "tests/test_architecture.py",
     "tests/test_benchmarks.py",
