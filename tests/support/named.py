@@ -118,8 +118,26 @@ def named(
 ) -> Iterator[Named]:
     """Run BIND with the documented configuration; `records` are in its zone from the start,
     `command` may put it into a namespace."""
+    with contextlib.ExitStack() as running:
+        for _ in range(5):
+            chosen = port or free_port()
+            process = running.enter_context(_process(folder, keys, host, chosen, records, command))
+            if port or b"address in use" not in (folder / "named.log").read_bytes():
+                break
+            running.close()  # Somebody has taken that port meanwhile.
+        yield Named(host, chosen, process)
+
+
+@contextlib.contextmanager
+def _process(
+    folder: Path,
+    keys: Sequence[dns.tsig.Key],
+    host: str,
+    port: int,
+    records: str,
+    command: Callable[..., list[str]],
+) -> Iterator[subprocess.Popen[bytes]]:
     program = need("named")
-    port = port or free_port()
     (folder / f"{ZONE}.zone").write_text(ZONE_FILE + records)
     (folder / "named.conf").write_text(
         f"""\
@@ -150,4 +168,4 @@ controls {{ }};
                 assert process.poll() is None, (folder / "named.log").read_text()
                 assert time.monotonic() < end, (folder / "named.log").read_text()
                 time.sleep(0.02)
-            yield Named(host, port, process)
+            yield process
