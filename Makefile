@@ -2,6 +2,9 @@
 .PHONY: demo test checks nightly steady installed lab lab-shell lab-tests lab-picture chaos floors reference fuzz soak rules vectors format clean
 
 PYTHON ?= python3
+# Programs that tests start, and the tests themselves, are compiled once and not by every process:
+# some environments say otherwise.
+export PYTHONDONTWRITEBYTECODE =
 BIN = .venv/bin
 # Four workers on two cores, as much of it is waiting; tests/support/groups.py says what goes to one of them, one after the other.
 GATE = -m pytest -n 4 $(ARGS)
