@@ -37,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
         # As a shell leaves it for what it starts in the background: our programs would inherit it,
         # and could not be interrupted.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # The same for what `nohup` starts.
 
 
 def folder_of(item: pytest.Item) -> str:
