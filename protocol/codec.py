@@ -175,7 +175,10 @@ class MessageDecoder:
                     yield message
             if self._at < size <= _MAX_SKIPPED:
                 # As many messages as there are: no generator in a generator, no call for each.
-                skipper = _skippers.pop() if _skippers else msgpack.Unpacker(read_size=_BUFFER)
+                try:
+                    skipper = _skippers.pop()
+                except IndexError:  # Not asked before: another thread may take the last one.
+                    skipper = msgpack.Unpacker(read_size=_BUFFER)
                 skip, tell, decode = skipper.skip, skipper.tell, self._decode
                 skipper.feed(data)
                 base, most, begin = tell(), self._max_bytes, 0

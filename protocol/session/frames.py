@@ -105,7 +105,12 @@ class FrameReader:
             ProtocolViolation: from the iterator; the path has no meaning any more.
         """
         spare = _SPARE[self._revised]
-        reader = self._holding or (spare.pop() if spare else _reader(self._revised))
+        reader = self._holding
+        if reader is None:
+            try:
+                reader = spare.pop()
+            except IndexError:  # Not asked before: another thread may take the last one.
+                reader = _reader(self._revised)
         # Whoever stops before the end, or meets a fault, leaves one that nobody can go on with.
         self._holding = None
         reader.feed(data)

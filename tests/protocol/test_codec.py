@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol import codec
 from protocol.codec import (
     MessageDecoder,
     UnknownType,
@@ -33,6 +34,8 @@ from protocol.messages import (
     Pong,
     ServiceRecord,
 )
+from protocol.session import frames
+from protocol.session.frames import Frame, FrameReader
 from tests.protocol.strategies import FIELDS, LOCATIONS, any_of
 
 TABLES = (FROM_PEER, FROM_RELAY, ON_PATH)
@@ -123,6 +126,25 @@ def test_a_stream_holds_nothing_between_messages() -> None:
         tracemalloc.stop()
     # Of those that skip a few are kept, for all.
     assert (after - before) / len(decoders) < 8192
+
+
+class Taken(list[Any]):
+    """Spare parsers, the last of which another thread takes at the very moment."""
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_another_thread_may_take_the_last_spare_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "_skippers", Taken())
+    pings = encode(Ping(1)) + encode(Ping(2))
+    assert list(MessageDecoder(FROM_PEER).receive(pings)) == [Ping(1), Ping(2)]
+
+
+def test_another_thread_may_take_the_last_spare_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "_SPARE", {True: Taken(), False: Taken()})
+    frame: list[object] = [Frame.PING, 7]
+    assert list(FrameReader(revised=True).read(msgpack.packb(frame))) == [frame]
 
 
 def test_streams_that_are_read_by_turns_do_not_meet() -> None:
