@@ -80,7 +80,8 @@ class LocalDoor:
             self._desk.turned_away()
             writer.transport.abort()
             return
-        self._tasks.spawn(self._serve(reader, writer), writer.transport.abort)
+        # It holds the writer, which must not be collected before its transport is closed.
+        self._tasks.spawn(self._serve(reader, writer), lambda: writer.transport.abort())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
