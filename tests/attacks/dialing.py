@@ -21,6 +21,7 @@ from protocol.messages import Mode, ServiceRequestTo
 from tests.relay.client import registered
 from tests.support.faults import reset
 from tests.support.rooms import rooms
+from tests.support.servers import close_server
 
 Tell = dict[Identity, tuple[SignedEntry, ...]]
 """What each of a stranger's keys tells."""
@@ -90,7 +91,7 @@ async def victims(*hosts: str, port: int = 0) -> AsyncIterator[Victims]:
         counted = Victims(port, hosts)
         for one in listening:
             server = await asyncio.start_server(counted.serve, sock=one)
-            stack.callback(server.close)
+            stack.push_async_callback(close_server, server)
         yield counted
 
 

@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
+from tests.support.servers import close_server
+
 __all__ = ["Doorway", "doorway"]
 
 
@@ -81,5 +83,5 @@ async def doorway(relay: str) -> AsyncIterator[Doorway]:
         try:
             yield door
         finally:
-            server.close()
+            await close_server(server)
             await door.end()

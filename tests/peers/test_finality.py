@@ -40,6 +40,7 @@ from relay.server import RelayServer
 from tests.peers.control.test_registration import Numbered, Told
 from tests.peers.host.test_netlink import namespace_command
 from tests.support.doors import open_door
+from tests.support.servers import close_server
 
 RELAY = Identity.from_seed(b"r" * 32)
 OTHER = Identity.from_seed(b"o" * 32)
@@ -131,7 +132,7 @@ class Entrance:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        self._server.close()
+        await close_server(self._server)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
+from tests.support.servers import close_server
+
 
 class _End(asyncio.Protocol):
     """One of the two connections of a pair."""
@@ -78,7 +80,7 @@ class DelayProxy:
         try:
             yield self
         finally:
-            server.close()
+            await close_server(server)
             await asyncio.gather(*self._tasks, return_exceptions=True)
             for end in list(self.ends):
                 if end.transport is not None:

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
+from tests.support.servers import close_server
+
 __all__ = ["PickyProxy", "picky_proxy"]
 
 
@@ -87,5 +89,5 @@ async def picky_proxy(
     try:
         yield proxy
     finally:
-        server.close()
+        await close_server(server)
         await proxy.close()

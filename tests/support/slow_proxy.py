@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from tests.support.servers import close_server
+
 __all__ = ["SlowProxy"]
 
 _PIECE = 4096
@@ -24,9 +26,11 @@ class SlowProxy:
     async def open(self) -> AsyncIterator["SlowProxy"]:
         """Be there."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=_PIECE)
-        async with server:
-            self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
             yield self
+        finally:
+            await close_server(server)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, to = await asyncio.open_connection("127.0.0.1", self._target, limit=_PIECE)

@@ -22,6 +22,7 @@ from peers.dns import client
 from peers.dns.client import Clock, ask, ask_any, system_servers, update
 from tests.support.name_server import NameServer, answered, fake
 from tests.support.named import free_port
+from tests.support.servers import close_server
 
 NAME = "x.peers.example.org"
 KEY = dns.tsig.Key("key.example.", b"0" * 32, "hmac-sha256")
@@ -71,7 +72,7 @@ async def streams(serve: Serve, port: int = 0, host: str = "127.0.0.1") -> Async
     try:
         yield HostPort(host, server.sockets[0].getsockname()[1])
     finally:
-        server.close()
+        await close_server(server)
         await server.wait_closed()
         while handling:  # Whoever asks has hung up.
             await asyncio.sleep(0)

@@ -28,6 +28,7 @@ from relay.server import RelayServer
 from tests.relay.client import Client, client, registered
 from tests.support import scale
 from tests.support.rooms import rooms
+from tests.support.servers import close_server
 
 SESSION = b"s" * 16
 
@@ -69,7 +70,7 @@ async def victim(host: str) -> AsyncIterator[tuple[int, list[int]]]:
     try:
         yield server.sockets[0].getsockname()[1], counts
     finally:
-        server.close()
+        await close_server(server)
 
 
 @contextlib.asynccontextmanager
