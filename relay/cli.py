@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import gc
+import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -21,6 +24,7 @@ from protocol.identity import Identity
 from protocol.text import shown
 from relay import config as configuration
 from relay import disk
+from relay.check import Finding, look
 from relay.config import ConfigError, RelayConfig
 from relay.console import COMMANDS
 from relay.http import Descriptors, raise_limit
@@ -33,6 +37,8 @@ from relay.top import COMMANDS as TOP
 from relay.upkeep import COMMANDS as UPKEEP
 
 __all__ = ["Exit", "main"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class Exit(IntEnum):
@@ -80,29 +86,53 @@ for _command in (*COMMANDS, *TOP, *UPKEEP):
     main.add_command(_command)
 
 
+_SETTINGS = (
+    click.option("--config", "file", metavar="FILE", help="A TOML file with any of the settings."),
+    click.option(
+        "--host",
+        "hosts",
+        multiple=True,
+        help="Address to listen on [127.0.0.1]; may be repeated. '::' is every address of both "
+        "families, 0.0.0.0 those of IPv4: both serve everybody.",
+    ),
+    click.option("--port", type=int, help="Port to listen on [8440]; 0 takes any free one."),
+    click.option("--state", metavar="FOLDER", help="The folder for what outlives the relay."),
+    click.option("--identity", metavar="FILE", help="The relay's key file (made by 'relay key')."),
+    click.option("--tls-certificate", metavar="FILE", help="PEM chain, to serve https://."),
+    click.option("--tls-key", metavar="FILE", help="PEM key of the certificate."),
+    click.option(
+        "--trusted-proxy",
+        "trusted_proxies",
+        metavar="NETWORK",
+        multiple=True,
+        help="A reverse proxy that says where peers come from (docs/deploy.md); may be repeated.",
+    ),
+    click.option("--drain-timeout", type=float, help="Seconds planes may go on at the end [5]."),
+    click.option("--log-format", type=click.Choice(["auto", "console", "json"]), help="[auto]"),
+    click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"])),
+)
+"""The flags that are settings; each goes before the environment and the file."""
+
+
+def _settings(command: _Command) -> _Command:
+    """Give a command the flags that are settings."""
+    for option in reversed(_SETTINGS):
+        command = option(command)
+    return command
+
+
+def _configured(
+    file: str | None,
+    hosts: tuple[str, ...],
+    trusted_proxies: tuple[str, ...],
+    flags: dict[str, Any],
+) -> RelayConfig:
+    lists = {"host": hosts or None, "trusted_proxies": trusted_proxies or None}
+    return configuration.load(file, os.environ, flags | lists)
+
+
 @main.command()
-@click.option("--config", "file", metavar="FILE", help="A TOML file with any of the settings.")
-@click.option(
-    "--host",
-    "hosts",
-    multiple=True,
-    help="Address to listen on [127.0.0.1]; may be repeated. '::' is every address of both "
-    "families, 0.0.0.0 those of IPv4: both serve everybody.",
-)
-@click.option("--port", type=int, help="Port to listen on [8440]; 0 takes any free one.")
-@click.option("--identity", metavar="FILE", help="The relay's key file (made by 'relay key').")
-@click.option("--tls-certificate", metavar="FILE", help="PEM chain, to serve https://.")
-@click.option("--tls-key", metavar="FILE", help="PEM key of the certificate.")
-@click.option(
-    "--trusted-proxy",
-    "trusted_proxies",
-    metavar="NETWORK",
-    multiple=True,
-    help="A reverse proxy that says where peers come from (docs/deploy.md); may be repeated.",
-)
-@click.option("--drain-timeout", type=float, help="Seconds planes may go on at the end [5].")
-@click.option("--log-format", type=click.Choice(["auto", "console", "json"]), help="[auto]")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@_settings
 @click.option("--ready-file", metavar="FILE", help="Write the relay's URLs here once it serves.")
 def serve(
     file: str | None,
@@ -126,10 +156,9 @@ def serve(
       relay serve --config relay.toml --log-format json
     """
     try:
-        lists = {"host": hosts or None, "trusted_proxies": trusted_proxies or None}
 
         def configured() -> RelayConfig:
-            return configuration.load(file, os.environ, flags | lists)
+            return _configured(file, hosts, trusted_proxies, flags)
 
         config = configured()
         identity = _identity(config)
@@ -144,6 +173,53 @@ def serve(
         _run(_serve(config, configured, ready_file, identity, former))
     except (ConfigError, IdentityError, MissingExtra) as error:
         raise click.ClickException(shown(str(error))) from None
+
+
+@main.command()
+@_settings
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+def check(
+    file: str | None,
+    as_json: bool,
+    hosts: tuple[str, ...],
+    trusted_proxies: tuple[str, ...],
+    **flags: Any,
+) -> None:
+    """Say whether 'relay serve' with the same words will serve: what is wrong, what is insecure,
+    and the next step. Nothing is made or changed, and no other host is asked.
+
+    It ends with 1 where something is wrong; warnings alone end with 0. Run it as the user who runs
+    the relay; it may run meanwhile.
+
+    \b
+    Examples:
+      relay check --config relay.toml
+      relay check --config relay.toml --json | jq 'select(.level != "good")'
+    """
+    levels: Counter[str] = Counter()
+
+    async def print_each() -> None:
+        async for one in look(_configured(file, hosts, trusted_proxies, flags)):
+            levels[one.level] += 1
+            if as_json:
+                click.echo(json.dumps(dataclasses.asdict(one)))
+            else:
+                _print_finding(one)
+
+    try:
+        asyncio.run(print_each())
+    except (ConfigError, IdentityError) as error:
+        raise click.ClickException(shown(str(error))) from None
+    if not as_json:
+        click.echo(f"{levels['error']} errors, {levels['warning']} warnings")
+    if levels["error"]:
+        sys.exit(Exit.FAILED.value)
+
+
+def _print_finding(one: Finding) -> None:
+    click.echo(shown(f"{one.level:7}  {one.about}: {one.said}"))
+    if one.next_step:
+        click.echo(shown(f"{'':7}  → {one.next_step}"))
 
 
 @main.command()

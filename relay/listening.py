@@ -17,7 +17,7 @@ from protocol.endpoint import Endpoint
 from relay.config import ConfigError
 from relay.succession import has_given_way, port_name
 
-__all__ = ["Bound", "bind", "serves"]
+__all__ = ["Bound", "bind", "serves", "try_out"]
 
 _BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted."""
@@ -102,6 +102,24 @@ async def bind(hosts: Sequence[str], port: int, *, udp: bool = False) -> Bound:
             if not left or failed.error.errno != errno.EADDRINUSE:
                 raise _in_words(failed.host, port, failed.error) from None
     raise AssertionError("there is a last try")
+
+
+async def try_out(hosts: Sequence[str], port: int, *, udp: bool = False) -> str:
+    """Take a port as `bind` does, and give it back at once; who drains is not asked to give way.
+    Return in words where another program has it; empty where nobody does.
+
+    Raises:
+        ConfigError: it cannot be had for another reason; says which, and what to do.
+    """
+    places = _without_parts([place for host in hosts for place in await _resolve(host)])
+    try:
+        _take(places, port, udp).close()
+    except _Failed as failed:
+        words = _in_words(failed.host, port, failed.error)
+        if failed.error.errno != errno.EADDRINUSE:
+            raise words from None
+        return str(words)
+    return ""
 
 
 class _Failed(Exception):

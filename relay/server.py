@@ -71,9 +71,11 @@ from relay.turns import in_turns, one_by_one
 if TYPE_CHECKING:
     from relay.dns import DnsServer
 
-__all__ = ["RELOADED", "RelayServer"]
+__all__ = ["RELOADED", "STORES", "RelayServer"]
 
 _BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
+STORES = {_BOOK: Book.VERSION, _KNOWN: KnownPeers.VERSION}
+"""The stores in the state folder, and the versions of their tables."""
 """The files in the state folder: what an operator has said, and who was here."""
 
 _DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}

@@ -73,6 +73,9 @@ class Book:
     `close` last. Each change raises `StoreFailed` where the store does not take it; nothing has
     changed then."""
 
+    VERSION = len(_MIGRATIONS)
+    """Of its tables: a newer program has written what is above."""
+
     def __init__(self, file: str | None, clock: Callable[[], float]) -> None:
         self._file = file
         self._clock = clock

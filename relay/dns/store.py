@@ -39,6 +39,9 @@ _decode = msgspec.json.Decoder(list[_Row]).decode
 class DnsStore:
     """One database. Call `open` first and `close` last."""
 
+    VERSION = len(_MIGRATIONS)
+    """Of its tables: a newer program has written what is above."""
+
     def __init__(self, file: str | None, *, clock: Callable[[], float] = time.time) -> None:
         self._file = file
         self._clock = clock

@@ -2,7 +2,7 @@
 
 from relay.http.admin import AdminRoutes, AdminToken
 from relay.http.control import ControlRoute
-from relay.http.descriptors import Descriptors, raise_limit, tell_of_limits
+from relay.http.descriptors import Descriptors, hard_limit, raise_limit, tell_of_limits
 from relay.http.door import Doorkeeper, Rules
 from relay.http.entrance import Deadlines
 from relay.http.front import Front
@@ -27,6 +27,7 @@ __all__ = [
     "Rules",
     "application",
     "for_peers",
+    "hard_limit",
     "is_near",
     "raise_limit",
     "tell_of_limits",

@@ -13,7 +13,7 @@ from relay.config import DnsConfig, RelayConfig
 from relay.limits import plane_budget
 from relay.log import log
 
-__all__ = ["Descriptors", "raise_limit", "tell_of_limits"]
+__all__ = ["Descriptors", "hard_limit", "raise_limit", "tell_of_limits"]
 
 if sys.platform != "win32":
     import resource
@@ -89,13 +89,21 @@ def tell_of_limits(config: RelayConfig, descriptors: Descriptors) -> None:
         )
 
 
+def hard_limit() -> int:
+    """Return how many descriptors this process may raise its limit to."""
+    if sys.platform == "win32":
+        return _MOST
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
+
+
 def raise_limit() -> tuple[int, int]:
     """Raise the soft limit of this process to the hard one; return both, as they were and as it is
     now. The limit is the process's: only a program that is nothing but a relay does this."""
     before = Descriptors.of_process().limit
     if sys.platform != "win32":
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
+        wanted = hard_limit()
         if wanted > before:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return before, Descriptors.of_process().limit

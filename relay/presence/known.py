@@ -65,6 +65,9 @@ class _Row:
 class KnownPeers:
     """Those of one relay. Call `open` first and `close` last; `clock` gives Unix time."""
 
+    VERSION = len(_MIGRATIONS)
+    """Of its tables: a newer program has written what is above."""
+
     def __init__(self, keeping: Keeping, clock: Callable[[], float]) -> None:
         self._keeping = keeping
         self._clock = clock
