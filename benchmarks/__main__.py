@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import bulk, choice, gap, messages, names, peers, setup, signaling
+from benchmarks import bulk, choice, gap, messages, names, peers, proofs, setup, signaling
 from benchmarks.measure import Row, median_rows, nats_server, relay_server, websocket_server
 
-_PARTS = ("signaling", "peers", "bulk", "messages", "gap", "setup", "names")
+_PARTS = ("signaling", "peers", "proofs", "bulk", "messages", "gap", "setup", "names")
 
 
 def _run(work: Callable[[], Awaitable[list[Row]]]) -> list[Row]:
@@ -54,6 +54,18 @@ def _peers(counts: tuple[int, ...], seconds: float, before: Path | None) -> list
     if before is not None:
         rows += peers.measure_start("before, raw carrier", before)
     return rows + _run(run)
+
+
+def _proofs(many: int, before: Path | None) -> list[Row]:
+    async def run() -> list[Row]:
+        rows = []
+        for name, path in (("roam-relay", None), ("before", before)):
+            if path is not None or name == "roam-relay":
+                with peers.peer_relay(path) as server:
+                    rows += await proofs.measure_proofs(name, server, many, 8)
+        return rows
+
+    return _run(run) + proofs.measure_bare("Python's ssl", 10 * many)
 
 
 def _bulk(total: int) -> list[Row]:
@@ -115,10 +127,11 @@ def _setup(count: int) -> list[Row]:
     help="Registered peers, or as many as there are file descriptors; may be repeated.",
 )
 @click.option("--idle", default=20.0, show_default=True, help="Seconds for which they are idle.")
+@click.option("--proving", default=60, show_default=True, help="Peers with endpoints to prove.")
 @click.option(
     "--before",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Another checkout, whose relay is measured too: signaling and peers.",
+    help="Another checkout, whose relay is measured too: signaling, peers and proofs.",
 )
 @click.option("--mebibytes", default=4096, show_default=True, help="Bulk data of each contender.")
 @click.option("--count", default=300_000, show_default=True, help="Messages of each contender.")
@@ -132,6 +145,7 @@ def main(
     round_trips: int,
     counts: tuple[int, ...],
     idle: float,
+    proving: int,
     before: Path | None,
     mebibytes: int,
     count: int,
@@ -143,6 +157,7 @@ def main(
     measures: dict[str, Callable[[], list[Row]]] = {
         "signaling": lambda: _signaling(round_trips, before),
         "peers": lambda: _peers(counts, idle, before),
+        "proofs": lambda: _proofs(proving, before),
         "bulk": lambda: _bulk(mebibytes << 20),
         "messages": lambda: _messages(count),
         "gap": lambda: _gap(moves),

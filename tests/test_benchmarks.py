@@ -24,6 +24,7 @@ from tests.support.processes import environment
             ("--peers", "100", "--idle", "0.1"),
             {"roam-relay, raw carrier", "roam-relay, WebSocket", "nats-server (Go)"},
         ),
+        ("proofs", ("--proving", "2"), {"roam-relay", "Python's ssl"}),
         pytest.param(
             *("bulk", ("--mebibytes", "8"), {"roam-relay, plane", "loopback, no server"}),
             marks=pytest.mark.nightly,
