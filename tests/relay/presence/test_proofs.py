@@ -23,7 +23,6 @@ from protocol.messages import (
 )
 from relay.config import ConfigError, RelayConfig, load
 from relay.presence import may_probe, may_probe_port, turns
-from relay.presence import proofs as module
 from relay.server import RelayServer
 from tests.relay.client import Client, client, registered
 from tests.support import scale
@@ -378,8 +377,3 @@ def test_networks_that_are_none_are_named() -> None:
         "10.0.0.0/8",
         "fd00::/8",
     )
-
-
-def test_a_certificate_of_another_kind_is_no_proof() -> None:
-    assert module.guid_in(None) is None
-    assert module.guid_in(b"no certificate") is None
