@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import bulk, choice, gap, messages, names, peers, proofs, setup, signaling
+from benchmarks import bulk, choice, gap, growth, messages, names, peers, proofs, setup, signaling
+from benchmarks.growth_chart import chart
 from benchmarks.measure import Row, median_rows, nats_server, relay_server, websocket_server
 
-_PARTS = ("signaling", "peers", "proofs", "bulk", "messages", "gap", "setup", "names")
+_PARTS = ("signaling", "peers", "growth", "proofs", "bulk", "messages", "gap", "setup", "names")
 
 
 def _run(work: Callable[[], Awaitable[list[Row]]]) -> list[Row]:
@@ -54,6 +55,13 @@ def _peers(counts: tuple[int, ...], seconds: float, before: Path | None) -> list
     if before is not None:
         rows += peers.measure_start("before, raw carrier", before)
     return rows + _run(run)
+
+
+def _growth(counts: tuple[int, ...], injected: int, seconds: float, trips: int) -> list[Row]:
+    live = {min(one, growth.most_live()) for one in counts}
+    name = "roam-relay, raw carrier"
+    rows = _run(lambda: growth.measure_live(name, live, seconds, trips))
+    return rows + _run(lambda: growth.measure_injected(name, injected, trips))
 
 
 def _proofs(many: int, before: Path | None) -> list[Row]:
@@ -127,6 +135,12 @@ def _setup(count: int) -> list[Row]:
     help="Registered peers, or as many as there are file descriptors; may be repeated.",
 )
 @click.option("--idle", default=20.0, show_default=True, help="Seconds for which they are idle.")
+@click.option("--injected", default=50_000, show_default=True, help="Peers in memory alone.")
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draws the part growth into this file, as SVG.",
+)
 @click.option("--proving", default=60, show_default=True, help="Peers with endpoints to prove.")
 @click.option(
     "--before",
@@ -145,6 +159,8 @@ def main(
     round_trips: int,
     counts: tuple[int, ...],
     idle: float,
+    injected: int,
+    picture: Path | None,
     proving: int,
     before: Path | None,
     mebibytes: int,
@@ -157,6 +173,7 @@ def main(
     measures: dict[str, Callable[[], list[Row]]] = {
         "signaling": lambda: _signaling(round_trips, before),
         "peers": lambda: _peers(counts, idle, before),
+        "growth": lambda: _growth(counts, injected, idle, round_trips),
         "proofs": lambda: _proofs(proving, before),
         "bulk": lambda: _bulk(mebibytes << 20),
         "messages": lambda: _messages(count),
@@ -169,6 +186,8 @@ def main(
         for _ in track(range(runs), "measuring", console=Console(stderr=True))
     ]
     rows = median_rows(results)
+    if picture is not None:
+        picture.write_text(chart(rows, growth.FIGURES))
     if as_json:
         json.dump([asdict(row) for row in rows], sys.stdout, indent=1)
         return

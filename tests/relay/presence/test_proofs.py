@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 import pytest
 
 from peers import Identity, Peer, PeerConfig
 from protocol.codec import encode_location
+from protocol.endpoint import Endpoint
 from protocol.errors import Code
 from protocol.messages import (
     Error,
@@ -90,6 +91,29 @@ async def test_an_address_of_the_peer_is_proven_and_disclosed() -> None:
             assert {entry.host for entry in found.entries} >= {"127.0.51.1", "127.0.51.2"}
             assert relay.metrics.proofs["proven"] == 2
         await proven(relay, alice.guid, 0)
+
+
+async def test_what_may_be_dialed_is_asked_once_a_record() -> None:
+    """It was asked of all endpoints before and after the probe of each: a sixth of a proof."""
+
+    class Asked(RelayServer):
+        times = 0
+
+        def may_probe(self, endpoint: Endpoint, observed: Collection[str]) -> bool:
+            self.times += 1
+            return super().may_probe(endpoint, observed)
+
+    hosts = tuple(f"127.0.50.{last}" for last in range(1, 9))
+    async with Asked(RelayConfig(port=0, proof_timeout=30.0)) as relay:
+        config = PeerConfig(relay=relay.url, advertise=hosts)
+        async with Peer(Identity.generate(), config=config) as alice:
+            alice.listen("chat")
+            await alice.published()
+            await proven(relay, alice.guid, len(hosts))
+            known = relay.registry.get(alice.guid)
+            assert known is not None
+            # Records that come before that of all of them are records of their own.
+            assert relay.times <= known.record.seq * len(hosts)
 
 
 async def test_a_victim_is_never_disclosed_and_hardly_notices(
