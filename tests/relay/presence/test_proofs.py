@@ -94,7 +94,7 @@ async def test_an_address_of_the_peer_is_proven_and_disclosed() -> None:
 
 
 async def test_what_may_be_dialed_is_asked_once_a_record() -> None:
-    """It was asked of all endpoints before and after the probe of each: a sixth of a proof."""
+    """It was asked of all endpoints before and after the probe of each: 105 times."""
 
     class Asked(RelayServer):
         times = 0
