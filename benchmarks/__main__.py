@@ -13,11 +13,35 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import bulk, choice, gap, growth, messages, names, peers, proofs, setup, signaling
+from benchmarks import (
+    bulk,
+    choice,
+    gap,
+    growth,
+    messages,
+    names,
+    peers,
+    proofs,
+    sessions,
+    setup,
+    signaling,
+)
 from benchmarks.growth_chart import chart
 from benchmarks.measure import Row, median_rows, nats_server, relay_server, websocket_server
+from peers import Mode
 
-_PARTS = ("signaling", "peers", "growth", "proofs", "bulk", "messages", "gap", "setup", "names")
+_PARTS = (
+    "signaling",
+    "peers",
+    "growth",
+    "proofs",
+    "sessions",
+    "bulk",
+    "messages",
+    "gap",
+    "setup",
+    "names",
+)
 
 
 def _run(work: Callable[[], Awaitable[list[Row]]]) -> list[Row]:
@@ -74,6 +98,12 @@ def _proofs(many: int, before: Path | None) -> list[Row]:
         return rows
 
     return _run(run) + proofs.measure_bare("Python's ssl", 10 * many)
+
+
+def _sessions(many: int, seconds: float) -> list[Row]:
+    return [
+        row for mode in Mode for row in sessions.measure_sessions("roam-relay", mode, many, seconds)
+    ]
 
 
 def _bulk(total: int) -> list[Row]:
@@ -135,6 +165,7 @@ def _setup(count: int) -> list[Row]:
     help="Registered peers, or as many as there are file descriptors; may be repeated.",
 )
 @click.option("--idle", default=20.0, show_default=True, help="Seconds for which they are idle.")
+@click.option("--open", "opened", default=1000, show_default=True, help="Open sessions of a mode.")
 @click.option("--injected", default=50_000, show_default=True, help="Peers in memory alone.")
 @click.option(
     "--picture",
@@ -151,7 +182,7 @@ def _setup(count: int) -> list[Row]:
 @click.option("--count", default=300_000, show_default=True, help="Messages of each contender.")
 @click.option("--moves", default=40, show_default=True, help="Moves of each mode.")
 @click.option("--queries", default=20_000, show_default=True, help="DNS queries of each kind.")
-@click.option("--sessions", default=30, show_default=True, help="Of each kind of setup.")
+@click.option("--sessions", "setups", default=30, show_default=True, help="Of each kind of setup.")
 def main(
     as_json: bool,
     parts: tuple[str, ...],
@@ -159,6 +190,7 @@ def main(
     round_trips: int,
     counts: tuple[int, ...],
     idle: float,
+    opened: int,
     injected: int,
     picture: Path | None,
     proving: int,
@@ -167,18 +199,19 @@ def main(
     count: int,
     moves: int,
     queries: int,
-    sessions: int,
+    setups: int,
 ) -> None:
     """Measure beside nats-server, aiohttp and plain loopback, in the same run on this machine."""
     measures: dict[str, Callable[[], list[Row]]] = {
         "signaling": lambda: _signaling(round_trips, before),
         "peers": lambda: _peers(counts, idle, before),
+        "sessions": lambda: _sessions(opened, idle),
         "growth": lambda: _growth(counts, injected, idle, round_trips),
         "proofs": lambda: _proofs(proving, before),
         "bulk": lambda: _bulk(mebibytes << 20),
         "messages": lambda: _messages(count),
         "gap": lambda: _gap(moves),
-        "setup": lambda: _setup(sessions),
+        "setup": lambda: _setup(setups),
         "names": lambda: _run(lambda: names.measure_names(queries, moves)),
     }
     results = [

@@ -34,6 +34,10 @@ from tests.support.processes import environment
         ),
         ("proofs", ("--proving", "2"), {"roam-relay", "Python's ssl"}),
         pytest.param(
+            *("sessions", ("--open", "2", "--idle", "0.1"), {"roam-relay"}),
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(
             *("bulk", ("--mebibytes", "8"), {"roam-relay, plane", "loopback, no server"}),
             marks=pytest.mark.nightly,
         ),
