@@ -165,7 +165,7 @@ def _setup(count: int) -> list[Row]:
     help="Registered peers, or as many as there are file descriptors; may be repeated.",
 )
 @click.option("--idle", default=20.0, show_default=True, help="Seconds for which they are idle.")
-@click.option("--open", "opened", default=1000, show_default=True, help="Open sessions of a mode.")
+@click.option("--open", "opened", default=200, show_default=True, help="Open sessions of a mode.")
 @click.option("--injected", default=50_000, show_default=True, help="Peers in memory alone.")
 @click.option(
     "--picture",
