@@ -18,7 +18,7 @@ from tests.lab.draft import SERVER, Draft, Links, draft, six
 from tests.lab.programs import Commands, Program
 from tests.lab.traffic import Result, Traffic
 
-__all__ = ["RESULTS", "Audience", "Row", "Stage", "Talk", "stage", "talking"]
+__all__ = ["RESULTS", "Audience", "Row", "Stage", "Talk", "keys_folder", "stage", "talking"]
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Stage:
 
 
 @contextlib.contextmanager
-def _folder() -> Iterator[Path]:
+def keys_folder() -> Iterator[Path]:
     """Make a folder for keys; a process of its own removes it, which outlives this one by that."""
     folder = tempfile.mkdtemp(prefix="lab-")
     remover = subprocess.Popen(
@@ -147,7 +147,7 @@ def stage(
     """
     audience = audience or _Nobody()
     server = SERVER if 4 in versions else six(SERVER)
-    with draft(links, versions) as lab, _folder() as folder:
+    with draft(links, versions) as lab, keys_folder() as folder:
         audience.begins(lab)
         commands = Commands(folder, server)
         with (

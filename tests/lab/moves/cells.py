@@ -80,9 +80,7 @@ class Cell:
     def title(self) -> str:
         """Its name in one line."""
         who = f"{self.subject} {self.mode}".strip()
-        return (
-            f"{self.row}, {who}, {self.mover} moves, RTT {self.round_trip_ms} ms, {self.loss} % lost"
-        )
+        return f"{self.row}, {who}, {self.mover} moves, RTT {self.round_trip_ms} ms, {self.loss} % lost"
 
     def moves(self, asked: int, nightly: bool) -> int:
         """Return how many moves it has: of a night more where the goals are counted most."""

@@ -16,6 +16,8 @@ from tests.lab.moves.cells import INTERVAL, SIZE
 __all__ = ["Conversation", "Splitter", "say"]
 
 _NUMBER_BYTES = 8
+_LAST = 1.0
+"""Seconds for the last message to be taken after `stop`."""
 
 
 def say(line: str) -> None:
@@ -47,6 +49,8 @@ class Conversation:
         self.over = asyncio.Event()
         """The input has ended."""
         self._go, self._stop = asyncio.Event(), asyncio.Event()
+        self._begun = 0
+        """Messages that were sent, the one that is being sent among them."""
 
     async def listen_to_orders(self) -> None:
         """Do as the lines of input say, until they end."""
@@ -66,17 +70,23 @@ class Conversation:
         return number
 
     async def send_by(self, send: Callable[[bytes], Awaitable[object]]) -> None:
-        """Send from `go` to `stop`. What could not be sent in time is sent as soon as it can be."""
+        """Send from `go` to `stop`. What could not be sent in time is sent as soon as it can be;
+        what is being sent for long after `stop` counts as sent."""
         await self._go.wait()
+        sending = asyncio.create_task(self._send_by(send))
+        await self._stop.wait()
+        await asyncio.wait((sending,), timeout=_LAST)
+        sending.cancel()
+        say(f"sent {self._begun}")
+
+    async def _send_by(self, send: Callable[[bytes], Awaitable[object]]) -> None:
         began = time.monotonic()
-        number = 0
         while not self._stop.is_set():
-            await send(number.to_bytes(_NUMBER_BYTES, "big").ljust(SIZE, b"."))
-            number += 1
-            wait = began + number * INTERVAL - time.monotonic()
+            self._begun += 1
+            await send((self._begun - 1).to_bytes(_NUMBER_BYTES, "big").ljust(SIZE, b"."))
+            wait = began + self._begun * INTERVAL - time.monotonic()
             if wait > 0:
                 await asyncio.sleep(wait)
-        say(f"sent {number}")
 
     async def run(self, work: Callable[[], Awaitable[object]]) -> None:
         """Work until the input ends."""

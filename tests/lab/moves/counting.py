@@ -91,5 +91,3 @@ def percentile(values: Sequence[float], share: float) -> float:
     """Return the smallest value that is not exceeded by this share of all (nearest rank)."""
     ranked = sorted(values)
     return ranked[max(0, math.ceil(share * len(ranked)) - 1)]
-
-

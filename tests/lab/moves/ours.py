@@ -1,7 +1,7 @@
 """Our own end of a measured conversation, by the public library alone and with its defaults.
 
-    python -m tests.lab.moves.ours listen URL
-    python -m tests.lab.moves.ours connect URL GUID MODE
+python -m tests.lab.moves.ours listen URL
+python -m tests.lab.moves.ours connect URL GUID MODE
 """
 
 import asyncio

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import math
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from tests.lab.moves.counting import Arrival, Tally, Window, tally, worse
 from tests.lab.moves.rivals.catalog import rival
 from tests.lab.network import Host
 from tests.lab.programs import DEADLINE, PORT, Program
+from tests.lab.stage import keys_folder
 
 __all__ = ["Measured", "NotPlayed", "play"]
 
@@ -32,6 +32,8 @@ _BOTH = 1.0
 _AWAY = 5.0
 _PATIENCE = 20.0
 """Seconds for messages to flow again; a conversation where they do not is at its end."""
+_LAST = 3.0
+"""Seconds for both ends of a conversation that has ended to say how much they have sent."""
 _AHEAD = 20
 """So many messages behind those that may be under way show that a direction flows again."""
 _NETWORKS = {"mr1": (1, IP1), "mr2": (2, "10.2.0.10")}
@@ -113,7 +115,14 @@ class _Server:
             return program
         ready = self._folder / "ready"
         ready.unlink(missing_ok=True)
-        where = ("--host", SERVER, "--port", str(PORT), "--state", os.fspath(self._folder / "state"))
+        where = (
+            "--host",
+            SERVER,
+            "--port",
+            str(PORT),
+            "--state",
+            os.fspath(self._folder / "state"),
+        )
         program = Program(self._host, "relay", "serve", *where, "--ready-file", os.fspath(ready))
         end = time.monotonic() + DEADLINE
         while not ready.exists():
@@ -152,8 +161,11 @@ def _ends(lab: Draft, cell: Cell) -> Iterator[tuple[_End, _End]]:
         told = called.until("ready", called.out).split()[1:]
         calling = Program(caller, module, "connect", *where, *told, *further)
         stack.callback(calling.close)
-        calling.until("up", calling.out)
-        called.until("up", called.out)
+        try:
+            calling.until("up", calling.out)
+            called.until("up", called.out)
+        except AssertionError as error:
+            raise NotPlayed(f"{error} {called.said()} {calling.said()}") from None
         ends = {program.host: _End(program) for program in (called, calling)}
         for end in ends.values():
             stack.callback(end.close)
@@ -203,12 +215,12 @@ class _Player:
         """End sending, wait for what is under way, and count."""
         for end in self._ends:
             end.tell("stop")
-        deadline = time.monotonic() + (1.0 if self.has_ended else _PATIENCE)
+        deadline = time.monotonic() + (_LAST if self.has_ended else _PATIENCE)
         while time.monotonic() < deadline and not self._is_complete():
             time.sleep(0.02)
         total = Tally(0, 0, 0, 0)
         for end, other in (self._ends, self._ends[::-1]):
-            # One that could not even say how many it has sent is waiting to send the next one.
+            # One that does not say how many it has sent has crashed: what came is all that is known.
             sent = end.sent if end.sent is not None else other.highest + 1
             total += tally(sent, [number for _, number in other.arrivals])
         return total
@@ -231,9 +243,7 @@ class _Player:
         under_way = math.ceil(self._cell.round_trip_ms / 1e3 / INTERVAL)
         wanted = [end.highest + under_way + _AHEAD for end in self._ends]
         deadline = time.monotonic() + _PATIENCE
-        while any(
-            end.highest < number for end, number in zip(self._ends, wanted, strict=True)
-        ):
+        while any(end.highest < number for end, number in zip(self._ends, wanted, strict=True)):
             if time.monotonic() > deadline:
                 self.has_ended = True
                 return
@@ -312,7 +322,7 @@ def play(cell: Cell, moves: int) -> Measured:
     needs_server = not cell.is_rival or rival(cell.subject).is_served
     with (
         draft(access(cell.round_trip_ms / 2)) as lab,
-        tempfile.TemporaryDirectory(prefix="lab-moves-") as folder,
+        keys_folder() as folder,
         contextlib.ExitStack() as stack,
     ):
         if cell.subject == "mptcp":
@@ -321,12 +331,9 @@ def play(cell: Cell, moves: int) -> Measured:
             _mptcp_endpoint(cell, lab.net["mn1"], "mr1")
         server = None
         if needs_server:
-            server = _Server(lab.net["server"], Path(folder), cell)
+            server = _Server(lab.net["server"], folder, cell)
             stack.callback(server.close)
-        try:
-            ends = stack.enter_context(_ends(lab, cell))
-        except AssertionError as error:
-            raise NotPlayed(str(error)) from None
+        ends = stack.enter_context(_ends(lab, cell))
         player = _Player(lab, cell, ends, server)
         player.play(moves)
         silences = player.silences()

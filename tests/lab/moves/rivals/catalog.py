@@ -72,8 +72,8 @@ RIVALS = (
     Rival(
         "nats",
         "NATS (nats-py and nats-server)",
-        "pings every 0.5 s for every 2 minutes, redials after 0.1 s for 2 s and without an end;"
-        " core NATS, so that what a dead connection had in it is gone; no encryption",
+        "pings every 0.5 s and not every 2 minutes, redials after 0.1 s and not 2 s, and without an"
+        f" end; the side that moves is {_TOLD}, and forces a reconnect then; core NATS, so that what a dead connection had in it is gone; no encryption",
         "nats",
         is_served=True,
     ),

@@ -1,7 +1,7 @@
 """A conversation over one stream of iroh, without its relays.
 
-    python -m tests.lab.moves.rivals.iroh_party listen
-    python -m tests.lab.moves.rivals.iroh_party connect ADDRESS SERVER ID PORT
+python -m tests.lab.moves.rivals.iroh_party listen
+python -m tests.lab.moves.rivals.iroh_party connect ADDRESS SERVER ID PORT
 """
 
 import asyncio

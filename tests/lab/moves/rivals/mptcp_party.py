@@ -55,7 +55,10 @@ async def _listen() -> None:
 async def _connect(address: str) -> None:
     conversation = Conversation()
     dialing = _socket()
-    await asyncio.get_running_loop().sock_connect(dialing, (address, _PORT))
+    # By hand: the loop would ask for addresses of this protocol, which resolvers do not know.
+    dialing.setblocking(True)
+    await asyncio.to_thread(dialing.connect, (address, _PORT))
+    dialing.setblocking(False)
     reader, writer = await asyncio.open_connection(sock=dialing)
     await conversation.run(lambda: _talk(conversation, reader, writer))
 

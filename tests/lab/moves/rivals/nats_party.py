@@ -41,7 +41,15 @@ async def _main(role: str, _: str, server: str) -> None:
     say("ready" if role == "listen" else "up")
     if role == "listen":
         say("up")
+
+    async def redial() -> None:
+        while await conversation.changed.wait():
+            conversation.changed.clear()
+            await client.force_reconnect()
+
+    redialing = asyncio.create_task(redial())
     await conversation.run(lambda: conversation.send_by(lambda data: client.publish(own, data)))
+    redialing.cancel()
 
 
 if __name__ == "__main__":
