@@ -305,7 +305,7 @@ class Peer:
         rooms = self._using(service)
         if rooms.services.blocks(guid):
             raise ValueError("this peer blocks that GUID: block(guid, False) lets it in again")
-        if rules.needs_interfaces:
+        if chosen is not Mode.CENTRAL or rules.needs_interfaces:
             await rooms.whereabouts.known()
         outgoing = rooms.outgoing
         return await (
@@ -389,7 +389,9 @@ class Peer:
         its round trip, and which one a session would take."""
         checked_seconds(timeout)
         checked_kind("located", located, Located, "what `locate` returns")
-        ways = self._open.ways
+        rooms = self._open
+        await rooms.whereabouts.known()
+        ways = rooms.ways
         return await survey(located, lambda candidate: ways.survey(located, candidate), timeout)
 
     @property

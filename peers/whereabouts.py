@@ -43,6 +43,8 @@ class Whereabouts:
         self._publication = publication
         self._known = asyncio.Event()
         """Set when a snapshot was seen: what is new in the first one has not just come."""
+        self._is_silent = False
+        """Whether a first snapshot was waited for in vain."""
 
     async def begin(self, source: AddressSource, *, look: bool) -> None:
         """Begin to register. `look` first where the configuration names addresses, or no relay's
@@ -63,11 +65,16 @@ class Whereabouts:
         self._set_sources()
 
     async def known(self) -> None:
-        """Wait until this host's addresses are known, for a moment at most: a rule about interfaces
-        means nothing before that. A source that tells nothing keeps nobody from dialing."""
-        with contextlib.suppress(TimeoutError):
+        """Wait until this host's addresses are known, for a moment at most, and once: a rule about
+        interfaces means nothing before that, and no private address is dialed. A source that tells
+        nothing keeps nobody from the rest."""
+        if self._is_silent:
+            return
+        try:
             async with asyncio.timeout(_FIRST_LOOK):
                 await self._known.wait()
+        except TimeoutError:
+            self._is_silent = True
 
     async def follow(self, source: AddressSource) -> None:
         """Act on every change, until cancelled; a source that fails is asked again."""

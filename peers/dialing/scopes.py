@@ -34,7 +34,8 @@ class Word(Enum):
 
     RELAY = "the relay's"
     """It discloses only where it has met the peer's key, or sees the peer's connections come from.
-    So does an address that a path of the session comes from."""
+    So does an address that a path of the session comes from. A private address that it passes on
+    between two whom it sees at one public address is the other side's word."""
     ZONE = "the zone's"
     """A record of the zone that this peer has asked for. Whoever owns the name has written it."""
     TOLD = "the other side's"
@@ -81,9 +82,25 @@ class Here:
 
 def word_of(endpoint: Endpoint, known: Known) -> Word:
     """Return by whose word an endpoint would be dialed: the best there is."""
-    if endpoint in (known.disclosed | known.met) or endpoint.host == known.path_host:
+    if endpoint in known.met or endpoint.host == known.path_host:
         return Word.RELAY
+    if endpoint in known.disclosed:
+        return Word.TOLD if _is_passed_on(endpoint, known) else Word.RELAY
     return Word.ZONE if endpoint in known.listed else Word.TOLD
+
+
+def _seen_at(known: Known) -> frozenset[IpAddress]:
+    """Return where the relay itself has met or seen the other side."""
+    return _addresses(one.host for one in known.disclosed if not _is_passed_on(one, known))
+
+
+def _is_passed_on(endpoint: Endpoint, known: Known) -> bool:
+    """Whether a relay that is outside has passed a private address on: from one that it sees at
+    the same public address as this peer. It cannot have met anybody there."""
+    address = unwrapped(endpoint.host)
+    if address is None or block_of(address) is None or not known.observed:
+        return False
+    return all(is_public(one) for one in _addresses(known.observed))
 
 
 def refusal(endpoint: Endpoint, known: Known, here: Here, dial: Dial) -> str | None:
@@ -181,7 +198,7 @@ class _Place:
 
     def _private_refusal(self, address: IpAddress, endpoint: Endpoint, known: Known) -> str | None:
         link = self._link_of(address)
-        disclosed = _addresses(one.host for one in known.disclosed)
+        disclosed = _seen_at(known)
         word = word_of(endpoint, known)
         if word is Word.RELAY:
             met = link is not None or self._shares(address, self._relays)
@@ -189,6 +206,8 @@ class _Place:
             servers = _addresses(one.host for one in self._here.servers)
             met = word is Word.ZONE and self._shares(address, servers)
             met = met or self._told_here(link, disclosed, known)
+            # Of two behind one address: where both have a way into the network.
+            met = met or (link is not None and endpoint in known.disclosed)
         return None if met else "a private address, and nothing else says that the peer is there"
 
     def _told_here(
@@ -204,7 +223,7 @@ class _Place:
 
     def _is_met_here(self, address: IpAddress, endpoint: Endpoint, known: Known) -> bool:
         """Whether something beside its own word says that the other side is on this host."""
-        disclosed = _addresses(one.host for one in known.disclosed)
+        disclosed = _seen_at(known)
         path = _addresses([known.path_host] if known.path_host else [])
         if any(self._is_here(one) for one in path):
             return True

@@ -67,6 +67,7 @@ class _Absent:
 
     def __init__(self, guid: str, cause: Cause) -> None:
         self.guid = guid
+        self.observed_host = ""
         self.cause = cause
         self.asks: dict[Any, None] = {}
         self.had = Figures()
@@ -265,7 +266,7 @@ class Broker:
         entries: tuple[SignedEntry, ...] = ()
         own = self._registry.get(caller.guid)
         if message.entries and message.mode is not _CENTRAL and own is not None:
-            entries = own.filter(message.service, message.entries)
+            entries = own.filter(message.service, message.entries, callee.observed_host)
         callee_ticket = None
         if message.mode in _RELAYED:
             tickets = self._planes.create(
@@ -333,7 +334,8 @@ class Broker:
             # no service: then what it sends is what it discloses.
             offered = message.service in callee.services
             if callee.may_learn(message.service, reply.caller.guid) if offered else message.resume:
-                entries = callee.filter(message.service, answer.entries)
+                asker = reply.caller.observed_host
+                entries = callee.filter(message.service, answer.entries, asker)
             if not entries and message.mode is not _AUTO:
                 reply.fail(
                     Code.NO_ENDPOINT,
@@ -381,7 +383,7 @@ def _look_up(reply: Reply, callee: RegisteredPeer, now: float) -> None:
             "the peer does not disclose its addresses to you; mode central works without them",
         )
         return
-    entries = callee.disclosable(service)
+    entries = callee.disclosable(service, reply.caller.observed_host)
     if entries:
         reply.succeed(callee, now, entries)
     else:

@@ -18,6 +18,8 @@ class Asker(Protocol):
     """Who is told what comes of a request."""
 
     guid: str
+    observed_host: str
+    """Where it comes from; empty where that is not known."""
     cause: Cause
     """Who is charged for what it asks."""
     asks: dict[Any, None]

@@ -9,9 +9,11 @@ import math
 from collections import OrderedDict
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Protocol
 
+from protocol.dialing import block_of, is_public, unwrapped
 from protocol.endpoint import (
     Endpoint,
     Entry,
@@ -71,12 +73,24 @@ class Attachment(Protocol):
         """Tell the peer why, and close."""
 
 
-_Passed = tuple[frozenset[str], str, tuple[SignedEntry, ...], tuple[SignedEntry, ...]]
-"""Where a peer was observed, a service, entries, and those of them that were passed on."""
-_NOTHING_PASSED: _Passed = frozenset(), "", (), ()
+_Passed = tuple[frozenset[str], str, tuple[SignedEntry, ...], bool, tuple[SignedEntry, ...]]
+"""Where a peer was observed, a service, entries, whether who asked is its neighbour, and those of
+them that were passed on."""
+_NOTHING_PASSED: _Passed = frozenset(), "", (), False, ()
 
 # Python 3.11 looks an enum's member up in 0.3 µs: these are asked for with every message.
 _ANYONE, _LISTED, _LEAVING = Disclosure.ANYONE, Disclosure.LISTED, Phase.LEAVING
+
+
+@lru_cache(maxsize=1024)
+def _is_public(host: str) -> bool:
+    address = unwrapped(host)
+    return address is not None and is_public(address)
+
+
+def _is_private(host: str) -> bool:
+    address = unwrapped(host)
+    return address is not None and block_of(address) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +165,28 @@ class RegisteredPeer:
         victim (design §9)."""
         return self.observed(entry.host) or (bool(self.proofs) and entry.endpoint in self.proofs)
 
-    def disclosable(self, service: str) -> tuple[SignedEntry, ...]:
-        """Return the proven entries of a service that a new session may dial, best first."""
+    def is_neighbour(self, host: str) -> bool:
+        """Whether who is observed at `host` is behind the same public address as this peer, most
+        likely a NAT's: only the relay can tell, and such a one may reach private addresses."""
+        return host in self.observed_hosts and _is_public(host)
+
+    def disclosable(self, service: str, asker: str = "") -> tuple[SignedEntry, ...]:
+        """Return the proven entries of a service that a new session may dial, best first; for a
+        neighbour, who is observed at `asker`, the private ones too."""
         record, entries = self.services[service]
         signed = dict(zip(entries, record.entries, strict=True))
-        return tuple(signed[entry] for entry in order(entries) if self.proven(entry))
+        near = self.is_neighbour(asker)
+        return tuple(
+            signed[entry]
+            for entry in order(entries)
+            if self.proven(entry) or (near and _is_private(entry.host))
+        )
 
-    def filter(self, service: str, entries: tuple[SignedEntry, ...]) -> tuple[SignedEntry, ...]:
-        """Return those of the peer's own entries in a request or an answer that are proven.
+    def filter(
+        self, service: str, entries: tuple[SignedEntry, ...], receiver: str = ""
+    ) -> tuple[SignedEntry, ...]:
+        """Return those of the peer's own entries in a request or an answer that are proven; for a
+        neighbour, who is observed at `receiver`, the private ones too.
 
         Who receives them checks the signatures: here they cost too much and would prove nothing
         more, for they came on the peer's own connection.
@@ -167,17 +195,23 @@ class RegisteredPeer:
             ProtocolViolation: an entry is malformed.
         """
         hosts = self.observed_hosts
+        near = self.is_neighbour(receiver)
         passed = self._passed
         # Known by all its bytes, to compare which costs a tenth of reading them (1.2 µs). What was
         # decided by proofs is not remembered: they come and go.
-        if passed[0] is hosts and passed[1] == service and passed[2] == entries:
-            return passed[3]
+        if (
+            passed[0] is hosts
+            and passed[1] == service
+            and passed[3] is near
+            and passed[2] == entries
+        ):
+            return passed[4]
         kept = []
         by_proofs = False
         for signed in entries:
             entry = read_entry(signed)
             if entry.service == service and entry.phase is not _LEAVING:
-                if entry.host in hosts:
+                if entry.host in hosts or (near and _is_private(entry.host)):
                     kept.append(signed)
                 else:
                     by_proofs = True
@@ -185,7 +219,7 @@ class RegisteredPeer:
                         kept.append(signed)
         found = tuple(kept)
         if not by_proofs:
-            self._passed = hosts, service, entries, found
+            self._passed = hosts, service, entries, near, found
         return found
 
 

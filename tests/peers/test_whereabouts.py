@@ -16,6 +16,7 @@ from peers import (
     PeerConfig,
     Phase,
     Provenance,
+    whereabouts,
 )
 from peers.host import Interfaces
 from peers.host.address import LocalAddress
@@ -339,3 +340,47 @@ async def test_flows_from_every_address_and_one_that_fails(relay: RelayServer) -
         found = await alice.locate(alice.guid, "chat", timeout=5)
         assert found.entries
         await session.close()
+
+
+def test_who_dials_waits_for_the_first_snapshot_and_once_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene() -> None:
+        host, source = Host(), Source()
+        following = asyncio.create_task(host.whereabouts.follow(source))
+        waiting = asyncio.create_task(host.whereabouts.known())
+        await settled()
+        assert not waiting.done()
+        source.says.put_nowait((ONE,))
+        await waiting
+        following.cancel()
+
+    async def silent() -> None:
+        monkeypatch.setattr(whereabouts, "_FIRST_LOOK", 0.01)
+        host = Host()
+        await host.whereabouts.known()
+        monkeypatch.setattr(whereabouts, "_FIRST_LOOK", 1e9)
+        await host.whereabouts.known()
+
+    run(scene())
+    run(silent())
+
+
+async def test_a_session_is_not_looked_for_before_this_host_is_known(relay: RelayServer) -> None:
+    """Else what only its networks allow is refused: a private address, in the first moment."""
+    source = Source()
+    source.first = (ONE,)
+    config = PeerConfig(relay=relay.url)
+    async with (
+        Peer(Identity.generate(), config=config) as bob,
+        Peer(Identity.generate(), config=config, addresses=source) as alice,
+    ):
+        bob.listen("chat")
+        await bob.published()
+        opening = asyncio.create_task(alice.connect(bob.guid, "chat", mode="p2p"))
+        # Asked for behind it, and answered.
+        await alice.locate(bob.guid, "chat")
+        assert sum(relay.metrics.requests.values()) == 1
+        assert not opening.done()
+        source.says.put_nowait((ONE,))
+        await (await opening).close()

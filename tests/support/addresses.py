@@ -36,6 +36,7 @@ class Addresses:
 
     async def changes(self) -> AsyncIterator[tuple[LocalAddress, ...]]:
         told = await self.read()
+        yield told
         while True:
             await self._changed.wait()
             self._changed.clear()

@@ -236,3 +236,33 @@ def test_by_whose_word() -> None:
     assert word_of(one, Known(frozenset({one}), frozenset({one}))) is Word.RELAY
     assert word_of(one, Known(disclosed=at("5.5.5.5", port=7001))) is Word.TOLD
     assert word_of(one, Known(path_host="5.5.5.5")) is Word.RELAY
+
+
+NEIGHBOUR: dict[str, Any] = {"observed": frozenset({"203.0.113.5"})}
+
+
+def test_what_a_relay_outside_passes_on_is_the_other_sides_word() -> None:
+    """Of two that it sees at one address it passes private ones on, and has met nobody there."""
+    known = Known(disclosed=at("192.168.1.7", "203.0.113.9"), **NEIGHBOUR)
+    assert word_of(Endpoint("192.168.1.7", 7000), known) is Word.TOLD
+    assert word_of(Endpoint("203.0.113.9", 7000), known) is Word.RELAY
+    met = Known(met=at("192.168.1.7"), **NEIGHBOUR)
+    assert word_of(Endpoint("192.168.1.7", 7000), met) is Word.RELAY
+    inside = Known(disclosed=at("192.168.1.7"), observed=frozenset({"192.168.1.5"}))
+    assert word_of(Endpoint("192.168.1.7", 7000), inside) is Word.RELAY
+
+
+def test_it_is_dialed_in_a_network_of_this_host_alone() -> None:
+    """Two who share the address of a provider's NAT are in different homes of the same numbers:
+    but those that this host has no way into are never dialed, nor is a well-known service."""
+    near = {"disclosed": at("192.168.1.7"), **NEIGHBOUR}
+    assert said("192.168.1.7", **near) is None
+    assert said("192.168.1.7", dial=Dial.PROVEN, **near) is not None
+    for host in ("192.168.2.7", "10.0.0.7", "100.64.0.7"):
+        assert said(host, disclosed=at(host), **NEIGHBOUR) is not None
+    for port in (22, 443, 6379):
+        known = {"disclosed": at("192.168.1.7", port=port), **NEIGHBOUR}
+        assert said("192.168.1.7", port, **known) is not None
+    assert said("192.168.1.5", disclosed=at("192.168.1.5"), **NEIGHBOUR) is not None
+    for told in ("192.168.1.8", "192.168.1.5", "127.0.0.1"):
+        assert said(told, **near) is not None, "it is no witness for another address"

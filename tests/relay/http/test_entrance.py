@@ -14,7 +14,20 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from protocol.codec import encode_location
 from protocol.identity import Identity
+from protocol.messages import (
+    LocationRecord,
+    Mode,
+    Registered,
+    ServiceAnswer,
+    ServiceRecord,
+    ServiceRequestFrom,
+    ServiceRequestTo,
+    ServiceResponse,
+    Update,
+    Verdict,
+)
 from relay.config import RelayConfig
 from relay.http import Deadlines
 from relay.http.entrance import Entrance
@@ -271,3 +284,38 @@ async def test_a_relay_that_closes_leaves_nobody_waiting(said: bytes) -> None:
         while len(os.listdir("/proc/self/fd")) > before:
             await asyncio.sleep(0.01)
             gc.collect()
+
+
+@asynccontextmanager
+async def behind(relay: RelayServer, host: str, *services: str) -> AsyncIterator[Client]:
+    """Register from behind an address, as a trusted proxy tells it."""
+    async with opened(relay) as (reader, writer):
+        writer.write(UPGRADE + b"X-Forwarded-For: " + host.encode() + b"\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        one = Client(Identity.generate(), reader, writer)
+        await one.register(*services)
+        yield one
+
+
+@pytest.mark.parametrize("mode", [Mode.P2P, Mode.COMBINED, Mode.AUTO])
+async def test_two_behind_one_address_learn_each_others_private_ones(mode: Mode) -> None:
+    async with (
+        trusting() as relay,
+        behind(relay, "192.0.2.7", "chat") as bob,
+        behind(relay, "192.0.2.7") as near,
+        behind(relay, "192.0.2.8") as far,
+    ):
+        private = bob.entry("chat", 5, "192.168.1.7")
+        seen = bob.entry("chat", 5, "192.0.2.7")
+        record = LocationRecord(bob.record().seq, (ServiceRecord("chat", (private, seen)),))
+        bob.send(Update(encode_location(record)))
+        await bob.expect(Registered)
+        for asker, told in ((near, {private, seen}), (far, {seen}), (near, {private, seen})):
+            own = asker.entry("chat", 1, "10.0.0.9")
+            asker.send(ServiceRequestTo(1, bob.identity.guid, "chat", mode, b"s" * 16, (own,)))
+            if mode is not Mode.P2P:
+                asked = await bob.expect(ServiceRequestFrom)
+                assert asked.entries == ((own,) if asker is near else ())
+                there = (private, seen)
+                bob.send(ServiceAnswer(asked.request, Verdict.ACCEPTED, entries=there))
+            assert set((await asker.expect(ServiceResponse)).entries) == told

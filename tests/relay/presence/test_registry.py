@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.endpoint import Entry, Phase, Provenance, SignedEntry, sign_entry
+from protocol.endpoint import Entry, Phase, Provenance, SignedEntry, read_entry, sign_entry
 from protocol.errors import Code, ProtocolViolation
 from protocol.identity import Identity
 from protocol.messages import LocationRecord, PeerState, ServiceRecord
@@ -221,3 +221,57 @@ def test_what_is_remembered_of_entries_has_a_bound() -> None:
     verified.add(alice.guid, entries[3])
     assert len(verified) == 3
     assert [verified.knows(alice.guid, entry) for entry in entries] == [True, False, True, True]
+
+
+PRIVATE, SHARED, LOCAL, ELSEWHERE, PUBLIC = (
+    ("192.168.1.7", "fd00:1::7"),
+    ("100.64.0.9",),
+    ("127.0.0.7", "169.254.1.1", "fe80::7", "::1"),
+    ("198.51.100.3", "2001:db8:9::1"),
+    "203.0.113.5",
+)
+
+
+def told_to(asker: str, seen_at: str) -> set[str]:
+    """Return the hosts of one's entries that who asks from an address is told, in both ways."""
+    registry, own = new(), Identity.generate()
+    bob = FakeAttachment(own.guid)
+    bob.observed_host = seen_at
+    hosts = (*PRIVATE, *SHARED, *LOCAL, *ELSEWHERE)
+    places = (
+        Entry(1, "chat", host, 7000, Phase.PREFERRED, 120, Provenance.INTERFACE) for host in hosts
+    )
+    entries = tuple(sign_entry(own, place) for place in places)
+    services = (ServiceRecord("chat", entries),)
+    registry.register(bob, LocationRecord(1, services), 0.0)
+    known = registry.get(own.guid)
+    assert known is not None
+    looked_up = known.disclosable("chat", asker)
+    for other in ("192.0.2.1", asker):  # What another was told is not what this one is told.
+        known.filter("chat", entries, other)
+        found = known.filter("chat", entries, asker)
+    assert set(found) == set(looked_up)
+    return {read_entry(one).host for one in found}
+
+
+def test_private_addresses_are_for_who_is_seen_at_the_same_public_one() -> None:
+    """They are behind one NAT: nobody but the relay can tell. Loopback and link-local mean another
+    host there, and an address elsewhere is as unproven as before."""
+    assert told_to(PUBLIC, PUBLIC) == {*PRIVATE, *SHARED}
+    assert told_to("2001:db8::5", "2001:db8::5") == {*PRIVATE, *SHARED}
+
+
+@pytest.mark.parametrize(
+    ("asker", "seen_at"),
+    [
+        ("203.0.113.6", PUBLIC),
+        ("", PUBLIC),
+        ("", ""),
+        # A relay inside sees each where it is; and behind a proxy that tells nothing all are one.
+        ("192.168.1.9", "192.168.1.9"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("100.64.0.1", "100.64.0.1"),
+    ],
+)
+def test_for_others_they_are_nobodys(asker: str, seen_at: str) -> None:
+    assert not {*PRIVATE, *SHARED} & (told_to(asker, seen_at) - {asker})
