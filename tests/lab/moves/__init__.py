@@ -1,1 +1,1 @@
-"""How long moves take: rows, modes, distances and losses as cells of one table, ours and rivals'."""
+"""How long moves take: rows, modes, distances and losses as one table, ours and rivals'."""

@@ -1,4 +1,4 @@
-"""The cells of the table: what happens, to whom, in which mode, how far away, and with what loss."""
+"""The cells of the table: what happens, to whom, in which mode, how far away, with what loss."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -80,7 +80,8 @@ class Cell:
     def title(self) -> str:
         """Its name in one line."""
         who = f"{self.subject} {self.mode}".strip()
-        return f"{self.row}, {who}, {self.mover} moves, RTT {self.round_trip_ms} ms, {self.loss} % lost"
+        where = f"RTT {self.round_trip_ms} ms, {self.loss} % lost"
+        return f"{self.row}, {who}, {self.mover} moves, {where}"
 
     def moves(self, asked: int, nightly: bool) -> int:
         """Return how many moves it has: of a night more where the goals are counted most."""

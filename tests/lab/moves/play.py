@@ -1,7 +1,7 @@
 """Plays one cell: the network, the programs, the moves. What comes of it is counted elsewhere.
 
-MN1 is the one that moves, and CN3 the other one, whoever of them calls: so the round trip is the same
-in all cells. Both links of MN1 take half of it each way, and lose what is to be lost once the
+MN1 is the one that moves, and CN3 the other one, whoever of them calls: so the round trip is the
+same in all cells. Both links of MN1 take half of it each way, and lose what is to be lost once the
 conversation is under way.
 """
 
@@ -25,8 +25,8 @@ from tests.lab.stage import keys_folder
 __all__ = ["Measured", "NotPlayed", "play"]
 
 _CN3 = "10.4.0.2"
-_SETTLED = 1.0
-"""Seconds between one move and the next after messages flow again; what is silent in them counts."""
+SETTLED = 1.0
+"""Seconds between one move and the next after messages flow again; they are measured too."""
 _BOTH = 1.0
 """Seconds that a soft move has both networks."""
 _AWAY = 5.0
@@ -158,23 +158,35 @@ def _ends(lab: Draft, cell: Cell) -> Iterator[tuple[_End, _End]]:
     with contextlib.ExitStack() as stack:
         called = Program(callee, module, "listen", *where)
         stack.callback(called.close)
-        told = called.until("ready", called.out).split()[1:]
+        told = _until("ready", called).split()[1:]
         calling = Program(caller, module, "connect", *where, *told, *further)
         stack.callback(calling.close)
-        try:
-            calling.until("up", calling.out)
-            called.until("up", called.out)
-        except AssertionError as error:
-            raise NotPlayed(f"{error} {called.said()} {calling.said()}") from None
+        _until("up", calling)
+        _until("up", called)
         ends = {program.host: _End(program) for program in (called, calling)}
         for end in ends.values():
             stack.callback(end.close)
         yield ends[mobile], ends[fixed]
 
 
+def _until(word: str, program: Program) -> str:
+    try:
+        return program.until(word, program.out)
+    except AssertionError as error:
+        raise NotPlayed(f"{error} {program.said()}") from None
+
+
 class _Player:
-    def __init__(self, lab: Draft, cell: Cell, ends: tuple[_End, _End], server: _Server | None):
+    def __init__(
+        self,
+        lab: Draft,
+        cell: Cell,
+        ends: tuple[_End, _End],
+        server: _Server | None,
+        settled: float,
+    ):
         self._lab, self._cell, self._server = lab, cell, server
+        self._settled = settled
         self._mobile, self._fixed = self._ends = ends
         self._here, self._there = "mr1", "mr2"
         self._begun: list[tuple[float, float]] = []
@@ -220,7 +232,7 @@ class _Player:
             time.sleep(0.02)
         total = Tally(0, 0, 0, 0)
         for end, other in (self._ends, self._ends[::-1]):
-            # One that does not say how many it has sent has crashed: what came is all that is known.
+            # One that does not say how many it has sent has crashed: what came is all we know.
             sent = end.sent if end.sent is not None else other.highest + 1
             total += tally(sent, [number for _, number in other.arrivals])
         return total
@@ -248,9 +260,9 @@ class _Player:
                 self.has_ended = True
                 return
             time.sleep(0.02)
-        time.sleep(_SETTLED)
+        time.sleep(self._settled)
 
-    # -- what happens -----------------------------------------------------------------------------
+    # -- what happens ----------------------------------------------------------------------------
 
     def _note(self, began: float, since: float | None = None) -> None:
         self._begun.append((began, began if since is None else since))
@@ -311,8 +323,9 @@ def _mptcp_endpoint(cell: Cell, host: Host, router: str) -> None:
     _mptcp(host, f"endpoint add {address} dev {router} id {number} {flag}")
 
 
-def play(cell: Cell, moves: int) -> Measured:
-    """Play a cell with so many moves. Nothing is left afterwards, whatever ends it.
+def play(cell: Cell, moves: int, settled: float = SETTLED) -> Measured:
+    """Play a cell with so many moves, which are `settled` seconds apart after messages flow again.
+    Nothing is left afterwards, whatever ends it.
 
     Raises:
         LabUnavailable: this machine cannot.
@@ -334,7 +347,7 @@ def play(cell: Cell, moves: int) -> Measured:
             server = _Server(lab.net["server"], folder, cell)
             stack.callback(server.close)
         ends = stack.enter_context(_ends(lab, cell))
-        player = _Player(lab, cell, ends, server)
+        player = _Player(lab, cell, ends, server, settled)
         player.play(moves)
         silences = player.silences()
         return Measured(cell, silences, player.counts(), tuple(player.starts), load)

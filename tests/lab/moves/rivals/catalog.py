@@ -65,15 +65,16 @@ RIVALS = (
     Rival(
         "websocket",
         "WebSocket (aiohttp) that reconnects and resends",
-        f"numbers, acknowledgements, sending again and dropping what came twice are written by hand;"
-        f" pings every 0.5 s; the client is {_TOLD}, and redials then; no encryption",
+        "numbers, acknowledgements, sending again and dropping what came twice are written by"
+        f" hand; pings every 0.5 s; the client is {_TOLD}, and redials then; no encryption",
         "aiohttp",
     ),
     Rival(
         "nats",
         "NATS (nats-py and nats-server)",
-        "pings every 0.5 s and not every 2 minutes, redials after 0.1 s and not 2 s, and without an"
-        f" end; the side that moves is {_TOLD}, and forces a reconnect then; core NATS, so that what a dead connection had in it is gone; no encryption",
+        "pings every 0.5 s and not every 2 minutes, redials after 0.1 s and not 2 s, and without"
+        f" an end; the side that moves is {_TOLD}, and forces a reconnect then; core NATS, so that"
+        " what a dead connection had in it is gone; no encryption",
         "nats",
         is_served=True,
     ),
