@@ -157,6 +157,25 @@ def test_a_table_for_each_row_with_the_rivals_behind_ours() -> None:
     assert len(columns) == 1
 
 
+def test_a_conversation_that_did_not_begin_is_told() -> None:
+    assert "| did not begin |" in markdown(RUN, [measured(counts=Tally(0, 0, 0, 0))], {})
+
+
+def test_results_go_on_where_an_earlier_run_ended(tmp_path: Path) -> None:
+    file = tmp_path / "moves.json"
+    first = command._Results(RUN, file, False)
+    first.add(measured(0.1))
+    first.add(measured(mode="auto"))
+    later = command._Results(Run("2 cores", "another", "2026-11-28"), file, True)
+    assert later.has(cell())
+    assert not later.has(cell(mode="auto")), "what did not begin is tried again"
+    later.add(measured(0.2, mode="auto"))
+    run, results, _ = from_json(json.loads(file.read_text()))
+    assert results == [measured(0.1), measured(0.2, mode="auto")]
+    assert run.command == "python -m tests.lab.moves`, `another"
+    assert command._Results(RUN, file, False).results == []
+
+
 def test_what_the_relay_took_to_start_is_told_below_the_restarts() -> None:
     one = Measured(cell(row=Row.RESTART), (1.0,), Tally(1, 0, 0, 0), (0.3, 0.5), 0.1)
     assert "served 300 ms after its start in the middle, 500 ms at most (2 starts)" in markdown(

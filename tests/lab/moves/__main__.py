@@ -29,6 +29,7 @@ from tests.lab.moves.cells import (
     cells,
     rival_cells,
 )
+from tests.lab.moves.counting import Tally
 from tests.lab.moves.play import Measured, NotPlayed, play
 from tests.lab.moves.rivals.catalog import RIVALS
 from tests.lab.moves.tables import Run, from_json, markdown, put_into, summary, to_json
@@ -68,21 +69,20 @@ class _Results:
     """What was measured in this run, and in the one that it goes on with; kept after each cell."""
 
     def __init__(self, run: Run, file: Path | None, go_on: bool) -> None:
-        self._run, self._file = run, file
+        self._run, self._own, self._file = run, run, file
         self.results: list[Measured] = []
         self.missing: dict[str, str] = {}
         if go_on and file is not None and file.exists():
-            earlier, self.results, self.missing = from_json(json.loads(file.read_text()))
-            self._run = Run(run.machine, _joined(earlier.command, run.command), run.date)
+            self._run, self.results, self.missing = from_json(json.loads(file.read_text()))
 
     def has(self, cell: Cell) -> bool:
-        return any(one.cell == cell for one in self.results)
+        return any(one.cell == cell and one.silences for one in self.results)
 
     def add(self, measured: Measured) -> None:
+        self.results = [one for one in self.results if one.cell != measured.cell]
         self.results.append(measured)
-        self.keep()
-
-    def keep(self) -> None:
+        commands = _joined(self._run.command, self._own.command)
+        self._run = Run(self._own.machine, commands, self._own.date)
         if self._file is not None:
             told = to_json(self._run, self.results, self.missing)
             self._file.write_text(json.dumps(told, indent=1) + "\n")
@@ -115,6 +115,7 @@ def _measure(asked: list[Cell], moves: int, nightly: bool, results: _Results) ->
             measured = play(cell, cell.moves(moves, nightly))
         except NotPlayed as reason:
             print(f"NOT MEASURED: {reason}", flush=True)
+            results.add(Measured(cell, (), Tally(0, 0, 0, 0)))
             whole = whole and cell.is_rival
             continue
         results.add(measured)

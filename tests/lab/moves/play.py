@@ -49,7 +49,8 @@ class Measured:
 
     cell: Cell
     silences: tuple[float, ...]
-    """One for each move, of the worse direction; infinite where the conversation has ended."""
+    """One for each move, of the worse direction; infinite where the conversation has ended,
+    and none where it did not begin."""
     counts: Tally
     """Both directions together; of a conversation that has ended too."""
     starts: tuple[float, ...] = ()

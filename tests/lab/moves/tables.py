@@ -136,7 +136,7 @@ def _cells(measured: Measured, titles: dict[str, str]) -> list[str]:
 def _shares(measured: Measured) -> tuple[str, str, str]:
     values = measured.silences
     if not values:
-        return ("none",) * 3
+        return ("did not begin",) * 3
     return _ms(percentile(values, 0.5)), _ms(percentile(values, 0.95)), _ms(max(values))
 
 
