@@ -340,7 +340,8 @@ async def test_a_resumed_path_brings_data_one_round_trip_sooner(
     if not knows:
         monkeypatch.setattr(end, "SESSION_FEATURES", (SESSION_2,))
     async with far(relay, 0.005) as there, unhurried(relay) as bob:
-        # Only this side can dial.
+        # Only this side can dial: the other one, told where this was, finds nobody.
+        rooms(bob).direct.close()
         rooms(bob).location.update(Hosts())
         monkeypatch.setattr(rooms(bob).location, "update", lambda hosts: False)
         listener = rooms(there.peer).services.listeners["chat"]
@@ -354,7 +355,8 @@ async def test_a_resumed_path_brings_data_one_round_trip_sooner(
         await session.send(b"as soon as it can be")
         assert await asyncio.wait_for(callee.receive(), 30) == b"as soon as it can be"
         ways_taken = ["there", "back", "there", "back", "there"]
-        assert proxy.flights[before] == ways_taken[:flights]
+        # Where the first connection was slow, another one has brought it.
+        assert ways_taken[:flights] in proxy.flights[before:]
         session.abort()
 
 
