@@ -74,9 +74,9 @@ if TYPE_CHECKING:
 __all__ = ["RELOADED", "STORES", "RelayServer"]
 
 _BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
-STORES = {_BOOK: Book.VERSION, _KNOWN: KnownPeers.VERSION}
-"""The stores in the state folder, and the versions of their tables."""
 """The files in the state folder: what an operator has said, and who was here."""
+STORES = {_BOOK: Book.VERSION, _KNOWN: KnownPeers.VERSION}
+"""The same, each with the version of its tables."""
 
 _DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
 _PACE = {"bytes_per_second_in_all", "bytes_per_second_per_peer"}

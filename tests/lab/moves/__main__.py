@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 
+from peers import disk
 from tests.lab.links import ROOT
 from tests.lab.moves.cells import (
     LOSSES,
@@ -85,7 +86,8 @@ class _Results:
         self._run = Run(self._own.machine, commands, self._own.date)
         if self._file is not None:
             told = to_json(self._run, self.results, self.missing)
-            self._file.write_text(json.dumps(told, indent=1) + "\n")
+            # Hours of measuring: a kill leaves the one before.
+            disk.replace(self._file, f"{json.dumps(told, indent=1)}\n".encode())
 
     def table(self) -> str:
         titles = {one.name: one.title for one in RIVALS}
@@ -142,9 +144,15 @@ def _measure(asked: list[Cell], moves: int, nightly: bool, results: _Results) ->
     multiple=True,
     help="Who moves.",
 )
-@click.option("--rtt", "round_trips", type=int, multiple=True, help="Round trip in ms.")
-@click.option("--loss", "losses", type=int, multiple=True, help="Packets of a hundred.")
-@click.option("--moves", default=20, show_default=True, help="Moves in a cell.")
+@click.option(
+    "--rtt", "round_trips", type=click.IntRange(1, 2000), multiple=True, help="Round trip in ms."
+)
+@click.option(
+    "--loss", "losses", type=click.IntRange(0, 50), multiple=True, help="Packets of a hundred."
+)
+@click.option(
+    "--moves", type=click.IntRange(1, 1000), default=20, show_default=True, help="Moves in a cell."
+)
 @click.option("--nightly", is_flag=True, help="100 hard moves at RTT 50 ms with 0 and 2 % lost.")
 @click.option("--rivals", is_flag=True, help="Measure what others use beside ours.")
 @click.option("--only-rivals", is_flag=True, help="Measure those alone.")

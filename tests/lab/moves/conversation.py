@@ -88,6 +88,22 @@ class Conversation:
             if wait > 0:
                 await asyncio.sleep(wait)
 
+    async def over_streams(
+        self, reader: asyncio.StreamReader, send: Callable[[bytes], Awaitable[object]]
+    ) -> None:
+        """Take what a stream brings, and send, until both are over."""
+        splitter = Splitter()
+
+        async def receive() -> None:
+            while data := await reader.read(65_536):
+                for message in splitter.feed(data):
+                    self.received(message)
+
+        say("up")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(receive())
+            tasks.create_task(self.send_by(send))
+
     async def run(self, work: Callable[[], Awaitable[object]]) -> None:
         """Work until the input ends."""
         async with asyncio.TaskGroup() as tasks:

@@ -7,7 +7,7 @@ import asyncio
 import socket
 import sys
 
-from tests.lab.moves.conversation import Conversation, Splitter, say
+from tests.lab.moves.conversation import Conversation, say
 
 _PORT = 9200
 
@@ -23,21 +23,11 @@ def _socket() -> socket.socket:
 async def _talk(
     conversation: Conversation, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    splitter = Splitter()
-
-    async def receive() -> None:
-        while data := await reader.read(65_536):
-            for message in splitter.feed(data):
-                conversation.received(message)
-
     async def send(message: bytes) -> None:
         writer.write(message)
         await writer.drain()
 
-    say("up")
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(receive())
-        tasks.create_task(conversation.send_by(send))
+    await conversation.over_streams(reader, send)
 
 
 async def _listen() -> None:

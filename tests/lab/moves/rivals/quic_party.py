@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.lab.moves.conversation import Conversation, Splitter, say
+from tests.lab.moves.conversation import Conversation, say
 
 _PORT = 9100
 _ALPN = "lab"
@@ -39,20 +39,10 @@ def _certified(configuration: QuicConfiguration) -> None:
 async def _talk(
     conversation: Conversation, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    splitter = Splitter()
-
-    async def receive() -> None:
-        while data := await reader.read(65_536):
-            for message in splitter.feed(data):
-                conversation.received(message)
-
     async def send(message: bytes) -> None:
         writer.write(message)
 
-    say("up")
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(receive())
-        tasks.create_task(conversation.send_by(send))
+    await conversation.over_streams(reader, send)
 
 
 async def _migrate(conversation: Conversation, protocol: QuicConnectionProtocol) -> None:
