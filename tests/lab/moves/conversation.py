@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from tests.lab.moves.cells import INTERVAL, SIZE
 
-__all__ = ["Conversation", "Splitter", "say"]
+__all__ = ["Conversation", "say"]
 
 _NUMBER_BYTES = 8
 _LAST = 1.0
@@ -26,7 +26,7 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-class Splitter:
+class _Splitter:
     """Cuts a stream of bytes into messages."""
 
     def __init__(self) -> None:
@@ -89,13 +89,13 @@ class Conversation:
                 await asyncio.sleep(wait)
 
     async def over_streams(
-        self, reader: asyncio.StreamReader, send: Callable[[bytes], Awaitable[object]]
+        self, read: Callable[[int], Awaitable[bytes]], send: Callable[[bytes], Awaitable[object]]
     ) -> None:
         """Take what a stream brings, and send, until both are over."""
-        splitter = Splitter()
+        splitter = _Splitter()
 
         async def receive() -> None:
-            while data := await reader.read(65_536):
+            while data := await read(65_536):
                 for message in splitter.feed(data):
                     self.received(message)
 

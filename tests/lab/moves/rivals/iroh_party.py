@@ -9,7 +9,7 @@ import sys
 
 import iroh
 
-from tests.lab.moves.conversation import Conversation, Splitter, say
+from tests.lab.moves.conversation import Conversation, say
 
 _ALPN = b"lab"
 
@@ -26,18 +26,7 @@ async def _endpoint() -> iroh.Endpoint:
 
 
 async def _talk(conversation: Conversation, stream: iroh.BiStream) -> None:
-    splitter = Splitter()
-    there, here = stream.send(), stream.recv()
-
-    async def receive() -> None:
-        while data := await here.read(65_536):
-            for message in splitter.feed(data):
-                conversation.received(message)
-
-    say("up")
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(receive())
-        tasks.create_task(conversation.send_by(there.write_all))
+    await conversation.over_streams(stream.recv().read, stream.send().write_all)
 
 
 async def _listen() -> None:

@@ -27,7 +27,7 @@ async def _talk(
         writer.write(message)
         await writer.drain()
 
-    await conversation.over_streams(reader, send)
+    await conversation.over_streams(reader.read, send)
 
 
 async def _listen() -> None:

@@ -42,7 +42,7 @@ async def _talk(
     async def send(message: bytes) -> None:
         writer.write(message)
 
-    await conversation.over_streams(reader, send)
+    await conversation.over_streams(reader.read, send)
 
 
 async def _migrate(conversation: Conversation, protocol: QuicConnectionProtocol) -> None:
