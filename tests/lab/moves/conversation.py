@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from tests.lab.moves.cells import INTERVAL, SIZE
 
-__all__ = ["Conversation", "say"]
+__all__ = ["Conversation", "Splitter", "say"]
 
 _NUMBER_BYTES = 8
 _LAST = 1.0
@@ -26,7 +26,7 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-class _Splitter:
+class Splitter:
     """Cuts a stream of bytes into messages."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Conversation:
         self, read: Callable[[int], Awaitable[bytes]], send: Callable[[bytes], Awaitable[object]]
     ) -> None:
         """Take what a stream brings, and send, until both are over."""
-        splitter = _Splitter()
+        splitter = Splitter()
 
         async def receive() -> None:
             while data := await read(65_536):
