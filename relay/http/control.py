@@ -18,13 +18,12 @@ from relay.control import (
 )
 from relay.http import answers
 from relay.http.door import Doorkeeper, TurnedAway
-from relay.http.raw_request import RawRequest
+from relay.http.raw_request import RawRequest, is_raw_upgrade
 from relay.http.takeover import (
     accept_upgrade,
     accept_websocket,
     can_become,
     is_foreign_websocket,
-    is_raw_upgrade,
     is_tls,
     let_go,
     take_socket,
@@ -57,7 +56,7 @@ class ControlRoute:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve a request. One whose sender goes away meanwhile leaves nothing behind."""
-        is_raw = is_raw_upgrade(request)
+        is_raw = is_raw_upgrade(request.headers)
         if not is_raw:
             websocket = web.WebSocketResponse(protocols=(WEBSOCKET_PROTOCOL,), compress=False)
             if is_foreign_websocket(request) or not can_become(websocket, request):

@@ -11,12 +11,11 @@ from relay.broker import Broker
 from relay.control import Reception
 from relay.http import answers
 from relay.http.origin import Headers
-from relay.http.raw_request import RawRequest
+from relay.http.raw_request import RawRequest, is_raw_upgrade
 from relay.http.takeover import (
     accept_upgrade,
     can_become,
     is_foreign_websocket,
-    is_raw_upgrade,
     is_tls,
     let_go,
     take_socket,
@@ -44,7 +43,7 @@ class PlaneRoute:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve a request. A leg whose sender goes away meanwhile ends its plane."""
         websocket = None
-        if not is_raw_upgrade(request):
+        if not is_raw_upgrade(request.headers):
             websocket = web.WebSocketResponse(
                 protocols=(WEBSOCKET_PROTOCOL,),
                 compress=False,

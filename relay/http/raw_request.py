@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from multidict import CIMultiDict
 
 from protocol.messages import UPGRADE_TOKEN
+from relay.http.origin import Headers
 
-__all__ = ["MAX_HEAD", "RawRequest", "read_raw_request"]
+__all__ = ["MAX_HEAD", "RawRequest", "asks_to_upgrade", "is_raw_upgrade", "read_raw_request"]
 
 MAX_HEAD = 1 << 14
 """Bytes that are looked at; a request that is longer is aiohttp's."""
@@ -64,6 +65,19 @@ class RawRequest:
             raise ConnectionAbortedError("the answer did not leave at once")
 
 
+def asks_to_upgrade(headers: Headers) -> bool:
+    """Whether `Connection` names the upgrade that a request asks for (RFC 9110 §7.8)."""
+    tokens = headers.get("Connection", "").lower().split(",")
+    return any(token.strip() == "upgrade" for token in tokens)
+
+
+def is_raw_upgrade(headers: Headers) -> bool:
+    """Whether a request asks for the raw carrier."""
+    return asks_to_upgrade(headers) and (
+        headers.get("Upgrade", "").strip().lower() == UPGRADE_TOKEN
+    )
+
+
 def read_raw_request(data: bytes) -> RawRequest | None:
     """Return the request that bytes are, all of them; None where aiohttp has to read them."""
     head = _HEAD.fullmatch(data)
@@ -78,10 +92,9 @@ def read_raw_request(data: bytes) -> RawRequest | None:
         if name in headers:
             return None
         headers[name] = value.strip(" ")
-    tokens = headers.get("Connection", "").lower().replace(" ", "").split(",")
-    if "upgrade" not in tokens or headers.get("Upgrade", "").lower() != UPGRADE_TOKEN:
+    if not is_raw_upgrade(headers) or "Host" not in headers:
         return None
-    if "Host" not in headers or any(name in headers for name in _ELSEWHERE):
+    if any(name in headers for name in _ELSEWHERE):
         return None
     if target["control"]:
         return RawRequest(len(data), headers)

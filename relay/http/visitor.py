@@ -1,7 +1,8 @@
 """One connection, from when it is accepted until it has proven whose it is, or has gone.
 
 What it has to say has deadlines: its first byte, the header of a proxy, TLS; then its request; then
-what it is answered, which it must read. aiohttp has it from its request on.
+what it is answered, which it must read. aiohttp has it from its request on, but for those that it
+need not read (raw_request.py).
 """
 
 import asyncio
