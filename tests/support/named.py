@@ -153,7 +153,7 @@ controls {{ }};
         )
         with stopped(process):
             end = time.monotonic() + 20
-            while b"running" not in (folder / "named.log").read_bytes():
+            while b" running\n" not in (folder / "named.log").read_bytes():
                 assert process.poll() is None, (folder / "named.log").read_text()
                 assert time.monotonic() < end, (folder / "named.log").read_text()
                 time.sleep(0.02)
