@@ -22,15 +22,14 @@ from protocol.errors import IdentityError, MissingExtra, RoamRelayError
 from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.text import shown
-from relay import config as configuration
-from relay import disk
-from relay.check import Finding, look
+from relay.check import Finding, advice, look
 from relay.config import ConfigError, RelayConfig
 from relay.console import COMMANDS
 from relay.http import Descriptors, raise_limit
 from relay.key_file import read_key
 from relay.keys import Former
 from relay.log import configure, log
+from relay.place import configured, make_key, own_key
 from relay.rotation import read_former
 from relay.server import RelayServer
 from relay.top import COMMANDS as TOP
@@ -96,8 +95,17 @@ _SETTINGS = (
         "families, 0.0.0.0 those of IPv4: both serve everybody.",
     ),
     click.option("--port", type=int, help="Port to listen on [8440]; 0 takes any free one."),
-    click.option("--state", metavar="FOLDER", help="The folder for what outlives the relay."),
-    click.option("--identity", metavar="FILE", help="The relay's key file (made by 'relay key')."),
+    click.option(
+        "--state",
+        metavar="FOLDER",
+        help="The folder for what outlives the relay, made for its owner alone [STATE_DIRECTORY, "
+        "or a place of this user's, which the log names]; '' keeps nothing.",
+    ),
+    click.option(
+        "--identity",
+        metavar="FILE",
+        help="The relay's key file [relay.key in the state folder, made where there is none].",
+    ),
     click.option("--tls-certificate", metavar="FILE", help="PEM chain, to serve https://."),
     click.option("--tls-key", metavar="FILE", help="PEM key of the certificate."),
     click.option(
@@ -128,7 +136,7 @@ def _configured(
     flags: dict[str, Any],
 ) -> RelayConfig:
     lists = {"host": hosts or None, "trusted_proxies": trusted_proxies or None}
-    return configuration.load(file, os.environ, flags | lists)
+    return configured(file, os.environ, flags | lists)
 
 
 @main.command()
@@ -157,11 +165,11 @@ def serve(
     """
     try:
 
-        def configured() -> RelayConfig:
+        def anew() -> RelayConfig:
             return _configured(file, hosts, trusted_proxies, flags)
 
-        config = configured()
-        identity = _identity(config)
+        config = anew()
+        identity = own_key(config)
         configure(config.log_format, config.log_level)
         # Behind it, as this may have something to say.
         former = () if config.identity is None else read_former(_key_file(config), identity)
@@ -170,7 +178,7 @@ def serve(
         _open_standard_descriptors()
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until there is something to reload.
-        _run(_serve(config, configured, ready_file, identity, former))
+        _run(_serve(config, anew, ready_file, identity, former))
     except (ConfigError, IdentityError, MissingExtra) as error:
         raise click.ClickException(shown(str(error))) from None
 
@@ -223,14 +231,22 @@ def _print_finding(one: Finding) -> None:
 
 
 @main.command()
-@click.argument("file")
-def key(file: str) -> None:
-    """Show the GUID of the relay's key in FILE; make a new key where there is no FILE."""
+@click.argument("file", required=False)
+@click.option("--config", "source", metavar="FILE", help="The relay's TOML file.")
+@click.option("--state", metavar="FOLDER", help="Its state folder, if not in that file.")
+def key(file: str | None, source: str | None, state: str | None) -> None:
+    """Show the GUID of the relay's key, or of that in FILE; make a new key where there is none."""
     try:
+        if file is None:
+            config = configured(source, os.environ, {"state": state})
+            if config.identity is None:
+                raise ConfigError("which key? Name its FILE: nothing is kept in a state folder")
+            click.echo(own_key(config).guid)
+            return
         if not Path(file).exists():
-            _make_key(file)
+            make_key(file)
         click.echo(read_key(file).guid)
-    except IdentityError as error:
+    except (ConfigError, IdentityError) as error:
         raise click.ClickException(shown(str(error))) from None
 
 
@@ -250,7 +266,7 @@ def dns_key(guid: str, file: str | None, identity: str | None, zone: str | None)
       relay dns-key --config relay.toml $GUID > alice.tsig
     """
     try:
-        config = configuration.load(file, os.environ, {"identity": identity})
+        config = configured(file, os.environ, {"identity": identity})
         if config.identity is None:
             raise ConfigError(
                 "the keys of the zone come from the relay's key: name its file with --identity, "
@@ -269,10 +285,6 @@ def dns_key(guid: str, file: str | None, identity: str | None, zone: str | None)
         raise click.ClickException(shown(str(error))) from None
 
 
-def _identity(config: RelayConfig) -> Identity:
-    return Identity.generate() if config.identity is None else read_key(_key_file(config))
-
-
 def _key_file(config: RelayConfig) -> str:
     return config.in_state(config.identity or "")
 
@@ -285,15 +297,6 @@ def _open_standard_descriptors() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # The lowest free number is this one.
-
-
-def _make_key(file: str) -> None:
-    try:
-        disk.make(file, Identity.generate().to_pem())
-    except FileExistsError:
-        pass  # Somebody was faster: theirs is everybody's.
-    except OSError as error:
-        raise IdentityError(f"cannot make the key {file}: {error.strerror}") from None
 
 
 def _raise_limit(config: RelayConfig) -> dict[str, int]:
@@ -310,7 +313,7 @@ def _raise_limit(config: RelayConfig) -> dict[str, int]:
 
 async def _serve(
     config: RelayConfig,
-    configured: Callable[[], RelayConfig],
+    anew: Callable[[], RelayConfig],
     ready_file: str | None,
     identity: Identity,
     former: tuple[Former, ...],
@@ -330,8 +333,9 @@ async def _serve(
     descriptors = _raise_limit(config)
     async with RelayServer(config, identity, former=former) as server:
         if hasattr(signal, "SIGHUP"):
-            loop.add_signal_handler(signal.SIGHUP, _reload, server, configured)
+            loop.add_signal_handler(signal.SIGHUP, _reload, server, anew)
         more = {
+            "state": config.state,
             "former": [one.guid for one in server.keys.served[1:]] or None,
             "admin": " ".join(server.admin_urls) or None,
             "bytes_per_second_per_peer": config.bytes_per_second_per_peer,
@@ -339,6 +343,7 @@ async def _serve(
         }
         chosen = {name: value for name, value in more.items() if value is not None}
         log.info("serving", url=" ".join(server.urls), relay=server.guid, **chosen, **descriptors)
+        _advise(config, server.url)
         _spare_the_collector()
         if ready_file is not None:
             _write_ready(ready_file, server.urls)
@@ -347,6 +352,21 @@ async def _serve(
         log.info("draining", connections=len(server.connections))
         await server.drain()
     log.info("stopped")
+
+
+def _advise(config: RelayConfig, url: str) -> None:
+    """Say what is insecure or gets lost, and what to do next."""
+    steps = {"first_peer": f"peer --relay {url} listen chat", "whether_all_is_well": "relay check"}
+    for one in advice(config):
+        if one.level == "good":
+            steps[one.about] = one.next_step
+        else:
+            log.warning(
+                "not as it should be", about=one.about, said=one.said, next_step=one.next_step
+            )
+    if config.state is not None and config.operator_socket:
+        steps["who_is_here"] = "relay peers, relay top"
+    log.info("what to do next", **steps)
 
 
 def _spare_the_collector() -> None:
@@ -359,9 +379,9 @@ def _spare_the_collector() -> None:
     gc.set_threshold(*_COLLECTED)
 
 
-def _reload(server: RelayServer, configured: Callable[[], RelayConfig]) -> None:
+def _reload(server: RelayServer, anew: Callable[[], RelayConfig]) -> None:
     try:
-        later = server.reload(configured())
+        later = server.reload(anew())
     except ConfigError as error:
         log.error("not reloaded: all is as it was", reason=str(error))
         return

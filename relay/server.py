@@ -71,11 +71,11 @@ from relay.turns import in_turns, one_by_one
 if TYPE_CHECKING:
     from relay.dns import DnsServer
 
-__all__ = ["RELOADED", "STORES", "RelayServer"]
+__all__ = ["BOOK", "RELOADED", "STORES", "RelayServer"]
 
-_BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
+BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
 """The files in the state folder: what an operator has said, and who was here."""
-STORES = {_BOOK: Book.VERSION, _KNOWN: KnownPeers.VERSION}
+STORES = {BOOK: Book.VERSION, _KNOWN: KnownPeers.VERSION}
 """The same, each with the version of its tables."""
 
 _DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
@@ -188,7 +188,7 @@ class RelayServer:
             AdmissionRules(
                 config.admission, frozenset(config.listed_guids), config.admission_timeout, admit
             ),
-            Book(config.in_state(_BOOK) if config.state is not None else None, time),
+            Book(config.in_state(BOOK) if config.state is not None else None, time),
             self.metrics,
             time,
             self._tasks.spawn,

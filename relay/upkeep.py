@@ -7,12 +7,12 @@ import click
 
 from protocol.errors import RoamRelayError
 from protocol.text import shown
-from relay import config as configuration
 from relay.backup import back_up
 from relay.backup import restore as put_back
 from relay.config import ConfigError, RelayConfig
 from relay.console import Duration
 from relay.key_file import read_key
+from relay.place import configured
 from relay.rotation import end
 from relay.rotation import rotate as change_key
 
@@ -92,7 +92,7 @@ def rotate(
       relay rotate --config relay.toml --end
     """
     try:
-        config = configuration.load(source, os.environ, {"state": state, "identity": identity})
+        config = configured(source, os.environ, {"state": state, "identity": identity})
         if config.identity is None:
             raise ConfigError("which key? Name its file as 'identity', or with --identity")
         file = config.in_state(config.identity)
@@ -116,4 +116,4 @@ COMMANDS: tuple[click.Command, ...] = (backup, restore, rotate)
 
 
 def _load(source: str | None, state: str | None) -> RelayConfig:
-    return configuration.load(source, os.environ, {"state": state})
+    return configured(source, os.environ, {"state": state})

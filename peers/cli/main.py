@@ -6,6 +6,7 @@ What a subcommand does is beside this file; this one knows click and the process
 import contextlib
 import errno
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -87,7 +88,14 @@ class _Settings(msgspec.Struct, frozen=True):
     "--key",
     metavar="FILE",
     envvar="PEER_KEY",
-    help="The key file; made where there is none [~/.config/roam-relay/peer.key].",
+    help="The key file; made where there is none [peer.key in the folder of --state].",
+)
+@click.option(
+    "--state",
+    metavar="FOLDER",
+    envvar="PEER_STATE",
+    help="The folder for this peer's key and what belongs to it, made for its owner alone "
+    "[STATE_DIRECTORY, or a place of this user's].",
 )
 @click.option(
     "--invite",
@@ -111,6 +119,7 @@ def command(
     context: click.Context,
     relay: str | None,
     key: str | None,
+    state: str | None,
     invite: str | None,
     file: str | None,
     carrier: str | None,
@@ -141,7 +150,7 @@ def command(
         if not zone and not known:
             raise ConfigError("--name-server and --dns-key are for a zone: give --zone too")
         changes["ddns"] = DdnsConfig(**(known | names))
-    path = key or config.identity or default_key()
+    path = key or config.identity or default_key(state, os.environ)
     if config.relay_guid is not None and config.relay_pin_file is None:
         changes["relay_pin_file"] = f"{path}.relay"
     if context.invoked_subcommand != "block":

@@ -225,6 +225,7 @@ def main() -> None:
         for name in ("peer", "relay"):
             installation.run(installation.program(name), "--help")
         relay = (installation.program("relay"), "serve", "--port", "0", "--ready-file", "ready")
+        relay += ("--state", "state")
         with installation.running(*relay):
             url = installation.wait_for("ready")
             commands(installation, url)

@@ -100,7 +100,8 @@ def test_what_cannot_be_printed_is_one_line(
         (("serve", "--identity", "/nowhere.key"), "cannot read the key /nowhere.key"),
         (("serve", "--tls-key", "x"), "needed together"),
         (("serve", "--trusted-proxy", "::1", "--trusted-proxy", "x"), "trusted_proxies: 'x'"),
-        (("dns-key", "a" * 52), "name its file with --identity"),
+        (("dns-key", "a" * 52), "no zone: give --zone"),
+        (("dns-key", "a" * 52, "--zone", "a.example"), "cannot read the key"),
         (("key", "/nowhere/relay.key"), "nowhere"),
     ],
 )
