@@ -18,7 +18,17 @@ from protocol.errors import IdentityError, ProtocolViolation, RoamRelayError
 from protocol.hosts import is_host
 from protocol.identity import public_key_of
 
-__all__ = ["KEY", "ConfigError", "DnsConfig", "RelayConfig", "load"]
+__all__ = [
+    "CERTIFICATE",
+    "KEY",
+    "LIVE",
+    "PACE",
+    "RELOADED",
+    "ConfigError",
+    "DnsConfig",
+    "RelayConfig",
+    "load",
+]
 
 ENVIRONMENT_PREFIX = "ROAM_RELAY_"
 KEY, ZONE = "relay.key", "zone.sqlite"
@@ -29,6 +39,16 @@ _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 _Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Bytes = Annotated[int, msgspec.Meta(ge=1 << 14)]
+
+_DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
+PACE = {"bytes_per_second_in_all", "bytes_per_second_per_peer"}
+_REQUESTS = {"requests_burst", "requests_per_second"}
+_LOG = {"log_format", "log_level"}
+LIVE = _DOOR | PACE | _REQUESTS | _LOG | {"admin_token", "drain_timeout"}
+"""Of `RELOADED`, what is more than files to be read again."""
+CERTIFICATE = {"tls_certificate", "tls_key"}
+RELOADED = LIVE | CERTIFICATE
+"""Keys that `RelayServer.reload` takes over; the others need a restart."""
 
 
 class ConfigError(RoamRelayError, ValueError):
@@ -126,6 +146,9 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A file with the token that `/metrics` wants (`Authorization: Bearer TOKEN`): one line of at
     least 16 characters, read again with a reload. Without one, metrics are for requests from this
     host alone. A name in `state` unless it begins with `/`."""
+    dashboard_addresses: bool = False
+    """Whether the dashboard shows where peers come from; else a network has a number that says
+    nothing, and changes with each start."""
     admission: Literal["open", "listed", "invited"] = "open"
     """Who may register: everybody; who is on the list (`relay allow`, `listed`); or these and who
     has an invitation of an operator. Bans go before all three."""

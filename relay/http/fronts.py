@@ -7,7 +7,6 @@ from aiohttp.typedefs import Handler
 
 from protocol.endpoint import Endpoint
 from relay.config import ConfigError, RelayConfig
-from relay.http.admin import AdminRoutes
 from relay.http.front import Front
 from relay.log import log
 
@@ -22,13 +21,14 @@ class Fronts:
         config: RelayConfig,
         make: Callable[[Mapping[str, Handler]], Front],
         for_peers: Mapping[str, Handler],
-        admin: AdminRoutes,
+        for_operators: Mapping[str, Handler],
+        health: Mapping[str, Handler],
     ) -> None:
         """`make` returns a front that serves routes."""
         self._config = config
-        shared = {} if config.admin_hosts else admin.metrics
-        self.peers = make({**for_peers, **admin.health, **shared})
-        self.operators = make({**admin.health, **admin.metrics})
+        shared = {} if config.admin_hosts else for_operators
+        self.peers = make({**for_peers, **health, **shared})
+        self.operators = make({**for_operators, **health})
 
     @property
     def ports(self) -> set[int]:
