@@ -8,6 +8,7 @@ from aiohttp.typedefs import Handler
 from protocol.endpoint import Endpoint
 from relay.config import ConfigError, RelayConfig
 from relay.http.front import Front
+from relay.http.routes import Routes
 from relay.log import log
 
 __all__ = ["Fronts"]
@@ -19,16 +20,16 @@ class Fronts:
     def __init__(
         self,
         config: RelayConfig,
-        make: Callable[[Mapping[str, Handler]], Front],
-        for_peers: Mapping[str, Handler],
+        make: Callable[[Routes], Front],
+        for_peers: Routes,
         for_operators: Mapping[str, Handler],
         health: Mapping[str, Handler],
     ) -> None:
         """`make` returns a front that serves routes."""
         self._config = config
         shared = {} if config.admin_hosts else for_operators
-        self.peers = make({**for_peers, **health, **shared})
-        self.operators = make({**for_operators, **health})
+        self.peers = make(for_peers.with_more({**health, **shared}))
+        self.operators = make(Routes({**for_operators, **health}))
 
     @property
     def ports(self) -> set[int]:
