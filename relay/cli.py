@@ -32,6 +32,7 @@ from relay.log import configure, log
 from relay.place import configured, make_key, own_key
 from relay.rotation import read_former
 from relay.server import RelayServer
+from relay.systemd import Systemd
 from relay.top import COMMANDS as TOP
 from relay.upkeep import COMMANDS as UPKEEP
 
@@ -72,6 +73,14 @@ class _Commands(click.Group):
                 what = "cannot write: " if error.errno in _UNWRITTEN else ""
                 click.echo(f"Error: {what}{error.strerror or error}", err=True)
             sys.exit(Exit.FAILED.value)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Who:
+    """Under which keys a relay serves."""
+
+    identity: Identity
+    former: tuple[Former, ...]
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -178,7 +187,8 @@ def serve(
         _open_standard_descriptors()
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until there is something to reload.
-        _run(_serve(config, anew, ready_file, identity, former))
+        systemd = Systemd(os.environ)
+        _run(_serve(config, anew, ready_file, systemd, _Who(identity, former)))
     except (ConfigError, IdentityError, MissingExtra) as error:
         raise click.ClickException(shown(str(error))) from None
 
@@ -315,8 +325,8 @@ async def _serve(
     config: RelayConfig,
     anew: Callable[[], RelayConfig],
     ready_file: str | None,
-    identity: Identity,
-    former: tuple[Former, ...],
+    systemd: Systemd,
+    who: _Who,
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -331,9 +341,9 @@ async def _serve(
             loop.add_signal_handler(number, on_signal, number)
     # Before the relay is made, which looks at what there is.
     descriptors = _raise_limit(config)
-    async with RelayServer(config, identity, former=former) as server:
+    async with RelayServer(config, who.identity, former=who.former) as server:
         if hasattr(signal, "SIGHUP"):
-            loop.add_signal_handler(signal.SIGHUP, _reload, server, anew)
+            loop.add_signal_handler(signal.SIGHUP, _reload, server, anew, systemd)
         more = {
             "state": config.state,
             "former": [one.guid for one in server.keys.served[1:]] or None,
@@ -347,10 +357,16 @@ async def _serve(
         _spare_the_collector()
         if ready_file is not None:
             _write_ready(ready_file, server.urls)
-        # No timeout: a relay serves until it is told to stop.
-        await stop.wait()
-        log.info("draining", connections=len(server.connections))
-        await server.drain()
+        systemd.ready(_status(server))
+        alive = loop.create_task(systemd.keep_alive())
+        try:
+            # No timeout: a relay serves until it is told to stop.
+            await stop.wait()
+            log.info("draining", connections=len(server.connections))
+            systemd.stopping(server.config.drain_timeout)
+            await server.drain()
+        finally:
+            alive.cancel()
     log.info("stopped")
 
 
@@ -379,12 +395,19 @@ def _spare_the_collector() -> None:
     gc.set_threshold(*_COLLECTED)
 
 
-def _reload(server: RelayServer, anew: Callable[[], RelayConfig]) -> None:
+def _status(server: RelayServer) -> str:
+    return f"{server.guid} at {' '.join(server.urls)}"
+
+
+def _reload(server: RelayServer, anew: Callable[[], RelayConfig], systemd: Systemd) -> None:
+    systemd.reloading()
     try:
         later = server.reload(anew())
     except ConfigError as error:
         log.error("not reloaded: all is as it was", reason=str(error))
         return
+    finally:
+        systemd.ready(_status(server))
     configure(server.config.log_format, server.config.log_level)
     log.info("reloaded")
     if later:
