@@ -28,6 +28,7 @@ from peers.peer import Peer
 from peers.roaming import Surveyed
 from peers.services import Listener
 from peers.session import Explanation, PathChanged, Session, TraceEvent
+from protocol.contact import ContactLink, ContactLinkError
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance
 from protocol.errors import (
     CallbackFailed,
@@ -66,6 +67,8 @@ __all__ = [
     "Carrier",
     "Code",
     "ConfigError",
+    "ContactLink",
+    "ContactLinkError",
     "ConnectionClosed",
     "DdnsConfig",
     "DdnsConfigError",

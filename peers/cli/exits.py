@@ -4,6 +4,7 @@ from enum import IntEnum
 
 from peers.cli.output import OutputClosed
 from peers.config import ConfigError, DdnsConfigError, PolicyError
+from protocol.contact import ContactLinkError
 from protocol.errors import (
     IdentityError,
     LimitExceeded,
@@ -83,6 +84,7 @@ _EXITS: tuple[tuple[type[RoamRelayError], Exit], ...] = (
     (IdentityError, Exit.WRONG_USE),
     (PolicyError, Exit.WRONG_USE),
     (MissingExtra, Exit.WRONG_USE),
+    (ContactLinkError, Exit.WRONG_USE),
 )
 """The first one that fits counts."""
 

@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from peers import Peer
-from peers.cli import blocked, conformance, files, locate, talk
+from peers.cli import blocked, conformance, contacts, files, locate, talk
 from peers.cli.exits import Exit, exit_of
 from peers.cli.invocation import Invocation, Work
 from peers.cli.key import default_key
@@ -59,6 +59,9 @@ class _Settings(msgspec.Struct, frozen=True):
 
     def identity(self) -> Identity:
         return Identity.load_or_create(self.key)
+
+    def with_config(self, config: PeerConfig) -> "_Settings":
+        return _Settings(config, self.key, self.verbose)
 
     def peer(self) -> Peer:
         return Peer(self.identity(), config=self.config)
@@ -178,7 +181,7 @@ def show_id(settings: _Settings, as_json: bool) -> Invocation:
 
 
 @command.command()
-@click.argument("guids", metavar="[GUID]...", nargs=-1)
+@click.argument("guids", metavar="[GUID]...", nargs=-1, type=contacts.WHOM)
 @click.option("--remove", is_flag=True, help="Let them in again.")
 @_json
 @click.pass_obj
@@ -242,7 +245,7 @@ def listen(
 
 
 @command.command()
-@click.argument("guid")
+@click.argument("guid", type=contacts.WHOM)
 @click.argument("service")
 @_mode
 @click.option("--policy", help="Which paths it may take: 'only direct, not metered'.")
@@ -286,7 +289,7 @@ def connect(
 
 
 @command.command()
-@click.argument("guid")
+@click.argument("guid", type=contacts.WHOM)
 @_json
 @click.pass_obj
 def watch(settings: _Settings, guid: str, as_json: bool) -> Invocation:
@@ -295,7 +298,7 @@ def watch(settings: _Settings, guid: str, as_json: bool) -> Invocation:
 
 
 @command.command()
-@click.argument("guid")
+@click.argument("guid", type=contacts.WHOM)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @_mode
 @_json
@@ -329,7 +332,7 @@ def receive(
 
 
 @command.command("locate")
-@click.argument("guid", required=False)
+@click.argument("guid", required=False, type=contacts.WHOM)
 @click.argument("service", required=False)
 @click.option("--mine", is_flag=True, help="This host's own addresses, and which are proven.")
 @_json
@@ -373,7 +376,7 @@ def ddns_key(settings: _Settings, out: str, as_json: bool) -> Invocation:
 
 
 @command.command()
-@click.argument("guid")
+@click.argument("guid", type=contacts.WHOM)
 @click.argument("service", default="ping")
 @_mode
 @click.option("--count", default=4, show_default=True, type=click.IntRange(1, 1_000_000))
@@ -390,6 +393,7 @@ def ping(
 
 
 command.add_command(conformance.group)
+command.add_command(contacts.link)
 
 
 def parse(arguments: Sequence[str]) -> Invocation | int:
