@@ -27,8 +27,7 @@ from peers.path import Path
 from peers.peer import Peer
 from peers.roaming import Surveyed
 from peers.services import Listener
-from peers.session import Explanation, PathChanged, Session, TraceEvent
-from protocol.contact import ContactLink, ContactLinkError
+from peers.session import Explanation, PathChanged, Session, SessionFigures, TraceEvent
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance
 from protocol.errors import (
     CallbackFailed,
@@ -111,6 +110,7 @@ __all__ = [
     "ServiceNameError",
     "Session",
     "SessionClosed",
+    "SessionFigures",
     "SessionLost",
     "SessionSettings",
     "SessionState",

@@ -8,8 +8,7 @@ from msgspec import structs
 
 from peers.cli.invocation import Invocation, Work
 from peers.cli.terminal import Terminal
-from peers.config import ConfigError, DdnsConfig, Identity, PeerConfig
-from protocol.contact import ContactLink
+from peers.config import ConfigError, ContactLink, DdnsConfig, Identity, PeerConfig
 from protocol.extras import needed
 
 __all__ = ["WHOM", "link"]

@@ -3,8 +3,7 @@
 from enum import IntEnum
 
 from peers.cli.output import OutputClosed
-from peers.config import ConfigError, DdnsConfigError, PolicyError
-from protocol.contact import ContactLinkError
+from peers.config import ConfigError, ContactLinkError, DdnsConfigError, PolicyError
 from protocol.errors import (
     IdentityError,
     LimitExceeded,

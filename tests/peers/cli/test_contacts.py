@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.contact import ContactLink
+from peers.config import ContactLink
 from protocol.identity import Identity
 from relay.config import RelayConfig
 from relay.server import RelayServer

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.contact import MAX_LINK, MAX_NAME, ContactLink, ContactLinkError
+from peers.config.contact import MAX_LINK, MAX_NAME, ContactLink, ContactLinkError
 from protocol.identity import Identity
 from protocol.text import shown
 
