@@ -7,6 +7,8 @@ from peers.config import (
 )
 from peers.config import (
     ConfigError,
+    ContactLink,
+    ContactLinkError,
     DdnsConfig,
     DdnsConfigError,
     Dial,

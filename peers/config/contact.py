@@ -9,8 +9,10 @@ say more. No I/O.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import NoneType
 from urllib.parse import quote, unquote, urlsplit
 
+from peers.config.arguments import checked_kind
 from protocol.dns_records import parse_zone
 from protocol.errors import ProtocolViolation, RoamRelayError
 from protocol.identity import public_key_of
@@ -49,6 +51,13 @@ class ContactLink:
     who has not handed the link over himself."""
 
     def __post_init__(self) -> None:
+        checked_kind("guid", self.guid, str, "a text")
+        checked_kind("relays", self.relays, (tuple, list), "a tuple of URLs")
+        for url in self.relays:
+            checked_kind("relays", url, str, "a tuple of URLs")
+        checked_kind("zone", self.zone, (str, NoneType), "a text")
+        checked_kind("name", self.name, (str, NoneType), "a text")
+        object.__setattr__(self, "relays", tuple(self.relays))
         try:
             public_key_of(self.guid)
             if self.zone is not None:
@@ -88,6 +97,7 @@ class ContactLink:
         Raises:
             ContactLinkError: it is none.
         """
+        checked_kind("text", text, str, "a text")
         text = text.strip()
         if len(text) > MAX_LINK:
             raise ContactLinkError(f"a contact link has at most {MAX_LINK} characters")

@@ -1,5 +1,7 @@
 """Contact links: what one says, and what is refused."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,3 +78,18 @@ def test_whatever_comes_nothing_else_is_raised(text: str) -> None:
     except ContactLinkError:
         return
     assert ContactLink.parse(link.text) == link
+
+
+@pytest.mark.parametrize("wrong", [None, 7, b"bytes", object(), [GUID]])
+def test_a_program_that_passes_the_wrong_thing_is_told_at_once(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="guid"):
+        ContactLink(wrong)
+    with pytest.raises(TypeError, match="text"):
+        ContactLink.parse(wrong)
+    if wrong is not None:
+        with pytest.raises(TypeError, match="name"):
+            ContactLink(GUID, name=wrong)
+        with pytest.raises(TypeError, match="zone"):
+            ContactLink(GUID, zone=wrong)
+    with pytest.raises(TypeError, match="relays"):
+        ContactLink(GUID, (wrong,) if wrong != [GUID] else GUID)  # type: ignore[arg-type]
