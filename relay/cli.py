@@ -1,6 +1,7 @@
 """The `relay` command."""
 
 import asyncio
+import base64
 import contextlib
 import dataclasses
 import errno
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 
 from protocol.dns_records import key_file_text, parse_zone, peer_name
 from protocol.errors import IdentityError, MissingExtra, RoamRelayError
@@ -244,20 +246,43 @@ def _print_finding(one: Finding) -> None:
 @click.argument("file", required=False)
 @click.option("--config", "source", metavar="FILE", help="The relay's TOML file.")
 @click.option("--state", metavar="FOLDER", help="Its state folder, if not in that file.")
-def key(file: str | None, source: str | None, state: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def key(file: str | None, source: str | None, state: str | None, as_json: bool) -> None:
     """Show the GUID of the relay's key, or of that in FILE; make a new key where there is none."""
     try:
         if file is None:
             config = configured(source, os.environ, {"state": state})
             if config.identity is None:
                 raise ConfigError("which key? Name its FILE: nothing is kept in a state folder")
-            click.echo(own_key(config).guid)
-            return
-        if not Path(file).exists():
-            make_key(file)
-        click.echo(read_key(file).guid)
+            guid, file = own_key(config).guid, config.in_state(config.identity)
+        else:
+            if not Path(file).exists():
+                make_key(file)
+            guid = read_key(file).guid
+        click.echo(json.dumps({"guid": guid, "file": file}) if as_json else guid)
     except (ConfigError, IdentityError) as error:
         raise click.ClickException(shown(str(error))) from None
+
+
+_SHELLS: dict[str, type[ShellComplete]] = {
+    "bash": BashComplete,
+    "zsh": ZshComplete,
+    "fish": FishComplete,
+}
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(list(_SHELLS)))
+def completion(shell: str) -> None:
+    """Print what SHELL reads to complete this command's words.
+
+    
+    Examples:
+      eval "$(relay completion bash)"          # in ~/.bashrc
+      eval "$(relay completion zsh)"           # in ~/.zshrc
+      relay completion fish > ~/.config/fish/completions/relay.fish
+    """
+    click.echo(_SHELLS[shell](main, {}, "relay", "_RELAY_COMPLETE").source())
 
 
 @main.command("dns-key")
@@ -265,7 +290,10 @@ def key(file: str | None, source: str | None, state: str | None) -> None:
 @click.option("--config", "file", metavar="FILE", help="The relay's TOML file.")
 @click.option("--identity", metavar="FILE", help="The relay's key file, if not in the TOML file.")
 @click.option("--zone", help="The zone, if not in the TOML file.")
-def dns_key(guid: str, file: str | None, identity: str | None, zone: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def dns_key(
+    guid: str, file: str | None, identity: str | None, zone: str | None, as_json: bool
+) -> None:
     """Print the TSIG key with which the peer GUID registers in this relay's DNS zone.
 
     It is what nsupdate -k and a peer's 'key_file' read; whoever has it can say where GUID is, so
@@ -290,7 +318,12 @@ def dns_key(guid: str, file: str | None, identity: str | None, zone: str | None)
             from relay.dns import DnsKeys
 
         secret = DnsKeys(read_key(config.in_state(config.identity)), name).secret(guid)
-        click.echo(key_file_text(peer_name(guid, name), secret), nl=False)
+        if as_json:
+            encoded = base64.b64encode(secret).decode()
+            facts = {"name": peer_name(guid, name), "algorithm": "hmac-sha256", "secret": encoded}
+            click.echo(json.dumps(facts))
+        else:
+            click.echo(key_file_text(peer_name(guid, name), secret), nl=False)
     except RoamRelayError as error:
         raise click.ClickException(shown(str(error))) from None
 

@@ -17,6 +17,7 @@ import msgspec
 
 from peers import Peer
 from peers.cli import blocked, conformance, contacts, files, locate, talk
+from peers.cli.completion import completion
 from peers.cli.exits import Exit, exit_of
 from peers.cli.invocation import Invocation, Work
 from peers.cli.key import default_key
@@ -258,6 +259,7 @@ def listen(
     help="After the input's end, close when nothing came for so long, and not when the other side "
     "has answered and ended. An older version cannot be told to: then it is one second.",
 )
+@_json
 @click.pass_obj
 def connect(
     settings: _Settings,
@@ -267,6 +269,7 @@ def connect(
     policy: str | None,
     wait: bool,
     linger: float | None,
+    as_json: bool,
 ) -> Invocation:
     """Open a session with SERVICE of GUID: lines of standard input out, messages in.
 
@@ -284,7 +287,8 @@ def connect(
             policy=policy,
             wait=wait,
             linger=linger,
-        )
+        ),
+        as_json,
     )
 
 
@@ -394,6 +398,7 @@ def ping(
 
 command.add_command(conformance.group)
 command.add_command(contacts.link)
+command.add_command(completion)
 
 
 def parse(arguments: Sequence[str]) -> Invocation | int:
@@ -408,8 +413,8 @@ def parse(arguments: Sequence[str]) -> Invocation | int:
         return error.exit_code
     except click.Abort:
         return INTERRUPTED
-    except SystemExit:  # Click's answer to a closed pipe.
-        return Exit.UNREAD.value
+    except SystemExit as ended:  # Click's answer to a closed pipe; or a shell has its words.
+        return Exit.DONE.value if ended.code == 0 else Exit.UNREAD.value
     except OSError as error:
         line, code = f"peer: cannot write: {error.strerror}", 1
     except Exception as error:
