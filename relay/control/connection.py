@@ -11,7 +11,6 @@ from typing import Any
 from protocol.codec import MessageDecoder, UnknownType, decode_location, encode
 from protocol.errors import Code, ProtocolViolation, StaleSequence
 from protocol.messages import (
-    FROM_PEER,
     DnsKeyRequest,
     EndpointQuery,
     Error,
@@ -29,6 +28,7 @@ from protocol.messages import (
     Update,
     Watch,
 )
+from protocol.tables import FROM_PEER
 from relay.admission import Refusal
 from relay.broker import Broker
 from relay.control.admittance import Admittance

@@ -17,12 +17,12 @@ from protocol.endpoint import Entry, SignedEntry, open_entry, sign_entry
 from protocol.errors import ProtocolViolation
 from protocol.identity import Identity, guid_of, public_key_of, verify
 from protocol.invitation import Token, opened
-from protocol.messages import FROM_PEER, FROM_RELAY, ON_PATH
 from protocol.sealing import Receiver, seal
 from protocol.session.frames import Frame
 from protocol.session.machine import SessionMachine
 from protocol.session.settings import SessionSettings
 from protocol.succession import follow
+from protocol.tables import FROM_PEER, FROM_RELAY, ON_PATH
 from tests.protocol import make_vectors
 
 FILE: dict[str, Any] = json.loads(make_vectors.PATH.read_text())
