@@ -1,5 +1,16 @@
 """Which messages each side understands, by their `type`: what a decoder is made for."""
 
+from protocol.mail import (
+    Letter,
+    LetterDone,
+    LetterLeave,
+    LetterResponse,
+    LetterWindow,
+    MailboxState,
+    MailboxUpdate,
+    PrekeyRequest,
+    PrekeyResponse,
+)
 from protocol.messages import (
     Challenge,
     DnsKeyRequest,
@@ -42,6 +53,11 @@ FROM_PEER = _table(
     Watch,
     EndpointQuery,
     DnsKeyRequest,
+    MailboxUpdate,
+    PrekeyRequest,
+    LetterLeave,
+    LetterWindow,
+    LetterDone,
     Ping,
     Pong,
     Error,
@@ -55,6 +71,10 @@ FROM_RELAY = _table(
     PeerEvent,
     EndpointResponse,
     DnsKeyResponse,
+    MailboxState,
+    PrekeyResponse,
+    LetterResponse,
+    Letter,
     Restarting,
     Ping,
     Pong,

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from peers.control import refusal
-from protocol import identity, invitation, messages, succession
+from protocol import identity, invitation, letters, messages, prekeys, succession
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry
 from protocol.errors import Code
 from protocol.features import CONTROL_FEATURES, RELAY_FALLBACK, SESSION_FEATURES
@@ -139,7 +139,7 @@ def test_every_feature_has_a_row() -> None:
     "context",
     [
         getattr(module, name)
-        for module in (identity, invitation, succession)
+        for module in (identity, invitation, letters, prekeys, succession)
         for name in module.__all__
         if "CONTEXT" in name
     ],
