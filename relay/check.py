@@ -22,6 +22,7 @@ from relay.console import socket_of
 from relay.http import AdminToken, Descriptors, hard_limit
 from relay.key_file import read_key
 from relay.listening import try_out
+from relay.mailbox import VERSION as MAILBOX_VERSION
 from relay.operator import OperatorError, Top, TopShown, ask
 from relay.rotation import read_former
 from relay.server import STORES
@@ -271,6 +272,8 @@ def _stores(config: RelayConfig) -> Iterator[Finding]:
         from relay.dns import DnsStore
 
         versions[config.in_state(config.dns.store)] = DnsStore.VERSION
+    if config.keeps_letters:
+        versions[config.in_state(config.mailbox.store)] = MAILBOX_VERSION
     for file, version in versions.items():
         if not os.path.exists(file):
             continue

@@ -1,6 +1,6 @@
 """Letters that were sealed once, as sealing is not the same twice, each to Bob of the vectors.
 
-What it is, which of his prekeys it is sealed for, the letter, and the fault for which it is nothing.
+What it is, which of his prekeys it is for, the letter, and the fault for which it brings nothing.
 """
 
 LETTERS = (
