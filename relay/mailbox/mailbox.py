@@ -181,12 +181,12 @@ class Mailbox:
     def take(self, peer: Reader, asked: Asked, now: float) -> None:
         """Do what a peer asks, and answer it. `now` is the relay's own clock."""
         if wait := self._wait_of(peer, asked, now):
-            said = NoRoom(Code.LIMIT_EXCEEDED, "too many letters a second", "rate")
+            said = NoRoom(Code.LIMIT_EXCEEDED, "too many letters a second", "letters_rate")
             self._refuse(peer, asked, said, wait)
             return
         place = self._counts.take(peer.guid, peer.cause.network)
         if place is None:
-            busy = NoRoom(Code.LIMIT_EXCEEDED, "too many letters at once", "waiting")
+            busy = NoRoom(Code.LIMIT_EXCEEDED, "too many letters at once", "letters_waiting")
             self._refuse(peer, asked, busy, 1.0)
             return
 
@@ -294,10 +294,12 @@ class Mailbox:
             case _, StoreFailed():
                 self._tell_of_store(result)
                 said = NoRoom(
-                    Code.MAILBOX_FULL, "the relay cannot store it: its disk may be full", "store"
+                    Code.MAILBOX_FULL,
+                    "the relay cannot store it: its disk may be full",
+                    "letters_store",
                 )
                 if self._is_closed:
-                    said = NoRoom(Code.INTERNAL, "the relay goes down", "store")
+                    said = NoRoom(Code.INTERNAL, "the relay goes down", "letters_store")
                 self._refuse(peer, asked, said, _RETRY)
             case _, NoRoom():
                 self._refuse(peer, asked, result, _FULL)
@@ -318,7 +320,7 @@ class Mailbox:
         if isinstance(asked, LetterLeave):
             self._metrics.letters[said.code.value] += 1
         if said.code is not Code.LETTER_REFUSED:
-            self._metrics.limited[f"letters_{said.what}"] += 1
+            self._metrics.limited[said.what] += 1
         after = None if said.code is Code.LETTER_REFUSED else wait
         kind = {
             MailboxUpdate: MailboxState,

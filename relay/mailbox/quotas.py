@@ -167,22 +167,22 @@ class Ledger:
         """Every bound that a letter is under, the narrowest first, and what is said at it."""
         quotas, (recipient, sender, wide, network, _, is_stranger) = self._quotas, letter
         box = quotas.recipient
-        full = NoRoom(Code.MAILBOX_FULL, "the recipient's mailbox is full", "recipient")
+        full = NoRoom(Code.MAILBOX_FULL, "the recipient's mailbox is full", "letters_recipient")
         own = "too many letters of this peer wait for that recipient"
-        pair = NoRoom(Code.MAILBOX_FULL, own, "pair")
+        pair = NoRoom(Code.MAILBOX_FULL, own, "letters_pair")
         yield ("from", sender, recipient), box.part(1, 8 if is_stranger else 2), pair
         if is_stranger:
             yield ("near", network, recipient), box.part(1, 4), full
             yield ("strangers", recipient), box.part(1, 2), full
         yield ("to", recipient), box, full
         waits = "too many letters of this peer wait"
-        yield ("from", sender), quotas.sender, NoRoom(Code.LIMIT_EXCEEDED, waits, "sender")
+        yield ("from", sender), quotas.sender, NoRoom(Code.LIMIT_EXCEEDED, waits, "letters_sender")
         waits = "too many letters wait that have come from this peer's network"
-        share = NoRoom(Code.LIMIT_EXCEEDED, waits, "network")
+        share = NoRoom(Code.LIMIT_EXCEEDED, waits, "letters_network")
         yield ("network", network), quotas.in_all.part(1, 2), share
         yield ("wide", wide), quotas.in_all.part(3, 4), share
         said = "the relay keeps no more letters now"
-        yield ("all",), quotas.in_all, NoRoom(Code.MAILBOX_FULL, said, "all")
+        yield ("all",), quotas.in_all, NoRoom(Code.MAILBOX_FULL, said, "letters_all")
 
     def _count(self, letter: Waiting, change: int) -> None:
         keys: list[_Key] = [

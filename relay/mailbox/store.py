@@ -67,7 +67,7 @@ class Kept:
 
 
 REFUSED = NoRoom(
-    Code.LETTER_REFUSED, "the recipient takes no letters for that from this peer", "policy"
+    Code.LETTER_REFUSED, "the recipient takes no such letters from this peer", "letters_policy"
 )
 """What is said to whom a recipient does not name, and the same where there is no recipient."""
 
@@ -94,7 +94,7 @@ class Tables:
         if known is None and said.prekey is None:
             return 0, self._ledger.waiting(guid)
         if known is None and not self._ledger.add_box(network):
-            return NoRoom(Code.LIMIT_EXCEEDED, "too many peers take letters here", "boxes")
+            return NoRoom(Code.LIMIT_EXCEEDED, "too many peers take letters here", "letters_boxes")
         services = said.services if said.prekey is not None else ()
         prekey = said.prekey or _NO_PREKEY
         # Where it is taken back the row stays: the numbers of letters go on from there.

@@ -37,42 +37,49 @@ def filled(ledger: Ledger, letters: Iterable[Waiting]) -> tuple[int, Code | None
 
 def test_a_stranger_has_an_eighth_of_a_mailbox_and_somebody_named_a_half() -> None:
     ledger = Ledger(QUOTAS)
-    assert filled(ledger, [letter()] * 99) == (8, Code.MAILBOX_FULL, "pair")
-    assert filled(ledger, [letter("alice", stranger=False)] * 99) == (32, Code.MAILBOX_FULL, "pair")
+    assert filled(ledger, [letter()] * 99) == (8, Code.MAILBOX_FULL, "letters_pair")
+    assert filled(ledger, [letter("alice", stranger=False)] * 99) == (
+        32,
+        Code.MAILBOX_FULL,
+        "letters_pair",
+    )
 
 
 def test_a_network_of_strangers_has_a_quarter_and_all_strangers_a_half() -> None:
     ledger = Ledger(QUOTAS)
     one_network = [letter(f"eve{number}") for number in range(99)]
-    assert filled(ledger, one_network) == (16, Code.MAILBOX_FULL, "recipient")
+    assert filled(ledger, one_network) == (16, Code.MAILBOX_FULL, "letters_recipient")
     many = [letter(f"e{number}", network=f"198.51.{number}.1/32") for number in range(99)]
-    assert filled(ledger, many) == (16, Code.MAILBOX_FULL, "recipient")
+    assert filled(ledger, many) == (16, Code.MAILBOX_FULL, "letters_recipient")
     named = [letter(f"a{number}", stranger=False) for number in range(99)]
-    assert filled(ledger, named) == (32, Code.MAILBOX_FULL, "recipient")
+    assert filled(ledger, named) == (32, Code.MAILBOX_FULL, "letters_recipient")
 
 
 def test_large_letters_are_counted_by_their_bytes() -> None:
     ledger = Ledger(QUOTAS)
     count, code, what = filled(ledger, [letter(size=BIG)] * 99)
-    assert (code, what) == (Code.MAILBOX_FULL, "recipient" if count > 16 else "pair")
+    assert (code, what) == (
+        Code.MAILBOX_FULL,
+        "letters_recipient" if count > 16 else "letters_pair",
+    )
     assert count * BIG <= QUOTAS.recipient.size // 8
 
 
 def test_one_sender_has_a_sixteenth_of_all_and_its_network_a_half() -> None:
     ledger = Ledger(QUOTAS)
     to_many = [letter(recipient=f"b{number % 400}") for number in range(999)]
-    assert filled(ledger, to_many) == (64, Code.LIMIT_EXCEEDED, "sender")
+    assert filled(ledger, to_many) == (64, Code.LIMIT_EXCEEDED, "letters_sender")
     by_many = [letter(f"e{number}", f"b{number}") for number in range(9999)]
-    assert filled(ledger, by_many) == (512 - 64, Code.LIMIT_EXCEEDED, "network")
+    assert filled(ledger, by_many) == (512 - 64, Code.LIMIT_EXCEEDED, "letters_network")
     near = [
         letter(f"n{number}", f"b{number}", network=f"192.0.2.{number % 200 + 2}/32")
         for number in range(9999)
     ]
-    assert filled(ledger, near) == (256, Code.LIMIT_EXCEEDED, "network")
+    assert filled(ledger, near) == (256, Code.LIMIT_EXCEEDED, "letters_network")
     far = [
         letter(f"f{number}", f"b{number}", network=f"203.0.{number}.1/32") for number in range(999)
     ]
-    assert filled(ledger, far) == (256, Code.MAILBOX_FULL, "all")
+    assert filled(ledger, far) == (256, Code.MAILBOX_FULL, "letters_all")
 
 
 def test_who_takes_letters_has_a_share_by_network_too() -> None:
