@@ -31,6 +31,7 @@ from peers.config import (
 )
 from peers.control import (
     DdnsKey,
+    LetterArrived,
     Link,
     PeerChanged,
     Presence,
@@ -466,6 +467,8 @@ class Peer:
                 rooms.incoming.request(connection, request)
             case PeerChanged(changed):
                 rooms.presence.receive(changed)
+            case LetterArrived(connection, letter):
+                rooms.mailbox.arrived(connection, letter)
             case RelaySucceeded(relay):
                 self._tell(self._link.succeeded(relay))
             case RelayRestarting():
@@ -473,7 +476,8 @@ class Peer:
             case RegistrationLost(error):
                 rooms.presence.relay_lost()
                 self._tell(self._link.lost(error, lasting=isinstance(error, RelayMisconfigured)))
-            case PrimaryChanged():
+            case PrimaryChanged(connection):
+                rooms.mailbox.connected(connection)
                 self._tell(self._link.registered())
                 rooms.whereabouts.registered()
                 rooms.sessions.relay_found()
