@@ -71,7 +71,14 @@ async def look(config: RelayConfig) -> AsyncIterator[Finding]:
     is_running = isinstance(running, TopShown)
     async for one in _ports(config, is_running):
         yield one
-    for part in (_zone(config), _stores(config), _descriptors(config), _pipes(), _loop()):
+    for part in (
+        _zone(config),
+        _letters(config),
+        _stores(config),
+        _descriptors(config),
+        _pipes(),
+        _loop(),
+    ):
         for one in part:
             yield one
 
@@ -264,6 +271,13 @@ def _zone(config: RelayConfig) -> Iterator[Finding]:
             f"{config.dns.zone} at port {config.dns.port}",
             "resolvers find it at port 53 only",
         )
+
+
+def _letters(config: RelayConfig) -> Iterator[Finding]:
+    if config.keeps_letters:
+        most = config.mailbox.bytes_in_all >> 20
+        said = f"letters are kept for peers who are away, {most} MiB of them at most"
+        yield Finding("good", "mailbox", said)
 
 
 def _stores(config: RelayConfig) -> Iterator[Finding]:

@@ -106,11 +106,11 @@ class MailboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The SQLite file for them. A name in `state` unless it begins with `/`."""
     lifetime: Annotated[int, msgspec.Meta(ge=60, le=31_536_000)] = 2_592_000
     """Seconds for which a letter is kept at most, whatever its sender asks for: 30 days."""
-    letters_per_peer: Annotated[int, msgspec.Meta(ge=8)] = 4_096
+    max_letters_per_peer: Annotated[int, msgspec.Meta(ge=8)] = 4_096
     """Letters that wait for one peer. One sender has half of them, a stranger an eighth."""
     bytes_per_peer: Annotated[int, msgspec.Meta(ge=1 << 20)] = 64 << 20
     """Their bytes, shared alike."""
-    letters_in_all: Annotated[int, msgspec.Meta(ge=16)] = 200_000
+    max_letters: Annotated[int, msgspec.Meta(ge=16)] = 200_000
     """Letters that wait. What comes from one network has half of them."""
     bytes_in_all: Annotated[int, msgspec.Meta(ge=1 << 24)] = 2 << 30
     """Their bytes: what the store takes of the disk, and a tenth more."""

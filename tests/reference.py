@@ -22,7 +22,7 @@ from peers.control import refusal
 from protocol.errors import Code
 from protocol.session import SessionSettings
 from relay.cli import Exit as RelayExit
-from relay.config import DnsConfig, RelayConfig
+from relay.config import DnsConfig, MailboxConfig, RelayConfig
 from relay.metrics import METRICS
 from relay.server import RELOADED
 
@@ -231,6 +231,7 @@ def draw() -> str:
     """
     lines = [
         *(_HEAD, *keys(RelayConfig, reloaded=True), _ZONE, *keys(DnsConfig)),
+        *("\n### `[mailbox]`\n", *keys(MailboxConfig)),
         *(_PEER, *keys(PeerConfig), "\n### `[ddns]`\n", *keys(DdnsConfig)),
         *("\n### `[session]`\n", *keys(SessionSettings)),
         *(_POLICY, *_table("clause", "meaning"), *_said(VERBS)),

@@ -127,8 +127,8 @@ class Mailbox:
         self._spawn = spawn
         self.ledger = Ledger(
             Quotas(
-                Bound(config.letters_per_peer, config.bytes_per_peer),
-                Bound(config.letters_in_all, config.bytes_in_all),
+                Bound(config.max_letters_per_peer, config.bytes_per_peer),
+                Bound(config.max_letters, config.bytes_in_all),
             )
         )
         """What waits, and of whom."""

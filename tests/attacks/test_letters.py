@@ -36,7 +36,7 @@ ROOM = 64
 @pytest.fixture
 async def relay(tmp_path: Path) -> AsyncIterator[RelayServer]:
     config = RelayConfig(
-        port=0, state=str(tmp_path / "state"), mailbox=MailboxConfig(letters_per_peer=ROOM)
+        port=0, state=str(tmp_path / "state"), mailbox=MailboxConfig(max_letters_per_peer=ROOM)
     )
     async with RelayServer(config) as server:
         yield server

@@ -19,7 +19,7 @@ from protocol.errors import (
     UsageError,
 )
 from protocol.letters import MAX_LETTER_PAYLOAD, Fault, seal_letter
-from protocol.mail import LetterLeave, LetterService
+from protocol.mail import Letter, LetterLeave, LetterService
 from protocol.messages import Disclosure
 from protocol.prekeys import make_prekey
 from relay.config import MailboxConfig, RelayConfig
@@ -201,7 +201,7 @@ async def test_who_may_not_leave_letters_is_told(relay: RelayServer, store: Data
 
 async def test_a_full_mailbox_is_told_at_once(tmp_path: Path, store: Database) -> None:
     config = RelayConfig(
-        port=0, state=str(tmp_path / "state"), mailbox=MailboxConfig(letters_per_peer=8)
+        port=0, state=str(tmp_path / "state"), mailbox=MailboxConfig(max_letters_per_peer=8)
     )
     bob = Identity.generate()
     async with RelayServer(config) as relay:
@@ -336,6 +336,18 @@ async def test_who_takes_letters_and_is_done_with_none_gets_few(
         assert relay.metrics.letters["handed"] - relay.metrics.letters["done"] <= 16
         await taken[0].done()
         assert (await next_real(there)).id == name(2)
+
+
+async def test_a_relay_that_sends_more_than_was_asked_for_fills_nothing(
+    relay: RelayServer, store: Database
+) -> None:
+    async with Peer(Identity.generate(), relay.url) as one:
+        there, connection = rooms(one).mailbox, rooms(one).registration.current
+        assert connection is not None
+        there.open(store, ANYONE)
+        for number in range(1, 1000):
+            there.arrived(connection, Letter(number, one.guid, "chat", name(number), bytes(512)))
+        assert len(there._arrived) == 128
 
 
 async def test_a_peer_that_is_closed_says_so_to_who_waits(relay: RelayServer) -> None:

@@ -256,7 +256,7 @@ async def test_a_prekey_for_one_letter_is_given_once_and_nobody_takes_them_all()
 
 
 async def test_what_has_expired_is_not_handed_over_and_makes_room() -> None:
-    async with post(letters_per_peer=8) as there:
+    async with post(max_letters_per_peer=8) as there:
         bob, alice = await bob_in(there), FakeAttachment()
         await there.leave(alice, bob, 1, lifetime=60)
         assert (await there.leave(alice, bob, 2)).code is Code.MAILBOX_FULL
@@ -279,7 +279,7 @@ async def test_no_letter_is_kept_for_longer_than_the_relay_says() -> None:
 
 
 async def test_a_stranger_fills_its_share_and_others_go_on() -> None:
-    async with post(letters_per_peer=64) as there:
+    async with post(max_letters_per_peer=64) as there:
         friend = FakeAttachment()
         bob = await bob_in(there, Disclosure.ANYONE, friend.guid)
         strangers = [FakeAttachment() for _ in range(20)]
