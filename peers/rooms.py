@@ -143,7 +143,7 @@ def build(
             outgoing=Outgoing(config, sessions, presence.watch, lookup.ask_names),
             incoming=Incoming(local, services, sessions, ways, candidates),
             presence=presence,
-            mailbox=Mailbox(identity, config, registration),
+            mailbox=Mailbox(identity, config, registration, services.blocks),
             publication=publication,
             whereabouts=Whereabouts(interfaces, location, registration, sessions, publication),
         )

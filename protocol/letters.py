@@ -67,6 +67,8 @@ class Fault(StrEnum):
     """Its writer's signature does not hold, or it says otherwise inside than outside."""
     REPLAYED = "replayed"
     """It has come before."""
+    BLOCKED = "blocked"
+    """The recipient will have nothing to do with its sender."""
 
 
 class LetterFault(ProtocolViolation):

@@ -84,10 +84,18 @@ class Store(Protocol):
 class Mailbox:
     """The mailbox of one peer. Leaving letters needs nothing; `open` is for getting some."""
 
-    def __init__(self, identity: Identity, config: PeerConfig, registration: Registration) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        config: PeerConfig,
+        registration: Registration,
+        blocks: Callable[[str], bool],
+    ) -> None:
+        """`blocks` says whether this peer has nothing to do with another one."""
         self._identity = identity
         self._timeout = config.request_timeout
         self._registration = registration
+        self._blocks = blocks
         self._tasks = Tasks()
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._services: tuple[LetterService, ...] = ()
@@ -330,6 +338,8 @@ class Mailbox:
             kept[0].number = letter.number
             self._open[letter.guid, letter.id] = (kept[0], connection)
             return
+        if self._blocks(letter.guid):
+            raise LetterFault(Fault.BLOCKED, "this peer blocks the sender")
         head = read_head(letter.sealed)
 
         def look(tables: sqlite3.Connection) -> tuple[bool, bytes | None]:

@@ -126,14 +126,19 @@ class Ledger:
                 return room
         return None
 
+    def load(self, alike: Waiting, letters: int, size: int) -> None:
+        """So many letters of one sender to one recipient have waited before: their bytes are told,
+        not each of them."""
+        self._count(alike, letters, size + letters * OVERHEAD)
+
     def add(self, letter: Waiting) -> None:
         """A letter waits from now on."""
-        self._count(letter, 1)
+        self._count(letter, 1, _weight(letter))
         self._journal.append((letter, 1))
 
     def remove(self, letter: Waiting) -> None:
         """A letter waits no more."""
-        self._count(letter, -1)
+        self._count(letter, -1, -_weight(letter))
         self._journal.append((letter, -1))
 
     def add_box(self, network: str) -> bool:
@@ -158,7 +163,7 @@ class Ledger:
     def rollback(self) -> None:
         """Undo what was done since `commit`."""
         for letter, change in self._journal:
-            self._count(letter, -change)
+            self._count(letter, -change, -change * _weight(letter))
         for network, change in self._journal_of_boxes:
             self._count_box(network, -change)
         self.commit()
@@ -184,7 +189,7 @@ class Ledger:
         said = "the relay keeps no more letters now"
         yield ("all",), quotas.in_all, NoRoom(Code.MAILBOX_FULL, said, "letters_all")
 
-    def _count(self, letter: Waiting, change: int) -> None:
+    def _count(self, letter: Waiting, letters: int, size: int) -> None:
         keys: list[_Key] = [
             ("from", letter.sender, letter.recipient),
             ("to", letter.recipient),
@@ -197,8 +202,8 @@ class Ledger:
             keys += [("near", letter.network, letter.recipient), ("strangers", letter.recipient)]
         for key in keys:
             used = self._used.setdefault(key, _Used())
-            used.letters += change
-            used.size += change * _weight(letter)
+            used.letters += letters
+            used.size += size
             if not used.letters:
                 del self._used[key]
 

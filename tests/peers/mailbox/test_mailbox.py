@@ -294,6 +294,21 @@ async def test_what_brings_nothing_is_named_and_done_with(
                 await asyncio.sleep(0)
 
 
+async def test_letters_of_a_blocked_sender_are_done_with(
+    relay: RelayServer, store: Database
+) -> None:
+    async with Peer(Identity.generate(), relay.url) as bob, peer(relay) as eve:
+        there = rooms(bob).mailbox
+        there.open(store, ANYONE)
+        await published(relay, bob.guid)
+        await (await next_letter(there)).done()  # type: ignore[union-attr]
+        bob.block(eve._identity.guid)
+        await eve.leave(bob.guid, "chat", b"x", message_id=name(1), lifetime=60)
+        spoiled = await next_letter(there)
+        assert isinstance(spoiled, Spoiled)
+        assert (spoiled.fault, spoiled.claimed) == (Fault.BLOCKED, eve._identity.guid)
+
+
 async def test_prekeys_of_a_store_that_was_lost_are_given_to_nobody(
     relay: RelayServer, store: Database
 ) -> None:
