@@ -310,10 +310,8 @@ class Peer:
             )
         if chosen is not Mode.CENTRAL or rules.needs_interfaces:
             await rooms.whereabouts.known()
-        outgoing = rooms.outgoing
-        return await (
-            outgoing.wait_and_open(terms, patience) if wait else outgoing.open(terms, patience)
-        )
+        opened = rooms.outgoing.wait_and_open if wait else rooms.outgoing.open
+        return await opened(terms, patience)
 
     def expose(
         self, service: str, port: int, *, disclose: str | Collection[str] = "anyone"
@@ -401,6 +399,11 @@ class Peer:
     def places(self) -> dict[str, tuple[Provenance, Phase]]:
         """This peer's own addresses as it tells them, the newest first."""
         return self._ever_open.location.addresses
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The sessions that are not over, whoever has opened them."""
+        return tuple(self._ever_open.sessions.live)
 
     @property
     def port(self) -> int:

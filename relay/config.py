@@ -4,6 +4,7 @@ Flags go before the environment (`ROAM_RELAY_…`), which goes before the file. 
 """
 
 import ipaddress
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,14 +18,38 @@ from protocol.errors import IdentityError, ProtocolViolation, RoamRelayError
 from protocol.hosts import is_host
 from protocol.identity import public_key_of
 
-__all__ = ["ConfigError", "DnsConfig", "MailboxConfig", "RelayConfig", "load"]
+__all__ = [
+    "CERTIFICATE",
+    "KEY",
+    "LIVE",
+    "PACE",
+    "RELOADED",
+    "ConfigError",
+    "DnsConfig",
+    "MailboxConfig",
+    "RelayConfig",
+    "load",
+]
 
 ENVIRONMENT_PREFIX = "ROAM_RELAY_"
+KEY, ZONE = "relay.key", "zone.sqlite"
+"""What the relay's key and the store of its zone are called in the state folder, where nobody gives
+them another name."""
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 _Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Bytes = Annotated[int, msgspec.Meta(ge=1 << 14)]
+
+_DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
+PACE = {"bytes_per_second_in_all", "bytes_per_second_per_peer"}
+_REQUESTS = {"requests_burst", "requests_per_second"}
+_LOG = {"log_format", "log_level"}
+LIVE = _DOOR | PACE | _REQUESTS | _LOG | {"admin_token", "drain_timeout"}
+"""Of `RELOADED`, what is more than files to be read again."""
+CERTIFICATE = {"tls_certificate", "tls_key"}
+RELOADED = LIVE | CERTIFICATE
+"""Keys that `RelayServer.reload` takes over; the others need a restart."""
 
 
 class ConfigError(RoamRelayError, ValueError):
@@ -53,7 +78,8 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The addresses (comma-separated) that resolvers reach this server and the relay at: A and AAAA
     of the nameserver where its name is in the zone, and the relay of `dns:<zone>`."""
     store: str | None = None
-    """The SQLite file for what peers have registered by updates. None forgets it at the end."""
+    """The SQLite file for what peers have registered by updates. None, or an empty name, forgets it
+    at the end; `relay serve` takes `zone.sqlite` in its state folder where there is none."""
     remember: _Seconds = 86_400.0
     """What no update has renewed for so long is dropped: peers renew theirs every 15 minutes."""
     max_peers: _Count = 100_000
@@ -141,7 +167,9 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     state: str | None = None
     """The folder for what outlives the relay: bans, the list, invitations, the operator's socket.
     Made where there is none, for its owner alone. `identity` and `[dns] store` are names in it
-    unless they begin with `/`. None: all that is forgotten at the end, and there is no socket."""
+    unless they begin with `/`. None: all that is forgotten at the end, and there is no socket; the
+    `relay` command then takes STATE_DIRECTORY, or the place that this system has for a user's files
+    (docs/state.md). Empty: none there either."""
     operator_socket: str = "operator.sock"
     """Where `relay ban` and its like reach the running relay: a UNIX socket in `state`, for its
     owner alone; empty: none."""
@@ -155,6 +183,9 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A file with the token that `/metrics` wants (`Authorization: Bearer TOKEN`): one line of at
     least 16 characters, read again with a reload. Without one, metrics are for requests from this
     host alone. A name in `state` unless it begins with `/`."""
+    dashboard_addresses: bool = False
+    """Whether the dashboard shows where peers come from; else a network has a number that says
+    nothing, and changes with each start."""
     admission: Literal["open", "listed", "invited"] = "open"
     """Who may register: everybody; who is on the list (`relay allow`, `listed`); or these and who
     has an invitation of an operator. Bans go before all three."""
@@ -166,7 +197,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """For the function of a program that embeds the relay; after it the peer is refused for now."""
     identity: str | None = None
     """The relay's own key file. None makes a new identity at each start: peers that pin the
-    relay's GUID need a file."""
+    relay's GUID need a file. `relay serve` takes `relay.key` in its state folder where there is
+    none, and makes it."""
     heartbeat: _Seconds = 15.0
     """A control connection that is silent for twice this long is dropped. At most half of `lease`:
     one that is lost must not end a registration."""
@@ -364,8 +396,15 @@ def _check_hosts(key: str, host: str | tuple[str, ...] | None) -> None:
             raise ConfigError(f"{key}: not an address or a name: {host[:80]!r}")
 
 
-def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> RelayConfig:
-    """Merge a TOML file, the environment and flags (those that are not None).
+def load(
+    file: str | None,
+    environment: Mapping[str, str],
+    flags: Mapping[str, Any],
+    *,
+    place: str | None = None,
+) -> RelayConfig:
+    """Merge a TOML file, the environment and flags (those that are not None). `place` is the state
+    folder where none of them names one; with it, the key and the zone's store have names too.
 
     Raises:
         ConfigError: a source cannot be read, or a key or a value does not fit.
@@ -395,12 +434,35 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
     _check_each(variables, "the environment", strict=False)
     values |= variables
     values |= {name: value for name, value in flags.items() if value is not None}
+    if place is not None:
+        _place(values, place)
+    if values.get("state") == "":
+        values["state"] = None
     _check_each(values, "the configuration", strict=False)
     try:
         config = msgspec.convert(values, RelayConfig, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(str(error)) from None
     return config
+
+
+def _place(values: dict[str, Any], place: str) -> None:
+    """Name what nobody has named. In a state folder that nobody has chosen, the names of others
+    stay what they were without one: names from the working folder."""
+    dns = values.get("dns")
+    dns = dict(dns) if isinstance(dns, dict) else None
+    if values.get("state") is None:
+        values["state"] = place
+        for one, key in ((values, "identity"), (values, "admin_token"), (dns or {}, "store")):
+            if isinstance(one.get(key), str) and one[key]:
+                one[key] = os.path.abspath(one[key])
+    if values["state"] != "":
+        if values.get("identity") is None:
+            values["identity"] = KEY
+        if dns is not None:
+            dns.setdefault("store", ZONE)
+    if dns is not None:
+        values["dns"] = dns
 
 
 def _check_names(dns: DnsConfig) -> None:

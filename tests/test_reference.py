@@ -8,8 +8,7 @@ import pytest
 from msgspec import inspect as kinds
 
 from peers.config import PeerConfig
-from relay.config import load
-from relay.server import RELOADED
+from relay.config import RELOADED, load
 from tests import reference
 
 ROOT = Path(__file__).parents[1]
