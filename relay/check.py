@@ -22,6 +22,7 @@ from relay.console import socket_of
 from relay.http import AdminToken, Descriptors, hard_limit
 from relay.key_file import read_key
 from relay.listening import try_out
+from relay.mailbox import VERSION as MAILBOX_VERSION
 from relay.operator import OperatorError, Top, TopShown, ask
 from relay.rotation import read_former
 from relay.server import BOOK, STORES
@@ -70,7 +71,14 @@ async def look(config: RelayConfig) -> AsyncIterator[Finding]:
     is_running = isinstance(running, TopShown)
     async for one in _ports(config, is_running):
         yield one
-    for part in (_zone(config), _stores(config), _descriptors(config), _pipes(), _loop()):
+    for part in (
+        _zone(config),
+        _letters(config),
+        _stores(config),
+        _descriptors(config),
+        _pipes(),
+        _loop(),
+    ):
         for one in part:
             yield one
 
@@ -284,12 +292,21 @@ def _zone(config: RelayConfig) -> Iterator[Finding]:
         )
 
 
+def _letters(config: RelayConfig) -> Iterator[Finding]:
+    if config.keeps_letters:
+        most = config.mailbox.bytes_in_all >> 20
+        said = f"letters are kept for peers who are away, {most} MiB of them at most"
+        yield Finding("good", "mailbox", said)
+
+
 def _stores(config: RelayConfig) -> Iterator[Finding]:
     versions = {} if config.state is None else {config.in_state(one): STORES[one] for one in STORES}
     if config.dns is not None and config.dns.store and _has("dns"):
         from relay.dns import DnsStore
 
         versions[config.in_state(config.dns.store)] = DnsStore.VERSION
+    if config.keeps_letters:
+        versions[config.in_state(config.mailbox.store)] = MAILBOX_VERSION
     for file, version in versions.items():
         if not os.path.exists(file):
             continue

@@ -2,14 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Sequence,
-    Set,
-)
+from collections.abc import Collection, Sequence, Set
 from operator import methodcaller
 from os import urandom
 from time import monotonic, time
@@ -49,6 +42,7 @@ from relay.keys import Former, Keys
 from relay.limits import PaceRates, Shares, plane_budget, record_budget
 from relay.listening import serves
 from relay.log import guarded
+from relay.mailbox import Mailbox
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
 from relay.plane import PlaneLimits, Planes
@@ -64,7 +58,7 @@ from relay.presence import (
     may_probe_port,
 )
 from relay.succession import Succession, names, take_folder
-from relay.tasks import Tasks, uninterrupted
+from relay.tasks import Tasks, closing, uninterrupted
 from relay.tls import Certificate
 from relay.turns import in_turns, one_by_one
 
@@ -193,21 +187,29 @@ class RelayServer:
             Shares(record_budget(config.max_connections)),
             self._known,
         )
+        self.mailbox = Mailbox.of(config, self.metrics, time, self._tasks.spawn)
         self._reception = Reception(
             config,
             self.keys,
-            Rooms(self.admission, self.dns, self.planes.pacer),
+            Rooms(self.admission, self.dns, self.planes.pacer, self.mailbox),
             self.metrics,
             monotonic,
         )
         self.operator = Desk(
             self.admission,
-            Present(self._presence, self.planes, self.dns, self.metrics, lambda: self.connections),
+            Present(
+                self._presence,
+                self.planes,
+                self.dns,
+                self.metrics,
+                lambda: self.connections,
+                self.mailbox,
+            ),
             monotonic,
             time,
         )
         """What an operator, or the program that embeds the relay, can do with it."""
-        self.metrics.gauges = {
+        self.metrics.gauges |= {
             "peers": lambda: self.registry.counts(monotonic()),
             "watches": lambda: {"all": len(self.watches)},
             "connections_open": lambda: {"all": len(self.connections)},
@@ -354,27 +356,30 @@ class RelayServer:
     async def _start(self) -> None:
         """Start everything. What closes it is on the stack from before the first of it starts."""
         tell_of_limits(self.config, self._descriptors)
-        closing = self._stack.enter_async_context
-        await closing(_closing("the succession", self._succession.close))
+        enter = self._stack.enter_async_context
+        await enter(closing("the succession", self._succession.close))
         if self.config.state is not None:
             self._stack.callback(self._folder.close)
             await take_folder(self._folder, self.config.state)
-        await closing(_closing("the book of who is admitted", self.admission.book.close))
+        await enter(closing("the book of who is admitted", self.admission.book.close))
         await self.admission.book.open()
-        await closing(_closing("who is known", self._known.close))
+        await enter(closing("who is known", self._known.close))
         await self._known.open()
+        if self.mailbox is not None:
+            await enter(closing("the mailbox", self.mailbox.close))
+            await self.mailbox.open()
         self._admin_token.load(self.config)
-        await closing(_closing("the HTTP servers", self._fronts.cleanup))
+        await enter(closing("the HTTP servers", self._fronts.cleanup))
         if self.dns is not None:
-            await closing(_closing("the DNS server", self.dns.close))
-        await closing(_closing("the tasks", self._tasks.close))
-        await closing(_closing("the connections", self._send_away))
+            await enter(closing("the DNS server", self.dns.close))
+        await enter(closing("the tasks", self._tasks.close))
+        await enter(closing("the connections", self._send_away))
         if self.config.state is not None and self.config.operator_socket:
             door = LocalDoor(self.config.in_state(self.config.operator_socket), self.operator)
             self._local_door = door
-            await closing(_closing("the operator's door", door.close))
+            await enter(closing("the operator's door", door.close))
             await door.open()
-        await closing(_closing("the listener", self._shut))
+        await enter(closing("the listener", self._shut))
         self.registry.started(monotonic())
         await self._listen()
         if self.dns is not None:
@@ -395,6 +400,9 @@ class RelayServer:
             await self.admission.book.close()
         with guarded("closing who is known"):
             await self._known.close()
+        if self.mailbox is not None:
+            with guarded("closing the mailbox"):
+                await self.mailbox.close()
         self._folder.close()
 
     async def _listen(self) -> None:
@@ -477,6 +485,9 @@ class RelayServer:
             if beat % 600 == 0:
                 with guarded("forgetting peers"):
                     await in_turns(loop, self.registry.forgetting(now))
+                if self.mailbox is not None:
+                    with guarded("dropping letters that have expired"):
+                        self.mailbox.sweep()
                 if not self._succession.is_over:
                     with guarded("dropping bans that are over"):
                         self._tasks.spawn(self.admission.book.drop_old())
@@ -484,13 +495,3 @@ class RelayServer:
 
 def _pace(config: RelayConfig) -> PaceRates:
     return PaceRates(config.bytes_per_second_per_peer, config.bytes_per_second_in_all)
-
-
-@contextlib.asynccontextmanager
-async def _closing(what: str, close: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Close something at the end; what fails there keeps nothing else from being closed."""
-    try:
-        yield
-    finally:
-        with guarded(f"closing {what}"):
-            await close()

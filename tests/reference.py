@@ -22,7 +22,7 @@ from peers.control import refusal
 from protocol.errors import Code
 from protocol.session import SessionSettings
 from relay.cli import Exit as RelayExit
-from relay.config import RELOADED, DnsConfig, RelayConfig
+from relay.config import RELOADED, DnsConfig, MailboxConfig, RelayConfig
 from relay.metrics import METRICS
 
 __all__ = ["draw", "on_page", "unit_of"]
@@ -230,6 +230,7 @@ def draw() -> str:
     """
     lines = [
         *(_HEAD, *keys(RelayConfig, reloaded=True), _ZONE, *keys(DnsConfig)),
+        *("\n### `[mailbox]`\n", *keys(MailboxConfig)),
         *(_PEER, *keys(PeerConfig), "\n### `[ddns]`\n", *keys(DdnsConfig)),
         *("\n### `[session]`\n", *keys(SessionSettings)),
         *(_POLICY, *_table("clause", "meaning"), *_said(VERBS)),

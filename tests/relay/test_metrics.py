@@ -82,7 +82,9 @@ async def test_promtool_finds_nothing_to_mend(tmp_path: Path) -> None:
     """With every kind of sample there: what is missing is not checked."""
     chain, key = certificate(tmp_path)
     dns = DnsConfig(zone="example.org", port=0)
-    config = RelayConfig(port=0, dns=dns, tls_certificate=chain, tls_key=key)
+    config = RelayConfig(
+        port=0, dns=dns, tls_certificate=chain, tls_key=key, state=str(tmp_path / "state")
+    )
     async with RelayServer(config) as relay:
         metrics = relay.metrics
         metrics.requests["auto", "ok"] += 1
@@ -91,7 +93,12 @@ async def test_promtool_finds_nothing_to_mend(tmp_path: Path) -> None:
         metrics.dns["udp", "NOERROR"] += 1
         for one in (metrics.connections, metrics.closes, metrics.admissions, metrics.proofs):
             one["any"] += 1
-        for one in (metrics.limited, metrics.planes_closed, metrics.plane_bytes_by_way):
+        for one in (
+            metrics.letters,
+            metrics.limited,
+            metrics.planes_closed,
+            metrics.plane_bytes_by_way,
+        ):
             one["any"] += 1
         metrics.loop.holds["any"] += 1
         metrics.refusals.add("too_often", "192.0.2.1")
