@@ -112,6 +112,8 @@ class RelayServer:
         self.metrics = Metrics()
         self.url = ""
         """Where it serves; the first of `urls`."""
+        self.drain_asked = asyncio.Event()
+        """Set when its operator asks for its end: then whoever runs it drains it."""
         self.urls: tuple[str, ...] = ()
         self.admin_urls: tuple[str, ...] = ()
         """Where operators come, if that is an address of its own."""
@@ -202,7 +204,7 @@ class RelayServer:
         )
         self.operator = Desk(
             self.admission,
-            Present(self._presence, self.planes, self.dns, self.metrics, lambda: self.connections),
+            Present(self._presence, self.planes, self.dns, self.metrics, self),
             monotonic,
             time,
         )
