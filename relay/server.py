@@ -106,6 +106,8 @@ class RelayServer:
         self.metrics = Metrics()
         self.url = ""
         """Where it serves; the first of `urls`."""
+        self.drain_asked = asyncio.Event()
+        """Set when its operator asks for its end: then whoever runs it drains it."""
         self.urls: tuple[str, ...] = ()
         self.admin_urls: tuple[str, ...] = ()
         """Where operators come, if that is an address of its own."""
@@ -197,14 +199,7 @@ class RelayServer:
         )
         self.operator = Desk(
             self.admission,
-            Present(
-                self._presence,
-                self.planes,
-                self.dns,
-                self.metrics,
-                lambda: self.connections,
-                self.mailbox,
-            ),
+            Present(self._presence, self.planes, self.dns, self.metrics, self, self.mailbox),
             monotonic,
             time,
         )
