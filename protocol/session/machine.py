@@ -226,21 +226,23 @@ class SessionMachine:
         to have arrived is written again, right behind the word that tells the other side.
 
         Raises:
-            RuntimeError: the path is used or dead, or there was none before it.
+            RuntimeError: the path is used or dead, or the first one, or the session is lost.
         """
-        if not self._revised:
-            raise RuntimeError("a switch before the first path, or in the first revision")
+        if not self._revised or self.state is State.LOST:
+            raise RuntimeError("a switch of a session that knows none, or is lost")
         said = standby.switch(number)
         self._go_on(standby, said, now)
 
     def follow(self, standby: Standby, asked: SwitchAsked, now: float) -> None:
-        """Go on over the path to which the other side has switched.
+        """Go on over the path to which the other side has switched; a lost session does not.
 
         Raises:
             ProtocolViolation: from what stood behind its word. The session is lost then.
         """
         if not self._revised:
-            raise RuntimeError("a switch before the first path, or in the first revision")
+            raise RuntimeError("a switch of a session that knows none")
+        if self.state is State.LOST:
+            return
         self._go_on(standby, b"", now)
         self._incoming.idle.begin()
         self._take(asked.rest, now)

@@ -177,25 +177,35 @@ def test_what_the_first_path_has_swallowed_goes_over_the_second_with_no_hello() 
     assert two.a.outstanding == two.b.outstanding == 0
 
 
-def test_a_message_that_had_arrived_in_part_goes_on() -> None:
+@pytest.mark.parametrize("acknowledged", [False, True])
+def test_a_message_that_had_arrived_in_part_goes_on(acknowledged: bool) -> None:
     two = Standing()
     two.a.send(LARGE)
     two.b.receive(two.a.data_to_send(0.0), 0.0)
     here = two.b.partial
     assert 0 < here < len(LARGE)
-    two.a.switch(two.at_a, 2, 0.0)  # The acknowledgement of it was lost with the path.
+    if (ack := two.b.data_to_send(0.0)) and acknowledged:
+        two.a.receive(ack, 0.0)
+    two.a.switch(two.at_a, 2, 0.0)
+    begin = next(f[2] for f in frames(two.a.data_to_send(0.0)) if f[0] == Frame.PART)
+    assert begin == (here if acknowledged else 0)
+    two.a.detach(0.0)
+    two.at_a = Standby(0.0)  # What was looked at is on no path, and is written again.
+    two.a.switch(two.at_a, 3, 0.0)
     two.deliver()
     assert inbox(two.b) == [LARGE]
 
 
 def test_a_frame_that_is_cut_behind_the_word_is_read_on() -> None:
     two = Standing()
-    two.a.send(b"x" * 1000)
+    two.a.send(b"x" * 50)
     two.a.switch(two.at_a, 2, 0.0)
     data = two.a.data_to_send(0.0)
-    for byte in data:
-        two.to_b(bytes([byte]))
-    assert inbox(two.b) == [b"x" * 1000]
+    for cut in range(len(data) + 1):
+        there = Standing()
+        there.to_b(data[:cut])
+        there.to_b(data[cut:])
+        assert inbox(there.b) == [b"x" * 50]
 
 
 def test_addresses_that_were_to_be_told_are_told_behind_the_word() -> None:
@@ -216,6 +226,47 @@ def test_a_close_that_was_lost_is_said_again() -> None:
     two.a.switch(two.at_a, 2, 0.0)
     two.deliver()
     assert two.a.state is two.b.state is State.CLOSED
+
+
+def test_a_second_path_that_dies_with_the_word_costs_a_hello_and_nothing_else() -> None:
+    two = Standing()
+    two.a.send(LARGE)
+    two.b.send(b"uno")
+    two.pair.lose()
+    two.a.switch(two.at_a, 2, 0.0)
+    half = two.a.data_to_send(0.0)
+    two.to_b(half[: len(half) // 2])  # The word has arrived, and b answers into the void.
+    two.b.data_to_send(0.0)
+    two.pair.detach()
+    two.pair.attach()
+    two.pair.run()
+    assert (inbox(two.b), inbox(two.a)) == ([LARGE], [b"uno"])
+
+
+def test_a_path_that_was_dialed_behind_the_word_takes_over() -> None:
+    two = Standing()
+    two.a.send(b"one")
+    two.a.switch(two.at_a, 2, 0.0)
+    two.a.data_to_send(0.0)  # It never arrives: b has taken another path, of a higher number.
+    two.pair.attach()
+    two.at_b.lost()
+    two.pair.run()
+    assert inbox(two.b) == [b"one"]
+    assert two.at_b.receive(packed([Frame.SWITCH, 2]), 0.0) is None
+
+
+def test_a_session_that_is_lost_says_nothing_on_it() -> None:
+    two = Standing()
+    two.a.send(b"one")
+    two.pair.wait(0.0)
+    two.a.detach(0.0)
+    two.a.handle_timeout(1000.0)
+    assert two.a.state is State.LOST
+    with pytest.raises(RuntimeError):
+        two.a.switch(two.at_a, 2, 1000.0)
+    assert two.at_a.is_ready, "it is for its owner to drop"
+    two.a.follow(two.at_a, SwitchAsked(2, ([Frame.DATA, 1, [b"x"]],)), 1000.0)
+    assert (two.a.attached, inbox(two.a)) == (False, [])
 
 
 def test_there_is_no_switch_in_the_first_revision() -> None:
