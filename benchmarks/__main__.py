@@ -13,10 +13,35 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import bulk, choice, gap, messages, names, peers, setup, signaling
+from benchmarks import (
+    bulk,
+    choice,
+    gap,
+    growth,
+    messages,
+    names,
+    peers,
+    proofs,
+    sessions,
+    setup,
+    signaling,
+)
+from benchmarks.growth_chart import chart
 from benchmarks.measure import Row, median_rows, nats_server, relay_server, websocket_server
+from peers import Mode
 
-_PARTS = ("signaling", "peers", "bulk", "messages", "gap", "setup", "names")
+_PARTS = (
+    "signaling",
+    "peers",
+    "growth",
+    "proofs",
+    "sessions",
+    "bulk",
+    "messages",
+    "gap",
+    "setup",
+    "names",
+)
 
 
 def _run(work: Callable[[], Awaitable[list[Row]]]) -> list[Row]:
@@ -54,6 +79,34 @@ def _peers(counts: tuple[int, ...], seconds: float, before: Path | None) -> list
     if before is not None:
         rows += peers.measure_start("before, raw carrier", before)
     return rows + _run(run)
+
+
+def _growth(counts: tuple[int, ...], injected: int, seconds: float, trips: int) -> list[Row]:
+    live = {min(one, growth.most_live()) for one in counts}
+    name = "roam-relay, raw carrier"
+    rows = _run(lambda: growth.measure_live(name, live, seconds, trips))
+    return rows + _run(lambda: growth.measure_injected(name, injected, trips))
+
+
+def _proofs(many: int, before: Path | None) -> list[Row]:
+    async def run() -> list[Row]:
+        rows = []
+        for name, path in (("roam-relay", None), ("before", before)):
+            if path is not None or name == "roam-relay":
+                with peers.peer_relay(path) as server:
+                    rows += await proofs.measure_proofs(name, server, many, 8)
+        return rows
+
+    return _run(run) + proofs.measure_bare("Python's ssl", 10 * many)
+
+
+def _sessions(many: int, seconds: float) -> list[Row]:
+    rows = []
+    for mode in Mode:
+        # What is relayed for one peer has a share.
+        count = many if mode in (Mode.P2P, Mode.COMBINED) else min(many, 200)
+        rows += sessions.measure_sessions("roam-relay", mode, count, seconds)
+    return rows
 
 
 def _bulk(total: int) -> list[Row]:
@@ -116,15 +169,29 @@ def _setup(count: int) -> list[Row]:
 )
 @click.option("--idle", default=20.0, show_default=True, help="Seconds for which they are idle.")
 @click.option(
+    "--open",
+    "opened",
+    default=1000,
+    show_default=True,
+    help="Open sessions; relayed ones 200 at most.",
+)
+@click.option("--injected", default=50_000, show_default=True, help="Peers in memory alone.")
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draws the part growth into this file, as SVG.",
+)
+@click.option("--proving", default=60, show_default=True, help="Peers with endpoints to prove.")
+@click.option(
     "--before",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Another checkout, whose relay is measured too: signaling and peers.",
+    help="Another checkout, whose relay is measured too: signaling, peers and proofs.",
 )
 @click.option("--mebibytes", default=4096, show_default=True, help="Bulk data of each contender.")
 @click.option("--count", default=300_000, show_default=True, help="Messages of each contender.")
 @click.option("--moves", default=40, show_default=True, help="Moves of each mode.")
 @click.option("--queries", default=20_000, show_default=True, help="DNS queries of each kind.")
-@click.option("--sessions", default=30, show_default=True, help="Of each kind of setup.")
+@click.option("--sessions", "setups", default=30, show_default=True, help="Of each kind of setup.")
 def main(
     as_json: bool,
     parts: tuple[str, ...],
@@ -132,21 +199,28 @@ def main(
     round_trips: int,
     counts: tuple[int, ...],
     idle: float,
+    opened: int,
+    injected: int,
+    picture: Path | None,
+    proving: int,
     before: Path | None,
     mebibytes: int,
     count: int,
     moves: int,
     queries: int,
-    sessions: int,
+    setups: int,
 ) -> None:
     """Measure beside nats-server, aiohttp and plain loopback, in the same run on this machine."""
     measures: dict[str, Callable[[], list[Row]]] = {
         "signaling": lambda: _signaling(round_trips, before),
         "peers": lambda: _peers(counts, idle, before),
+        "sessions": lambda: _sessions(opened, idle),
+        "growth": lambda: _growth(counts, injected, idle, round_trips),
+        "proofs": lambda: _proofs(proving, before),
         "bulk": lambda: _bulk(mebibytes << 20),
         "messages": lambda: _messages(count),
         "gap": lambda: _gap(moves),
-        "setup": lambda: _setup(sessions),
+        "setup": lambda: _setup(setups),
         "names": lambda: _run(lambda: names.measure_names(queries, moves)),
     }
     results = [
@@ -154,6 +228,8 @@ def main(
         for _ in track(range(runs), "measuring", console=Console(stderr=True))
     ]
     rows = median_rows(results)
+    if picture is not None:
+        picture.write_text(chart(rows, growth.FIGURES))
     if as_json:
         json.dump([asdict(row) for row in rows], sys.stdout, indent=1)
         return

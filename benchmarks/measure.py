@@ -30,6 +30,7 @@ __all__ = [
     "peerjs_server",
     "raise_descriptors",
     "relay_server",
+    "resident",
     "websocket_server",
 ]
 
@@ -57,6 +58,11 @@ def cpu_seconds(pid: int) -> float:
     """Return user plus system time of a process so far."""
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
+
+
+def resident(pid: int) -> int:
+    """Return the bytes of a process's memory that are in use."""
+    return int(psutil.Process(pid).memory_info().rss)
 
 
 def median_rows(runs: list[list[Row]]) -> list[Row]:

@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -36,6 +36,7 @@ __all__ = [
     "measure_turns",
     "most_peers",
     "peer_relay",
+    "turns_while",
 ]
 
 _PAIRS = 32
@@ -45,10 +46,10 @@ _WARM = 50
 
 
 def peer_relay(
-    path: Path | None = None, turns: Path | None = None
+    path: Path | None = None, turns: Path | None = None, injected: int = 0
 ) -> AbstractContextManager[Server]:
     """Run our relay, of this checkout or of that at `path`, for many peers; with `turns`, its loop
-    is watched, and writes there."""
+    is watched, and writes there, and so many peers are in its memory."""
     lifted = {
         "ROAM_RELAY_CONNECTS_PER_SECOND": "1000000",
         "ROAM_RELAY_CONNECTS_BURST": "1000000",
@@ -64,6 +65,7 @@ def peer_relay(
     if turns is not None:
         program = (str(Path(__file__).with_name("turns.py")), str(turns))
         lifted.setdefault("PYTHONPATH", str(Path(__file__).parents[1]))
+        lifted["BENCHMARK_INJECTED"] = str(injected)
     return relay_server(lifted, program)
 
 
@@ -121,19 +123,28 @@ async def measure_turns(kind: str, name: str, path: Path | None, many: int) -> l
         with peer_relay(path, file) as server:
             clients = await open_clients(contender, server, range(100_000, 100_000 + many))
             pairs = [(clients[at], clients[-1 - at]) for at in range(min(_PAIRS, many // 2))]
-            os.kill(server.pid, signal.SIGUSR1)
-            await run_pairs(contender, pairs, 10 * many, 1)
-            os.kill(server.pid, signal.SIGUSR2)
-            async with asyncio.timeout(60):
-                while not file.exists():
-                    await asyncio.sleep(0.05)
-            late, longest = map(float, file.read_text().split())
+            late, longest = await turns_while(
+                server, file, run_pairs(contender, pairs, 10 * many, 1)
+            )
             for client in clients:
                 client.transport.abort()
     return [
         Row(name, f"{many} peers: a turn of the loop, p99.9", late / 1e3, "ms"),
         Row(name, f"{many} peers: the longest turn of the loop", longest / 1e3, "ms"),
     ]
+
+
+async def turns_while(server: Server, file: Path, work: Awaitable[object]) -> tuple[float, float]:
+    """Do work; return how long the turns of the relay's loop were, at p99.9 and at most, in µs."""
+    file.unlink(missing_ok=True)
+    os.kill(server.pid, signal.SIGUSR1)
+    await work
+    os.kill(server.pid, signal.SIGUSR2)
+    async with asyncio.timeout(60):
+        while not file.exists():
+            await asyncio.sleep(0.05)
+    late, longest = map(float, file.read_text().split())
+    return late, longest
 
 
 def most_peers() -> int:

@@ -3,6 +3,8 @@
 From SIGUSR1 to SIGUSR2 the loop never waits, so that one call of `call_soon` follows the next after
 exactly one turn; what each turn has taken of this thread's CPU is written to FILE at SIGUSR2, in
 microseconds, as "p99.9 longest" of those in which anything was done.
+
+With BENCHMARK_INJECTED=N there are N peers in its memory before it serves (injected.py).
 """
 
 import os
@@ -58,6 +60,11 @@ def main() -> None:
     from relay.cli import main as relay
 
     file = sys.argv.pop(1)
+    if "BENCHMARK_INJECTED" in os.environ:
+        # Not with the relay of another checkout, where the names may be others.
+        from benchmarks.injected import inject
+
+        inject(int(os.environ.pop("BENCHMARK_INJECTED")), f"{file}.injected")
     make = uvloop.new_event_loop
 
     def new_event_loop() -> uvloop.Loop:

@@ -12,13 +12,13 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 from benchmarks.measure import Server
 from protocol.codec import MessageDecoder, encode, encode_location
-from protocol.endpoint import Entry, Phase, Provenance, sign_entry
+from protocol.endpoint import Endpoint, Entry, Phase, Provenance, sign_entry
 from protocol.identity import CONTEXT_REGISTER, Identity, public_key_of
 from protocol.messages import (
     FROM_RELAY,
@@ -45,10 +45,12 @@ __all__ = [
     "Client",
     "Contender",
     "Pair",
+    "RelayClient",
     "mosquitto_client",
     "nats_client",
     "open_clients",
     "peerjs_client",
+    "register",
     "relay_client",
     "relay_websocket_client",
 ]
@@ -107,7 +109,9 @@ class Client(asyncio.Protocol):
 # -- our relay ----------------------------------------------------------------------------------
 
 
-class _RelayClient(Client):
+class RelayClient(Client):
+    """A peer of our relay, on the raw carrier, with one service."""
+
     _REQUEST = (
         b"GET /v1/control HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\n"
         b"Upgrade: roam-relay/1\r\n\r\n"
@@ -120,8 +124,17 @@ class _RelayClient(Client):
         self._decoder = MessageDecoder(FROM_RELAY)
         self._head: bytes | None = b""
         self._instance = os.urandom(16)
-        place = Entry(1, "chat", self.host, 9, Phase.PREFERRED, 120, Provenance.INTERFACE)
-        self.entries = (sign_entry(self.identity, place),)
+        self.advertise(Endpoint(self.host, 9))
+
+    def advertise(self, *endpoints: Endpoint) -> None:
+        """Say that this peer is there: before it registers."""
+        self.entries = tuple(
+            sign_entry(
+                self.identity,
+                Entry(1, "chat", at.host, at.port, Phase.PREFERRED, 120, Provenance.INTERFACE),
+            )
+            for at in endpoints
+        )
         self._location = encode_location(LocationRecord(1, (ServiceRecord("chat", self.entries),)))
 
     def framed(self, message: bytes) -> bytes:
@@ -207,7 +220,7 @@ def _websocket_request(target: str, protocol: str = "") -> bytes:
     ).encode()
 
 
-class _RelayWebSocketClient(_RelayClient):
+class _RelayWebSocketClient(RelayClient):
     _REQUEST = _websocket_request("/v1/control", "roam-relay.1")
 
     def __init__(self, number: int) -> None:
@@ -364,7 +377,7 @@ class _Plain:
 class _Requests:
     """A pair at our relay: a request and its answer, in mode combined."""
 
-    def __init__(self, caller: _RelayClient, callee: _RelayClient) -> None:
+    def __init__(self, caller: RelayClient, callee: RelayClient) -> None:
         session = os.urandom(16)
         request = ServiceRequestTo(
             _NUMBER, callee.guid, "chat", Mode.COMBINED, session, caller.entries
@@ -411,7 +424,7 @@ class _Requests:
 
 def relay_client(number: int) -> Client:
     """A peer of our relay, on the raw carrier."""
-    return _RelayClient(number)
+    return RelayClient(number)
 
 
 def relay_websocket_client(number: int) -> Client:
@@ -435,8 +448,8 @@ def peerjs_client(number: int) -> Client:
 
 
 def _relay_pair(caller: Client, callee: Client) -> Pair:
-    assert isinstance(caller, _RelayClient)
-    assert isinstance(callee, _RelayClient)
+    assert isinstance(caller, RelayClient)
+    assert isinstance(callee, RelayClient)
     return _Requests(caller, callee)
 
 
@@ -508,9 +521,15 @@ CONTENDERS = {
 async def open_clients(contender: Contender, server: Server, numbers: range) -> list[Client]:
     """Register clients with these numbers, a few at a time; each comes from an address of its
     own."""
+    opened = [contender.client(number) for number in numbers]
+    await register(opened, server)
+    return opened
+
+
+async def register(clients: Sequence[Client], server: Server) -> None:
+    """Register clients, a few at a time."""
     loop = asyncio.get_running_loop()
-    waiting = iter([contender.client(number) for number in numbers])
-    opened: list[Client] = []
+    waiting = iter(clients)
 
     async def work() -> None:
         for client in waiting:
@@ -522,9 +541,7 @@ async def open_clients(contender: Contender, server: Server, numbers: range) -> 
             )
             async with asyncio.timeout(_TIMEOUT):
                 await client.ready
-            opened.append(client)
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(_AT_ONCE):
             tasks.create_task(work())
-    return sorted(opened, key=lambda client: client.number)

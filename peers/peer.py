@@ -304,7 +304,9 @@ class Peer:
         )
         rooms = self._using(service)
         if rooms.services.blocks(guid):
-            raise ValueError("this peer blocks that GUID: block(guid, False) lets it in again")
+            raise ValueError(
+                "this peer blocks that GUID: block(guid, False), or 'peer block --remove', ends it"
+            )
         if chosen is not Mode.CENTRAL or rules.needs_interfaces:
             await rooms.whereabouts.known()
         outgoing = rooms.outgoing

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "CONTROL_FEATURES",
+    "EARLY_DATA",
     "ENDPOINT_QUERY",
     "RELAY_FALLBACK",
     "SESSION_2",
@@ -22,6 +23,8 @@ ENDPOINT_QUERY = "endpoint-query"
 
 RELAY_FALLBACK = "relay-fallback"
 """A session in `combined` may go on over the relay while nothing direct is found."""
+EARLY_DATA = "early-data"
+"""Behind the hello of a resumed session, data may stand that nobody has asked for yet."""
 SESSION_2 = "session-2"
 """The second revision of the session's frames: fragments, acknowledged bytes, `finish`."""
 
@@ -30,7 +33,7 @@ SUCCESSION = "succession"
 
 CONTROL_FEATURES: tuple[str, ...] = (ENDPOINT_QUERY, SUCCESSION)
 """What this version names on a control connection, relay and peer alike."""
-SESSION_FEATURES: tuple[str, ...] = (SESSION_2,)
+SESSION_FEATURES: tuple[str, ...] = (SESSION_2, EARLY_DATA)
 """What this version names at the head of every path, whatever the terms of the session."""
 
 

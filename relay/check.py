@@ -23,6 +23,7 @@ from relay.http import AdminToken, Descriptors, hard_limit
 from relay.key_file import read_key
 from relay.listening import try_out
 from relay.operator import OperatorError, Top, TopShown, ask
+from relay.rotation import read_former
 from relay.server import STORES
 from relay.tls import Certificate
 
@@ -145,10 +146,15 @@ def _identity(config: RelayConfig) -> Iterator[Finding]:
             "'relay key FILE' makes a key: name it as 'identity'",
         )
         return
+    file = config.in_state(config.identity)
     try:
-        yield Finding("good", "identity", read_key(config.in_state(config.identity)).guid)
+        key = read_key(file)
+        former = read_former(file, key)
     except IdentityError as error:
         yield Finding("error", "identity", str(error))
+        return
+    besides = f", and as {len(former)} former ones" if former else ""
+    yield Finding("good", "identity", key.guid + besides)
 
 
 def _certificate(config: RelayConfig) -> Iterator[Finding]:
@@ -274,7 +280,7 @@ def _stores(config: RelayConfig) -> Iterator[Finding]:
                 "error",
                 "store",
                 f"{file}: {wrong}",
-                "or 'relay restore' puts a backup back; without one move it away: what is in it is "
+                "'relay restore' puts a backup back; without one move it away: what is in it is "
                 "forgotten then",
             )
         else:

@@ -7,7 +7,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
-    Mapping,
     Sequence,
     Set,
 )
@@ -16,7 +15,6 @@ from time import monotonic, time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from aiohttp.typedefs import Handler
 from msgspec import structs
 
 from protocol.endpoint import Endpoint
@@ -39,8 +37,8 @@ from relay.http import (
     PlaneRoute,
     Proxies,
     PublicRoutes,
+    Routes,
     Rules,
-    application,
     for_peers,
     is_near,
     tell_of_limits,
@@ -74,9 +72,9 @@ if TYPE_CHECKING:
 __all__ = ["RELOADED", "STORES", "RelayServer"]
 
 _BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
-STORES = {_BOOK: Book.VERSION, _KNOWN: KnownPeers.VERSION}
-"""The stores in the state folder, and the versions of their tables."""
 """The files in the state folder: what an operator has said, and who was here."""
+STORES = {_BOOK: Book.VERSION, _KNOWN: KnownPeers.VERSION}
+"""The same, each with the version of its tables."""
 
 _DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
 _PACE = {"bytes_per_second_in_all", "bytes_per_second_per_peer"}
@@ -415,9 +413,9 @@ class RelayServer:
         self.urls, self.admin_urls = self._fronts.peers.urls, self._fronts.operators.urls
         self.url = self.urls[0]
 
-    def _front_of(self, routes: Mapping[str, Handler]) -> Front:
+    def _front_of(self, routes: Routes) -> Front:
         return Front(
-            application(self.doorkeeper, routes),
+            routes,
             self.doorkeeper,
             Deadlines(self.config.handshake_timeout, self.config.write_deadline),
             self._reception.charge,

@@ -24,6 +24,19 @@ from tests.support.processes import environment
             ("--peers", "100", "--idle", "0.1"),
             {"roam-relay, raw carrier", "roam-relay, WebSocket", "nats-server (Go)"},
         ),
+        (
+            "growth",
+            (
+                *("--peers", "40", "--peers", "80", "--idle", "0.1", "--round-trips", "400"),
+                *("--injected", "100"),
+            ),
+            {"roam-relay, raw carrier", "roam-relay, raw carrier, in memory alone"},
+        ),
+        ("proofs", ("--proving", "2"), {"roam-relay", "Python's ssl"}),
+        pytest.param(
+            *("sessions", ("--open", "2", "--idle", "0.1"), {"roam-relay"}),
+            marks=pytest.mark.nightly,
+        ),
         pytest.param(
             *("bulk", ("--mebibytes", "8"), {"roam-relay, plane", "loopback, no server"}),
             marks=pytest.mark.nightly,

@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from peers import Peer
-from peers.cli import conformance, files, locate, talk
+from peers.cli import blocked, conformance, files, locate, talk
 from peers.cli.exits import Exit, exit_of
 from peers.cli.invocation import Invocation, Work
 from peers.cli.key import default_key
@@ -144,6 +144,8 @@ def command(
     path = key or config.identity or default_key()
     if config.relay_guid is not None and config.relay_pin_file is None:
         changes["relay_pin_file"] = f"{path}.relay"
+    if context.invoked_subcommand != "block":
+        changes["blocked"] = tuple(dict.fromkeys((*config.blocked, *blocked.blocked_by(path))))
     context.obj = _Settings(msgspec.structs.replace(config, **changes), path, verbose)
 
 
@@ -162,6 +164,37 @@ def show_id(settings: _Settings, as_json: bool) -> Invocation:
     async def work(terminal: Terminal) -> None:
         guid = settings.identity().guid
         await terminal.answer(guid, guid=guid)
+
+    return settings.invocation(work, as_json)
+
+
+@command.command()
+@click.argument("guids", metavar="[GUID]...", nargs=-1)
+@click.option("--remove", is_flag=True, help="Let them in again.")
+@_json
+@click.pass_obj
+def block(settings: _Settings, guids: tuple[str, ...], remove: bool, as_json: bool) -> Invocation:
+    """Have nothing to do with each GUID; without one, list who is blocked.
+
+    It holds for every command with this key from its next start on: whoever is blocked finds no
+    service, and is called by nobody here. The list is the folder KEY.blocked beside the key file.
+    What the relay discloses to anyone it discloses to them too ('listen --disclose nobody').
+
+    \b
+    Examples:
+      peer block $GUID
+      peer block --remove $GUID
+    """
+    if remove and not guids:
+        raise click.UsageError("whom? give a GUID to --remove")
+
+    async def work(terminal: Terminal) -> None:
+        if remove:
+            await blocked.unblock(terminal, settings.key, guids)
+        elif guids:
+            await blocked.block(terminal, settings.key, guids)
+        else:
+            await blocked.show(terminal, settings.key)
 
     return settings.invocation(work, as_json)
 

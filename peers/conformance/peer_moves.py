@@ -1,6 +1,7 @@
 """What a peer does when a session gets another path: after a cut, and while the old one lives."""
 
 import random
+from typing import Any
 
 from peers.conformance.checks import Checks
 from peers.conformance.credentials import own
@@ -166,6 +167,79 @@ async def another_revision(end: Called) -> None:
     await came_back(end, 2)
 
 
+async def _again_early(end: Called, *frames: list[Any], number: int) -> Talk:
+    """Say hello on a new path, with frames right behind it."""
+    peer = end.peer
+    if peer is None:
+        raise Fault("the session of the kit has no peer")
+    if "early-data" not in end.welcome.get("features", ()):
+        raise NotTried("the peer does not name `early-data`")
+    path = await peer.path(end.caller)
+    path.put(end.hello(path=number), *frames)
+    return path
+
+
+async def _welcomed(end: Called, path: Talk) -> None:
+    end.welcome = await path.expect("path_welcome")
+    end.begin(path, end.welcome)
+
+
+@in_second("R10.36", "takes what stands behind a hello, and welcomes with the numbers from before")
+async def early_data(end: Called) -> None:
+    end.send(b"one")
+    await came_back(end, 1)
+    end.path.pipe.abort()
+    end.send(b"two", b"three", written=False)
+    path = await _again_early(end, [DATA, 2, [b"two"]], [DATA, 3, [b"three"]], number=2)
+    await _welcomed(end, path)
+    if end.welcome.get("received", 0) != 1:
+        raise Fault(
+            f"welcomes with {end.welcome.get('received', 0)} messages where 1 had come before"
+        )
+    await end.acknowledged_up_to(3)
+    await came_back_once(end, 3)
+
+
+@in_second("R10.36", "takes once what stands behind a hello and has come before")
+async def early_twice(end: Called) -> None:
+    whole = bytes(range(200)) * 50
+    end.send(b"one")
+    await came_back(end, 1)
+    end.sent.append(whole)
+    end.put([PART, 2, 0, len(whole), whole[:6000]])
+    while (await end.until(ACK, "acknowledgement of a part"))[3] < 6000:
+        pass
+    end.path.pipe.abort()
+    parts = [[PART, 2, at, len(whole), whole[at : at + 4000]] for at in (0, 4000, 8000)]
+    path = await _again_early(end, [DATA, 1, [b"one"]], *parts, number=2)
+    await _welcomed(end, path)
+    await came_back_once(end, 2)
+
+
+@in_second("R10.37", "discards what stands behind a hello that it rejects")
+async def early_and_rejected(end: Called) -> None:
+    end.send(b"one")
+    await came_back(end, 1)
+    path = await _again_early(end, [DATA, 2, [b"of a path that is too old"]], number=1)
+    reject = await path.expect("path_reject")
+    if reject.get("code") != "path_superseded":
+        raise Fault(f"rejects an older path by {reject.get('code')}")
+    await path.closed("behind `path_reject`")
+    end.send(b"two")
+    await came_back_once(end, 2)
+
+
+@in_second("R10.38", "bears 65,536 bytes behind a hello")
+async def early_and_large(end: Called) -> None:
+    end.send(b"one")
+    await came_back(end, 1)
+    end.path.pipe.abort()
+    end.send(bytes(65_500), written=False)
+    path = await _again_early(end, [DATA, 2, [bytes(65_500)]], number=2)
+    await _welcomed(end, path)
+    await came_back_once(end, 2)
+
+
 @in_both("R11.52", "says its close again on a new path")
 async def close_is_said_again(end: Called) -> None:
     end.send(b"one")
@@ -219,6 +293,108 @@ async def comes_back(stage: PeerStage) -> None:
         await came_back(end, 2)
         end.put([ABORT, "refused", "the check is over"])
         await path.closed("behind an abort")
+
+
+async def _called_back(stage: PeerStage, listener: Listener, features: list[str]) -> Called:
+    """A session whose path is cut while what the peer has sent is not acknowledged, and the next
+    path, on which the peer says hello."""
+    peer = await stage.standing()
+    end = Called("chat", revised=True)
+    end.peer = peer
+    entry = signed_by(end.caller, "chat", listener.port)
+    await end.take(await peer.path(end.caller), entries=[entry], features=features)
+    end.acks = False
+    end.send(b"one", b"two")
+    await came_back(end, 2)
+    # As if nothing of it had arrived.
+    end.inbox.clear()
+    end.received = end.consumed = 0
+    end.path.pipe.abort()
+    path, _ = await server_on(await listener.next(), own(end.caller))
+    end.welcome = await path.expect("path_hello")
+    end.talk = path
+    end.acks = True
+    return end
+
+
+@check("R10.34", "sends nothing behind a hello to who has not named `early-data`")
+async def nothing_early(stage: PeerStage) -> None:
+    async with Listener() as listener:
+        end = await _called_back(stage, listener, ["session-2"])
+        await end.path.silence("behind a hello, before the welcome")
+        end.path.say("path_welcome", **end.numbers())
+        await came_back(end, 2)
+        end.put([ABORT, "refused", "the check is over"])
+        await end.path.closed("behind an abort")
+
+
+@check("R10.35", "sends the oldest that is missing behind its hello, and waits then")
+@check("R10.39", "goes on behind what stands behind its hello")
+async def something_early(stage: PeerStage) -> None:
+    features = ["session-2", "early-data"]
+    async with Listener() as listener:
+        end = await _called_back(stage, listener, features)
+        if "early-data" not in end.welcome.get("features", ()):
+            raise NotTried("the peer does not name `early-data`")
+        numbers = end.numbers() | {"features": features}
+        end.acks = False
+        size = 0
+        while end.received < 2:
+            frame = await end.frame("data behind the hello", QUIET * 8)
+            size += end.path.size
+            if frame[0] not in (DATA, PART) or size > 65_536:
+                raise Fault(f"{size} bytes, the last of frame {frame[0]}, behind its hello")
+        await end.path.silence("behind the first flight, before the welcome")
+        end.path.say("path_welcome", **numbers)
+        end.acks = True
+        end.send(b"three")
+        while end.received < 3:
+            frame = await end.frame("message 3")
+            if frame[0] == DATA and frame[1] < 3:
+                raise Fault(f"sends message {frame[1]} again behind the welcome")
+        await came_back(end, 3)
+        end.put([ABORT, "refused", "the check is over"])
+        await end.path.closed("behind an abort")
+
+
+async def _dialed_instead(end: Called) -> None:
+    """The peer's path is cut in place of an answer, and the kit dials."""
+    end.path.pipe.abort()
+    end.number = 9
+    peer = end.peer
+    if peer is not None:
+        await end.take(await peer.path(end.caller))
+
+
+@check("R10.40", "begins the next path with what stood behind a hello that was not welcomed")
+async def early_again(stage: PeerStage) -> None:
+    async with Listener() as listener:
+        end = await _called_back(stage, listener, ["session-2", "early-data"])
+        await _dialed_instead(end)
+        await came_back(end, 2)
+        end.put([ABORT, "refused", "the check is over"])
+        await end.path.closed("behind an abort")
+
+
+@check("R10.40", "believes that what stood behind a hello has arrived, though it heard no welcome")
+async def early_believed(stage: PeerStage) -> None:
+    async with Listener() as listener:
+        end = await _called_back(stage, listener, ["session-2", "early-data"])
+        if "early-data" not in end.welcome.get("features", ()):
+            raise NotTried("the peer does not name `early-data`")
+        end.acks = False
+        while end.received < 2:
+            await end.frame("data behind the hello", QUIET * 8)
+        end.acks = True
+        await _dialed_instead(end)
+        end.send(b"three")
+        while end.received < 3:
+            frame = await end.frame("message 3")
+            if frame[0] == DATA and frame[1] < 3:
+                raise Fault(f"sends message {frame[1]} again, which has arrived")
+        await came_back(end, 3)
+        end.put([ABORT, "refused", "the check is over"])
+        await end.path.closed("behind an abort")
 
 
 @check("R10.32", "dials no entry that the other side has not signed")

@@ -98,9 +98,10 @@ def _is_passed_on(endpoint: Endpoint, known: Known) -> bool:
     """Whether a relay that is outside has passed a private address on: from one that it sees at
     the same public address as this peer. It cannot have met anybody there."""
     address = unwrapped(endpoint.host)
-    if address is None or block_of(address) is None or not known.observed:
+    if address is None or block_of(address) is None:
         return False
-    return all(is_public(one) for one in _addresses(known.observed))
+    observed = _addresses(known.observed)
+    return bool(observed) and all(is_public(one) for one in observed)
 
 
 def refusal(endpoint: Endpoint, known: Known, here: Here, dial: Dial) -> str | None:

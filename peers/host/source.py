@@ -49,8 +49,9 @@ class AddressSource(Protocol):
     def changes(self) -> AsyncIterator[Addresses]:
         """Yield what the host has now, then a whole snapshot whenever it has become different.
 
-        That the first one comes at once leaves no gap between `read` and `changes`. It does not end
-        by itself, and does not raise.
+        That the first one comes at once leaves no gap between `read` and `changes`; no direct path
+        is looked for before it, for two seconds at most. It does not end by itself, and does not
+        raise.
         """
         ...
 

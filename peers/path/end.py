@@ -25,6 +25,7 @@ from protocol.errors import (
     error_for,
 )
 from protocol.messages import ON_PATH, Message, PathHello, PathReject, PathWelcome
+from protocol.session import EARLY_BYTES, NO_EARLY, Early
 
 __all__ = ["FINISH_TIMEOUT", "PathEnd", "PathUser"]
 
@@ -32,8 +33,8 @@ FINISH_TIMEOUT = 2.0
 """Seconds for which a closed path waits until the other side has closed too, so that no reset
 overtakes the last bytes."""
 
-_EARLY_LIMIT = 1 << 20
-"""Bytes of the session that may arrive before it takes the path."""
+_BEHIND_WELCOME = 1 << 20
+"""Bytes of the session that may arrive, behind the welcome, before it takes the path."""
 
 
 class PathUser(Protocol):
@@ -87,6 +88,9 @@ class PathEnd(Path):
         self._head: asyncio.Future[Message] = self._loop.create_future()
         self._lost = ""
         self._early = bytearray()
+        """What has arrived behind the head, until a session has the path."""
+        self.early = NO_EARLY
+        """What has left from here behind the hello."""
         self._answered = 0.0
         """When the first bytes arrived."""
         self._user: PathUser | None = None
@@ -119,12 +123,15 @@ class PathEnd(Path):
                 return self._round_trip
 
     async def ask(
-        self, make_hello: Callable[["PathEnd"], PathHello], timeout: float
+        self,
+        make_hello: Callable[["PathEnd"], PathHello],
+        timeout: float,
+        make_early: Callable[[], Early] = lambda: NO_EARLY,
     ) -> PathWelcome:
         """Ask for the session, on a path that is proven.
 
         `make_hello` is called now, so that the hello is true at the moment when it leaves; what it
-        raises ends the path.
+        raises ends the path. What `make_early` returns leaves with it.
 
         Raises:
             PathFailed: no answer in time, or the stream ended.
@@ -132,7 +139,11 @@ class PathEnd(Path):
         """
         with self._ending(f"{self.remote}: no answer to the hello within {timeout:g} s"):
             async with asyncio.timeout(timeout):
-                self._send_head(make_hello(self))
+                hello, self.early = make_hello(self), make_early()
+                # Each frame in a record of its own, so that none waits for the packets of the next.
+                for piece in (encode(hello), *self.early.frames):
+                    self._tls.send(piece)
+                self._stream.write(self._tls.to_send())
                 answer = await self._head
                 match answer:
                     case PathWelcome():
@@ -191,6 +202,7 @@ class PathEnd(Path):
             return
         self._stage = _Stage.FINISHING
         self._user = None
+        self._early.clear()
         other_ended = self._tls.ended
         self._tls.end()
         self._stream.write(self._tls.to_send())
@@ -291,7 +303,7 @@ class PathEnd(Path):
             else:
                 return
         self._early += plain
-        if len(self._early) > _EARLY_LIMIT:
+        if len(self._early) > (_BEHIND_WELCOME if self._tls.is_client else EARLY_BYTES):
             raise ProtocolViolation("too much before the hello was answered")
 
     def _send_head(self, message: Message) -> None:

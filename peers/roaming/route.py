@@ -13,6 +13,7 @@ from protocol.errors import PathFailed, ProtocolViolation
 from protocol.features import RELAY_FALLBACK, shared
 from protocol.hosts import host_in
 from protocol.messages import PathHello, PathWelcome
+from protocol.session import Early
 
 __all__ = ["Attempt", "Route", "Welcomed"]
 
@@ -168,6 +169,10 @@ class Attempt:
             raise PathFailed("the session has taken another path meanwhile")
         self.said_hello = True
         return session.hello(self.number, entries)
+
+    def early(self) -> Early:
+        """Return what leaves with that hello, in the same moment."""
+        return self.session.early()
 
 
 def _endpoints(entries: tuple[SignedEntry | Endpoint, ...]) -> frozenset[Endpoint]:

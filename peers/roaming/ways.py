@@ -211,7 +211,7 @@ class Ways:
             return attempt.hello(self.entries_for(attempt.route, path.local_host))
 
         try:
-            return await proven.path.ask(hello, timeout)
+            return await proven.path.ask(hello, timeout, attempt.early)
         except PathFailed as error:
             if last:
                 raise
@@ -230,7 +230,9 @@ class Ways:
         leg = await self._open_leg(relay, ticket, source, begun.flight)
         path = self._local.paths.make(leg.stream, PathKind.RELAYED, server=False, begun=begun)
         await path.prove(route.session.remote, self._timeout)
-        welcome = await path.ask(lambda _: attempt.hello(self.entries_for(route)), self._timeout)
+        welcome = await path.ask(
+            lambda _: attempt.hello(self.entries_for(route)), self._timeout, attempt.early
+        )
         route.trace.note(
             "chosen", path.remote, round_trip=path.round_trip, reason="through the relay"
         )

@@ -12,9 +12,9 @@ from peers.session.session import Session
 from peers.session.terms import Terms
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
-from protocol.features import SESSION_2, SESSION_FEATURES, shared
+from protocol.features import EARLY_DATA, SESSION_2, SESSION_FEATURES, shared
 from protocol.messages import PathHello, PathWelcome
-from protocol.session import ClosedSession
+from protocol.session import NO_EARLY, ClosedSession, Early
 
 __all__ = ["SessionEnd"]
 
@@ -61,6 +61,13 @@ class SessionEnd(Session):
             partial=machine.partial,
         )
 
+    def early(self) -> Early:
+        """Return what leaves right behind the hello: the oldest of what the other side is not known
+        to have, where it takes that and no path delivers it."""
+        if EARLY_DATA not in self._features_shared:
+            return NO_EARLY
+        return self._machine.early(self._loop.time())
+
     @property
     def has_had_path(self) -> bool:
         """Whether the session was ever joined."""
@@ -84,14 +91,17 @@ class SessionEnd(Session):
         Raises:
             ProtocolViolation: the numbers cannot be true. The session is as it was.
         """
+        features = shared(SESSION_FEATURES, there.features)
         self._machine.attach(
             there.received,
             there.consumed,
             there.window,
             self._loop.time(),
             partial=there.partial,
-            revised=SESSION_2 in shared(SESSION_FEATURES, there.features),
+            revised=SESSION_2 in features,
+            early=path.early,
         )
+        self._features_shared = features
         self._path_rank = self._rank(number, dialed_here)
         old, self._path = self._path, path
         self._usual_round_trip = path.usual_round_trip

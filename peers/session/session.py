@@ -70,6 +70,8 @@ class Session:
         self._tell = tell
         self._path: PathEnd | None = None
         self._path_rank = (0, False)
+        self._features_shared: frozenset[str] = frozenset()
+        """What both sides have named on the path that was taken last."""
         self._events = EventQueue[PathChanged]()
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None

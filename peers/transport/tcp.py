@@ -173,8 +173,10 @@ class RawStream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = FORGOTTEN if self._was_forgotten(exc) else _reason(exc)
-        if self._owner is not None:
-            self._owner.stream_lost(self._lost)
+        # Its owner has it too: a cycle, which would keep both, and TLS, until the collector comes.
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.stream_lost(self._lost)
 
     def _was_forgotten(self, error: Exception | None) -> bool:
         silence = self.silence if isinstance(error, ConnectionResetError) else None

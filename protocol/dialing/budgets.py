@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from protocol.dialing.scopes import network_of, unwrapped
 from protocol.endpoint import Endpoint
@@ -184,7 +185,7 @@ class Budgets:
     # -- inside ---------------------------------------------------------------------------------
 
     def _wanted(self, attempt: Attempt) -> list[tuple["_Buckets", str, Hashable]]:
-        host, network = _place(attempt.endpoint)
+        host, network = _place(attempt.endpoint.host)
         remote = attempt.remote
         keys: list[Hashable] = [remote, (remote, host, attempt.endpoint.port), host, network, None]
         known = self._buckets[attempt.word]
@@ -200,7 +201,7 @@ class Budgets:
         """Return the names of an endpoint's failures: as this remote has named it, and in all, for
         the same kind of word. So nobody who only tells of an endpoint can blacken it for those of
         whom the relay says that they are there."""
-        host, _ = _place(attempt.endpoint)
+        host, _ = _place(attempt.endpoint.host)
         where = host, attempt.endpoint.port
         return (attempt.remote, *where), (attempt.word, *where)
 
@@ -279,9 +280,10 @@ class _Failures:
         return when + min(first * 2.0 ** min(count - _PATIENCE, 32), longest) - now
 
 
-def _place(endpoint: Endpoint) -> tuple[str, str]:
+@lru_cache(maxsize=1024)  # Four times in each dial, 7 µs each.
+def _place(host: str) -> tuple[str, str]:
     """Return the address that is dialed in fact, and its network."""
-    address = unwrapped(endpoint.host)
+    address = unwrapped(host)
     if address is None:
-        return endpoint.host, endpoint.host
+        return host, host
     return str(address), network_of(address)

@@ -18,6 +18,7 @@ from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
 from protocol.session.acknowledgement import Acknowledgement
 from protocol.session.closed import ClosedSession
+from protocol.session.early import NO_EARLY, Early
 from protocol.session.events import Ended, Event, Moved, PathDead
 from protocol.session.frames import WRITE_BYTES, Frame, FrameReader, pack, read_location
 from protocol.session.incoming import Incoming
@@ -200,9 +201,10 @@ class SessionMachine:
         *,
         partial: int = 0,
         revised: bool = False,
+        early: Early = NO_EARLY,
     ) -> None:
-        """Begin on a new path, with the numbers from the other side's hello or welcome; `revised`
-        says that it knows the second revision of the frames.
+        """Begin on a new path, with the numbers from the other side's hello or welcome; it knows
+        the second revision of the frames where `revised`; `early` stands behind our own hello.
 
         Numbers lower than those already acknowledged are only late: the higher ones hold.
 
@@ -213,13 +215,14 @@ class SessionMachine:
         if self._revised not in (None, revised):
             raise ProtocolViolation("another revision than on the path before")
         partial = partial if revised else 0
-        self._check_numbers(received, consumed, partial)
+        self._outgoing.check(received, consumed, partial)
         self._consumed_there = max(consumed, self._consumed_there)
         self._outgoing.acknowledge(received, partial, now)
         self._revised = revised
         self._window_there = window
         self._control.clear()
         self._begin(FrameReader(revised=revised), now)
+        self._outgoing.go_on_behind(early)
 
     def switch(self, standby: Standby, number: int, now: float) -> None:
         """Go on over a path that stands ready, as the session's path `number`. What is not known
@@ -246,6 +249,13 @@ class SessionMachine:
         self._go_on(standby, b"", now)
         self._incoming.idle.begin()
         self._take(asked.rest, now)
+
+    def early(self, now: float) -> Early:
+        """Return what may leave behind a hello, to a side that takes that; nothing where a path
+        delivers. Hand it to `attach` where the hello was welcomed."""
+        if self.attached or not self._revised:
+            return NO_EARLY
+        return self._outgoing.early(self._liveness.patience, now)
 
     def detach(self, now: float) -> None:
         """Give the path up: nothing more will be received from it or written to it."""
@@ -288,7 +298,7 @@ class SessionMachine:
                 self._liveness.progress = now
             limit, size = outgoing.room(limit), 0
             while outgoing.unsent and size < limit:
-                frame = outgoing.frame(now)
+                _, frame = outgoing.frame(now)
                 size += len(frame)
                 pieces.append(frame)
         if self._last_due and not outgoing.unsent and self.state is not State.LOST:
@@ -448,15 +458,8 @@ class SessionMachine:
             case _:
                 raise ProtocolViolation("not a session frame")
 
-    def _check_numbers(self, received: int, consumed: int, partial: int) -> None:
-        if min(received, consumed, partial) < 0:
-            raise ProtocolViolation("a number below 0")
-        self._outgoing.check(received, partial)
-        if consumed > self._outgoing.weight:
-            raise ProtocolViolation(f"{consumed} taken, but {self._outgoing.weight} were sent")
-
     def _acknowledge(self, received: int, consumed: int, partial: int, now: float) -> None:
-        self._check_numbers(received, consumed, partial)
+        self._outgoing.check(received, consumed, partial)
         if self._outgoing.acknowledge(received, partial, now):
             self._liveness.advance(now)
         elif consumed <= self._consumed_there:

@@ -9,6 +9,7 @@ Costs: O(1) a message, and a copy of each fragment; a resume is O(unacknowledged
 from collections import deque
 
 from protocol.errors import ProtocolViolation
+from protocol.session.early import Early
 from protocol.session.frames import FRAME_BYTES, FRAME_MESSAGES, WRITE_BYTES, Frame, pack
 from protocol.session.pace import Pace, Position
 
@@ -49,6 +50,29 @@ class Outgoing:
         self._in_parts = in_parts
         self.pace.begin(patience)
 
+    def early(self, patience: int, now: float) -> Early:
+        """Return what leaves first on a new path to a side that takes parts, whose numbers are not
+        known yet: a first flight of it. `begin` takes all of it back."""
+        self.begin(in_parts=True, patience=patience)
+        frames, ends = [], []
+        while self.unsent and self.pace.room > 0:
+            end, frame = self.frame(now)
+            frames.append(frame)
+            ends.append(end)
+        return Early(tuple(frames), tuple(ends), now)
+
+    def go_on_behind(self, early: Early) -> None:
+        """This stands at the head of the path that has begun, and was read there."""
+        in_flight, unsent = self._in_flight, self.unsent
+        for end, frame in zip(early.ends, early.frames, strict=True):
+            if end <= (self.acknowledged, self._part_acknowledged):
+                continue
+            while self.acknowledged + len(in_flight) < end[0]:
+                in_flight.append(unsent.popleft())
+                self._part_written = 0
+            self._part_written = max(self._part_written, end[1])
+            self.pace.wrote(end, len(frame), early.when)
+
     def room(self, limit: int) -> int:
         """Return how many bytes of `limit` should be written at once; less than one where it is too
         early for more."""
@@ -58,8 +82,8 @@ class Outgoing:
         # Small fragments leave one by one, so that TLS gives each of them a record of its own.
         return min(limit, pace.room, WRITE_BYTES if pace.fragment >= FRAME_BYTES // 4 else 1)
 
-    def frame(self, now: float) -> bytes:
-        """Return the next frame of `unsent`, which is not empty."""
+    def frame(self, now: float) -> tuple[Position, bytes]:
+        """Return the next frame of `unsent`, which is not empty, and where it ends."""
         first = self.acknowledged + len(self._in_flight) + 1
         size = self.pace.fragment if self._in_parts else FRAME_BYTES
         if self._part_written or (self._in_parts and len(self.unsent[0]) > size):
@@ -69,14 +93,18 @@ class Outgoing:
         if end > self._furthest:
             self._furthest = end
         self.pace.wrote(end, len(frame), now)
-        return frame
+        return end, frame
 
-    def check(self, received: int, partial: int) -> None:
+    def check(self, received: int, consumed: int, partial: int) -> None:
         """Refuse numbers that cannot be true.
 
         Raises:
-            ProtocolViolation: more than went out.
+            ProtocolViolation: more than went out, or below 0.
         """
+        if min(received, consumed, partial) < 0:
+            raise ProtocolViolation("a number below 0")
+        if consumed > self.weight:
+            raise ProtocolViolation(f"{consumed} taken, but {self.weight} were sent")
         if (received, partial) > self._furthest:
             raise ProtocolViolation(
                 f"message {received} was acknowledged, but only {self._furthest[0]} went out"

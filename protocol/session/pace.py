@@ -20,9 +20,11 @@ __all__ = ["Pace", "Position"]
 
 Position = tuple[int, int]
 
-_FIRST_FRAGMENT = 4096
-"""Bytes of a fragment while nothing is known of the path."""
 _SMALLEST_FRAGMENT = 1024
+"""Bytes of a fragment while nothing is known of the path: it arrives with its first packet."""
+_SLOW_START_SHARE = 2
+"""A frame counts when all of it is there. TCP begins slowly, and has about as much on its way as a
+path has delivered so far: half of that does not wait for packets that leave a round trip later."""
 _FRAGMENT_SECONDS = 0.25
 """How long one fragment may occupy the path."""
 _FIRST_FLIGHT = 16_384
@@ -61,15 +63,17 @@ class Pace:
 
     def begin(self, patience: int) -> None:
         """Begin on a new path. After paths that were too slow for that (`patience` above 1), with
-        less and smaller fragments."""
+        less."""
         self._flights.clear()
         self._written = 0
         self._delivered = 0
         self._limit = _FIRST_FLIGHT // patience
         self._idle_delay: float | None = None
         """Seconds to the acknowledgement of a frame that has nothing before it."""
-        self.fragment = max(_SMALLEST_FRAGMENT, _FIRST_FRAGMENT // patience)
+        self.fragment = _SMALLEST_FRAGMENT
         """Bytes of a message that may stand in one frame."""
+        self._carries = _SMALLEST_FRAGMENT
+        """Bytes that the path delivers in the time of a fragment."""
         self.rate: float | None = None
         """Bytes a second that the path has delivered when it was asked to; None while unknown."""
 
@@ -123,8 +127,9 @@ class Pace:
         rate = carried / max(delay, 1e-6)
         if self.rate is None or rate > self.rate or held_back or carried >= _ENOUGH:
             self.rate = rate
-            size = int(rate * _FRAGMENT_SECONDS)
-            self.fragment = min(max(size, _SMALLEST_FRAGMENT), FRAME_BYTES)
+            self._carries = int(rate * _FRAGMENT_SECONDS)
+        size = min(self._carries, self._delivered // _SLOW_START_SHARE)
+        self.fragment = min(max(size, _SMALLEST_FRAGMENT), FRAME_BYTES)
         idle = delay if self._idle_delay is None else min(self._idle_delay, delay)
         self._idle_delay = idle
         late = delay - idle

@@ -9,28 +9,23 @@ whoever names it (`protocol.dialing`): a peer can make neither a port scanner no
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Callable, Collection, Coroutine, Generator, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from protocol.dialing import Attempt, Budgets, Outcome, Rate, Share, outcome_of
 from protocol.endpoint import Endpoint, Entry, Phase, open_entry
 from protocol.errors import Code, RoamRelayError
-from protocol.identity import guid_of
 from protocol.messages import EndpointQuery, EndpointResponse
 from relay.limits import SIGNATURE, cause_of
 from relay.log import log, short
 from relay.metrics import Metrics
+from relay.presence.handshake import Handshake
 from relay.presence.queries import ANSWERED_AFTER, Asker, Queries, Query
-from relay.presence.registry import RegisteredPeer, Registry
+from relay.presence.registry import RegisteredPeer, Registry, Services
 from relay.presence.turns import Begin, CallOff, Turns
 
-__all__ = ["ProofRules", "Proofs", "guid_in"]
+__all__ = ["ProofRules", "Proofs"]
 
 _PROBE = "a probe"
 _SHARES: Mapping[Hashable, Share] = {
@@ -53,6 +48,17 @@ class ProofRules:
     """For one probe."""
     lifetime: float
     """For which a proof holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """The endpoints that a peer names and that need a proof: the same as long as its record and the
+    addresses that it comes from are. Which of them may be dialed costs 10 µs each to say, and is
+    asked before and after each probe of each of them."""
+
+    services: Services
+    observed_hosts: frozenset[str]
+    endpoints: tuple[Endpoint, ...]
 
 
 class Proofs:
@@ -78,13 +84,8 @@ class Proofs:
         """Set to look again; None while nobody looks."""
         self._handshakes: dict[str, asyncio.Timeout] = {}
         """Those under way, by the peer that is probed."""
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._context.check_hostname = False
-        # The key in the certificate is compared with the GUID; no authority has signed it.
-        self._context.verify_mode = ssl.CERT_NONE
-        self._context.minimum_version = ssl.TLSVersion.TLSv1_3
-        # One small key share: the first packet has some 250 bytes.
-        self._context.set_ecdh_curve("X25519")
+        self._named: dict[str, _Named] = {}
+        """Of peers that have endpoints to prove, as long as the turns know them."""
 
     @property
     def working(self) -> int:
@@ -186,15 +187,10 @@ class Proofs:
         registration = self._registry.get(guid)
         primary = registration.primary if registration is not None else None
         if registration is None or primary is None:
+            self._named.pop(guid, None)
             self._turns.wants(guid, "", (), self._clock())
             return []
-        found = dict.fromkeys(
-            entry.endpoint
-            for _, entries in registration.services.values()
-            for entry in entries
-            if not registration.observed(entry.host)
-            and self._rules.allowed(entry.endpoint, registration.observed_hosts)
-        )
+        found = dict.fromkeys(self._named_by(registration))
         kept = self._queries.kept(guid)
         for endpoint in [
             one for one in registration.proofs if one not in found and one not in kept
@@ -205,6 +201,29 @@ class Proofs:
                 found[endpoint] = None
         self._turns.wants(guid, cause_of(primary.observed_host).wide, found, self._clock())
         return list(found)
+
+    def _named_by(self, peer: RegisteredPeer) -> tuple[Endpoint, ...]:
+        """Return the endpoints in a live peer's record that need a probe, now or later."""
+        named = self._named.get(peer.guid)
+        if (
+            named is not None
+            and named.services is peer.services
+            and named.observed_hosts == peer.observed_hosts
+        ):
+            return named.endpoints
+        endpoints = dict.fromkeys(
+            entry.endpoint
+            for _, entries in peer.services.values()
+            for entry in entries
+            if not peer.observed(entry.host)
+        )
+        hosts = peer.observed_hosts
+        found = tuple(one for one in endpoints if self._rules.allowed(one, hosts))
+        if found:
+            self._named[peer.guid] = _Named(peer.services, hosts, found)
+        else:
+            self._named.pop(peer.guid, None)
+        return found
 
     async def _prove(self, attempt: Attempt) -> None:
         outcome = Outcome.CALLED_OFF
@@ -243,27 +262,28 @@ class Proofs:
     async def _probe(self, guid: str, endpoint: Endpoint) -> Outcome:
         """Shake hands at an endpoint; return whose key has shown there, or what else has."""
         began = self._clock()
-        writer: asyncio.StreamWriter | None = None
+        transport: asyncio.Transport | None = None
+        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._rules.timeout) as handshake:
-                self._handshakes[guid] = handshake
+            async with asyncio.timeout(self._rules.timeout) as allowed:
+                self._handshakes[guid] = allowed
                 try:
-                    _, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
-                    await writer.start_tls(self._context)
+                    transport, handshake = await loop.create_connection(
+                        Handshake, endpoint.host, endpoint.port
+                    )
+                    met = await handshake.met
                 finally:
                     del self._handshakes[guid]
-            channel = writer.get_extra_info("ssl_object")
-            met = guid_in(channel.getpeercert(True) if channel else None)
             return Outcome.MET if met == guid else Outcome.WRONG_KEY
         except TimeoutError:
             had_its_time = self._clock() - began >= self._rules.timeout
-            return Outcome.REFUSED if writer is not None and had_its_time else Outcome.SILENT
+            return Outcome.REFUSED if transport is not None and had_its_time else Outcome.SILENT
         except OSError as error:
             # Connected, and then no TLS.
-            return outcome_of(error) if writer is None else Outcome.REFUSED
+            return outcome_of(error) if transport is None else Outcome.REFUSED
         finally:
-            if writer is not None:
-                writer.transport.abort()
+            if transport is not None:
+                transport.abort()
 
 
 def _may_learn(registration: RegisteredPeer, asker: Asker, entry: Entry) -> bool:
@@ -275,16 +295,3 @@ def _may_learn(registration: RegisteredPeer, asker: Asker, entry: Entry) -> bool
         return asker.observed_host == entry.host
     is_offered = entry.service in registration.services
     return not is_offered or registration.may_learn(entry.service, asker.guid)
-
-
-def guid_in(certificate: bytes | None) -> str | None:
-    """Return the GUID of the key in a certificate; None where there is none of our kind."""
-    if certificate is None:
-        return None
-    try:
-        key = x509.load_der_x509_certificate(certificate).public_key()
-    except ValueError:
-        return None
-    if not isinstance(key, Ed25519PublicKey):
-        return None
-    return guid_of(key.public_bytes(Encoding.Raw, PublicFormat.Raw))

@@ -17,7 +17,7 @@ from tests.lab.links import ROOT
 from tests.lab.network import Host
 from tests.support.processes import environment
 
-__all__ = ["DEADLINE", "Commands", "Line", "Lines", "Program"]
+__all__ = ["DEADLINE", "PORT", "Commands", "Line", "Lines", "Program"]
 
 DEADLINE = 40.0
 """Seconds for anything to happen; what takes longer is taken not to happen at all."""
@@ -72,6 +72,15 @@ class Program:
                     return line
             assert self.process.poll() is None or not lines.empty(), f"it ended: {seen}"
         raise AssertionError(f"{word!r} never came: {seen}")
+
+    def taken(self, patience: float) -> list[Line]:
+        """Return the lines of output that are there, or that come in these seconds."""
+        lines = []
+        with contextlib.suppress(queue.Empty):
+            lines.append(self.out.get(timeout=patience))
+            while True:
+                lines.append(self.out.get_nowait())
+        return lines
 
     def write(self, line: str) -> None:
         """Give it a line of input."""

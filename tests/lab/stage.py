@@ -4,6 +4,8 @@ The scenes are in tests/lab/scenes.py; here is what they have in common, and the
 """
 
 import contextlib
+import os
+import secrets
 import shlex
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from tests.lab.draft import SERVER, Draft, Links, draft, six
 from tests.lab.programs import Commands, Program
 from tests.lab.traffic import Result, Traffic
 
-__all__ = ["RESULTS", "Audience", "Row", "Stage", "Talk", "stage", "talking"]
+__all__ = ["RESULTS", "Audience", "Row", "Stage", "Talk", "keys_folder", "stage", "talking"]
 
 
 @dataclass(frozen=True)
@@ -124,16 +126,21 @@ class Stage:
 
 
 @contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    """Make a folder for keys; a process of its own removes it, which outlives this one by that."""
-    folder = tempfile.mkdtemp(prefix="lab-")
-    remover = subprocess.Popen(
-        ["sh", "-c", 'trap "" INT; cat >/dev/null; rm -rf "$0"', folder], stdin=subprocess.PIPE
+def keys_folder() -> Iterator[Path]:
+    """Make a folder for keys. A process of its own makes it and removes it, which outlives this one
+    by that: so an interrupt leaves none, whenever it comes."""
+    folder = Path(tempfile.gettempdir()) / f"lab-{secrets.token_hex(4)}"
+    script = 'trap "" INT; mkdir -m 700 "$0" || exit; echo; cat >/dev/null; rm -rf "$0"'
+    keeper = subprocess.Popen(
+        ["sh", "-c", script, os.fspath(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     try:
-        yield Path(folder)
+        assert keeper.stdout is not None
+        if not keeper.stdout.readline():
+            raise FileExistsError(folder)
+        yield folder
     finally:
-        remover.communicate(timeout=30)
+        keeper.communicate(timeout=30)
 
 
 @contextlib.contextmanager
@@ -147,7 +154,7 @@ def stage(
     """
     audience = audience or _Nobody()
     server = SERVER if 4 in versions else six(SERVER)
-    with draft(links, versions) as lab, _folder() as folder:
+    with draft(links, versions) as lab, keys_folder() as folder:
         audience.begins(lab)
         commands = Commands(folder, server)
         with (

@@ -82,6 +82,31 @@ def test_a_long_path_is_filled() -> None:
     assert pace.room > 4 << 20
 
 
+def test_what_tcp_brings_in_its_first_round_trips_the_application_gets() -> None:
+    """After an absence: a frame that is larger than what leaves in one round trip would hold up all
+    that stands in it for the next."""
+    a, b = lone(), lone()
+    for _ in range(1000):
+        a.send(bytes(200))
+    pipe, tcp, brought, now = bytearray(), 14_600, 0, 0.0
+    for _ in range(4):
+        while data := a.data_to_send(now):
+            pipe += data
+        now += 0.05
+        b.receive(bytes(pipe[:tcp]), now)
+        brought += min(tcp, len(pipe))
+        del pipe[:tcp]
+        assert b.received * 200 > 0.7 * brought
+        a.receive(b.data_to_send(now), now)
+        tcp *= 2
+    assert b.received > 800
+
+
+def test_the_first_message_arrives_with_the_first_packet() -> None:
+    pace = Pace()
+    assert pace.fragment + 200 < 1448
+
+
 # -- two machines and a slow link -----------------------------------------------------------------
 
 

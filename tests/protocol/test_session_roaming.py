@@ -1,10 +1,12 @@
 """Two session machines over a network that does everything wrong: a stateful property test.
 
-A path is a pair of byte streams. Bytes arrive in any portions, or never: a path can be cut at any
-byte, its end noticed by each side at another time. A new path can be made while the old one still
-delivers, and its hello and welcome take time, so that the numbers in them may be older than what
-was acknowledged meanwhile. Whatever happens, messages arrive exactly once and in order, and a lost
-session counts at least what is missing, and nothing that the other side has confirmed.
+A path is a pair of byte streams. Behind a hello may stand the oldest of what is not acknowledged,
+which waits there until the hello is taken, or is discarded with it. Bytes arrive in any portions,
+or never: a path can be cut at any byte, its end noticed by each side at another time. A new path
+can be made while the old one still delivers, and its hello and welcome take time, so that the
+numbers in them may be older than what was acknowledged meanwhile. Whatever happens, messages arrive
+exactly once and in order, and a lost session counts at least what is missing, and nothing that the
+other side has confirmed.
 """
 
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from protocol.errors import Code
+from protocol.session.early import EARLY_BYTES, NO_EARLY, Early
 from protocol.session.events import Ended, PathDead
 from protocol.session.machine import SessionMachine
 from protocol.session.settings import SessionSettings
@@ -43,6 +46,8 @@ class Wire:
     under_way: tuple[bytearray, bytearray] = field(
         default_factory=lambda: (bytearray(), bytearray())
     )
+    early: Early = NO_EARLY
+    """What stands behind the hello."""
     cut: bool = False
     """Nothing arrives any more, and nobody may know it yet."""
 
@@ -74,6 +79,7 @@ class Side:
             now,
             partial=numbers.partial,
             revised=self.revised and numbers.revised,
+            early=NO_EARLY if self.index else wire.early,
         )
         self.wire = wire
 
@@ -185,10 +191,27 @@ class Roaming(RuleBasedStateMachine):
         """A hello that is late, a welcome that is late, while the old path delivers."""
         self.new_path()
         self.traffic(before)
-        if any(wire.hello for wire in self.wires):
-            self.hello_arrives()
+        self.hello_arrives_if_any()
         self.traffic(between)
         if any(wire.welcome for wire in self.wires):
+            self.welcome_arrives()
+        self.traffic(after)
+
+    @rule(keep=SHARES, late=TRAFFIC, answered=st.booleans(), after=TRAFFIC)
+    def break_before_hello(
+        self, keep: float, late: Traffic, answered: bool, after: Traffic
+    ) -> None:
+        """The path is cut, and the next one begins with data that nobody has asked for: it is cut
+        in its turn, or refused, or its answer is late."""
+        self.cut(1.0)
+        for side in (0, 1):
+            self.notice(side)
+        self.new_path()
+        self.traffic(late)
+        self.hello_arrives_if_any()
+        if not answered:
+            self.cut(keep)
+        elif any(wire.welcome for wire in self.wires):
             self.welcome_arrives()
         self.traffic(after)
 
@@ -225,8 +248,8 @@ class Roaming(RuleBasedStateMachine):
 
     # -- paths ----------------------------------------------------------------------------------
 
-    @rule()
-    def new_path(self) -> None:
+    @rule(early=st.booleans())
+    def new_path(self, early: bool = True) -> None:
         """Side 0 says hello; older paths may live on."""
         self.wires[:] = [
             wire
@@ -234,7 +257,16 @@ class Roaming(RuleBasedStateMachine):
             if wire.hello or wire.welcome or any(here.wire is wire for here in self.sides)
         ][-4:]
         if self._wants_path(self.sides[0]):
-            self.wires.append(Wire(self.sides[0].numbers()))
+            wire = Wire(self.sides[0].numbers())
+            if early:
+                wire.early = self.sides[0].machine.early(self.now)
+                wire.under_way[1].extend(b"".join(wire.early.frames))
+                assert len(wire.under_way[1]) <= EARLY_BYTES
+            self.wires.append(wire)
+
+    def hello_arrives_if_any(self) -> None:
+        if any(wire.hello for wire in self.wires):
+            self.hello_arrives()
 
     @precondition(lambda self: any(wire.hello for wire in self.wires))
     @rule()

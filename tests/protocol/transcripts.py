@@ -157,9 +157,12 @@ class _Conversation:
         step: dict[str, Any] = {"side": side, "does": what}
         self.steps.append(step | ({"message": message.hex()} if message is not None else {}))
 
-    def flush(self, side: str, *, arrives: bool = True) -> None:
-        """Let one side write what it writes at once."""
-        data = self._sides[side].data_to_send(0.0)
+    def flush(self, side: str, *, arrives: bool = True, whole: bool = False) -> None:
+        """Let one side write what it writes at once, or the `whole` of what it has."""
+        machine = self._sides[side]
+        data = machine.data_to_send(0.0)
+        while whole and (more := machine.data_to_send(0.0)):
+            data += more
         self.steps.append({"from": side, "bytes": data.hex(), "arrives": arrives})
         if arrives:
             other = "callee" if side == "caller" else "caller"
@@ -209,7 +212,7 @@ def session(session_id: bytes, *, revised: bool) -> dict[str, Any]:
     said.states()
     said.cut()
     said.path(structs.replace(hello, resume=True, path=2))
-    said.flush("caller")
+    said.flush("caller", whole=True)
     said.flush("callee")
     said.flush("caller")
     for side in ("callee", "callee", "caller", "caller"):

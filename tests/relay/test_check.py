@@ -21,6 +21,7 @@ from relay.check import Finding, look
 from relay.cli import main
 from relay.config import RelayConfig, load
 from relay.key_file import read_key
+from relay.rotation import read_former
 from relay.server import RelayServer
 from tests.relay.certificates import certificate
 from tests.support import processes
@@ -46,8 +47,11 @@ async def found(config: RelayConfig) -> dict[str, Finding]:
 async def starts(config: RelayConfig) -> bool:
     """Whether a relay serves with a configuration."""
     try:
-        key = None if config.identity is None else read_key(config.in_state(config.identity))
-        async with RelayServer(config, key):
+        key, former = None, ()
+        if config.identity is not None:
+            key = read_key(file := config.in_state(config.identity))
+            former = read_former(file, key)
+        async with RelayServer(config, key, former=former):
             return True
     except RoamRelayError:
         return False
@@ -113,6 +117,10 @@ def no_certificate(settings: dict[str, Any]) -> None:
     Path(settings["tls_certificate"]).write_text("none")
 
 
+def bad_former_key(settings: dict[str, Any]) -> None:
+    (Path(settings["state"]) / f"{KEY}.former").write_text("none")
+
+
 def no_identity(settings: dict[str, Any]) -> None:
     (Path(settings["state"]) / KEY).unlink()
 
@@ -174,6 +182,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "no certificate in the file": (no_certificate, "certificate"),
     "no key file": (no_identity, "identity"),
     "no key in the file": (bad_identity, "identity"),
+    "former keys that are none": (bad_former_key, "identity"),
     "a token that is too short": (short_token, "admin_token"),
     "no token": (no_token, "admin_token"),
     "a folder that others may write into": (open_folder, "state"),
@@ -230,9 +239,8 @@ async def test_the_end_of_a_certificate(
     one = (await found(RelayConfig(port=0, tls_certificate=chain, tls_key=key)))["certificate"]
     assert (one.level, words in one.said) == (level, True)
     os.chmod(key, 0o604)
-    assert (await found(RelayConfig(port=0, tls_certificate=chain, tls_key=key)))[
-        "certificate"
-    ].level in ("warning", level)
+    findings = await found(RelayConfig(port=0, tls_certificate=chain, tls_key=key))
+    assert findings["certificate"].level == ("error" if level == "error" else "warning")
 
 
 async def test_what_is_insecure_is_a_warning(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
@@ -15,20 +16,28 @@ class _End(asyncio.Protocol):
         self.proxy = proxy
         self.other = other
         self.early: list[bytes] = []
+        self.way = "back"
         self.transport: asyncio.Transport | None = None
         self.last = 0.0
+        self.flights: list[str] = other.flights if other is not None else []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.proxy.ends.add(self)
         if self.other is None:
             self.proxy.connections += 1
+            self.proxy.flights.append(self.flights)
+            self.way = "there"
             self.other = _End(self.proxy, self)
             self.proxy.spawn(self.other)
         for data in self.early:
             self.transport.write(data)
 
     def data_received(self, data: bytes) -> None:
+        if self.flights[-1:] != [self.way]:
+            if len(self.flights) >= self.proxy.most_flights:
+                return
+            self.flights.append(self.way)
         self._later(self._write, data)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -59,6 +68,11 @@ class DelayProxy:
     def __init__(self, delay: Callable[[], float]) -> None:
         self.delay = delay
         self.connections = 0
+        self.flights: list[list[str]] = []
+        """Of each connection the ways that bytes went, `there` and `back` in turn: how often one
+        side has waited for the other."""
+        self.most_flights = sys.maxsize
+        """What comes after so many of them is swallowed."""
         self.ends: set[_End] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from peers.config import PathKind
 from peers.path import PathEnd
+from protocol.session import NO_EARLY
 
 __all__ = ["FakePath", "linked"]
 
@@ -28,6 +29,7 @@ class FakePath:
         self.usual_round_trip: float | None = 0.04
         self.paused = False
         self.sent: list[bytes] = []
+        self.early = NO_EARLY
         self.end = ""
         """How it was ended here: `finished`, `aborted`, or not."""
         self._other: FakePath | None = None

@@ -19,7 +19,7 @@ import msgpack
 from peers.conformance import own
 from peers.control import handshake, message_stream, refusal
 from peers.location.told import OwnLocation
-from peers.path.end import PathEnd
+from peers.path.end import PathEnd, PathUser
 from peers.roaming import incoming
 from peers.roaming.closed import ClosedSessions
 from peers.session.end import SessionEnd
@@ -213,6 +213,23 @@ def comes_back_superseded() -> None:
     refusal.FINAL[refusal.Phase.REGISTERED] -= {Code.SUPERSEDED}
 
 
+def sends_early_to_anybody() -> None:
+    """Sends data behind its hello, whatever the other side has named."""
+    plant(SessionEnd, "early", lambda self: self._machine.early(self._loop.time()))
+
+
+def drops_what_is_early() -> None:
+    """Passes over what stands behind a hello."""
+    right = PathEnd.carry
+
+    def wrong(self: PathEnd, user: PathUser) -> None:
+        if not self._tls.is_client:
+            self._early.clear()
+        right(self, user)
+
+    plant(PathEnd, "carry", wrong)
+
+
 def follows_no_number() -> None:
     """Registers with its own numbers, whatever is in force."""
     plant(OwnLocation, "advance", lambda self, seq: False)
@@ -250,6 +267,8 @@ PEER_FAULTS: dict[str, tuple[Fault, str, str]] = {
         "dials an endpoint that",
     ),
     "gives sessions away": (gives_sessions_away, "R10.20", "`path_welcome` where `path_reject`"),
+    "sends early to anybody": (sends_early_to_anybody, "R10.34", "before the welcome"),
+    "drops what is early": (drops_what_is_early, "R10.36", "no acknowledgement of message 3"),
     "takes older paths": (takes_older_paths, "R10.26", "`path_welcome` where `path_reject`"),
     "sends nothing again": (sends_nothing_again, "R11.51", "no message 3"),
     "ignores the window": (ignores_the_window, "R11.34", "5 messages of 532 are on their way"),

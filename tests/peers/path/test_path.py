@@ -1,6 +1,7 @@
 """One path from its handshake to its end, over a stream that is made of nothing."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
@@ -14,6 +15,7 @@ from peers.path import PathEnd, Paths
 from protocol.codec import encode
 from protocol.errors import Code, PathFailed, Refused, RoamRelayError
 from protocol.messages import PathHello, PathReject, PathWelcome, Ping
+from protocol.session import EARLY_BYTES, Early
 from tests.peers.roaming.fakes import HERE, THERE
 from tests.support.memory_stream import MemoryStream, streams
 from tests.support.virtual_time import run
@@ -104,6 +106,71 @@ def test_both_sides_are_proven_before_anything_is_said() -> None:
         await it.all_gone()
         assert it.a.gone
         assert it.b.gone
+
+    run(scene())
+
+
+EARLY = Early((b"one", b"two"), ((1, 0), (2, 0)), 0.0)
+
+
+def test_what_leaves_with_the_hello_is_in_its_flight_and_delivered_behind_the_welcome() -> None:
+    async def scene() -> None:
+        it = Scene()
+        accepting = asyncio.create_task(it.server.accept(5.0))
+        await it.client.prove(THERES, 5.0)
+        before = len(it.a.written)
+        asking = asyncio.create_task(it.client.ask(lambda path: HELLO, 5.0, lambda: EARLY))
+        assert await accepting == HELLO
+        assert len(it.a.written) == before + 1, "one write, before anything was answered"
+        it.server.welcome(PathWelcome())
+        it.server.carry(it.other)
+        await asking
+        await turns()
+        assert it.other.data == b"onetwo"
+        assert it.client.early is EARLY
+        await it.all_gone()
+
+    run(scene())
+
+
+def test_what_stands_behind_a_hello_that_is_rejected_is_discarded() -> None:
+    async def scene() -> None:
+        it = Scene()
+        accepting = asyncio.create_task(it.server.accept(5.0))
+        await it.client.prove(THERES, 5.0)
+        asking = asyncio.create_task(it.client.ask(lambda path: HELLO, 5.0, lambda: EARLY))
+        await accepting
+        it.server.reject(Code.PATH_SUPERSEDED, "a newer path was taken")
+        it.server.carry(it.other)
+        assert (await failed(asking)).code is Code.PATH_SUPERSEDED
+        assert it.other.data == b""
+        await it.all_gone()
+
+    run(scene())
+
+
+@pytest.mark.parametrize(("size", "lives"), [(EARLY_BYTES, True), (EARLY_BYTES + 1, False)])
+def test_what_stands_behind_a_hello_has_a_bound(size: int, lives: bool) -> None:
+    """However many records bring it, and however long the answer takes."""
+
+    async def scene() -> None:
+        it = Scene()
+        accepting = asyncio.create_task(it.server.accept(5.0))
+        await it.client.prove(THERES, 5.0)
+        early = Early((bytes(size - 1), b"x"), ((1, 0), (2, 0)), 0.0)
+        asking = asyncio.create_task(it.client.ask(lambda path: HELLO, 5.0, lambda: early))
+        with contextlib.suppress(RoamRelayError):
+            assert await accepting == HELLO
+        await turns()
+        assert (not it.b.end) is lives, it.b.end
+        it.server.welcome(PathWelcome())
+        if lives:
+            it.server.carry(it.other)
+            await asking
+            assert len(it.other.data) == size
+        else:
+            assert isinstance(await failed(asking), PathFailed)
+        await it.all_gone()
 
     run(scene())
 

@@ -16,17 +16,22 @@ from peers.control import Answered, KnownRelay
 from peers.dialing import Ask, Door, Reason
 from peers.host import Interfaces
 from peers.host.address import LocalAddress
+from peers.location import Hosts
 from peers.path import PathEnd
 from peers.roaming import Candidates, Ways, ways
 from peers.roaming.route import Attempt
+from peers.session import end
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code, PathFailed, Refused, RelayUnavailable, RoamRelayError
+from protocol.features import SESSION_2
 from protocol.messages import PathHello, PathWelcome, ServiceResponse
 from relay.server import RelayServer
 from tests.peers.roaming.fakes import CALLER, THERE, make_local, make_route, signed
 from tests.support.fake_path import FakePath
 from tests.support.far import HOSTS, far, host_of, unhurried
+from tests.support.faults import reset
 from tests.support.rooms import rooms
+from tests.support.sessions import pathless
 from tests.support.virtual_time import run
 
 # -- with proofs that go as the test says -----------------------------------------------------
@@ -44,7 +49,7 @@ class Asked(FakePath):
         self.says = says
         self.hellos: list[PathHello] = []
 
-    async def ask(self, make_hello: Any, timeout: float) -> PathWelcome:
+    async def ask(self, make_hello: Any, timeout: float, make_early: Any) -> PathWelcome:
         self.hellos.append(make_hello(self))
         if self.says == "nothing":
             await asyncio.sleep(timeout)
@@ -324,6 +329,35 @@ async def test_losers_leave_no_trace_at_the_callee(relay: RelayServer, bob: Peer
         assert await callee.receive() == b"once"
         assert rooms(there.peer).sessions.live == [callee]
         await session.close()
+
+
+@pytest.mark.parametrize(("knows", "flights"), [(True, 3), (False, 5)])
+async def test_a_resumed_path_brings_data_one_round_trip_sooner(
+    relay: RelayServer, monkeypatch: pytest.MonkeyPatch, knows: bool, flights: int
+) -> None:
+    """With the third flight, of TLS and the hello; to an old party with the fifth. What comes later
+    is swallowed, so that no other can have brought it."""
+    if not knows:
+        monkeypatch.setattr(end, "SESSION_FEATURES", (SESSION_2,))
+    async with far(relay, 0.005) as there, unhurried(relay) as bob:
+        # Only this side can dial: the other one, told where this was, finds nobody.
+        rooms(bob).direct.close()
+        rooms(bob).location.update(Hosts())
+        monkeypatch.setattr(rooms(bob).location, "update", lambda hosts: False)
+        listener = rooms(there.peer).services.listeners["chat"]
+        session = await bob.connect(there.peer.guid, "chat", mode="p2p")
+        callee = await asyncio.wait_for(anext(listener), 5)
+        proxy = there.proxies[HOSTS[0]]
+        before = len(proxy.flights)
+        proxy.most_flights = flights
+        assert reset(session)
+        await pathless(session)
+        await session.send(b"as soon as it can be")
+        assert await asyncio.wait_for(callee.receive(), 30) == b"as soon as it can be"
+        ways_taken = ["there", "back", "there", "back", "there"]
+        # Where the first connection was slow, another one has brought it.
+        assert ways_taken[:flights] in proxy.flights[before:]
+        session.abort()
 
 
 async def test_explain_tells_candidates_drops_and_the_rule(relay: RelayServer) -> None:

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import struct
 import sys
+import weakref
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -13,6 +15,7 @@ import uvloop
 from peers.transport import tcp
 from peers.transport.stream import HIGH_WATER
 from peers.transport.tcp import END_OF_STREAM, FORGOTTEN, SILENT, RawStream
+from tests.support.servers import close_server
 
 
 class Owner:
@@ -200,6 +203,7 @@ async def test_the_kernel_asks_for_signs_of_life_and_its_verdict_is_one_reason()
         await owner.is_lost.wait()
         stream.probe_when_idle(5.0)  # Of a socket that is gone: nothing happens.
         assert stream.silence is None
+        stream.set_owner(owner)  # It is let go at the end.
         stream.connection_lost(TimeoutError(110, "Connection timed out"))
         assert owner.lost[-1] == SILENT
 
@@ -223,6 +227,47 @@ async def test_a_reset_after_as_long_a_silence_as_the_kernel_bears_is_an_answer_
         monkeypatch.setattr(tcp, "kernel_silence", lambda taken: silence)
         stream.connection_lost(error)
         assert owner.lost[-1] != FORGOTTEN, "it does not probe"
+        stream.set_owner(owner)  # It is let go at the end.
         stream.probe_when_idle(1.0)
         stream.connection_lost(error)
         assert owner.lost[-1] == reason
+
+
+class Holder:
+    """As a path's end: it has its stream, as the stream has it."""
+
+    def __init__(self, lost: asyncio.Event) -> None:
+        self.lost = lost
+        self.stream = RawStream(self)
+
+    def stream_data(self, data: bytes) -> None:
+        pass
+
+    def stream_writable(self) -> None:
+        pass
+
+    def stream_lost(self, reason: str) -> None:
+        self.lost.set()
+
+
+async def test_a_stream_that_has_ended_lets_its_owner_go() -> None:
+    """A cycle: a path's end and its TLS, of 23 KiB, were kept until the collector came."""
+    loop, lost = asyncio.get_running_loop(), asyncio.Event()
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    gc.disable()
+    try:
+        owner = Holder(lost)
+        known = weakref.ref(owner)
+        port = server.sockets[0].getsockname()[1]
+        transport, _ = await loop.create_connection([owner.stream].pop, "127.0.0.1", port)
+        del owner
+        transport.abort()
+        async with asyncio.timeout(30):
+            await lost.wait()
+        del transport
+        async with asyncio.timeout(30):
+            while known() is not None:
+                await asyncio.sleep(0)
+    finally:
+        gc.enable()
+        await close_server(server)

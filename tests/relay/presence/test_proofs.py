@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 import pytest
 
 from peers import Identity, Peer, PeerConfig
 from protocol.codec import encode_location
+from protocol.endpoint import Endpoint
 from protocol.errors import Code
 from protocol.messages import (
     Error,
@@ -23,7 +24,6 @@ from protocol.messages import (
 )
 from relay.config import ConfigError, RelayConfig, load
 from relay.presence import may_probe, may_probe_port, turns
-from relay.presence import proofs as module
 from relay.server import RelayServer
 from tests.relay.client import Client, client, registered
 from tests.support import scale
@@ -91,6 +91,35 @@ async def test_an_address_of_the_peer_is_proven_and_disclosed() -> None:
             assert {entry.host for entry in found.entries} >= {"127.0.51.1", "127.0.51.2"}
             assert relay.metrics.proofs["proven"] == 2
         await proven(relay, alice.guid, 0)
+
+
+async def test_what_may_be_dialed_is_asked_once_a_record() -> None:
+    """It was asked of all endpoints before and after the probe of each: 105 times."""
+
+    class Asked(RelayServer):
+        times = 0
+
+        def may_probe(self, endpoint: Endpoint, observed: Collection[str]) -> bool:
+            self.times += 1
+            return super().may_probe(endpoint, observed)
+
+    config = RelayConfig(port=0, proof_timeout=30.0)
+    async with (
+        victim("127.0.50.1") as (port, _),
+        Asked(config) as relay,
+        client(relay.url) as one,
+    ):
+        await one.hello()
+        # Nobody listens at the seven others.
+        hosts = [f"127.0.50.{last}" for last in range(1, 9)]
+        entries = tuple(one.entry("chat", 1, host, port) for host in hosts[1:])
+        record = LocationRecord(1, (ServiceRecord("chat", entries),))
+        one.send(one.signed_register(encode_location(record)))
+        await one.expect(Registered)
+        async with asyncio.timeout(30):
+            while relay.metrics.proofs["failed"] < len(entries):
+                await asyncio.sleep(0.01)
+        assert relay.times == len(entries)
 
 
 async def test_a_victim_is_never_disclosed_and_hardly_notices(
@@ -378,8 +407,3 @@ def test_networks_that_are_none_are_named() -> None:
         "10.0.0.0/8",
         "fd00::/8",
     )
-
-
-def test_a_certificate_of_another_kind_is_no_proof() -> None:
-    assert module.guid_in(None) is None
-    assert module.guid_in(b"no certificate") is None
