@@ -3,7 +3,15 @@
 from peers.session.end import SessionEnd
 from peers.session.events import PathChanged
 from peers.session.explanation import Explanation, Trace, TraceEvent
-from peers.session.news import LocationTold, Over, PathLost, Pinned, SessionNews
+from peers.session.news import (
+    LocationTold,
+    Over,
+    PathLost,
+    Pinned,
+    SessionNews,
+    StandbyLost,
+    Switched,
+)
 from peers.session.session import Session
 from peers.session.terms import Terms
 
@@ -17,6 +25,8 @@ __all__ = [
     "Session",
     "SessionEnd",
     "SessionNews",
+    "StandbyLost",
+    "Switched",
     "Terms",
     "Trace",
     "TraceEvent",

@@ -4,12 +4,20 @@ from dataclasses import dataclass
 
 from protocol.endpoint import SignedEntry
 
-__all__ = ["Ended", "Event", "Moved", "PathDead"]
+__all__ = ["Ended", "Event", "HelpWanted", "Moved", "PathDead"]
 
 
 @dataclass(frozen=True, slots=True)
 class PathDead:
     """The current path carries nothing any more; take another one."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HelpWanted:
+    """The current path acknowledges nothing for unusually long; it may live. Told once of each such
+    time, and only while another path stands ready."""
 
     reason: str
 
@@ -31,4 +39,4 @@ class Ended:
     """Messages sent here that the other side is not known to have."""
 
 
-Event = PathDead | Moved | Ended
+Event = PathDead | HelpWanted | Moved | Ended

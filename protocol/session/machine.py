@@ -19,7 +19,7 @@ from protocol.errors import Code, ProtocolViolation
 from protocol.session.acknowledgement import Acknowledgement
 from protocol.session.closed import ClosedSession
 from protocol.session.early import NO_EARLY, Early
-from protocol.session.events import Ended, Event, Moved, PathDead
+from protocol.session.events import Ended, Event, HelpWanted, Moved, PathDead
 from protocol.session.frames import WRITE_BYTES, Frame, FrameReader, pack, read_location
 from protocol.session.incoming import Incoming
 from protocol.session.liveness import PathLiveness
@@ -45,6 +45,8 @@ class SessionMachine:
         self.settings = settings
         self.state = State.OPEN
         self.attached = False
+        self.has_standby = False
+        """Whether a path stands ready that may help."""
         self._revised: bool | None = None
         self._incoming = Incoming(settings.window)
         self.inbox: deque[bytes] = self._incoming.inbox
@@ -110,6 +112,12 @@ class SessionMachine:
     def acknowledges_at(self) -> float | None:
         """When an acknowledgement that waits for more must leave; None where none waits."""
         return self._acknowledgement.waits_until
+
+    @property
+    def wants_help_at(self) -> float | None:
+        """When an acknowledgement is overdue, if a path stands ready; None where none is due."""
+        pace = self._outgoing.pace
+        return self._liveness.overdue_at(pace.overdue_after) if self.has_standby else None
 
     @property
     def needs_flush(self) -> bool:
@@ -233,8 +241,7 @@ class SessionMachine:
         """
         if not self._revised or self.state is State.LOST:
             raise RuntimeError("a switch of a session that knows none, or is lost")
-        said = standby.switch(number)
-        self._go_on(standby, said, now)
+        self._go_on(standby, standby.switch(number), now)
 
     def follow(self, standby: Standby, asked: SwitchAsked, now: float) -> None:
         """Go on over the path to which the other side has switched; a lost session does not.
@@ -335,8 +342,8 @@ class SessionMachine:
         if not self.attached:
             return self._pathless_since + self.settings.resume_window
         when = self._liveness.next_deadline(self._outgoing.pace.seconds_needed)
-        if (waits := self.acknowledges_at) is not None:
-            when = min(when, waits)
+        for other in (self.acknowledges_at, self.wants_help_at):
+            when = when if other is None else min(when, other)
         return when if self.state in ESTABLISHED else min(when, self._close_deadline)
 
     def handle_timeout(self, now: float) -> None:
@@ -353,6 +360,8 @@ class SessionMachine:
         elif dead := self._liveness.judge(now, self._outgoing.pace.seconds_needed):
             self.detach(now)
             self._events.append(PathDead(dead))
+        elif (due := self.wants_help_at) is not None and now >= due:
+            self._events.append(HelpWanted(self._liveness.want_help(now)))
         elif now >= self._liveness.ping_due():
             self._say(Frame.PING, self._liveness.ping(now))
 
