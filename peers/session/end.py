@@ -46,6 +46,8 @@ class SessionEnd(Session):
         tell: TellSession,
     ) -> None:
         super().__init__(session_id, terms, settings, trace, tell)
+        self._stood_ready: PathEnd | None = None
+        """The path that the session has gone over to last without a hello."""
         self.number = 0
         """The highest number of a path that was tried or taken, by either side."""
 
@@ -204,7 +206,7 @@ class SessionEnd(Session):
         if self._standby is not None:
             self._standby.drop()
         by_caller = dialed_here == self.terms.is_caller
-        new = self._standby = StandbyPath(self, path, by_caller=by_caller)
+        new = self._standby = StandbyPath(self, path, by_caller=by_caller, dialed_here=dialed_here)
         self._machine.has_standby = True
         self._trace.standby = why
         self._trace.note("standby", path.remote, round_trip=path.round_trip, reason=why)
@@ -291,6 +293,11 @@ class SessionEnd(Session):
         if not self.pinned:
             self._go_over(reason)
 
+    def _switched_too(self, number: int) -> None:
+        if self._path is self._stood_ready:
+            self.number = max(self.number, number)
+            self._path_rank = max(self._path_rank, self._rank(number, dialed_here=False))
+
     def _end(self, ended: Ended) -> None:
         standby = self._standby
         self._forget_standby()
@@ -316,6 +323,7 @@ class SessionEnd(Session):
         self.number = max(self.number, number)
         self._path_rank = self._rank(number, dialed_here)
         old, self._path = self._path, path
+        self._stood_ready = path
         self._usual_round_trip = path.usual_round_trip
         if old is not None:
             # It may still deliver, and what it loses may not come before the word on this one.

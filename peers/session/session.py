@@ -36,6 +36,7 @@ from protocol.session import (
     SessionMachine,
     SessionSettings,
     State,
+    SwitchedToo,
 )
 
 __all__ = ["Session"]
@@ -357,6 +358,8 @@ class Session:
                     self._drop_path(event.reason)
                 case HelpWanted():
                     self._help(event.reason)
+                case SwitchedToo():
+                    self._switched_too(event.number)
                 case Moved():
                     self._tell(LocationTold(self, event.entries))
                 case Ended():
@@ -370,6 +373,9 @@ class Session:
 
     def _help(self, reason: str) -> None:
         """The path acknowledges nothing for unusually long, and another one stands ready."""
+
+    def _switched_too(self, number: int) -> None:
+        """Both sides have gone over to the path that stood ready."""
 
     def _wake_by(self, due: float | None) -> None:
         if due is not None and due < self._wakes_at:

@@ -9,9 +9,12 @@ from typing import Protocol
 
 from peers.path import PathEnd
 from protocol.errors import ProtocolViolation
-from protocol.session import Standby, SwitchAsked
+from protocol.session import QUIET_INTERVAL, Standby, SwitchAsked
 
 __all__ = ["StandbyPath", "StandbyUser"]
+
+_LATER = 10.0
+"""Seconds by which the side that was dialed pings later: the other's ping comes first."""
 
 
 class StandbyUser(Protocol):
@@ -27,13 +30,16 @@ class StandbyUser(Protocol):
 class StandbyPath:
     """One such path, as the session has it until it is used."""
 
-    def __init__(self, user: StandbyUser, path: PathEnd, *, by_caller: bool) -> None:
+    def __init__(
+        self, user: StandbyUser, path: PathEnd, *, by_caller: bool, dialed_here: bool
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._user: StandbyUser | None = user
         self.path = path
         self.by_caller = by_caller
         """Whether the session's caller has dialed it."""
-        self.machine = Standby(self._loop.time())
+        interval = QUIET_INTERVAL if dialed_here else QUIET_INTERVAL + _LATER
+        self.machine = Standby(self._loop.time(), interval)
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -85,14 +91,17 @@ class StandbyPath:
 
     def path_lost(self, path: PathEnd, reason: str) -> None:
         self.machine.lost()
-        self._lose(reason)
+        self._tell_lost(reason)
 
     # -- inside ---------------------------------------------------------------------------------
 
     def _lose(self, reason: str) -> None:
+        self.path.abort()
+        self._tell_lost(reason)
+
+    def _tell_lost(self, reason: str) -> None:
         user = self._user
         self._leave()
-        self.path.abort()
         if user is not None:
             user.standby_lost(self, reason)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from protocol.endpoint import SignedEntry
 
-__all__ = ["Ended", "Event", "HelpWanted", "Moved", "PathDead"]
+__all__ = ["Ended", "Event", "HelpWanted", "Moved", "PathDead", "SwitchedToo"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,13 @@ class HelpWanted:
     time, and only while another path stands ready."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchedToo:
+    """The other side has switched to the path that the session is on: both did at once."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,4 +46,4 @@ class Ended:
     """Messages sent here that the other side is not known to have."""
 
 
-Event = PathDead | HelpWanted | Moved | Ended
+Event = PathDead | HelpWanted | SwitchedToo | Moved | Ended

@@ -19,7 +19,7 @@ from protocol.errors import Code, ProtocolViolation
 from protocol.session.acknowledgement import Acknowledgement
 from protocol.session.closed import ClosedSession
 from protocol.session.early import NO_EARLY, Early
-from protocol.session.events import Ended, Event, HelpWanted, Moved, PathDead
+from protocol.session.events import Ended, Event, HelpWanted, Moved, PathDead, SwitchedToo
 from protocol.session.frames import WRITE_BYTES, Frame, FrameReader, pack, read_location
 from protocol.session.incoming import Incoming
 from protocol.session.liveness import PathLiveness
@@ -463,7 +463,7 @@ class SessionMachine:
                 self._incoming.end(count)
                 self._move(Input.FINISH_THERE, now)
             case [Frame.SWITCH, int(path)] if self._revised and 1 <= path < 2**32:
-                pass  # No path stands ready here, so that there is none to change to.
+                self._events.append(SwitchedToo(path))
             case _:
                 raise ProtocolViolation("not a session frame")
 

@@ -12,6 +12,8 @@ _FIRST = 1.0
 _LEAST = 0.1
 """Seconds; acknowledgements wait up to 5 ms for one another, and a busy host for its turn."""
 _LONGEST = 60.0
+_GRAIN = 0.05
+"""Seconds by which the variation counts at least: what looks as regular as a clock is not."""
 
 
 class Overdue:
@@ -43,4 +45,4 @@ class Overdue:
         """Seconds without an acknowledgement, while one is due, after which that is unusual."""
         if self._smoothed is None:
             return _FIRST
-        return min(max(self._smoothed + 4 * self._variation, _LEAST), _LONGEST)
+        return min(max(self._smoothed + max(4 * self._variation, _GRAIN), _LEAST), _LONGEST)

@@ -101,7 +101,12 @@ class Pace:
     @property
     def overdue_after(self) -> float | None:
         """Seconds without an acknowledgement that would be unusual; None while none is due."""
-        return self._overdue.timeout if self._flights else None
+        if not self._flights:
+            return None
+        size = self._flights[0].written - self._delivered
+        # A fragment may be larger than all before it, and arrives as a whole.
+        whole = size / self.rate if self.rate and size >= _SMALL_FRAME else 0.0
+        return self._overdue.timeout + whole
 
     def wrote(self, end: Position, size: int, now: float) -> None:
         """A frame was written that ends at this position."""
