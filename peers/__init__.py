@@ -15,6 +15,7 @@ from peers.config import (
     PeerConfig,
     PolicyError,
     ServiceNameError,
+    StandbyWord,
 )
 from peers.config import (
     Settings as PeerSettings,
@@ -111,6 +112,7 @@ __all__ = [
     "SessionLost",
     "SessionSettings",
     "SessionState",
+    "StandbyWord",
     "Status",
     "Superseded",
     "Surveyed",

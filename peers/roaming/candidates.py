@@ -72,14 +72,14 @@ class Candidates:
         another network of this host, or to another one of the other side's, the best first. Nothing
         is dialed over a metered interface unless the session's terms allow it."""
         terms = route.session.terms
+        if ipaddress.ip_address(path.local_host).is_loopback and not self._config.sources:
+            return []  # It never goes away.
         opened, _ = open_candidates(
             terms.remote, terms.service, route.remote_entries, established=False
         )
         found: list[tuple[tuple[int, ...], int, Candidate]] = []
         for one in opened:
             address = ipaddress.ip_address(one.endpoint.host)
-            if address.is_loopback and not self._config.sources:
-                continue  # It never goes away.
             for source in self._interfaces.standby_sources(address.version):
                 known = self._round_trips.get(terms.remote, one.endpoint, source)
                 candidate = dataclasses.replace(one, source=source, round_trip=known)
@@ -180,8 +180,9 @@ class Candidates:
 
 
 def _is_elsewhere(one: str, another: str) -> bool:
-    """Whether two addresses of another host are likely to be in different networks."""
+    """Whether two addresses of another host are likely to be in different networks. Of two versions
+    that host alone can tell, and dials if they are: most have both in one network."""
     first, second = ipaddress.ip_address(one), ipaddress.ip_address(another)
-    if first.version == second.version == 6:
-        return int(first) >> 64 != int(second) >> 64
-    return first != second
+    if first.version != second.version:
+        return False
+    return first != second if first.version == 4 else int(first) >> 64 != int(second) >> 64

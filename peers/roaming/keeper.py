@@ -13,12 +13,14 @@ __all__ = ["Keeper", "KeeperState", "Looked"]
 
 _SOON = 1.0
 """Seconds from a path to the first look for a second one, and from one that is gone to the next."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 4.0, 600.0
-"""Seconds to the next look where one has failed, twice as long after each."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 600.0
+"""Seconds to the next look where one has failed, twice as long after each: a new address often has
+its route a moment later."""
 _STOOD = 60.0
 """Seconds after which a second path that is gone was a good one: else the next waits longer."""
 _BETWEEN = 1.0
-"""Seconds between two looks, whatever the other side says: each checks signatures, and dials."""
+"""Seconds between two looks that a change brings about, whatever the other side says: each checks
+signatures, and dials."""
 _CALLEE_LATER = 4
 """Staggers by which the session's callee looks later than its caller."""
 
@@ -126,7 +128,7 @@ class Keeper:
         if result is Looked.STANDS and self._stands_since is None:
             self._stands_since = now
         elif result is Looked.FAILED:
-            pause = min(_FIRST_PAUSE * 2 ** min(self._failures, 10), _LONGEST_PAUSE)
+            pause = min(_FIRST_PAUSE * 2 ** min(self._failures, 12), _LONGEST_PAUSE)
             self._failures += 1
             self._wait(now + pause)
         if hurried:

@@ -76,7 +76,10 @@ class Standbys:
     def _worth(self, standby: Path | None, path: Path) -> int:
         if standby is None:
             return 0
-        return self._candidates.gain(path, standby.local_host, host_in(standby.remote))
+        local, remote = standby.local_host, host_in(standby.remote)
+        # The other side may know better that two of its addresses are in different networks.
+        differs = (local, remote) != (path.local_host, host_in(path.remote))
+        return max(differs, self._candidates.gain(path, local, remote))
 
 
 class StandbyKeeper:

@@ -156,6 +156,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "features": FEATURES,
         "partial": COUNTS,
         "idle": SECONDS,
+        "standby": st.booleans(),
     },
     messages.PathWelcome: {
         "received": COUNTS,
