@@ -70,7 +70,11 @@ class Candidates:
     def beside(self, route: Route, path: Path) -> list[Candidate]:
         """Return what may be dialed for a path that stands ready beside this one: what leads from
         another network of this host, or to another one of the other side's, the best first. Nothing
-        is dialed over a metered interface unless the session's terms allow it."""
+        is dialed over a metered interface unless the session's terms allow it.
+
+        Raises:
+            CallbackFailed: the program's `select` has failed.
+        """
         terms = route.session.terms
         if ipaddress.ip_address(path.local_host).is_loopback and not self._config.sources:
             return []  # It never goes away.
@@ -88,7 +92,8 @@ class Candidates:
                     continue
                 found.append((terms.policy.rank(self._facts(candidate)), -gain, candidate))
         found.sort(key=lambda one: one[:2])
-        return [candidate for _, _, candidate in found]
+        candidates = [candidate for _, _, candidate in found]
+        return self._ordered(terms, candidates) if callable(terms.select) else candidates
 
     def gain(self, path: Path, local: str, remote: str) -> int:
         """Return what a second path between these addresses is worth beside a path: 0 where
