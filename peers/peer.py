@@ -31,6 +31,7 @@ from peers.config import (
 )
 from peers.control import (
     DdnsKey,
+    LetterArrived,
     Link,
     PeerChanged,
     Presence,
@@ -310,10 +311,8 @@ class Peer:
             )
         if chosen is not Mode.CENTRAL or rules.needs_interfaces:
             await rooms.whereabouts.known()
-        outgoing = rooms.outgoing
-        return await (
-            outgoing.wait_and_open(terms, patience) if wait else outgoing.open(terms, patience)
-        )
+        opened = rooms.outgoing.wait_and_open if wait else rooms.outgoing.open
+        return await opened(terms, patience)
 
     def expose(
         self, service: str, port: int, *, disclose: str | Collection[str] = "anyone"
@@ -403,6 +402,11 @@ class Peer:
         return self._ever_open.location.addresses
 
     @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The sessions that are not over, whoever has opened them."""
+        return tuple(self._ever_open.sessions.live)
+
+    @property
     def port(self) -> int:
         """The TCP port at which this peer takes direct paths, on every address."""
         return self._ever_open.direct.port
@@ -467,6 +471,8 @@ class Peer:
                 rooms.incoming.request(connection, request)
             case PeerChanged(changed):
                 rooms.presence.receive(changed)
+            case LetterArrived(connection, letter):
+                rooms.mailbox.arrived(connection, letter)
             case RelaySucceeded(relay):
                 self._tell(self._link.succeeded(relay))
             case RelayRestarting():
@@ -474,7 +480,8 @@ class Peer:
             case RegistrationLost(error):
                 rooms.presence.relay_lost()
                 self._tell(self._link.lost(error, lasting=isinstance(error, RelayMisconfigured)))
-            case PrimaryChanged():
+            case PrimaryChanged(connection):
+                rooms.mailbox.connected(connection)
                 self._tell(self._link.registered())
                 rooms.whereabouts.registered()
                 rooms.sessions.relay_found()

@@ -14,6 +14,7 @@ from peers.control import Account, Registration, RegistrationEvent, Watching
 from peers.dialing import Door
 from peers.host import AddressSource, Interfaces, system_addresses
 from peers.location import OwnLocation
+from peers.mailbox import Mailbox
 from peers.path import Paths
 from peers.publication import Publication
 from peers.roaming import (
@@ -74,6 +75,7 @@ class Rooms:
     outgoing: Outgoing
     incoming: Incoming
     presence: Watching
+    mailbox: Mailbox
     publication: Publication
     whereabouts: Whereabouts
 
@@ -144,6 +146,7 @@ def build(
             outgoing=Outgoing(config, sessions, presence.watch, lookup.ask_names),
             incoming=Incoming(local, services, sessions, ways, candidates),
             presence=presence,
+            mailbox=Mailbox(identity, config, registration, services.blocks),
             publication=publication,
             whereabouts=Whereabouts(interfaces, location, registration, sessions, publication),
         )
@@ -223,7 +226,7 @@ async def _close(rooms: Rooms, at_once: asyncio.Event, grace: float) -> None:
     await closed(rooms.registration.close)
     if rooms.names is not None:
         await closed(rooms.names.withdraw)
-    for last in (rooms.registration.close, rooms.local.tasks.close):
+    for last in (rooms.mailbox.close, rooms.registration.close, rooms.local.tasks.close):
         await last()
     left = max(began + grace - rooms.loop.time(), _LAST_WORDS)
     await closed(partial(rooms.local.paths.close, left))

@@ -3,6 +3,7 @@
 from peers.session.end import SessionEnd
 from peers.session.events import PathChanged
 from peers.session.explanation import Explanation, Trace, TraceEvent
+from peers.session.figures import SessionFigures
 from peers.session.news import (
     LocationTold,
     Over,
@@ -24,6 +25,7 @@ __all__ = [
     "Pinned",
     "Session",
     "SessionEnd",
+    "SessionFigures",
     "SessionNews",
     "StandbyLost",
     "Switched",

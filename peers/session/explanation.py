@@ -91,6 +91,12 @@ class Trace:
         if what == "chosen":
             self.rule = reason
 
+    def standby_shown(self, path: Path | None) -> str:
+        """Say which path stands ready, and why; or why none does."""
+        if path is None:
+            return f"none: {self.standby}" if self.standby else "none"
+        return f"{path.kind.value}, {path.local} to {path.remote}: {self.standby}"
+
     def path_taken(self, path: Path, old: Path | None, *, dialed_here: bool) -> str:
         """The session goes on over a path; return why in words."""
         why = "a better path" if old is not None else "a new path"

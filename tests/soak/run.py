@@ -34,7 +34,7 @@ from peers.path import Path as PeerPath
 from tests.soak.strangers import stranger
 from tests.support.addresses import Addresses, absent_addresses
 from tests.support.faults import abort_flow, mute, reset
-from tests.support.processes import environment
+from tests.support.processes import KEEPS_NOTHING, environment
 from tests.support.rooms import rooms
 
 _SETTINGS = SessionSettings(ping_interval=0.5, silence_limit=2.0, resume_window=4.0, linger=1.0)
@@ -164,8 +164,10 @@ async def _echo(session: Session) -> None:
 class Soak:
     """One run."""
 
-    def __init__(self, folder: Path, peers: int, seed: int) -> None:
+    def __init__(self, folder: Path, peers: int, seed: int, deeds: float = 3.0) -> None:
+        """`deeds` are done in a lap for each peer."""
         self._folder = folder
+        self._in_a_lap = round(deeds * peers)
         self._random = random.Random(seed)
         self._report = Report(peers)
         self._hosts: list[_Host] = []
@@ -200,10 +202,10 @@ class Soak:
         return report
 
     async def _lap(self) -> None:
-        """Let all come, do three deeds for each of them, let all go."""
+        """Let all come, do deeds, let all go."""
         await self._with_hands([host.come for host in self._hosts])
         deeds, weights = zip(*self._deeds, strict=True)
-        drawn = self._random.choices(deeds, weights, k=3 * len(self._hosts))
+        drawn = self._random.choices(deeds, weights, k=self._in_a_lap)
         for deed in drawn:
             self._report.deeds[deed.__name__.strip("_").replace("_", " ")] += 1
         await self._with_hands(drawn)
@@ -396,7 +398,7 @@ async def _serving(folder: Path) -> AsyncIterator[tuple[str, psutil.Process]]:
     ready = folder / "ready"
     words = ("--config", str(folder / "relay.toml"), "--ready-file", str(ready))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "relay", "serve", *words, "--log-level", "error"),
+        *(sys.executable, "-m", "relay", "serve", *words, *KEEPS_NOTHING, "--log-level", "error"),
         stderr=None,
         env=environment(),
     )

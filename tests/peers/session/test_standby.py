@@ -76,6 +76,7 @@ def test_a_session_goes_on_over_it_whatever_ends_its_own() -> None:
         assert two.there.path is two.two[1].path
         assert two.here.path_rank == two.there.path_rank == (2, True)
         assert two.here.number == two.there.number == 2
+        assert two.here.figures().paths == two.there.figures().paths == 2
         await asyncio.sleep(2)
         assert how == "dropped" or two.one[1].end, "what was replaced is closed, a moment later"
         two.end()
