@@ -302,6 +302,7 @@ class Peer:
             policy=rules,
             select=select or self.config.select_for(guid, service),
             fallback=self.config.fallback,
+            standby=self.config.standby,
         )
         rooms = self._using(service)
         if rooms.services.blocks(guid):

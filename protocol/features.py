@@ -15,6 +15,7 @@ __all__ = [
     "RELAY_FALLBACK",
     "SESSION_2",
     "SESSION_FEATURES",
+    "STANDBY",
     "SUCCESSION",
     "shared",
 ]
@@ -32,6 +33,8 @@ EARLY_DATA = "early-data"
 """Behind the hello of a resumed session, data may stand that nobody has asked for yet."""
 SESSION_2 = "session-2"
 """The second revision of the session's frames: fragments, acknowledged bytes, `finish`."""
+STANDBY = "standby"
+"""A second path may stand ready beside the session's own, and the session go on over it."""
 
 SUCCESSION = "succession"
 """A relay that has changed its key says so, by the old one (protocol/succession.py)."""

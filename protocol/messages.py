@@ -409,6 +409,8 @@ class PathHello(Message, frozen=True, tag="path_hello"):
     """Bytes of message `received` + 1 that the sender of this has received."""
     idle: Seconds = 0.0
     """Kept for the interval of an idle path's pings, once both sides agree on one."""
+    standby: bool = False
+    """Whether the path is to stand ready, and the session to stay where it is."""
 
 
 class PathWelcome(Message, frozen=True, tag="path_welcome"):

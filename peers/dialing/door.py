@@ -59,6 +59,8 @@ class Reason(StrEnum):
     """Of a session that this peer opens."""
     NEXT_PATH = "next path"
     BETTER_PATH = "better path"
+    STANDBY = "standby"
+    """A second path, beside one that lives."""
     PROBE = "probe"
     SURVEY = "survey"
     DIAL_BACK = "dial back"

@@ -166,6 +166,34 @@ class Ways:
             )
         return self._still_there(Welcomed(proven.path, welcome, all_answered=not silent))
 
+    async def beside(self, route: Route, candidates: list[Candidate]) -> Welcomed:
+        """Make a second direct path to one of these candidates, the first that is proven. It is
+        welcomed and stands ready; the session stays where it is.
+
+        Raises:
+            PathFailed, WrongIdentity: none could be reached, or the session needs none any more.
+            RoamRelayError: the other side takes none.
+        """
+        session = route.session
+        choice = await choose(
+            candidates,
+            lambda candidate: self.prove_for(route, candidate, Reason.STANDBY),
+            stagger=self._local.config.stagger,
+            patience=0.0,
+        )
+        path = choice.proven[0].path
+        for unused in choice.proven[1:]:
+            unused.path.abort()
+
+        def hello(path: PathEnd) -> PathHello:
+            if not session.may_stand_by:
+                raise PathFailed("the session needs no second path any more")
+            number = max(session.number, 1)
+            return session.hello(number, self.entries_for(route, path.local_host), standby=True)
+
+        welcome = await path.ask(hello, self._timeout)
+        return self._still_there(Welcomed(path, welcome))
+
     async def relayed(self, attempt: Attempt, answer: Answered) -> Welcomed:
         """Attach to the plane that the relay's answer gave, as the side that asked for it.
 

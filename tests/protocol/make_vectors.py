@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from protocol.codec import encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code
-from protocol.features import RELAY_FALLBACK, SESSION_FEATURES, SUCCESSION
+from protocol.features import RELAY_FALLBACK, SESSION_FEATURES, STANDBY, SUCCESSION
 from protocol.identity import (
     CONTEXT_CHALLENGE,
     CONTEXT_DNS_KEY,
@@ -274,6 +274,16 @@ def messages() -> list[Message]:
             features=SESSION_FEATURES,
             partial=70_000,
             idle=30.0,
+        ),
+        PathHello(
+            SESSION,
+            "chat",
+            Mode.COMBINED,
+            resume=True,
+            received=3,
+            path=2,
+            features=(RELAY_FALLBACK, STANDBY, *SESSION_FEATURES),
+            standby=True,
         ),
         PathWelcome(),
         PathWelcome(3, 96, features=SESSION_FEATURES, partial=4096, idle=2.0),

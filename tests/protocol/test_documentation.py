@@ -11,7 +11,7 @@ from peers.control import refusal
 from protocol import identity, invitation, letters, messages, prekeys, succession
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry
 from protocol.errors import Code
-from protocol.features import CONTROL_FEATURES, RELAY_FALLBACK, SESSION_FEATURES
+from protocol.features import CONTROL_FEATURES, RELAY_FALLBACK, SESSION_FEATURES, STANDBY
 from protocol.messages import Message
 from protocol.session.frames import MAX_FRAME, MAX_SMALL_FRAME, Frame
 from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
@@ -130,6 +130,7 @@ def test_every_feature_has_a_row() -> None:
         *CONTROL_FEATURES,
         *SESSION_FEATURES,
         RELAY_FALLBACK,
+        STANDBY,
     }
     for limit in (messages.MAX_FEATURES, messages.MAX_FEATURE_NAME):
         assert f"{limit}" in section("15. Versions")
