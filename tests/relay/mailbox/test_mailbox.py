@@ -413,7 +413,7 @@ async def test_a_row_that_cannot_be_read_keeps_nobody_else_from_being_served(
         alice = FakeAttachment()
         for request, recipient in enumerate((bob, carol, bob, carol)):
             left = LetterLeave(request, recipient.guid, "chat", bytes([request]) * 16, b"x", 60)
-            there.mailbox.take(alice, left, 1e9)
+            there.mailbox.take(alice, left, 1.0)
         await there.settled()
         codes = {one.request: one.code for one in alice.got if isinstance(one, LetterResponse)}
         assert codes == {0: Code.INTERNAL, 1: None, 2: Code.INTERNAL, 3: None}
