@@ -188,6 +188,16 @@ async def test_a_window_bounds_what_is_on_its_way_and_so_do_bytes() -> None:
         assert await there.window(bob, 0) == []
 
 
+async def test_a_window_that_is_said_without_end_is_one_look_at_a_time() -> None:
+    async with post() as there:
+        bob = await bob_in(there)
+        for number in range(1000):
+            there.mailbox.window(bob, LetterWindow(1 + number % 64))
+            there.mailbox.done(bob, LetterDone((number + 1,)))
+        assert len(there.mailbox._jobs) == 1
+        await there.settled()
+
+
 async def test_the_same_letter_left_twice_is_one(tmp_path: Path) -> None:
     async with post(tmp_path / "mailbox.sqlite") as there:
         bob, alice = await bob_in(there), FakeAttachment()
