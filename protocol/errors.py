@@ -94,6 +94,8 @@ class Code(StrEnum):
     """The callee, or the application, said no."""
     REQUEST_TIMEOUT = "request_timeout"
     """The callee did not answer in time."""
+    CLUSTER_UNAVAILABLE = "cluster_unavailable"
+    """The relay cannot ask the others that are one relay with it, where the callee may be."""
     # A plane ticket.
     TICKET_UNKNOWN = "ticket_unknown"
     """No such ticket of a plane."""

@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -17,7 +18,7 @@ from protocol.errors import IdentityError, ProtocolViolation, RoamRelayError
 from protocol.hosts import is_host
 from protocol.identity import public_key_of
 
-__all__ = ["ConfigError", "DnsConfig", "RelayConfig", "load"]
+__all__ = ["ClusterConfig", "ConfigError", "DnsConfig", "RelayConfig", "load"]
 
 ENVIRONMENT_PREFIX = "ROAM_RELAY_"
 
@@ -87,6 +88,72 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         _check(self)
         _check_hosts("dns: host", self.host)
         _check_names(self)
+
+
+class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Many relays as one: the table `[cluster]`, or variables `ROAM_RELAY_CLUSTER_` and a name
+    (docs/scaling.md). All have the relay's one key."""
+
+    node: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
+    """This relay's name among them: a-z, 0-9 and inner hyphens. No other one has it."""
+    servers: str | tuple[str, ...] = "nats://127.0.0.1:4222"
+    """The servers of NATS, `nats://` or `tls://`: an array, or commas. One after the other is tried
+    until one answers."""
+    urls: str | tuple[str, ...] = ()
+    """Where peers reach this relay, and no other one of the cluster: `http://` or `https://`, an
+    array, or commas. Empty: where it listens."""
+    prefix: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "roam-relay"
+    """What the cluster's subjects begin with: clusters with different ones share NATS."""
+    credentials: str | None = None
+    """A file of NATS' credentials (`.creds`). A name in `state` unless it begins with `/`."""
+    user: str | None = None
+    """The name at NATS; needs `password`."""
+    password: str | None = None
+    """A file with the password, in one line. A name in `state` unless it begins with `/`."""
+    tls_ca: str | None = None
+    """PEM of the authorities that `tls://` is trusted by; None: those of the system."""
+    tls_certificate: str | None = None
+    """PEM chain that is shown to NATS; needs `tls_key`."""
+    tls_key: str | None = None
+    """PEM key of that certificate."""
+
+    @property
+    def all_servers(self) -> tuple[str, ...]:
+        """`servers` as single ones."""
+        return _hosts(self.servers)
+
+    @property
+    def all_urls(self) -> tuple[str, ...]:
+        """`urls` as single ones."""
+        return _hosts(self.urls)
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if not self.all_servers:
+            raise ConfigError("cluster: servers: one of NATS is needed")
+        for key, urls, schemes in (
+            ("servers", self.all_servers, ("nats", "tls")),
+            ("urls", self.all_urls, ("http", "https")),
+        ):
+            for url in urls:
+                _check_url(f"cluster: {key}", url, schemes)
+        for one, other in (("user", "password"), ("tls_certificate", "tls_key")):
+            if (getattr(self, one) is None) != (getattr(self, other) is None):
+                raise ConfigError(f"cluster: {one} and {other} are needed together")
+
+
+def _check_url(key: str, url: str, schemes: tuple[str, ...]) -> None:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise ConfigError(f"{key}: not a URL: {url[:80]!r}") from None
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(f"{key}: no secret stands in a URL: name a file")
+    more = parts.query or parts.fragment or parts.path not in ("", "/")
+    if parts.scheme not in schemes or not is_host(host) or port == 0 or more or len(url) > 512:
+        wanted = " or ".join(f"{scheme}://HOST:PORT" for scheme in schemes)
+        raise ConfigError(f"{key}: not {wanted}: {url[:80]!r}")
 
 
 class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -207,6 +274,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """After this a proven endpoint is probed again."""
     dns: DnsConfig | None = None
     """The embedded zone (docs/ddns.md); off where there is no such table."""
+    cluster: ClusterConfig | None = None
+    """Many relays as one (docs/scaling.md); this one is alone where there is no such table."""
     drain_timeout: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
     """How long planes may go on after SIGTERM or SIGINT."""
     log_format: Literal["auto", "console", "json"] = "auto"
@@ -348,9 +417,12 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
         for name, value in environment.items()
         if name.startswith(ENVIRONMENT_PREFIX)
     }
-    dns = {name[4:]: variables.pop(name) for name in list(variables) if name.startswith("dns_")}
-    if dns:
-        variables["dns"] = {**values.get("dns", {}), **dns}
+    for table in ("dns", "cluster"):
+        prefix = f"{table}_"
+        names = [name for name in variables if name.startswith(prefix)]
+        if names:
+            own = {name.removeprefix(prefix): variables.pop(name) for name in names}
+            variables[table] = {**values.get(table, {}), **own}
     if "trusted_proxies" in variables:
         variables["trusted_proxies"] = _parts(variables["trusted_proxies"])
     _check_each(variables, "the environment", strict=False)

@@ -2,15 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Mapping,
-    Sequence,
-    Set,
-)
+from collections.abc import Collection, Mapping, Sequence, Set
 from operator import methodcaller
 from time import monotonic, time
 from types import TracebackType
@@ -24,6 +16,7 @@ from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.lateness import Lateness
 from relay.admission import Admission, AdmissionRules, Admit, Book
+from relay.backplane import ALONE, tag_of
 from relay.broker import Broker, BrokerLimits
 from relay.config import RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
@@ -64,11 +57,12 @@ from relay.presence import (
     may_probe_port,
 )
 from relay.succession import Succession, names, take_folder
-from relay.tasks import Tasks, uninterrupted
+from relay.tasks import Tasks, closing, uninterrupted
 from relay.tls import Certificate
 from relay.turns import in_turns, one_by_one
 
 if TYPE_CHECKING:
+    from relay.cluster import Cluster
     from relay.dns import DnsServer
 
 __all__ = ["RELOADED", "STORES", "RelayServer"]
@@ -134,10 +128,14 @@ class RelayServer:
         """Holds the state folder."""
         self._local_door: LocalDoor | None = None
         self._succession = Succession(self._give_up)
+        self.cluster = self._node(config)
+        """The others that are one relay with this one."""
+        backplane = self.cluster or ALONE
         self.registry = Registry(
             grace=config.suspect_grace,
             remember=config.remember_offline,
             max_offline=config.max_offline,
+            backplane=backplane,
         )
         self.planes = Planes(
             (self.identity.public_key, *(one.identity.public_key for one in former)),
@@ -146,6 +144,7 @@ class RelayServer:
                 config.plane_idle,
                 plane_budget(config.max_pending_planes, config.max_planes, self._descriptors.limit),
                 _pace(config),
+                tag_of(config.cluster.node) if config.cluster is not None else "",
             ),
             self.metrics,
             monotonic,
@@ -158,6 +157,7 @@ class RelayServer:
             BrokerLimits(
                 config.pending_requests, config.requests_per_second, config.requests_burst
             ),
+            backplane,
         )
         self.watches = Watches(self.registry, grace=config.suspect_grace)
         self._proxies = Proxies(
@@ -354,34 +354,45 @@ class RelayServer:
         )
         return DnsServer(dns, self.keys, peers, self.metrics, monotonic)
 
+    def _node(self, config: RelayConfig) -> "Cluster | None":
+        if config.cluster is None:
+            return None
+        with needed("cluster", "a cluster of relays"):
+            from relay.cluster import Cluster
+
+        return Cluster(config, self.identity, self.metrics, monotonic)
+
     async def _start(self) -> None:
         """Start everything. What closes it is on the stack from before the first of it starts."""
         tell_of_limits(self.config, self._descriptors)
-        closing = self._stack.enter_async_context
-        await closing(_closing("the succession", self._succession.close))
+        enter = self._stack.enter_async_context
+        await enter(closing("the succession", self._succession.close))
         if self.config.state is not None:
             self._stack.callback(self._folder.close)
             await take_folder(self._folder, self.config.state)
-        await closing(_closing("the book of who is admitted", self.admission.book.close))
+        await enter(closing("the book of who is admitted", self.admission.book.close))
         await self.admission.book.open()
-        await closing(_closing("who is known", self._known.close))
+        await enter(closing("who is known", self._known.close))
         await self._known.open()
         self._admin_token.load(self.config)
-        await closing(_closing("the HTTP servers", self._fronts.cleanup))
+        await enter(closing("the HTTP servers", self._fronts.cleanup))
         if self.dns is not None:
-            await closing(_closing("the DNS server", self.dns.close))
-        await closing(_closing("the tasks", self._tasks.close))
-        await closing(_closing("the connections", self._send_away))
+            await enter(closing("the DNS server", self.dns.close))
+        await enter(closing("the tasks", self._tasks.close))
+        await enter(closing("the connections", self._send_away))
         if self.config.state is not None and self.config.operator_socket:
             door = LocalDoor(self.config.in_state(self.config.operator_socket), self.operator)
             self._local_door = door
-            await closing(_closing("the operator's door", door.close))
+            await enter(closing("the operator's door", door.close))
             await door.open()
-        await closing(_closing("the listener", self._shut))
+        await enter(closing("the listener", self._shut))
         self.registry.started(monotonic())
         await self._listen()
         if self.dns is not None:
             self._listening += await self.dns.start(self._fronts.peers.port)
+        if self.cluster is not None:
+            self.metrics.gauges["cluster_now"] = self.cluster.counts
+            self._tasks.spawn(self.cluster.serve(self.urls, self._presence, self.broker))
         self._tasks.spawn(self._known.load(self.registry, monotonic))
         self._tasks.spawn(self._keep_time())
 
@@ -486,13 +497,3 @@ class RelayServer:
 
 def _pace(config: RelayConfig) -> PaceRates:
     return PaceRates(config.bytes_per_second_per_peer, config.bytes_per_second_in_all)
-
-
-@contextlib.asynccontextmanager
-async def _closing(what: str, close: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Close something at the end; what fails there keeps nothing else from being closed."""
-    try:
-        yield
-    finally:
-        with guarded(f"closing {what}"):
-            await close()

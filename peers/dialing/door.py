@@ -14,11 +14,29 @@ from enum import StrEnum
 from typing import Protocol
 
 from peers.config import CarrierKind, Dial, HostPort, PeerConfig, log
-from peers.dialing.scopes import Here, Known, Word, is_provable, refusal, server_refusal, word_of
+from peers.dialing.scopes import (
+    Here,
+    Known,
+    Word,
+    is_provable,
+    node_refusal,
+    refusal,
+    server_refusal,
+    word_of,
+)
 from peers.dialing.shares import QUESTION, QUESTIONS, SHARES
 from peers.host import Interfaces
 from peers.tasks import Spawn
-from peers.transport import Address, Opened, RawStream, RelayAddress, dial, open_tcp, open_upgraded
+from peers.transport import (
+    Address,
+    Opened,
+    RawStream,
+    RelayAddress,
+    dial,
+    open_tcp,
+    open_upgraded,
+    resolve,
+)
 from protocol.dialing import Attempt, Budgets, Outcome, outcome_of
 from protocol.endpoint import Endpoint
 from protocol.errors import (
@@ -30,7 +48,17 @@ from protocol.errors import (
 )
 from protocol.hosts import host_in
 
-__all__ = ["Ask", "DialCounts", "DialRefused", "Door", "Leg", "Passage", "Reason", "Witness"]
+__all__ = [
+    "Ask",
+    "DialCounts",
+    "DialRefused",
+    "Door",
+    "Leg",
+    "Node",
+    "Passage",
+    "Reason",
+    "Witness",
+]
 
 _HELD = 3.0
 """Seconds that a dial of a told endpoint takes at most, and no less where it fails or is refused:
@@ -112,6 +140,16 @@ class Leg:
     """The first bytes for the other leg of a plane."""
     avoid: Collection[str] = ()
     """Addresses of the relay's host that are not dialed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Another node of a relay that has proven itself, as that relay names it."""
+
+    relay: RelayAddress
+    guid: str
+    """Their one key."""
+    url: str
 
 
 class Passage:
@@ -251,6 +289,43 @@ class Door:
         # A proxy is at a port of its own.
         kept = self._relays if port == str(relay.port) else self._proxies
         self._note(kept, host_in(met), int(port) if port.isascii() and port.isdigit() else 0)
+        return opened
+
+    async def to_node(self, node: Node, leg: Leg, *, spawn: Spawn, timeout: float) -> Opened | None:
+        """Open a byte stream at another node of a relay; None where it is not dialed, or nobody is
+        there: then the relay itself leads there.
+
+        Raises:
+            RelayUnavailable: the node has refused the leg.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            address = node.relay.beside(node.url)
+            found = await resolve(address.host, address.port)
+        except (RelayUnavailable, OSError) as error:
+            log.debug("not dialed", relay=node.url[:80], reason=str(error))
+            return None
+        at = Endpoint.parse(found[0].host.partition("%")[0], address.port)
+        attempt = Attempt(node.guid, at, Word.NODE)
+        reason = node_refusal(at, (one.host for one in self._relays), self._here())
+        reason = reason or self._budgets.refusal(attempt, loop.time())
+        if reason is not None:
+            self._refused[Word.NODE.value] += 1
+            log.debug("not dialed", relay=node.url[:80], reason=reason)
+            return None
+        outcome = Outcome.CALLED_OFF
+        try:
+            opened = await self.to_relay(
+                address.only_at(found[0].host), leg, spawn=spawn, timeout=timeout
+            )
+            outcome = Outcome.MET
+        except RelayUnavailable as error:
+            outcome = Outcome.SILENT if error.code is None else Outcome.REFUSED
+            if error.code is not None:
+                raise
+            return None
+        finally:
+            self._budgets.over(attempt, outcome, loop.time())
         return opened
 
     @contextlib.contextmanager

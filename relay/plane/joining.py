@@ -42,6 +42,8 @@ class PlaneLimits:
     """Without any byte."""
     budget: PlaneBudget
     pace: PaceRates
+    tag: str = ""
+    """What every ticket begins with: hexadecimal, and an even number of digits."""
 
 
 @dataclass(eq=False, slots=True)
@@ -202,7 +204,7 @@ class Planes:
         self._tickets = Tickets(
             lifetime=limits.lifetime,
             budget=limits.budget,
-            new_ticket=lambda: os.urandom(16).hex(),
+            new_ticket=lambda: limits.tag + os.urandom(16 - len(limits.tag) // 2).hex(),
             choose=self._most_idle,
         )
         self._pipes = Pipes(limits.budget.pipes, clock)
