@@ -16,7 +16,7 @@ from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.lateness import Lateness
 from relay.admission import Admission, AdmissionRules, Admit, Book
-from relay.backplane import ALONE, tag_of
+from relay.backplane import ALONE
 from relay.broker import Broker, BrokerLimits
 from relay.config import RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
@@ -39,12 +39,12 @@ from relay.http import (
     tell_of_limits,
 )
 from relay.keys import Former, Keys
-from relay.limits import PaceRates, Shares, plane_budget, record_budget
+from relay.limits import Shares, record_budget
 from relay.listening import serves
 from relay.log import guarded
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
-from relay.plane import PlaneLimits, Planes
+from relay.plane import DetourLimits, Detours, PlaneLimits, Planes, pace_of
 from relay.presence import (
     Keeping,
     KnownPeers,
@@ -139,13 +139,7 @@ class RelayServer:
         )
         self.planes = Planes(
             (self.identity.public_key, *(one.identity.public_key for one in former)),
-            PlaneLimits(
-                config.ticket_lifetime,
-                config.plane_idle,
-                plane_budget(config.max_pending_planes, config.max_planes, self._descriptors.limit),
-                _pace(config),
-                tag_of(config.cluster.node) if config.cluster is not None else "",
-            ),
+            PlaneLimits.of(config, self._descriptors.limit),
             self.metrics,
             monotonic,
             self._tasks.spawn,
@@ -234,7 +228,17 @@ class RelayServer:
                     self._connect,
                     monotonic,
                 ),
-                PlaneRoute(self.planes, self.broker, self._reception),
+                PlaneRoute(
+                    self.planes,
+                    self.broker,
+                    self._reception,
+                    Detours(
+                        self.cluster,
+                        DetourLimits.of(config, self._descriptors.limit),
+                        self.metrics,
+                        self._tasks.spawn,
+                    ),
+                ),
                 PublicRoutes(self.registry, monotonic),
             ),
             AdminRoutes(self.doorkeeper, self.metrics, self._admin_token),
@@ -310,7 +314,7 @@ class RelayServer:
         if keys & taken:
             tell_of_limits(self.config, self._descriptors)
         if taken & _PACE:
-            self.planes.pacer.allow(_pace(self.config))
+            self.planes.pacer.allow(pace_of(self.config))
         self._reception.requests.allow(config.requests_per_second, config.requests_burst)
         return tuple(sorted(keys - taken))
 
@@ -493,7 +497,3 @@ class RelayServer:
                 if not self._succession.is_over:
                     with guarded("dropping bans that are over"):
                         self._tasks.spawn(self.admission.book.drop_old())
-
-
-def _pace(config: RelayConfig) -> PaceRates:
-    return PaceRates(config.bytes_per_second_per_peer, config.bytes_per_second_in_all)

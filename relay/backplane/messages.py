@@ -167,7 +167,10 @@ class Seal:
 
     def close(self, subject: str, message: NodeMessage) -> bytes:
         """Return a message as it is sent."""
-        data = self._encoder.encode(message)
+        return self.wrap(subject, self._encoder.encode(message))
+
+    def wrap(self, subject: str, data: bytes) -> bytes:
+        """Return a message that is encoded already, as it is sent."""
         return self._mac(subject, data) + data
 
     def open(self, subject: str, sealed: bytes) -> NodeMessage:

@@ -168,6 +168,10 @@ class Cluster:
                 return urls
         return ()
 
+    def origin(self, ticket: str, host: str) -> str:
+        """Return the proof that the bearer of a ticket has come to a node from an address."""
+        return self.seal.origin(ticket, host)
+
     # -- serving --------------------------------------------------------------------------------
 
     async def serve(self, urls: tuple[str, ...], presence: Presence, broker: Broker) -> None:
@@ -233,6 +237,8 @@ class Cluster:
         """Say in the log, once, how this node stands in its cluster."""
         if not self._is_ready and now - self._opened >= _SETTLING and self.directory.is_whole:
             self._is_ready = True
+        if self._link.is_up and not self._is_ready and not self.directory.has_namesake(now):
+            return  # It has just come.
         refusal = self.refusal(now)
         state = "in" if refusal is None else reason or self._state or refusal
         if refusal is not None and self.directory.has_namesake(now):

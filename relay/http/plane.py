@@ -21,8 +21,18 @@ from relay.http.takeover import (
 )
 from relay.http.visit import not_an_upgrade, visitor_of
 from relay.http.visitor import Visitor
-from relay.limits import SIGNATURE
-from relay.plane import Planes, Seat, SocketLeg, TicketRefused, TlsLeg, WebSocketLeg
+from relay.limits import SIGNATURE, cause_of
+from relay.plane import (
+    Detour,
+    Detours,
+    Planes,
+    Seat,
+    SocketLeg,
+    TicketRefused,
+    TlsLeg,
+    Wanted,
+    WebSocketLeg,
+)
 
 __all__ = ["PlaneRoute"]
 
@@ -33,8 +43,11 @@ class PlaneRoute:
     """The route of one relay. Coming back with a ticket asks the other side, and counts as one of
     the peer's service requests."""
 
-    def __init__(self, planes: Planes, broker: Broker, reception: Reception) -> None:
+    def __init__(
+        self, planes: Planes, broker: Broker, reception: Reception, detours: Detours
+    ) -> None:
         self._planes = planes
+        self._detours = detours
         self._broker = broker
         self._reception = reception
 
@@ -55,21 +68,32 @@ class PlaneRoute:
         if early is None:
             visitor.refused("bad_message", "early bytes that cannot be read")
             return answers.refusal(Code.BAD_MESSAGE, f"{EARLY_HEADER} cannot be read")
-        host = visitor.origin.host
+        ticket, headers = request.match_info["ticket"], request.headers
+        host = self._detours.host_of(ticket, headers, visitor.origin.host)
         guid, signature = request.query.get("guid", ""), request.query.get("signature", "")
         if wait := visitor.toll.take(SIGNATURE):
             visitor.refused("work")
             return answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
+        node = self._detours.node_of(ticket, headers)
         try:
-            seat = self._planes.admit(request.match_info["ticket"], guid, signature, host)
+            if node:
+                early_text = headers.get(EARLY_HEADER, "")
+                wanted = Wanted(ticket, request.raw_path, early_text, host, cause_of(host))
+                seat: Seat | Detour = await self._detours.open(node, wanted)
+            else:
+                seat = self._planes.admit(ticket, guid, signature, host)
         except TicketRefused as error:
             visitor.refused("planes" if error.code is Code.LIMIT_EXCEEDED else str(error.code))
             return answers.refused(error)
         with seat:
-            refused = self._not_admitted(visitor, guid)
+            refused = self._not_admitted(visitor, guid, host)
             if refused is not None:
                 return refused
-            if seat.asks_other and (refusal := self._ask_other(visitor, seat, guid)) is not None:
+            if (
+                isinstance(seat, Seat)
+                and seat.asks_other
+                and (refusal := self._ask_other(visitor, seat, guid)) is not None
+            ):
                 return refusal
             visitor.proven(guid)
             try:
@@ -84,10 +108,10 @@ class PlaneRoute:
             await seat.stay(leg)
         return websocket
 
-    def _not_admitted(self, visitor: Visitor, guid: str) -> web.Response | None:
+    def _not_admitted(self, visitor: Visitor, guid: str, host: str) -> web.Response | None:
         """Return a refusal where the bearer of a ticket is not admitted any more: a ticket for a
         next plane is good without a control connection."""
-        refusal = self._reception.admission.judge(guid, visitor.origin.host)
+        refusal = self._reception.admission.judge(guid, host)
         if refusal is None:
             return None
         visitor.refused(refusal.outcome.value)
@@ -107,7 +131,9 @@ class PlaneRoute:
             return answers.refusal(Code.PEER_OFFLINE, "the other peer is not here now")
         return None
 
-    async def _raw(self, request: web.Request, seat: Seat, early: bytes) -> web.StreamResponse:
+    async def _raw(
+        self, request: web.Request, seat: Seat | Detour, early: bytes
+    ) -> web.StreamResponse:
         response = await accept_upgrade(request, {RESUME_HEADER: seat.resume})
         toll = visitor_of(request).toll
         if not is_tls(request):

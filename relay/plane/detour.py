@@ -7,22 +7,27 @@ import asyncio
 import ssl
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from hmac import compare_digest
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from protocol.errors import Code
 from protocol.messages import CODE_HEADER, EARLY_HEADER, RESUME_HEADER, UPGRADE_TOKEN
-from relay.limits import Bounds, Cause, Shares, Toll
+from relay.limits import Bounds, Cause, Shares, Toll, cause_of
+from relay.log import log
 from relay.metrics import Metrics
 from relay.plane.legs import Leg, copy_between
+from relay.plane.limits import DetourLimits
 from relay.plane.tickets import TicketRefused
 
-__all__ = ["NODE_HEADER", "Detour", "Detours", "Nodes"]
+__all__ = ["NODE_HEADER", "Detour", "Detours", "Nodes", "Wanted"]
 
 NODE_HEADER = "Roam-Relay-Node"
-"""From which address a leg has come to the node that leads it here, and the proof that it is one."""
+"""From which address a leg has come to the node that leads it here (`-`: that is not known), and
+the proof that it is a node of ours which says so."""
 _MAX_HEAD = 8192
 """Bytes of an answer's head."""
+NOBODY = cause_of("")
 
 
 class Nodes(Protocol):
@@ -36,12 +41,17 @@ class Nodes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class DetourLimits:
-    """What the operator allows legs that are led on; times are seconds."""
+class Wanted:
+    """A leg that is asked for."""
 
-    most: int
-    connecting: float
-    idle: float
+    ticket: str
+    target: str
+    """Path and query of the request."""
+    early: str
+    """As the request has it."""
+    host: str
+    """Where it comes from."""
+    cause: Cause
 
 
 class _StreamLeg:
@@ -50,7 +60,7 @@ class _StreamLeg:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self.toll = _NO_TOLL
+        self.toll = Toll(lambda *_: 0.0, NOBODY)  # The peer there pays at its own node.
 
     async def read(self) -> bytes:
         return await self._reader.read(1 << 18)
@@ -140,19 +150,49 @@ class Detours:
     def host_of(self, ticket: str, headers: Mapping[str, str], host: str) -> str:
         """Return where a leg has come from that another node has led here; else `host`."""
         told, _, proof = headers.get(NODE_HEADER, "").partition(" ")
-        if self._nodes is None or not proof or proof != self._nodes.origin(ticket, told):
+        if self._nodes is None or not proof:
             return host
-        return told
+        told = "" if told == "-" else told
+        return told if compare_digest(proof, self._nodes.origin(ticket, told)) else host
 
-    async def open(
-        self, url: str, target: str, ticket: str, cause: Cause, headers: Mapping[str, str]
-    ) -> Detour:
-        """Ask another node for a leg, for who has come from `headers[NODE_HEADER]`.
+    async def open(self, url: str, wanted: Wanted) -> Detour:
+        """Ask another node for a leg.
 
         Raises:
             TicketRefused: it refuses it, or cannot be reached.
         """
-        raise NotImplementedError
+        if self._nodes is None or not self._open.has_room(wanted.cause):
+            self._metrics.limited["plane"] += 1
+            raise TicketRefused("too many legs to other nodes", code=Code.LIMIT_EXCEEDED)
+        try:
+            async with asyncio.timeout(self._limits.connecting):
+                reader, writer = await _connect(url)
+                try:
+                    proof = self._nodes.origin(wanted.ticket, wanted.host)
+                    writer.write(_request(url, wanted, proof))
+                    head = await reader.readuntil(b"\r\n\r\n")
+                except BaseException:
+                    writer.transport.abort()
+                    raise
+        except (OSError, TimeoutError, EOFError, asyncio.LimitOverrunError) as error:
+            log.warning("a node cannot be reached for a leg", url=url, reason=str(error))
+            raise TicketRefused(
+                "the node of this plane cannot be reached", code=Code.CLUSTER_UNAVAILABLE
+            ) from None
+        status, headers = _read(head)
+        there = _StreamLeg(reader, writer)
+        if status != 101:
+            there.abort()
+            code = Code(headers.get(CODE_HEADER.lower(), Code.INTERNAL.value))
+            raise TicketRefused(f"the node of this plane says: {code.value}", code=code)
+        detour = Detour(self, there, headers.get(RESUME_HEADER.lower(), ""))
+        displaced = self._open.add(wanted.cause, detour)
+        for other in displaced or ():
+            other.abort()
+        if displaced is None:
+            there.abort()
+            raise TicketRefused("too many legs to other nodes", code=Code.LIMIT_EXCEEDED)
+        return detour
 
     def begin(self, detour: Detour, leg: Leg) -> None:
         """A leg is here: its bytes are moved from now on."""
@@ -170,3 +210,38 @@ class Detours:
 
     def _count(self, number: int, size: int) -> None:
         self._metrics.plane_bytes_by_way["detour"] += size
+
+
+async def _connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    parts = urlsplit(url)
+    is_tls = parts.scheme == "https"
+    return await asyncio.open_connection(
+        parts.hostname,
+        parts.port or (443 if is_tls else 80),
+        ssl=ssl.create_default_context() if is_tls else None,
+        limit=_MAX_HEAD,
+    )
+
+
+def _request(url: str, wanted: Wanted, proof: str) -> bytes:
+    lines = (
+        f"GET {wanted.target} HTTP/1.1",
+        f"Host: {urlsplit(url).netloc}",
+        "Connection: Upgrade",
+        f"Upgrade: {UPGRADE_TOKEN}",
+        f"{NODE_HEADER}: {wanted.host or '-'} {proof}",
+        *([f"{EARLY_HEADER}: {wanted.early}"] if wanted.early else []),
+    )
+    return "\r\n".join((*lines, "", "")).encode("latin-1")
+
+
+def _read(head: bytes) -> tuple[int, dict[str, str]]:
+    """Return the status and the headers of an answer."""
+    first, *lines = head.decode("latin-1").split("\r\n")
+    words = first.split()
+    status = int(words[1]) if len(words) > 1 and words[1].isdecimal() else 0
+    headers = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers[name.strip().lower()] = value.strip()
+    return status, headers

@@ -6,7 +6,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from protocol.identity import Identity
 from relay.config import ClusterConfig, RelayConfig
 from relay.server import RelayServer
 
-__all__ = ["TIMEOUT", "NatsServer", "cluster", "joined", "nats_server", "node"]
+__all__ = ["TIMEOUT", "NatsServer", "cluster", "joined", "known", "nats_server", "node", "until"]
 
 TIMEOUT = 60.0
 
@@ -77,16 +78,35 @@ def node(name: str, nats: NatsServer, prefix: str, **changes: Any) -> RelayConfi
     return RelayConfig(port=0, cluster=cluster, **changes)
 
 
+async def until(relay: RelayServer, is_so: Callable[[], bool]) -> None:
+    """Wait until something is so that a relay learns from its cluster."""
+    assert relay.cluster is not None
+    async with asyncio.timeout(TIMEOUT):
+        while not is_so():
+            relay.cluster.changed.clear()
+            await relay.cluster.changed.wait()
+
+
 async def joined(*relays: RelayServer, nodes: int) -> None:
     """Wait until each of them is in a cluster of so many."""
-    async with asyncio.timeout(TIMEOUT):
-        for relay in relays:
-            cluster = relay.cluster
-            assert cluster is not None
-            while len(cluster.directory.nodes) + 1 != nodes or not cluster.is_in:
-                cluster.changed.clear()
-                if len(cluster.directory.nodes) + 1 != nodes or not cluster.is_in:
-                    await cluster.changed.wait()
+    for relay in relays:
+        await until(relay, partial(_is_in, relay, nodes))
+
+
+async def known(guid: str, home: str, *relays: RelayServer) -> None:
+    """Wait until these nodes know at which one a peer is; empty: at none of the others."""
+    for relay in relays:
+        await until(relay, partial(_is_home, relay, guid, home))
+
+
+def _is_in(relay: RelayServer, nodes: int) -> bool:
+    cluster = relay.cluster
+    return cluster is not None and len(cluster.directory.nodes) + 1 == nodes and cluster.is_in
+
+
+def _is_home(relay: RelayServer, guid: str, home: str) -> bool:
+    claim = relay.cluster.home(guid) if relay.cluster is not None else None
+    return (claim.node if claim is not None else "") == home
 
 
 @contextlib.asynccontextmanager
