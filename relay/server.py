@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from operator import methodcaller
 from time import monotonic, time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from aiohttp.typedefs import Handler
 from msgspec import structs
 
 from protocol.endpoint import Endpoint
@@ -32,8 +31,8 @@ from relay.http import (
     PlaneRoute,
     Proxies,
     PublicRoutes,
+    Routes,
     Rules,
-    application,
     for_peers,
     is_near,
     tell_of_limits,
@@ -430,9 +429,9 @@ class RelayServer:
         self.urls, self.admin_urls = self._fronts.peers.urls, self._fronts.operators.urls
         self.url = self.urls[0]
 
-    def _front_of(self, routes: Mapping[str, Handler]) -> Front:
+    def _front_of(self, routes: Routes) -> Front:
         return Front(
-            application(self.doorkeeper, routes),
+            routes,
             self.doorkeeper,
             Deadlines(self.config.handshake_timeout, self.config.write_deadline),
             self._reception.charge,

@@ -4,12 +4,13 @@ exception: who knows better is told where the plane is.
 """
 
 import asyncio
+import base64
 import ssl
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from protocol.errors import Code
 from protocol.messages import CODE_HEADER, EARLY_HEADER, RESUME_HEADER, UPGRADE_TOKEN
@@ -30,6 +31,16 @@ _MAX_HEAD = 8192
 NOBODY = cause_of("")
 
 
+class Headers(Protocol):
+    """The headers of a request."""
+
+    def get(self, key: str, default: str, /) -> str:
+        """Return the first line of a header."""
+
+    def __contains__(self, key: object, /) -> bool:
+        """Whether there is one."""
+
+
 class Nodes(Protocol):
     """The other nodes of the cluster."""
 
@@ -45,10 +56,10 @@ class Wanted:
     """A leg that is asked for."""
 
     ticket: str
-    target: str
-    """Path and query of the request."""
-    early: str
-    """As the request has it."""
+    guid: str
+    signature: str
+    early: bytes
+    """What it brings for the other leg."""
     host: str
     """Where it comes from."""
     cause: Cause
@@ -94,6 +105,10 @@ class Detour:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.give_up("reset")
+
+    def give_up(self, reason: str) -> None:
+        """The leg will not come; nothing happens where it has."""
         if not self._is_taken:
             self.abort()
             self._detours.over(self)
@@ -140,14 +155,14 @@ class Detours:
     def __len__(self) -> int:
         return len(self._open)
 
-    def node_of(self, ticket: str, headers: Mapping[str, str]) -> str:
+    def node_of(self, ticket: str, headers: Headers) -> str:
         """Return where the node is that a leg is led to; empty where that is this one. What
         another node has led here goes no further."""
         if self._nodes is None or NODE_HEADER in headers:
             return ""
         return next(iter(self._nodes.node_of(ticket)), "")
 
-    def host_of(self, ticket: str, headers: Mapping[str, str], host: str) -> str:
+    def host_of(self, ticket: str, headers: Headers, host: str) -> str:
         """Return where a leg has come from that another node has led here; else `host`."""
         told, _, proof = headers.get(NODE_HEADER, "").partition(" ")
         if self._nodes is None or not proof:
@@ -224,13 +239,15 @@ async def _connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter
 
 
 def _request(url: str, wanted: Wanted, proof: str) -> bytes:
+    query = urlencode({"guid": wanted.guid, "signature": wanted.signature})
+    early = base64.b64encode(wanted.early).decode()
     lines = (
-        f"GET {wanted.target} HTTP/1.1",
+        f"GET /v1/plane/{quote(wanted.ticket, safe='')}?{query} HTTP/1.1",
         f"Host: {urlsplit(url).netloc}",
         "Connection: Upgrade",
         f"Upgrade: {UPGRADE_TOKEN}",
         f"{NODE_HEADER}: {wanted.host or '-'} {proof}",
-        *([f"{EARLY_HEADER}: {wanted.early}"] if wanted.early else []),
+        *([f"{EARLY_HEADER}: {early}"] if early else []),
     )
     return "\r\n".join((*lines, "", "")).encode("latin-1")
 

@@ -46,8 +46,8 @@ async def test_without_nats_what_is_local_goes_on_and_it_heals(tmp_path: Path) -
                 await known(dave.identity.guid, "a", b)
                 await known(bob.identity.guid, "a", b)
                 assert b.registry.get(bob.identity.guid) is None
-                for guid in (alice, dave, moved):
-                    response = await ask(carol, guid.identity.guid, Mode.P2P)
+                for one in (alice, dave, moved):
+                    response = await ask(carol, one.identity.guid, Mode.P2P)
                     assert response.code is None
 
 

@@ -155,7 +155,7 @@ async def test_two_at_the_same_instant_end_with_one(nats: NatsServer) -> None:
             loser = a if a.registry.get(identity.guid) is None else b
             # Registered first and outranked then; or too late, where it had heard of the other.
             while True:
-                message = await clients[identity.guid, loser].expect(Message)  # type: ignore[type-abstract]
+                message = await clients[identity.guid, loser].expect(Message)
                 if isinstance(message, Error):
                     break
             assert message.code in (Code.SUPERSEDED, Code.STALE_SEQUENCE)

@@ -30,7 +30,7 @@ from protocol.messages import (
 )
 from relay.config import RelayConfig
 from relay.http import Deadlines
-from relay.http.entrance import Entrance
+from relay.http.entrance import Entrance, Served
 from relay.http.visit import Visit
 from relay.server import RelayServer
 from relay.tasks import Tasks
@@ -245,7 +245,7 @@ async def test_without_descriptors_the_first_to_go_makes_room() -> None:
         await runner.setup()
         tasks = Tasks()
         entrance = Entrance(
-            runner, relay.doorkeeper, Deadlines(30.0, 30.0), lambda *_: 0.0, tasks.spawn
+            Served(runner), relay.doorkeeper, Deadlines(30.0, 30.0), lambda *_: 0.0, tasks.spawn
         )
         async with opened(relay, "127.0.0.66") as (silent, _):
             while not relay.doorkeeper.newcomers:
