@@ -301,11 +301,12 @@ class Door:
         loop = asyncio.get_running_loop()
         try:
             address = node.relay.beside(node.url)
-            found = await resolve(address.host, address.port)
-        except (RelayUnavailable, OSError) as error:
+            async with asyncio.timeout(timeout):
+                found = await resolve(address.host, address.port)
+            at = Endpoint.parse(found[0].host.partition("%")[0], address.port)
+        except (RoamRelayError, OSError) as error:
             log.debug("not dialed", relay=node.url[:80], reason=str(error))
             return None
-        at = Endpoint.parse(found[0].host.partition("%")[0], address.port)
         attempt = Attempt(node.guid, at, Word.NODE)
         reason = node_refusal(at, (one.host for one in self._relays), self._here())
         reason = reason or self._budgets.refusal(attempt, loop.time())
@@ -320,7 +321,8 @@ class Door:
             )
             outcome = Outcome.MET
         except RelayUnavailable as error:
-            outcome = Outcome.SILENT if error.code is None else Outcome.REFUSED
+            # A relay says no in a word of its own.
+            outcome = Outcome.REFUSED if error.code is None else Outcome.MET
             if error.code is not None:
                 raise
             return None

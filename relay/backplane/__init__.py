@@ -1,5 +1,4 @@
-"""Many relays as one: which of them each peer is at, what they tell one another, and how one is
-asked. What carries it is not known here (`relay.cluster`)."""
+"""Many relays as one: at which of them each peer is, and what they tell one another."""
 
 from relay.backplane.backplane import ALONE, AskedHere, Backplane, News, Question
 from relay.backplane.directory import (
