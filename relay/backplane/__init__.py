@@ -7,6 +7,7 @@ from relay.backplane.directory import (
     Directory,
     NodeLost,
     Outranked,
+    PeerHere,
     Say,
     TellAll,
     WentElsewhere,
@@ -18,6 +19,7 @@ from relay.backplane.messages import (
     Foreign,
     NodeMessage,
     Seal,
+    listing,
     tag_of,
 )
 
@@ -36,10 +38,12 @@ __all__ = [
     "NodeLost",
     "NodeMessage",
     "Outranked",
+    "PeerHere",
     "Question",
     "Say",
     "Seal",
     "TellAll",
     "WentElsewhere",
+    "listing",
     "tag_of",
 ]

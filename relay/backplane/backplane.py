@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from protocol.messages import ServiceRequestTo, ServiceResponse
-from relay.backplane.directory import CameElsewhere, Outranked, WentElsewhere
+from relay.backplane.directory import CameElsewhere, Outranked, PeerHere, WentElsewhere
 from relay.backplane.messages import Asked, Claim
 
 __all__ = ["ALONE", "Alone", "AskedHere", "Backplane", "News", "Question"]
@@ -45,7 +45,7 @@ class Backplane(Protocol):
     def home(self, guid: str) -> Claim | None:
         """Return where a peer is registered, if that is at another node."""
 
-    def came(self, guid: str, seq: int, instance: bytes, host: str) -> None:
+    def came(self, peer: PeerHere) -> None:
         """A peer is registered here, or its record here has changed: announce it."""
 
     def went(self, gone: WentElsewhere) -> None:
@@ -65,7 +65,7 @@ class Alone:
     def home(self, guid: str) -> Claim | None:
         return None
 
-    def came(self, guid: str, seq: int, instance: bytes, host: str) -> None:
+    def came(self, peer: PeerHere) -> None:
         return
 
     def went(self, gone: WentElsewhere) -> None:

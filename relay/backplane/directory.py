@@ -25,6 +25,7 @@ __all__ = [
     "Directory",
     "NodeLost",
     "Outranked",
+    "PeerHere",
     "Say",
     "TellAll",
     "WentElsewhere",
@@ -38,6 +39,23 @@ _ASK_AGAIN = 2.0
 """Seconds for an answer to begin and to go on, when all was asked for."""
 PIECE = 100
 """Claims in one message."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerHere:
+    """A peer that is registered here, as other nodes are told."""
+
+    guid: str
+    seq: int
+    instance: bytes
+    host: str = ""
+    """Where it is observed; empty where that is not known."""
+    offers: bool = False
+    """Whether it offers any service."""
+    shown: bool = False
+    """Whether it discloses one to everybody."""
+    listed: bytes = b""
+    """Who may watch it besides (`listing`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +186,21 @@ class Directory:
         """Return what is said at the end."""
         return Bye(self._node, self._incarnation)
 
-    def came(self, guid: str, seq: int, instance: bytes, host: str) -> Came:
+    def came(self, peer: PeerHere) -> Came:
         """A peer is registered here, or its record here has changed; return what is announced."""
         self._serial += 1
-        claim = Claim(guid, seq, instance, self._node, self._serial, host)
+        guid = peer.guid
+        claim = Claim(
+            guid,
+            peer.seq,
+            peer.instance,
+            self._node,
+            self._serial,
+            peer.host,
+            peer.offers,
+            peer.shown,
+            peer.listed,
+        )
         self._own[guid] = claim
         before = self._homes.get(guid)
         if before is None or before.node == self._node or claim.outranks(before):
@@ -386,6 +415,5 @@ class Directory:
 
 
 def _gone(claim: Claim, ago: float) -> WentElsewhere:
-    """Return what is left of a claim whose end nobody has told: whether the peer was shown to
-    everybody is not known, so it is not."""
-    return WentElsewhere(claim.guid, claim.seq, claim.instance, ago, False, False, claim.host)
+    """Return what is left of a claim whose end nobody has told."""
+    return WentElsewhere(claim.guid, claim.seq, claim.instance, ago, False, claim.shown, claim.host)

@@ -5,8 +5,10 @@ key can make: what others say on the same subjects is refused, and so is what wa
 one. Unknown keys are passed over; an unknown kind is another version's, and nothing.
 """
 
+from collections.abc import Iterable
 from hashlib import blake2b
 from hmac import compare_digest
+from itertools import islice
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -29,6 +31,7 @@ __all__ = [
     "Seal",
     "Tell",
     "Went",
+    "listing",
     "tag_of",
 ]
 
@@ -37,9 +40,21 @@ NODE_NAME = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
 _Name = Annotated[str, msgspec.Meta(pattern=NODE_NAME)]
 _Serial = Annotated[int, msgspec.Meta(ge=0)]
 _Url = Annotated[str, msgspec.Meta(max_length=512)]
+MAX_LISTED = 1024
+"""GUIDs that may watch one peer from other nodes: of one that lists more, the first ones."""
 _MAC = 16
 """Bytes of the seal, in front of a message."""
 _CONTEXT = b"roam-relay/1 cluster"
+
+
+def listing(guids: Iterable[str]) -> bytes:
+    """Return who may watch a peer as it is told to other nodes: 8 bytes for each, of `MAX_LISTED`
+    at most."""
+    return b"".join(map(_digest, islice(guids, MAX_LISTED)))
+
+
+def _digest(guid: str) -> bytes:
+    return blake2b(guid.encode(), digest_size=8).digest()
 
 
 def tag_of(node: str) -> str:
@@ -63,6 +78,21 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
     """The node's count of what it has announced, when it announced this."""
     host: str = ""
     """Where the peer is observed; empty where that is not known."""
+    offers: bool = False
+    """Whether it offers any service."""
+    shown: bool = False
+    """Whether it discloses one to everybody: then anybody may watch it."""
+    listed: Annotated[bytes, msgspec.Meta(max_length=8 * MAX_LISTED)] = b""
+    """Who may watch it besides (`listing`)."""
+
+    def may_be_watched(self, guid: str) -> bool:
+        """Whether a peer may watch this one: who may know where may know whether."""
+        if self.shown or not self.listed:
+            return self.shown
+        digest = _digest(guid)
+        return any(
+            self.listed[start : start + 8] == digest for start in range(0, len(self.listed), 8)
+        )
 
     def outranks(self, other: "Claim") -> bool:
         """Whether the peer is this one's where both are claimed: the same at every node, in

@@ -27,6 +27,7 @@ from relay.backplane import (
     NodeLost,
     NodeMessage,
     Outranked,
+    PeerHere,
     Question,
     Say,
     Seal,
@@ -123,8 +124,8 @@ class Cluster:
     def home(self, guid: str) -> Claim | None:
         return self.directory.home(guid)
 
-    def came(self, guid: str, seq: int, instance: bytes, host: str) -> None:
-        self._say_all(self.directory.came(guid, seq, instance, host))
+    def came(self, peer: PeerHere) -> None:
+        self._say_all(self.directory.came(peer))
 
     def went(self, gone: WentElsewhere) -> None:
         if (message := self.directory.went(gone)) is not None:

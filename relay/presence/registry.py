@@ -26,7 +26,7 @@ from protocol.endpoint import (
 )
 from protocol.errors import Code, ProtocolViolation
 from protocol.messages import Disclosure, LocationRecord, Message, PeerState, ServiceRecord
-from relay.backplane import ALONE, Backplane, WentElsewhere
+from relay.backplane import ALONE, Backplane, Claim, PeerHere, WentElsewhere, listing
 from relay.limits import SIGNATURE, Cause
 from relay.presence.gone import GonePeer, GonePeers
 from relay.tally import Figures
@@ -449,6 +449,10 @@ class Registry:
                 self._gone.add(gone, host)
         return True
 
+    def home(self, guid: str) -> Claim | None:
+        """Return where a peer is, if that is another node of the cluster."""
+        return self._backplane.home(guid)
+
     def came_elsewhere(self, guid: str) -> None:
         """A peer is at another node of the cluster: it is not gone."""
         self._gone.come_back(guid)
@@ -482,7 +486,26 @@ class Registry:
             check_newer(seq, home.seq)
 
     def _announce(self, peer: RegisteredPeer, flow: Attachment) -> None:
-        self._backplane.came(peer.guid, peer.record.seq, peer.instance, flow.observed_host)
+        if self._backplane is ALONE:
+            return
+        listed = (
+            guid
+            for service in peer.record.services
+            if service.disclose == _LISTED
+            for guid in service.listed
+        )
+        shown = peer.is_shown
+        self._backplane.came(
+            PeerHere(
+                peer.guid,
+                peer.record.seq,
+                peer.instance,
+                flow.observed_host,
+                bool(peer.services),
+                shown,
+                b"" if shown else listing(listed),
+            )
+        )
 
     def counts(self, now: float) -> dict[str, int]:
         """Return how many peers are in each state."""

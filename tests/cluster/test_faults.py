@@ -11,6 +11,7 @@ import pytest
 from protocol.errors import Code
 from protocol.identity import Identity
 from protocol.messages import Mode, ServiceRequestFrom, ServiceRequestTo, ServiceResponse
+from relay.backplane import PeerHere
 from relay.server import RelayServer
 from tests.cluster.nats import NatsServer, cluster, joined, known, nats_server, node, until
 from tests.cluster.test_registration import ask
@@ -73,7 +74,7 @@ async def test_what_strangers_say_on_our_subjects_changes_nothing(
         assert a.config.cluster is not None
         stranger = await nats_client.connect(nats.url)
         prefix = f"{a.config.cluster.prefix}.1"
-        came = a.cluster.directory.came(Identity.generate().guid, 1, b"i" * 16, "")
+        came = a.cluster.directory.came(PeerHere(Identity.generate().guid, 1, b"i" * 16))
         said = (
             b"",
             b"\0" * 100,

@@ -16,6 +16,7 @@ from relay.backplane import (
     NodeLost,
     NodeMessage,
     Outranked,
+    PeerHere,
     Say,
     TellAll,
     WentElsewhere,
@@ -44,7 +45,7 @@ def met(here: Directory, there: Directory, now: float = 0.0) -> list[object]:
 
 def test_a_new_node_is_asked_for_all() -> None:
     here, there = Directory("a", 1), Directory("b", 1, ("http://b",))
-    there.came(GUID, 4, OLD, "192.0.2.1")
+    there.came(PeerHere(GUID, 4, OLD, "192.0.2.1"))
     assert heard(here, there.beat()) == [Say("b", Tell("a", 1))]
     assert not here.is_whole
     assert heard(there, Tell("a", 1)) == [Say("a", Tell("b", 1)), TellAll("a")]
@@ -64,16 +65,16 @@ def test_who_has_just_come_is_answered_with_a_beat() -> None:
 def test_a_peer_comes_moves_and_goes() -> None:
     here, there = Directory("a", 1), Directory("b", 1)
     met(here, there)
-    came = there.came(GUID, 1, OLD, "")
+    came = there.came(PeerHere(GUID, 1, OLD, ""))
     assert heard(here, came) == [CameElsewhere(came.claim)]
     went = there.went(left(GUID, 1))
     assert went is not None
     assert heard(here, went) == [left(GUID, 1)]
     assert here.home(GUID) is None
     assert there.went(left(GUID, 1)) is None, "it is not there any more"
-    came = there.came(GUID, 2, OLD, "")
+    came = there.came(PeerHere(GUID, 2, OLD, ""))
     heard(here, came)
-    own = here.came(GUID, 3, NEW, "")
+    own = here.came(PeerHere(GUID, 3, NEW, ""))
     assert here.home(GUID) is None, "it is here"
     assert heard(there, own) == [Outranked(own.claim), CameElsewhere(own.claim)]
     assert there.home(GUID) == own.claim
@@ -94,7 +95,7 @@ def test_of_two_at_the_same_instant_one_is_left(
     a, b, c = Directory("a", 1), Directory("b", 2), Directory("c", 3)
     for here, there in ((a, b), (a, c), (b, c)):
         met(here, there)
-    at_a, at_b = a.came(GUID, *one, ""), b.came(GUID, *other, "")
+    at_a, at_b = a.came(PeerHere(GUID, *one, "")), b.came(PeerHere(GUID, *other, ""))
     outranked = [
         *(("b", event) for event in heard(b, at_a) if isinstance(event, Outranked)),
         *(("a", event) for event in heard(a, at_b) if isinstance(event, Outranked)),
@@ -114,8 +115,8 @@ def where(directory: Directory) -> str:
 def test_what_was_missed_is_asked_for() -> None:
     here, there = Directory("a", 1), Directory("b", 1)
     met(here, there)
-    there.came(GUID, 1, OLD, "")
-    later = there.came(OTHER, 1, OLD, "")
+    there.came(PeerHere(GUID, 1, OLD, ""))
+    later = there.came(PeerHere(OTHER, 1, OLD, ""))
     assert heard(here, later) == [CameElsewhere(later.claim), Say("b", Tell("a", 1))]
     assert {event.claim.guid for event in heard(here, *there.all_claims())} == {GUID}  # type: ignore[attr-defined]
     assert here.is_whole
@@ -131,7 +132,7 @@ def test_what_was_missed_is_asked_for() -> None:
 def test_who_goes_while_all_is_told_does_not_come_back() -> None:
     here, there = Directory("a", 1), Directory("b", 1)
     for number in range(PIECE + 1):
-        there.came(f"{number:052}", 1, OLD, "")
+        there.came(PeerHere(f"{number:052}", 1, OLD, ""))
     pieces = list(there.all_claims())
     assert [len(piece.claims) for piece in pieces] == [PIECE, 1]
     heard(here, there.beat(), pieces[0])
@@ -150,8 +151,8 @@ def test_a_gap_while_all_is_told_is_asked_for_again() -> None:
     here, there = Directory("a", 1), Directory("b", 1)
     heard(here, there.beat())
     pieces = list(there.all_claims())
-    there.came(GUID, 1, OLD, "")
-    second = there.came(OTHER, 1, OLD, "")
+    there.came(PeerHere(GUID, 1, OLD, ""))
+    second = there.came(PeerHere(OTHER, 1, OLD, ""))
     heard(here, second)
     assert heard(here, *pieces) == [Say("b", Tell("a", 1))]
     heard(here, *there.all_claims())
@@ -170,12 +171,12 @@ def test_all_is_asked_for_again_where_no_answer_comes() -> None:
 
 def test_a_silent_node_is_lost_with_all_that_it_claims() -> None:
     here, there = Directory("a", 1), Directory("b", 1)
-    there.came(GUID, 3, OLD, "192.0.2.1")
+    there.came(PeerHere(GUID, 3, OLD, "192.0.2.1", True, True))
     met(here, there)
     assert list(here.time(LOST - 0.1)) == []
     lost, gone = here.time(LOST)
     assert lost == NodeLost("b")
-    assert gone == WentElsewhere(GUID, 3, OLD, LOST, False, False, "192.0.2.1")
+    assert gone == WentElsewhere(GUID, 3, OLD, LOST, False, True, "192.0.2.1")
     assert (here.nodes, len(here)) == ({}, 0)
     # It was away: all of it is new.
     assert heard(here, there.beat(), now=10.0) == [Say("b", Tell("a", 1))]
@@ -191,7 +192,7 @@ def test_who_was_away_itself_takes_nobody_for_lost() -> None:
 
 def test_a_node_says_that_it_ends() -> None:
     here, there = Directory("a", 1), Directory("b", 1)
-    there.came(GUID, 3, OLD, "")
+    there.came(PeerHere(GUID, 3, OLD, ""))
     met(here, there)
     assert [type(event) for event in heard(here, there.bye())] == [NodeLost, WentElsewhere]
     assert heard(here, there.bye()) == []
@@ -199,11 +200,11 @@ def test_a_node_says_that_it_ends() -> None:
 
 def test_a_node_that_begins_anew_has_nothing_of_before() -> None:
     here, before, after = Directory("a", 1), Directory("b", 1), Directory("b", 2)
-    before.came(GUID, 3, OLD, "")
+    before.came(PeerHere(GUID, 3, OLD, ""))
     met(here, before)
     events = heard(here, after.beat())
     assert [type(event) for event in events] == [NodeLost, WentElsewhere, Say]
-    late = before.came(OTHER, 1, OLD, "")
+    late = before.came(PeerHere(OTHER, 1, OLD, ""))
     assert heard(here, late) == [], "of a program that has ended"
     assert here.home(OTHER) is None
 
@@ -225,11 +226,11 @@ def test_of_two_with_one_name_the_later_one_has_it() -> None:
 def test_what_comes_twice_or_late_changes_nothing() -> None:
     here, there = Directory("a", 1), Directory("b", 1)
     met(here, there)
-    came = there.came(GUID, 1, OLD, "")
+    came = there.came(PeerHere(GUID, 1, OLD, ""))
     went = there.went(left(GUID, 1))
     assert went is not None
     heard(here, came, went)
-    again = there.came(GUID, 2, OLD, "")
+    again = there.came(PeerHere(GUID, 2, OLD, ""))
     heard(here, again)
     assert heard(here, went, came) == []
     assert here.home(GUID) == again.claim
@@ -274,7 +275,7 @@ def test_every_order_comes_to_the_same(rng: random.Random, moves: list[int]) -> 
     for number, target in enumerate(moves):
         instance = rng.choice([OLD, NEW])
         # Two records may have one number: each peer counts for itself.
-        say(target, nodes[target].came(GUID, number // 2, instance, ""), range(3))
+        say(target, nodes[target].came(PeerHere(GUID, number // 2, instance, "")), range(3))
         here.add(target)
         while flying and rng.random() < 0.7:
             receiver, message = flying.pop(rng.randrange(len(flying)))
