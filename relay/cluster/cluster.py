@@ -183,14 +183,19 @@ class Cluster:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_time(tell))
             while True:
-                try:
-                    await self._link.run(
-                        (self._all, f"{self._to(self.node)}", f"{self._none}.*"),
-                        lambda subject, data, nobody: self._receive(subject, data, nobody, tell),
-                        self._came_in,
-                    )
-                except LinkLost as error:
-                    self._lost(error.reason)
+                reason = "it has failed"
+                with guarded("keeping the connection to NATS"):
+                    try:
+                        await self._link.run(
+                            (self._all, self._to(self.node), f"{self._none}.*"),
+                            lambda subject, data, nobody: self._receive(
+                                subject, data, nobody, tell
+                            ),
+                            self._came_in,
+                        )
+                    except LinkLost as error:
+                        reason = error.reason
+                self._lost(reason)
                 await asyncio.sleep(_AGAIN * (1 + random.random()))
 
     async def _keep_time(self, tell: Tell) -> None:

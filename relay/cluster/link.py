@@ -33,6 +33,8 @@ _WAITING_BYTES = 1 << 26
 Receive = Callable[[str, bytes, bool], None]
 """Told the subject, what was said, and whether instead nobody was there to be told."""
 
+Opened = Callable[[], tuple[str, bytes] | None]
+
 
 class LinkLost(RoamRelayError):
     """There is no connection to NATS, or none any more."""
@@ -73,7 +75,10 @@ class Link:
             self._ended.set()
 
     async def run(
-        self, subjects: tuple[str, ...], receive: Receive, opened: Callable[[], tuple[str, bytes]]
+        self,
+        subjects: tuple[str, ...],
+        receive: Receive,
+        opened: Callable[[], tuple[str, bytes] | None],
     ) -> None:
         """Connect, subscribe, call `opened`, and serve until the connection is over. What `opened`
         returns is sent at the end, if this node ends before.
@@ -117,6 +122,8 @@ class Link:
             try:
                 await self._serve(client, self._outbox, ended)
             except asyncio.CancelledError:
+                if last_word is None:
+                    raise
                 async with asyncio.timeout(_ENDING):
                     await client.publish(*last_word)
                     await client.flush()
@@ -125,9 +132,14 @@ class Link:
             raise LinkLost("NATS did not answer in time") from None
         except (nats.errors.Error, OSError, ValueError) as error:
             raise LinkLost(_in_words(error)) from None
+        except ModuleNotFoundError as error:
+            if error.name != "nkeys":
+                raise
+            raise LinkLost("a file of credentials needs a library: pip install nkeys") from None
         finally:
             self._outbox = self._ended = None
-            await _close(client)
+            if not client.is_closed:
+                await _close(client)
         raise LinkLost(why)
 
     async def _serve(
@@ -196,6 +208,8 @@ async def _until_lost(sending: "asyncio.Future[None] | object") -> None:
 
 
 async def _close(client: Client) -> None:
+    if client.connected_url is None and not client.is_connecting:
+        return  # It was never begun.
     try:
         async with asyncio.timeout(1.0):
             await client.close()
