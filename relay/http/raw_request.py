@@ -52,8 +52,6 @@ class RawRequest:
         Raises:
             OSError: its sender has gone.
         """
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.recv(self.size)
         more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         answer = (

@@ -278,15 +278,15 @@ class Visitor:
         where the relay speaks it."""
         loop: Any = self._loop
         try:
-            visit = self._hall.handlers(self)
-        except ConnectionAbortedError:
-            self._end()
-            return
-        try:
+            if self._tls is None and await self._is_raw():
+                return
+            try:
+                visit = self._hall.handlers(self)
+            except ConnectionAbortedError:
+                self._end()
+                return
             # No timeout of its own: TLS has one, and `_late` ends it.
             if self._tls is None:
-                if await self._is_raw():
-                    return
                 await loop.connect_accepted_socket(lambda: visit, self._socket)
             else:
                 await self._shake_hands(visit, self._tls)

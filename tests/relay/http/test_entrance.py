@@ -305,9 +305,10 @@ async def test_two_behind_one_address_learn_each_others_private_ones(mode: Mode)
         behind(relay, "192.0.2.7") as near,
         behind(relay, "192.0.2.8") as far,
     ):
-        private = bob.entry("chat", 5, "192.168.1.7")
-        seen = bob.entry("chat", 5, "192.0.2.7")
-        record = LocationRecord(bob.record().seq, (ServiceRecord("chat", (private, seen)),))
+        seq = bob.record().seq
+        private = bob.entry("chat", seq, "192.168.1.7")
+        seen = bob.entry("chat", seq, "192.0.2.7")
+        record = LocationRecord(seq, (ServiceRecord("chat", (private, seen)),))
         bob.send(Update(encode_location(record)))
         await bob.expect(Registered)
         for asker, told in ((near, {private, seen}), (far, {seen}), (near, {private, seen})):
