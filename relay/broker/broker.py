@@ -357,11 +357,12 @@ class Broker:
             self._limit(reply, "too many requests already wait for this peer")
             return
         entries: tuple[SignedEntry, ...] = ()
-        own = self._registry.get(caller.guid)
-        if isinstance(caller, Elsewhere):
-            entries = message.entries
-        elif message.entries and message.mode is not _CENTRAL and own is not None:
-            entries = own.filter(message.service, message.entries, callee.observed_host)
+        if message.entries and message.mode is not _CENTRAL:
+            own = self._registry.get(caller.guid)
+            if own is not None:
+                entries = own.filter(message.service, message.entries, callee.observed_host)
+            elif isinstance(caller, Elsewhere):
+                entries = message.entries  # They were filtered where it is.
         if message.mode in _RELAYED and leg is None:
             tickets = self._planes.create(
                 Purpose(message.session, caller.guid, callee.guid, message.service, message.mode),
