@@ -335,5 +335,7 @@ def error_for(
             return LimitExceeded(reason, retry_after=1.0 if retry_after is None else retry_after)
         case Code.REQUEST_TIMEOUT:
             return RequestTimeout(reason)
+        case Code.CLUSTER_UNAVAILABLE:
+            return RelayUnavailable(reason, code=code, retry_after=retry_after)
         case _:
             return RoamRelayError(reason, code=code)

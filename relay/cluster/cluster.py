@@ -47,9 +47,9 @@ __all__ = ["Cluster"]
 
 _BEAT = 1.0
 """Seconds between two beats."""
-_SETTLING = 1.0
-"""Seconds after a connection in which the others have said that they are there: until then nobody
-can say for sure that a peer is nowhere."""
+_SETTLING = 0.5
+"""Seconds after a connection in which the others have answered that they are there, as they do at
+once: until then nobody can say for sure that a peer is nowhere."""
 _AGAIN = 0.5
 """Seconds until the next connection is tried, and a random part of as much more."""
 _GRACE = 2.0

@@ -15,7 +15,11 @@ from tests.compat.world import MODES, SERVICES, World, direct_or_relayed
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SMALL = [8, 0, 100, 9000] * 3
-PAIRS = [(OLD, OLD), (OLD, NEW), (NEW, OLD)]
+PAIRS = [
+    (OLD, OLD),
+    pytest.param(OLD, NEW, marks=pytest.mark.nightly),
+    pytest.param(NEW, OLD, marks=pytest.mark.nightly),
+]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
