@@ -238,7 +238,7 @@ class RelayServer:
                         self._tasks.spawn,
                     ),
                 ),
-                PublicRoutes(self.registry, monotonic),
+                PublicRoutes(self.registry, monotonic, backplane),
             ),
             AdminRoutes(self.doorkeeper, self.metrics, self._admin_token),
         )

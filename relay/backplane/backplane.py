@@ -45,6 +45,12 @@ class Backplane(Protocol):
     def home(self, guid: str) -> Claim | None:
         """Return where a peer is registered, if that is at another node."""
 
+    def url_of(self, node: str) -> str:
+        """Return where peers reach another node; empty where that is not known."""
+
+    def refusal(self, now: float) -> str | None:
+        """Return why nothing can be said of peers at other nodes now; None where it can be."""
+
     def came(self, peer: PeerHere) -> None:
         """A peer is registered here, or its record here has changed: announce it."""
 
@@ -63,6 +69,12 @@ class Alone:
     """A relay without a cluster: nobody is anywhere else."""
 
     def home(self, guid: str) -> Claim | None:
+        return None
+
+    def url_of(self, node: str) -> str:
+        return ""
+
+    def refusal(self, now: float) -> str | None:
         return None
 
     def came(self, peer: PeerHere) -> None:

@@ -172,6 +172,11 @@ class Directory:
         claim = self._homes.get(guid)
         return None if claim is None or claim.node == self._node else claim
 
+    def is_said_by(self, node: str, incarnation: int) -> bool:
+        """Whether this is the program that has a node's name, as far as is known here."""
+        known = self._nodes.get(node)
+        return known is not None and known.incarnation == incarnation
+
     def has_namesake(self, now: float) -> bool:
         """Whether another one runs under this node's name, and has it."""
         return now < self._namesake_until

@@ -107,7 +107,6 @@ class Cluster:
     # -- what the relay wants -------------------------------------------------------------------
 
     def refusal(self, now: float) -> str | None:
-        """Return why nothing can be asked of other nodes now; None where it can be."""
         if self.directory.has_namesake(now):
             return f"another node has the name {self.node}"
         if not self._link.is_up or now - self.directory.heard_self >= LOST:
@@ -123,6 +122,9 @@ class Cluster:
 
     def home(self, guid: str) -> Claim | None:
         return self.directory.home(guid)
+
+    def url_of(self, node: str) -> str:
+        return next(iter(self.directory.nodes.get(node, ())), "")
 
     def came(self, peer: PeerHere) -> None:
         self._say_all(self.directory.came(peer))
@@ -305,6 +307,8 @@ class Cluster:
                 tell(event)  # type: ignore[arg-type]
 
     def _asked(self, asked: Asked, tell: Tell) -> None:
+        if self.directory.has_namesake(self._clock()):
+            return  # It is for that one.
         self._metrics.cluster["asked here"] += 1
 
         def answer(response: ServiceResponse) -> None:
@@ -321,6 +325,8 @@ class Cluster:
         waiting = self._waiting.get(answered.number)
         if waiting is None or waiting.node != answered.node:
             return
+        if not self.directory.is_said_by(answered.node, answered.incarnation):
+            return  # By another one of its name, which is asked too.
         home = answered.home
         if home in self.directory.nodes and waiting.tries < _TRIES and now < waiting.deadline:
             waiting.node, waiting.tries = home, waiting.tries + 1

@@ -26,8 +26,9 @@ from protocol.endpoint import (
 )
 from protocol.errors import Code, ProtocolViolation
 from protocol.messages import Disclosure, LocationRecord, Message, PeerState, ServiceRecord
-from relay.backplane import ALONE, Backplane, Claim, PeerHere, WentElsewhere, listing
+from relay.backplane import ALONE, Backplane, Claim, WentElsewhere
 from relay.limits import SIGNATURE, Cause
+from relay.presence.elsewhere import as_told, left_elsewhere
 from relay.presence.gone import GonePeer, GonePeers
 from relay.tally import Figures
 
@@ -460,9 +461,7 @@ class Registry:
     def went_elsewhere(self, gone: WentElsewhere, now: float) -> None:
         """A peer has gone from another node, and is nowhere now."""
         if gone.guid not in self._peers:
-            heard = now - gone.ago
-            left = GonePeer(gone.guid, gone.instance, gone.seq, now, heard, gone.closed, gone.shown)
-            self._gone.add(left, gone.host)
+            self._gone.add(left_elsewhere(gone, now), gone.host)
 
     def drop(self, guid: str) -> bool:
         """Forget a peer that has gone; return whether it was remembered."""
@@ -488,24 +487,8 @@ class Registry:
     def _announce(self, peer: RegisteredPeer, flow: Attachment) -> None:
         if self._backplane is ALONE:
             return
-        listed = (
-            guid
-            for service in peer.record.services
-            if service.disclose == _LISTED
-            for guid in service.listed
-        )
-        shown = peer.is_shown
-        self._backplane.came(
-            PeerHere(
-                peer.guid,
-                peer.record.seq,
-                peer.instance,
-                flow.observed_host,
-                bool(peer.services),
-                shown,
-                b"" if shown else listing(listed),
-            )
-        )
+        shown, host = peer.is_shown, flow.observed_host
+        self._backplane.came(as_told(peer.guid, peer.instance, peer.record, host, shown=shown))
 
     def counts(self, now: float) -> dict[str, int]:
         """Return how many peers are in each state."""
