@@ -11,6 +11,7 @@ LIBRARIES = {
     "cluster": "nats",
     "dns": "dns",
     "netlink": "pyroute2",
+    "qr": "segno",
     "tables": "rich",
     "uvloop": "uvloop",
 }

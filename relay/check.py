@@ -18,17 +18,17 @@ from typing import Literal, TypeAlias
 
 from protocol.errors import IdentityError, MissingExtra
 from protocol.extras import LIBRARIES
-from relay.config import ConfigError, RelayConfig
+from relay.config import KEY, ConfigError, RelayConfig
 from relay.console import socket_of
 from relay.http import AdminToken, Descriptors, hard_limit
 from relay.key_file import read_key
 from relay.listening import try_out
 from relay.operator import OperatorError, Top, TopShown, ask
 from relay.rotation import read_former
-from relay.server import STORES
+from relay.server import BOOK, STORES
 from relay.tls import Certificate
 
-__all__ = ["Finding", "Level", "look"]
+__all__ = ["Finding", "Level", "advice", "look"]
 
 Level: TypeAlias = Literal["good", "warning", "error"]
 """`error`: the relay will not start, or not serve so."""
@@ -75,6 +75,18 @@ async def look(config: RelayConfig) -> AsyncIterator[Finding]:
         yield one
     for part in (_zone(config), _stores(config), _descriptors(config), _pipes(), _loop()):
         for one in part:
+            yield one
+
+
+def advice(config: RelayConfig) -> Iterator[Finding]:
+    """Return what is worth saying at each start: what is insecure or gets lost, and the next
+    step."""
+    if config.state is None:
+        yield from _state(config)
+    if config.identity is None:
+        yield from _identity(config)
+    for one in _exposure(config):
+        if one.next_step:
             yield one
 
 
@@ -150,6 +162,13 @@ def _identity(config: RelayConfig) -> Iterator[Finding]:
         )
         return
     file = config.in_state(config.identity)
+    if config.identity == KEY and config.state is not None and not os.path.lexists(file):
+        if os.path.exists(config.in_state(BOOK)):
+            said = f"there is no {file}, and a relay was here: the next start makes another GUID"
+            yield Finding("warning", "identity", said, "'relay restore' puts a backup back")
+        else:
+            yield Finding("good", "identity", f"{file} will be made")
+        return
     try:
         key = read_key(file)
         former = read_former(file, key)
@@ -308,7 +327,7 @@ def _zone(config: RelayConfig) -> Iterator[Finding]:
             "the zone's keys change with each start",
             "name a key file as 'identity'",
         )
-    if config.dns.store is None:
+    if not config.dns.store:
         yield Finding(
             "warning",
             "dns",
@@ -326,7 +345,7 @@ def _zone(config: RelayConfig) -> Iterator[Finding]:
 
 def _stores(config: RelayConfig) -> Iterator[Finding]:
     versions = {} if config.state is None else {config.in_state(one): STORES[one] for one in STORES}
-    if config.dns is not None and config.dns.store is not None and _has("dns"):
+    if config.dns is not None and config.dns.store and _has("dns"):
         from relay.dns import DnsStore
 
         versions[config.in_state(config.dns.store)] = DnsStore.VERSION

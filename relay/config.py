@@ -4,32 +4,52 @@ Flags go before the environment (`ROAM_RELAY_…`), which goes before the file. 
 """
 
 import ipaddress
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
-from protocol.checked import check
 from protocol.dns_records import parse_zone
 from protocol.endpoint import Endpoint
-from protocol.errors import IdentityError, ProtocolViolation, RoamRelayError
+from protocol.errors import IdentityError, ProtocolViolation
 from protocol.hosts import is_host
 from protocol.identity import public_key_of
+from relay.tables import ClusterConfig, ConfigError, check_fields, hosts_of
 
-__all__ = ["ClusterConfig", "ConfigError", "DnsConfig", "RelayConfig", "load"]
+__all__ = [
+    "CERTIFICATE",
+    "KEY",
+    "LIVE",
+    "PACE",
+    "RELOADED",
+    "ClusterConfig",
+    "ConfigError",
+    "DnsConfig",
+    "RelayConfig",
+    "load",
+]
 
 ENVIRONMENT_PREFIX = "ROAM_RELAY_"
+KEY, ZONE = "relay.key", "zone.sqlite"
+"""What the relay's key and the store of its zone are called in the state folder, where nobody gives
+them another name."""
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 _Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Bytes = Annotated[int, msgspec.Meta(ge=1 << 14)]
 
-
-class ConfigError(RoamRelayError, ValueError):
-    """The configuration cannot be used. The message names the source, the key and the fault."""
+_DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
+PACE = {"bytes_per_second_in_all", "bytes_per_second_per_peer"}
+_REQUESTS = {"requests_burst", "requests_per_second"}
+_LOG = {"log_format", "log_level"}
+LIVE = _DOOR | PACE | _REQUESTS | _LOG | {"admin_token", "drain_timeout"}
+"""Of `RELOADED`, what is more than files to be read again."""
+CERTIFICATE = {"tls_certificate", "tls_key"}
+RELOADED = LIVE | CERTIFICATE
+"""Keys that `RelayServer.reload` takes over; the others need a restart."""
 
 
 class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,7 +67,8 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The addresses (comma-separated) that resolvers reach this server and the relay at: A and AAAA
     of the nameserver where its name is in the zone, and the relay of `dns:<zone>`."""
     store: str | None = None
-    """The SQLite file for what peers have registered by updates. None forgets it at the end."""
+    """The SQLite file for what peers have registered by updates. None, or an empty name, forgets it
+    at the end; `relay serve` takes `zone.sqlite` in its state folder where there is none."""
     remember: _Seconds = 86_400.0
     """What no update has renewed for so long is dropped: peers renew theirs every 15 minutes."""
     max_peers: _Count = 100_000
@@ -77,7 +98,7 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @property
     def hosts(self) -> tuple[str, ...]:
         """`host` as single ones."""
-        return _hosts(self.host)
+        return hosts_of(self.host)
 
     @property
     def own_addresses(self) -> tuple[str, ...]:
@@ -85,75 +106,9 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return tuple(text for part in self.addresses.split(",") if (text := part.strip()))
 
     def __post_init__(self) -> None:
-        _check(self)
+        check_fields(self)
         _check_hosts("dns: host", self.host)
         _check_names(self)
-
-
-class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Many relays as one: the table `[cluster]`, or variables `ROAM_RELAY_CLUSTER_` and a name
-    (docs/scaling.md). All have the relay's one key."""
-
-    node: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
-    """This relay's name among them: a-z, 0-9 and inner hyphens. No other one has it."""
-    servers: str | tuple[str, ...] = "nats://127.0.0.1:4222"
-    """The servers of NATS, `nats://` or `tls://`: an array, or commas. One after the other is tried
-    until one answers."""
-    urls: str | tuple[str, ...] = ()
-    """Where peers reach this relay, and no other one of the cluster: `http://` or `https://`, an
-    array, or commas. Empty: where it listens."""
-    prefix: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "roam-relay"
-    """What the cluster's subjects begin with: clusters with different ones share NATS."""
-    credentials: str | None = None
-    """A file of NATS' credentials (`.creds`). A name in `state` unless it begins with `/`."""
-    user: str | None = None
-    """The name at NATS; needs `password`."""
-    password: str | None = None
-    """A file with the password, in one line. A name in `state` unless it begins with `/`."""
-    tls_ca: str | None = None
-    """PEM of the authorities that `tls://` is trusted by; None: those of the system."""
-    tls_certificate: str | None = None
-    """PEM chain that is shown to NATS; needs `tls_key`."""
-    tls_key: str | None = None
-    """PEM key of that certificate."""
-
-    @property
-    def all_servers(self) -> tuple[str, ...]:
-        """`servers` as single ones."""
-        return _hosts(self.servers)
-
-    @property
-    def all_urls(self) -> tuple[str, ...]:
-        """`urls` as single ones."""
-        return _hosts(self.urls)
-
-    def __post_init__(self) -> None:
-        _check(self)
-        if not self.all_servers:
-            raise ConfigError("cluster: servers: one of NATS is needed")
-        for key, urls, schemes in (
-            ("servers", self.all_servers, ("nats", "tls")),
-            ("urls", self.all_urls, ("http", "https")),
-        ):
-            for url in urls:
-                _check_url(f"cluster: {key}", url, schemes)
-        for one, other in (("user", "password"), ("tls_certificate", "tls_key")):
-            if (getattr(self, one) is None) != (getattr(self, other) is None):
-                raise ConfigError(f"cluster: {one} and {other} are needed together")
-
-
-def _check_url(key: str, url: str, schemes: tuple[str, ...]) -> None:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        raise ConfigError(f"{key}: not a URL: {url[:80]!r}") from None
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError(f"{key}: no secret stands in a URL: name a file")
-    more = parts.query or parts.fragment or parts.path not in ("", "/")
-    if parts.scheme not in schemes or not is_host(host) or port == 0 or more or len(url) > 512:
-        wanted = " or ".join(f"{scheme}://HOST:PORT" for scheme in schemes)
-        raise ConfigError(f"{key}: not {wanted}: {url[:80]!r}")
 
 
 class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -172,7 +127,9 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     state: str | None = None
     """The folder for what outlives the relay: bans, the list, invitations, the operator's socket.
     Made where there is none, for its owner alone. `identity` and `[dns] store` are names in it
-    unless they begin with `/`. None: all that is forgotten at the end, and there is no socket."""
+    unless they begin with `/`. None: all that is forgotten at the end, and there is no socket; the
+    `relay` command then takes STATE_DIRECTORY, or the place that this system has for a user's files
+    (docs/state.md). Empty: none there either."""
     operator_socket: str = "operator.sock"
     """Where `relay ban` and its like reach the running relay: a UNIX socket in `state`, for its
     owner alone; empty: none."""
@@ -186,6 +143,9 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A file with the token that `/metrics` wants (`Authorization: Bearer TOKEN`): one line of at
     least 16 characters, read again with a reload. Without one, metrics are for requests from this
     host alone. A name in `state` unless it begins with `/`."""
+    dashboard_addresses: bool = False
+    """Whether the dashboard shows where peers come from; else a network has a number that says
+    nothing, and changes with each start."""
     admission: Literal["open", "listed", "invited"] = "open"
     """Who may register: everybody; who is on the list (`relay allow`, `listed`); or these and who
     has an invitation of an operator. Bans go before all three."""
@@ -197,7 +157,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """For the function of a program that embeds the relay; after it the peer is refused for now."""
     identity: str | None = None
     """The relay's own key file. None makes a new identity at each start: peers that pin the
-    relay's GUID need a file."""
+    relay's GUID need a file. `relay serve` takes `relay.key` in its state folder where there is
+    none, and makes it."""
     heartbeat: _Seconds = 15.0
     """A control connection that is silent for twice this long is dropped. At most half of `lease`:
     one that is lost must not end a registration."""
@@ -286,22 +247,22 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def hosts(self) -> tuple[str, ...]:
         """`host` as single ones."""
-        return _hosts(self.host)
+        return hosts_of(self.host)
 
     @property
     def admin_hosts(self) -> tuple[str, ...]:
         """`admin_host` as single ones."""
-        return _hosts(self.admin_host)
+        return hosts_of(self.admin_host)
 
     @property
     def listed_guids(self) -> tuple[str, ...]:
         """`listed` as single ones."""
-        return _hosts(self.listed)
+        return hosts_of(self.listed)
 
     @property
     def operator_guids(self) -> tuple[str, ...]:
         """`operators` as single ones."""
-        return _hosts(self.operators)
+        return hosts_of(self.operators)
 
     def in_state(self, name: str) -> str:
         """Return the path of a file: in the state folder, where there is one and it is no absolute
@@ -324,7 +285,7 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return _parts(self.proof_networks)
 
     def __post_init__(self) -> None:
-        _check(self)
+        check_fields(self)
         _check_hosts("host", self.host)
         _check_hosts("admin_host", self.admin_host)
         outside = [host for host in self.admin_hosts if not _is_loopback(host)]
@@ -375,21 +336,8 @@ def _parts(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _check(config: msgspec.Struct) -> None:
-    try:
-        check(config)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-
-
-def _hosts(host: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    texts = (host,) if isinstance(host, str) else host or ()
-    parts = (part.strip() for text in texts for part in text.split(","))
-    return tuple(dict.fromkeys(part for part in parts if part))
-
-
 def _check_hosts(key: str, host: str | tuple[str, ...] | None) -> None:
-    hosts = _hosts(host)
+    hosts = hosts_of(host)
     if host is not None and not hosts:
         raise ConfigError(f"{key}: an address to listen on is needed")
     for host in hosts:
@@ -397,8 +345,15 @@ def _check_hosts(key: str, host: str | tuple[str, ...] | None) -> None:
             raise ConfigError(f"{key}: not an address or a name: {host[:80]!r}")
 
 
-def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> RelayConfig:
-    """Merge a TOML file, the environment and flags (those that are not None).
+def load(
+    file: str | None,
+    environment: Mapping[str, str],
+    flags: Mapping[str, Any],
+    *,
+    place: str | None = None,
+) -> RelayConfig:
+    """Merge a TOML file, the environment and flags (those that are not None). `place` is the state
+    folder where none of them names one; with it, the key and the zone's store have names too.
 
     Raises:
         ConfigError: a source cannot be read, or a key or a value does not fit.
@@ -428,12 +383,35 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
     _check_each(variables, "the environment", strict=False)
     values |= variables
     values |= {name: value for name, value in flags.items() if value is not None}
+    if place is not None:
+        _place(values, place)
+    if values.get("state") == "":
+        values["state"] = None
     _check_each(values, "the configuration", strict=False)
     try:
         config = msgspec.convert(values, RelayConfig, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(str(error)) from None
     return config
+
+
+def _place(values: dict[str, Any], place: str) -> None:
+    """Name what nobody has named. In a state folder that nobody has chosen, the names of others
+    stay what they were without one: names from the working folder."""
+    dns = values.get("dns")
+    dns = dict(dns) if isinstance(dns, dict) else None
+    if values.get("state") is None:
+        values["state"] = place
+        for one, key in ((values, "identity"), (values, "admin_token"), (dns or {}, "store")):
+            if isinstance(one.get(key), str) and one[key]:
+                one[key] = os.path.abspath(one[key])
+    if values["state"] != "":
+        if values.get("identity") is None:
+            values["identity"] = KEY
+        if dns is not None:
+            dns.setdefault("store", ZONE)
+    if dns is not None:
+        values["dns"] = dns
 
 
 def _check_names(dns: DnsConfig) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Sequence, Set
 from operator import methodcaller
+from os import urandom
 from time import monotonic, time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -17,8 +18,9 @@ from protocol.lateness import Lateness
 from relay.admission import Admission, AdmissionRules, Admit, Book
 from relay.backplane import ALONE
 from relay.broker import Broker, BrokerLimits
-from relay.config import RelayConfig
+from relay.config import CERTIFICATE, LIVE, PACE, RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
+from relay.dashboard import DashboardRoutes, Stream, View
 from relay.http import (
     AdminRoutes,
     AdminToken,
@@ -64,21 +66,13 @@ if TYPE_CHECKING:
     from relay.cluster import Cluster
     from relay.dns import DnsServer
 
-__all__ = ["RELOADED", "STORES", "RelayServer"]
+__all__ = ["BOOK", "STORES", "RelayServer"]
 
-_BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
+BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
 """The files in the state folder: what an operator has said, and who was here."""
-STORES = {_BOOK: Book.VERSION, _KNOWN: KnownPeers.VERSION}
+STORES = {BOOK: Book.VERSION, _KNOWN: KnownPeers.VERSION}
 """The same, each with the version of its tables."""
 
-_DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
-_PACE = {"bytes_per_second_in_all", "bytes_per_second_per_peer"}
-_REQUESTS = {"requests_burst", "requests_per_second"}
-_LOG = {"log_format", "log_level"}
-_LIVE = _DOOR | _PACE | _REQUESTS | _LOG | {"admin_token", "drain_timeout"}
-_CERTIFICATE = {"tls_certificate", "tls_key"}
-RELOADED = _LIVE | _CERTIFICATE
-"""Keys that `reload` takes over; the others need a restart."""
 _BEAT = 0.1
 """Seconds between two looks at the deadlines."""
 
@@ -181,7 +175,7 @@ class RelayServer:
             AdmissionRules(
                 config.admission, frozenset(config.listed_guids), config.admission_timeout, admit
             ),
-            Book(config.in_state(_BOOK) if config.state is not None else None, time),
+            Book(config.in_state(BOOK) if config.state is not None else None, time),
             self.metrics,
             time,
             self._tasks.spawn,
@@ -217,30 +211,27 @@ class RelayServer:
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
         self._admin_token = AdminToken()
+        view = View(
+            (self.registry, self.planes, self.metrics),
+            urandom(32),
+            with_addresses=config.dashboard_addresses,
+        )
+        self._dashboard = Stream(view, self.metrics.loop, self._tasks.spawn)
+        admin = AdminRoutes(self.doorkeeper, self.metrics, self._admin_token)
+        public = PublicRoutes(self.registry, monotonic, backplane)
+        most = DetourLimits.of(config, self._descriptors.limit)
+        detours = Detours(self.cluster, most, self.metrics, self._tasks.spawn)
+        limits = CarrierLimits(config.write_deadline, config.outbox_bytes)
         self._fronts = Fronts(
             config,
             self._front_of,
             for_peers(
-                ControlRoute(
-                    self.doorkeeper,
-                    CarrierLimits(config.write_deadline, config.outbox_bytes),
-                    self._connect,
-                    monotonic,
-                ),
-                PlaneRoute(
-                    self.planes,
-                    self.broker,
-                    self._reception,
-                    Detours(
-                        self.cluster,
-                        DetourLimits.of(config, self._descriptors.limit),
-                        self.metrics,
-                        self._tasks.spawn,
-                    ),
-                ),
-                PublicRoutes(self.registry, monotonic, backplane),
+                ControlRoute(self.doorkeeper, limits, self._connect, monotonic),
+                PlaneRoute(self.planes, self.broker, self._reception, detours),
+                public,
             ),
-            AdminRoutes(self.doorkeeper, self.metrics, self._admin_token),
+            admin.metrics | DashboardRoutes(admin, self._dashboard, public.about).routes,
+            admin.health,
         )
 
     async def __aenter__(self) -> Self:
@@ -297,7 +288,7 @@ class RelayServer:
             for name in RelayConfig.__struct_fields__
             if getattr(config, name) != getattr(old, name)
         }
-        taken = keys & _LIVE
+        taken = keys & LIVE
         token = AdminToken()
         token.load(config)
         if (
@@ -306,13 +297,13 @@ class RelayServer:
             and config.tls_key is not None
         ):
             self._certificate.load(config.tls_certificate, config.tls_key)
-            taken |= keys & _CERTIFICATE
+            taken |= keys & CERTIFICATE
         self._admin_token.take(token)
         self.config = structs.replace(old, **{name: getattr(config, name) for name in taken})
         self.doorkeeper.allow(self.config)
         if keys & taken:
             tell_of_limits(self.config, self._descriptors)
-        if taken & _PACE:
+        if taken & PACE:
             self.planes.pacer.allow(pace_of(self.config))
         self._reception.requests.allow(config.requests_per_second, config.requests_burst)
         return tuple(sorted(keys - taken))
@@ -443,6 +434,7 @@ class RelayServer:
 
     async def _shut(self) -> None:
         self._fronts.close()
+        self._dashboard.close()
         self.doorkeeper.end_all("shutdown")
 
     async def _send_away(self) -> None:

@@ -22,9 +22,8 @@ from peers.control import refusal
 from protocol.errors import Code
 from protocol.session import SessionSettings
 from relay.cli import Exit as RelayExit
-from relay.config import DnsConfig, RelayConfig
+from relay.config import RELOADED, DnsConfig, RelayConfig
 from relay.metrics import METRICS
-from relay.server import RELOADED
 
 __all__ = ["draw", "on_page", "unit_of"]
 

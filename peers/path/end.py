@@ -182,6 +182,7 @@ class PathEnd(Path):
         self._decoder = None
         lives = self._stage is _Stage.HANDSHAKE
         if lives:
+            self._stream.settled()
             self._stage = _Stage.CARRYING
             self._user = user
         if early:

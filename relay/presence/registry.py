@@ -324,6 +324,10 @@ class Registry:
         """Return a peer that is here."""
         return self._peers.get(guid)
 
+    def present(self) -> list[RegisteredPeer]:
+        """Return the peers that are here."""
+        return list(self._peers.values())
+
     def gone(self, guid: str) -> GonePeer | None:
         """Return what is left of a peer that was here, and is not now."""
         return self._gone.get(guid)
@@ -354,15 +358,11 @@ class Registry:
             ProtocolViolation: the record is malformed, or not newer than the one in force
                 (`Code.STALE_SEQUENCE`): before anything is verified.
         """
-        peer, gone = self._peers.get(guid), self._gone.get(guid)
+        self._check_newer(guid, record.seq)
         known: dict[SignedEntry, Entry] = {}
-        if peer is not None:
-            check_newer(record.seq, peer.record.seq)
+        if (peer := self._peers.get(guid)) is not None:
             for service, entries in peer.services.values():
                 known.update(zip(service.entries, entries, strict=True))
-        elif gone is not None:
-            check_newer(record.seq, gone.seq)
-        self._check_home(guid, record.seq)
         return (yield from check_record(guid, record, known, self._verified))
 
     def register(
@@ -382,12 +382,8 @@ class Registry:
             ProtocolViolation: the record is malformed, or not newer than the one in force
                 (`Code.STALE_SEQUENCE`). Nothing has changed then.
         """
-        known, gone = self._peers.get(flow.guid), self._gone.get(flow.guid)
-        if known is not None:
-            check_newer(record.seq, known.record.seq)
-        elif gone is not None:
-            check_newer(record.seq, gone.seq)
-        self._check_home(flow.guid, record.seq)
+        known = self._peers.get(flow.guid)
+        self._check_newer(flow.guid, record.seq)
         if services is None:
             services = _all_of(self.checking(flow.guid, record))
         if known is None:
@@ -451,7 +447,7 @@ class Registry:
         return True
 
     def home(self, guid: str) -> Claim | None:
-        """Return where a peer is, if that is another node of the cluster."""
+        """Return at which other node of the cluster a peer is."""
         return self._backplane.home(guid)
 
     def came_elsewhere(self, guid: str) -> None:
@@ -478,9 +474,13 @@ class Registry:
         """Forget them one by one: begin it every now and then."""
         return self._gone.forgetting(now)
 
-    def _check_home(self, guid: str, seq: int) -> None:
-        """A record is newer than that in force at another node, too."""
-        home = self._backplane.home(guid)
+    def _check_newer(self, guid: str, seq: int) -> None:
+        """A record is newer than the one in force here, or at another node, or left of a peer."""
+        peer, gone, home = self._peers.get(guid), self._gone.get(guid), self._backplane.home(guid)
+        if peer is not None:
+            check_newer(seq, peer.record.seq)
+        elif gone is not None:
+            check_newer(seq, gone.seq)
         if home is not None:
             check_newer(seq, home.seq)
 

@@ -48,6 +48,9 @@ class Wire:
     def set_owner(self, owner: StreamOwner) -> None:
         self._owner = owner
 
+    def settled(self) -> None:
+        pass
+
     def write(self, data: bytes) -> None:
         if not (self.aborted or self.closed):
             for message in self._decoder.receive(data):
