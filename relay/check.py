@@ -265,12 +265,12 @@ async def _cluster(config: RelayConfig, is_running: bool) -> AsyncIterator[Findi
     if not _has("cluster"):
         yield Finding("error", "cluster", str(MissingExtra("a cluster of relays", "cluster")))
         return
-    if config.identity is None:
+    if config.identity is None or not os.path.lexists(config.in_state(config.identity)):
         yield Finding(
             "error",
             "cluster",
-            "each node has a key of its own, and so a cluster",
-            "name one key file as 'identity' at every node",
+            "this node makes a key of its own, and so it is a cluster of its own",
+            "give every node one key file: 'relay key FILE' makes it",
         )
         return
     if not own.all_urls and any(host in ("::", "0.0.0.0") for host in config.hosts):

@@ -53,7 +53,7 @@ async def test_what_is_wrong_is_said(nats: NatsServer, key: str, tmp_path: Path)
     assert "127.0.0.1:1" in finding.said
     config = of(key, nats)
     finding = await found(RelayConfig(port=0, cluster=config.cluster))
-    assert (finding.level, "key of its own" in finding.said) == ("error", True)
+    assert (finding.level, "a key of its own" in finding.said) == ("error", True)
     finding = await found(RelayConfig(host="0.0.0.0", port=0, identity=key, cluster=config.cluster))
     assert (finding.level, finding.next_step[:8]) == ("error", "name its")
     (tmp_path / "password").write_text("guess")

@@ -32,7 +32,11 @@ async def three(nats: NatsServer, folder: Path) -> AsyncIterator[dict[str, subpr
             )
             url, process = await asyncio.to_thread(
                 stack.enter_context,
-                processes.relay(folder / name, "--config", str(folder / name / "relay.toml")),
+                processes.relay(
+                    folder / name,
+                    *("--config", str(folder / name / "relay.toml")),
+                    *("--state", str(folder / name / "state")),
+                ),
             )
             nodes[url] = process
         yield nodes
