@@ -38,8 +38,9 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     relay: str | None = None
-    """`http://HOST:PORT` or `https://HOST:PORT` (without a port 80 or 443, as in every URL); or
-    `dns:DOMAIN`, whose SRV records name it."""
+    """`http://HOST:PORT` or `https://HOST:PORT` (without a port 80 or 443, as in every URL);
+    several with commas, up to 8, where they are one relay (docs/scaling.md): one that cannot be
+    reached is passed over; or `dns:DOMAIN`, whose SRV records name it."""
     ddns: DdnsConfig | None = None
     """Registration and lookup by dynamic DNS, beside the relay or in its place (docs/ddns.md)."""
     lookup: Literal["relay", "dns"] = "relay"

@@ -163,7 +163,7 @@ class Incoming:
         connection.answer(ServiceAnswer(number, Verdict.ACCEPTED, entries=entries))
         ticket = request.ticket
         if ticket is not None and ticket not in self._legs.of(request.guid):
-            self._open_leg(connection, request.guid, ticket)
+            self._open_leg(connection, request.guid, ticket, request.url)
 
     def _has_leg(self, request: ServiceRequestFrom) -> bool:
         """Whether a leg may be opened for a request, where it asks for one: the relay is dialed for
@@ -171,8 +171,8 @@ class Incoming:
         ticket, guid = request.ticket, request.guid
         return ticket is None or ticket in self._legs.of(guid) or self._legs.has_room(guid)
 
-    def _open_leg(self, connection: ControlConnection, guid: str, ticket: str) -> None:
-        task = self._local.tasks.spawn(self._attach(connection, ticket))
+    def _open_leg(self, connection: ControlConnection, guid: str, ticket: str, url: str) -> None:
+        task = self._local.tasks.spawn(self._attach(connection, ticket, url))
         if task is None:
             return
         displaced = self._legs.add(guid, ticket)
@@ -213,9 +213,9 @@ class Incoming:
             return
         self._join(route, welcomed.path, attempt.number, welcomed.welcome, dialed_here=True)
 
-    async def _attach(self, connection: ControlConnection, ticket: str) -> None:
+    async def _attach(self, connection: ControlConnection, ticket: str, url: str) -> None:
         try:
-            leg = await self._ways.open_plane(connection, ticket)
+            leg = await self._ways.open_plane(connection, ticket, url)
         except RoamRelayError as error:
             log.warning("cannot attach to the plane", reason=error.reason)
             return

@@ -210,6 +210,14 @@ def messages() -> list[Message]:
             3, Code.PEER_OFFLINE, "the peer is offline", PeerState.OFFLINE, last_seen=3600.0
         ),
         ServiceResponse(4, Code.LIMIT_EXCEEDED, "too many requests", retry_after=1.5),
+        ServiceResponse(
+            5,
+            state=PeerState.ONLINE,
+            last_seen=0.0,
+            ticket=CALLER_TICKET,
+            url="https://node-b.example.org",
+        ),
+        ServiceResponse(6, Code.CLUSTER_UNAVAILABLE, "not now", retry_after=1.0),
         Watch(ALICE.guid),
         Watch(ALICE.guid, watching=False),
         PeerEvent(ALICE.guid),
