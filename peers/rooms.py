@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from peers.choice import RoundTrips
 from peers.config import DdnsConfig, PeerConfig, log
 from peers.control import Account, Registration, RegistrationEvent, Watching
+from peers.conversations import Conversations
 from peers.dialing import Door
 from peers.host import AddressSource, Interfaces, system_addresses
 from peers.location import OwnLocation
+from peers.opening import Opening, Wish
 from peers.path import Paths
 from peers.publication import Publication
 from peers.roaming import (
@@ -30,6 +32,7 @@ from peers.roaming import (
     Ways,
 )
 from peers.services import Services, ServicesChanged
+from peers.session import Session
 from peers.tasks import Tasks, unless
 from peers.transport import DirectServer
 from peers.whereabouts import Whereabouts
@@ -75,6 +78,8 @@ class Rooms:
     presence: Watching
     publication: Publication
     whereabouts: Whereabouts
+    opening: Opening
+    conversations: Conversations
 
 
 def read_dns_key(config: DdnsConfig, guid: str) -> "dns.tsig.Key | None":
@@ -126,6 +131,14 @@ def build(
         probes = Probes(ways, candidates)
         sessions = Sessions(local, Means(ways, rounds, probes, registration, signs))
         publication = Publication(config, registration, names, tasks)
+        outgoing = Outgoing(config, sessions, presence.watch, lookup.ask_names)
+        whereabouts = Whereabouts(interfaces, location, registration, sessions, publication)
+        opening = Opening(config, services, whereabouts, outgoing)
+
+        async def open_conversation(guid: str, service: str, wait: bool) -> Session:
+            wish = Wish(guid, service, conversation=True)
+            return await opening.open(wish, config.request_timeout, wait=wait)
+
         return Rooms(
             loop=asyncio.get_running_loop(),
             direct=direct,
@@ -138,11 +151,13 @@ def build(
             ways=ways,
             lookup=lookup,
             sessions=sessions,
-            outgoing=Outgoing(config, sessions, presence.watch, lookup.ask_names),
+            outgoing=outgoing,
             incoming=Incoming(local, services, sessions, ways, candidates),
             presence=presence,
             publication=publication,
-            whereabouts=Whereabouts(interfaces, location, registration, sessions, publication),
+            whereabouts=whereabouts,
+            opening=opening,
+            conversations=Conversations(identity.guid, services, open_conversation),
         )
     except BaseException:
         direct.close()
@@ -214,9 +229,13 @@ async def _close(rooms: Rooms, at_once: asyncio.Event, grace: float) -> None:
             end()
         except Exception:
             log.exception("closing a peer")
+    # First, so that what arrives while sessions are closed is neither lost nor acknowledged.
+    await closed(rooms.conversations.close)
     # A session that has no path just now may still find one, to be closed cleanly on it.
     await closed(partial(rooms.sessions.close, grace))
     rooms.sessions.abort()
+    await rooms.conversations.close()
+    await closed(rooms.conversations.close_store)
     await closed(rooms.registration.close)
     if rooms.names is not None:
         await closed(rooms.names.withdraw)

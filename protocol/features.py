@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "CONTROL_FEATURES",
+    "CONVERSATION",
     "EARLY_DATA",
     "ENDPOINT_QUERY",
     "RELAY_FALLBACK",
@@ -27,6 +28,9 @@ EARLY_DATA = "early-data"
 """Behind the hello of a resumed session, data may stand that nobody has asked for yet."""
 SESSION_2 = "session-2"
 """The second revision of the session's frames: fragments, acknowledged bytes, `finish`."""
+
+CONVERSATION = "conversation"
+"""The session carries a conversation (protocol/conversation.py), and no messages of its own."""
 
 SUCCESSION = "succession"
 """A relay that has changed its key says so, by the old one (protocol/succession.py)."""

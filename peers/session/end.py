@@ -12,7 +12,7 @@ from peers.session.session import Session
 from peers.session.terms import Terms
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
-from protocol.features import EARLY_DATA, SESSION_2, SESSION_FEATURES, shared
+from protocol.features import CONVERSATION, EARLY_DATA, SESSION_2, SESSION_FEATURES, shared
 from protocol.messages import PathHello, PathWelcome
 from protocol.session import NO_EARLY, ClosedSession, Early
 
@@ -69,6 +69,11 @@ class SessionEnd(Session):
         return self._machine.early(self._loop.time())
 
     @property
+    def carries_conversation(self) -> bool:
+        """Whether both sides have named that it carries a conversation, on the path taken last."""
+        return CONVERSATION in self._features_shared
+
+    @property
     def has_had_path(self) -> bool:
         """Whether the session was ever joined."""
         return self._path_rank > (0, False)
@@ -91,7 +96,7 @@ class SessionEnd(Session):
         Raises:
             ProtocolViolation: the numbers cannot be true. The session is as it was.
         """
-        features = shared(SESSION_FEATURES, there.features)
+        features = shared((*self.terms.features, *SESSION_FEATURES), there.features)
         self._machine.attach(
             there.received,
             there.consumed,

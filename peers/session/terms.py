@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from peers.choice import Select
 from peers.config import NO_POLICY, PathFacts, PathKind, Policy
-from protocol.features import RELAY_FALLBACK
+from protocol.features import CONVERSATION, RELAY_FALLBACK
 from protocol.messages import Mode
 
 __all__ = ["Terms"]
@@ -28,9 +28,13 @@ class Terms:
     """`fastest`, `latest`, or the program's own choice among candidates."""
     fallback: bool = False
     """Whether a session in `combined` may go on over the relay, as far as this side says."""
+    conversation: bool = False
+    """Whether this side wants it to carry a conversation."""
 
     @property
     def features(self) -> tuple[str, ...]:
         """What this side names at the head of the session's paths."""
         relayed = self.policy.refusal(PathFacts(PathKind.RELAYED)) is None
-        return (RELAY_FALLBACK,) if self.mode is Mode.COMBINED and self.fallback and relayed else ()
+        falls_back = self.mode is Mode.COMBINED and self.fallback and relayed
+        named = (RELAY_FALLBACK,) if falls_back else ()
+        return (*named, CONVERSATION) if self.conversation else named
