@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,11 @@ from peers import (
     Conversation,
     ConversationFull,
     Identity,
-    Message,
     MessageState,
     Peer,
     PeerConfig,
     Refused,
     Sent,
-    SessionSettings,
     UsageError,
 )
 from peers.conversations import keeper as keeping
@@ -67,3 +64,211 @@ async def test_messages_go_both_ways(alice: Peer, bob: Peer, stores: tuple[Path,
         await reaches(there, back, MessageState.DELIVERED)
         assert await here.outgoing() == ()
         assert await here.disruptions() == await there.disruptions() == ()
+
+
+async def test_others_begin(alice: Peer, bob: Peer, stores: tuple[Path, Path]) -> None:
+    begun = bob.conversations("chat", store=stores[1])
+    taking = asyncio.ensure_future(anext(begun))
+    async with alice.conversation(bob.guid, "chat", store=stores[0]) as here:
+        await here.send(b"first")
+        async with asyncio.timeout(PATIENCE):
+            there = await taking
+        assert (there.remote, there.service) == (alice.guid, "chat")
+        assert await take(there, 1) == [b"first"]
+        await there.send(b"answer")
+        assert await take(here, 1) == [b"answer"]
+
+
+async def test_a_message_comes_again_until_it_is_done(
+    relay: RelayServer, alice: Peer, stores: tuple[Path, Path]
+) -> None:
+    """Over ends of the program; and what is done never comes again."""
+    identity = Identity.generate()
+    async with alice.conversation(identity.guid, "chat", store=stores[0]) as here:
+        ids = [await here.send(b"%d" % number) for number in range(3)]
+        assert [sent.id for sent in await here.outgoing()] == ids
+        for found in ([b"0"], [b"0", b"1"], [b"1", b"2"]):
+            async with (
+                Peer(identity, relay.url) as bob,
+                bob.conversation(alice.guid, "chat", store=stores[1]) as there,
+            ):
+                await reaches(here, ids[-1], MessageState.DELIVERED)
+                seen = []
+                async for message in there:
+                    assert message.sender == alice.guid
+                    seen.append(message)
+                    if len(seen) == len(found):
+                        break  # All but this one are done: the loop has gone on behind them.
+                assert [message.payload for message in seen] == found
+                assert [message.is_done for message in seen] == [True] * (len(seen) - 1) + [False]
+
+
+async def test_what_waits_is_there_after_a_restart(
+    relay: RelayServer, stores: tuple[Path, Path]
+) -> None:
+    here, there = Identity.generate(), Identity.generate()
+    ids = []
+    for count in range(3):
+        async with (
+            Peer(here, relay.url) as alice,
+            alice.conversation(there.guid, "chat", store=stores[0]) as chat,
+        ):
+            assert [sent.id for sent in await chat.outgoing()] == ids
+            ids.append(await chat.send(b"%d" % count))
+            assert (await chat.outgoing())[-1].state is MessageState.QUEUED
+    async with (
+        Peer(here, relay.url) as alice,
+        Peer(there, relay.url) as bob,
+        alice.conversation(there.guid, "chat", store=stores[0]) as chat,
+        bob.conversation(here.guid, "chat", store=stores[1]) as other,
+    ):
+        assert await take(other, 3) == [b"0", b"1", b"2"]
+        for name in ids:
+            await reaches(chat, name, MessageState.DELIVERED)
+        assert await chat.disruptions() == await other.disruptions() == ()
+
+
+async def test_receipts(alice: Peer, bob: Peer, stores: tuple[Path, Path]) -> None:
+    async with (
+        alice.conversation(bob.guid, "chat", store=stores[0]) as here,
+        bob.conversation(alice.guid, "chat", store=stores[1]) as there,
+    ):
+        read, refused = await here.send(b"good"), await here.send(b"bad")
+        async with asyncio.timeout(PATIENCE):
+            async for message in there:
+                if message.payload == b"bad":
+                    await message.refuse("not that")
+                    await message.refuse("twice is nothing")
+                    break
+                await message.done(read=True)
+        assert (await reaches(here, read, MessageState.READ)).reason == ""
+        assert (await reaches(here, refused, MessageState.REFUSED)).reason == "not that"
+
+
+async def test_what_has_not_left_expires_and_can_be_taken_back(
+    alice: Peer, stores: tuple[Path, Path]
+) -> None:
+    away = Identity.generate()
+    async with alice.conversation(away.guid, "chat", store=stores[0]) as here:
+        expiring = await here.send(b"late", expires=0.01)
+        cancelled = await here.send(b"mistaken")
+        kept = await here.send(b"kept")
+        await reaches(here, expiring, MessageState.EXPIRED)
+        assert await here.cancel(cancelled) is True
+        assert await here.cancel(cancelled) is False
+        assert (await here.state(cancelled)).state is MessageState.CANCELLED
+        assert await here.state("0" * 32) is None
+        assert [sent.id for sent in await here.outgoing()] == [kept]
+        config = PeerConfig(relay=alice.config.relay)
+        async with (
+            Peer(away, config=config) as bob,
+            bob.conversation(alice.guid, "chat", store=stores[1]) as there,
+        ):
+            assert await take(there, 1) == [b"kept"]
+            await reaches(here, kept, MessageState.DELIVERED)
+            assert await here.cancel(kept) is False
+            assert await there.disruptions() == ()
+
+
+async def test_a_sender_is_stopped_where_nobody_reads(
+    alice: Peer, bob: Peer, stores: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "INBOX", 5)
+    monkeypatch.setattr(keeping, "OUTBOX", 8)
+    async with (
+        alice.conversation(bob.guid, "chat", store=stores[0]) as here,
+        bob.conversation(alice.guid, "chat", store=stores[1]) as there,
+    ):
+        sent = [await here.send(b"%d" % number) for number in range(5)]
+        await reaches(here, sent[-1], MessageState.DELIVERED)
+        for number in range(5, 13):
+            await here.send(b"%d" % number)
+        with pytest.raises(ConversationFull, match="8 messages wait"):
+            await here.send(b"too many")
+        # It goes on as soon as somebody reads, and the other direction never stopped.
+        back = await there.send(b"back")
+        await reaches(there, back, MessageState.DELIVERED)
+        assert await take(there, 13) == [b"%d" % number for number in range(13)]
+        await here.send(b"again")
+        assert await take(there, 1) == [b"again"]
+
+
+async def test_the_program_writes_in_the_same_transaction(
+    alice: Peer, bob: Peer, stores: tuple[Path, Path]
+) -> None:
+    """Into its own database, or into ours: both have happened, or neither."""
+    own = sqlite3.connect(stores[1], check_same_thread=False)
+    own.execute("CREATE TABLE seen (payload BLOB)")
+    own.row_factory = sqlite3.Row
+    own.execute("PRAGMA user_version = 7")
+
+    def fails(connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TABLE IF NOT EXISTS seen (payload BLOB)")
+        connection.execute("INSERT INTO seen VALUES ('never')")
+        raise KeyError("mine")
+
+    async with (
+        alice.conversation(bob.guid, "chat", store=stores[0]) as here,
+        bob.conversation(alice.guid, "chat", store=own) as there,
+    ):
+        with pytest.raises(CallbackFailed, match="also raised KeyError"):
+            await here.send(b"no", also=fails)
+        assert await here.outgoing() == ()
+        await here.send(b"yes", also=lambda db: db.execute("CREATE TABLE mine (a)"))
+        async with asyncio.timeout(PATIENCE):
+            async for message in there:
+                with pytest.raises(CallbackFailed):
+                    await message.done(also=fails)
+                assert not message.is_done
+                payload = message.payload
+                await message.done(
+                    also=lambda db, payload=payload: db.execute(
+                        "INSERT INTO seen VALUES (?)", (payload,)
+                    )
+                )
+                break
+    assert [row["payload"] for row in own.execute("SELECT payload FROM seen")] == [b"yes"]
+    assert own.execute("PRAGMA user_version").fetchone()[0] == 7
+    own.close()
+
+
+async def test_a_plain_session_and_a_conversation_do_not_meet(
+    alice: Peer, bob: Peer, stores: tuple[Path, Path]
+) -> None:
+    async with bob.conversation(alice.guid, "chat", store=stores[1]):
+        await bob.published()
+        with pytest.raises(Refused, match="is for conversations"):
+            await alice.connect(bob.guid, "chat", mode="p2p")
+        with pytest.raises(ValueError, match="offered already"):
+            bob.listen("chat")
+    async with alice.listen("plain") as listener:
+        await alice.published()
+        async with bob.conversation(alice.guid, "plain", store=stores[1]) as there:
+            await there.send(b"waits")
+            assert not there.is_connected
+            plain = await bob.connect(alice.guid, "plain")
+            # Of the two, the program gets the one that it can read.
+            assert (await anext(listener)).id == plain.id
+
+
+async def test_one_at_a_time(alice: Peer, bob: Peer, stores: tuple[Path, Path]) -> None:
+    chat = alice.conversation(bob.guid, "chat", store=stores[0])
+    with pytest.raises(ConnectionClosed, match="not open"):
+        await chat.send(b"early")
+    async with chat:
+        with pytest.raises(UsageError, match="open already"):
+            await alice.conversation(bob.guid, "chat", store=stores[0]).open()
+        with pytest.raises(UsageError, match="another one is in use"):
+            alice.conversation(bob.guid, "more", store=stores[1])
+        waiting = asyncio.ensure_future(anext(aiter(chat)))
+        await asyncio.sleep(0)
+        with pytest.raises(UsageError, match="two tasks"):
+            await anext(aiter(chat))
+        async with alice.conversation(bob.guid, "more", store=stores[0]):
+            pass
+    with pytest.raises(StopAsyncIteration):
+        await waiting
+    with pytest.raises(ConnectionClosed, match="opened once"):
+        await chat.open()
+    async with alice.conversation(bob.guid, "chat", store=stores[0]):
+        pass
