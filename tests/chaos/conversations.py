@@ -2,6 +2,7 @@
 tables, written in the same transactions, say in the end."""
 
 import contextlib
+import os
 import random
 import select
 import sqlite3
@@ -26,10 +27,10 @@ class Program:
         self.store = store
         self.process = self._start()
 
-    def _start(self) -> subprocess.Popen[str]:
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._said = b""
         return subprocess.Popen(
             [sys.executable, "-m", "tests.peers.conversations.talker", *self._arguments],
-            text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=processes.environment(),
@@ -37,10 +38,16 @@ class Program:
 
     def line(self) -> str:
         """Return the next thing that it says."""
-        assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], DEADLINE)
-        assert readable, "nothing was done in time"
-        return self.process.stdout.readline().strip()
+        out = self.process.stdout
+        assert out is not None
+        while b"\n" not in self._said:
+            readable, _, _ = select.select([out], [], [], DEADLINE)
+            assert readable, "nothing was done in time"
+            data = os.read(out.fileno(), 65_536)
+            assert data, "it has ended by itself"
+            self._said += data
+        line, _, self._said = self._said.partition(b"\n")
+        return line.decode()
 
     def kill(self) -> None:
         """End it without a word, and start it anew."""
