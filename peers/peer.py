@@ -7,7 +7,7 @@ they do in them.
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from types import NoneType, TracebackType
-from typing import Self, Unpack, assert_never
+from typing import Self, Unpack
 
 from peers.choice import Select
 from peers.config import (
@@ -17,6 +17,7 @@ from peers.config import (
     Settings,
     checked_address,
     checked_count,
+    checked_disclosure,
     checked_flag,
     checked_function,
     checked_guid,
@@ -30,17 +31,9 @@ from peers.config import (
 from peers.control import (
     DdnsKey,
     Link,
-    PeerChanged,
     Presence,
-    PrimaryChanged,
-    RegistrationEnded,
     RegistrationEvent,
-    RegistrationLost,
     RelayAddresses,
-    RelayRestarting,
-    RelaySucceeded,
-    RequestArrived,
-    StandbyLost,
     Status,
     fetch_key,
 )
@@ -50,12 +43,12 @@ from peers.host import AddressSource
 from peers.location import Located
 from peers.opening import Wish
 from peers.roaming import Surveyed, survey
-from peers.rooms import Leaving, Rooms, build, read_dns_key, start
+from peers.rooms import Leaving, Rooms, build, pass_on, read_dns_key, start
 from peers.services import Handler, Listener, ServicesChanged, serve_sessions
 from peers.session import Session
 from peers.tasks import EventQueue, check_loop
 from protocol.endpoint import Phase, Provenance
-from protocol.errors import ConnectionClosed, RelayMisconfigured, RelayUnavailable, RoamRelayError
+from protocol.errors import ConnectionClosed, RelayUnavailable, RoamRelayError
 from protocol.identity import Identity
 
 __all__ = ["Peer"]
@@ -310,6 +303,7 @@ class Peer:
         """
         checked_guid(guid)
         checked_service(service)
+        checked_disclosure(disclose)
         rooms = self._open
         return rooms.conversations.conversation(guid, service, checked_store(store), disclose)
 
@@ -331,6 +325,7 @@ class Peer:
             StoreFailed: from the iteration: the store cannot be used.
         """
         checked_service(service)
+        checked_disclosure(disclose)
         allowed = None if allow is None else checked_guids(allow, "allow")
         rooms, place = self._open, checked_store(store)
         return rooms.conversations.begun(service, place, allowed, disclose)
@@ -481,33 +476,4 @@ class Peer:
 
     def _heard(self, event: RegistrationEvent | ServicesChanged) -> None:
         """News from the rooms below, for those above."""
-        rooms = self._ever_open
-        match event:
-            case RequestArrived(connection, request):
-                rooms.incoming.request(connection, request)
-            case PeerChanged(changed):
-                rooms.presence.receive(changed)
-            case RelaySucceeded(relay):
-                self._tell(self._link.succeeded(relay))
-            case RelayRestarting():
-                self._tell(self._link.restarting())
-            case RegistrationLost(error):
-                rooms.presence.relay_lost()
-                self._tell(self._link.lost(error, lasting=isinstance(error, RelayMisconfigured)))
-            case PrimaryChanged():
-                self._tell(self._link.registered())
-                rooms.whereabouts.registered()
-                rooms.sessions.relay_found()
-                rooms.presence.restore()
-            case StandbyLost():
-                rooms.whereabouts.registered()
-            case RegistrationEnded(error):
-                rooms.presence.relay_lost()
-                self._tell(self._link.ended(error))
-                rooms.services.end(error)
-            case ServicesChanged(ended):
-                if ended is not None:
-                    rooms.sessions.end_announced(ended)
-                rooms.publication.changed()
-            case _:
-                assert_never(event)
+        self._tell(pass_on(event, self._ever_open, self._link))

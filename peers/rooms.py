@@ -1,16 +1,30 @@
-"""The rooms of an open peer: how they are built, started, and closed, in order. What happens
-between is in them."""
+"""The rooms of an open peer: how they are built, started, and closed, in order, and who of them is
+told what. What happens between is in them."""
 
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 from peers.choice import RoundTrips
 from peers.config import DdnsConfig, PeerConfig, log
-from peers.control import Account, Registration, RegistrationEvent, Watching
+from peers.control import (
+    Account,
+    Link,
+    PeerChanged,
+    PrimaryChanged,
+    Registration,
+    RegistrationEnded,
+    RegistrationEvent,
+    RegistrationLost,
+    RelayRestarting,
+    RelaySucceeded,
+    RequestArrived,
+    StandbyLost,
+    Watching,
+)
 from peers.conversations import Conversations
 from peers.dialing import Door
 from peers.host import AddressSource, Interfaces, system_addresses
@@ -36,7 +50,7 @@ from peers.session import Session
 from peers.tasks import Tasks, unless
 from peers.transport import DirectServer
 from peers.whereabouts import Whereabouts
-from protocol.errors import RelayUnavailable
+from protocol.errors import RelayMisconfigured, RelayUnavailable
 from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.invitation import Token
@@ -46,7 +60,7 @@ if TYPE_CHECKING:
 
     from peers.dns import Names
 
-__all__ = ["Leaving", "Rooms", "build", "read_dns_key", "start"]
+__all__ = ["Leaving", "Rooms", "build", "pass_on", "read_dns_key", "start"]
 
 _WITH_ZONE = 2.0
 """Seconds to wait for the relay where the zone can be asked too."""
@@ -182,6 +196,42 @@ async def start(rooms: Rooms, config: PeerConfig, addresses: AddressSource | Non
     except RelayUnavailable:
         if rooms.names is None or rooms.registration.is_over:
             raise
+
+
+def pass_on(event: RegistrationEvent | ServicesChanged, rooms: Rooms, link: Link) -> bool:
+    """Give news of the lower rooms to those above; return whether the peer stands otherwise with
+    its relay now, as `link` has it."""
+    differs = False
+    match event:
+        case RequestArrived(connection, request):
+            rooms.incoming.request(connection, request)
+        case PeerChanged(changed):
+            rooms.presence.receive(changed)
+        case RelaySucceeded(relay):
+            differs = link.succeeded(relay)
+        case RelayRestarting():
+            differs = link.restarting()
+        case RegistrationLost(error):
+            rooms.presence.relay_lost()
+            differs = link.lost(error, lasting=isinstance(error, RelayMisconfigured))
+        case PrimaryChanged():
+            differs = link.registered()
+            rooms.whereabouts.registered()
+            rooms.sessions.relay_found()
+            rooms.presence.restore()
+        case StandbyLost():
+            rooms.whereabouts.registered()
+        case RegistrationEnded(error):
+            rooms.presence.relay_lost()
+            differs = link.ended(error)
+            rooms.services.end(error)
+        case ServicesChanged(ended):
+            if ended is not None:
+                rooms.sessions.end_announced(ended)
+            rooms.publication.changed()
+        case _:
+            assert_never(event)
+    return differs
 
 
 class Leaving:

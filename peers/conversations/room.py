@@ -29,7 +29,7 @@ from protocol.errors import ConnectionClosed, RoamRelayError, StoreFailed, Usage
 
 __all__ = ["Conversations", "Store", "checked_store"]
 
-Store: TypeAlias = "str | os.PathLike[str] | sqlite3.Connection"
+Store: TypeAlias = str | os.PathLike[str] | sqlite3.Connection
 """Where conversations are kept: a file, or a database of the program's own."""
 
 Opener: TypeAlias = Callable[[str, str, bool], Awaitable[Session]]

@@ -122,6 +122,10 @@ def world_in(folder: Path, left: list[int] | None = None) -> World:
     return world
 
 
+async def run(folder: Path, number: int) -> None:
+    await live(world_in(folder, [number]))
+
+
 def main(folder: Path, first: int, step: int) -> None:
     wrong, number = [], first
     while True:
@@ -132,20 +136,12 @@ def main(folder: Path, first: int, step: int) -> None:
             side.disk.connection.close()
         child = os.fork()
         if child == 0:
-
-            async def run() -> None:
-                await live(world_in(place, [number]))
-
-            asyncio.run(run())
+            asyncio.run(run(place, number))
             os._exit(0)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-        async def check() -> None:
-            fault = await recover(world_in(place))
-            if fault is not None:
-                wrong.append(f"{number}: {fault}")
-
-        asyncio.run(check())
+        fault = asyncio.run(recover(world_in(place)))
+        if fault is not None:
+            wrong.append(f"{number}: {fault}")
         if code == 0:
             break
         if code != 9:

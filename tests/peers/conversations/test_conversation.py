@@ -20,6 +20,7 @@ from peers import (
     UsageError,
 )
 from peers.conversations import keeper as keeping
+from peers.conversations.conversation import ConversationEnd
 from relay.server import RelayServer
 
 PATIENCE = 30.0
@@ -251,6 +252,47 @@ async def test_a_plain_session_and_a_conversation_do_not_meet(
             assert (await anext(listener)).id == plain.id
 
 
+async def test_a_wrong_argument_is_refused_at_once(
+    alice: Peer, bob: Peer, stores: tuple[Path, Path]
+) -> None:
+    async with (
+        alice.conversation(bob.guid, "chat", store=stores[0]) as here,
+        bob.conversation(alice.guid, "chat", store=stores[1]) as there,
+    ):
+        for wrong in ("text", None, 7, [b"a"], object()):
+            with pytest.raises(TypeError, match="a message is bytes"):
+                await here.send(wrong)
+        with pytest.raises(ValueError, match="at most 57344 bytes"):
+            await here.send(bytes(57_345))
+        for wrong in (0, -1, float("nan"), float("inf"), "soon", True):
+            with pytest.raises((TypeError, ValueError), match="expires"):
+                await here.send(b"", expires=wrong)
+        for wrong in (7, "db", []):
+            with pytest.raises(TypeError, match="also"):
+                await here.send(b"", also=wrong)
+        for wrong in (None, 7, b"", "", "xyz", "00" * 15, "00" * 17):
+            for call in (here.state, here.cancel):
+                with pytest.raises(ValueError, match="message_id"):
+                    await call(wrong)
+            with pytest.raises(ValueError, match="message_id"):
+                await anext(here.follow(wrong))
+        assert await here.outgoing() == ()
+        for payload in (bytes(57_344), bytearray(b"a"), memoryview(b"b"), b""):
+            await here.send(payload)
+        async with asyncio.timeout(PATIENCE):
+            async for message in there:
+                for wrong in (None, 1, "yes"):
+                    with pytest.raises(TypeError, match="read"):
+                        await message.done(read=wrong)
+                with pytest.raises(TypeError, match="also"):
+                    await message.done(also=7)
+                with pytest.raises(TypeError, match="reason"):
+                    await message.refuse(None)
+                assert not message.is_done
+                if not message.payload:
+                    break
+
+
 async def test_one_at_a_time(alice: Peer, bob: Peer, stores: tuple[Path, Path]) -> None:
     chat = alice.conversation(bob.guid, "chat", store=stores[0])
     with pytest.raises(ConnectionClosed, match="not open"):
@@ -272,3 +314,24 @@ async def test_one_at_a_time(alice: Peer, bob: Peer, stores: tuple[Path, Path]) 
         await chat.open()
     async with alice.conversation(bob.guid, "chat", store=stores[0]):
         pass
+
+
+async def test_of_two_sessions_one_stays(alice: Peer, bob: Peer, stores: tuple[Path, Path]) -> None:
+    """Both sides open one at once, and agree."""
+    async with (
+        alice.conversation(bob.guid, "chat", store=stores[0]) as here,
+        bob.conversation(alice.guid, "chat", store=stores[1]) as there,
+        asyncio.timeout(PATIENCE),
+    ):
+        assert isinstance(here, ConversationEnd)
+        assert isinstance(there, ConversationEnd)
+        await here.send(b"one")
+        await there.send(b"other")
+        assert (await take(there, 1), await take(here, 1)) == ([b"one"], [b"other"])
+        while True:
+            sessions = [{link.session.id for link in one.links.all} for one in (here, there)]
+            if sessions[0] == sessions[1] and len(sessions[0]) == 1:
+                break
+            await asyncio.sleep(0)
+        await here.send(b"still")
+        assert await take(there, 1) == [b"still"]

@@ -4,18 +4,23 @@ are in memory, and the loop is the only one who takes turns, so that each exampl
 """
 
 import asyncio
+import json
 import random
 import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peers.conversations import tables
 from peers.conversations.keeper import Keeper, load_keeper
 from peers.conversations.link import Link, Links
+from peers.conversations.numbers import Received, adopt
+from protocol.conversation import Announced, Messages, pack_frame, pack_item, read_frame
 from protocol.errors import SessionLost
 from tests.support import scale
 
@@ -236,3 +241,83 @@ def test_nothing_comes_twice_whatever_happens_to_the_stores(seed: int) -> None:
     # The other way round a message may come again that is in no store any more, and one may be
     # missing that was safe in the store before; nothing else.
     assert set(lossy.done) <= set(whole.sent)
+
+
+VECTORS = json.loads((Path(__file__).parents[3] / "docs" / "protocol-vectors.json").read_text())
+
+
+def data_of(vector: dict[str, Any]) -> bytes:
+    data, repeat = bytes.fromhex(vector["bytes"]), vector.get("then_repeat")
+    return data + bytes.fromhex(repeat["bytes"]) * repeat["times"] if repeat else data
+
+
+async def meets(data: bytes) -> tuple[bool, list[Any]]:
+    """Give a frame to one side, after a line was announced to it; return whether it has ended the
+    session, and what it has said."""
+    side, here, there = Side(), Wire(), Wire()
+    here.other, there.other = there, here
+    await side.start()
+    carrying = asyncio.create_task(Link(here, side.keeper, side.links, opened_here=True).run())
+    await there.send(pack_frame(Announced(bytes(range(16)), 1)))
+    await there.send(data)
+    for _ in range(40):
+        await asyncio.sleep(0)
+    carrying.cancel()
+    await asyncio.gather(carrying, return_exceptions=True)
+    side.disk.connection.close()
+    return there.is_cut, [read_frame(said) for said in there.came]
+
+
+@pytest.mark.parametrize(
+    "vector", VECTORS["refused_conversation_frames"], ids=lambda one: one["what"].replace(" ", "-")
+)
+async def test_what_is_no_frame_ends_the_session(vector: dict[str, Any]) -> None:
+    is_cut, _ = await meets(data_of(vector))
+    assert is_cut
+
+
+@pytest.mark.parametrize(
+    "vector",
+    VECTORS["passed_over_conversation_frames"],
+    ids=lambda one: one["what"].replace(" ", "-"),
+)
+async def test_what_a_later_version_says_ends_nothing(vector: dict[str, Any]) -> None:
+    is_cut, _ = await meets(data_of(vector))
+    assert not is_cut
+
+
+@pytest.mark.parametrize("vector", VECTORS["conversation_lines"], ids=lambda one: one["rule"])
+def test_lines_are_answered_as_the_vectors_say(vector: dict[str, Any]) -> None:
+    known = None if vector["known"] is None else Received(vector["known"])
+    state, _ = adopt(vector["current"], known, Announced(b"l" * 16, vector["first"]))
+    before = state.received if state.before is None else state.before
+    assert [state.received, before] == vector["answer"]
+
+
+async def test_what_still_comes_by_an_older_session_is_passed_over() -> None:
+    """So that the answer to a line says for good what has not come."""
+    side, wires = Side(), []
+    await side.start()
+    carrying = []
+    for _ in range(2):
+        here, there = Wire(), Wire()
+        here.other, there.other = there, here
+        wires.append(there)
+        link = Link(here, side.keeper, side.links, opened_here=True)
+        carrying.append(asyncio.create_task(link.run()))
+        await there.send(pack_frame(Announced(b"l" * 16, 1)))
+        for _ in range(20):
+            await asyncio.sleep(0)
+    nothing = pack_frame(Messages(b"l" * 16, 1, (pack_item(None),)))
+    said = []
+    for wire in wires:
+        wire.came.clear()
+        await wire.send(nothing)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        said.append([read_frame(data).received for data in wire.came])
+    assert said == [[], [1]]
+    for task in carrying:
+        task.cancel()
+    await asyncio.gather(*carrying, return_exceptions=True)
+    side.disk.connection.close()
