@@ -17,6 +17,8 @@ from pathlib import Path
 import nats.aio.client
 import psutil
 
+from tests.support.ports import free_port
+
 __all__ = [
     "Row",
     "Server",
@@ -139,11 +141,6 @@ def relay_server(
             yield Server(pid, "127.0.0.1", int(ready.read_text().rsplit(":", 1)[1]))
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 def _wait_for_port(port: int) -> None:
     end = time.monotonic() + 30
     while True:
@@ -159,7 +156,7 @@ def _wait_for_port(port: int) -> None:
 @contextlib.contextmanager
 def nats_server() -> Iterator[Server]:
     """Run nats-server as its PyPI package ships it."""
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "nats.conf"
         config.write_text(
@@ -201,7 +198,7 @@ _PEERJS = os.environ.get("PEERJS", "peerjs")
 @contextlib.contextmanager
 def mosquitto_server() -> Iterator[Server]:
     """Run mosquitto."""
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "mosquitto.conf"
         config.write_text(
@@ -217,7 +214,7 @@ def mosquitto_server() -> Iterator[Server]:
 @contextlib.contextmanager
 def peerjs_server() -> Iterator[Server]:
     """Run the PeerJS server."""
-    port = _free_port()
+    port = free_port()
     command = [_PEERJS, "--host", "127.0.0.1", "--port", str(port)]
     with _process([*command, "--concurrent_limit", "1000000"]) as pid:
         _wait_for_port(port)
@@ -227,7 +224,7 @@ def peerjs_server() -> Iterator[Server]:
 @contextlib.contextmanager
 def websocket_server() -> Iterator[Server]:
     """Run the aiohttp WebSocket echo."""
-    port = _free_port()
+    port = free_port()
     with _process([sys.executable, "-m", "benchmarks.echo_server", str(port)]) as pid:
         _wait_for_port(port)
         yield Server(pid, "127.0.0.1", port)

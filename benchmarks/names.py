@@ -19,7 +19,8 @@ from protocol.dns_records import peer_name
 from relay.dns import DnsKeys
 from tests.support import processes
 from tests.support.addresses import Addresses, absent_addresses
-from tests.support.named import ZONE, free_port, named
+from tests.support.named import ZONE, named
+from tests.support.ports import free_port
 
 __all__ = ["measure_names"]
 

@@ -7,7 +7,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
-    Mapping,
     Sequence,
     Set,
 )
@@ -16,7 +15,6 @@ from time import monotonic, time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from aiohttp.typedefs import Handler
 from msgspec import structs
 
 from protocol.endpoint import Endpoint
@@ -39,8 +37,8 @@ from relay.http import (
     PlaneRoute,
     Proxies,
     PublicRoutes,
+    Routes,
     Rules,
-    application,
     for_peers,
     is_near,
     tell_of_limits,
@@ -415,9 +413,9 @@ class RelayServer:
         self.urls, self.admin_urls = self._fronts.peers.urls, self._fronts.operators.urls
         self.url = self.urls[0]
 
-    def _front_of(self, routes: Mapping[str, Handler]) -> Front:
+    def _front_of(self, routes: Routes) -> Front:
         return Front(
-            application(self.doorkeeper, routes),
+            routes,
             self.doorkeeper,
             Deadlines(self.config.handshake_timeout, self.config.write_deadline),
             self._reception.charge,

@@ -10,7 +10,7 @@ from relay.http.fronts import Fronts
 from relay.http.origin import Proxies, is_near
 from relay.http.plane import PlaneRoute
 from relay.http.public import PublicRoutes
-from relay.http.routes import application, for_peers
+from relay.http.routes import Routes, for_peers
 
 __all__ = [
     "AdminRoutes",
@@ -24,8 +24,8 @@ __all__ = [
     "PlaneRoute",
     "Proxies",
     "PublicRoutes",
+    "Routes",
     "Rules",
-    "application",
     "for_peers",
     "hard_limit",
     "is_near",

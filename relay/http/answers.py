@@ -8,6 +8,7 @@ from aiohttp import web
 
 from protocol.errors import Code, RoamRelayError
 from protocol.messages import CODE_HEADER, EARLY_HEADER, MAX_EARLY, UPGRADE_TOKEN
+from relay.http.origin import Headers
 
 __all__ = ["early_bytes", "json", "nobody", "not_an_upgrade", "refusal", "refused"]
 
@@ -70,10 +71,10 @@ def not_an_upgrade(dropped: str) -> web.Response:
     )
 
 
-def early_bytes(request: web.Request) -> bytes | None:
+def early_bytes(headers: Headers) -> bytes | None:
     """Return the bytes that a request brings for the other leg; None where they are malformed."""
     try:
-        data = base64.b64decode(request.headers.get(EARLY_HEADER, ""), validate=True)
+        data = base64.b64decode(headers.get(EARLY_HEADER, ""), validate=True)
     except (binascii.Error, ValueError):
         return None
     return data if len(data) <= MAX_EARLY else None

@@ -18,12 +18,12 @@ from relay.control import (
 )
 from relay.http import answers
 from relay.http.door import Doorkeeper, TurnedAway
+from relay.http.raw_request import RawRequest, is_raw_upgrade
 from relay.http.takeover import (
     accept_upgrade,
     accept_websocket,
     can_become,
     is_foreign_websocket,
-    is_raw_upgrade,
     is_tls,
     let_go,
     take_socket,
@@ -56,7 +56,7 @@ class ControlRoute:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve a request. One whose sender goes away meanwhile leaves nothing behind."""
-        is_raw = is_raw_upgrade(request)
+        is_raw = is_raw_upgrade(request.headers)
         if not is_raw:
             websocket = web.WebSocketResponse(protocols=(WEBSOCKET_PROTOCOL,), compress=False)
             if is_foreign_websocket(request) or not can_become(websocket, request):
@@ -74,21 +74,32 @@ class ControlRoute:
             except ConnectionError:
                 return answers.nobody()
 
+    async def handle_raw(
+        self, visitor: Visitor, request: RawRequest, sock: socket.socket
+    ) -> web.Response | None:
+        """Serve a request that aiohttp need not read. The socket is the connection's from then on,
+        or is closed; not where a refusal is returned."""
+        try:
+            place = self._doorkeeper.admit(visitor.origin, self._clock())
+        except TurnedAway as error:
+            return answers.refused(error, error.retry_after)
+        with place:
+            carrier = self._carrier(visitor, place, is_raw=True)
+            try:
+                try:
+                    request.accept(sock)
+                except BaseException:
+                    sock.close()
+                    raise
+                await self._become(sock, carrier, visitor, place)
+            except OSError:
+                return None  # It has gone.
+        return None
+
     async def _carry(
         self, request: web.Request, visitor: Visitor, place: Place, is_raw: bool
     ) -> web.StreamResponse:
-        def lost() -> None:
-            visitor.left()
-            place.release()
-
-        def connect(carrier: Carrier) -> CarrierUser:
-            return self._connect(carrier, _source("raw" if is_raw else "websocket", visitor))
-
-        carrier = (
-            RawCarrier(connect, self._limits, lost)
-            if is_raw
-            else WebSocketCarrier(connect, self._limits, lost, visitor.toll)
-        )
+        carrier = self._carrier(visitor, place, is_raw)
         response = await (accept_upgrade(request) if is_raw else accept_websocket(request))
         if is_tls(request):
             if take_transport(request, lambda _: carrier, visitor.bring):
@@ -100,19 +111,38 @@ class ControlRoute:
                     carrier.abort("aborted")
                     let_go(request)
             return response
-        visitor.taken()
+        visitor.taken()  # Before its one connection ends.
         taken = take_socket(request)
         if taken is None:
             visitor.left()
-            return response
+        else:
+            await self._become(taken, carrier, visitor, place)
+        return response
+
+    def _carrier(self, visitor: Visitor, place: Place, is_raw: bool) -> RawCarrier:
+        def lost() -> None:
+            visitor.left()
+            place.release()
+
+        def connect(carrier: Carrier) -> CarrierUser:
+            return self._connect(carrier, _source("raw" if is_raw else "websocket", visitor))
+
+        if is_raw:
+            return RawCarrier(connect, self._limits, lost)
+        return WebSocketCarrier(connect, self._limits, lost, visitor.toll)
+
+    async def _become(
+        self, sock: socket.socket, carrier: RawCarrier, visitor: Visitor, place: Place
+    ) -> None:
+        """Let a socket become a control connection, which owns it from then on; or close it."""
+        visitor.taken()
         try:
-            await _give(taken, carrier)
+            await _give(sock, carrier)
         except BaseException:
             visitor.left()
             raise
         place.hand_over()
         visitor.carried(carrier.abort)
-        return response
 
 
 def _source(carrier: str, visitor: Visitor) -> Source:

@@ -13,10 +13,10 @@ from aiohttp import web
 from protocol.hosts import host_of
 from relay.http.door import Doorkeeper
 from relay.http.visit import Visit
-from relay.http.visitor import Hall, Visitor
+from relay.http.visitor import Hall, RawRoutes, Visitor
 from relay.limits import ARRIVAL, Charge
 
-__all__ = ["Deadlines", "Entrance"]
+__all__ = ["Deadlines", "Entrance", "Served"]
 
 _AT_ONCE = 16
 """Connections that are accepted in one turn of the loop: a flood leaves the others theirs."""
@@ -41,21 +41,37 @@ class Deadlines:
     """For what is answered to be read."""
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Who serves those who have come in."""
+
+    runner: web.BaseRunner
+    """aiohttp's."""
+    raw: RawRoutes | None = None
+    """What need not be read by aiohttp."""
+
+
 class Entrance:
     """The entrance of one relay."""
 
     def __init__(
         self,
-        runner: web.BaseRunner,
+        served: Served,
         doorkeeper: Doorkeeper,
         deadlines: Deadlines,
         charge: Charge,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
-        self._runner = runner
+        self._runner = served.runner
         self._doorkeeper = doorkeeper
         self._hall = Hall(
-            doorkeeper, self._visit, charge, spawn, deadlines.request, deadlines.answer
+            doorkeeper,
+            self._visit,
+            served.raw,
+            charge,
+            spawn,
+            deadlines.request,
+            deadlines.answer,
         )
         self._listening: list[socket.socket] = []
         self._tls: ssl.SSLContext | None = None

@@ -9,7 +9,8 @@ from aiohttp import web
 
 from protocol.endpoint import Endpoint
 from relay.http.door import Doorkeeper
-from relay.http.entrance import Deadlines, Entrance
+from relay.http.entrance import Deadlines, Entrance, Served
+from relay.http.routes import Routes, application
 from relay.limits import Charge
 from relay.listening import bind
 from relay.log import NAME, guarded
@@ -22,19 +23,21 @@ class Front:
 
     def __init__(
         self,
-        served: web.Application,
+        routes: Routes,
         doorkeeper: Doorkeeper,
         deadlines: Deadlines,
         charge: Charge,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._runner = web.AppRunner(
-            served,
+            application(doorkeeper, routes),
             access_log=None,
             shutdown_timeout=0.1,
             logger=logging.getLogger(f"{NAME}.http"),
         )
-        self._entrance = Entrance(self._runner, doorkeeper, deadlines, charge, spawn)
+        self._entrance = Entrance(
+            Served(self._runner, routes.raw), doorkeeper, deadlines, charge, spawn
+        )
         self.urls: tuple[str, ...] = ()
         """Where it serves."""
         self.endpoints: tuple[Endpoint, ...] = ()

@@ -1,14 +1,13 @@
 """Where one relay serves: peers, and operators where that is an address of its own."""
 
 import ssl
-from collections.abc import Callable, Mapping
-
-from aiohttp.typedefs import Handler
+from collections.abc import Callable
 
 from protocol.endpoint import Endpoint
 from relay.config import ConfigError, RelayConfig
 from relay.http.admin import AdminRoutes
 from relay.http.front import Front
+from relay.http.routes import Routes
 from relay.log import log
 
 __all__ = ["Fronts"]
@@ -20,15 +19,15 @@ class Fronts:
     def __init__(
         self,
         config: RelayConfig,
-        make: Callable[[Mapping[str, Handler]], Front],
-        for_peers: Mapping[str, Handler],
+        make: Callable[[Routes], Front],
+        for_peers: Routes,
         admin: AdminRoutes,
     ) -> None:
         """`make` returns a front that serves routes."""
         self._config = config
         shared = {} if config.admin_hosts else admin.metrics
-        self.peers = make({**for_peers, **admin.health, **shared})
-        self.operators = make({**admin.health, **admin.metrics})
+        self.peers = make(for_peers.with_more({**admin.health, **shared}))
+        self.operators = make(Routes({**admin.health, **admin.metrics}))
 
     @property
     def ports(self) -> set[int]:

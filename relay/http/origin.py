@@ -41,6 +41,9 @@ class Headers(Protocol):
     def getall(self, key: str, default: Sequence[str], /) -> Sequence[str]:
         """Return all lines of a header."""
 
+    def get(self, key: str, default: str, /) -> str:
+        """Return the first line of a header."""
+
     def __contains__(self, key: object, /) -> bool:
         """Whether there is one."""
 

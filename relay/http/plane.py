@@ -1,6 +1,7 @@
 """`GET /v1/plane/{ticket}`: a request becomes a leg of a user plane."""
 
 import asyncio
+import socket
 
 from aiohttp import web
 
@@ -9,11 +10,12 @@ from protocol.messages import EARLY_HEADER, RESUME_HEADER, WEBSOCKET_PROTOCOL
 from relay.broker import Broker
 from relay.control import Reception
 from relay.http import answers
+from relay.http.origin import Headers
+from relay.http.raw_request import RawRequest, is_raw_upgrade
 from relay.http.takeover import (
     accept_upgrade,
     can_become,
     is_foreign_websocket,
-    is_raw_upgrade,
     is_tls,
     let_go,
     take_socket,
@@ -41,7 +43,7 @@ class PlaneRoute:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve a request. A leg whose sender goes away meanwhile ends its plane."""
         websocket = None
-        if not is_raw_upgrade(request):
+        if not is_raw_upgrade(request.headers):
             websocket = web.WebSocketResponse(
                 protocols=(WEBSOCKET_PROTOCOL,),
                 compress=False,
@@ -50,28 +52,17 @@ class PlaneRoute:
             )
             if is_foreign_websocket(request) or not can_become(websocket, request):
                 return not_an_upgrade(request)
-        visitor = visitor_of(request)
-        early = answers.early_bytes(request)
-        if early is None:
-            visitor.refused("bad_message", "early bytes that cannot be read")
-            return answers.refusal(Code.BAD_MESSAGE, f"{EARLY_HEADER} cannot be read")
-        host = visitor.origin.host
-        guid, signature = request.query.get("guid", ""), request.query.get("signature", "")
-        if wait := visitor.toll.take(SIGNATURE):
-            visitor.refused("work")
-            return answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
-        try:
-            seat = self._planes.admit(request.match_info["ticket"], guid, signature, host)
-        except TicketRefused as error:
-            visitor.refused("planes" if error.code is Code.LIMIT_EXCEEDED else str(error.code))
-            return answers.refused(error)
+        visitor, query = visitor_of(request), request.query
+        bearer = (
+            request.match_info["ticket"],
+            query.get("guid", ""),
+            query.get("signature", ""),
+        )
+        admitted = self._admit(visitor, bearer, request.headers)
+        if isinstance(admitted, web.Response):
+            return admitted
+        seat, early = admitted
         with seat:
-            refused = self._not_admitted(visitor, guid)
-            if refused is not None:
-                return refused
-            if seat.asks_other and (refusal := self._ask_other(visitor, seat, guid)) is not None:
-                return refusal
-            visitor.proven(guid)
             try:
                 if websocket is None:
                     return await self._raw(request, seat, early)
@@ -83,6 +74,61 @@ class PlaneRoute:
             seat.attach(leg, early)
             await seat.stay(leg)
         return websocket
+
+    async def handle_raw(
+        self, visitor: Visitor, request: RawRequest, sock: socket.socket
+    ) -> web.Response | None:
+        """Serve a request that aiohttp need not read. The socket becomes the leg, or is closed;
+        not where a refusal is returned."""
+        bearer = (request.ticket, request.guid, request.signature)
+        admitted = self._admit(visitor, bearer, request.headers)
+        if isinstance(admitted, web.Response):
+            return admitted
+        seat, early = admitted
+        with seat:
+            try:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                request.accept(sock, {RESUME_HEADER: seat.resume})
+                seat.attach(SocketLeg(sock, visitor.toll), early)
+            except OSError:
+                sock.close()
+            except BaseException:
+                sock.close()
+                raise
+        return None
+
+    def _admit(
+        self, visitor: Visitor, bearer: tuple[str, str, str], headers: Headers
+    ) -> tuple[Seat, bytes] | web.Response:
+        """Let the bearer of a ticket, with its GUID and signature, come in: return its seat and
+        what it brings for the other leg, or a refusal."""
+        early = answers.early_bytes(headers)
+        if early is None:
+            visitor.refused("bad_message", "early bytes that cannot be read")
+            return answers.refusal(Code.BAD_MESSAGE, f"{EARLY_HEADER} cannot be read")
+        if wait := visitor.toll.take(SIGNATURE):
+            visitor.refused("work")
+            return answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
+        ticket, guid, signature = bearer
+        try:
+            seat = self._planes.admit(ticket, guid, signature, visitor.origin.host)
+        except TicketRefused as error:
+            visitor.refused("planes" if error.code is Code.LIMIT_EXCEEDED else str(error.code))
+            return answers.refused(error)
+        stays = False
+        try:
+            refusal = self._not_admitted(visitor, guid)
+            if refusal is None and seat.asks_other:
+                refusal = self._ask_other(visitor, seat, guid)
+            if refusal is None:
+                visitor.proven(guid)
+                stays = True
+                return seat, early
+            return refusal
+        finally:
+            if not stays:
+                seat.give_up("reset")
 
     def _not_admitted(self, visitor: Visitor, guid: str) -> web.Response | None:
         """Return a refusal where the bearer of a ticket is not admitted any more: a ticket for a

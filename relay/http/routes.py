@@ -4,6 +4,7 @@ whether the relay has time for it.
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -16,9 +17,10 @@ from relay.http.forwarded import BadForwarding
 from relay.http.plane import PlaneRoute
 from relay.http.public import PublicRoutes
 from relay.http.visit import visitor_of
+from relay.http.visitor import RawRoutes
 from relay.limits import ANSWER, EXPOSITION
 
-__all__ = ["application", "for_peers"]
+__all__ = ["Routes", "application", "for_peers"]
 
 _NEVER_REFUSED = frozenset({"/v1/control", "/v1/plane/{ticket}", "/healthz", "/readyz"})
 """Peers have limits of their own behind these, and who asks whether the relay lives must not hear
@@ -28,22 +30,42 @@ _WHILE_DRAINING = frozenset({"/healthz", "/readyz", "/metrics"})
 """What is answered while the relay drains; the rest is for the next one."""
 
 
-def for_peers(control: ControlRoute, plane: PlaneRoute, public: PublicRoutes) -> dict[str, Handler]:
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """What is served in one place."""
+
+    http: Mapping[str, Handler]
+    """By path."""
+    raw: RawRoutes | None = None
+    """What is served without aiohttp where it can be."""
+
+    def with_more(self, http: Mapping[str, Handler]) -> "Routes":
+        """Return these, and other paths."""
+        return Routes({**self.http, **http}, self.raw)
+
+
+def for_peers(control: ControlRoute, plane: PlaneRoute, public: PublicRoutes) -> Routes:
     """Return what is served where peers come."""
-    return {
-        "/v1/control": control.handle,
-        "/v1/plane/{ticket}": plane.handle,
-        "/v1/peers/{guid}/services/{service}": public.lookup,
-        "/": public.about,
-    }
+    return Routes(
+        {
+            "/v1/control": control.handle,
+            "/v1/plane/{ticket}": plane.handle,
+            "/v1/peers/{guid}/services/{service}": public.lookup,
+            "/": public.about,
+        },
+        RawRoutes(control.handle_raw, plane.handle_raw),
+    )
 
 
-def application(doorkeeper: Doorkeeper, routes: Mapping[str, Handler]) -> web.Application:
+def application(doorkeeper: Doorkeeper, routes: Routes) -> web.Application:
     """Return an aiohttp application that serves paths."""
 
     @web.middleware
     async def from_somewhere(request: web.Request, handler: Handler) -> web.StreamResponse:
         visitor = visitor_of(request)
+        decided, visitor.answer = visitor.answer, None
+        if decided is not None:
+            return decided
         try:
             visitor.asks(request.headers)
         except BadForwarding as error:
@@ -72,6 +94,6 @@ def application(doorkeeper: Doorkeeper, routes: Mapping[str, Handler]) -> web.Ap
         return response
 
     application = web.Application(middlewares=[from_somewhere])
-    for path, handler in routes.items():
+    for path, handler in routes.http.items():
         application.router.add_get(path, handler)
     return application

@@ -25,20 +25,11 @@ __all__ = [
     "accept_websocket",
     "can_become",
     "is_foreign_websocket",
-    "is_raw_upgrade",
     "is_tls",
     "let_go",
     "take_socket",
     "take_transport",
 ]
-
-
-def is_raw_upgrade(request: web.Request) -> bool:
-    """Whether a request asks for the raw carrier."""
-    tokens = request.headers.get("Connection", "").lower().replace(" ", "").split(",")
-    return (
-        "upgrade" in tokens and request.headers.get("Upgrade", "").strip().lower() == UPGRADE_TOKEN
-    )
 
 
 def is_foreign_websocket(request: web.Request) -> bool:

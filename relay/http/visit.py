@@ -10,6 +10,7 @@ from aiohttp import web
 
 from relay.http import answers
 from relay.http.origin import has_passed_a_proxy
+from relay.http.raw_request import asks_to_upgrade
 from relay.http.visitor import Hall, Visitor
 from relay.limits import BYTE, EVENT
 from relay.log import NAME
@@ -189,13 +190,12 @@ def not_an_upgrade(request: web.Request) -> web.Response:
     say so. It shows by its own headers, or by those of a WebSocket, which it passes on; where
     nothing shows, it may have been somebody's browser."""
     visitor, headers = visitor_of(request), request.headers
-    tokens = headers.get("Connection", "").lower().replace(" ", "").split(",")
     proxy = visitor.origin.proxy
     if not proxy and has_passed_a_proxy(headers):
         proxy = visitor.origin.host
     if "Upgrade" not in headers:
         dropped = "the Upgrade header"
-    elif "upgrade" not in tokens:
+    elif not asks_to_upgrade(headers):
         dropped = "'Connection: upgrade'"
     else:
         visitor.refused("upgrade_required")

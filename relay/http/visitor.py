@@ -1,19 +1,23 @@
 """One connection, from when it is accepted until it has proven whose it is, or has gone.
 
 What it has to say has deadlines: its first byte, the header of a proxy, TLS; then its request; then
-what it is answered, which it must read. aiohttp has it from its request on.
+what it is answered, which it must read. aiohttp has it from its request on, but for those that it
+need not read (raw_request.py).
 """
 
 import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from aiohttp import web
+
 from relay.http.door import Doorkeeper
+from relay.http.forwarded import BadForwarding
 from relay.http.metered import Early, Meter
 from relay.http.origin import Headers, Origin
 from relay.http.proxy_header import (
@@ -23,13 +27,28 @@ from relay.http.proxy_header import (
     looks_like_header,
     read_header,
 )
-from relay.limits import ARRIVAL, BYTE, HANDSHAKE, Charge, Toll, cause_of
+from relay.http.raw_request import MAX_HEAD, RawRequest, read_raw_request
+from relay.limits import ANSWER, ARRIVAL, BYTE, EVENT, HANDSHAKE, Charge, Toll, cause_of
+from relay.log import log
 
-__all__ = ["Hall", "Visitor"]
+__all__ = ["Hall", "RawRoute", "RawRoutes", "Visitor"]
+
+RawRoute = Callable[["Visitor", RawRequest, socket.socket], Awaitable[web.Response | None]]
+"""Serves a request for the raw carrier on its socket, which it has then, or has closed. What it
+returns is a refusal, and then nothing was done to the socket. Where it raises, that is either
+untouched or closed."""
 
 _AGAIN = 0.02
 """Seconds until a header of which a part is here is looked at again: nothing of it is taken out of
 the socket before all of it is there, so the socket goes on being readable."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawRoutes:
+    """Who serves requests for the raw carrier that aiohttp need not read."""
+
+    control: RawRoute
+    plane: RawRoute
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +58,7 @@ class Hall:
     doorkeeper: Doorkeeper
     handlers: Callable[["Visitor"], asyncio.Protocol]
     """Makes what aiohttp serves a connection with."""
+    raw: RawRoutes | None
     charge: Charge
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     timeout: float
@@ -73,6 +93,7 @@ class Visitor:
         "_stage",
         "_timer",
         "_tls",
+        "answer",
         "meter",
         "origin",
         "toll",
@@ -97,6 +118,8 @@ class Visitor:
         """What its bytes cost."""
         self.meter: Meter | None = None
         """Of its TLS."""
+        self.answer: web.Response | None = None
+        """What its first request is answered, where that was decided before aiohttp has read it."""
 
     def begin(self, wait: float = 0.0) -> None:
         """Wait for what it says first. It is counted already; for so many seconds it has to wait
@@ -251,14 +274,17 @@ class Visitor:
         self._hall.spawn(self._hand_over())
 
     async def _hand_over(self) -> None:
-        """Give the connection to aiohttp, through TLS where the relay speaks it."""
+        """Give the connection to whom it asks for on its first look; or to aiohttp, through TLS
+        where the relay speaks it."""
         loop: Any = self._loop
         try:
-            visit = self._hall.handlers(self)
-        except ConnectionAbortedError:
-            self._end()
-            return
-        try:
+            if self._tls is None and await self._is_raw():
+                return
+            try:
+                visit = self._hall.handlers(self)
+            except ConnectionAbortedError:
+                self._end()
+                return
             # No timeout of its own: TLS has one, and `_late` ends it.
             if self._tls is None:
                 await loop.connect_accepted_socket(lambda: visit, self._socket)
@@ -273,6 +299,39 @@ class Visitor:
                 self.drop("aborted")
                 self.stop_waiting()
                 self.left()
+
+    async def _is_raw(self) -> bool:
+        """Serve what asks for the raw carrier and is there whole. Whatever must wait, or cannot be
+        read here, stays in the socket as it is, and what is refused is answered by aiohttp."""
+        routes = self._hall.raw
+        if routes is None:
+            return False
+        try:
+            data = self._socket.recv(MAX_HEAD, socket.MSG_PEEK)
+        except OSError:
+            return False
+        paid = EVENT + len(data) * BYTE + ANSWER
+        if not data.endswith(b"\r\n\r\n") or self.toll.take(paid):
+            return False
+        request = read_raw_request(data)
+        if request is None or self._hall.doorkeeper.draining:
+            self.toll.give_back(paid)
+            return False
+        try:
+            self.asks(request.headers)
+        except BadForwarding:
+            return False
+        route = routes.plane if request.ticket else routes.control
+        try:
+            self.answer = await route(self, request, self._socket)
+        except Exception as error:
+            log.error("a request failed", exc_info=error)
+            if self._socket.fileno() >= 0:
+                self.answer = web.Response(status=500)
+        if self.answer is not None:
+            return False
+        self.stop_waiting()
+        return True
 
     async def _shake_hands(self, visit: asyncio.Protocol, tls: ssl.SSLContext) -> None:
         loop: Any = self._loop

@@ -48,7 +48,7 @@ class Leg(Protocol):
 
 
 class SocketLeg:
-    """A plain TCP connection, taken over from aiohttp."""
+    """A plain TCP connection."""
 
     def __init__(self, taken: socket.socket, toll: Toll) -> None:
         self.socket = taken

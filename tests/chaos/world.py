@@ -13,7 +13,8 @@ from pathlib import Path as FilePath
 from peers import DdnsConfig, Identity, Peer, PeerConfig, SessionSettings
 from relay.dns import DnsKeys
 from tests.support.addresses import Addresses
-from tests.support.named import ZONE, free_port
+from tests.support.named import ZONE
+from tests.support.ports import free_port
 from tests.support.processes import environment
 
 SETTINGS = SessionSettings(

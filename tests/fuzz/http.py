@@ -1,8 +1,11 @@
 """Heads of HTTP: what strangers ask the relay, and what relays and proxies answer a peer."""
 
+import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from unittest.mock import Mock
 
+from aiohttp.http import HttpRequestParser
 from yarl import URL
 
 from peers.transport.proxies import ConnectRequest
@@ -15,11 +18,19 @@ from relay.http.forwarded import (
     clients_in_x_forwarded_for,
 )
 from relay.http.proxy_header import BadProxyHeader, looks_like_header, read_header
+from relay.http.raw_request import MAX_HEAD, read_raw_request
 from tests.fuzz.draws import Draw
 from tests.fuzz.findings import nothing_logged
 from tests.fuzz.relay_in_memory import the_relay
 
-__all__ = ["forwarded", "proxy_answers", "proxy_headers", "requests", "upgrade_answers"]
+__all__ = [
+    "forwarded",
+    "proxy_answers",
+    "proxy_headers",
+    "raw_requests",
+    "requests",
+    "upgrade_answers",
+]
 
 _TICKET = "A" * 32
 
@@ -48,6 +59,32 @@ def requests(data: bytes) -> None:
         assert b"HTTP/1.1 500 " not in said, said
         line.lose()
         relay.check_left()
+
+
+def raw_requests(data: bytes) -> None:
+    """What is read on its socket is what aiohttp reads of it, and nothing is left over."""
+    request = read_raw_request(data)
+    if request is None:
+        return
+    assert request.size == len(data) <= MAX_HEAD * 32
+    parser = HttpRequestParser(Mock(), Mock(spec=asyncio.AbstractEventLoop), 1 << 16)
+    (found,), _, rest = parser.feed_data(data)
+    message = found[0]
+    assert rest == b""
+    assert (message.method, message.version) == ("GET", (1, 1))
+    assert (message.upgrade, message.chunked, message.should_close) == (True, False, False)
+    assert _plain(request.headers) == _plain(message.headers)
+    query = message.url.query
+    if request.ticket:
+        assert message.url.path == f"/v1/plane/{request.ticket}"
+        assert (query["guid"], query["signature"]) == (request.guid, request.signature)
+        assert len(query) == 2
+    else:
+        assert str(message.url) == "/v1/control"
+
+
+def _plain(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(name.lower(), value) for name, value in headers.items()]
 
 
 def upgrade_answers(data: bytes) -> None:

@@ -104,6 +104,12 @@ TEXTS = {
         b'for=192.0.2.1;proto=http, for="[2001:db8::1]:4711"',
         b"192.0.2.1, 2001:db8::1, unknown",
     ),
+    "raw-requests": (
+        b"GET /v1/control HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n"
+        b"Upgrade: roam-relay/1\r\n\r\n",
+        b"GET /v1/plane/0aF?guid=b2&signature=x_-Y HTTP/1.1\r\nHost: a\r\nUpgrade: Roam-Relay/1\r\n"
+        b"Connection: keep-alive, Upgrade\r\nX-Forwarded-For:  192.0.2.1 \r\n\r\n",
+    ),
     "proxy-headers": (
         b"\1TCP4 192.0.2.1 192.0.2.2 4711 80\r\nGET",
         b"\2\x21\x11\0\x0c" + bytes(12),

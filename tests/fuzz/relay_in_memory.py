@@ -40,6 +40,14 @@ def _listens(sock: socket.socket) -> bool:
     return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
+class _Accepted(socket.socket):
+    """One of a pair of sockets, which has no options of TCP."""
+
+    def setsockopt(self, level: int, *option: Any) -> None:
+        if level != socket.IPPROTO_TCP:
+            super().setsockopt(level, *option)
+
+
 class _Listening:
     """A listening socket with one connection that waits."""
 
@@ -113,7 +121,8 @@ class MemoryRelay:
 
     def connect(self) -> Line:
         """Open a connection, each from another network."""
-        here, there = socket.socketpair()
+        here, pair = socket.socketpair()
+        there = _Accepted(fileno=pair.detach())
 
         async def come() -> None:
             self._accept(_Listening(there, next(self._hosts)))

@@ -21,6 +21,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "dns-updates": names.updates,
     "dns-answers": names.answers,
     "http-requests": http.requests,
+    "raw-requests": http.raw_requests,
     "proxy-headers": http.proxy_headers,
     "forwarded": http.forwarded,
     "upgrade-answers": http.upgrade_answers,

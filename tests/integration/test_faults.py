@@ -4,22 +4,17 @@ import hashlib
 import json
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from tests.support import scale
+from tests.support.ports import free_port
 from tests.support.processes import DEADLINE, fact, peer, relay
 
 WINDOW = 2.0
 CONFIG = f"[session]\nresume_window = {WINDOW}\nping_interval = 0.2\nsilence_limit = 0.6\n"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def read_until(process: subprocess.Popen[str], word: str) -> str:

@@ -5,12 +5,12 @@ import contextlib
 import hashlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from peers import Identity
+from tests.support.ports import free_port
 from tests.support.processes import environment
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "group_chat.py"
@@ -74,9 +74,7 @@ class Group:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         self.guids = [Identity.load_or_create(folder / f"{number}.key").guid for number in range(4)]
         (folder / "relay.toml").write_text(f'state = "{folder / "state"}"\n')
         self.processes: list[Process] = []

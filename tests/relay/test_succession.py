@@ -24,8 +24,8 @@ from relay.server import RelayServer
 from relay.succession import Succession, has_given_way
 from tests.relay.client import registered, upgrade
 from tests.relay.planes import Streams, close, leg, tickets
+from tests.support.ports import free_port
 from tests.support.processes import environment
-from tests.support.proxies import free_port
 
 ALICE = Identity.from_seed(bytes([1]) * 32)
 RELAY = Identity.from_seed(bytes([9]) * 32)

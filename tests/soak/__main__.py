@@ -10,9 +10,10 @@ from tests.soak.run import Soak
 from tests.support.scale import raise_descriptors
 
 
-async def _run(peers: int, seconds: float, laps: int, seed: int) -> int:
+async def _run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        report = await Soak(Path(folder), peers, seed).run(seconds, laps=laps)
+        soak = Soak(Path(folder), arguments.peers, arguments.seed, arguments.deeds)
+        report = await soak.run(arguments.seconds, laps=arguments.laps)
     print(report)
     most_failed = report.failures.total() > report.deeds.total() / 2
     if most_failed:
@@ -26,10 +27,11 @@ def main() -> int:
     parser.add_argument("--peers", type=int, default=5000, help="at once [5000]")
     parser.add_argument("--seconds", type=float, default=600.0, help="how long [600]")
     parser.add_argument("--laps", type=int, default=4, help="at least so many [4]")
+    parser.add_argument("--deeds", type=float, default=0.3, help="of each peer in a lap [0.3]")
     parser.add_argument("--seed", type=int, default=1, help="of the choices [1]")
     arguments = parser.parse_args()
     raise_descriptors()
-    return asyncio.run(_run(arguments.peers, arguments.seconds, arguments.laps, arguments.seed))
+    return asyncio.run(_run(arguments))
 
 
 if __name__ == "__main__":

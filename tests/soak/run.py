@@ -164,8 +164,10 @@ async def _echo(session: Session) -> None:
 class Soak:
     """One run."""
 
-    def __init__(self, folder: Path, peers: int, seed: int) -> None:
+    def __init__(self, folder: Path, peers: int, seed: int, deeds: float = 3.0) -> None:
+        """`deeds` are done in a lap for each peer."""
         self._folder = folder
+        self._in_a_lap = round(deeds * peers)
         self._random = random.Random(seed)
         self._report = Report(peers)
         self._hosts: list[_Host] = []
@@ -200,10 +202,10 @@ class Soak:
         return report
 
     async def _lap(self) -> None:
-        """Let all come, do three deeds for each of them, let all go."""
+        """Let all come, do deeds, let all go."""
         await self._with_hands([host.come for host in self._hosts])
         deeds, weights = zip(*self._deeds, strict=True)
-        drawn = self._random.choices(deeds, weights, k=3 * len(self._hosts))
+        drawn = self._random.choices(deeds, weights, k=self._in_a_lap)
         for deed in drawn:
             self._report.deeds[deed.__name__.strip("_").replace("_", " ")] += 1
         await self._with_hands(drawn)

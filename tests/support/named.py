@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import dns.tsig
 import pytest
+
+from tests.support.ports import free_port
 
 ZONE = "peers.example.org"
 DOCS = Path(__file__).parents[2] / "docs" / "ddns.md"
@@ -48,18 +49,6 @@ def documented_configuration(keys: Sequence[dns.tsig.Key]) -> str:
         secret = base64.b64encode(key.secret).decode()
         made += shown[0].replace("GUID.peers.example.org", part).replace("SECRET", secret)
     return text.replace(shown[0], made)
-
-
-def free_port() -> int:
-    """Return a port that is free for UDP and TCP."""
-    for _ in range(50):
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            port: int = tcp.getsockname()[1]
-            with contextlib.suppress(OSError):
-                udp.bind(("127.0.0.1", port))
-                return port
-    raise AssertionError("no free port")
 
 
 class Named:
@@ -164,7 +153,7 @@ controls {{ }};
         )
         with stopped(process):
             end = time.monotonic() + 20
-            while b"running" not in (folder / "named.log").read_bytes():
+            while b" running\n" not in (folder / "named.log").read_bytes():
                 assert process.poll() is None, (folder / "named.log").read_text()
                 assert time.monotonic() < end, (folder / "named.log").read_text()
                 time.sleep(0.02)

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -56,12 +55,6 @@ def program(name: str) -> str:
             pytest.fail(f"{name} is not here")
         pytest.skip(f"{name} is not here")
     return path
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @contextlib.asynccontextmanager

@@ -15,7 +15,8 @@ import dns.message
 import dns.query
 import dns.tsig
 
-from tests.support.named import DOCS, ZONE, ZONE_FILE, Named, free_port, need, stopped
+from tests.support.named import DOCS, ZONE, ZONE_FILE, Named, need, stopped
+from tests.support.ports import free_port
 
 __all__ = ["knot", "powerdns"]
 

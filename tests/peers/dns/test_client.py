@@ -21,7 +21,7 @@ from peers.config.host_port import HostPort
 from peers.dns import client
 from peers.dns.client import Clock, ask, ask_any, system_servers, update
 from tests.support.name_server import NameServer, answered, fake
-from tests.support.named import free_port
+from tests.support.ports import free_port
 from tests.support.servers import close_server
 
 NAME = "x.peers.example.org"

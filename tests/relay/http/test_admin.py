@@ -13,7 +13,7 @@ from msgspec import structs
 from relay.config import ConfigError, RelayConfig, load
 from relay.server import RelayServer
 from tests.relay.certificates import certificate
-from tests.support.proxies import free_port
+from tests.support.ports import free_port
 
 TOKEN = "a-token-of-enough-characters"
 WRONG = (

@@ -34,7 +34,8 @@ from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.relay.certificates import certificate
 from tests.relay.client import Client
-from tests.support.proxies import changed, configuration, free_port, proxy
+from tests.support.ports import free_port
+from tests.support.proxies import changed, configuration, proxy
 
 BOB, ALICE, PROXY = "127.0.0.5", "127.0.0.6", "127.0.0.1"
 

@@ -30,7 +30,7 @@ from protocol.messages import (
 )
 from relay.config import RelayConfig
 from relay.http import Deadlines
-from relay.http.entrance import Entrance
+from relay.http.entrance import Entrance, Served
 from relay.http.visit import Visit
 from relay.server import RelayServer
 from relay.tasks import Tasks
@@ -245,7 +245,7 @@ async def test_without_descriptors_the_first_to_go_makes_room() -> None:
         await runner.setup()
         tasks = Tasks()
         entrance = Entrance(
-            runner, relay.doorkeeper, Deadlines(30.0, 30.0), lambda *_: 0.0, tasks.spawn
+            Served(runner), relay.doorkeeper, Deadlines(30.0, 30.0), lambda *_: 0.0, tasks.spawn
         )
         async with opened(relay, "127.0.0.66") as (silent, _):
             while not relay.doorkeeper.newcomers:
@@ -305,9 +305,10 @@ async def test_two_behind_one_address_learn_each_others_private_ones(mode: Mode)
         behind(relay, "192.0.2.7") as near,
         behind(relay, "192.0.2.8") as far,
     ):
-        private = bob.entry("chat", 5, "192.168.1.7")
-        seen = bob.entry("chat", 5, "192.0.2.7")
-        record = LocationRecord(bob.record().seq, (ServiceRecord("chat", (private, seen)),))
+        seq = bob.record().seq
+        private = bob.entry("chat", seq, "192.168.1.7")
+        seen = bob.entry("chat", seq, "192.0.2.7")
+        record = LocationRecord(seq, (ServiceRecord("chat", (private, seen)),))
         bob.send(Update(encode_location(record)))
         await bob.expect(Registered)
         for asker, told in ((near, {private, seen}), (far, {seen}), (near, {private, seen})):

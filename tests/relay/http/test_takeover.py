@@ -2,8 +2,10 @@
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
 
-from relay.http.takeover import is_foreign_websocket, is_raw_upgrade
+from relay.http.raw_request import is_raw_upgrade
+from relay.http.takeover import is_foreign_websocket
 
 
 @pytest.mark.parametrize(
@@ -14,11 +16,12 @@ from relay.http.takeover import is_foreign_websocket, is_raw_upgrade
         ("Upgrade", "websocket", False),
         ("keep-alive", "roam-relay/1", False),
         ("", "", False),
+        ("Up grade", "roam-relay/1", False),
     ],
 )
 def test_the_raw_upgrade(connection: str, upgrade: str, raw: bool) -> None:
     headers = {"Connection": connection, "Upgrade": upgrade}
-    assert is_raw_upgrade(make_mocked_request("GET", "/", headers=headers)) is raw
+    assert is_raw_upgrade(CIMultiDict(headers)) is raw
 
 
 @pytest.mark.parametrize(
