@@ -48,7 +48,7 @@ class Conversation:
         remote: str,
         service: str,
         begin: Callable[["ConversationEnd"], Awaitable[Keeper]],
-        end: Callable[["ConversationEnd"], Awaitable[None]],
+        end: Callable[["ConversationEnd", Keeper], Awaitable[None]],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._begin = begin
@@ -89,10 +89,9 @@ class Conversation:
         stays there. A second time, it does nothing."""
         check_loop(self._loop, "the conversation")
         if not self._is_closed:
-            self._is_closed = True
+            self._itself.stop()
             if self._keeper is not None:
-                self._keeper.arrived.wake()
-                await self._end(self._itself)
+                await self._end(self._itself, self._keeper)
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -236,6 +235,17 @@ class ConversationEnd(Conversation):
     def begin(self, keeper: Keeper) -> None:
         """It is open from now on."""
         self._keeper = keeper
+
+    @property
+    def error(self) -> RoamRelayError | None:
+        """Why nothing comes any more; None where nothing is wrong."""
+        return self._error
+
+    def stop(self) -> None:
+        """The peer is closed: who iterates comes to the end."""
+        self._is_closed = True
+        if self._keeper is not None:
+            self._keeper.arrived.wake()
 
     def fail(self, error: RoamRelayError) -> None:
         """Nothing comes any more: who iterates is told why."""

@@ -51,6 +51,8 @@ _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 class _Call:
     work: Callable[[sqlite3.Connection], Any]
     done: "asyncio.Future[Any]"
+    alone: bool
+    """Whether nothing else is in its transaction."""
     result: Any = None
     error: BaseException | None = None
 
@@ -93,9 +95,9 @@ class Database:
         """
         await self._in_thread(lambda: self._open(owner))
 
-    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Do work in a transaction, which is on the disk when this returns. Whoever is cancelled
-        here does not know whether it was done.
+    async def run(self, work: Callable[[sqlite3.Connection], _T], *, alone: bool = False) -> _T:
+        """Do work in a transaction, which is on the disk when this returns: `alone`, where it is
+        not ours alone and may end it. Whoever is cancelled here does not know whether it was done.
 
         Raises:
             StoreFailed: nothing has changed.
@@ -103,7 +105,7 @@ class Database:
         """
         if self._is_closed:
             raise ConnectionClosed(f"{self.name} is closed")
-        call = _Call(work, self._loop.create_future())
+        call = _Call(work, self._loop.create_future(), alone)
         with self._turn:
             self._waiting.append(call)
             begins, self._is_working = not self._is_working, True
@@ -135,7 +137,7 @@ class Database:
     def _work(self) -> None:
         while True:
             with self._turn:
-                calls = [self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER))]
+                calls = self._together()
                 if not calls:
                     self._is_working = False
                     return
@@ -147,6 +149,15 @@ class Database:
                     call.error = call.error or error
             with contextlib.suppress(RuntimeError):  # The loop has ended: nobody waits.
                 self._loop.call_soon_threadsafe(_tell, calls)
+
+    def _together(self) -> list[_Call]:
+        """Take out the calls of the next transaction."""
+        calls: list[_Call] = []
+        while self._waiting and len(calls) < _TOGETHER:
+            if calls and (self._waiting[0].alone or calls[0].alone):
+                break
+            calls.append(self._waiting.popleft())
+        return calls
 
     def _transaction(self, calls: list[_Call]) -> None:
         connection = self._connection
@@ -164,6 +175,11 @@ class Database:
                 try:
                     with _as_ours(self.name):
                         call.result = call.work(connection)
+                    if not connection.in_transaction:
+                        raise UsageError(
+                            "also= has ended the transaction, as commit and executescript do: what "
+                            "was written before is written"
+                        )
                 except Exception as error:
                     if not connection.in_transaction:  # SQLite has undone all of it, or the work.
                         raise

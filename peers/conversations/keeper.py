@@ -5,6 +5,7 @@ meet, one transaction for each step, whichever session it comes by.
 """
 
 import asyncio
+import inspect
 import os
 import sqlite3
 import time
@@ -158,7 +159,7 @@ class Keeper:
                 self._queued(number, receipt, goes)
             self.grown.wake()
 
-        return (await self._kept(work, then))[0]
+        return (await self._kept(work, then, alone=also is not None))[0]
 
     async def _put(self, item: Item, sent: float, expires: float | None, also: Work | None) -> None:
         goes = self.goes
@@ -169,10 +170,16 @@ class Keeper:
             _also(connection, also)
             return number
 
-        await self._kept(work, lambda number: self._queued(number, item, goes))
+        await self._kept(
+            work, lambda number: self._queued(number, item, goes), alone=also is not None
+        )
 
     async def _kept(
-        self, work: Callable[[sqlite3.Connection], _T], then: Callable[[_T], None]
+        self,
+        work: Callable[[sqlite3.Connection], _T],
+        then: Callable[[_T], None],
+        *,
+        alone: bool,
     ) -> _T:
         """Do work, and know of it here, whoever is cancelled meanwhile."""
 
@@ -180,7 +187,7 @@ class Keeper:
             if not done.cancelled() and done.exception() is None:
                 then(done.result())
 
-        storing = asyncio.ensure_future(self._database.run(work))
+        storing = asyncio.ensure_future(self._database.run(work, alone=alone))
         storing.add_done_callback(over)
         return await asyncio.shield(storing)
 
@@ -346,6 +353,10 @@ class Keeper:
         """Return in what ways the numbers were out of step."""
         return await self._database.run(lambda db: tables.breaches(_cursor(db), self._id))
 
+    async def forget_empty(self) -> None:
+        """Forget a conversation in which nothing was ever said."""
+        await self._database.run(lambda db: tables.forget_empty(_cursor(db), self._id))
+
     # -- who follows ----------------------------------------------------------------------------
 
     def follow(self, name: bytes) -> asyncio.Event:
@@ -391,4 +402,8 @@ def _cursor(connection: sqlite3.Connection) -> sqlite3.Cursor:
 def _also(connection: sqlite3.Connection, also: Work | None) -> None:
     if also is not None:
         with calling("also"):
-            also(connection)
+            result = also(connection)
+            if inspect.isawaitable(result):
+                if inspect.iscoroutine(result):
+                    result.close()
+                raise TypeError("it is a plain function, that awaits nothing")

@@ -78,8 +78,17 @@ class _Service:
     """The conversations that are open, by the other side's GUID."""
     allow: frozenset[str] | None = frozenset()
     """Who may begin one; None: anyone."""
-    offered: "asyncio.Queue[ConversationEnd] | None" = None
-    """Those that others have begun; None while the program does not ask for them."""
+    offered: "asyncio.Queue[ConversationEnd | None] | None" = None
+    """Those that others have begun; None while the program does not ask for them. In it None is the
+    end."""
+    error: RoamRelayError | None = None
+    """Why nobody comes any more."""
+
+    def end(self, error: RoamRelayError | None) -> None:
+        """Nobody comes any more."""
+        self.error = error
+        if self.offered is not None:
+            self.offered.put_nowait(None)
 
     def admit(self) -> None:
         """Let those ask who may."""
@@ -110,6 +119,8 @@ class Conversations:
         self, guid: str, service: str, store: Store, disclose: str | Collection[str]
     ) -> Conversation:
         """Return a conversation, to be opened."""
+        if guid == self._guid:
+            raise ValueError("guid is this peer's own: a conversation has two sides")
         self._use(store)
         begin = partial(self._begin, disclose=disclose)
         return ConversationEnd(guid, service, begin, self._end)
@@ -138,17 +149,27 @@ class Conversations:
             while True:
                 # No timeout: when somebody begins one is not ours to decide.
                 conversation = await offer.offered.get()
+                if conversation is None:
+                    break
                 if conversation.is_open:
                     yield conversation
+            if offer.error is not None:
+                raise offer.error
         finally:
             left, offer.offered, offer.allow = offer.offered, None, frozenset()
             while not left.empty():
-                await left.get_nowait().close()
-            offer.admit()
+                conversation = left.get_nowait()
+                if conversation is not None:
+                    await conversation.close()
+            self._leave(offer)
 
     async def close(self) -> None:
         """End what runs: nothing comes or leaves any more. Sessions are the peer's to close."""
         self._is_closed = True
+        for conversation in self._running:
+            conversation.stop()
+        for offer in self._offers.values():
+            offer.end(None)
         await self._tasks.close()
         for running in list(self._running.values()):
             await running.close()
@@ -204,21 +225,31 @@ class Conversations:
         running.spawn(self._connect(conversation), partial(_failed, conversation))
         return keeper
 
-    async def _end(self, conversation: ConversationEnd) -> None:
-        offer = self._offers.get(conversation.service)
-        if offer is not None and offer.open.get(conversation.remote) is conversation:
-            del offer.open[conversation.remote]
-            offer.admit()
+    async def _end(self, conversation: ConversationEnd, keeper: Keeper) -> None:
         sessions = [link.session for link in conversation.links.all]
         running = self._running.pop(conversation, None)
         try:
             if running is not None:
                 await running.close()
         finally:
+            offer = self._offers.get(conversation.service)
+            if offer is not None and offer.open.get(conversation.remote) is conversation:
+                del offer.open[conversation.remote]
             if not self._is_closed:  # Else the peer closes them.
                 for session in sessions:
                     with contextlib.suppress(RoamRelayError):
                         await session.close(_GOODBYE)
+                with contextlib.suppress(StoreFailed):
+                    await keeper.forget_empty()
+                if offer is not None:
+                    self._leave(offer)
+
+    def _leave(self, offer: _Service) -> None:
+        """Take a service back that nothing needs any more."""
+        offer.admit()
+        if not offer.open and offer.offered is None and not self._is_closed:
+            self._offers.pop(offer.listener.service, None)
+            offer.listener.close()
 
     def _offer(self, service: str, disclose: str | Collection[str]) -> _Service:
         """Return a service, which is offered from now on."""
@@ -237,6 +268,7 @@ class Conversations:
         except RoamRelayError as error:
             for conversation in list(offer.open.values()):
                 conversation.fail(error)
+            offer.end(error)
 
     async def _came(self, offer: _Service, session: Session) -> None:
         if not _carries(session):
@@ -315,8 +347,15 @@ class Conversations:
                         await came.wait()
             else:
                 if session is not None:
-                    pauses = backoff(random.random, longest=_LONGEST)
+                    before = keeper.queue.settled, keeper.came
                     await self._carry(conversation, session, opened_here=True)
+                    if conversation.error is not None:
+                        return
+                    if (keeper.queue.settled, keeper.came) != before:
+                        pauses = backoff(random.random, longest=_LONGEST)
+                    elif links.newest is None:
+                        # One that has brought nothing may be ended at once each time.
+                        await asyncio.sleep(next(pauses))
             finally:
                 waiting.cancel()
             is_first = False

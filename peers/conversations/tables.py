@@ -158,6 +158,15 @@ def find(db: sqlite3.Cursor, remote: str, service: str) -> Row:
     return _rows(db, "remote = ? AND service = ?", remote, service)[0]
 
 
+def forget_empty(db: sqlite3.Cursor, conversation: int) -> None:
+    """Forget a conversation in which nothing was ever said."""
+    db.execute(
+        "DELETE FROM roam_conversation WHERE id = ?1 AND last = 0 AND current = 0 "
+        "AND NOT EXISTS (SELECT 1 FROM roam_received WHERE conversation = ?1)",
+        (conversation,),
+    )
+
+
 def unfinished(db: sqlite3.Cursor, service: str) -> list[Row]:
     """Return the conversations in which something is left to be read, or to be sent."""
     return _rows(

@@ -1,6 +1,7 @@
 """Conversations between real peers: what a program sees, over ends of sessions and of programs."""
 
 import asyncio
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from peers import (
     UsageError,
 )
 from peers.conversations import keeper as keeping
+from peers.conversations import room
 from peers.conversations.conversation import ConversationEnd
 from relay.server import RelayServer
 
@@ -291,6 +293,102 @@ async def test_a_wrong_argument_is_refused_at_once(
                 assert not message.is_done
                 if not message.payload:
                     break
+
+
+async def test_a_function_that_ends_the_transaction_is_told(
+    alice: Peer, bob: Peer, stores: tuple[Path, Path]
+) -> None:
+    """It harms nobody else, and the store goes on."""
+
+    async def waits(connection: sqlite3.Connection) -> None:
+        raise AssertionError("nobody awaits it")
+
+    async with alice.conversation(bob.guid, "chat", store=stores[0]) as here:
+        for ends in (sqlite3.Connection.commit, lambda db: db.executescript("SELECT 1")):
+            beside = asyncio.ensure_future(here.send(b"beside"))
+            with pytest.raises(UsageError, match="has ended the transaction"):
+                await here.send(b"x", also=ends)
+            await beside
+        with pytest.raises(CallbackFailed, match="a plain function"):
+            await here.send(b"no", also=waits)
+        await here.send(b"goes on")
+        assert [sent.size for sent in await here.outgoing()].count(6) == 2
+
+
+async def test_the_end_of_a_peer_ends_its_conversations(
+    relay: RelayServer, alice: Peer, stores: tuple[Path, Path]
+) -> None:
+    """Whoever iterates comes to the end, whoever follows is told."""
+    async with Peer(Identity.generate(), relay.url) as bob:
+        begun = bob.conversations("other", store=stores[1])
+        chat = await bob.conversation(alice.guid, "chat", store=stores[1]).open()
+        name = await chat.send(b"waits")
+        waiting = [asyncio.ensure_future(anext(one)) for one in (aiter(chat), begun)]
+        for _ in range(20):
+            await asyncio.sleep(0)
+    for one in waiting:
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(StopAsyncIteration):
+                await one
+    for call in (chat.send(b""), chat.state(name), chat.outgoing()):
+        with pytest.raises(ConnectionClosed):
+            await call
+    await chat.close()
+
+
+async def test_a_service_is_offered_as_long_as_it_is_needed(
+    alice: Peer, bob: Peer, stores: tuple[Path, Path]
+) -> None:
+    async with bob.conversation(alice.guid, "chat", store=stores[1]):
+        with pytest.raises(ValueError, match="offered already"):
+            bob.listen("chat")
+    bob.listen("chat").close()
+    with pytest.raises(ValueError, match="two sides"):
+        bob.conversation(bob.guid, "chat", store=stores[1])
+    # Nothing was said in it: nothing is left of it.
+    with sqlite3.connect(stores[1]) as db:
+        assert db.execute("SELECT count(*) FROM roam_conversation").fetchone() == (0,)
+    db.close()
+
+
+async def test_whom_nobody_has_asked_for_begins_nothing(
+    relay: RelayServer,
+    alice: Peer,
+    bob: Peer,
+    stores: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor do more than a program takes: of those it need not even know."""
+    monkeypatch.setattr(room, "_OFFERED", 2)
+    begun = bob.conversations("chat", store=stores[1], allow=[alice.guid])
+    taking = asyncio.ensure_future(anext(begun))
+    async with Peer(Identity.generate(), relay.url) as stranger:
+        async with stranger.conversation(bob.guid, "chat", store=tmp_path / "stranger.db") as chat:
+            await chat.send(b"spam")
+            async with alice.conversation(bob.guid, "chat", store=stores[0]) as here:
+                await here.send(b"hello")
+                async with asyncio.timeout(PATIENCE):
+                    assert (await taking).remote == alice.guid
+            assert not chat.is_connected
+            assert len(await chat.outgoing()) == 1
+        await begun.aclose()
+        anyone = bob.conversations("open", store=stores[1])
+        taking = asyncio.ensure_future(anext(anyone))
+        ids = []
+        async with contextlib.AsyncExitStack() as stack:
+            for number in range(4):
+                peer = await stack.enter_async_context(Peer(Identity.generate(), relay.url))
+                chat = await stack.enter_async_context(
+                    peer.conversation(bob.guid, "open", store=tmp_path / f"{number}.db")
+                )
+                ids.append((chat, await chat.send(b"hello")))
+                if number < 3:  # One is taken, and two wait.
+                    await reaches(*ids[-1], MessageState.DELIVERED)
+            assert not ids[3][0].is_connected
+            assert (await taking).is_connected
+            assert [len(await one.outgoing()) for one, _ in ids] == [0, 0, 0, 1]
+        await anyone.aclose()
 
 
 async def test_one_at_a_time(alice: Peer, bob: Peer, stores: tuple[Path, Path]) -> None:
