@@ -286,7 +286,7 @@ def _as_ours(name: str) -> Iterator[None]:
         yield
     except sqlite3.ProgrammingError as error:
         if "thread" not in str(error):
-            raise
+            raise StoreFailed(f"{name}: {error}") from None
         raise UsageError(
             f"{name}: open it by sqlite3.connect(..., check_same_thread=False): it is used in a "
             "thread of its own"

@@ -262,7 +262,7 @@ class Keeper:
 
         def work(connection: sqlite3.Connection) -> tuple[list[bytes], float | None]:
             db = _cursor(connection)
-            expired = tables.expire(db, self._id, now, self.gone)
+            expired = tables.expire(db, self._id, now)
             return expired, tables.next_expiry(db, self._id)
 
         expired, following = await self._insist(work)
@@ -310,15 +310,19 @@ class Keeper:
         before = state.received if state.before is None else state.before
         return Acknowledged(frame.line, state.received, self.room, before)
 
-    async def take(self, frame: Messages) -> Acknowledged:
-        """Put what has come into the inbox; return what is to be said to its sender.
+    async def take(self, frame: Messages, is_current: Callable[[], bool]) -> Acknowledged | None:
+        """Put what has come into the inbox; return what is to be said to its sender. None where it
+        is not taken, as its session is not the current one any more: what is taken after that would
+        belie the answer that another one has had.
 
         Raises:
             ProtocolViolation: it does not fit to what came before.
         """
         items = [read_item(item) for item in frame.items]
 
-        def work(connection: sqlite3.Connection) -> tuple[int, int, list[bytes]]:
+        def work(connection: sqlite3.Connection) -> tuple[int, int, list[bytes]] | None:
+            if not is_current():
+                return None
             db = _cursor(connection)
             known = tables.received(db, self._id, frame.line)
             skipped = new_items(known, frame.first, len(items))
@@ -330,7 +334,10 @@ class Keeper:
             came = sum(isinstance(item, Letter) for item in items[skipped:])
             return received, came, [name for name, _, _ in read]
 
-        received, came, read = await self._insist(work)
+        taken = await self._insist(work)
+        if taken is None:
+            return None
+        received, came, read = taken
         self.held += came
         self.came += came
         if came:

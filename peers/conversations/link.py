@@ -152,8 +152,9 @@ class Link:
                 links.source = self
                 await self._acknowledge(await keeper.adopt(frame))
             case Messages():
-                if links.source is self:
-                    await self._acknowledge(await keeper.take(frame))
+                taken = await keeper.take(frame, lambda: links.source is self)
+                if taken is not None:
+                    await self._acknowledge(taken)
             case Acknowledged():
                 while self._flying and self._flying[0] <= frame.received:
                     self._flying.popleft()
@@ -194,12 +195,13 @@ class Link:
                 continue
             match self._sender.next():
                 case None:
+                    keeper.goes = self._sender.is_free
                     return
                 case Announce(announced):
                     await self.session.send(pack_frame(announced))
                 case Transmit(line, first, count):
-                    keeper.goes = True
                     self._ready.extend(_frames(line, first, await keeper.load(first, count)))
+        keeper.goes = False
 
 
 def _frames(line: bytes, first: int, items: list[Item | None]) -> list[tuple[int, Messages]]:

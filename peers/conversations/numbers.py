@@ -124,6 +124,11 @@ class Queue:
         return self._lines[-1].last - self.settled if self._lines else 0
 
     @property
+    def last(self) -> int:
+        """The last number that was given."""
+        return self._lines[-1].last if self._lines else self.settled
+
+    @property
     def oldest(self) -> Line | None:
         """The line to go on with; None where nothing is left."""
         return self._lines[0] if self._lines else None
@@ -200,6 +205,11 @@ class Sender:
         self._next = max(self._next, received + 1)
         self._most = max(self._most, frame.received + frame.room)
         return received if ours else None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the next number would leave at once."""
+        return self._is_answered and self._queue.last < self._next <= self._most
 
     @property
     def asked(self) -> Announced | None:

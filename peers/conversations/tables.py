@@ -303,8 +303,14 @@ def settle(db: sqlite3.Cursor, conversation: int, number: int) -> list[tuple[byt
     return delivered
 
 
-def expire(db: sqlite3.Cursor, conversation: int, now: float, above: int) -> list[bytes]:
-    """End the messages above this number whose time is over; return their ids."""
+def expire(
+    db: sqlite3.Cursor, conversation: int, now: float, above: int | None = None
+) -> list[bytes]:
+    """End the messages whose time is over: those above this number, or that have not left. Return
+    their ids."""
+    if above is None:
+        db.execute("SELECT gone FROM roam_conversation WHERE id = ?", (conversation,))
+        (above,) = db.fetchone()
     db.execute(
         "UPDATE roam_outgoing SET state = 'expired', payload = NULL, expires = NULL "
         f"WHERE conversation = ? AND number > ? AND expires <= ? AND {_TO_GO_SQL} RETURNING id",

@@ -196,6 +196,26 @@ async def test_a_sender_is_stopped_where_nobody_reads(
         assert await take(there, 1) == [b"again"]
 
 
+async def test_what_there_is_no_room_for_expires_and_can_be_taken_back(
+    alice: Peer, bob: Peer, stores: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other side is there, and does not read: what waits here has not left."""
+    monkeypatch.setattr(keeping, "INBOX", 3)
+    async with (
+        alice.conversation(bob.guid, "chat", store=stores[0]) as here,
+        bob.conversation(alice.guid, "chat", store=stores[1]) as there,
+    ):
+        sent = [await here.send(b"%d" % number) for number in range(3)]
+        await reaches(here, sent[-1], MessageState.DELIVERED)
+        cancelled = await here.send(b"cancelled")
+        expiring = await here.send(b"expired", expires=0.01)
+        await reaches(here, expiring, MessageState.EXPIRED)
+        assert await here.cancel(cancelled)
+        last = await here.send(b"last")
+        assert await take(there, 4) == [b"0", b"1", b"2", b"last"]
+        await reaches(here, last, MessageState.DELIVERED)
+
+
 async def test_the_program_writes_in_the_same_transaction(
     alice: Peer, bob: Peer, stores: tuple[Path, Path]
 ) -> None:

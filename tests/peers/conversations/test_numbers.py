@@ -51,6 +51,21 @@ def test_no_more_leaves_than_there_is_room_for() -> None:
     assert sender.next() == Transmit(ONE, 5, 2)
 
 
+def test_what_is_put_into_the_queue_leaves_at_once_where_nothing_waits() -> None:
+    queue = Queue([Line(ONE, 0, 1)])
+    sender = Sender(queue)
+    assert not sender.is_free
+    sender.next()
+    sender.acknowledged(acknowledged(0, room=2))
+    assert not sender.is_free
+    assert sender.next() == Transmit(ONE, 1, 1)
+    assert sender.is_free
+    queue.add(ONE, 2)
+    assert not sender.is_free
+    assert sender.next() == Transmit(ONE, 2, 1)
+    assert not sender.is_free  # There is no room for a third.
+
+
 def test_lines_follow_one_another() -> None:
     queue = Queue([Line(ONE, 0, 2), Line(OTHER, 2, 3)])
     assert len(queue) == 3
