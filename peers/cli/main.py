@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from peers import Peer
-from peers.cli import blocked, conformance, files, locate, talk
+from peers.cli import blocked, conformance, files, letters, locate, talk
 from peers.cli.exits import Exit, exit_of
 from peers.cli.invocation import Invocation, Work
 from peers.cli.key import default_key
@@ -380,7 +380,8 @@ def ping(
     )
 
 
-command.add_command(conformance.group)
+for _further in (conformance.group, letters.write, letters.mail):
+    command.add_command(_further)
 
 
 def parse(arguments: Sequence[str]) -> Invocation | int:
