@@ -1,5 +1,5 @@
 # make demo   see every mode work      make lab   see it move      make test   the one gate
-.PHONY: demo test checks nightly steady installed lab lab-shell lab-tests lab-picture lab-moves lab-rivals chaos floors reference fuzz soak rules vectors format clean
+.PHONY: demo test checks nightly steady installed lab lab-shell lab-tests lab-picture dashboard-pictures lab-moves lab-rivals chaos floors reference fuzz soak rules vectors format clean
 
 PYTHON ?= python3
 # Programs that tests start, and the tests themselves, are compiled once and not by every process:
@@ -65,6 +65,10 @@ lab-tests: .venv/.installed
 # Measure a move beside TCP and WebSocket; writes docs/pictures/move.svg and the table in docs/lab.md.
 lab-picture: .venv/.installed
 	$(BIN)/python -m tests.lab.picture
+
+# The dashboard in Debian's Chromium; writes docs/pictures/dashboard-*.png.
+dashboard-pictures: .venv/.installed
+	$(BIN)/python -m tests.relay.dashboard.pictures
 
 # How long every kind of move takes, as a table; docs/lab.md. All of it takes hours:
 # ARGS='--row hard --rtt 50 --moves 5 --json moves.json --write'

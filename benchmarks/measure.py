@@ -132,6 +132,8 @@ def relay_server(
             "--ready-file",
             str(ready),
         ]
+        if program == ("-m", "relay"):  # Of a version of before this is not known.
+            command += ["--state", ""]
         with _process(command, lifted) as pid:
             end = time.monotonic() + 30
             while not ready.exists():

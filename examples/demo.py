@@ -118,7 +118,7 @@ def run(folder: Path, started: list[subprocess.Popen[str]]) -> list[str]:
     ready = folder / "ready"
     relay_process = subprocess.Popen(
         [sys.executable, "-m", "relay", "serve", "--port", "0", "--ready-file", str(ready)]
-        + ["--log-level", "warning"],
+        + ["--log-level", "warning", "--state", str(folder / "relay")],
         text=True,
     )
     started.append(relay_process)

@@ -7,6 +7,8 @@ from peers.config import (
 )
 from peers.config import (
     ConfigError,
+    ContactLink,
+    ContactLinkError,
     DdnsConfig,
     DdnsConfigError,
     Dial,
@@ -34,7 +36,7 @@ from peers.path import Path
 from peers.peer import Peer
 from peers.roaming import Surveyed
 from peers.services import Listener
-from peers.session import Explanation, PathChanged, Session, TraceEvent
+from peers.session import Explanation, PathChanged, Session, SessionFigures, TraceEvent
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance
 from protocol.errors import (
     CallbackFailed,
@@ -80,6 +82,8 @@ __all__ = [
     "Carrier",
     "Code",
     "ConfigError",
+    "ContactLink",
+    "ContactLinkError",
     "ConnectionClosed",
     "Conversation",
     "ConversationFull",
@@ -128,6 +132,7 @@ __all__ = [
     "ServiceNameError",
     "Session",
     "SessionClosed",
+    "SessionFigures",
     "SessionLost",
     "SessionSettings",
     "SessionState",

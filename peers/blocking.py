@@ -20,7 +20,7 @@ from peers.control import Status
 from peers.location import Located
 from peers.path import Path
 from peers.services import Listener as AsyncListener
-from peers.session import Explanation
+from peers.session import Explanation, SessionFigures
 from peers.session import Session as AsyncSession
 from protocol.errors import ConnectionClosed, SessionClosed, UsageError
 from protocol.identity import Identity
@@ -122,9 +122,17 @@ class Session:
         """Return why the path is what it is."""
         return self._session.explain()
 
-    def send(self, message: bytes | bytearray | memoryview) -> None:
-        """Send one message; wait while the window is full."""
-        self._thread.call(self._session.send(message))
+    def figures(self) -> SessionFigures:
+        """Return what it has carried so far."""
+        return self._session.figures()
+
+    def send(self, message: bytes | bytearray | memoryview) -> int:
+        """Send one message; wait while the window is full. Return its number."""
+        return self._thread.call(self._session.send(message))
+
+    def acknowledged(self, number: int | None = None) -> None:
+        """Wait until message `number`, or all that was sent until now, has arrived."""
+        self._thread.call(self._session.acknowledged(number))
 
     def receive(self, timeout: float | None = None) -> bytes:
         """Return the next message; wait for it, for `timeout` seconds at most.

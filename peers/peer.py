@@ -418,6 +418,11 @@ class Peer:
         return self._ever_open.location.addresses
 
     @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The sessions that are not over, whoever has opened them."""
+        return tuple(self._ever_open.sessions.live)
+
+    @property
     def port(self) -> int:
         """The TCP port at which this peer takes direct paths, on every address."""
         return self._ever_open.direct.port

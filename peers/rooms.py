@@ -12,6 +12,7 @@ from peers.choice import RoundTrips
 from peers.config import DdnsConfig, PeerConfig, log
 from peers.control import (
     Account,
+    LetterArrived,
     Link,
     PeerChanged,
     PrimaryChanged,
@@ -29,6 +30,7 @@ from peers.conversations import Conversations
 from peers.dialing import Door
 from peers.host import AddressSource, Interfaces, system_addresses
 from peers.location import OwnLocation
+from peers.mailbox import Mailbox
 from peers.opening import Opening, Wish
 from peers.path import Paths
 from peers.publication import Publication
@@ -90,6 +92,7 @@ class Rooms:
     outgoing: Outgoing
     incoming: Incoming
     presence: Watching
+    mailbox: Mailbox
     publication: Publication
     whereabouts: Whereabouts
     opening: Opening
@@ -168,6 +171,7 @@ def build(
             outgoing=outgoing,
             incoming=Incoming(local, services, sessions, ways, candidates),
             presence=presence,
+            mailbox=Mailbox(identity, config, registration, services.blocks),
             publication=publication,
             whereabouts=whereabouts,
             opening=opening,
@@ -207,6 +211,8 @@ def pass_on(event: RegistrationEvent | ServicesChanged, rooms: Rooms, link: Link
             rooms.incoming.request(connection, request)
         case PeerChanged(changed):
             rooms.presence.receive(changed)
+        case LetterArrived(connection, letter):
+            rooms.mailbox.arrived(connection, letter)
         case RelaySucceeded(relay):
             differs = link.succeeded(relay)
         case RelayRestarting():
@@ -214,7 +220,8 @@ def pass_on(event: RegistrationEvent | ServicesChanged, rooms: Rooms, link: Link
         case RegistrationLost(error):
             rooms.presence.relay_lost()
             differs = link.lost(error, lasting=isinstance(error, RelayMisconfigured))
-        case PrimaryChanged():
+        case PrimaryChanged(connection):
+            rooms.mailbox.connected(connection)
             differs = link.registered()
             rooms.whereabouts.registered()
             rooms.sessions.relay_found()
@@ -289,7 +296,7 @@ async def _close(rooms: Rooms, at_once: asyncio.Event, grace: float) -> None:
     await closed(rooms.registration.close)
     if rooms.names is not None:
         await closed(rooms.names.withdraw)
-    for last in (rooms.registration.close, rooms.local.tasks.close):
+    for last in (rooms.mailbox.close, rooms.registration.close, rooms.local.tasks.close):
         await last()
     left = max(began + grace - rooms.loop.time(), _LAST_WORDS)
     await closed(partial(rooms.local.paths.close, left))

@@ -12,7 +12,9 @@ __all__ = [
     "ConnectionClosed",
     "ConversationFull",
     "IdentityError",
+    "LetterRefused",
     "LimitExceeded",
+    "MailboxFull",
     "MissingExtra",
     "NameServerUnavailable",
     "PathFailed",
@@ -101,6 +103,11 @@ class Code(StrEnum):
     """The callee, or the application, said no."""
     REQUEST_TIMEOUT = "request_timeout"
     """The callee did not answer in time."""
+    # A letter.
+    MAILBOX_FULL = "mailbox_full"
+    """No room for the letter: at its recipient, for this sender, or at the relay."""
+    LETTER_REFUSED = "letter_refused"
+    """The recipient takes no letters for that service, or none from this sender."""
     # A plane ticket.
     TICKET_UNKNOWN = "ticket_unknown"
     """No such ticket of a plane."""
@@ -281,6 +288,19 @@ class StoreFull(StoreFailed):
     """The disk takes nothing more. What was stored is safe, and it goes on when there is room."""
 
 
+class MailboxFull(LimitExceeded):
+    """There is no room for a letter: at its recipient, for this sender, or at the relay. Says
+    which, and `retry_after` when to try again."""
+
+    code = Code.MAILBOX_FULL
+
+
+class LetterRefused(Refused):
+    """The recipient takes no letters for that service, or none from this peer."""
+
+    code = Code.LETTER_REFUSED
+
+
 class RequestTimeout(RoamRelayError):
     """The other peer did not answer in time, and nothing more is known."""
 
@@ -368,6 +388,10 @@ def error_for(
             return Refused(reason, code=code)
         case Code.LIMIT_EXCEEDED:
             return LimitExceeded(reason, retry_after=1.0 if retry_after is None else retry_after)
+        case Code.MAILBOX_FULL:
+            return MailboxFull(reason, retry_after=60.0 if retry_after is None else retry_after)
+        case Code.LETTER_REFUSED:
+            return LetterRefused(reason)
         case Code.REQUEST_TIMEOUT:
             return RequestTimeout(reason)
         case _:

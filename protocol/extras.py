@@ -10,6 +10,7 @@ __all__ = ["LIBRARIES", "needed"]
 LIBRARIES = {
     "dns": "dns",
     "netlink": "pyroute2",
+    "qr": "segno",
     "tables": "rich",
     "uvloop": "uvloop",
 }

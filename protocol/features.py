@@ -12,6 +12,7 @@ __all__ = [
     "CONVERSATION",
     "EARLY_DATA",
     "ENDPOINT_QUERY",
+    "MAILBOX",
     "RELAY_FALLBACK",
     "SESSION_2",
     "SESSION_FEATURES",
@@ -21,6 +22,10 @@ __all__ = [
 
 ENDPOINT_QUERY = "endpoint-query"
 """A peer may ask its relay whether another one's key was met at an endpoint."""
+
+MAILBOX = "mailbox"
+"""The relay keeps letters for peers who are away (protocol/mail.py); of relays, only those name it
+that have a mailbox."""
 
 RELAY_FALLBACK = "relay-fallback"
 """A session in `combined` may go on over the relay while nothing direct is found."""
@@ -35,7 +40,7 @@ CONVERSATION = "conversation"
 SUCCESSION = "succession"
 """A relay that has changed its key says so, by the old one (protocol/succession.py)."""
 
-CONTROL_FEATURES: tuple[str, ...] = (ENDPOINT_QUERY, SUCCESSION)
+CONTROL_FEATURES: tuple[str, ...] = (ENDPOINT_QUERY, SUCCESSION, MAILBOX)
 """What this version names on a control connection, relay and peer alike."""
 SESSION_FEATURES: tuple[str, ...] = (SESSION_2, EARLY_DATA)
 """What this version names at the head of every path, whatever the terms of the session."""

@@ -1,4 +1,4 @@
-"""Every message of the protocol, one frozen class each, and the tables that name them.
+"""Every message of the protocol but those of the mailbox, one frozen class each.
 
 The flow on a control connection (all messages are MessagePack maps with a `type`):
 
@@ -21,6 +21,8 @@ The flow on a control connection (all messages are MessagePack maps with a `type
                      ◀────────────────────  restarting, error
 
 and at the head of a path, inside the peers' own TLS: path_hello, then path_welcome or path_reject.
+
+Which of them stands where is in `protocol.tables`, and those of the mailbox are in `protocol.mail`.
 
 Times are seconds. Unknown keys are ignored everywhere. What each message means, field by field, is
 in docs/protocol.md.
@@ -426,39 +428,3 @@ class PathReject(Message, frozen=True, tag="path_reject"):
 
     code: Code
     reason: Reason = ""
-
-
-def _table(*classes: type[Message]) -> dict[str, type[Message]]:
-    return {str(cls.__struct_config__.tag): cls for cls in classes}
-
-
-FROM_PEER = _table(
-    Hello,
-    Register,
-    Update,
-    ServiceRequestTo,
-    ServiceAnswer,
-    Watch,
-    EndpointQuery,
-    DnsKeyRequest,
-    Ping,
-    Pong,
-    Error,
-)
-"""What a relay understands, by `type`."""
-FROM_RELAY = _table(
-    Challenge,
-    Registered,
-    ServiceRequestFrom,
-    ServiceResponse,
-    PeerEvent,
-    EndpointResponse,
-    DnsKeyResponse,
-    Restarting,
-    Ping,
-    Pong,
-    Error,
-)
-"""What a peer understands on a control connection, by `type`."""
-ON_PATH = _table(PathHello, PathWelcome, PathReject)
-"""What stands at the head of a path, by `type`."""

@@ -17,17 +17,18 @@ from typing import Literal, TypeAlias
 
 from protocol.errors import IdentityError, MissingExtra
 from protocol.extras import LIBRARIES
-from relay.config import ConfigError, RelayConfig
+from relay.config import KEY, ConfigError, RelayConfig
 from relay.console import socket_of
 from relay.http import AdminToken, Descriptors, hard_limit
 from relay.key_file import read_key
 from relay.listening import try_out
+from relay.mailbox import VERSION as MAILBOX_VERSION
 from relay.operator import OperatorError, Top, TopShown, ask
 from relay.rotation import read_former
-from relay.server import STORES
+from relay.server import BOOK, STORES
 from relay.tls import Certificate
 
-__all__ = ["Finding", "Level", "look"]
+__all__ = ["Finding", "Level", "advice", "look"]
 
 Level: TypeAlias = Literal["good", "warning", "error"]
 """`error`: the relay will not start, or not serve so."""
@@ -70,8 +71,27 @@ async def look(config: RelayConfig) -> AsyncIterator[Finding]:
     is_running = isinstance(running, TopShown)
     async for one in _ports(config, is_running):
         yield one
-    for part in (_zone(config), _stores(config), _descriptors(config), _pipes(), _loop()):
+    for part in (
+        _zone(config),
+        _letters(config),
+        _stores(config),
+        _descriptors(config),
+        _pipes(),
+        _loop(),
+    ):
         for one in part:
+            yield one
+
+
+def advice(config: RelayConfig) -> Iterator[Finding]:
+    """Return what is worth saying at each start: what is insecure or gets lost, and the next
+    step."""
+    if config.state is None:
+        yield from _state(config)
+    if config.identity is None:
+        yield from _identity(config)
+    for one in _exposure(config):
+        if one.next_step:
             yield one
 
 
@@ -147,6 +167,13 @@ def _identity(config: RelayConfig) -> Iterator[Finding]:
         )
         return
     file = config.in_state(config.identity)
+    if config.identity == KEY and config.state is not None and not os.path.lexists(file):
+        if os.path.exists(config.in_state(BOOK)):
+            said = f"there is no {file}, and a relay was here: the next start makes another GUID"
+            yield Finding("warning", "identity", said, "'relay restore' puts a backup back")
+        else:
+            yield Finding("good", "identity", f"{file} will be made")
+        return
     try:
         key = read_key(file)
         former = read_former(file, key)
@@ -249,7 +276,7 @@ def _zone(config: RelayConfig) -> Iterator[Finding]:
             "the zone's keys change with each start",
             "name a key file as 'identity'",
         )
-    if config.dns.store is None:
+    if not config.dns.store:
         yield Finding(
             "warning",
             "dns",
@@ -265,12 +292,21 @@ def _zone(config: RelayConfig) -> Iterator[Finding]:
         )
 
 
+def _letters(config: RelayConfig) -> Iterator[Finding]:
+    if config.keeps_letters:
+        most = config.mailbox.bytes_in_all >> 20
+        said = f"letters are kept for peers who are away, {most} MiB of them at most"
+        yield Finding("good", "mailbox", said)
+
+
 def _stores(config: RelayConfig) -> Iterator[Finding]:
     versions = {} if config.state is None else {config.in_state(one): STORES[one] for one in STORES}
-    if config.dns is not None and config.dns.store is not None and _has("dns"):
+    if config.dns is not None and config.dns.store and _has("dns"):
         from relay.dns import DnsStore
 
         versions[config.in_state(config.dns.store)] = DnsStore.VERSION
+    if config.keeps_letters:
+        versions[config.in_state(config.mailbox.store)] = MAILBOX_VERSION
     for file, version in versions.items():
         if not os.path.exists(file):
             continue

@@ -1,6 +1,7 @@
 """The `relay` command."""
 
 import asyncio
+import base64
 import contextlib
 import dataclasses
 import errno
@@ -16,23 +17,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 
 from protocol.dns_records import key_file_text, parse_zone, peer_name
 from protocol.errors import IdentityError, MissingExtra, RoamRelayError
 from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.text import shown
-from relay import config as configuration
-from relay import disk
-from relay.check import Finding, look
+from relay.check import Finding, advice, look
 from relay.config import ConfigError, RelayConfig
 from relay.console import COMMANDS
 from relay.http import Descriptors, raise_limit
 from relay.key_file import read_key
 from relay.keys import Former
 from relay.log import configure, log
+from relay.place import configured, make_key, own_key
 from relay.rotation import read_former
 from relay.server import RelayServer
+from relay.systemd import Systemd
 from relay.top import COMMANDS as TOP
 from relay.upkeep import COMMANDS as UPKEEP
 
@@ -75,6 +77,14 @@ class _Commands(click.Group):
             sys.exit(Exit.FAILED.value)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Who:
+    """Under which keys a relay serves."""
+
+    identity: Identity
+    former: tuple[Former, ...]
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="roam-relay")
 def main() -> None:
@@ -96,8 +106,17 @@ _SETTINGS = (
         "families, 0.0.0.0 those of IPv4: both serve everybody.",
     ),
     click.option("--port", type=int, help="Port to listen on [8440]; 0 takes any free one."),
-    click.option("--state", metavar="FOLDER", help="The folder for what outlives the relay."),
-    click.option("--identity", metavar="FILE", help="The relay's key file (made by 'relay key')."),
+    click.option(
+        "--state",
+        metavar="FOLDER",
+        help="The folder for what outlives the relay, made for its owner alone [STATE_DIRECTORY, "
+        "or a place of this user's, which the log names]; '' keeps nothing.",
+    ),
+    click.option(
+        "--identity",
+        metavar="FILE",
+        help="The relay's key file [relay.key in the state folder, made where there is none].",
+    ),
     click.option("--tls-certificate", metavar="FILE", help="PEM chain, to serve https://."),
     click.option("--tls-key", metavar="FILE", help="PEM key of the certificate."),
     click.option(
@@ -128,7 +147,7 @@ def _configured(
     flags: dict[str, Any],
 ) -> RelayConfig:
     lists = {"host": hosts or None, "trusted_proxies": trusted_proxies or None}
-    return configuration.load(file, os.environ, flags | lists)
+    return configured(file, os.environ, flags | lists)
 
 
 @main.command()
@@ -157,11 +176,11 @@ def serve(
     """
     try:
 
-        def configured() -> RelayConfig:
+        def anew() -> RelayConfig:
             return _configured(file, hosts, trusted_proxies, flags)
 
-        config = configured()
-        identity = _identity(config)
+        config = anew()
+        identity = own_key(config)
         configure(config.log_format, config.log_level)
         # Behind it, as this may have something to say.
         former = () if config.identity is None else read_former(_key_file(config), identity)
@@ -170,7 +189,8 @@ def serve(
         _open_standard_descriptors()
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until there is something to reload.
-        _run(_serve(config, configured, ready_file, identity, former))
+        systemd = Systemd(os.environ)
+        _run(_serve(config, anew, ready_file, systemd, _Who(identity, former)))
     except (ConfigError, IdentityError, MissingExtra) as error:
         raise click.ClickException(shown(str(error))) from None
 
@@ -223,15 +243,46 @@ def _print_finding(one: Finding) -> None:
 
 
 @main.command()
-@click.argument("file")
-def key(file: str) -> None:
-    """Show the GUID of the relay's key in FILE; make a new key where there is no FILE."""
+@click.argument("file", required=False)
+@click.option("--config", "source", metavar="FILE", help="The relay's TOML file.")
+@click.option("--state", metavar="FOLDER", help="Its state folder, if not in that file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def key(file: str | None, source: str | None, state: str | None, as_json: bool) -> None:
+    """Show the GUID of the relay's key, or of that in FILE; make a new key where there is none."""
     try:
-        if not Path(file).exists():
-            _make_key(file)
-        click.echo(read_key(file).guid)
-    except IdentityError as error:
+        if file is None:
+            config = configured(source, os.environ, {"state": state})
+            if config.identity is None:
+                raise ConfigError("which key? Name its FILE: nothing is kept in a state folder")
+            guid, file = own_key(config).guid, config.in_state(config.identity)
+        else:
+            if not Path(file).exists():
+                make_key(file)
+            guid = read_key(file).guid
+        click.echo(json.dumps({"guid": guid, "file": file}) if as_json else guid)
+    except (ConfigError, IdentityError) as error:
         raise click.ClickException(shown(str(error))) from None
+
+
+_SHELLS: dict[str, type[ShellComplete]] = {
+    "bash": BashComplete,
+    "zsh": ZshComplete,
+    "fish": FishComplete,
+}
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(list(_SHELLS)))
+def completion(shell: str) -> None:
+    """Print what SHELL reads to complete this command's words.
+
+    
+    Examples:
+      eval "$(relay completion bash)"          # in ~/.bashrc
+      eval "$(relay completion zsh)"           # in ~/.zshrc
+      relay completion fish > ~/.config/fish/completions/relay.fish
+    """
+    click.echo(_SHELLS[shell](main, {}, "relay", "_RELAY_COMPLETE").source())
 
 
 @main.command("dns-key")
@@ -239,7 +290,10 @@ def key(file: str) -> None:
 @click.option("--config", "file", metavar="FILE", help="The relay's TOML file.")
 @click.option("--identity", metavar="FILE", help="The relay's key file, if not in the TOML file.")
 @click.option("--zone", help="The zone, if not in the TOML file.")
-def dns_key(guid: str, file: str | None, identity: str | None, zone: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def dns_key(
+    guid: str, file: str | None, identity: str | None, zone: str | None, as_json: bool
+) -> None:
     """Print the TSIG key with which the peer GUID registers in this relay's DNS zone.
 
     It is what nsupdate -k and a peer's 'key_file' read; whoever has it can say where GUID is, so
@@ -250,7 +304,7 @@ def dns_key(guid: str, file: str | None, identity: str | None, zone: str | None)
       relay dns-key --config relay.toml $GUID > alice.tsig
     """
     try:
-        config = configuration.load(file, os.environ, {"identity": identity})
+        config = configured(file, os.environ, {"identity": identity})
         if config.identity is None:
             raise ConfigError(
                 "the keys of the zone come from the relay's key: name its file with --identity, "
@@ -264,13 +318,14 @@ def dns_key(guid: str, file: str | None, identity: str | None, zone: str | None)
             from relay.dns import DnsKeys
 
         secret = DnsKeys(read_key(config.in_state(config.identity)), name).secret(guid)
-        click.echo(key_file_text(peer_name(guid, name), secret), nl=False)
+        if as_json:
+            encoded = base64.b64encode(secret).decode()
+            facts = {"name": peer_name(guid, name), "algorithm": "hmac-sha256", "secret": encoded}
+            click.echo(json.dumps(facts))
+        else:
+            click.echo(key_file_text(peer_name(guid, name), secret), nl=False)
     except RoamRelayError as error:
         raise click.ClickException(shown(str(error))) from None
-
-
-def _identity(config: RelayConfig) -> Identity:
-    return Identity.generate() if config.identity is None else read_key(_key_file(config))
 
 
 def _key_file(config: RelayConfig) -> str:
@@ -287,15 +342,6 @@ def _open_standard_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)  # The lowest free number is this one.
 
 
-def _make_key(file: str) -> None:
-    try:
-        disk.make(file, Identity.generate().to_pem())
-    except FileExistsError:
-        pass  # Somebody was faster: theirs is everybody's.
-    except OSError as error:
-        raise IdentityError(f"cannot make the key {file}: {error.strerror}") from None
-
-
 def _raise_limit(config: RelayConfig) -> dict[str, int]:
     """Take all the file descriptors that the process may have; return what is said of them."""
     before, now = raise_limit()
@@ -310,10 +356,10 @@ def _raise_limit(config: RelayConfig) -> dict[str, int]:
 
 async def _serve(
     config: RelayConfig,
-    configured: Callable[[], RelayConfig],
+    anew: Callable[[], RelayConfig],
     ready_file: str | None,
-    identity: Identity,
-    former: tuple[Former, ...],
+    systemd: Systemd,
+    who: _Who,
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -328,10 +374,11 @@ async def _serve(
             loop.add_signal_handler(number, on_signal, number)
     # Before the relay is made, which looks at what there is.
     descriptors = _raise_limit(config)
-    async with RelayServer(config, identity, former=former) as server:
+    async with RelayServer(config, who.identity, former=who.former) as server:
         if hasattr(signal, "SIGHUP"):
-            loop.add_signal_handler(signal.SIGHUP, _reload, server, configured)
+            loop.add_signal_handler(signal.SIGHUP, _reload, server, anew, systemd)
         more = {
+            "state": config.state,
             "former": [one.guid for one in server.keys.served[1:]] or None,
             "admin": " ".join(server.admin_urls) or None,
             "bytes_per_second_per_peer": config.bytes_per_second_per_peer,
@@ -339,14 +386,36 @@ async def _serve(
         }
         chosen = {name: value for name, value in more.items() if value is not None}
         log.info("serving", url=" ".join(server.urls), relay=server.guid, **chosen, **descriptors)
+        _advise(config, server.url)
         _spare_the_collector()
         if ready_file is not None:
             _write_ready(ready_file, server.urls)
-        # No timeout: a relay serves until it is told to stop.
-        await stop.wait()
-        log.info("draining", connections=len(server.connections))
-        await server.drain()
+        systemd.ready(_status(server))
+        alive = loop.create_task(systemd.keep_alive())
+        try:
+            # No timeout: a relay serves until it is told to stop.
+            await stop.wait()
+            log.info("draining", connections=len(server.connections))
+            systemd.stopping(server.config.drain_timeout)
+            await server.drain()
+        finally:
+            alive.cancel()
     log.info("stopped")
+
+
+def _advise(config: RelayConfig, url: str) -> None:
+    """Say what is insecure or gets lost, and what to do next."""
+    steps = {"first_peer": f"peer --relay {url} listen chat", "whether_all_is_well": "relay check"}
+    for one in advice(config):
+        if one.level == "good":
+            steps[one.about] = one.next_step
+        else:
+            log.warning(
+                "not as it should be", about=one.about, said=one.said, next_step=one.next_step
+            )
+    if config.state is not None and config.operator_socket:
+        steps["who_is_here"] = "relay peers, relay top"
+    log.info("what to do next", **steps)
 
 
 def _spare_the_collector() -> None:
@@ -359,12 +428,19 @@ def _spare_the_collector() -> None:
     gc.set_threshold(*_COLLECTED)
 
 
-def _reload(server: RelayServer, configured: Callable[[], RelayConfig]) -> None:
+def _status(server: RelayServer) -> str:
+    return f"{server.guid} at {' '.join(server.urls)}"
+
+
+def _reload(server: RelayServer, anew: Callable[[], RelayConfig], systemd: Systemd) -> None:
+    systemd.reloading()
     try:
-        later = server.reload(configured())
+        later = server.reload(anew())
     except ConfigError as error:
         log.error("not reloaded: all is as it was", reason=str(error))
         return
+    finally:
+        systemd.ready(_status(server))
     configure(server.config.log_format, server.config.log_level)
     log.info("reloaded")
     if later:

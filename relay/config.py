@@ -4,6 +4,7 @@ Flags go before the environment (`ROAM_RELAY_…`), which goes before the file. 
 """
 
 import ipaddress
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,18 +18,49 @@ from protocol.errors import IdentityError, ProtocolViolation, RoamRelayError
 from protocol.hosts import is_host
 from protocol.identity import public_key_of
 
-__all__ = ["ConfigError", "DnsConfig", "RelayConfig", "load"]
+__all__ = [
+    "CERTIFICATE",
+    "KEY",
+    "LIVE",
+    "PACE",
+    "RELOADED",
+    "ConfigError",
+    "DnsConfig",
+    "MailboxConfig",
+    "RelayConfig",
+    "load",
+]
 
 ENVIRONMENT_PREFIX = "ROAM_RELAY_"
+KEY, ZONE = "relay.key", "zone.sqlite"
+"""What the relay's key and the store of its zone are called in the state folder, where nobody gives
+them another name."""
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 _Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Bytes = Annotated[int, msgspec.Meta(ge=1 << 14)]
 
+_DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
+PACE = {"bytes_per_second_in_all", "bytes_per_second_per_peer"}
+_REQUESTS = {"requests_burst", "requests_per_second"}
+_LOG = {"log_format", "log_level"}
+LIVE = _DOOR | PACE | _REQUESTS | _LOG | {"admin_token", "drain_timeout"}
+"""Of `RELOADED`, what is more than files to be read again."""
+CERTIFICATE = {"tls_certificate", "tls_key"}
+RELOADED = LIVE | CERTIFICATE
+"""Keys that `RelayServer.reload` takes over; the others need a restart."""
+
 
 class ConfigError(RoamRelayError, ValueError):
     """The configuration cannot be used. The message names the source, the key and the fault."""
+
+
+def _check(config: msgspec.Struct) -> None:
+    try:
+        check(config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,7 +78,8 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The addresses (comma-separated) that resolvers reach this server and the relay at: A and AAAA
     of the nameserver where its name is in the zone, and the relay of `dns:<zone>`."""
     store: str | None = None
-    """The SQLite file for what peers have registered by updates. None forgets it at the end."""
+    """The SQLite file for what peers have registered by updates. None, or an empty name, forgets it
+    at the end; `relay serve` takes `zone.sqlite` in its state folder where there is none."""
     remember: _Seconds = 86_400.0
     """What no update has renewed for so long is dropped: peers renew theirs every 15 minutes."""
     max_peers: _Count = 100_000
@@ -89,6 +122,35 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         _check_names(self)
 
 
+class MailboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Letters for peers who are away: the table `[mailbox]`, or variables `ROAM_RELAY_MAILBOX_` and
+    a name. Without a state folder there is none."""
+
+    enabled: bool = True
+    """Whether letters are kept."""
+    store: str = "mailbox.sqlite"
+    """The SQLite file for them. A name in `state` unless it begins with `/`."""
+    lifetime: Annotated[int, msgspec.Meta(ge=60, le=31_536_000)] = 2_592_000
+    """Seconds for which a letter is kept at most, whatever its sender asks for: 30 days."""
+    max_letters_per_peer: Annotated[int, msgspec.Meta(ge=8)] = 4_096
+    """Letters that wait for one peer. One sender has half of them, a stranger an eighth."""
+    bytes_per_peer: Annotated[int, msgspec.Meta(ge=1 << 20)] = 64 << 20
+    """Their bytes, shared alike."""
+    max_letters: Annotated[int, msgspec.Meta(ge=16)] = 200_000
+    """Letters that wait. What comes from one network has half of them."""
+    bytes_in_all: Annotated[int, msgspec.Meta(ge=1 << 24)] = 2 << 30
+    """Their bytes: what the store takes of the disk, and a tenth more."""
+    letters_per_second: Annotated[float, msgspec.Meta(gt=0)] = 20.0
+    """Letters that one peer leaves, sustained; four times as many from one network."""
+    letters_burst: _Count = 1_000
+    """Letters that one peer leaves at once, as after a time without a network."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if not self.store:
+            raise ConfigError("mailbox: store: a file is needed; 'enabled = false' keeps none")
+
+
 class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that can be configured; each key is also a variable, `ROAM_RELAY_` and its name."""
 
@@ -105,7 +167,9 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     state: str | None = None
     """The folder for what outlives the relay: bans, the list, invitations, the operator's socket.
     Made where there is none, for its owner alone. `identity` and `[dns] store` are names in it
-    unless they begin with `/`. None: all that is forgotten at the end, and there is no socket."""
+    unless they begin with `/`. None: all that is forgotten at the end, and there is no socket; the
+    `relay` command then takes STATE_DIRECTORY, or the place that this system has for a user's files
+    (docs/state.md). Empty: none there either."""
     operator_socket: str = "operator.sock"
     """Where `relay ban` and its like reach the running relay: a UNIX socket in `state`, for its
     owner alone; empty: none."""
@@ -119,6 +183,9 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A file with the token that `/metrics` wants (`Authorization: Bearer TOKEN`): one line of at
     least 16 characters, read again with a reload. Without one, metrics are for requests from this
     host alone. A name in `state` unless it begins with `/`."""
+    dashboard_addresses: bool = False
+    """Whether the dashboard shows where peers come from; else a network has a number that says
+    nothing, and changes with each start."""
     admission: Literal["open", "listed", "invited"] = "open"
     """Who may register: everybody; who is on the list (`relay allow`, `listed`); or these and who
     has an invitation of an operator. Bans go before all three."""
@@ -130,7 +197,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """For the function of a program that embeds the relay; after it the peer is refused for now."""
     identity: str | None = None
     """The relay's own key file. None makes a new identity at each start: peers that pin the
-    relay's GUID need a file."""
+    relay's GUID need a file. `relay serve` takes `relay.key` in its state folder where there is
+    none, and makes it."""
     heartbeat: _Seconds = 15.0
     """A control connection that is silent for twice this long is dropped. At most half of `lease`:
     one that is lost must not end a registration."""
@@ -207,6 +275,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """After this a proven endpoint is probed again."""
     dns: DnsConfig | None = None
     """The embedded zone (docs/ddns.md); off where there is no such table."""
+    mailbox: MailboxConfig = MailboxConfig()
+    """Letters for peers who are away; kept where there is a state folder."""
     drain_timeout: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
     """How long planes may go on after SIGTERM or SIGINT."""
     log_format: Literal["auto", "console", "json"] = "auto"
@@ -238,6 +308,11 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Return the path of a file: in the state folder, where there is one and it is no absolute
         path."""
         return name if self.state is None else str(Path(self.state, name))
+
+    @property
+    def keeps_letters(self) -> bool:
+        """Whether the relay has a mailbox."""
+        return self.state is not None and self.mailbox.enabled
 
     @property
     def only_on_loopback(self) -> bool:
@@ -306,13 +381,6 @@ def _parts(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _check(config: msgspec.Struct) -> None:
-    try:
-        check(config)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-
-
 def _hosts(host: str | tuple[str, ...] | None) -> tuple[str, ...]:
     texts = (host,) if isinstance(host, str) else host or ()
     parts = (part.strip() for text in texts for part in text.split(","))
@@ -328,8 +396,15 @@ def _check_hosts(key: str, host: str | tuple[str, ...] | None) -> None:
             raise ConfigError(f"{key}: not an address or a name: {host[:80]!r}")
 
 
-def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> RelayConfig:
-    """Merge a TOML file, the environment and flags (those that are not None).
+def load(
+    file: str | None,
+    environment: Mapping[str, str],
+    flags: Mapping[str, Any],
+    *,
+    place: str | None = None,
+) -> RelayConfig:
+    """Merge a TOML file, the environment and flags (those that are not None). `place` is the state
+    folder where none of them names one; with it, the key and the zone's store have names too.
 
     Raises:
         ConfigError: a source cannot be read, or a key or a value does not fit.
@@ -348,20 +423,46 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
         for name, value in environment.items()
         if name.startswith(ENVIRONMENT_PREFIX)
     }
-    dns = {name[4:]: variables.pop(name) for name in list(variables) if name.startswith("dns_")}
-    if dns:
-        variables["dns"] = {**values.get("dns", {}), **dns}
+    for table in ("dns", "mailbox"):
+        prefix = f"{table}_"
+        names = [name for name in variables if name.startswith(prefix)]
+        if names:
+            own = {name.removeprefix(prefix): variables.pop(name) for name in names}
+            variables[table] = {**values.get(table, {}), **own}
     if "trusted_proxies" in variables:
         variables["trusted_proxies"] = _parts(variables["trusted_proxies"])
     _check_each(variables, "the environment", strict=False)
     values |= variables
     values |= {name: value for name, value in flags.items() if value is not None}
+    if place is not None:
+        _place(values, place)
+    if values.get("state") == "":
+        values["state"] = None
     _check_each(values, "the configuration", strict=False)
     try:
         config = msgspec.convert(values, RelayConfig, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(str(error)) from None
     return config
+
+
+def _place(values: dict[str, Any], place: str) -> None:
+    """Name what nobody has named. In a state folder that nobody has chosen, the names of others
+    stay what they were without one: names from the working folder."""
+    dns = values.get("dns")
+    dns = dict(dns) if isinstance(dns, dict) else None
+    if values.get("state") is None:
+        values["state"] = place
+        for one, key in ((values, "identity"), (values, "admin_token"), (dns or {}, "store")):
+            if isinstance(one.get(key), str) and one[key]:
+                one[key] = os.path.abspath(one[key])
+    if values["state"] != "":
+        if values.get("identity") is None:
+            values["identity"] = KEY
+        if dns is not None:
+            dns.setdefault("store", ZONE)
+    if dns is not None:
+        values["dns"] = dns
 
 
 def _check_names(dns: DnsConfig) -> None:

@@ -21,7 +21,6 @@ from protocol.identity import Identity
 from protocol.invitation import MAX_NOTE, Token
 from protocol.messages import Mode
 from protocol.text import shown
-from relay import config as configuration
 from relay.config import ConfigError, RelayConfig
 from relay.key_file import read_key
 from relay.operator import (
@@ -44,6 +43,7 @@ from relay.operator import (
     TopShown,
     ask,
 )
+from relay.place import configured
 
 __all__ = ["COMMANDS", "CONFIG", "STATE", "Duration", "in_one_line", "socket_of", "table"]
 
@@ -225,7 +225,7 @@ COMMANDS: tuple[click.Command, ...] = (invite, ban, allow, revoke, forget, peers
 
 
 def _load(file: str | None, state: str | None) -> RelayConfig:
-    return configuration.load(file, os.environ, {"state": state})
+    return configured(file, os.environ, {"state": state})
 
 
 def socket_of(config: RelayConfig) -> str:

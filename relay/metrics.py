@@ -3,10 +3,11 @@
 `METRICS` is the table of all that is exposed.
 """
 
-from collections import Counter
+from bisect import bisect_left
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from relay.loop_time import LoopTime
 from relay.process import build_info, process_now
@@ -16,24 +17,25 @@ from relay.tally import Tally
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-__all__ = ["METRICS", "Described", "Metrics"]
+__all__ = ["METRICS", "Described", "Latency", "Metrics", "RequestTold"]
 
+_Kind = Literal["counter", "gauge", "histogram"]
 _Values = Mapping[tuple[str, ...], float]
 """By the values of the labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One metric: what it counts (`counter`, by its name without `_total`) or says of now
-    (`gauge`)."""
+    """One metric: what it counts (`counter`, by its name without `_total`), says of now (`gauge`),
+    or how long something took (`histogram`)."""
 
     name: str
-    kind: Literal["counter", "gauge"]
+    kind: "_Kind"
     text: str
     labels: tuple[str, ...] = ()
 
 
-def _ours(name: str, kind: Literal["counter", "gauge"], text: str, *labels: str) -> Described:
+def _ours(name: str, kind: "_Kind", text: str, *labels: str) -> Described:
     return Described(f"roam_relay_{name}", kind, text, labels)
 
 
@@ -46,11 +48,14 @@ METRICS = (
     _ours("closes", "counter", "Control connections ended", "reason"),
     _ours("refusals", "counter", "Connections refused, or ended unproven", "reason"),
     _ours("requests", "counter", "Service requests, by how they were answered", "mode", "outcome"),
+    _ours("answer_seconds", "histogram", "From a request that is passed on to its answer", "mode"),
     _ours("dns", "counter", "DNS messages answered or dropped", "transport", "answer"),
     _ours("planes_opened", "counter", "Planes joined"),
     _ours("planes_closed", "counter", "Planes ended", "reason"),
     _ours("plane_bytes", "counter", "Bytes through planes, both directions", "way"),
     _ours("proofs", "counter", "Probes of endpoints", "outcome"),
+    _ours("letters", "counter", "Letters, by what became of them", "outcome"),
+    _ours("mailbox", "gauge", "Letters that wait now, their bytes, and whose they are", "state"),
     _ours("limited", "counter", "Refused, put off or displaced by a budget", "what"),
     _ours("loop_holds", "counter", "Visitors that held the loop for 5 ms", "serving"),
     _ours("loop_late_seconds", "counter", "Seconds for which the loop was late", "cause"),
@@ -77,6 +82,47 @@ METRICS = (
 """What is exposed, in that order; counters get `_total` at their names' end."""
 
 
+class RequestTold(NamedTuple):
+    """What has come of one service request."""
+
+    caller: str
+    callee: str
+    service: str
+    mode: str
+    outcome: str
+
+
+class Latency:
+    """How long something took, by what it was: counts in buckets, at two additions each."""
+
+    BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+    """Seconds up to which each bucket goes; one more is for what took longer."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, list[int]] = {}
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        """In all, by what it was."""
+
+    def add(self, what: str, seconds: float) -> None:
+        counts = self._counts.get(what)
+        if counts is None:
+            counts = self._counts[what] = [0] * (len(self.BOUNDS) + 1)
+        counts[bisect_left(self.BOUNDS, seconds)] += 1
+        self.seconds[what] += seconds
+
+    @property
+    def total(self) -> tuple[int, float]:
+        """How many there were, and the seconds of all together."""
+        return sum(map(sum, self._counts.values())), sum(self.seconds.values())
+
+    def buckets(self) -> Iterator[tuple[str, list[tuple[str, float]]]]:
+        """Yield what it was, and how many took up to each bound, as Prometheus has it."""
+        bounds = [*map(str, self.BOUNDS), "+Inf"]
+        for what, counts in self._counts.items():
+            sums = [float(sum(counts[: index + 1])) for index in range(len(counts))]
+            yield what, list(zip(bounds, sums, strict=True))
+
+
 class Metrics:
     """What the relay counts. The attributes are added to directly: the hot path pays one addition.
 
@@ -97,9 +143,16 @@ class Metrics:
         """Peers that have proven their key, by what came of asking whether they are admitted."""
         self.requests: Counter[tuple[str, str]] = Counter()
         """Service requests, by mode and outcome (`ok` or an error code)."""
+        self.answers = Latency()
+        """From a request that is passed on to its answer, by mode."""
+        self.asked: deque[RequestTold] | None = None
+        """What has come of the last requests, while the dashboard looks; it is added to then."""
         self.planes_opened = 0
         self.proofs: Counter[str] = Counter()
         """Probes of endpoints, by outcome: `proven` or `failed`."""
+        self.letters: Counter[str] = Counter()
+        """Letters: `stored`, `again` (it was there), `handed`, `done`, `expired`, or the code with
+        which it was refused."""
         self.limited: Counter[str] = Counter()
         """What was refused, put off or had to give way because somebody had his share, by what it
         was: the table of budgets in docs/security.md."""
@@ -127,6 +180,9 @@ class Metrics:
 
         values = self._values()
         for metric in METRICS:
+            if metric.kind == "histogram":
+                yield self._histogram(metric)
+                continue
             found = values.get(metric.name.removeprefix("roam_relay_"))
             if found is None:
                 continue  # Nobody here can say it: a relay without TLS has no certificate.
@@ -135,6 +191,14 @@ class Metrics:
             for labels, value in found.items():
                 family.add_metric(labels, value)
             yield family
+
+    def _histogram(self, metric: Described) -> "Metric":
+        from prometheus_client.core import HistogramMetricFamily
+
+        family = HistogramMetricFamily(metric.name, metric.text, labels=metric.labels)
+        for what, buckets in self.answers.buckets():
+            family.add_metric((what,), buckets, self.answers.seconds[what])
+        return family
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """Return the text that a Prometheus server scrapes, and its content type; `accept` is what
@@ -164,6 +228,7 @@ class Metrics:
             "planes_closed": _by_one(self.planes_closed),
             "plane_bytes": _by_one(self.plane_bytes_by_way),
             "proofs": _by_one(self.proofs),
+            "letters": _by_one(self.letters),
             "limited": _by_one(self.limited),
             "loop_holds": _by_one(self.loop.holds),
             "loop_late_seconds": _by_one(self.loop.late),

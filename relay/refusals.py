@@ -30,7 +30,8 @@ REASONS = {
     "stripped_upgrade": "a proxy has dropped the Upgrade header",
     "upgrade_required": "a request that asks for no upgrade, where there is nothing else",
     "work": "a request over HTTP for which its network has no time left (`work_per_network`)",
-    "bad_token": "a request for the metrics without `admin_token`, or with another one",
+    "bad_token": "a request for the metrics, or what the dashboard shows, without `admin_token`, "
+    "or with another one",
     "not_for_others": "one from another host, where there is no `admin_token`",
     "handshake_timeout": "an upgrade, and no registration within `handshake_timeout`",
     "bad_message": "a message, a leg's early bytes or its signature that cannot be read",

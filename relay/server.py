@@ -2,15 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Sequence,
-    Set,
-)
+from collections.abc import Collection, Sequence, Set
 from operator import methodcaller
+from os import urandom
 from time import monotonic, time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -23,8 +17,9 @@ from protocol.identity import Identity
 from protocol.lateness import Lateness
 from relay.admission import Admission, AdmissionRules, Admit, Book
 from relay.broker import Broker, BrokerLimits
-from relay.config import RelayConfig
+from relay.config import CERTIFICATE, LIVE, PACE, RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
+from relay.dashboard import DashboardRoutes, Stream, View
 from relay.http import (
     AdminRoutes,
     AdminToken,
@@ -47,6 +42,7 @@ from relay.keys import Former, Keys
 from relay.limits import PaceRates, Shares, plane_budget, record_budget
 from relay.listening import serves
 from relay.log import guarded
+from relay.mailbox import Mailbox
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
 from relay.plane import PlaneLimits, Planes
@@ -62,28 +58,20 @@ from relay.presence import (
     may_probe_port,
 )
 from relay.succession import Succession, names, take_folder
-from relay.tasks import Tasks, uninterrupted
+from relay.tasks import Tasks, closing, uninterrupted
 from relay.tls import Certificate
 from relay.turns import in_turns, one_by_one
 
 if TYPE_CHECKING:
     from relay.dns import DnsServer
 
-__all__ = ["RELOADED", "STORES", "RelayServer"]
+__all__ = ["BOOK", "STORES", "RelayServer"]
 
-_BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
+BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
 """The files in the state folder: what an operator has said, and who was here."""
-STORES = {_BOOK: Book.VERSION, _KNOWN: KnownPeers.VERSION}
+STORES = {BOOK: Book.VERSION, _KNOWN: KnownPeers.VERSION}
 """The same, each with the version of its tables."""
 
-_DOOR = {"connects_burst", "connects_per_second", "max_connections", "max_connections_per_address"}
-_PACE = {"bytes_per_second_in_all", "bytes_per_second_per_peer"}
-_REQUESTS = {"requests_burst", "requests_per_second"}
-_LOG = {"log_format", "log_level"}
-_LIVE = _DOOR | _PACE | _REQUESTS | _LOG | {"admin_token", "drain_timeout"}
-_CERTIFICATE = {"tls_certificate", "tls_key"}
-RELOADED = _LIVE | _CERTIFICATE
-"""Keys that `reload` takes over; the others need a restart."""
 _BEAT = 0.1
 """Seconds between two looks at the deadlines."""
 
@@ -186,7 +174,7 @@ class RelayServer:
             AdmissionRules(
                 config.admission, frozenset(config.listed_guids), config.admission_timeout, admit
             ),
-            Book(config.in_state(_BOOK) if config.state is not None else None, time),
+            Book(config.in_state(BOOK) if config.state is not None else None, time),
             self.metrics,
             time,
             self._tasks.spawn,
@@ -199,21 +187,29 @@ class RelayServer:
             Shares(record_budget(config.max_connections)),
             self._known,
         )
+        self.mailbox = Mailbox.of(config, self.metrics, time, self._tasks.spawn)
         self._reception = Reception(
             config,
             self.keys,
-            Rooms(self.admission, self.dns, self.planes.pacer),
+            Rooms(self.admission, self.dns, self.planes.pacer, self.mailbox),
             self.metrics,
             monotonic,
         )
         self.operator = Desk(
             self.admission,
-            Present(self._presence, self.planes, self.dns, self.metrics, lambda: self.connections),
+            Present(
+                self._presence,
+                self.planes,
+                self.dns,
+                self.metrics,
+                lambda: self.connections,
+                self.mailbox,
+            ),
             monotonic,
             time,
         )
         """What an operator, or the program that embeds the relay, can do with it."""
-        self.metrics.gauges = {
+        self.metrics.gauges |= {
             "peers": lambda: self.registry.counts(monotonic()),
             "watches": lambda: {"all": len(self.watches)},
             "connections_open": lambda: {"all": len(self.connections)},
@@ -222,20 +218,25 @@ class RelayServer:
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
         self._admin_token = AdminToken()
+        view = View(
+            (self.registry, self.planes, self.metrics),
+            urandom(32),
+            with_addresses=config.dashboard_addresses,
+        )
+        self._dashboard = Stream(view, self.metrics.loop, self._tasks.spawn)
+        admin = AdminRoutes(self.doorkeeper, self.metrics, self._admin_token)
+        public = PublicRoutes(self.registry, monotonic)
+        limits = CarrierLimits(config.write_deadline, config.outbox_bytes)
         self._fronts = Fronts(
             config,
             self._front_of,
             for_peers(
-                ControlRoute(
-                    self.doorkeeper,
-                    CarrierLimits(config.write_deadline, config.outbox_bytes),
-                    self._connect,
-                    monotonic,
-                ),
+                ControlRoute(self.doorkeeper, limits, self._connect, monotonic),
                 PlaneRoute(self.planes, self.broker, self._reception),
-                PublicRoutes(self.registry, monotonic),
+                public,
             ),
-            AdminRoutes(self.doorkeeper, self.metrics, self._admin_token),
+            admin.metrics | DashboardRoutes(admin, self._dashboard, public.about).routes,
+            admin.health,
         )
 
     async def __aenter__(self) -> Self:
@@ -292,7 +293,7 @@ class RelayServer:
             for name in RelayConfig.__struct_fields__
             if getattr(config, name) != getattr(old, name)
         }
-        taken = keys & _LIVE
+        taken = keys & LIVE
         token = AdminToken()
         token.load(config)
         if (
@@ -301,13 +302,13 @@ class RelayServer:
             and config.tls_key is not None
         ):
             self._certificate.load(config.tls_certificate, config.tls_key)
-            taken |= keys & _CERTIFICATE
+            taken |= keys & CERTIFICATE
         self._admin_token.take(token)
         self.config = structs.replace(old, **{name: getattr(config, name) for name in taken})
         self.doorkeeper.allow(self.config)
         if keys & taken:
             tell_of_limits(self.config, self._descriptors)
-        if taken & _PACE:
+        if taken & PACE:
             self.planes.pacer.allow(_pace(self.config))
         self._reception.requests.allow(config.requests_per_second, config.requests_burst)
         return tuple(sorted(keys - taken))
@@ -355,27 +356,30 @@ class RelayServer:
     async def _start(self) -> None:
         """Start everything. What closes it is on the stack from before the first of it starts."""
         tell_of_limits(self.config, self._descriptors)
-        closing = self._stack.enter_async_context
-        await closing(_closing("the succession", self._succession.close))
+        enter = self._stack.enter_async_context
+        await enter(closing("the succession", self._succession.close))
         if self.config.state is not None:
             self._stack.callback(self._folder.close)
             await take_folder(self._folder, self.config.state)
-        await closing(_closing("the book of who is admitted", self.admission.book.close))
+        await enter(closing("the book of who is admitted", self.admission.book.close))
         await self.admission.book.open()
-        await closing(_closing("who is known", self._known.close))
+        await enter(closing("who is known", self._known.close))
         await self._known.open()
+        if self.mailbox is not None:
+            await enter(closing("the mailbox", self.mailbox.close))
+            await self.mailbox.open()
         self._admin_token.load(self.config)
-        await closing(_closing("the HTTP servers", self._fronts.cleanup))
+        await enter(closing("the HTTP servers", self._fronts.cleanup))
         if self.dns is not None:
-            await closing(_closing("the DNS server", self.dns.close))
-        await closing(_closing("the tasks", self._tasks.close))
-        await closing(_closing("the connections", self._send_away))
+            await enter(closing("the DNS server", self.dns.close))
+        await enter(closing("the tasks", self._tasks.close))
+        await enter(closing("the connections", self._send_away))
         if self.config.state is not None and self.config.operator_socket:
             door = LocalDoor(self.config.in_state(self.config.operator_socket), self.operator)
             self._local_door = door
-            await closing(_closing("the operator's door", door.close))
+            await enter(closing("the operator's door", door.close))
             await door.open()
-        await closing(_closing("the listener", self._shut))
+        await enter(closing("the listener", self._shut))
         self.registry.started(monotonic())
         await self._listen()
         if self.dns is not None:
@@ -396,6 +400,9 @@ class RelayServer:
             await self.admission.book.close()
         with guarded("closing who is known"):
             await self._known.close()
+        if self.mailbox is not None:
+            with guarded("closing the mailbox"):
+                await self.mailbox.close()
         self._folder.close()
 
     async def _listen(self) -> None:
@@ -427,6 +434,7 @@ class RelayServer:
 
     async def _shut(self) -> None:
         self._fronts.close()
+        self._dashboard.close()
         self.doorkeeper.end_all("shutdown")
 
     async def _send_away(self) -> None:
@@ -477,6 +485,9 @@ class RelayServer:
             if beat % 600 == 0:
                 with guarded("forgetting peers"):
                     await in_turns(loop, self.registry.forgetting(now))
+                if self.mailbox is not None:
+                    with guarded("dropping letters that have expired"):
+                        self.mailbox.sweep()
                 if not self._succession.is_over:
                     with guarded("dropping bans that are over"):
                         self._tasks.spawn(self.admission.book.drop_old())
@@ -484,13 +495,3 @@ class RelayServer:
 
 def _pace(config: RelayConfig) -> PaceRates:
     return PaceRates(config.bytes_per_second_per_peer, config.bytes_per_second_in_all)
-
-
-@contextlib.asynccontextmanager
-async def _closing(what: str, close: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Close something at the end; what fails there keeps nothing else from being closed."""
-    try:
-        yield
-    finally:
-        with guarded(f"closing {what}"):
-            await close()

@@ -13,9 +13,9 @@ import msgspec
 
 from protocol.extras import needed
 from protocol.text import shown
-from relay import config as configuration
 from relay.console import CONFIG, STATE, in_one_line, socket_of, table
 from relay.operator import Failed, OperatorError, Top, TopShown, Used, ask
+from relay.place import configured
 from relay.tally import KEPT, Column
 
 __all__ = ["COMMANDS"]
@@ -61,7 +61,7 @@ def top(
     """
     is_live = not as_json and sys.stdout.isatty() and count is None
     with in_one_line():
-        config = configuration.load(where["file"], os.environ, {"state": where["state"]})
+        config = configured(where["file"], os.environ, {"state": where["state"]})
         path = socket_of(config)
         looks = (0 if is_live else 1) if count is None else count
         looking = _look(path, Top(by, limit), interval, looks)

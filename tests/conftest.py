@@ -5,7 +5,9 @@ asyncio looks closer, and that no error is logged that the test does not expect.
 import asyncio.constants
 import gc
 import logging
+import os
 import signal
+import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -27,6 +29,11 @@ ERRORS = ErrorLog()
 
 def pytest_configure(config: pytest.Config) -> None:
     scale.load_profile()
+    # What the commands keep where nobody says is never kept in the home of who runs the tests.
+    home = tempfile.TemporaryDirectory(prefix="roam-tests-", ignore_cleanup_errors=True)
+    config.add_cleanup(home.cleanup)
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        os.environ[name] = home.name
     # In debug mode each callback remembers the frames that it was made in; ten of them cost a
     # tenth of the whole suite, and the last two tell which test and which line.
     asyncio.constants.DEBUG_STACK_DEPTH = 2

@@ -22,9 +22,8 @@ from peers.control import refusal
 from protocol.errors import Code
 from protocol.session import SessionSettings
 from relay.cli import Exit as RelayExit
-from relay.config import DnsConfig, RelayConfig
+from relay.config import RELOADED, DnsConfig, MailboxConfig, RelayConfig
 from relay.metrics import METRICS
-from relay.server import RELOADED
 
 __all__ = ["draw", "on_page", "unit_of"]
 
@@ -231,6 +230,7 @@ def draw() -> str:
     """
     lines = [
         *(_HEAD, *keys(RelayConfig, reloaded=True), _ZONE, *keys(DnsConfig)),
+        *("\n### `[mailbox]`\n", *keys(MailboxConfig)),
         *(_PEER, *keys(PeerConfig), "\n### `[ddns]`\n", *keys(DdnsConfig)),
         *("\n### `[session]`\n", *keys(SessionSettings)),
         *(_POLICY, *_table("clause", "meaning"), *_said(VERBS)),

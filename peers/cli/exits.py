@@ -3,7 +3,7 @@
 from enum import IntEnum
 
 from peers.cli.output import OutputClosed
-from peers.config import ConfigError, DdnsConfigError, PolicyError
+from peers.config import ConfigError, ContactLinkError, DdnsConfigError, PolicyError
 from protocol.errors import (
     IdentityError,
     LimitExceeded,
@@ -83,6 +83,7 @@ _EXITS: tuple[tuple[type[RoamRelayError], Exit], ...] = (
     (IdentityError, Exit.WRONG_USE),
     (PolicyError, Exit.WRONG_USE),
     (MissingExtra, Exit.WRONG_USE),
+    (ContactLinkError, Exit.WRONG_USE),
 )
 """The first one that fits counts."""
 

@@ -6,6 +6,7 @@ What a subcommand does is beside this file; this one knows click and the process
 import contextlib
 import errno
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ import click
 import msgspec
 
 from peers import Peer
-from peers.cli import blocked, conformance, files, letters, locate, talk
+from peers.cli import blocked, conformance, contacts, files, letters, locate, talk
+from peers.cli.completion import completion
 from peers.cli.exits import Exit, exit_of
 from peers.cli.invocation import Invocation, Work
 from peers.cli.key import default_key
@@ -59,6 +61,9 @@ class _Settings(msgspec.Struct, frozen=True):
     def identity(self) -> Identity:
         return Identity.load_or_create(self.key)
 
+    def with_config(self, config: PeerConfig) -> "_Settings":
+        return _Settings(config, self.key, self.verbose)
+
     def peer(self) -> Peer:
         return Peer(self.identity(), config=self.config)
 
@@ -87,7 +92,14 @@ class _Settings(msgspec.Struct, frozen=True):
     "--key",
     metavar="FILE",
     envvar="PEER_KEY",
-    help="The key file; made where there is none [~/.config/roam-relay/peer.key].",
+    help="The key file; made where there is none [peer.key in the folder of --state].",
+)
+@click.option(
+    "--state",
+    metavar="FOLDER",
+    envvar="PEER_STATE",
+    help="The folder for this peer's key and what belongs to it, made for its owner alone "
+    "[STATE_DIRECTORY, or a place of this user's].",
 )
 @click.option(
     "--invite",
@@ -111,6 +123,7 @@ def command(
     context: click.Context,
     relay: str | None,
     key: str | None,
+    state: str | None,
     invite: str | None,
     file: str | None,
     carrier: str | None,
@@ -141,7 +154,7 @@ def command(
         if not zone and not known:
             raise ConfigError("--name-server and --dns-key are for a zone: give --zone too")
         changes["ddns"] = DdnsConfig(**(known | names))
-    path = key or config.identity or default_key()
+    path = key or config.identity or default_key(state, os.environ)
     if config.relay_guid is not None and config.relay_pin_file is None:
         changes["relay_pin_file"] = f"{path}.relay"
     if context.invoked_subcommand != "block":
@@ -169,7 +182,7 @@ def show_id(settings: _Settings, as_json: bool) -> Invocation:
 
 
 @command.command()
-@click.argument("guids", metavar="[GUID]...", nargs=-1)
+@click.argument("guids", metavar="[GUID]...", nargs=-1, type=contacts.WHOM)
 @click.option("--remove", is_flag=True, help="Let them in again.")
 @_json
 @click.pass_obj
@@ -233,7 +246,7 @@ def listen(
 
 
 @command.command()
-@click.argument("guid")
+@click.argument("guid", type=contacts.WHOM)
 @click.argument("service")
 @_mode
 @click.option("--policy", help="Which paths it may take: 'only direct, not metered'.")
@@ -246,6 +259,7 @@ def listen(
     help="After the input's end, close when nothing came for so long, and not when the other side "
     "has answered and ended. An older version cannot be told to: then it is one second.",
 )
+@_json
 @click.pass_obj
 def connect(
     settings: _Settings,
@@ -255,6 +269,7 @@ def connect(
     policy: str | None,
     wait: bool,
     linger: float | None,
+    as_json: bool,
 ) -> Invocation:
     """Open a session with SERVICE of GUID: lines of standard input out, messages in.
 
@@ -272,12 +287,13 @@ def connect(
             policy=policy,
             wait=wait,
             linger=linger,
-        )
+        ),
+        as_json,
     )
 
 
 @command.command()
-@click.argument("guid")
+@click.argument("guid", type=contacts.WHOM)
 @_json
 @click.pass_obj
 def watch(settings: _Settings, guid: str, as_json: bool) -> Invocation:
@@ -286,7 +302,7 @@ def watch(settings: _Settings, guid: str, as_json: bool) -> Invocation:
 
 
 @command.command()
-@click.argument("guid")
+@click.argument("guid", type=contacts.WHOM)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @_mode
 @_json
@@ -320,7 +336,7 @@ def receive(
 
 
 @command.command("locate")
-@click.argument("guid", required=False)
+@click.argument("guid", required=False, type=contacts.WHOM)
 @click.argument("service", required=False)
 @click.option("--mine", is_flag=True, help="This host's own addresses, and which are proven.")
 @_json
@@ -364,7 +380,7 @@ def ddns_key(settings: _Settings, out: str, as_json: bool) -> Invocation:
 
 
 @command.command()
-@click.argument("guid")
+@click.argument("guid", type=contacts.WHOM)
 @click.argument("service", default="ping")
 @_mode
 @click.option("--count", default=4, show_default=True, type=click.IntRange(1, 1_000_000))
@@ -380,7 +396,7 @@ def ping(
     )
 
 
-for _further in (conformance.group, letters.write, letters.mail):
+for _further in (conformance.group, contacts.link, letters.write, letters.mail, completion):
     command.add_command(_further)
 
 
@@ -396,8 +412,8 @@ def parse(arguments: Sequence[str]) -> Invocation | int:
         return error.exit_code
     except click.Abort:
         return INTERRUPTED
-    except SystemExit:  # Click's answer to a closed pipe.
-        return Exit.UNREAD.value
+    except SystemExit as ended:  # Click's answer to a closed pipe; or a shell has its words.
+        return Exit.DONE.value if ended.code == 0 else Exit.UNREAD.value
     except OSError as error:
         line, code = f"peer: cannot write: {error.strerror}", 1
     except Exception as error:

@@ -52,7 +52,14 @@ async def connect(
     async with make_peer() as peer:
         chosen = Mode(mode) if mode is not None else None
         session = await peer.connect(guid, service, mode=chosen, policy=policy, wait=wait)
-        terminal.notice(f"connected: {session.mode.value}, {path_of(session)}")
+        where = path_of(session)
+        await terminal.tell(
+            f"connected: {session.mode.value}, {where}",
+            event="connected",
+            remote=session.remote,
+            mode=session.mode.value,
+            path=where,
+        )
         async with (
             closing(session),
             following(session, terminal, lambda where: terminal.notice(f"now: {where}")),

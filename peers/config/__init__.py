@@ -20,6 +20,7 @@ from peers.config.arguments import (
     checked_seconds,
     checked_service,
 )
+from peers.config.contact import ContactLink, ContactLinkError
 from peers.config.dns import DdnsConfig, DdnsConfigError
 from peers.config.host_port import HostPort
 from peers.config.key_file import Identity
@@ -32,6 +33,8 @@ from peers.config.settings import Settings, settled
 __all__ = [
     "CarrierKind",
     "ConfigError",
+    "ContactLink",
+    "ContactLinkError",
     "DdnsConfig",
     "DdnsConfigError",
     "Dial",

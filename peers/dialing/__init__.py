@@ -1,6 +1,6 @@
 """Whom this peer dials: the one door for every connection that it opens."""
 
-from peers.dialing.door import Ask, DialCounts, DialRefused, Door, Leg, Reason, Witness
+from peers.dialing.door import Ask, DialCounts, DialRefused, Door, Leg, Passage, Reason, Witness
 from peers.dialing.scopes import Here, Known, Word, refusal, word_of
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Here",
     "Known",
     "Leg",
+    "Passage",
     "Reason",
     "Witness",
     "Word",

@@ -9,8 +9,10 @@ import contextlib
 import ipaddress
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from typing import Protocol
 
 from peers.config import CarrierKind, Dial, HostPort, PeerConfig, log
@@ -38,6 +40,9 @@ two round trips by satellite and a lost packet. What is done next tells nobody w
 _REPEATS = 1
 """How often a SYN is repeated that strangers have caused; a kernel that begins linearly does so
 twice. With fresh sockets a silent host gets nine of one dial at most, whatever time that has."""
+_MAX_AGAIN = 4
+"""Dials that are made again at once, beside the one that has no answer: where all are slow, as this
+host or the other one is busy, they are not made slower by it."""
 _MAX_RELAYS = 64
 """Addresses of relays, and of proxies, that are remembered; beyond it the one met first is
 forgotten."""
@@ -117,10 +122,18 @@ class Leg:
 class Passage:
     """One dial that the door lets pass."""
 
-    def __init__(self, ask: Ask, repeats: int | None = _REPEATS) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        again: Callable[[], AbstractContextManager[bool]],
+        repeats: int | None = _REPEATS,
+    ) -> None:
         self._ask = ask
         self._repeats = repeats
         self.outcome = Outcome.CALLED_OFF
+        self.again = again
+        """Enter to dial once more beside the first, which has no answer; what it gives says whether
+        that may be. It costs what another dial does, which is not given back."""
 
     async def connect(self, source: str | None, round_trip: float | None) -> RawStream:
         """Connect, from the local address `source` (None: the route's). `round_trip` is the usual
@@ -154,6 +167,8 @@ class Door:
         self._proxies: OrderedDict[Endpoint, None] = OrderedDict()
         self._under_way: dict[tuple[str, Endpoint], asyncio.Event] = {}
         """Dials of endpoints where the peer was not met: one at a time. Others wait for its end."""
+        self._made_again = 0
+        """Dials that are made again just now."""
         self._dialed: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._asked: Counter[str] = Counter()
@@ -194,15 +209,16 @@ class Door:
         if reason is not None:
             await self._hold(word, came)
             raise self._refusal(ask, reason)
+        again = partial(self._again, ask, attempt)
         if self._budgets.has_met(*key):
-            passage = Passage(ask, None)
+            passage = Passage(ask, again, None)
             async with self._counted(ask, attempt, passage):
                 yield passage
             return
         began = loop.time()
         over = self._under_way[key] = asyncio.Event()
         is_own_wish = attempt.wished and word is Word.RELAY
-        passage = Passage(ask, None if is_own_wish else _REPEATS)
+        passage = Passage(ask, again, None if is_own_wish else _REPEATS)
         try:
             async with self._counted(ask, attempt, passage):
                 try:
@@ -344,6 +360,19 @@ class Door:
             passage.outcome = Outcome.MET
         finally:
             self._budgets.over(attempt, passage.outcome, asyncio.get_running_loop().time())
+
+    @contextlib.contextmanager
+    def _again(self, ask: Ask, attempt: Attempt) -> Iterator[bool]:
+        now = asyncio.get_running_loop().time()
+        if self._made_again >= _MAX_AGAIN or self._budgets.refusal(attempt, now) is not None:
+            yield False
+            return
+        self._made_again += 1
+        self._dialed[ask.reason] += 1
+        try:
+            yield True
+        finally:
+            self._made_again -= 1
 
     async def _hold(self, word: Word, began: float) -> None:
         loop = asyncio.get_running_loop()

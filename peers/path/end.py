@@ -24,8 +24,9 @@ from protocol.errors import (
     WrongIdentity,
     error_for,
 )
-from protocol.messages import ON_PATH, Message, PathHello, PathReject, PathWelcome
+from protocol.messages import Message, PathHello, PathReject, PathWelcome
 from protocol.session import EARLY_BYTES, NO_EARLY, Early
+from protocol.tables import ON_PATH
 
 __all__ = ["FINISH_TIMEOUT", "PathEnd", "PathUser"]
 
@@ -182,6 +183,7 @@ class PathEnd(Path):
         self._decoder = None
         lives = self._stage is _Stage.HANDSHAKE
         if lives:
+            self._stream.settled()
             self._stage = _Stage.CARRYING
             self._user = user
         if early:

@@ -5,7 +5,6 @@ Nothing is decided here. What a round or a look did not expect ends this session
 
 import asyncio
 import contextlib
-import random
 from dataclasses import dataclass
 
 from peers.choice import Candidate
@@ -14,13 +13,13 @@ from peers.control import Registration
 from peers.path import PathEnd
 from peers.roaming.local import Local
 from peers.roaming.monitor import ROUNDS, Monitor, MonitorAction, Pace, Seen
+from peers.roaming.pauses import Pauses
 from peers.roaming.probes import Probes
 from peers.roaming.rounds import Rounds
 from peers.roaming.route import Attempt, Route
 from peers.roaming.search import Action, Input, Search, State
 from peers.roaming.signs import Signs
 from peers.roaming.ways import Ways
-from peers.tasks import backoff
 from protocol.endpoint import SignedEntry
 from protocol.errors import (
     Code,
@@ -54,13 +53,15 @@ class Means:
 class Driver:
     """Looks after the paths of one session, from its first one to its end."""
 
-    def __init__(self, route: Route, local: Local, means: Means) -> None:
+    def __init__(self, route: Route, local: Local, means: Means, pauses: Pauses) -> None:
         self._loop = asyncio.get_running_loop()
         self.route = route
         self._local = local
         self._means = means
+        self._pauses = pauses
         config = local.config
-        self._search = Search(config.stagger, lambda: backoff(random.random))
+        remote = route.session.remote
+        self._search = Search(config.stagger, lambda: pauses.series(remote, self._will_be_told))
         self._monitor = Monitor(route.session.terms, Pace(config.stagger, config.probe_interval))
         self._seen = Seen()
         self._timer: asyncio.TimerHandle | None = None
@@ -79,7 +80,7 @@ class Driver:
         self._was_away = False
         """Whether the relay has said in it that the other side was not there."""
         self._awaiting_relay: contextlib.ExitStack | None = None
-        """While the session searches: that somebody waits for the relay."""
+        """While the session searches: that somebody waits for the relay, and for the other side."""
         self._awaiting_sign: contextlib.ExitStack | None = None
         """While it searches and one round has failed: that the other side's return counts."""
 
@@ -263,6 +264,11 @@ class Driver:
         if not first or self._was_away:
             self.hurry()
 
+    def _will_be_told(self) -> bool:
+        """Whether the relay will say when the other side is there again, which it said to be away:
+        then to ask it again tells nothing."""
+        return self._was_away and self._means.signs.will_come(self.route.session.remote)
+
     def _fault(self, error: Exception) -> None:
         fault = RoamRelayError(f"looking for a path failed: {error!r}", code=Code.INTERNAL)
         self._not_opened(fault)
@@ -327,6 +333,7 @@ class Driver:
         if searching and self._awaiting_relay is None:
             self._awaiting_relay = contextlib.ExitStack()
             self._awaiting_relay.enter_context(self._means.registration.awaited())
+            self._awaiting_relay.enter_context(self._pauses.searching(self.route.session.remote))
         elif not searching and self._awaiting_relay is not None:
             self._awaiting_relay.close()
             self._awaiting_relay = None

@@ -3,6 +3,7 @@
 from peers.session.end import SessionEnd
 from peers.session.events import PathChanged
 from peers.session.explanation import Explanation, Trace, TraceEvent
+from peers.session.figures import SessionFigures
 from peers.session.news import LocationTold, Over, PathLost, Pinned, SessionNews
 from peers.session.session import Session
 from peers.session.terms import Terms
@@ -16,6 +17,7 @@ __all__ = [
     "Pinned",
     "Session",
     "SessionEnd",
+    "SessionFigures",
     "SessionNews",
     "Terms",
     "Trace",

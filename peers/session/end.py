@@ -109,6 +109,7 @@ class SessionEnd(Session):
         self._features_shared = features
         self._path_rank = self._rank(number, dialed_here)
         old, self._path = self._path, path
+        self._paths += 1
         self._usual_round_trip = path.usual_round_trip
         if old is not None and dialed_here:
             old.finish()

@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
-from peers.config import checked_flag, checked_kind, checked_seconds
+from peers.config import checked_count, checked_flag, checked_kind, checked_seconds
 from peers.path import Path, PathEnd
 from peers.session.events import PathChanged
 from peers.session.explanation import Explanation, Trace
+from peers.session.figures import SessionFigures
 from peers.session.news import LocationTold, Over, PathLost, Pinned, TellSession
 from peers.session.terms import Terms
 from peers.tasks import EventQueue, Waiters, check_loop
@@ -79,6 +80,11 @@ class Session:
         self._lateness = Lateness()
         self._readable = Waiters(self._loop)
         self._writable = Waiters(self._loop)
+        self._arrived = Waiters(self._loop)
+        self._acknowledged = 0
+        """Of what was sent, when those who wait for it were told last."""
+        self._began = self._loop.time()
+        self._sent_bytes = self._taken = self._taken_bytes = self._paths = 0
         self._over: asyncio.Future[Ended] = self._loop.create_future()
         self.id = session_id
         """16 bytes that name it, the same at both sides."""
@@ -166,12 +172,28 @@ class Session:
             events=self._trace.events,
         )
 
-    async def send(self, message: bytes | bytearray | memoryview) -> None:
-        """Send one message; wait while the window is full.
+    def figures(self) -> SessionFigures:
+        """Return what it has carried so far; of a session that is over, too."""
+        machine = self._machine
+        return SessionFigures(
+            self._loop.time() - self._began,
+            machine.sent,
+            self._sent_bytes,
+            machine.acknowledged,
+            machine.received,
+            self._taken,
+            self._taken_bytes,
+            self._paths,
+            self.round_trip,
+        )
+
+    async def send(self, message: bytes | bytearray | memoryview) -> int:
+        """Send one message; wait while the window is full. Return its number in this direction, the
+        first one's is 1.
 
         When it returns, the message will arrive unless the session is lost; it need not have
-        arrived yet. At most 1 MiB (`protocol.session.settings.MAX_PAYLOAD`). A buffer that can
-        change is copied before anything is waited for.
+        arrived yet (`acknowledged`). At most 1 MiB (`protocol.session.settings.MAX_PAYLOAD`). A
+        buffer that can change is copied before anything is waited for.
 
         Raises:
             TypeError: it is no bytes, but a text for example: encode it first.
@@ -190,7 +212,30 @@ class Session:
         if not machine.may_send:
             raise self._why_over()
         machine.send(message)
+        self._sent_bytes += len(message)
         self._flush_soon()
+        return machine.sent
+
+    async def acknowledged(self, number: int | None = None) -> None:
+        """Wait until the other side has acknowledged message `number`, as `send` has returned it;
+        without one, all that was sent until now. It has arrived there then, in its library: whether
+        its program has read it, only the program can say.
+
+        Raises:
+            ValueError: no such message was sent.
+            SessionLost: the session is lost, and it may not have arrived.
+            UsageError: it is another loop's.
+        """
+        check_loop(self._loop, "the session")
+        machine = self._machine
+        wanted = machine.sent if number is None else checked_count(number, "number")
+        if wanted > machine.sent:
+            raise ValueError(f"number: {machine.sent} messages were sent, not {wanted}")
+        while machine.acknowledged < wanted:
+            if self._over.done():
+                raise self._why_over()
+            # No timeout: how long the other side may be away is the session's own to decide.
+            await self._arrived.wait()
 
     async def receive(self) -> bytes:
         """Return the next message; wait until there is one. One task at a time.
@@ -212,6 +257,8 @@ class Session:
             # No timeout: when the next message comes is the other application's to decide.
             await self._readable.wait()
         message = machine.take()
+        self._taken += 1
+        self._taken_bytes += len(message)
         if machine.needs_flush:
             self._flush_soon()
         return message
@@ -354,6 +401,9 @@ class Session:
             self._set_timer()
         if machine.inbox or machine.state is not State.OPEN:
             self._readable.wake()
+        if machine.acknowledged > self._acknowledged:
+            self._acknowledged = machine.acknowledged
+            self._arrived.wake()
         if self._writable and (machine.writable or not machine.may_send):
             self._writable.wake()
         self._flush()
@@ -376,6 +426,7 @@ class Session:
     def _end(self, ended: Ended) -> None:
         if not self._over.done():
             self._over.set_result(ended)
+            self._arrived.wake()
             if self._timer is not None:
                 self._timer.cancel()
             self._events.close()

@@ -154,6 +154,7 @@ class Broker:
             return False
         self._requests.take(pending)
         reply = pending.reply
+        self._metrics.answers.add(reply.request.mode._value_, now - pending.began)
         try:
             if answer.verdict is _ACCEPTED:
                 self._accepted(reply, answer, now)

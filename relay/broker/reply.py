@@ -7,7 +7,7 @@ from protocol.endpoint import SignedEntry
 from protocol.errors import Code
 from protocol.messages import Message, PeerState, ServiceRequestTo, ServiceResponse
 from relay.limits import Cause
-from relay.metrics import Metrics
+from relay.metrics import Metrics, RequestTold
 from relay.presence import RegisteredPeer
 from relay.tally import Figures
 
@@ -104,4 +104,12 @@ class Reply:
         self._state = state
         # `value` is looked up by Python code; this is where it is (enum's documentation names it).
         self._metrics.requests[self.request.mode._value_, outcome] += 1
+        asked = self._metrics.asked
+        if asked is not None:  # Somebody looks at the dashboard.
+            request = self.request
+            asked.append(
+                RequestTold(
+                    self.caller.guid, request.guid, request.service, request.mode.value, outcome
+                )
+            )
         self.caller.send(response)

@@ -1,6 +1,7 @@
 """HTTP: who is let in, and what a request becomes: a control connection, a leg, or an answer."""
 
 from relay.http.admin import AdminRoutes, AdminToken
+from relay.http.answers import refusal
 from relay.http.control import ControlRoute
 from relay.http.descriptors import Descriptors, hard_limit, raise_limit, tell_of_limits
 from relay.http.door import Doorkeeper, Rules
@@ -30,5 +31,6 @@ __all__ = [
     "hard_limit",
     "is_near",
     "raise_limit",
+    "refusal",
     "tell_of_limits",
 ]

@@ -107,7 +107,7 @@ class AdminRoutes:
 
     async def _expose(self, request: web.Request) -> web.Response:
         """Expose the metrics to Prometheus."""
-        refusal = self._refusal(request)
+        refusal = self.refusal(request)
         if refusal is not None:
             return refusal
         began = self._metrics.loop.clock()
@@ -115,7 +115,19 @@ class AdminRoutes:
         self._metrics.loop.served("metrics", request.remote or "", began)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
-    def _refusal(self, request: web.Request) -> web.Response | None:
+    def is_for(self, request: web.Request) -> bool:
+        """Whether who asks may know that there is something for operators: it is of this host, or
+        there is a token that it may have."""
+        return self._token.is_asked or _is_of_this_host(request)
+
+    def refusal(self, request: web.Request, *, by_browser: bool = False) -> web.Response | None:
+        """Return why a request is not answered; None where it is. What is for a browser is for
+        this host under its own names alone: a page of somebody else's whose name leads here
+        (DNS rebinding) would be believed to be of this host."""
+        if by_browser and not self._token.is_asked and not _is_own_name(request):
+            visitor_of(request).refused("not_for_others")
+            reason = "without a token it is served at an address, as http://127.0.0.1, or localhost"
+            return answers.json({"code": Code.REFUSED, "reason": reason}, 403)
         if not self._token.is_asked:
             if _is_of_this_host(request):
                 return None
@@ -132,6 +144,21 @@ class AdminRoutes:
         return answers.json(
             {"code": Code.REFUSED, "reason": reason}, 401, {"WWW-Authenticate": "Bearer"}
         )
+
+
+def _is_own_name(request: web.Request) -> bool:
+    """Whether a request is for an address, or for a name that nobody else can have."""
+    try:
+        host = (request.url.host or "").partition("%")[0]
+    except ValueError:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_of_this_host(request: web.Request) -> bool:

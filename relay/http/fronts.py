@@ -1,11 +1,12 @@
 """Where one relay serves: peers, and operators where that is an address of its own."""
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+from aiohttp.typedefs import Handler
 
 from protocol.endpoint import Endpoint
 from relay.config import ConfigError, RelayConfig
-from relay.http.admin import AdminRoutes
 from relay.http.front import Front
 from relay.http.routes import Routes
 from relay.log import log
@@ -21,13 +22,14 @@ class Fronts:
         config: RelayConfig,
         make: Callable[[Routes], Front],
         for_peers: Routes,
-        admin: AdminRoutes,
+        for_operators: Mapping[str, Handler],
+        health: Mapping[str, Handler],
     ) -> None:
         """`make` returns a front that serves routes."""
         self._config = config
-        shared = {} if config.admin_hosts else admin.metrics
-        self.peers = make(for_peers.with_more({**admin.health, **shared}))
-        self.operators = make(Routes({**admin.health, **admin.metrics}))
+        shared = {} if config.admin_hosts else for_operators
+        self.peers = make(for_peers.with_more({**health, **shared}))
+        self.operators = make(Routes({**for_operators, **health}))
 
     @property
     def ports(self) -> set[int]:

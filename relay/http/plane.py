@@ -87,8 +87,6 @@ class PlaneRoute:
         seat, early = admitted
         with seat:
             try:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 request.accept(sock, {RESUME_HEADER: seat.resume})
                 seat.attach(SocketLeg(sock, visitor.toll), early)
             except OSError:

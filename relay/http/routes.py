@@ -26,6 +26,9 @@ _NEVER_REFUSED = frozenset({"/v1/control", "/v1/plane/{ticket}", "/healthz", "/r
 """Peers have limits of their own behind these, and who asks whether the relay lives must not hear
 that it does not. Beyond its share such a connection ends with its answer."""
 
+_FOR_OPERATORS = frozenset({"/metrics", "/dashboard/events"})
+"""What takes longer to answer."""
+
 _WHILE_DRAINING = frozenset({"/healthz", "/readyz", "/metrics"})
 """What is answered while the relay drains; the rest is for the next one."""
 
@@ -76,7 +79,7 @@ def application(doorkeeper: Doorkeeper, routes: Routes) -> web.Application:
         if doorkeeper.draining and path not in _WHILE_DRAINING:
             doorkeeper.refused("draining", visitor.origin.text)
             return answers.refusal(Code.RESTARTING, "the relay goes down")
-        cost = EXPOSITION if path == "/metrics" else ANSWER
+        cost = EXPOSITION if path in _FOR_OPERATORS else ANSWER
         wait = visitor.toll.take(cost)
         if wait and path not in _NEVER_REFUSED:
             doorkeeper.refused("work", visitor.origin.text)

@@ -9,7 +9,6 @@ import asyncio
 import base64
 import binascii
 import os
-import socket
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +18,7 @@ from protocol.identity import CONTEXT_PLANE, verify
 from relay.limits import Cause, PaceRates, PlaneBudget, cause_of
 from relay.log import guarded, log
 from relay.metrics import Metrics
-from relay.plane.legs import Leg, SocketLeg, copy_between
+from relay.plane.legs import Leg, SocketLeg, copy_between, tuned
 from relay.plane.pacing import Pacer, Paces
 from relay.plane.splice import Pipes, SocketPlane
 from relay.plane.tickets import Admission, Plane, PlaneState, Purpose, TicketRefused, Tickets
@@ -311,6 +310,12 @@ class Planes:
         for joint in list(self._live):
             yield from joint.untold()
 
+    def joined(self) -> Iterator[tuple[Purpose, tuple[int, int], float]]:
+        """Yield whom each plane that is joined joins, the bytes from caller and callee, and since
+        when, by the relay's clock. In the time of who asks: there may be many."""
+        for joint in list(self._live):
+            yield joint.plane.purpose, joint.moved, joint.joined
+
     async def finished(self) -> None:
         """Wait until all planes that are joined now are over."""
         for joint in list(self._live):
@@ -410,7 +415,7 @@ class Planes:
                     target.send_first(data)
                     self._copied(joint, int(target is first), len(data))
             joint.sockets = SocketPlane(
-                (_tuned(first), _tuned(second)),
+                (tuned(first), tuned(second)),
                 pipes=self._pipes,
                 count=self._count,
                 on_end=lambda _, reason: self._finish(joint, reason),
@@ -486,13 +491,3 @@ class Planes:
         joint = self._joints.pop(plane, None)
         if joint is not None:
             joint.ended.set()
-
-
-def _tuned(leg: SocketLeg) -> SocketLeg:
-    """Set what a plane's socket needs: small records leave at once, a dead peer is noticed."""
-    one = leg.socket
-    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000)
-    return leg

@@ -319,6 +319,10 @@ class Registry:
         """Return a peer that is here."""
         return self._peers.get(guid)
 
+    def present(self) -> list[RegisteredPeer]:
+        """Return the peers that are here."""
+        return list(self._peers.values())
+
     def gone(self, guid: str) -> GonePeer | None:
         """Return what is left of a peer that was here, and is not now."""
         return self._gone.get(guid)

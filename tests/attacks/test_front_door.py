@@ -30,7 +30,7 @@ from relay.server import RelayServer
 from tests.relay.certificates import certificate
 from tests.relay.client import Client, registered, upgrade
 from tests.relay.planes import leg, tickets
-from tests.support.processes import environment
+from tests.support.processes import KEEPS_NOTHING, environment
 
 ATTACKER = "127.0.0.66"
 LONG = 60.0
@@ -78,7 +78,7 @@ async def few_descriptors(folder: Path, limit: int) -> AsyncIterator[tuple[str, 
     with (folder / "log").open("w") as said:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "relay", "serve", "--port", "0", "--log-format", "json"),
-            *("--ready-file", str(ready)),
+            *("--ready-file", str(ready), *KEEPS_NOTHING),
             env=environment() | {"ROAM_RELAY_MAX_CONNECTIONS": "1000"},
             stderr=said,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit // 2, limit)),

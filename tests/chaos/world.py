@@ -15,7 +15,7 @@ from relay.dns import DnsKeys
 from tests.support.addresses import Addresses
 from tests.support.named import ZONE
 from tests.support.ports import free_port
-from tests.support.processes import environment
+from tests.support.processes import KEEPS_NOTHING, environment
 
 SETTINGS = SessionSettings(
     window=256 * 1024, resume_window=60.0, ping_interval=0.3, silence_limit=1.0
@@ -75,7 +75,7 @@ class Relay:
         ready.unlink(missing_ok=True)
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "relay", "serve", "--config", str(self._folder / "relay.toml")),
+            *("-m", "relay", "serve", "--config", str(self._folder / "relay.toml"), *KEEPS_NOTHING),
             *("--ready-file", str(ready)),
             stderr=asyncio.subprocess.DEVNULL,
             env=environment(),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.compat.past import OLD, Tree
+from tests.support.processes import KEEPS_NOTHING
 
 __all__ = ["DEADLINE", "Child", "Command", "Failed", "Party", "Relay", "Said", "all_of"]
 
@@ -229,6 +230,8 @@ class Relay(Child):
     def __init__(self, tree: Tree, config: Path, *flags: str) -> None:
         super().__init__(tree, f"{tree.name} relay")
         self._flags = ("--config", str(config), "--log-format", "json", *flags)
+        if tree.name != OLD:  # Which knows no such flag.
+            self._flags += KEEPS_NOTHING
         self._serving: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.url = ""
 

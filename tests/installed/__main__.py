@@ -200,6 +200,8 @@ def types(installation: Installation) -> None:
 IMPORTS = {
     "dns": "from peers import Peer, Identity; Peer(Identity.generate(), 'dns:example.org')",
     "netlink": "from peers.host.netlink import read_netlink; read_netlink()",
+    "qr": "from peers.cli.contacts import _drawn, ContactLink; from peers import Identity; "
+    "_drawn(ContactLink(Identity.generate().guid))",
     "tables": "from peers.cli.bars import Bars; Bars(sys.stderr)",
     "uvloop": "import uvloop",
 }
@@ -225,6 +227,7 @@ def main() -> None:
         for name in ("peer", "relay"):
             installation.run(installation.program(name), "--help")
         relay = (installation.program("relay"), "serve", "--port", "0", "--ready-file", "ready")
+        relay += ("--state", "state")
         with installation.running(*relay):
             url = installation.wait_for("ready")
             commands(installation, url)

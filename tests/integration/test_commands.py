@@ -214,13 +214,14 @@ async def test_no_place_for_the_key_is_one_line(
     home: str | None, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path) if home is None else home)
+    monkeypatch.delenv("XDG_DATA_HOME")
     if home is None:  # As far as the folder, which is a pipe.
-        (tmp_path / ".config").mkdir()
-        os.mkfifo(tmp_path / ".config" / "roam-relay")
+        (tmp_path / ".local" / "share").mkdir(parents=True)
+        os.mkfifo(tmp_path / ".local" / "share" / "roam-relay")
         says = "cannot make"
     code, _, err = await commands.run_peer("id")
     assert (code, len(err.splitlines())) == (2, 1), err
-    assert err.startswith("peer: no place for the key, give --key: ")
+    assert err.startswith("peer: no place for the key, give --key or --state: ")
     assert says in err
 
 
@@ -469,13 +470,19 @@ def test_the_relay_drains_and_exits_with_zero(
     tmp_path: Path, relay_key: tuple[Path, str], number: signal.Signals
 ) -> None:
     key, guid = relay_key
-    with relay(tmp_path, "--identity", str(key), "--log-format", "json") as (url, process):
+    words = ("--identity", str(key), "--state", str(tmp_path / "state"))
+    with relay(tmp_path, *words, "--log-format", "json") as (url, process):
         assert url.startswith("http://127.0.0.1:")
         process.send_signal(number)
         assert process.wait(20) == 0
         assert process.stderr is not None
         events = [json.loads(line) for line in process.stderr]
-        assert [event["event"] for event in events] == ["serving", "draining", "stopped"]
+        assert [event["event"] for event in events] == [
+            "serving",
+            "what to do next",
+            "draining",
+            "stopped",
+        ]
         assert events[0]["relay"] == guid
 
 
@@ -493,6 +500,7 @@ def test_sighup_reloads_and_never_ends_the_relay(tmp_path: Path) -> None:
             return dict(json.loads(process.stderr.readline()))
 
         assert event()["event"] == "serving"
+        assert event()["event"] == "what to do next"
         for text, events in (
             ("drain_timeout = 1\n", ["reloaded"]),
             ("lease = 60\nport = 1\n", ["reloaded", "what has changed here needs a restart"]),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support import scale
 from tests.support.ports import free_port
-from tests.support.processes import DEADLINE, fact, peer, relay
+from tests.support.processes import DEADLINE, KEEPS_NOTHING, fact, peer, relay
 
 WINDOW = 2.0
 CONFIG = f"[session]\nresume_window = {WINDOW}\nping_interval = 0.2\nsilence_limit = 0.6\n"
@@ -124,7 +124,7 @@ def test_two_relays_on_one_port(tmp_path: Path) -> None:
     port = str(free_port())
     with relay(tmp_path, "--port", port):
         second = subprocess.run(
-            [sys.executable, "-m", "relay", "serve", "--port", port],
+            [sys.executable, "-m", "relay", "serve", "--port", port, *KEEPS_NOTHING],
             capture_output=True,
             text=True,
             timeout=DEADLINE,

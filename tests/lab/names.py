@@ -114,7 +114,15 @@ def _zone(server: Host, folder: Path) -> Iterator[bytes]:
         f'[dns]\nzone = "{ZONE}"\nport = 53\nstore = "{folder}/dns.sqlite"\n'
     )
     ready = folder / "ready"
-    words = ("serve", "--config", str(folder / "relay.toml"), "--ready-file", str(ready))
+    words = (
+        "serve",
+        "--config",
+        str(folder / "relay.toml"),
+        "--ready-file",
+        str(ready),
+        "--state",
+        "",
+    )
     program = Program(server, "relay", *words)
     try:
         end = time.monotonic() + DEADLINE

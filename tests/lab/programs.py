@@ -138,7 +138,7 @@ class Commands:
         """Run the relay."""
         ready = self._folder / "ready"
         where = ("--host", self._server, "--port", str(PORT))
-        program = Program(host, "relay", "serve", *where, "--ready-file", str(ready))
+        program = Program(host, "relay", "serve", *where, "--ready-file", str(ready), "--state", "")
         try:
             end = time.monotonic() + DEADLINE
             while not ready.exists():

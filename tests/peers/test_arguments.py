@@ -118,6 +118,7 @@ FITS: dict[str, Fits] = {
     "max_sessions": lambda value: type(value) is int and value > 0,
     "message": lambda value: isinstance(value, bytes),
     "mode": nothing,
+    "number": nothing,
     "pinned": lambda value: value is True,
     "policy": lambda value: value in (None, ""),
     "port": lambda value: False,
@@ -402,6 +403,7 @@ def test_a_session_shows_a_program_what_is_for_programs() -> None:
     """What its paths and whoever looks for them need is at `SessionEnd`."""
     shown = {name for name in dir(Session) if not name.startswith("_")}
     calls = {"abort", "close", "events", "explain", "finish", "pin", "receive", "send"}
+    calls |= {"acknowledged", "figures"}
     facts = {"is_over", "mode", "outstanding", "path", "remote", "round_trip", "service", "state"}
     assert shown - calls - facts == {"usual_round_trip", "window"}
     assert all(inspect.getdoc(getattr(Session, name)) for name in shown)

@@ -122,7 +122,7 @@ def bad_former_key(settings: dict[str, Any]) -> None:
 
 
 def no_identity(settings: dict[str, Any]) -> None:
-    (Path(settings["state"]) / KEY).unlink()
+    settings["identity"] = "another.key"
 
 
 def bad_identity(settings: dict[str, Any]) -> None:
@@ -276,9 +276,17 @@ async def test_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert findings["loop"].level == "warning"
 
 
+def test_a_key_that_is_gone_is_told_from_one_that_was_never_there(tmp_path: Path) -> None:
+    words = ("check", "--port", "0", "--state", str(tmp_path / "state"))
+    assert "relay.key will be made" in run(*words).stdout
+    (tmp_path / "state").mkdir(0o700)
+    (tmp_path / "state" / "relay.sqlite").touch()
+    assert "the next start makes another GUID" in run(*words).stdout
+
+
 def test_the_command(tmp_path: Path) -> None:
     """Warnings end with 0, an error with 1, and what cannot be read is one line."""
-    good = run("check", "--port", "0")
+    good = run("check", "--port", "0", "--state", "")
     assert good.exit_code == 0
     assert re.search(r"^0 errors, \d+ warnings$", good.stdout, re.MULTILINE)
     assert "→ name a folder as 'state'" in good.stdout

@@ -1,10 +1,13 @@
 """The `relay` command, in this process."""
 
+import base64
 import contextlib
 import errno
 import gc
 import io
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +34,41 @@ def test_a_key_is_made_once(tmp_path: Path) -> None:
     assert (status, len(guid.strip())) == (0, 52)
     assert file.stat().st_mode & 0o777 == 0o600
     assert run("key", str(file)) == (0, guid)
+
+
+def test_shells_are_told_how_to_complete() -> None:
+    for shell, says in (("zsh", "#compdef relay"), ("fish", "complete --no-files --command relay")):
+        status, said = run("completion", shell)
+        assert status == 0
+        assert says in said
+    assert run("completion", "csh")[0] == 2
+
+
+def test_facts_for_programs(tmp_path: Path) -> None:
+    """Each command has `--json`: what it would say to people, as one object."""
+    state = ("--state", str(tmp_path / "state"))
+    guid = json.loads(run("key", *state, "--json")[1])["guid"]
+    goal = str(tmp_path / "a.backup")
+    made = json.loads(run("backup", goal, *state, "--json")[1])
+    assert made == {"file": goal, "holds": ["relay.key"]}
+    changed = json.loads(run("rotate", *state, "--for", "1d", "--json")[1])
+    assert changed["former"] == guid != changed["guid"]
+    assert changed["until"] > 0
+    assert json.loads(run("rotate", *state, "--end", "--json")[1])["guid"] == changed["guid"]
+    shutil.move(tmp_path / "state", tmp_path / "away")
+    back = json.loads(run("restore", goal, *state, "--json")[1])
+    assert back == {"guid": guid, "restored": ["relay.key"]}
+    words = ("dns-key", guid, "--zone", "a.example", "--identity", "x", "--json")
+    assert run(*words)[0] == 1
+    told = json.loads(
+        run(
+            *("dns-key", guid, "--zone", "a.example", "--json"),
+            *("--identity", str(tmp_path / "state" / "relay.key")),
+        )[1]
+    )
+    assert told["name"] == f"{guid}.a.example"
+    assert told["algorithm"] == "hmac-sha256"
+    assert len(base64.b64decode(told["secret"])) == 32
 
 
 def test_the_key_of_a_peer_s_own_name(tmp_path: Path) -> None:
@@ -100,7 +138,8 @@ def test_what_cannot_be_printed_is_one_line(
         (("serve", "--identity", "/nowhere.key"), "cannot read the key /nowhere.key"),
         (("serve", "--tls-key", "x"), "needed together"),
         (("serve", "--trusted-proxy", "::1", "--trusted-proxy", "x"), "trusted_proxies: 'x'"),
-        (("dns-key", "a" * 52), "name its file with --identity"),
+        (("dns-key", "a" * 52), "no zone: give --zone"),
+        (("dns-key", "a" * 52, "--zone", "a.example"), "cannot read the key"),
         (("key", "/nowhere/relay.key"), "nowhere"),
     ],
 )

@@ -92,9 +92,10 @@ def test_an_operator_s_own_key_signs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("peers",), "Name its state folder with --state"),
-        (("ban", GUID), "Name its state folder with --state"),
-        (("invite",), "whose invitation?"),
+        (("peers", "--state", ""), "Name its state folder with --state"),
+        (("ban", GUID, "--state", ""), "Name its state folder with --state"),
+        (("invite", "--state", ""), "whose invitation?"),
+        (("invite", "--state", "/nowhere"), "cannot read the key /nowhere/relay.key"),
         (("invite", "--key", "/nowhere.key"), "cannot read the key /nowhere.key"),
         (("peers", "--state", "/nowhere"), "no relay runs here: nobody listens at /nowhere/oper"),
         (("ban", GUID, "--for", "soon"), "12h or 7d"),

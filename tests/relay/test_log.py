@@ -87,7 +87,7 @@ def test_serve_writes_lines_as_configured(tmp_path: Path, carrier: str, style: s
     ready = tmp_path / "ready"
     process = subprocess.Popen(
         [sys.executable, "-m", "relay", "serve", "--port", "0", "--log-format", style]
-        + ["--ready-file", str(ready)],
+        + ["--ready-file", str(ready), "--state", str(tmp_path / "state")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -117,16 +117,17 @@ def test_serve_writes_lines_as_configured(tmp_path: Path, carrier: str, style: s
         lines = [json.loads(line) for line in err.splitlines()]
         assert [line["event"] for line in lines] == [
             "serving",
+            "what to do next",
             "registered",
             "connection ended",
             "draining",
             "stopped",
         ]
         assert {line["level"] for line in lines} == {"info"}
-        assert lines[1]["carrier"] == carrier
+        assert lines[2]["carrier"] == carrier
         assert all(line["timestamp"].endswith("Z") for line in lines)
     else:
-        assert len(err.splitlines()) == 5
+        assert len(err.splitlines()) == 6
         assert "registered" in err
 
 

@@ -82,21 +82,34 @@ async def test_promtool_finds_nothing_to_mend(tmp_path: Path) -> None:
     """With every kind of sample there: what is missing is not checked."""
     chain, key = certificate(tmp_path)
     dns = DnsConfig(zone="example.org", port=0)
-    config = RelayConfig(port=0, dns=dns, tls_certificate=chain, tls_key=key)
+    config = RelayConfig(
+        port=0, dns=dns, tls_certificate=chain, tls_key=key, state=str(tmp_path / "state")
+    )
     async with RelayServer(config) as relay:
         metrics = relay.metrics
         metrics.requests["auto", "ok"] += 1
+        for seconds in (0.001, 0.02, 60.0):
+            metrics.answers.add("combined", seconds)
         metrics.dns["udp", "NOERROR"] += 1
         for one in (metrics.connections, metrics.closes, metrics.admissions, metrics.proofs):
             one["any"] += 1
-        for one in (metrics.limited, metrics.planes_closed, metrics.plane_bytes_by_way):
+        for one in (
+            metrics.letters,
+            metrics.limited,
+            metrics.planes_closed,
+            metrics.plane_bytes_by_way,
+        ):
             one["any"] += 1
         metrics.loop.holds["any"] += 1
         metrics.refusals.add("too_often", "192.0.2.1")
         body, _ = metrics.exposition()
         values = metrics._values()
-    missing = {metric.name.removeprefix("roam_relay_") for metric in METRICS} - set(values)
-    assert not missing
+    plain = {metric.name for metric in METRICS if metric.kind != "histogram"}
+    assert not {name.removeprefix("roam_relay_") for name in plain} - set(values)
+    lines = body.decode().splitlines()
+    for bound, count in (("0.005", 1), ("0.025", 2), ("10.0", 2), ("+Inf", 3)):
+        line = f'roam_relay_answer_seconds_bucket{{le="{bound}",mode="combined"}} {count}.0'
+        assert line in lines
     assert all(values.values()), {name for name, value in values.items() if not value}
     assert promtool(body) == (0, b"", b"")
 

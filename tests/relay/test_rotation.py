@@ -195,9 +195,10 @@ def test_there_is_a_bound(tmp_path: Path) -> None:
 
 
 def test_a_relay_without_a_key_file_has_nothing_to_change(tmp_path: Path) -> None:
-    done = run("rotate", "--state", str(tmp_path))
+    done = run("rotate", "--state", "")
     assert done.exit_code == 1
     assert "which key?" in done.output
+    assert "cannot read the key" in run("rotate", "--state", str(tmp_path)).output
 
 
 # -- what depends on the key ---------------------------------------------------------------------

@@ -34,7 +34,7 @@ from peers.path import Path as PeerPath
 from tests.soak.strangers import stranger
 from tests.support.addresses import Addresses, absent_addresses
 from tests.support.faults import abort_flow, mute, reset
-from tests.support.processes import environment
+from tests.support.processes import KEEPS_NOTHING, environment
 from tests.support.rooms import rooms
 
 _SETTINGS = SessionSettings(ping_interval=0.5, silence_limit=2.0, resume_window=4.0, linger=1.0)
@@ -398,7 +398,7 @@ async def _serving(folder: Path) -> AsyncIterator[tuple[str, psutil.Process]]:
     ready = folder / "ready"
     words = ("--config", str(folder / "relay.toml"), "--ready-file", str(ready))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "relay", "serve", *words, "--log-level", "error"),
+        *(sys.executable, "-m", "relay", "serve", *words, *KEEPS_NOTHING, "--log-level", "error"),
         stderr=None,
         env=environment(),
     )

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 DEADLINE = 30.0
+KEEPS_NOTHING = ("--state", "")
+"""Flags of `relay serve` for one that keeps nothing."""
 
 
 def environment() -> dict[str, str]:
@@ -26,13 +28,47 @@ def environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def relay(folder: Path, *flags: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run `relay serve`; yield its URL and its process."""
+    """Run `relay serve`, which keeps nothing unless the flags say so; yield its URL and its
+    process."""
+    names_place = {"--state", "--config"} & set(flags)
+    with _relay(folder, environment(), *(() if names_place else KEEPS_NOTHING), *flags) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def plain_relay(folder: Path, *flags: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run `relay serve` of a user whose files are in a folder."""
+    with _relay(folder, at_home(folder), *flags) as running:
+        yield running
+
+
+def at_home(folder: Path) -> dict[str, str]:
+    """Return the environment of a user whose files are in a folder."""
+    return environment() | {"HOME": str(folder), "XDG_DATA_HOME": str(folder / "data")}
+
+
+def run_relay(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a `relay` command of a user whose files are in a folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "relay", *arguments],
+        text=True,
+        capture_output=True,
+        timeout=DEADLINE,
+        env=at_home(folder),
+        check=False,
+    )
+
+
+@contextlib.contextmanager
+def _relay(
+    folder: Path, variables: dict[str, str], *flags: str
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     ready = folder / f"ready-{time.monotonic_ns()}"
     process = subprocess.Popen(
         [sys.executable, "-m", "relay", "serve", "--port", "0", "--ready-file", str(ready), *flags],
         text=True,
         stderr=subprocess.PIPE,
-        env=environment(),
+        env=variables,
     )
     try:
         end = time.monotonic() + DEADLINE
@@ -83,6 +119,12 @@ def fact(process: subprocess.Popen[str]) -> dict[str, Any]:
     line = process.stdout.readline()
     assert line, process.stderr and process.stderr.read()
     return dict(json.loads(line))
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Interrupt a process and wait, with its pipes left to be read."""
+    process.send_signal(signal.SIGINT)
+    process.wait(DEADLINE)
 
 
 def stop(process: subprocess.Popen[str]) -> int:
