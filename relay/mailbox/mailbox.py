@@ -261,6 +261,8 @@ class Mailbox:
         self._do(work, done)
         for reading in list(self._readings.values()):
             self._drop_safe(reading)
+            if reading.has_more:
+                self._hand_over(reading)
 
     def counts(self) -> dict[str, float]:
         """Return what waits now, for the metrics."""
@@ -343,6 +345,8 @@ class Mailbox:
         def done(letters: list[Letter] | StoreFailed) -> None:
             reading.is_reading = False
             if isinstance(letters, StoreFailed):
+                # It is tried again with the next sweep.
+                reading.has_more = True
                 self._tell_of_store(letters)
                 return
             if self._readings.get(guid) is not reading:

@@ -27,6 +27,7 @@ from protocol.prekeys import SignedPrekey
 from relay.config import ConfigError, MailboxConfig
 from relay.limits import cause_of
 from relay.mailbox import Mailbox
+from relay.mailbox.store import Tables
 from relay.metrics import Metrics
 from relay.tasks import Tasks
 from tests.relay.fakes import FakeAttachment
@@ -355,6 +356,25 @@ async def test_an_acknowledgement_that_could_not_be_stored_is_done_later(tmp_pat
         there.mailbox.sweep()
         await there.settled()
         assert there.mailbox.ledger.letters == 0
+
+
+async def test_letters_that_could_not_be_read_are_handed_over_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alice, bob = FakeAttachment(), FakeAttachment()
+
+    def fails(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    async with post() as one:
+        await one.ask(bob, terms(), MailboxState)
+        await one.leave(alice, bob)
+        with monkeypatch.context() as patched:
+            patched.setattr(Tables, "after", fails)
+            assert await one.window(bob, 4) == []
+        one.mailbox.sweep()
+        await one.settled()
+        assert [letter.sealed for letter in handed(bob)] == [b"sealed 1"]
 
 
 async def test_what_is_counted_is_what_is_stored_after_a_restart(tmp_path: Path) -> None:
