@@ -2,8 +2,8 @@
 
 Nothing here is one, and nothing uses this yet. A mailbox takes `line` and `messages` of one line in
 each letter, so that a letter says where it begins; a message and its head fit into one. What it
-takes has left (`Keeper.load`). Where it brings a letter, its frames go to `Keeper.adopt` and `take`,
-in the order of their numbers, as those of a session that is the current one; what is missing before
+takes has left (`Keeper.load`). Where it brings a letter, its frames go to `Keeper.adopt` and `take`
+in the order of their numbers, as those of the session that is current; what is missing before
 it is waited for. The answer goes back with the next letter, or by the next session, which asks.
 What expires in a mailbox expires by the mailbox's word; a session must not say `nothing` for it
 before that (docs/protocol.md, R17.21). A store (`Database`) runs work as a mailbox wants it: in a

@@ -9,11 +9,11 @@ from tests.support import processes, scale
 
 
 def test_a_kill_at_any_statement_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    """In the gate at every 53rd, nightly at each of the four hundred."""
+    """In the gate at every 79th, nightly at each of the four hundred."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "tests.peers.conversations.killed"),
-            *(str(tmp_path), "1", str(scale.of(53, 1))),
+            *(str(tmp_path), "1", str(scale.of(79, 1))),
         ],
         capture_output=True,
         text=True,

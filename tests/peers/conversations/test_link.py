@@ -220,7 +220,7 @@ async def play(plan: list[tuple[str, int, int]]) -> World:
 SEEDS = st.integers(0, 2**32)
 
 
-@settings(max_examples=scale.of(25, 1_000))
+@settings(max_examples=scale.of(15, 1_000))
 @given(SEEDS)
 def test_each_message_is_done_once_and_in_order(seed: int) -> None:
     one, other = asyncio.run(play(plan_of(seed))).sides
@@ -228,7 +228,7 @@ def test_each_message_is_done_once_and_in_order(seed: int) -> None:
     assert one.done == other.sent
 
 
-@settings(max_examples=scale.of(60, 2_000))
+@settings(max_examples=scale.of(40, 2_000))
 @given(SEEDS)
 def test_nothing_comes_twice_whatever_happens_to_the_stores(seed: int) -> None:
     """What a store has lost is lost. What it has still arrives, once and in order, whatever its
