@@ -14,6 +14,7 @@ from peers import (
     ConversationFull,
     Identity,
     MessageState,
+    Mode,
     Peer,
     PeerConfig,
     Refused,
@@ -24,6 +25,7 @@ from peers.conversations import keeper as keeping
 from peers.conversations import room
 from peers.conversations.conversation import ConversationEnd
 from relay.server import RelayServer
+from tests.support.sessions import MODES
 
 PATIENCE = 30.0
 
@@ -67,6 +69,21 @@ async def test_messages_go_both_ways(alice: Peer, bob: Peer, stores: tuple[Path,
         await reaches(there, back, MessageState.DELIVERED)
         assert await here.outgoing() == ()
         assert await here.disruptions() == await there.disruptions() == ()
+
+
+@MODES
+async def test_in_every_mode(relay: RelayServer, stores: tuple[Path, Path], mode: Mode) -> None:
+    """Either side may dial, over whatever path."""
+    config = PeerConfig(mode=mode)
+    async with (
+        Peer(Identity.generate(), relay.url, config=config) as alice,
+        Peer(Identity.generate(), relay.url, config=config) as bob,
+        alice.conversation(bob.guid, "chat", store=stores[0]) as here,
+        bob.conversation(alice.guid, "chat", store=stores[1]) as there,
+    ):
+        await here.send(b"one")
+        await there.send(b"other")
+        assert (await take(there, 1), await take(here, 1)) == ([b"one"], [b"other"])
 
 
 async def test_others_begin(alice: Peer, bob: Peer, stores: tuple[Path, Path]) -> None:

@@ -7,17 +7,19 @@ import asyncio
 import json
 import random
 import sqlite3
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peers.conversations import tables
-from peers.conversations.keeper import Keeper, load_keeper
+from peers.conversations.keeper import INBOX, Keeper, load_keeper
 from peers.conversations.link import Link, Links
 from peers.conversations.numbers import Received, adopt
 from protocol.conversation import Announced, Messages, pack_frame, pack_item, read_frame
@@ -55,11 +57,15 @@ class Wire:
         self.came: deque[bytes] = deque()
         self.news = asyncio.Event()
         self.is_cut = False
+        self.drops = b""
+        """What holds this is lost on the way from here; nothing where it is empty."""
         self.other: Wire
 
     async def send(self, data: bytes) -> None:
         if self.is_cut:
             raise SessionLost("cut")
+        if self.drops and self.drops in data:
+            return
         self.other.came.append(data)
         self.other.news.set()
 
@@ -333,3 +339,33 @@ async def test_what_waits_for_the_store_is_not_taken_once_another_session_was_an
     assert (await side.keeper.adopt(Announced(b"l" * 16, 1))).received == 0
     assert (await side.keeper.take(frame, lambda: True)).received == 1
     side.disk.connection.close()
+
+
+@pytest.mark.parametrize("arrived", [False, True])
+async def test_what_has_left_expires_by_the_other_sides_word(arrived: bool) -> None:
+    """It may be there, whatever the clock says; so it is asked, and only then said."""
+    world = World()
+    here, there = world.sides
+    await world.connect()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    # What leaves is lost on the way, or only what is answered.
+    (link,) = there.links.all if arrived else here.links.all
+    acknowledged = msgpack.packb(1) + msgpack.packb(INBOX - 1)
+    link.session.drops = acknowledged if arrived else b"late"
+    name = await here.keeper.add(b"late", time.time() + 0.02, None)
+    for _ in range(60):
+        await asyncio.sleep(0)
+    await world.cut()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert there.keeper.held == arrived
+    while time.time() < (await here.keeper.entry(name)).expires:
+        await asyncio.sleep(0.005)  # Its time is to be over: nothing else says so.
+    await here.keeper.expire()
+    assert (await here.keeper.entry(name)).state is tables.MessageState.QUEUED
+    await world.settle()
+    expected = tables.MessageState.DELIVERED if arrived else tables.MessageState.EXPIRED
+    assert (await here.keeper.entry(name)).state is expected
+    assert there.done == [b"late"] * arrived
+    await world.close()
