@@ -406,13 +406,10 @@ class RelayServer:
         if self.dns is not None:
             with guarded("closing the DNS server"):
                 await self.dns.close()
-        with guarded("closing the book of who is admitted"):
-            await self.admission.book.close()
-        with guarded("closing who is known"):
-            await self._known.close()
-        if self.mailbox is not None:
-            with guarded("closing the mailbox"):
-                await self.mailbox.close()
+        for store in (self.admission.book, self._known, self.mailbox):
+            if store is not None:
+                with guarded("closing a store"):
+                    await store.close()
         self._folder.close()
 
     async def _listen(self) -> None:
