@@ -11,9 +11,11 @@ __all__ = [
     "CONTROL_FEATURES",
     "EARLY_DATA",
     "ENDPOINT_QUERY",
+    "MAILBOX",
     "RELAY_FALLBACK",
     "SESSION_2",
     "SESSION_FEATURES",
+    "STANDBY",
     "SUCCESSION",
     "shared",
 ]
@@ -21,17 +23,23 @@ __all__ = [
 ENDPOINT_QUERY = "endpoint-query"
 """A peer may ask its relay whether another one's key was met at an endpoint."""
 
+MAILBOX = "mailbox"
+"""The relay keeps letters for peers who are away (protocol/mail.py); of relays, only those name it
+that have a mailbox."""
+
 RELAY_FALLBACK = "relay-fallback"
 """A session in `combined` may go on over the relay while nothing direct is found."""
 EARLY_DATA = "early-data"
 """Behind the hello of a resumed session, data may stand that nobody has asked for yet."""
 SESSION_2 = "session-2"
 """The second revision of the session's frames: fragments, acknowledged bytes, `finish`."""
+STANDBY = "standby"
+"""A second path may stand ready beside the session's own, and the session go on over it."""
 
 SUCCESSION = "succession"
 """A relay that has changed its key says so, by the old one (protocol/succession.py)."""
 
-CONTROL_FEATURES: tuple[str, ...] = (ENDPOINT_QUERY, SUCCESSION)
+CONTROL_FEATURES: tuple[str, ...] = (ENDPOINT_QUERY, SUCCESSION, MAILBOX)
 """What this version names on a control connection, relay and peer alike."""
 SESSION_FEATURES: tuple[str, ...] = (SESSION_2, EARLY_DATA)
 """What this version names at the head of every path, whatever the terms of the session."""

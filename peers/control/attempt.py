@@ -178,6 +178,7 @@ async def _shake_hands(home: Home, handshake: Handshake, stream: Stream) -> Cont
         raise AttemptEnded(error, handshake.phase) from None
     if home.pin.to_write:
         home.tasks.spawn(asyncio.to_thread(home.pin.write))
+    stream.settled()
     stream.probe_when_idle(made.registration.heartbeat / PROBES)
     return made
 

@@ -217,7 +217,8 @@ class Flow:
         try:
             connection = await attempt(self._home, self.number, self.source, self._tell, spare)
         except AttemptEnded as ended:
-            self._over(AttemptFailed(ended.error, self._judge(ended.error, ended.phase)))
+            judgement = self._judge(ended.error, ended.phase)
+            self._over(AttemptFailed(ended.error, judgement, self._awaited.is_urgent))
             return
         if self._machine.state is State.ENDED:  # It was stopped in the same moment.
             connection.close()
@@ -238,7 +239,8 @@ class Flow:
                 error,
                 connection.restarting,
                 held.network_changed,
-                self._awaited.is_urgent or connection.was_forgotten,
+                self._awaited.is_urgent,
+                connection.was_forgotten,
                 self._judge(error, Phase.REGISTERED),
             )
         )
@@ -274,7 +276,7 @@ class Flow:
         """Begin anew, after a pause, what nobody expected to fail."""
         told = RelayUnavailable(f"unexpected here: {error!r}", code=Code.INTERNAL)
         if self._machine.is_trying:
-            self._happened(AttemptFailed(told))
+            self._happened(AttemptFailed(told, urgent=self._awaited.is_urgent))
         elif self._machine.is_registered:
             self._happened(ConnectionEnded(told, urgent=self._awaited.is_urgent))
 

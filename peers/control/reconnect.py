@@ -6,11 +6,14 @@ Rule 2: there is one attempt at a time.
 Rule 3: a flow ends when it is told to, or on an error that is judged final
 (`peers.control.refusal`); else it tries again within a bound.
 Rule 4: whoever hurries still leaves the relay `SHORTEST_PAUSE` between two attempts; and one that
-sends a flow away again and again soon after it has come, whatever it says, more and more.
+sends a flow away again and again soon after it has come, whatever it says, more and more, up to
+`RETURN_URGENT` while somebody waits for it.
 Rule 5: a hurry counts for one wait, and not for one that begins long after: when a relay restarts,
 its peers come back spread.
 Rule 6: who was told when to come back waits for that, however many wait for the relay; but a host
 that has moved tries at once, as the refusal may have been of where it was.
+Rule 7: while somebody waits for the relay, as a session without a path does, no pause but one that
+was told grows beyond `RETURN_URGENT`, whatever has failed before.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +22,7 @@ from enum import Enum
 from typing import TypeAlias, assert_never
 
 from peers.control.refusal import PASSES, Judgement
-from peers.tasks import backoff
+from peers.tasks import LONGEST_WITHOUT_PATH, backoff
 from protocol.errors import Code, RoamRelayError
 from protocol.messages import Restarting
 
@@ -46,9 +49,10 @@ __all__ = [
     "TimePassed",
 ]
 
-RETURN_IDLE, RETURN_URGENT = 5.0, 1.5
+RETURN_IDLE, RETURN_URGENT = 5.0, LONGEST_WITHOUT_PATH
 """Seconds within which a flow comes back, at random, after its relay has gone without a word: many
-peers lose it in the same moment. It is urgent where somebody waits for the relay."""
+peers lose it in the same moment. It is urgent where somebody waits for the relay: then this bounds
+every pause that was not told, too."""
 SHORTEST_PAUSE = 0.05
 """Seconds that nobody cuts short."""
 HURRY_HOLDS = 3.0
@@ -57,7 +61,8 @@ after the network has changed, and a little."""
 SOON = 5.0
 """Seconds for which a connection lasts at least that was no waste."""
 _LONGEST_REST = 15.0
-"""Seconds between two attempts that a relay can bring a flow to, at most."""
+"""Seconds between two attempts that a relay can bring a flow to at most, but for a little at
+random."""
 _LONGEST_RESTART = 600.0
 """Seconds for which a relay that goes down can send a flow away at most, and the random part too:
 as long as any relay that has proven itself can."""
@@ -102,6 +107,8 @@ class AttemptFailed:
 
     error: RoamRelayError
     judgement: Judgement = PASSES
+    urgent: bool = False
+    """Whether somebody waits for the relay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +126,10 @@ class ConnectionEnded:
     network_changed: bool = False
     """Whether it was dropped here, as it led nowhere any more."""
     urgent: bool = False
-    """Whether somebody waits for the relay; or the way may be lost, and not the relay: few others
-    have lost it in this moment, if any."""
+    """Whether somebody waits for the relay."""
+    forgotten: bool = False
+    """Whether the way may be lost, and not the relay: few others have lost it in this moment, if
+    any."""
     judgement: Judgement = PASSES
 
 
@@ -312,19 +321,7 @@ class Reconnect:
                 if judgement.final:
                     self._state = State.ENDED
                     return [Report(error, final=True)]
-                wait = (
-                    self._failures.wait_after(error)
-                    if isinstance(event, AttemptFailed)
-                    else self._after_end(event)
-                )
-                least = self._least_pause(event, now) if isinstance(event, ConnectionEnded) else 0.0
-                told = judgement.retry_after or 0.0
-                if isinstance(event, ConnectionEnded) and event.network_changed:
-                    told = 0.0
-                # Those who were told the same do not come back in one moment.
-                told *= 1 + _SPREAD * self._random()
-                pause = self._pause(max(wait, least), told, least, now)
-                return [Report(error, final=False), *pause]
+                return [Report(error, final=False), *self._rest(event, now)]
             case Hurry(moved):
                 return self._hurry(moved, now)
             case Stop():
@@ -346,6 +343,25 @@ class Reconnect:
             self._state = State.REGISTERED
         return []
 
+    def _rest(self, event: AttemptFailed | ConnectionEnded, now: float) -> list[Action]:
+        """Pause after what has happened, at random: those to whom it has happened in one moment do
+        not come back in one."""
+        told = event.judgement.retry_after or 0.0
+        if isinstance(event, AttemptFailed):
+            wait, least = self._failures.wait_after(event.error), 0.0
+            if event.urgent:
+                wait = min(wait, self._urgent_bound())
+        else:
+            wait, least = self._after_end(event), self._least_pause(event, now)
+            told = 0.0 if event.network_changed else told
+        told *= 1 + _SPREAD * self._random()
+        hurried = min(least, self._urgent_bound())
+        least = hurried if event.urgent else least
+        return self._pause(max(wait, least), told, hurried, now)
+
+    def _urgent_bound(self) -> float:
+        return RETURN_URGENT * (0.5 + 0.5 * self._random())
+
     def _after_end(self, event: ConnectionEnded) -> float:
         if event.network_changed or event.error.code is Code.HEARTBEAT_TIMEOUT:
             # The way was lost, and not the relay: nobody else has lost it in this moment.
@@ -353,17 +369,19 @@ class Reconnect:
         if event.restarting is not None:
             delay = min(event.restarting.delay, _LONGEST_RESTART)
             return delay + min(event.restarting.spread, _LONGEST_RESTART) * self._random()
-        return self._random() * (RETURN_URGENT if event.urgent else RETURN_IDLE)
+        soon = event.urgent or event.forgotten
+        return self._random() * (RETURN_URGENT if soon else RETURN_IDLE)
 
     def _least_pause(self, event: ConnectionEnded, now: float) -> float:
-        """Return for how many seconds nobody comes back after a connection has ended, whatever the
-        relay has said: more each time that it ends soon."""
+        """Return for how many seconds a flow does not come back after its connection has ended,
+        whatever the relay has said: more each time that it ends soon."""
         if event.network_changed:
             return 0.0
         self._soon = self._soon + 1 if now - self._since < SOON else 0
         if self._soon < 2:
             return 0.0 if event.error.code is Code.HEARTBEAT_TIMEOUT else SHORTEST_PAUSE
-        return float(min(_FIRST_WAIT * 2.0 ** min(self._soon - 2, 10), _LONGEST_REST))
+        bound = min(_FIRST_WAIT * 2.0 ** min(self._soon - 2, 10), _LONGEST_REST)
+        return bound * (1 + _SPREAD * self._random())
 
     def _pause(self, wait: float, told: float, least: float, now: float) -> list[Action]:
         wait = max(wait, told)

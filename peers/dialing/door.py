@@ -9,16 +9,35 @@ import contextlib
 import ipaddress
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import Protocol
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
 
-from peers.config import CarrierKind, Dial, HostPort, PeerConfig, log
-from peers.dialing.scopes import Here, Known, Word, is_provable, refusal, server_refusal, word_of
+from peers.config import Dial, HostPort, PeerConfig, log
+from peers.dialing.scopes import (
+    Here,
+    Known,
+    Word,
+    is_provable,
+    node_refusal,
+    refusal,
+    server_refusal,
+    word_of,
+)
 from peers.dialing.shares import QUESTION, QUESTIONS, SHARES
+from peers.dialing.wishes import Ask, DialCounts, Leg, Node, Reason
 from peers.host import Interfaces
 from peers.tasks import Spawn
-from peers.transport import Address, Opened, RawStream, RelayAddress, dial, open_tcp, open_upgraded
+from peers.transport import (
+    Address,
+    Opened,
+    RawStream,
+    RelayAddress,
+    dial,
+    open_tcp,
+    open_upgraded,
+    resolve,
+)
 from protocol.dialing import Attempt, Budgets, Outcome, outcome_of
 from protocol.endpoint import Endpoint
 from protocol.errors import (
@@ -30,7 +49,7 @@ from protocol.errors import (
 )
 from protocol.hosts import host_in
 
-__all__ = ["Ask", "DialCounts", "DialRefused", "Door", "Leg", "Passage", "Reason", "Witness"]
+__all__ = ["DialRefused", "Door", "Passage"]
 
 _HELD = 3.0
 """Seconds that a dial of a told endpoint takes at most, and no less where it fails or is refused:
@@ -38,6 +57,9 @@ two round trips by satellite and a lost packet. What is done next tells nobody w
 _REPEATS = 1
 """How often a SYN is repeated that strangers have caused; a kernel that begins linearly does so
 twice. With fresh sockets a silent host gets nine of one dial at most, whatever time that has."""
+_MAX_AGAIN = 4
+"""Dials that are made again at once, beside the one that has no answer: where all are slow, as this
+host or the other one is busy, they are not made slower by it."""
 _MAX_RELAYS = 64
 """Addresses of relays, and of proxies, that are remembered; beyond it the one met first is
 forgotten."""
@@ -47,80 +69,21 @@ class DialRefused(PathFailed):
     """This peer does not dial there: says which rule forbids it."""
 
 
-class Reason(StrEnum):
-    """Why somebody dials."""
-
-    FIRST_PATH = "first path"
-    """Of a session that this peer opens."""
-    NEXT_PATH = "next path"
-    BETTER_PATH = "better path"
-    PROBE = "probe"
-    SURVEY = "survey"
-    DIAL_BACK = "dial back"
-    """To a caller that has not come by itself."""
-    CONTROL = "control connection"
-    LEG = "plane"
-    NAME_SERVER = "name server"
-    """One that a zone names as its own."""
-
-
-class Witness(Protocol):
-    """Who can be asked whether a peer's key was met at the endpoint of one dial."""
-
-    async def has_met(self) -> bool:
-        """Ask. False where it was not, or nobody says; it lasts some seconds at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A dial that somebody wants."""
-
-    remote: str
-    """The GUID of the peer that should be there."""
-    endpoint: Endpoint
-    known: Known = field(default_factory=Known)
-    reason: Reason = Reason.FIRST_PATH
-    caution: Dial | None = None
-    """What the session's policy says; None: what is configured."""
-    witness: Witness | None = None
-    """Who is asked before what only the relay's having met the key there would allow."""
-
-
-@dataclass(frozen=True, slots=True)
-class DialCounts:
-    """What one peer has dialed since it was entered."""
-
-    dialed: dict[str, int] = field(default_factory=dict)
-    """By the reason."""
-    refused: dict[str, int] = field(default_factory=dict)
-    """By whose word it would have been, of what was not dialed."""
-    asked: dict[str, int] = field(default_factory=dict)
-    """What the relay was asked before, by what it has said: `met`, or `not met`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leg:
-    """What is asked of a relay: the path of the URL, why, and what goes with the request."""
-
-    path: str
-    reason: Reason
-    carrier: CarrierKind | None
-    """None: as `open_upgraded` has it."""
-    source: str | None = None
-    """The local address to use; None leaves it to the routes."""
-    early: bytes = b""
-    """The first bytes for the other leg of a plane."""
-    avoid: Collection[str] = ()
-    """Addresses of the relay's host that are not dialed."""
-
-
 class Passage:
     """One dial that the door lets pass."""
 
-    def __init__(self, ask: Ask, repeats: int | None = _REPEATS) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        again: Callable[[], AbstractContextManager[bool]],
+        repeats: int | None = _REPEATS,
+    ) -> None:
         self._ask = ask
         self._repeats = repeats
         self.outcome = Outcome.CALLED_OFF
+        self.again = again
+        """Enter to dial once more beside the first, which has no answer; what it gives says whether
+        that may be. It costs what another dial does, which is not given back."""
 
     async def connect(self, source: str | None, round_trip: float | None) -> RawStream:
         """Connect, from the local address `source` (None: the route's). `round_trip` is the usual
@@ -154,6 +117,8 @@ class Door:
         self._proxies: OrderedDict[Endpoint, None] = OrderedDict()
         self._under_way: dict[tuple[str, Endpoint], asyncio.Event] = {}
         """Dials of endpoints where the peer was not met: one at a time. Others wait for its end."""
+        self._made_again = 0
+        """Dials that are made again just now."""
         self._dialed: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._asked: Counter[str] = Counter()
@@ -194,15 +159,16 @@ class Door:
         if reason is not None:
             await self._hold(word, came)
             raise self._refusal(ask, reason)
+        again = partial(self._again, ask, attempt)
         if self._budgets.has_met(*key):
-            passage = Passage(ask, None)
+            passage = Passage(ask, again, None)
             async with self._counted(ask, attempt, passage):
                 yield passage
             return
         began = loop.time()
         over = self._under_way[key] = asyncio.Event()
         is_own_wish = attempt.wished and word is Word.RELAY
-        passage = Passage(ask, None if is_own_wish else _REPEATS)
+        passage = Passage(ask, again, None if is_own_wish else _REPEATS)
         try:
             async with self._counted(ask, attempt, passage):
                 try:
@@ -251,6 +217,45 @@ class Door:
         # A proxy is at a port of its own.
         kept = self._relays if port == str(relay.port) else self._proxies
         self._note(kept, host_in(met), int(port) if port.isascii() and port.isdigit() else 0)
+        return opened
+
+    async def to_node(self, node: Node, leg: Leg, *, spawn: Spawn, timeout: float) -> Opened | None:
+        """Open a byte stream at another node of a relay; None where it is not dialed, or nobody is
+        there: then the relay itself leads there.
+
+        Raises:
+            RelayUnavailable: the node has refused the leg.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            address = node.relay.beside(node.url)
+            async with asyncio.timeout(timeout):
+                found = await resolve(address.host, address.port)
+            at = Endpoint.parse(found[0].host.partition("%")[0], address.port)
+        except (RoamRelayError, OSError) as error:
+            log.debug("not dialed", relay=node.url[:80], reason=str(error))
+            return None
+        attempt = Attempt(node.guid, at, Word.NODE)
+        reason = node_refusal(at, (one.host for one in self._relays), self._here())
+        reason = reason or self._budgets.refusal(attempt, loop.time())
+        if reason is not None:
+            self._refused[Word.NODE.value] += 1
+            log.debug("not dialed", relay=node.url[:80], reason=reason)
+            return None
+        outcome = Outcome.CALLED_OFF
+        try:
+            opened = await self.to_relay(
+                address.only_at(found[0].host), leg, spawn=spawn, timeout=timeout
+            )
+            outcome = Outcome.MET
+        except RelayUnavailable as error:
+            # A relay says no in a word of its own.
+            outcome = Outcome.REFUSED if error.code is None else Outcome.MET
+            if error.code is not None:
+                raise
+            return None
+        finally:
+            self._budgets.over(attempt, outcome, loop.time())
         return opened
 
     @contextlib.contextmanager
@@ -344,6 +349,19 @@ class Door:
             passage.outcome = Outcome.MET
         finally:
             self._budgets.over(attempt, passage.outcome, asyncio.get_running_loop().time())
+
+    @contextlib.contextmanager
+    def _again(self, ask: Ask, attempt: Attempt) -> Iterator[bool]:
+        now = asyncio.get_running_loop().time()
+        if self._made_again >= _MAX_AGAIN or self._budgets.refusal(attempt, now) is not None:
+            yield False
+            return
+        self._made_again += 1
+        self._dialed[ask.reason] += 1
+        try:
+            yield True
+        finally:
+            self._made_again -= 1
 
     async def _hold(self, word: Word, began: float) -> None:
         loop = asyncio.get_running_loop()

@@ -5,7 +5,6 @@ Nothing is decided here. What a round or a look did not expect ends this session
 
 import asyncio
 import contextlib
-import random
 from dataclasses import dataclass
 
 from peers.choice import Candidate
@@ -14,13 +13,14 @@ from peers.control import Registration
 from peers.path import PathEnd
 from peers.roaming.local import Local
 from peers.roaming.monitor import ROUNDS, Monitor, MonitorAction, Pace, Seen
+from peers.roaming.pauses import Pauses
 from peers.roaming.probes import Probes
 from peers.roaming.rounds import Rounds
 from peers.roaming.route import Attempt, Route
 from peers.roaming.search import Action, Input, Search, State
 from peers.roaming.signs import Signs
+from peers.roaming.standbys import StandbyKeeper, Standbys
 from peers.roaming.ways import Ways
-from peers.tasks import backoff
 from protocol.endpoint import SignedEntry
 from protocol.errors import (
     Code,
@@ -47,6 +47,7 @@ class Means:
     probes: Probes
     registration: Registration
     """Told that somebody waits for the relay, as long as a session has no path."""
+    standbys: Standbys
     signs: Signs
     """Of the other side's return, while it cannot be reached."""
 
@@ -54,15 +55,18 @@ class Means:
 class Driver:
     """Looks after the paths of one session, from its first one to its end."""
 
-    def __init__(self, route: Route, local: Local, means: Means) -> None:
+    def __init__(self, route: Route, local: Local, means: Means, pauses: Pauses) -> None:
         self._loop = asyncio.get_running_loop()
         self.route = route
         self._local = local
         self._means = means
+        self._pauses = pauses
         config = local.config
-        self._search = Search(config.stagger, lambda: backoff(random.random))
+        remote = route.session.remote
+        self._search = Search(config.stagger, lambda: pauses.series(remote, self._will_be_told))
         self._monitor = Monitor(route.session.terms, Pace(config.stagger, config.probe_interval))
         self._seen = Seen()
+        self._standby = StandbyKeeper(route, local, means.standbys)
         self._timer: asyncio.TimerHandle | None = None
         self._attempt: Attempt | None = None
         """Of the round under way."""
@@ -79,7 +83,7 @@ class Driver:
         self._was_away = False
         """Whether the relay has said in it that the other side was not there."""
         self._awaiting_relay: contextlib.ExitStack | None = None
-        """While the session searches: that somebody waits for the relay."""
+        """While the session searches: that somebody waits for the relay, and for the other side."""
         self._awaiting_sign: contextlib.ExitStack | None = None
         """While it searches and one round has failed: that the other side's return counts."""
 
@@ -120,6 +124,7 @@ class Driver:
             self._monitor.path_taken(path.kind, self._loop.time())
             self.handle(Input.TAKEN)
             self._opened()
+            self._standby.path_taken()
         return True
 
     def handle(self, what: Input) -> None:
@@ -137,9 +142,26 @@ class Driver:
                     self._not_opened(self._failure)
         self._settle()
 
+    def switched(self) -> None:
+        """The session goes on over the path that stood ready."""
+        path = self.route.session.path
+        if path is None:
+            return
+        self.route.switched()
+        self._monitor.path_taken(path.kind, self._loop.time())
+        self.handle(Input.TAKEN)
+        self._opened()
+        self._standby.gone()
+        self._standby.path_taken()
+
+    def standby_lost(self) -> None:
+        """No path stands ready any more."""
+        self._standby.gone()
+
     def path_lost(self, *, tries_first: bool) -> None:
         """The session goes on without a path."""
         self._monitor.path_lost()
+        self._standby.path_lost()
         self.route.lost_at = self._loop.time()
         self.handle(Input.LOST_HERE if tries_first else Input.LOST)
 
@@ -152,6 +174,7 @@ class Driver:
         """The other side says on its path where it can be dialed now."""
         self.route.learn(entries)
         self._monitor.told(self._loop.time())
+        self._standby.changed()
         self._settle()
 
     def pin(self, pinned: bool) -> None:
@@ -164,13 +187,20 @@ class Driver:
         dropped, another one must answer soon, and the other side is told."""
         session = self.route.session
         path = session.path
+        standby = session.standby
         self._monitor.hurry(self._loop.time())
+        if standby is not None and standby.local_host in gone:
+            session.drop_standby(f"its local address {standby.local_host} is gone")
         if path is not None and path.local_host in gone:
             session.drop_path(f"its local address {path.local_host} is gone")
+            if session.path is not None:
+                self.tell_location()
+                self._standby.changed()
             return
         if path is not None:
             known = session.round_trip or 0.0
             session.probe_path(min(max(4 * known, _PROBE_SHORTEST), _PROBE_LONGEST))
+            session.probe_standby()
             self.tell_location()
         self.handle(Input.MOVED)
 
@@ -178,10 +208,12 @@ class Driver:
         """Tell the other side where this one can be dialed now, as far as it may know."""
         if self.route.session.terms.discloses:
             self.route.session.tell_location(self.route.entries_for(self._local.location))
+        self._standby.changed()
 
     def over(self) -> None:
         """The session has ended."""
         self.handle(Input.ENDED)
+        self._standby.path_lost()
         for task in (*self._rounds, self._look):
             if task is not None:
                 task.cancel()
@@ -263,6 +295,11 @@ class Driver:
         if not first or self._was_away:
             self.hurry()
 
+    def _will_be_told(self) -> bool:
+        """Whether the relay will say when the other side is there again, which it said to be away:
+        then to ask it again tells nothing."""
+        return self._was_away and self._means.signs.will_come(self.route.session.remote)
+
     def _fault(self, error: Exception) -> None:
         fault = RoamRelayError(f"looking for a path failed: {error!r}", code=Code.INTERNAL)
         self._not_opened(fault)
@@ -327,6 +364,7 @@ class Driver:
         if searching and self._awaiting_relay is None:
             self._awaiting_relay = contextlib.ExitStack()
             self._awaiting_relay.enter_context(self._means.registration.awaited())
+            self._awaiting_relay.enter_context(self._pauses.searching(self.route.session.remote))
         elif not searching and self._awaiting_relay is not None:
             self._awaiting_relay.close()
             self._awaiting_relay = None

@@ -4,7 +4,8 @@ When there is a round, and another one, is decided in search.py; each way by its
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import random
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from peers.roaming.lookup import Directory, Lookup, first_that_knows
 from peers.roaming.route import Attempt, Route, Welcomed
 from peers.roaming.signs import Signs
 from peers.roaming.ways import Ways
-from peers.tasks import race
+from peers.tasks import LONGEST_WITHOUT_PATH, backoff, race
 from protocol.endpoint import Endpoint, SignedEntry
 from protocol.errors import (
     Code,
@@ -32,8 +33,9 @@ from protocol.messages import Mode
 
 __all__ = ["Rounds"]
 
-_AGAIN = (0.0, 0.25, 0.75, 1.5, 3.0, 6.0)
-"""Seconds after which the DNS is asked within one round for a session's next path."""
+_ASKS = 6.0
+"""Seconds for which the DNS is asked within one round for a session's next path: at first often,
+and then once in `LONGEST_WITHOUT_PATH` or so."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0
 """Seconds between two questions about a peer that does not answer where it was."""
@@ -171,7 +173,7 @@ class Rounds:
             return await self._ways.direct(attempt, quick=True)
 
         return await race(
-            [partial(ask, delay) for delay in _AGAIN], stagger=0, discard=Welcomed.discard
+            [partial(ask, delay) for delay in _asks()], stagger=0, discard=Welcomed.discard
         )
 
     async def _first_by_names(self, attempt: Attempt, patience: float) -> Welcomed:
@@ -223,6 +225,16 @@ class Rounds:
             if error.code is Code.SESSION_UNKNOWN:
                 route.session.lose("the other side has given the session up")
             raise
+
+
+def _asks() -> Iterator[float]:
+    """Yield when to ask the DNS, in seconds from now."""
+    delay = 0.0
+    for pause in backoff(random.random, longest=LONGEST_WITHOUT_PATH):
+        if delay >= _ASKS:
+            return
+        yield delay
+        delay += pause
 
 
 class _Left:

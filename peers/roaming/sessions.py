@@ -4,6 +4,7 @@ and still answer. Each is in one of the three tables; with its one `Route`, unti
 
 import asyncio
 import os
+import random
 import sys
 from typing import assert_never
 
@@ -15,6 +16,7 @@ from peers.roaming.closed import Closed, ClosedSessions
 from peers.roaming.crowd import Crowd, window_for
 from peers.roaming.driver import Driver, Means
 from peers.roaming.local import Local
+from peers.roaming.pauses import Pauses
 from peers.roaming.route import Route
 from peers.session import (
     LocationTold,
@@ -24,6 +26,8 @@ from peers.session import (
     Session,
     SessionEnd,
     SessionNews,
+    StandbyLost,
+    Switched,
     Terms,
     Trace,
 )
@@ -44,6 +48,7 @@ class Sessions:
         self._loop = asyncio.get_running_loop()
         self._local = local
         self._means = means
+        self._pauses = Pauses(random.random)
         self._announced: dict[bytes, Route] = {}
         self._announced_of: Crowd[Route] = Crowd(_MAX_ANNOUNCED, _MAX_ANNOUNCED_EACH)
         """The same, of each caller."""
@@ -79,7 +84,7 @@ class Sessions:
         Raises:
             RoamRelayError: it cannot be opened; says why.
         """
-        driver = Driver(self.make(os.urandom(16), terms), self._local, self._means)
+        driver = Driver(self.make(os.urandom(16), terms), self._local, self._means, self._pauses)
         session = driver.route.session
         self._live[session.id] = driver
         await driver.open(timeout)
@@ -136,7 +141,7 @@ class Sessions:
                 return driver.take(path, number, there, dialed_here=dialed_here, ticket=ticket)
             self._forget_announced(route)
             self._begin(session)
-            driver = self._live[session.id] = Driver(route, self._local, self._means)
+            driver = self._live[session.id] = Driver(route, self._local, self._means, self._pauses)
             if driver.take(path, number, there, dialed_here=dialed_here, ticket=ticket):
                 return True
         except RoamRelayError as error:
@@ -249,6 +254,12 @@ class Sessions:
                     "path lost", peer=session.remote[:8], mode=session.mode.value, reason=reason
                 )
                 driver.path_lost(tries_first=is_caller or self._moving)
+            case Switched(session):
+                log.info("goes on over its standby", peer=session.remote[:8])
+                driver.switched()
+            case StandbyLost(session, reason):
+                log.debug("no path stands ready", peer=session.remote[:8], reason=reason)
+                driver.standby_lost()
             case LocationTold(_, entries):
                 driver.told_location(entries)
             case Pinned(session):

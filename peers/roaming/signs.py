@@ -28,6 +28,8 @@ class _Awaited:
 
     signs: dict[object, Sign] = field(default_factory=dict)
     watching: "asyncio.Task[None] | None" = None
+    is_told: bool = False
+    """Whether the relay has said how the peer stands, and says what changes."""
 
 
 class Signs:
@@ -64,6 +66,12 @@ class Signs:
         if awaited is not None and (awaited.watching is None or awaited.watching.done()):
             awaited.watching = self._spawn(self._follow(guid, awaited))
 
+    def will_come(self, guid: str) -> bool:
+        """Whether the relay has said how a peer stands that is waited for, and will say what
+        changes."""
+        awaited = self._awaited.get(guid)
+        return awaited is not None and awaited.is_told
+
     async def back(self, guid: str, over: asyncio.Event) -> bool:
         """Wait for a peer that the relay has just said to be away; return whether it is there
         again, and False when `over` is set before."""
@@ -81,11 +89,14 @@ class Signs:
                         _tell(awaited, first)
                     # Whoever was unknown may have been there all the time.
                     first = presence.state == UNKNOWN
+                    awaited.is_told = not first
         except Refused:
             if not first:  # It is another program now, which offers nothing yet.
                 _tell(awaited, False)
         except RoamRelayError as error:
             log.debug("no signs", peer=guid[:8], reason=error.reason)
+        finally:
+            awaited.is_told = False
 
 
 def _tell(awaited: _Awaited, first: bool) -> None:

@@ -1,7 +1,7 @@
 """Tasks with owners, and waiting for them."""
 
 from peers.tasks.attempts import Attempts, failure_of
-from peers.tasks.backoff import backoff
+from peers.tasks.backoff import LONGEST_WITHOUT_PATH, backoff
 from peers.tasks.events import EventQueue
 from peers.tasks.guard import calling, check_loop, running_loop
 from peers.tasks.race import race
@@ -9,6 +9,7 @@ from peers.tasks.spawn import Spawn, Tasks
 from peers.tasks.waiting import Waiters, unless
 
 __all__ = [
+    "LONGEST_WITHOUT_PATH",
     "Attempts",
     "EventQueue",
     "Spawn",

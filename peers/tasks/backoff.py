@@ -2,7 +2,11 @@
 
 from collections.abc import Callable, Iterator
 
-__all__ = ["backoff"]
+__all__ = ["LONGEST_WITHOUT_PATH", "backoff"]
+
+LONGEST_WITHOUT_PATH = 1.0
+"""Seconds that whoever waits for a session's next path lets pass at most between two attempts,
+where it was not told to wait: what has become possible is noticed within that."""
 
 
 def backoff(

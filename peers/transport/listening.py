@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from peers.tasks import Spawn
 from peers.transport.stream import Stream
-from peers.transport.tcp import RawStream
+from peers.transport.tcp import RawStream, expect_answers
 from protocol.errors import PathFailed
 from protocol.hosts import host_in
 
@@ -150,6 +150,7 @@ def _bind(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        expect_answers(listening)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind((host, port))

@@ -26,7 +26,7 @@ from yarl import URL
 from peers.tasks import race
 from peers.transport.proxies import ConnectRequest
 from peers.transport.relay_url import RelayAddress
-from peers.transport.tcp import RawStream, kernel_round_trip
+from peers.transport.tcp import RawStream, expect_answers, kernel_round_trip
 from protocol.errors import PathFailed, RelayUnavailable, RoamRelayError
 from protocol.hosts import is_address, is_host
 
@@ -324,6 +324,7 @@ def _socket(address: Address, source: str | None) -> socket.socket:
     one = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         one.setblocking(False)
+        expect_answers(one)
         if source is not None:
             if (":" in source) != (":" in address.host):
                 raise OSError(

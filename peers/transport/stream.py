@@ -49,6 +49,10 @@ class Stream(Protocol):
         long; a stream that is dead is lost then. It costs the other program nothing. Where a system
         cannot, nothing happens."""
 
+    def settled(self) -> None:
+        """The handshake is over: from now on not all is answered at once, and the kernel sends
+        again only when it usually would."""
+
     def set_owner(self, owner: StreamOwner) -> None:
         """Hand the stream over; what has arrived meanwhile is delivered at once."""
 

@@ -1,6 +1,7 @@
 """A byte stream over TCP, or over TLS to the relay: the transport's own protocol."""
 
 import asyncio
+import functools
 import socket
 import struct
 import sys
@@ -15,6 +16,7 @@ __all__ = [
     "PROBES_LAST",
     "SILENT",
     "RawStream",
+    "expect_answers",
     "kernel_round_trip",
     "kernel_silence",
     "probe_idle",
@@ -33,6 +35,11 @@ PROBES_LAST = 12
 for a round trip. Whoever does not want to wait for that looks at `kernel_silence`."""
 _BETWEEN = 1
 
+
+_RTO_MIN = 45
+"""Linux's TCP_RTO_MIN_US (6.15 and newer), which Python has no name for."""
+_ANSWERED_WITHIN = 30_000
+"""Microseconds by which what is answered at once may be late, before it is sent again."""
 
 _RECEIVED_OFFSET, _ACKNOWLEDGED_OFFSET, _RTT_OFFSET, _INFO_SIZE = 52, 56, 68, 104
 """Of `tcpi_last_data_recv`, `tcpi_last_ack_recv` and `tcpi_rtt` in Linux's `struct tcp_info`, and
@@ -69,6 +76,34 @@ def kernel_silence(connected: socket.socket) -> float | None:
     (received,) = struct.unpack_from("I", info, _RECEIVED_OFFSET)
     (acknowledged,) = struct.unpack_from("I", info, _ACKNOWLEDGED_OFFSET)
     return float(min(received, acknowledged)) / 1e3
+
+
+@functools.cache
+def _usual_rto_min() -> int | None:
+    """Return the microseconds that the kernel adds to a round trip before it sends again; None
+    where it does not let them be chosen."""
+    if sys.platform != "linux":
+        return None
+    try:
+        with socket.socket() as any_one:
+            return any_one.getsockopt(socket.IPPROTO_TCP, _RTO_MIN)
+    except OSError:
+        return None
+
+
+def expect_answers(connected: socket.socket, expected: bool = True) -> None:
+    """Let the kernel send again what has no answer after three round trips or so, as for all that
+    is said in a handshake; else 200 ms later than that, as the other end may be slow to acknowledge
+    what it does not answer. Of a listening socket it holds for those that are accepted. Nothing
+    happens where a system cannot."""
+    usual = _usual_rto_min()
+    if usual is None:
+        return
+    try:
+        wanted = min(_ANSWERED_WITHIN, usual) if expected else usual
+        connected.setsockopt(socket.IPPROTO_TCP, _RTO_MIN, wanted)
+    except _GONE:
+        return
 
 
 def probe_idle(seconds: float) -> int:
@@ -127,6 +162,11 @@ class RawStream(asyncio.Protocol):
         if taken is not None:
             self._idle = probe_idle(seconds)
             probe_when_idle(taken, seconds)
+
+    def settled(self) -> None:
+        taken = self.transport.get_extra_info("socket") if self.transport is not None else None
+        if taken is not None:
+            expect_answers(taken, False)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance

@@ -18,7 +18,12 @@ from peers.transport.proxies import proxy_for
 from peers.transport.relay_url import RelayAddress
 from peers.transport.sockets import Dialed, dial_relay
 from peers.transport.stream import HIGH_WATER, Opened, StreamOwner
-from peers.transport.tcp import kernel_round_trip, kernel_silence, probe_when_idle
+from peers.transport.tcp import (
+    expect_answers,
+    kernel_round_trip,
+    kernel_silence,
+    probe_when_idle,
+)
 from peers.transport.upgrade import UPGRADE_REQUIRED, NotUpgraded, retry_after
 from protocol.errors import Code, RelayUnavailable
 from protocol.hosts import describe
@@ -92,6 +97,11 @@ class WebSocketStream:
         taken = self._websocket.get_extra_info("socket")
         if taken is not None:
             probe_when_idle(taken, seconds)
+
+    def settled(self) -> None:
+        taken = self._websocket.get_extra_info("socket")
+        if taken is not None:
+            expect_answers(taken, False)
 
     def set_owner(self, owner: StreamOwner) -> None:
         self._owner = owner

@@ -16,6 +16,7 @@ from relay.config import RelayConfig
 from relay.control import ControlConnection
 from relay.keys import Keys
 from relay.log import guarded
+from relay.mailbox import Mailbox
 from relay.metrics import Metrics
 from relay.operator.commands import (
     Allow,
@@ -91,6 +92,7 @@ class Present:
     dns: "DnsServer | None"
     metrics: Metrics
     relay: Running
+    mailbox: Mailbox | None = None
 
 
 class Desk:
@@ -231,6 +233,8 @@ class Desk:
             yield "its admissions"
         if self._present.dns is not None and await self._present.dns.messages.forget(guid):
             yield "its records in the zone"
+        if self._present.mailbox is not None and await self._present.mailbox.forget(guid):
+            yield "letters to it and from it"
 
     async def _end(self, judge: Callable[[ControlConnection], Refusal | None]) -> int:
         """End connections by what a judge says of each, and the planes of their peers. The loop is

@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.lab.links import Link
 
-__all__ = ["Direction", "dialed_by", "main"]
+__all__ = ["Direction", "dialed_by", "main", "said_on"]
 
 _CLONE_NEWNET = 0x40000000
 _TUNSETIFF = 0x400454CA
@@ -45,7 +45,7 @@ class Direction:
         self._under_way: deque[tuple[float, bytes]] = deque()
         self._free_at = 0.0
         self._last_due = 0.0
-        self.passed = self.lost = self.full = self.down = self.syns = 0
+        self.passed = self.lost = self.full = self.down = self.syns = self.data = 0
         self.change(link)
 
     def change(self, link: Link) -> None:
@@ -57,6 +57,8 @@ class Direction:
         self._queue = link.queue_bytes
         self._lose_syns = link.lose_syns
         self._dialed: Counter[bytes] = Counter()
+        self._lose_data = link.lose_data
+        self._said: Counter[bytes] = Counter()
 
     def accept(self, packet: bytes, now: float) -> None:
         """Take a packet in."""
@@ -64,6 +66,11 @@ class Direction:
             self._dialed[where] += 1
             if self._dialed[where] <= self._lose_syns:
                 self.syns += 1
+                return
+        if self._lose_data and (connection := said_on(packet)):
+            self._said[connection] += 1
+            if self._said[connection] <= self._lose_data:
+                self.data += 1
                 return
         if self._loss and self._random.random() < self._loss:
             self.lost += 1
@@ -99,12 +106,25 @@ class Direction:
 
 def dialed_by(packet: bytes) -> bytes:
     """Return the address and port that a packet dials; nothing where it is no SYN of TCP."""
+    hosts, tcp = _taken_apart(packet)
+    is_first = len(tcp) > 13 and tcp[13] & (_SYN | _ACK) == _SYN
+    return hosts[len(hosts) // 2 :] + tcp[2:4] if is_first else b""
+
+
+def said_on(packet: bytes) -> bytes:
+    """Return the connection on which a packet of TCP carries data; nothing where it has none."""
+    hosts, tcp = _taken_apart(packet)
+    has_data = len(tcp) > 13 and len(tcp) > (tcp[12] >> 4) * 4
+    return hosts + tcp[:4] if has_data else b""
+
+
+def _taken_apart(packet: bytes) -> tuple[bytes, bytes]:
+    """Return both addresses of a packet, and its TCP, which is empty where it has none."""
     if packet[0] >> 4 == 4:
-        protocol, where, tcp = packet[9], packet[16:20], packet[(packet[0] & 15) * 4 :]
+        protocol, hosts, tcp = packet[9], packet[12:20], packet[(packet[0] & 15) * 4 :]
     else:
-        protocol, where, tcp = packet[6], packet[24:40], packet[40:]
-    is_first = protocol == _TCP and len(tcp) > 13 and tcp[13] & (_SYN | _ACK) == _SYN
-    return where + tcp[2:4] if is_first else b""
+        protocol, hosts, tcp = packet[6], packet[8:40], packet[40:]
+    return hosts, tcp if protocol == _TCP else b""
 
 
 class _Played:
@@ -128,7 +148,7 @@ class _Played:
     def counts(self) -> dict[str, int]:
         return {
             name: sum(getattr(direction, name) for _, _, direction in self.ways)
-            for name in ("passed", "lost", "full", "down", "syns")
+            for name in ("passed", "lost", "full", "down", "syns", "data")
         }
 
 

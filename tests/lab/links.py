@@ -35,6 +35,9 @@ class Link:
     """What may wait for the rate; a packet that finds the queue full is dropped."""
     lose_syns: int = 0
     """So many first SYNs to each address and port vanish, in each direction, from now on."""
+    lose_data: int = 0
+    """So many first packets with data of each TCP connection vanish, in each direction, from now
+    on."""
     seed: int = 1
     """For loss and jitter: the same packets see the same fate."""
 
@@ -69,8 +72,8 @@ class Forwarder:
 
     def counts(self, number: int) -> dict[str, int]:
         """Return how many packets a link has `passed`, `lost`, dropped as its queue was `full`, or
-        could not deliver because the device was `down`, and how many first SYNs (`syns`) it has
-        lost; both directions together."""
+        could not deliver because the device was `down`, and how many first SYNs (`syns`) and first
+        packets with data (`data`) it has lost; both directions together."""
         return {name: int(count) for name, count in self._tell({"counts": number}).items()}
 
     def _tell(self, order: dict[str, Any]) -> dict[str, Any]:

@@ -87,6 +87,21 @@ def test_first_syns_vanish_and_nothing_else(version: int) -> None:
     assert direction.arrived(0.0) == []
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_first_data_of_each_connection_vanishes_and_nothing_else(version: int) -> None:
+    direction = Direction(Link(lose_data=1))
+    dial, ack = (bytearray(syn(version, 1, 80, flags)) for flags in (0x02, 0x10))
+    at = len(ack) - 20
+    dial[at + 12] = ack[at + 12] = 5 << 4  # A header without options.
+    said = bytes(ack) + b"x"
+    other = bytearray(said)
+    other[at] = 7  # From another port.
+    for packet in (dial, ack, said, said, other):
+        direction.accept(bytes(packet), 0.0)
+    assert direction.arrived(0.0) == [dial, ack, said]
+    assert direction.data == 2
+
+
 SERVER = """
 import socket
 server = socket.create_server(("10.0.0.2", 9))

@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -86,12 +88,19 @@ def test_commands_know_the_place_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert run(main, ["key", "--state", ""]).exit_code == 1
 
 
-def test_the_plainest_command_is_right(tmp_path: Path) -> None:
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A place with a name as short as people's are: a UNIX socket is in it."""
+    with tempfile.TemporaryDirectory(prefix="rr-") as folder:
+        yield Path(folder)
+
+
+def test_the_plainest_command_is_right(home: Path) -> None:
     """The same relay after a restart; it says where it keeps that, and what to do next."""
     said = []
     for _ in range(2):
-        with processes.plain_relay(tmp_path, "--log-format", "json") as (url, process):
-            peers = processes.run_relay(tmp_path, "peers", "--json")
+        with processes.plain_relay(home, "--log-format", "json") as (url, process):
+            peers = processes.run_relay(home, "peers", "--json")
             assert json.loads(peers.stdout)["total"] == 0
             processes.end(process)
             assert process.stderr is not None
@@ -103,7 +112,7 @@ def test_the_plainest_command_is_right(tmp_path: Path) -> None:
         said.append(by_event["serving"])
     assert said[0]["relay"] == said[1]["relay"]
     folder = Path(said[0]["state"])
-    assert folder.is_relative_to(tmp_path)
+    assert folder.is_relative_to(home)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {"relay.key", "relay.sqlite", "known.sqlite"} <= set(os.listdir(folder))
 

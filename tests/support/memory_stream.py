@@ -23,6 +23,7 @@ class MemoryStream:
         self.written: list[bytes] = []
         self.changes: Callable[[bytes], bytes] = lambda data: data
         """What is done to what is on its way from here."""
+        self.is_settled = False
         self._owner: StreamOwner | None = None
         self._early: list[bytes] = []
         self._lost = ""
@@ -39,6 +40,9 @@ class MemoryStream:
             owner.stream_data(data)
         if self._lost:
             owner.stream_lost(self._lost)
+
+    def settled(self) -> None:
+        self.is_settled = True
 
     def write(self, data: bytes) -> None:
         if data and not self.end:

@@ -165,12 +165,13 @@ def test_while_somebody_waits_it_comes_back_sooner() -> None:
             await world.enough.wait()
         assert not world.awaited.is_urgent
 
-    assert play(lambda: World(["lost"]), until).waits() == [0.75]
+    waits = play(lambda: World(["lost", LOST, LOST, LOST, LOST]), until).waits()
+    assert waits == [0.5, 0.375, 0.75, 0.75, 0.75]
 
 
 def test_a_flow_that_the_relay_s_host_has_forgotten_comes_back_sooner() -> None:
     """The way may be lost, and not the relay; or its host was restarted, and all come back."""
-    assert play(lambda: World(["forgotten", "lost"]), all_done).waits() == [0.75, 2.5]
+    assert play(lambda: World(["forgotten", "lost"]), all_done).waits() == [0.5, 2.5]
 
 
 def test_who_waits_is_released_on_every_way_out() -> None:

@@ -166,6 +166,7 @@ def test_a_final_error_ends_it_and_is_told_as_such(state: State) -> None:
         (ConnectionEnded(LOST), RETURN_IDLE / 2),
         (ConnectionEnded(SILENT), 0.0),
         (ConnectionEnded(LOST, urgent=True), RETURN_URGENT / 2),
+        (ConnectionEnded(LOST, forgotten=True), RETURN_URGENT / 2),
         (ConnectionEnded(LOST, Restarting(2.0, 3.0)), 3.5),
         (ConnectionEnded(LOST, Restarting(2.0, 3.0), urgent=True), 3.5),
         (ConnectionEnded(LOST, network_changed=True), 0.0),
@@ -186,6 +187,23 @@ def test_failures_wait_ever_longer_up_to_half_a_minute() -> None:
     machine.receive(AttemptSucceeded(), 0.0)
     waited(machine, ConnectionEnded(LOST))
     assert waited(machine, AttemptFailed(LOST)) == 0.75 * 0.5
+
+
+def test_while_somebody_waits_for_the_relay_no_failure_makes_a_pause_long() -> None:
+    machine = brought_to(State.TRYING)
+    for _ in range(9):
+        waited(machine, AttemptFailed(LOST))
+    waits = [waited(machine, AttemptFailed(LOST, urgent=True)) for _ in range(3)]
+    assert waits == [0.75 * RETURN_URGENT] * 3
+    assert waited(machine, AttemptFailed(LOST)) == 0.75 * 30
+    told = Judgement(retry_after=100.0)
+    assert waited(machine, AttemptFailed(LOST, told, urgent=True)) == 100 * (1 + 0.25 / 2)
+
+
+def test_the_first_pauses_stay_short_while_somebody_waits() -> None:
+    machine = brought_to(State.TRYING)
+    waits = [waited(machine, AttemptFailed(LOST, urgent=True)) for _ in range(4)]
+    assert waits == [0.75 * bound for bound in (0.5, 1, 1, 1)]
 
 
 def test_who_was_only_late_tries_again_at_once_but_not_twice_running() -> None:
@@ -322,13 +340,27 @@ def test_a_wait_below_the_shortest_pause_is_that() -> None:
     assert waited(machine, ConnectionEnded(LOST)) == SHORTEST_PAUSE
 
 
-@pytest.mark.parametrize("hurries", [False, True])
+GROWS = [SHORTEST_PAUSE, 0.5, 1, 2, 4, 8, 15, 15, 15, 15, 15, 15]
+STAYS_SHORT = [SHORTEST_PAUSE, *[0.5] * 11]
+
+
 @pytest.mark.parametrize(
-    "event", [ConnectionEnded(LOST, Restarting(0.0, 0.0)), ConnectionEnded(LOST, urgent=True)]
+    ("event", "hurries", "pauses"),
+    [
+        (ConnectionEnded(LOST, Restarting(0.0, 0.0)), False, GROWS),
+        (ConnectionEnded(LOST), False, GROWS),
+        (ConnectionEnded(LOST, forgotten=True), False, GROWS),
+        # Somebody waits for the relay: at the end of the connection, or soon after it.
+        (ConnectionEnded(LOST, urgent=True), False, STAYS_SHORT),
+        (ConnectionEnded(LOST, Restarting(0.0, 0.0), urgent=True), False, STAYS_SHORT),
+        (ConnectionEnded(LOST, urgent=True), True, STAYS_SHORT),
+        (ConnectionEnded(LOST), True, STAYS_SHORT),
+    ],
 )
 def test_a_relay_that_sends_away_soon_again_and_again_is_left_alone(
-    event: ConnectionEnded, hurries: bool
+    event: ConnectionEnded, hurries: bool, pauses: list[float]
 ) -> None:
+    """Once, whoever waited for a relay that was killed thrice in a minute paused for 15 s."""
     machine, now, waits = Reconnect(lambda: 0.0), 0.0, []
     machine.receive(Begin(), now)
     for _ in range(12):
@@ -341,11 +373,26 @@ def test_a_relay_that_sends_away_soon_again_and_again_is_left_alone(
                 now = due(machine)
                 actions = machine.receive(TimePassed(), now)
         waits.append(now - began)
-    assert waits == pytest.approx([SHORTEST_PAUSE, 0.5, 1, 2, 4, 8, 15, 15, 15, 15, 15, 15])
+    assert waits == pytest.approx(pauses)
     # One that has lasted was worth it.
     machine.receive(AttemptSucceeded(), now)
     machine.receive(event, now + SOON)
     assert machine.next_timeout() == pytest.approx(now + SOON + SHORTEST_PAUSE)
+
+
+def test_those_that_were_sent_away_in_one_moment_do_not_come_back_in_one() -> None:
+    randoms = [Random(seed) for seed in range(50)]
+    for urgent, bound in ((True, RETURN_URGENT), (False, 15.0 * 1.25)):
+        waits = []
+        for random in randoms:
+            machine = Reconnect(random.random)
+            machine.receive(Begin(), 0.0)
+            for _ in range(10):
+                machine.receive(AttemptSucceeded(), 0.0)
+                wait = waited(machine, ConnectionEnded(LOST, urgent=urgent))
+            waits.append(wait)
+        assert bound / 2 <= min(waits) < max(waits) <= bound
+        assert len(set(waits)) == len(waits)
 
 
 def test_time_that_has_not_come_changes_nothing() -> None:
@@ -375,12 +422,13 @@ def due(machine: Reconnect) -> float:
 
 restarts = st.none() | st.builds(Restarting, st.floats(0, 100), st.floats(0, 100))
 causes = st.one_of(
-    st.builds(AttemptFailed, st.sampled_from(ERRORS), st.sampled_from(JUDGEMENTS)),
+    st.builds(AttemptFailed, st.sampled_from(ERRORS), st.sampled_from(JUDGEMENTS), st.booleans()),
     st.just(AttemptSucceeded()),
     st.builds(
         ConnectionEnded,
         st.sampled_from(ERRORS),
         restarts,
+        st.booleans(),
         st.booleans(),
         st.booleans(),
         st.sampled_from(JUDGEMENTS),

@@ -1,6 +1,7 @@
 """The door: who waits, who is refused, what is learned, and that nobody learns from the time."""
 
 import asyncio
+import contextlib
 import errno
 import socket
 from types import SimpleNamespace
@@ -228,17 +229,61 @@ def test_who_waits_goes_on_when_the_one_that_dials_is_cancelled() -> None:
     run(scene())
 
 
+never = contextlib.nullcontext(False)
+
+
+def test_a_dial_is_made_again_at_the_cost_of_another_one() -> None:
+    async def scene() -> None:
+        through = make()
+        async with through.passing(told()) as passage:
+            with passage.again() as first:
+                assert first
+            with passage.again() as second:
+                assert not second, "an endpoint that was told is dialed twice a minute"
+        assert through.counts.dialed == {Reason.BETTER_PATH: 2}
+        assert through.counts.refused == {}
+        async with through.passing(told()) as passage:
+            for _ in range(9):
+                with passage.again() as again:
+                    assert again, "where the key was met, it costs nobody anything"
+
+    run(scene())
+
+
+def test_where_all_are_slow_few_dials_are_made_again() -> None:
+    async def scene() -> None:
+        through = make()
+        await dial(through, told(), 0.1, None, None)
+        with contextlib.ExitStack() as stack:
+            passage = await asyncio.wait_for(_entered(through), 1)
+            may = [stack.enter_context(passage.again()) for _ in range(6)]
+            assert may == [True] * 4 + [False] * 2
+        with passage.again() as again:
+            assert again
+        with pytest.raises(KeyError), passage.again():
+            raise KeyError
+        with passage.again() as again:
+            assert again, "it is given back, whatever happens"
+
+    run(scene())
+
+
+async def _entered(through: Door) -> Passage:
+    async with through.passing(told()) as passage:
+        return passage
+
+
 async def test_where_nobody_listens_it_was_refused() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        passage = Passage(Ask(GUID, Endpoint("127.0.0.1", taken.getsockname()[1])))
+        passage = Passage(Ask(GUID, Endpoint("127.0.0.1", taken.getsockname()[1])), lambda: never)
         with pytest.raises(ConnectionRefusedError):
             await passage.connect(None, None)
         assert passage.outcome is Outcome.REFUSED
 
 
 async def test_from_an_address_that_this_host_has_not_nothing_leaves() -> None:
-    passage = Passage(Ask(GUID, Endpoint("127.0.0.1", 9)))
+    passage = Passage(Ask(GUID, Endpoint("127.0.0.1", 9)), lambda: never)
     with pytest.raises(OSError, match="assign"):
         await passage.connect("192.0.2.1", None)
     assert passage.outcome is Outcome.NOT_SENT

@@ -1,7 +1,9 @@
 """Opening a direct path: however it fails, it is an error of ours that names the endpoint."""
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,6 +14,7 @@ from peers.path import Paths, open_direct
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed, RoamRelayError
 from tests.support.doors import open_door
+from tests.support.servers import close_server
 
 
 async def test_both_sides_are_proven_and_nothing_is_said(alice: Peer, bob: Peer) -> None:
@@ -66,3 +69,130 @@ async def test_where_another_peer_answers(alice: Peer) -> None:
     with pytest.raises(WrongIdentity, match=alice.guid):
         await open_direct(open_door(), Ask(expected, Endpoint("127.0.0.1", alice.port)), paths, 10)
     await asyncio.wait_for(paths.close(), 5)
+
+
+class Swallowing:
+    """In front of a peer: what the peer answers on the first connections is lost, and nobody is
+    told."""
+
+    def __init__(self, port: int, swallows: int) -> None:
+        self._port = port
+        self._swallows = swallows
+        self.came = 0
+        self.ended = 0
+        self._changed = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[Endpoint]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        try:
+            yield Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])
+        finally:
+            await close_server(server)
+
+    async def all_but(self, left: int) -> None:
+        async with asyncio.timeout(10):
+            while self.came - self.ended > left:
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.came += 1
+        swallowed = self.came <= self._swallows
+        there, to = await asyncio.open_connection("127.0.0.1", self._port)
+        asked = asyncio.create_task(_passed_on(reader, to))
+        answered = asyncio.create_task(_passed_on(there, None if swallowed else writer))
+        try:
+            await asked
+        finally:
+            answered.cancel()
+            await asyncio.wait({answered})
+            for one in (writer, to):
+                one.close()
+            self.ended += 1
+            self._changed.set()
+
+
+async def _passed_on(reader: asyncio.StreamReader, to: asyncio.StreamWriter | None) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(1 << 16):
+            if to is not None:
+                to.write(data)
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+async def test_a_handshake_whose_answer_is_lost_is_begun_again(alice: Peer, lost: int) -> None:
+    """The kernel sends nothing again here: all was acknowledged."""
+    paths = Paths(Identity.generate())
+    between = Swallowing(alice.port, lost)
+    async with between.open() as endpoint, asyncio.timeout(60):
+        path = await open_direct(open_door(), Ask(alice.guid, endpoint), paths, 3600.0)
+        assert (path.remote_guid, path.remote) == (alice.guid, str(endpoint))
+        # Where the machine is busy, one more was begun than was needed.
+        assert lost < between.came <= 3
+        await between.all_but(1)
+        await paths.abort()
+        await between.all_but(0)
+
+
+async def test_it_is_begun_again_twice_at_most_and_all_of_them_end() -> None:
+    paths, came = Paths(Identity.generate()), list[asyncio.StreamWriter]()
+    ended = asyncio.Semaphore(0)
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(writer)
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        ended.release()
+
+    server = await asyncio.start_server(deaf, "127.0.0.1", 0)
+    endpoint = Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])
+    with pytest.raises(PathFailed, match="no answer within"):
+        await open_direct(open_door(), Ask("x", endpoint), paths, 2.0)
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            await ended.acquire()
+        await paths.close()
+    await close_server(server)
+    assert len(came) == 3
+
+
+async def test_one_that_ends_at_once_is_not_begun_again() -> None:
+    paths, came = Paths(Identity.generate()), 0
+
+    async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal came
+        came += 1
+        writer.close()
+
+    server = await asyncio.start_server(hangs_up, "127.0.0.1", 0)
+    endpoint = Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])
+    with pytest.raises(PathFailed):
+        await open_direct(open_door(), Ask("x", endpoint), paths, 3600.0)
+    await asyncio.wait_for(paths.close(), 10)
+    await close_server(server)
+    assert came == 1
+
+
+async def test_who_is_cancelled_leaves_nothing() -> None:
+    paths, came = Paths(Identity.generate()), asyncio.Semaphore(0)
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.release()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(deaf, "127.0.0.1", 0)
+    endpoint = Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])
+    for connections in (1, 2, 3):
+        dialing = asyncio.create_task(open_direct(open_door(), Ask("x", endpoint), paths, 3600.0))
+        async with asyncio.timeout(10):
+            for _ in range(connections):
+                await came.acquire()
+        dialing.cancel()
+        await asyncio.wait({dialing})
+        assert dialing.cancelled()
+        await asyncio.wait_for(paths.close(), 10)
+    await close_server(server)

@@ -69,10 +69,14 @@ class Scene:
     async def carrying(self) -> None:
         """Let both carry."""
         await self.proven()
+        assert not self.a.is_settled
+        assert not self.b.is_settled
         self.server.welcome(PathWelcome())
         self.server.carry(self.other)
         await self.asking
         self.client.carry(self.user)
+        assert self.a.is_settled
+        assert self.b.is_settled
 
     async def all_gone(self) -> None:
         for one in self.paths:

@@ -24,6 +24,7 @@ from peers import (
 from peers.choice import Candidate
 from peers.roaming.monitor import ROUNDS
 from peers.session import Terms
+from peers.tasks import LONGEST_WITHOUT_PATH
 from protocol.endpoint import Endpoint
 from protocol.errors import Code, ConnectionClosed, PathFailed, RoamRelayError, SessionLost
 from protocol.messages import PathWelcome
@@ -186,10 +187,11 @@ def test_rounds_that_fail_are_followed_by_others_until_one_finds() -> None:
         session = await world.opened(path=path)
         path.lose("gone")
         await turns()
-        for number in range(5):
+        for number in range(12):
             assert len(world.rounds.calls) == 2 + number
             world.rounds.last.fails(PathFailed("not yet"))
-            await asyncio.sleep(31)
+            await asyncio.sleep(LONGEST_WITHOUT_PATH)
+            await turns()
         assert (world.registration.held, session.is_over) == (1, False)
         found = world.rounds.last.finds()
         await turns()

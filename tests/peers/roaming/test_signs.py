@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from peers import UNKNOWN, Identity, Mode, Peer, PeerConfig, Presence, Session, SessionLost
-from peers.roaming import driver
+from peers.roaming import pauses
 from protocol.errors import PathFailed, PeerOffline, Refused, RoamRelayError
 from protocol.messages import PeerState
 from relay.server import RelayServer
@@ -32,7 +32,9 @@ def no_time_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     def hours(random: object) -> Iterator[float]:
         return itertools.repeat(3600.0)
 
-    monkeypatch.setattr(driver, "backoff", hours)
+    monkeypatch.setattr(pauses, "backoff", hours)
+    monkeypatch.setattr(pauses, "LONGEST_WITHOUT_PATH", 3600.0)
+    monkeypatch.setattr(pauses, "_LONGEST", 7200.0)
 
 
 async def pathless(world: World, error: RoamRelayError) -> Session:
@@ -74,6 +76,43 @@ def test_what_is_a_reason_to_ask_at_once(
         session.abort()
         await turns()
         assert world.watched == []
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "asks"),
+    [
+        (OFFLINE, [SUSPECT], False),
+        (OFFLINE, [], True),
+        (FAILED, [SUSPECT], True),
+        (OFFLINE, [Refused("not yours")], True),
+        (OFFLINE, [SUSPECT, Refused("not any more")], True),
+        (OFFLINE, [SUSPECT, dataclasses.replace(SUSPECT, state=UNKNOWN)], True),
+    ],
+)
+def test_only_who_will_be_told_asks_seldom(
+    monkeypatch: pytest.MonkeyPatch,
+    error: RoamRelayError,
+    said: list[Presence | RoamRelayError],
+    asks: bool,
+) -> None:
+    monkeypatch.setattr(pauses, "LONGEST_WITHOUT_PATH", 1.0)
+
+    async def scene() -> None:
+        world = World()
+        session = await pathless(world, error)
+        for one in said:
+            world.presences.put_nowait(one)
+        await asyncio.sleep(2.0)
+        if world.rounds.last.waits:
+            world.rounds.last.fails(error)
+        await turns()
+        rounds = len(world.rounds.calls)
+        await asyncio.sleep(1.5)
+        assert (len(world.rounds.calls) > rounds) is asks
+        session.abort()
+        await turns()
 
     run(scene())
 

@@ -8,11 +8,14 @@ import struct
 import sys
 import weakref
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import uvloop
 
-from peers.transport import tcp
+from peers.tasks import Tasks
+from peers.transport import Address, DirectServer, dial, open_tcp, tcp
 from peers.transport.stream import HIGH_WATER
 from peers.transport.tcp import END_OF_STREAM, FORGOTTEN, SILENT, RawStream
 from tests.support.servers import close_server
@@ -206,6 +209,64 @@ async def test_the_kernel_asks_for_signs_of_life_and_its_verdict_is_one_reason()
         stream.set_owner(owner)  # It is let go at the end.
         stream.connection_lost(TimeoutError(110, "Connection timed out"))
         assert owner.lost[-1] == SILENT
+
+
+def sends_again_after(connected: socket.socket) -> int | None:
+    """Return the microseconds that the kernel adds to a round trip; None where it does not tell."""
+    try:
+        return connected.getsockopt(socket.IPPROTO_TCP, 45)
+    except OSError:
+        return None
+
+
+async def test_in_a_handshake_what_is_lost_is_sent_again_sooner_where_the_kernel_can() -> None:
+    with socket.socket() as any_one:
+        usual = sends_again_after(any_one)
+    served: list[RawStream] = []
+
+    async def serve(stream: object) -> None:
+        assert isinstance(stream, RawStream)
+        served.append(stream)
+
+    tasks = Tasks()
+    server = DirectServer.bind(["127.0.0.1"], 0)
+    await server.start(serve, tasks.spawn)
+    dialed = await dial(Address("127.0.0.1", server.port))
+    stream = await open_tcp(dialed.connected)
+    async with asyncio.timeout(10):
+        while not served:
+            await asyncio.sleep(0)
+    for one in (stream, served[0]):
+        assert one.transport is not None
+        taken = one.transport.get_extra_info("socket")
+        soon = sends_again_after(taken)
+        assert (soon is None) is (usual is None)
+        if soon is not None and usual is not None:
+            assert soon <= min(usual, 40_000)
+        one.settled()
+        assert sends_again_after(taken) == usual
+        one.abort()
+        one.settled()  # Of a socket that is about to go: nothing happens.
+    server.close()
+    await tasks.close()
+    RawStream().settled()
+
+
+@pytest.mark.parametrize("answer", [OSError(92, "no such option"), ValueError("closed")])
+def test_where_the_kernel_cannot_all_is_as_usual(
+    answer: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*args: object) -> int:
+        raise answer
+
+    with socket.socket() as one:
+        before = sends_again_after(one)
+        monkeypatch.setattr(tcp, "_usual_rto_min", lambda: None)
+        tcp.expect_answers(one)
+        assert sends_again_after(one) == before
+    monkeypatch.setattr(tcp, "_usual_rto_min", lambda: 200_000)
+    gone = cast(socket.socket, SimpleNamespace(setsockopt=refuses))
+    tcp.expect_answers(gone)
 
 
 @pytest.mark.parametrize(
