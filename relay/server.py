@@ -215,11 +215,8 @@ class RelayServer:
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
         self._admin_token = AdminToken()
-        view = View(
-            (self.registry, self.planes, self.metrics),
-            urandom(32),
-            with_addresses=config.dashboard_addresses,
-        )
+        held = self.registry, self.planes, self.metrics
+        view = View(held, urandom(32), with_addresses=config.dashboard_addresses)
         self._dashboard = Stream(view, self.metrics.loop, self._tasks.spawn)
         admin = AdminRoutes(self.doorkeeper, self.metrics, self._admin_token)
         public = PublicRoutes(self.registry, monotonic, backplane)
