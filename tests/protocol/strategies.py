@@ -117,6 +117,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "timeout": st.floats(0.001, 60),
         "ticket": st.none() | TICKETS,
         "resume": st.booleans(),
+        "url": st.text(max_size=100),
     },
     messages.ServiceResponse: {
         "request": REQUESTS,
@@ -127,6 +128,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "retry_after": st.none() | SECONDS,
         "entries": ENTRIES,
         "ticket": st.none() | TICKETS,
+        "url": st.text(max_size=100),
     },
     messages.EndpointQuery: {"request": REQUESTS, "guid": GUIDS, "entry": SIGNED},
     messages.EndpointResponse: {
