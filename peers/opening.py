@@ -65,6 +65,7 @@ class Opening:
             policy=rules,
             select=select or config.select_for(guid, service),
             fallback=config.fallback,
+            standby=config.standby,
             conversation=wish.conversation,
         )
         self._services.use(service)

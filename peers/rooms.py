@@ -45,6 +45,7 @@ from peers.roaming import (
     Rounds,
     Sessions,
     Signs,
+    Standbys,
     Ways,
 )
 from peers.services import Services, ServicesChanged
@@ -146,7 +147,9 @@ def build(
         signs = Signs(presence.watch, tasks.spawn)
         rounds = Rounds(lookup, ways, config.request_timeout, signs)
         probes = Probes(ways, candidates)
-        sessions = Sessions(local, Means(ways, rounds, probes, registration, signs))
+        standbys = Standbys(ways, candidates)
+        means = Means(ways, rounds, probes, registration, standbys, signs)
+        sessions = Sessions(local, means)
         publication = Publication(config, registration, names, tasks)
         outgoing = Outgoing(config, sessions, presence.watch, lookup.ask_names)
         whereabouts = Whereabouts(interfaces, location, registration, sessions, publication)

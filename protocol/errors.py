@@ -108,6 +108,8 @@ class Code(StrEnum):
     """No room for the letter: at its recipient, for this sender, or at the relay."""
     LETTER_REFUSED = "letter_refused"
     """The recipient takes no letters for that service, or none from this sender."""
+    CLUSTER_UNAVAILABLE = "cluster_unavailable"
+    """The relay cannot ask the others that are one relay with it, where the callee may be."""
     # A plane ticket.
     TICKET_UNKNOWN = "ticket_unknown"
     """No such ticket of a plane."""
@@ -394,5 +396,7 @@ def error_for(
             return LetterRefused(reason)
         case Code.REQUEST_TIMEOUT:
             return RequestTimeout(reason)
+        case Code.CLUSTER_UNAVAILABLE:
+            return RelayUnavailable(reason, code=code, retry_after=retry_after)
         case _:
             return RoamRelayError(reason, code=code)

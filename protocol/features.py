@@ -16,6 +16,7 @@ __all__ = [
     "RELAY_FALLBACK",
     "SESSION_2",
     "SESSION_FEATURES",
+    "STANDBY",
     "SUCCESSION",
     "shared",
 ]
@@ -33,6 +34,8 @@ EARLY_DATA = "early-data"
 """Behind the hello of a resumed session, data may stand that nobody has asked for yet."""
 SESSION_2 = "session-2"
 """The second revision of the session's frames: fragments, acknowledged bytes, `finish`."""
+STANDBY = "standby"
+"""A second path may stand ready beside the session's own, and the session go on over it."""
 
 CONVERSATION = "conversation"
 """The session carries a conversation (protocol/conversation.py), and no messages of its own."""

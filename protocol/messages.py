@@ -83,6 +83,7 @@ Reason = Annotated[str, Meta(max_length=512)]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Entries = Annotated[tuple[SignedEntry, ...], Meta(max_length=MAX_ENTRIES)]
 Ticket = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
+RelayUrl = Annotated[str, Meta(max_length=512)]
 Feature = Annotated[str, Meta(min_length=1, max_length=MAX_FEATURE_NAME)]
 Succession = Annotated[
     tuple[Annotated[bytes, Meta(min_length=LINK_BYTES, max_length=LINK_BYTES)], ...],
@@ -291,6 +292,8 @@ class ServiceRequestFrom(Message, frozen=True, tag="service_request_from"):
     """In `central` and `auto`: the callee's leg of the plane."""
     resume: bool = False
     """As in `service_request_to`."""
+    url: RelayUrl = ""
+    """With a ticket: the relay of the same key where the leg is opened; empty: this one."""
 
 
 class ServiceResponse(Message, frozen=True, tag="service_response"):
@@ -306,6 +309,8 @@ class ServiceResponse(Message, frozen=True, tag="service_response"):
     entries: Entries = ()
     ticket: Ticket | None = None
     """In `central` and `auto`: the caller's leg of the plane."""
+    url: RelayUrl = ""
+    """As in `service_request_from`."""
 
 
 class EndpointQuery(Message, frozen=True, tag="endpoint_query"):
@@ -409,6 +414,8 @@ class PathHello(Message, frozen=True, tag="path_hello"):
     """Bytes of message `received` + 1 that the sender of this has received."""
     idle: Seconds = 0.0
     """Kept for the interval of an idle path's pings, once both sides agree on one."""
+    standby: bool = False
+    """Whether the path is to stand ready, and the session to stay where it is."""
 
 
 class PathWelcome(Message, frozen=True, tag="path_welcome"):

@@ -1,7 +1,8 @@
 """Whether a configuration will serve, before it does: what is wrong, what is insecure, what is not
 as it could be, each with the next step. Looks only: nothing is made, written or changed.
 
-No name server and no other host is asked: what the world sees of the relay is not looked at here.
+No name server and no other host is asked but NATS, where there is a cluster: what the world sees of
+the relay is not looked at here.
 """
 
 import contextlib
@@ -70,6 +71,8 @@ async def look(config: RelayConfig) -> AsyncIterator[Finding]:
             yield one
     is_running = isinstance(running, TopShown)
     async for one in _ports(config, is_running):
+        yield one
+    async for one in _cluster(config, is_running):
         yield one
     for part in (
         _zone(config),
@@ -261,6 +264,62 @@ async def _ports(config: RelayConfig, is_running: bool) -> AsyncIterator[Finding
             yield Finding("good", about, f"{where} is taken, as it should be while a relay runs")
         else:
             yield Finding("error", about, taken)
+
+
+async def _cluster(config: RelayConfig, is_running: bool) -> AsyncIterator[Finding]:
+    own = config.cluster
+    if own is None:
+        return
+    if not _has("cluster"):
+        yield Finding("error", "cluster", str(MissingExtra("a cluster of relays", "cluster")))
+        return
+    if config.identity is None or not os.path.lexists(config.in_state(config.identity)):
+        yield Finding(
+            "error",
+            "cluster",
+            "this node makes a key of its own, and so it is a cluster of its own",
+            "give every node one key file: 'relay key FILE' makes it",
+        )
+        return
+    if not own.all_urls and any(host in ("::", "0.0.0.0") for host in config.hosts):
+        yield Finding(
+            "error",
+            "cluster",
+            "nobody can be told where this node is reached: it listens everywhere",
+            "name its own URL as 'urls' in [cluster]",
+        )
+    try:
+        identity = read_key(config.in_state(config.identity))
+    except IdentityError:
+        return  # Said above.
+    from relay.cluster import LinkLost
+    from relay.cluster import try_out as try_out_cluster
+
+    try:
+        trial = await try_out_cluster(own, config.in_state, identity)
+    except LinkLost as error:
+        yield Finding(
+            "error",
+            "cluster",
+            f"{' '.join(own.all_servers)}: {error.reason}",
+            "see that nats-server runs there, and takes this node's credentials",
+        )
+        return
+    if trial.foreign:
+        yield Finding(
+            "warning",
+            "cluster",
+            f"others say what no relay of this key says below '{own.prefix}.'",
+            "give every node this key file, or this cluster another 'prefix'",
+        )
+    if own.node in trial.nodes and not is_running:
+        yield Finding(
+            "error", "cluster", f"another node has the name {own.node}", "name it otherwise"
+        )
+        return
+    others = [name for name in trial.nodes if name != own.node]
+    said = f"with {', '.join(others)}" if others else "no other node is there now"
+    yield Finding("good", "cluster", f"node {own.node}: {said}")
 
 
 def _zone(config: RelayConfig) -> Iterator[Finding]:

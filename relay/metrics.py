@@ -50,6 +50,8 @@ METRICS = (
     _ours("requests", "counter", "Service requests, by how they were answered", "mode", "outcome"),
     _ours("answer_seconds", "histogram", "From a request that is passed on to its answer", "mode"),
     _ours("dns", "counter", "DNS messages answered or dropped", "transport", "answer"),
+    _ours("cluster", "counter", "Between this relay and the others of its cluster", "event"),
+    _ours("cluster_now", "gauge", "Nodes, and peers at any of them, as known now", "state"),
     _ours("planes_opened", "counter", "Planes joined"),
     _ours("planes_closed", "counter", "Planes ended", "reason"),
     _ours("plane_bytes", "counter", "Bytes through planes, both directions", "way"),
@@ -158,6 +160,8 @@ class Metrics:
         was: the table of budgets in docs/security.md."""
         self.planes_closed: Counter[str] = Counter()
         """Planes ended, by reason."""
+        self.cluster: Counter[str] = Counter()
+        """What has happened between this relay and the others of its cluster."""
         self.dns: Counter[tuple[str, str]] = Counter()
         """DNS messages, by transport and answer."""
         self.plane_bytes_by_way: Counter[str] = Counter()
@@ -224,6 +228,7 @@ class Metrics:
             "refusals": _by_one(self.refusals),
             "requests": dict(self.requests.items()),
             "dns": dict(self.dns.items()),
+            "cluster": _by_one(self.cluster),
             "planes_opened": {(): self.planes_opened},
             "planes_closed": _by_one(self.planes_closed),
             "plane_bytes": _by_one(self.plane_bytes_by_way),

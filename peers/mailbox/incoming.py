@@ -70,5 +70,5 @@ class IncomingLetter:
 
     def forget(self) -> None:
         """Do the second half, when that transaction is on the disk: the relay forgets the letter.
-        Where it does not hear of it, the letter comes again, and is known to be one of before."""
+        Where it does not hear of it, it hands the letter over again, and that is seen here."""
         self._mailbox.forget(self)

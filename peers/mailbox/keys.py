@@ -12,9 +12,9 @@ __all__ = [
     "current",
     "half_of",
     "is_new",
-    "is_settled",
     "make_one_time",
     "settle",
+    "settled_place",
 ]
 
 MIGRATION = """
@@ -24,7 +24,8 @@ MIGRATION = """
     );
     CREATE INDEX roam_prekey_made ON roam_prekey (one_time, made);
     CREATE TABLE roam_letter (
-        sender TEXT NOT NULL, id BLOB NOT NULL, at REAL NOT NULL, PRIMARY KEY (sender, id)
+        sender TEXT NOT NULL, id BLOB NOT NULL, place INTEGER NOT NULL, at REAL NOT NULL,
+        PRIMARY KEY (sender, id)
     ) WITHOUT ROWID;
     CREATE INDEX roam_letter_at ON roam_letter (at)
     """
@@ -81,18 +82,21 @@ def half_of(tables: sqlite3.Connection, number: int) -> bytes | None:
     return bytes(row[0]) if row is not None else None
 
 
-def is_settled(tables: sqlite3.Connection, sender: str, letter: bytes) -> bool:
-    """Whether a letter of this sender and id came before, and is safe."""
+def settled_place(tables: sqlite3.Connection, sender: str, letter: bytes) -> int | None:
+    """Return the place in the mailbox of a letter of this sender and id that came before and is
+    safe; None where there is none."""
     found = tables.execute(
-        "SELECT 1 FROM roam_letter WHERE sender = ? AND id = ?", (sender, letter)
+        "SELECT place FROM roam_letter WHERE sender = ? AND id = ?", (sender, letter)
     ).fetchone()
-    return found is not None
+    return int(found[0]) if found is not None else None
 
 
-def settle(tables: sqlite3.Connection, sender: str, letter: bytes, number: int, now: float) -> None:
-    """A letter is safe: if it comes again it is a replay, and the half of a prekey that was for it
-    alone is destroyed."""
-    tables.execute("INSERT OR REPLACE INTO roam_letter VALUES (?, ?, ?)", (sender, letter, now))
+def settle(
+    tables: sqlite3.Connection, letter: tuple[str, bytes, int], number: int, now: float
+) -> None:
+    """A letter, of a sender, with an id, at a place, is safe: if it comes again it is a replay, and
+    the half of a prekey that was for it alone is destroyed."""
+    tables.execute("INSERT OR REPLACE INTO roam_letter VALUES (?, ?, ?, ?)", (*letter, now))
     tables.execute("DELETE FROM roam_prekey WHERE number = ? AND one_time", (number,))
     tables.execute(
         "DELETE FROM roam_letter WHERE (sender, id) IN (SELECT sender, id FROM roam_letter "

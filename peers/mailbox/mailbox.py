@@ -235,7 +235,7 @@ class Mailbox:
 
     def settle(self, tables: sqlite3.Connection, letter: IncomingLetter, prekey: int) -> None:
         """A letter is safe, as far as this transaction is."""
-        keys.settle(tables, letter.sender, letter.id, prekey, time.time())
+        keys.settle(tables, (letter.sender, letter.id, letter.number), prekey, time.time())
 
     def forget(self, letter: IncomingLetter) -> None:
         """Have the relay forget a letter that is safe."""
@@ -342,12 +342,16 @@ class Mailbox:
             raise LetterFault(Fault.BLOCKED, "this peer blocks the sender")
         head = read_head(letter.sealed)
 
-        def look(tables: sqlite3.Connection) -> tuple[bool, bytes | None]:
-            settled = keys.is_settled(tables, letter.guid, letter.id)
-            return settled, keys.half_of(tables, head.number)
+        def look(tables: sqlite3.Connection) -> tuple[int | None, bytes | None]:
+            place = keys.settled_place(tables, letter.guid, letter.id)
+            return place, keys.half_of(tables, head.number)
 
-        settled, half = await store.run(look)
-        if settled:
+        place, half = await store.run(look)
+        if place == letter.number:
+            # The relay has not heard that it is done.
+            self._say_done(connection, letter.number)
+            return
+        if place is not None:
             raise LetterFault(Fault.REPLAYED, "this letter came before")
         if half is None:
             raise LetterFault(Fault.KEY_GONE, "the key that this letter is for is not kept here")

@@ -192,6 +192,11 @@ class PathEnd(Path):
         if not lives:
             user.path_lost(self, self._lost or "closed")
 
+    def hand_to(self, user: PathUser) -> None:
+        """Give a path that carries bytes to another user; nothing if it has ended."""
+        if self._stage is _Stage.CARRYING:
+            self._user = user
+
     def send(self, data: bytes) -> None:
         """Send bytes of the session. Look at `paused` first."""
         if self._stage in (_Stage.HANDSHAKE, _Stage.CARRYING):

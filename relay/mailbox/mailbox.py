@@ -74,6 +74,10 @@ class Reader(Protocol):
         """Queue a message."""
 
 
+class _Fault(StoreFailed):
+    """A fault of this program, or a row that cannot be read: nothing has changed."""
+
+
 @dataclass(slots=True)
 class _Job(Generic[_T]):
     """Something to be done in the tables; `done` gets what came of it."""
@@ -300,8 +304,9 @@ class Mailbox:
                     "the relay cannot store it: its disk may be full",
                     "letters_store",
                 )
-                if self._is_closed:
-                    said = NoRoom(Code.INTERNAL, "the relay goes down", "letters_store")
+                if self._is_closed or isinstance(result, _Fault):
+                    reason = "the relay goes down" if self._is_closed else str(result)
+                    said = NoRoom(Code.INTERNAL, reason, "letters_store")
                 self._refuse(peer, asked, said, _RETRY)
             case _, NoRoom():
                 self._refuse(peer, asked, result, _FULL)
@@ -409,11 +414,14 @@ class Mailbox:
         is none of, as room on the disk, the others may not."""
         try:
             results = await self._database.run(lambda tables: [job.work(tables) for job in jobs])
-        except StoreFailed as error:
+        except Exception as error:
             self.ledger.rollback()
-            if len(jobs) == 1 or self._is_closed:
+            if len(jobs) > 1 and not self._is_closed:
+                return [(await self._results([job]))[0] for job in jobs]
+            if isinstance(error, StoreFailed):
                 return [error] * len(jobs)
-            return [(await self._results([job]))[0] for job in jobs]
+            self._tell_of_fault(error)
+            return [_Fault("the relay failed")] * len(jobs)
         except BaseException:
             self.ledger.rollback()
             raise
@@ -421,7 +429,17 @@ class Mailbox:
         return results
 
     def _tell_of_store(self, error: StoreFailed) -> None:
-        now = self._clock()
-        if not self._is_closed and abs(now - self._told) >= _TELL:
-            self._told = now
+        if not isinstance(error, _Fault) and self._may_tell():
             log.warning("the mailbox cannot store anything", reason=str(error))
+
+    def _tell_of_fault(self, error: Exception) -> None:
+        """Whoever asks again and again for what fails fills no log."""
+        if self._may_tell():
+            log.error("the mailbox failed at what a peer asked", exc_info=error)
+
+    def _may_tell(self) -> bool:
+        now = self._clock()
+        if self._is_closed or abs(now - self._told) < _TELL:
+            return False
+        self._told = now
+        return True

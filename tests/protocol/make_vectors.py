@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from protocol.codec import encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code
-from protocol.features import RELAY_FALLBACK, SESSION_FEATURES, SUCCESSION
+from protocol.features import RELAY_FALLBACK, SESSION_FEATURES, STANDBY, SUCCESSION
 from protocol.identity import (
     CONTEXT_CHALLENGE,
     CONTEXT_DNS_KEY,
@@ -211,6 +211,14 @@ def messages() -> list[Message]:
             3, Code.PEER_OFFLINE, "the peer is offline", PeerState.OFFLINE, last_seen=3600.0
         ),
         ServiceResponse(4, Code.LIMIT_EXCEEDED, "too many requests", retry_after=1.5),
+        ServiceResponse(
+            5,
+            state=PeerState.ONLINE,
+            last_seen=0.0,
+            ticket=CALLER_TICKET,
+            url="https://node-b.example.org",
+        ),
+        ServiceResponse(6, Code.CLUSTER_UNAVAILABLE, "not now", retry_after=1.0),
         Watch(ALICE.guid),
         Watch(ALICE.guid, watching=False),
         PeerEvent(ALICE.guid),
@@ -275,6 +283,16 @@ def messages() -> list[Message]:
             features=SESSION_FEATURES,
             partial=70_000,
             idle=30.0,
+        ),
+        PathHello(
+            SESSION,
+            "chat",
+            Mode.COMBINED,
+            resume=True,
+            received=3,
+            path=2,
+            features=(RELAY_FALLBACK, STANDBY, *SESSION_FEATURES),
+            standby=True,
         ),
         PathWelcome(),
         PathWelcome(3, 96, features=SESSION_FEATURES, partial=4096, idle=2.0),

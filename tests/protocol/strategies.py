@@ -206,6 +206,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "features": FEATURES,
         "partial": COUNTS,
         "idle": SECONDS,
+        "standby": st.booleans(),
     },
     messages.PathWelcome: {
         "received": COUNTS,

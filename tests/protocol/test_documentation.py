@@ -21,7 +21,13 @@ from protocol.conversation import (
 )
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry
 from protocol.errors import Code
-from protocol.features import CONTROL_FEATURES, CONVERSATION, RELAY_FALLBACK, SESSION_FEATURES
+from protocol.features import (
+    CONTROL_FEATURES,
+    CONVERSATION,
+    RELAY_FALLBACK,
+    SESSION_FEATURES,
+    STANDBY,
+)
 from protocol.messages import Message
 from protocol.session.frames import MAX_FRAME, MAX_SMALL_FRAME, Frame
 from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
@@ -141,6 +147,7 @@ def test_every_feature_has_a_row() -> None:
         *SESSION_FEATURES,
         RELAY_FALLBACK,
         CONVERSATION,
+        STANDBY,
     }
     for limit in (messages.MAX_FEATURES, messages.MAX_FEATURE_NAME):
         assert f"{limit}" in section("15. Versions")

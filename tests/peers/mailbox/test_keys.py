@@ -55,13 +55,13 @@ def test_one_that_is_for_one_letter_is_destroyed_when_that_is_safe(
 ) -> None:
     first, second = keys.make_one_time(tables, NOW, 2)
     for_all = keys.current(tables, NOW)
-    keys.settle(tables, "alice", b"letter 1", first[0], NOW)
-    keys.settle(tables, "alice", b"letter 2", for_all[0], NOW)
+    keys.settle(tables, ("alice", b"letter 1", 7), first[0], NOW)
+    keys.settle(tables, ("alice", b"letter 2", 8), for_all[0], NOW)
     assert keys.half_of(tables, first[0]) is None
     assert keys.half_of(tables, second[0]) == second[1]
     assert keys.half_of(tables, for_all[0]) == for_all[1]
-    assert keys.is_settled(tables, "alice", b"letter 1")
-    assert not keys.is_settled(tables, "bob", b"letter 1")
+    assert keys.settled_place(tables, "alice", b"letter 1") == 7
+    assert keys.settled_place(tables, "bob", b"letter 1") is None
 
 
 def test_what_is_kept_has_a_bound(
@@ -74,6 +74,6 @@ def test_what_is_kept_has_a_bound(
         True
     ] * 2
     for number in range(20):
-        keys.settle(tables, "eve", bytes([number]), 0, NOW + number)
-    assert not keys.is_settled(tables, "eve", bytes([11]))
-    assert keys.is_settled(tables, "eve", bytes([12]))
+        keys.settle(tables, ("eve", bytes([number]), 1), 0, NOW + number)
+    assert keys.settled_place(tables, "eve", bytes([11])) is None
+    assert keys.settled_place(tables, "eve", bytes([12])) == 1

@@ -122,13 +122,33 @@ async def test_it_comes_again_until_it_is_done_and_then_never(
         await store.run(again.settle)
     async with peer(relay, bob) as there:
         there.open(store, ANYONE)
-        replayed = await next_letter(there)
-        assert isinstance(replayed, Spoiled)
-        assert replayed.fault is Fault.REPLAYED
         assert relay.mailbox is not None
         async with asyncio.timeout(30):
             while relay.mailbox.ledger.letters:
                 await asyncio.sleep(0)
+        async with peer(relay) as carol:
+            await carol.leave(bob.guid, "chat", b"more", message_id=name(1), lifetime=HOUR)
+        assert (await next_real(there)).payload == b"more"  # And nothing between both.
+
+
+async def test_what_is_left_again_when_it_was_done_is_a_replay(
+    relay: RelayServer, store: Database
+) -> None:
+    async with Peer(Identity.generate(), relay.url) as bob, peer(relay) as alice:
+        there = rooms(bob).mailbox
+        there.open(store, ANYONE)
+        await published(relay, bob.guid)
+        await alice.leave(bob.guid, "chat", b"hello", message_id=name(1), lifetime=HOUR)
+        await (await next_real(there)).done()
+        assert relay.mailbox is not None
+        async with asyncio.timeout(30):
+            while relay.mailbox.ledger.letters:
+                await asyncio.sleep(0)
+        # Its sender has not heard that it was stored: or somebody has kept it.
+        await alice.leave(bob.guid, "chat", b"hello", message_id=name(1), lifetime=HOUR)
+        replayed = await next_letter(there)
+        assert isinstance(replayed, Spoiled)
+        assert replayed.fault is Fault.REPLAYED
 
 
 async def test_a_letter_and_what_it_brings_are_one_transaction(

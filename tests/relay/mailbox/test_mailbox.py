@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -186,6 +186,16 @@ async def test_a_window_bounds_what_is_on_its_way_and_so_do_bytes() -> None:
         assert len(await there.window(bob, 64)) == 4  # 262,144 bytes, and the one that reaches it.
         assert [one.number for one in await there.done(bob, 1)] == [6]
         assert await there.window(bob, 0) == []
+
+
+async def test_a_window_that_is_said_without_end_is_one_look_at_a_time() -> None:
+    async with post() as there:
+        bob = await bob_in(there)
+        for number in range(1000):
+            there.mailbox.window(bob, LetterWindow(1 + number % 64))
+            there.mailbox.done(bob, LetterDone((number + 1,)))
+        assert len(there.mailbox._jobs) == 1
+        await there.settled()
 
 
 async def test_the_same_letter_left_twice_is_one(tmp_path: Path) -> None:
@@ -418,6 +428,29 @@ async def test_a_store_of_a_newer_version_or_none_at_all_is_refused(tmp_path: Pa
         with pytest.raises(ConfigError, match=words):
             async with post(file):
                 pass
+
+
+@pytest.mark.expected_errors("the mailbox failed at what a peer asked")
+async def test_a_row_that_cannot_be_read_keeps_nobody_else_from_being_served(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "mailbox.sqlite"
+    async with post(file) as there:
+        bob, carol = await bob_in(there), await bob_in(there)
+    with closing(sqlite3.connect(file)) as tables, tables:
+        tables.execute("UPDATE boxes SET services = x'c1' WHERE guid = ?", (bob.guid,))
+    async with post(file) as there:
+        alice = FakeAttachment()
+        for request, recipient in enumerate((bob, carol, bob, carol)):
+            left = LetterLeave(request, recipient.guid, "chat", bytes([request]) * 16, b"x", 60)
+            there.mailbox.take(alice, left, 1.0)
+        await there.settled()
+        codes = {one.request: one.code for one in alice.got if isinstance(one, LetterResponse)}
+        assert codes == {0: Code.INTERNAL, 1: None, 2: Code.INTERNAL, 3: None}
+        alice.got.clear()
+        assert there.mailbox.ledger.letters == 2
+        assert (await there.ask(bob, terms(), MailboxState)).code is None
+        assert (await there.leave(alice, bob, 9)).code is None
 
 
 async def test_a_relay_that_goes_down_says_so() -> None:
