@@ -346,8 +346,8 @@ class Incoming:
             policy=policy_for(config, guid, service),
             select=config.select_for(guid, service),
             fallback=config.fallback,
-            conversation=listener.takes_conversations,
             standby=config.standby,
+            conversation=listener.takes_conversations,
         )
 
 

@@ -146,8 +146,8 @@ def test_every_feature_has_a_row() -> None:
         *CONTROL_FEATURES,
         *SESSION_FEATURES,
         RELAY_FALLBACK,
-        CONVERSATION,
         STANDBY,
+        CONVERSATION,
     }
     for limit in (messages.MAX_FEATURES, messages.MAX_FEATURE_NAME):
         assert f"{limit}" in section("15. Versions")
