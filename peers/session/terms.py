@@ -30,7 +30,6 @@ class Terms:
     """Whether a session in `combined` may go on over the relay, as far as this side says."""
     conversation: bool = False
     """Whether this side wants it to carry a conversation."""
-
     standby: StandbyWord = StandbyWord.NEVER
     """Whether a second path may stand ready, unless the policy says otherwise."""
 

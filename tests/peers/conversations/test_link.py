@@ -7,10 +7,10 @@ import asyncio
 import json
 import random
 import sqlite3
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgpack
@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peers.conversations import keeper as keeping
 from peers.conversations import tables
 from peers.conversations.keeper import INBOX, Keeper, load_keeper
 from peers.conversations.link import Link, Links
@@ -342,8 +343,12 @@ async def test_what_waits_for_the_store_is_not_taken_once_another_session_was_an
 
 
 @pytest.mark.parametrize("arrived", [False, True])
-async def test_what_has_left_expires_by_the_other_sides_word(arrived: bool) -> None:
+async def test_what_has_left_expires_by_the_other_sides_word(
+    arrived: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It may be there, whatever the clock says; so it is asked, and only then said."""
+    clock = [1_000.0]
+    monkeypatch.setattr(keeping, "time", SimpleNamespace(time=lambda: clock[0]))
     world = World()
     here, there = world.sides
     await world.connect()
@@ -353,15 +358,14 @@ async def test_what_has_left_expires_by_the_other_sides_word(arrived: bool) -> N
     (link,) = there.links.all if arrived else here.links.all
     acknowledged = msgpack.packb(1) + msgpack.packb(INBOX - 1)
     link.session.drops = acknowledged if arrived else b"late"
-    name = await here.keeper.add(b"late", time.time() + 0.02, None)
+    name = await here.keeper.add(b"late", clock[0] + 60, None)
     for _ in range(60):
         await asyncio.sleep(0)
     await world.cut()
     for _ in range(20):
         await asyncio.sleep(0)
     assert there.keeper.held == arrived
-    while time.time() < (await here.keeper.entry(name)).expires:
-        await asyncio.sleep(0.005)  # Its time is to be over: nothing else says so.
+    clock[0] += 61
     await here.keeper.expire()
     assert (await here.keeper.entry(name)).state is tables.MessageState.QUEUED
     await world.settle()
