@@ -35,6 +35,7 @@ from protocol.endpoint import SignedEntry
 from protocol.errors import Code
 from protocol.identity import GUID_LENGTH
 from protocol.invitation import MAX_PRESENTED
+from protocol.offer import MAX_OFFER
 from protocol.succession import LINK_BYTES, MAX_LINKS
 
 VERSION = 1
@@ -86,6 +87,9 @@ Succession = Annotated[
     tuple[Annotated[bytes, Meta(min_length=LINK_BYTES, max_length=LINK_BYTES)], ...],
     Meta(max_length=MAX_LINKS),
 ]
+Offer = Annotated[bytes, Meta(max_length=MAX_OFFER)]
+"""What one side of a session tells the other, signed (protocol/offer.py); the relay passes it on
+unread, between sides that have named the feature `offer`. Empty: none."""
 Features = Annotated[tuple[Feature, ...], Meta(max_length=MAX_FEATURES)]
 
 
@@ -212,6 +216,7 @@ class ServiceRequestTo(Message, frozen=True, tag="service_request_to"):
     resume: bool = False
     """Whether the session is known to both sides, and this asks for its next path. Either side
     may ask, so that the one that is asked need not offer the service."""
+    offer: Offer = b""
 
 
 class ServiceAnswer(Message, frozen=True, tag="service_answer"):
@@ -223,6 +228,8 @@ class ServiceAnswer(Message, frozen=True, tag="service_answer"):
     entries: Entries = ()
     code: Code | None = None
     """With a refusal: why, where it is more than the callee's own will."""
+    offer: Offer = b""
+    """Only to a request that had one."""
 
 
 class Watch(Message, frozen=True, tag="watch"):
@@ -289,6 +296,7 @@ class ServiceRequestFrom(Message, frozen=True, tag="service_request_from"):
     """In `central` and `auto`: the callee's leg of the plane."""
     resume: bool = False
     """As in `service_request_to`."""
+    offer: Offer = b""
 
 
 class ServiceResponse(Message, frozen=True, tag="service_response"):
@@ -304,6 +312,8 @@ class ServiceResponse(Message, frozen=True, tag="service_response"):
     entries: Entries = ()
     ticket: Ticket | None = None
     """In `central` and `auto`: the caller's leg of the plane."""
+    offer: Offer = b""
+    """The callee's, where it has accepted."""
 
 
 class EndpointQuery(Message, frozen=True, tag="endpoint_query"):

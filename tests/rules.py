@@ -29,6 +29,7 @@ GROUPS = {
     "location_record": ("R6.1", "R6.3"),
     "signatures": ("R2.4", "R2.5", "R9.2", "R7.29"),
     "succession": ("R7.50", "R7.51"),
+    "offers": ("R2.4", "R7.55", "R7.56"),
     "sealed": ("R7.30", "R7.31"),
     "invitation": ("R7.9", "R7.10"),
     "messages": (

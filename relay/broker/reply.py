@@ -26,6 +26,10 @@ class Asker(Protocol):
     """Its requests that wait: the broker's to fill."""
 
     @property
+    def features(self) -> frozenset[str]:
+        """What it and the relay have both named."""
+
+    @property
     def had(self) -> Figures:
         """What it has had: to be added to."""
 
@@ -65,9 +69,13 @@ class Reply:
         return self._state is _FAILED
 
     def succeed(
-        self, callee: RegisteredPeer, now: float, entries: tuple[SignedEntry, ...] = ()
+        self,
+        callee: RegisteredPeer,
+        now: float,
+        entries: tuple[SignedEntry, ...] = (),
+        offer: bytes = b"",
     ) -> None:
-        """Tell the caller how to reach the callee."""
+        """Tell the caller how to reach the callee, and what that one offers."""
         self._give(
             _GOOD,
             "ok",
@@ -77,6 +85,7 @@ class Reply:
                 last_seen=callee.last_seen(now),
                 entries=entries,
                 ticket=self.ticket,
+                offer=offer,
             ),
         )
 

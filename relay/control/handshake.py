@@ -9,7 +9,7 @@ import msgspec
 
 from protocol.codec import decode_location
 from protocol.errors import Code, IdentityError, ProtocolViolation
-from protocol.features import CONTROL_FEATURES, SUCCESSION, shared
+from protocol.features import RELAY_FEATURES, SUCCESSION, shared
 from protocol.identity import (
     CONTEXT_CHALLENGE,
     CONTEXT_DNS_KEY,
@@ -74,12 +74,12 @@ def challenge(
         key = public_key_of(hello.guid)
     except IdentityError as error:
         raise ProtocolViolation(str(error), code=Code.BAD_GUID) from None
-    features = shared(CONTROL_FEATURES, hello.features)
+    features = shared(RELAY_FEATURES, hello.features)
     identity, links = keys.wanted(hello.relay, follows=SUCCESSION in features)
     signature = identity.sign(CONTEXT_CHALLENGE, key, hello.nonce, nonce)
     kept = msgspec.structs.replace(hello, features=(), relay=None)
     claim = Claim(kept, key, nonce, identity.public_key, features)
-    answer = Challenge(identity.guid, nonce, signature, limits, CONTROL_FEATURES, invitation, links)
+    answer = Challenge(identity.guid, nonce, signature, limits, RELAY_FEATURES, invitation, links)
     return claim, answer
 
 

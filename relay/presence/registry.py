@@ -60,6 +60,10 @@ class Attachment(Protocol):
     """Its requests that wait, and those that wait for it: the broker's to fill."""
 
     @property
+    def features(self) -> frozenset[str]:
+        """What its peer and the relay have both named."""
+
+    @property
     def had(self) -> Figures:
         """What its peer has had: to be added to."""
 

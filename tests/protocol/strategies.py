@@ -8,6 +8,7 @@ from protocol import messages
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code
 from protocol.messages import Disclosure, LocationRecord, Message, Mode, PeerState, Verdict
+from protocol.offer import MAX_OFFER
 from protocol.succession import LINK_BYTES, MAX_LINKS
 
 GUIDS = st.text(alphabet="abcdefghijklmnopqrstuvwxyz234567", min_size=52, max_size=52)
@@ -23,6 +24,7 @@ COUNTS = st.integers(0, 2**63 - 1)
 WINDOWS = st.integers(1024, 2**40)
 SIGNED = st.builds(SignedEntry, st.binary(max_size=256), SIGNATURES)
 ENTRIES = st.lists(SIGNED, max_size=messages.MAX_ENTRIES).map(tuple)
+OFFERS = st.binary(max_size=100) | st.just(bytes(MAX_OFFER))
 FEATURES = st.lists(
     st.text(min_size=1, max_size=messages.MAX_FEATURE_NAME), max_size=messages.MAX_FEATURES
 ).map(tuple)
@@ -59,6 +61,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "entries": ENTRIES,
         "timeout": st.floats(0.001, 60),
         "resume": st.booleans(),
+        "offer": OFFERS,
     },
     messages.ServiceAnswer: {
         "request": REQUESTS,
@@ -66,6 +69,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "reason": REASONS,
         "entries": ENTRIES,
         "code": st.none() | st.sampled_from(Code),
+        "offer": OFFERS,
     },
     messages.Watch: {"guid": GUIDS, "watching": st.booleans()},
     messages.PeerEvent: {
@@ -105,6 +109,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "timeout": st.floats(0.001, 60),
         "ticket": st.none() | TICKETS,
         "resume": st.booleans(),
+        "offer": OFFERS,
     },
     messages.ServiceResponse: {
         "request": REQUESTS,
@@ -115,6 +120,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "retry_after": st.none() | SECONDS,
         "entries": ENTRIES,
         "ticket": st.none() | TICKETS,
+        "offer": OFFERS,
     },
     messages.EndpointQuery: {"request": REQUESTS, "guid": GUIDS, "entry": SIGNED},
     messages.EndpointResponse: {

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from peers.control import refusal
-from protocol import identity, invitation, messages, succession
+from protocol import identity, invitation, messages, offer, succession
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry
 from protocol.errors import Code
-from protocol.features import CONTROL_FEATURES, RELAY_FALLBACK, SESSION_FEATURES
+from protocol.features import RELAY_FALLBACK, RELAY_FEATURES, SESSION_FEATURES
 from protocol.messages import FROM_PEER, FROM_RELAY, ON_PATH, Message
 from protocol.session.frames import MAX_FRAME, MAX_SMALL_FRAME, Frame
 from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
@@ -126,7 +126,7 @@ def test_the_table_of_states_is_the_code_s() -> None:
 def test_every_feature_has_a_row() -> None:
     assert f"{succession.MAX_LINKS}, of {succession.LINK_BYTES} bytes each" in section("challenge")
     assert set(rows(section("15. Versions"))) == {
-        *CONTROL_FEATURES,
+        *RELAY_FEATURES,
         *SESSION_FEATURES,
         RELAY_FALLBACK,
     }
@@ -138,7 +138,7 @@ def test_every_feature_has_a_row() -> None:
     "context",
     [
         getattr(module, name)
-        for module in (identity, invitation, succession)
+        for module in (identity, invitation, offer, succession)
         for name in module.__all__
         if "CONTEXT" in name
     ],

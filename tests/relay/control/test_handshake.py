@@ -62,8 +62,8 @@ def test_of_what_a_peer_knows_only_what_both_have_named_is_kept(
     many = tuple(f"feature-{number}" for number in range(32))
     claim, answer = challenge(KEYS, Limits(), hello(features=many), NONCE)
     assert (claim.features, claim.hello.features) == (frozenset(), ())
-    assert answer.features == handshakes.CONTROL_FEATURES
-    monkeypatch.setattr(handshakes, "CONTROL_FEATURES", ("feature-7", "other"))
+    assert answer.features == handshakes.RELAY_FEATURES
+    monkeypatch.setattr(handshakes, "RELAY_FEATURES", ("feature-7", "other"))
     claim, answer = challenge(KEYS, Limits(), hello(features=many), NONCE)
     assert (claim.features, claim.hello.features) == ({"feature-7"}, ())
     assert answer.features == ("feature-7", "other")
