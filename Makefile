@@ -1,5 +1,5 @@
 # make demo   see every mode work      make lab   see it move      make test   the one gate
-.PHONY: demo test checks nightly steady installed lab lab-shell lab-tests lab-picture dashboard-pictures lab-moves lab-nats lab-rivals chaos floors reference fuzz soak rules vectors format clean
+.PHONY: site demo test checks nightly steady installed lab lab-shell lab-tests lab-picture dashboard-pictures lab-moves lab-nats lab-rivals chaos floors reference fuzz soak rules vectors format clean
 
 PYTHON ?= python3
 # Programs that tests start, and the tests themselves, are compiled once and not by every process:
@@ -78,6 +78,14 @@ lab-nats: .venv/.installed
 # ARGS='--row hard --rtt 50 --moves 5 --json moves.json --write'
 lab-moves: .venv/.installed
 	$(BIN)/python -m tests.lab.moves $(ARGS)
+
+# The pages of docs/ as a site, in .site/; a link that leads nowhere is an error.
+site: .venv/.site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+.venv/.site: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[site]'
+	touch $@
 
 # The same, and in the same run what others use.
 lab-rivals: .venv/.rivals

@@ -17,7 +17,6 @@ from benchmarks.measure import Row, Server, cpu_seconds
 from protocol.codec import MessageDecoder, encode, encode_location
 from protocol.identity import CONTEXT_PLANE, CONTEXT_REGISTER, Identity, public_key_of
 from protocol.messages import (
-    FROM_RELAY,
     Challenge,
     Hello,
     LocationRecord,
@@ -32,6 +31,7 @@ from protocol.messages import (
     ServiceResponse,
     Verdict,
 )
+from protocol.tables import FROM_RELAY
 
 __all__ = ["measure_direct", "measure_nats", "measure_relay"]
 

@@ -34,7 +34,6 @@ from protocol.codec import MessageDecoder, encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, sign_entry
 from protocol.identity import CONTEXT_PLANE, CONTEXT_REGISTER, Identity, public_key_of
 from protocol.messages import (
-    FROM_RELAY,
     Challenge,
     Hello,
     LocationRecord,
@@ -50,6 +49,7 @@ from protocol.messages import (
     ServiceResponse,
     Verdict,
 )
+from protocol.tables import FROM_RELAY
 
 ROOT = Path(__file__).parent.parent
 _UNDER_WAY = 64

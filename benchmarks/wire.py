@@ -21,7 +21,6 @@ from protocol.codec import MessageDecoder, encode, encode_location
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance, sign_entry
 from protocol.identity import CONTEXT_REGISTER, Identity, public_key_of
 from protocol.messages import (
-    FROM_RELAY,
     Challenge,
     Hello,
     LocationRecord,
@@ -38,6 +37,7 @@ from protocol.messages import (
     ServiceResponse,
     Verdict,
 )
+from protocol.tables import FROM_RELAY
 
 __all__ = [
     "CONTENDERS",

@@ -17,6 +17,7 @@ from peers.config import (
     PeerConfig,
     PolicyError,
     ServiceNameError,
+    StandbyWord,
 )
 from peers.config import (
     Settings as PeerSettings,
@@ -116,6 +117,7 @@ __all__ = [
     "SessionLost",
     "SessionSettings",
     "SessionState",
+    "StandbyWord",
     "Status",
     "Superseded",
     "Surveyed",

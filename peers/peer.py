@@ -31,6 +31,7 @@ from peers.config import (
 )
 from peers.control import (
     DdnsKey,
+    LetterArrived,
     Link,
     PeerChanged,
     Presence,
@@ -301,6 +302,7 @@ class Peer:
             policy=rules,
             select=select or self.config.select_for(guid, service),
             fallback=self.config.fallback,
+            standby=self.config.standby,
         )
         rooms = self._using(service)
         if rooms.services.blocks(guid):
@@ -309,10 +311,8 @@ class Peer:
             )
         if chosen is not Mode.CENTRAL or rules.needs_interfaces:
             await rooms.whereabouts.known()
-        outgoing = rooms.outgoing
-        return await (
-            outgoing.wait_and_open(terms, patience) if wait else outgoing.open(terms, patience)
-        )
+        opened = rooms.outgoing.wait_and_open if wait else rooms.outgoing.open
+        return await opened(terms, patience)
 
     def expose(
         self, service: str, port: int, *, disclose: str | Collection[str] = "anyone"
@@ -471,6 +471,8 @@ class Peer:
                 rooms.incoming.request(connection, request)
             case PeerChanged(changed):
                 rooms.presence.receive(changed)
+            case LetterArrived(connection, letter):
+                rooms.mailbox.arrived(connection, letter)
             case RelaySucceeded(relay):
                 self._tell(self._link.succeeded(relay))
             case RelayRestarting():
@@ -478,7 +480,8 @@ class Peer:
             case RegistrationLost(error):
                 rooms.presence.relay_lost()
                 self._tell(self._link.lost(error, lasting=isinstance(error, RelayMisconfigured)))
-            case PrimaryChanged():
+            case PrimaryChanged(connection):
+                rooms.mailbox.connected(connection)
                 self._tell(self._link.registered())
                 rooms.whereabouts.registered()
                 rooms.sessions.relay_found()

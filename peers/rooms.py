@@ -14,6 +14,7 @@ from peers.control import Account, Registration, RegistrationEvent, Watching
 from peers.dialing import Door
 from peers.host import AddressSource, Interfaces, system_addresses
 from peers.location import OwnLocation
+from peers.mailbox import Mailbox
 from peers.path import Paths
 from peers.publication import Publication
 from peers.roaming import (
@@ -27,6 +28,7 @@ from peers.roaming import (
     Rounds,
     Sessions,
     Signs,
+    Standbys,
     Ways,
 )
 from peers.services import Services, ServicesChanged
@@ -73,6 +75,7 @@ class Rooms:
     outgoing: Outgoing
     incoming: Incoming
     presence: Watching
+    mailbox: Mailbox
     publication: Publication
     whereabouts: Whereabouts
 
@@ -124,7 +127,9 @@ def build(
         signs = Signs(presence.watch, tasks.spawn)
         rounds = Rounds(lookup, ways, config.request_timeout, signs)
         probes = Probes(ways, candidates)
-        sessions = Sessions(local, Means(ways, rounds, probes, registration, signs))
+        standbys = Standbys(ways, candidates)
+        means = Means(ways, rounds, probes, registration, standbys, signs)
+        sessions = Sessions(local, means)
         publication = Publication(config, registration, names, tasks)
         return Rooms(
             loop=asyncio.get_running_loop(),
@@ -141,6 +146,7 @@ def build(
             outgoing=Outgoing(config, sessions, presence.watch, lookup.ask_names),
             incoming=Incoming(local, services, sessions, ways, candidates),
             presence=presence,
+            mailbox=Mailbox(identity, config, registration, services.blocks),
             publication=publication,
             whereabouts=Whereabouts(interfaces, location, registration, sessions, publication),
         )
@@ -220,7 +226,7 @@ async def _close(rooms: Rooms, at_once: asyncio.Event, grace: float) -> None:
     await closed(rooms.registration.close)
     if rooms.names is not None:
         await closed(rooms.names.withdraw)
-    for last in (rooms.registration.close, rooms.local.tasks.close):
+    for last in (rooms.mailbox.close, rooms.registration.close, rooms.local.tasks.close):
         await last()
     left = max(began + grace - rooms.loop.time(), _LAST_WORDS)
     await closed(partial(rooms.local.paths.close, left))

@@ -11,7 +11,9 @@ __all__ = [
     "Code",
     "ConnectionClosed",
     "IdentityError",
+    "LetterRefused",
     "LimitExceeded",
+    "MailboxFull",
     "MissingExtra",
     "NameServerUnavailable",
     "PathFailed",
@@ -94,6 +96,13 @@ class Code(StrEnum):
     """The callee, or the application, said no."""
     REQUEST_TIMEOUT = "request_timeout"
     """The callee did not answer in time."""
+    # A letter.
+    MAILBOX_FULL = "mailbox_full"
+    """No room for the letter: at its recipient, for this sender, or at the relay."""
+    LETTER_REFUSED = "letter_refused"
+    """The recipient takes no letters for that service, or none from this sender."""
+    CLUSTER_UNAVAILABLE = "cluster_unavailable"
+    """The relay cannot ask the others that are one relay with it, where the callee may be."""
     # A plane ticket.
     TICKET_UNKNOWN = "ticket_unknown"
     """No such ticket of a plane."""
@@ -244,6 +253,19 @@ class LimitExceeded(RoamRelayError):
         """Seconds to wait."""
 
 
+class MailboxFull(LimitExceeded):
+    """There is no room for a letter: at its recipient, for this sender, or at the relay. Says
+    which, and `retry_after` when to try again."""
+
+    code = Code.MAILBOX_FULL
+
+
+class LetterRefused(Refused):
+    """The recipient takes no letters for that service, or none from this peer."""
+
+    code = Code.LETTER_REFUSED
+
+
 class RequestTimeout(RoamRelayError):
     """The other peer did not answer in time, and nothing more is known."""
 
@@ -331,7 +353,13 @@ def error_for(
             return Refused(reason, code=code)
         case Code.LIMIT_EXCEEDED:
             return LimitExceeded(reason, retry_after=1.0 if retry_after is None else retry_after)
+        case Code.MAILBOX_FULL:
+            return MailboxFull(reason, retry_after=60.0 if retry_after is None else retry_after)
+        case Code.LETTER_REFUSED:
+            return LetterRefused(reason)
         case Code.REQUEST_TIMEOUT:
             return RequestTimeout(reason)
+        case Code.CLUSTER_UNAVAILABLE:
+            return RelayUnavailable(reason, code=code, retry_after=retry_after)
         case _:
             return RoamRelayError(reason, code=code)

@@ -8,6 +8,7 @@ from protocol.errors import MissingExtra
 __all__ = ["LIBRARIES", "needed"]
 
 LIBRARIES = {
+    "cluster": "nats",
     "dns": "dns",
     "netlink": "pyroute2",
     "qr": "segno",

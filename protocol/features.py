@@ -11,11 +11,13 @@ __all__ = [
     "CONTROL_FEATURES",
     "EARLY_DATA",
     "ENDPOINT_QUERY",
+    "MAILBOX",
     "OFFER",
     "RELAY_FALLBACK",
     "RELAY_FEATURES",
     "SESSION_2",
     "SESSION_FEATURES",
+    "STANDBY",
     "SUCCESSION",
     "shared",
 ]
@@ -23,12 +25,18 @@ __all__ = [
 ENDPOINT_QUERY = "endpoint-query"
 """A peer may ask its relay whether another one's key was met at an endpoint."""
 
+MAILBOX = "mailbox"
+"""The relay keeps letters for peers who are away (protocol/mail.py); of relays, only those name it
+that have a mailbox."""
+
 RELAY_FALLBACK = "relay-fallback"
 """A session in `combined` may go on over the relay while nothing direct is found."""
 EARLY_DATA = "early-data"
 """Behind the hello of a resumed session, data may stand that nobody has asked for yet."""
 SESSION_2 = "session-2"
 """The second revision of the session's frames: fragments, acknowledged bytes, `finish`."""
+STANDBY = "standby"
+"""A second path may stand ready beside the session's own, and the session go on over it."""
 
 SUCCESSION = "succession"
 """A relay that has changed its key says so, by the old one (protocol/succession.py)."""
@@ -37,7 +45,7 @@ OFFER = "offer"
 """The relay passes offers on, with requests and their answers (protocol/offer.py). A peer names it
 that can use one."""
 
-CONTROL_FEATURES: tuple[str, ...] = (ENDPOINT_QUERY, SUCCESSION)
+CONTROL_FEATURES: tuple[str, ...] = (ENDPOINT_QUERY, SUCCESSION, MAILBOX)
 """What this version names on a control connection, relay and peer alike."""
 RELAY_FEATURES: tuple[str, ...] = (*CONTROL_FEATURES, OFFER)
 """What a relay of this version names: it serves peers too that know more than those of here."""

@@ -1,4 +1,4 @@
-"""Every message of the protocol, one frozen class each, and the tables that name them.
+"""Every message of the protocol but those of the mailbox, one frozen class each.
 
 The flow on a control connection (all messages are MessagePack maps with a `type`):
 
@@ -21,6 +21,8 @@ The flow on a control connection (all messages are MessagePack maps with a `type
                      ◀────────────────────  restarting, error
 
 and at the head of a path, inside the peers' own TLS: path_hello, then path_welcome or path_reject.
+
+Which of them stands where is in `protocol.tables`, and those of the mailbox are in `protocol.mail`.
 
 Times are seconds. Unknown keys are ignored everywhere. What each message means, field by field, is
 in docs/protocol.md.
@@ -82,6 +84,7 @@ Reason = Annotated[str, Meta(max_length=512)]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Entries = Annotated[tuple[SignedEntry, ...], Meta(max_length=MAX_ENTRIES)]
 Ticket = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
+RelayUrl = Annotated[str, Meta(max_length=512)]
 Feature = Annotated[str, Meta(min_length=1, max_length=MAX_FEATURE_NAME)]
 Succession = Annotated[
     tuple[Annotated[bytes, Meta(min_length=LINK_BYTES, max_length=LINK_BYTES)], ...],
@@ -296,6 +299,8 @@ class ServiceRequestFrom(Message, frozen=True, tag="service_request_from"):
     """In `central` and `auto`: the callee's leg of the plane."""
     resume: bool = False
     """As in `service_request_to`."""
+    url: RelayUrl = ""
+    """With a ticket: the relay of the same key where the leg is opened; empty: this one."""
     offer: Offer = b""
 
 
@@ -312,6 +317,8 @@ class ServiceResponse(Message, frozen=True, tag="service_response"):
     entries: Entries = ()
     ticket: Ticket | None = None
     """In `central` and `auto`: the caller's leg of the plane."""
+    url: RelayUrl = ""
+    """As in `service_request_from`."""
     offer: Offer = b""
     """The callee's, where it has accepted."""
 
@@ -417,6 +424,8 @@ class PathHello(Message, frozen=True, tag="path_hello"):
     """Bytes of message `received` + 1 that the sender of this has received."""
     idle: Seconds = 0.0
     """Kept for the interval of an idle path's pings, once both sides agree on one."""
+    standby: bool = False
+    """Whether the path is to stand ready, and the session to stay where it is."""
 
 
 class PathWelcome(Message, frozen=True, tag="path_welcome"):
@@ -436,39 +445,3 @@ class PathReject(Message, frozen=True, tag="path_reject"):
 
     code: Code
     reason: Reason = ""
-
-
-def _table(*classes: type[Message]) -> dict[str, type[Message]]:
-    return {str(cls.__struct_config__.tag): cls for cls in classes}
-
-
-FROM_PEER = _table(
-    Hello,
-    Register,
-    Update,
-    ServiceRequestTo,
-    ServiceAnswer,
-    Watch,
-    EndpointQuery,
-    DnsKeyRequest,
-    Ping,
-    Pong,
-    Error,
-)
-"""What a relay understands, by `type`."""
-FROM_RELAY = _table(
-    Challenge,
-    Registered,
-    ServiceRequestFrom,
-    ServiceResponse,
-    PeerEvent,
-    EndpointResponse,
-    DnsKeyResponse,
-    Restarting,
-    Ping,
-    Pong,
-    Error,
-)
-"""What a peer understands on a control connection, by `type`."""
-ON_PATH = _table(PathHello, PathWelcome, PathReject)
-"""What stands at the head of a path, by `type`."""

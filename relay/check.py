@@ -1,7 +1,8 @@
 """Whether a configuration will serve, before it does: what is wrong, what is insecure, what is not
 as it could be, each with the next step. Looks only: nothing is made, written or changed.
 
-No name server and no other host is asked: what the world sees of the relay is not looked at here.
+No name server and no other host is asked but NATS, where there is a cluster: what the world sees of
+the relay is not looked at here.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from relay.console import socket_of
 from relay.http import AdminToken, Descriptors, hard_limit
 from relay.key_file import read_key
 from relay.listening import try_out
+from relay.mailbox import VERSION as MAILBOX_VERSION
 from relay.operator import OperatorError, Top, TopShown, ask
 from relay.rotation import read_former
 from relay.server import BOOK, STORES
@@ -70,7 +72,16 @@ async def look(config: RelayConfig) -> AsyncIterator[Finding]:
     is_running = isinstance(running, TopShown)
     async for one in _ports(config, is_running):
         yield one
-    for part in (_zone(config), _stores(config), _descriptors(config), _pipes(), _loop()):
+    async for one in _cluster(config, is_running):
+        yield one
+    for part in (
+        _zone(config),
+        _letters(config),
+        _stores(config),
+        _descriptors(config),
+        _pipes(),
+        _loop(),
+    ):
         for one in part:
             yield one
 
@@ -255,6 +266,62 @@ async def _ports(config: RelayConfig, is_running: bool) -> AsyncIterator[Finding
             yield Finding("error", about, taken)
 
 
+async def _cluster(config: RelayConfig, is_running: bool) -> AsyncIterator[Finding]:
+    own = config.cluster
+    if own is None:
+        return
+    if not _has("cluster"):
+        yield Finding("error", "cluster", str(MissingExtra("a cluster of relays", "cluster")))
+        return
+    if config.identity is None or not os.path.lexists(config.in_state(config.identity)):
+        yield Finding(
+            "error",
+            "cluster",
+            "this node makes a key of its own, and so it is a cluster of its own",
+            "give every node one key file: 'relay key FILE' makes it",
+        )
+        return
+    if not own.all_urls and any(host in ("::", "0.0.0.0") for host in config.hosts):
+        yield Finding(
+            "error",
+            "cluster",
+            "nobody can be told where this node is reached: it listens everywhere",
+            "name its own URL as 'urls' in [cluster]",
+        )
+    try:
+        identity = read_key(config.in_state(config.identity))
+    except IdentityError:
+        return  # Said above.
+    from relay.cluster import LinkLost
+    from relay.cluster import try_out as try_out_cluster
+
+    try:
+        trial = await try_out_cluster(own, config.in_state, identity)
+    except LinkLost as error:
+        yield Finding(
+            "error",
+            "cluster",
+            f"{' '.join(own.all_servers)}: {error.reason}",
+            "see that nats-server runs there, and takes this node's credentials",
+        )
+        return
+    if trial.foreign:
+        yield Finding(
+            "warning",
+            "cluster",
+            f"others say what no relay of this key says below '{own.prefix}.'",
+            "give every node this key file, or this cluster another 'prefix'",
+        )
+    if own.node in trial.nodes and not is_running:
+        yield Finding(
+            "error", "cluster", f"another node has the name {own.node}", "name it otherwise"
+        )
+        return
+    others = [name for name in trial.nodes if name != own.node]
+    said = f"with {', '.join(others)}" if others else "no other node is there now"
+    yield Finding("good", "cluster", f"node {own.node}: {said}")
+
+
 def _zone(config: RelayConfig) -> Iterator[Finding]:
     if config.dns is None:
         return
@@ -284,12 +351,21 @@ def _zone(config: RelayConfig) -> Iterator[Finding]:
         )
 
 
+def _letters(config: RelayConfig) -> Iterator[Finding]:
+    if config.keeps_letters:
+        most = config.mailbox.bytes_in_all >> 20
+        said = f"letters are kept for peers who are away, {most} MiB of them at most"
+        yield Finding("good", "mailbox", said)
+
+
 def _stores(config: RelayConfig) -> Iterator[Finding]:
     versions = {} if config.state is None else {config.in_state(one): STORES[one] for one in STORES}
     if config.dns is not None and config.dns.store and _has("dns"):
         from relay.dns import DnsStore
 
         versions[config.in_state(config.dns.store)] = DnsStore.VERSION
+    if config.keeps_letters:
+        versions[config.in_state(config.mailbox.store)] = MAILBOX_VERSION
     for file, version in versions.items():
         if not os.path.exists(file):
             continue

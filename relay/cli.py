@@ -361,7 +361,10 @@ async def _serve(
     systemd: Systemd,
     who: _Who,
 ) -> None:
-    stop = asyncio.Event()
+    # Before the relay is made, which looks at what there is.
+    descriptors = _raise_limit(config)
+    server = RelayServer(config, who.identity, former=who.former)
+    stop = server.drain_asked
     loop = asyncio.get_running_loop()
 
     def on_signal(number: int) -> None:
@@ -372,9 +375,7 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends it, undrained.
             loop.add_signal_handler(number, on_signal, number)
-    # Before the relay is made, which looks at what there is.
-    descriptors = _raise_limit(config)
-    async with RelayServer(config, who.identity, former=who.former) as server:
+    async with server:
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, _reload, server, anew, systemd)
         more = {

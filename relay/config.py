@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from protocol.checked import check
 from protocol.dns_records import parse_zone
 from protocol.endpoint import Endpoint
-from protocol.errors import IdentityError, ProtocolViolation, RoamRelayError
+from protocol.errors import IdentityError, ProtocolViolation
 from protocol.hosts import is_host
 from protocol.identity import public_key_of
+from relay.tables import ClusterConfig, ConfigError, check_fields, hosts_of
 
 __all__ = [
     "CERTIFICATE",
@@ -24,8 +24,10 @@ __all__ = [
     "LIVE",
     "PACE",
     "RELOADED",
+    "ClusterConfig",
     "ConfigError",
     "DnsConfig",
+    "MailboxConfig",
     "RelayConfig",
     "load",
 ]
@@ -49,10 +51,6 @@ LIVE = _DOOR | PACE | _REQUESTS | _LOG | {"admin_token", "drain_timeout"}
 CERTIFICATE = {"tls_certificate", "tls_key"}
 RELOADED = LIVE | CERTIFICATE
 """Keys that `RelayServer.reload` takes over; the others need a restart."""
-
-
-class ConfigError(RoamRelayError, ValueError):
-    """The configuration cannot be used. The message names the source, the key and the fault."""
 
 
 class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,7 +99,7 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @property
     def hosts(self) -> tuple[str, ...]:
         """`host` as single ones."""
-        return _hosts(self.host)
+        return hosts_of(self.host)
 
     @property
     def own_addresses(self) -> tuple[str, ...]:
@@ -109,9 +107,38 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return tuple(text for part in self.addresses.split(",") if (text := part.strip()))
 
     def __post_init__(self) -> None:
-        _check(self)
+        check_fields(self)
         _check_hosts("dns: host", self.host)
         _check_names(self)
+
+
+class MailboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Letters for peers who are away: the table `[mailbox]`, or variables `ROAM_RELAY_MAILBOX_` and
+    a name. Without a state folder there is none."""
+
+    enabled: bool = True
+    """Whether letters are kept."""
+    store: str = "mailbox.sqlite"
+    """The SQLite file for them. A name in `state` unless it begins with `/`."""
+    lifetime: Annotated[int, msgspec.Meta(ge=60, le=31_536_000)] = 2_592_000
+    """Seconds for which a letter is kept at most, whatever its sender asks for: 30 days."""
+    max_letters_per_peer: Annotated[int, msgspec.Meta(ge=8)] = 4_096
+    """Letters that wait for one peer. One sender has half of them, a stranger an eighth."""
+    bytes_per_peer: Annotated[int, msgspec.Meta(ge=1 << 20)] = 64 << 20
+    """Their bytes, shared alike."""
+    max_letters: Annotated[int, msgspec.Meta(ge=16)] = 200_000
+    """Letters that wait. What comes from one network has half of them."""
+    bytes_in_all: Annotated[int, msgspec.Meta(ge=1 << 24)] = 2 << 30
+    """Their bytes: what the store takes of the disk, and a tenth more."""
+    letters_per_second: Annotated[float, msgspec.Meta(gt=0)] = 20.0
+    """Letters that one peer leaves, sustained; four times as many from one network."""
+    letters_burst: _Count = 1_000
+    """Letters that one peer leaves at once, as after a time without a network."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.store:
+            raise ConfigError("mailbox: store: a file is needed; 'enabled = false' keeps none")
 
 
 class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -238,6 +265,10 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """After this a proven endpoint is probed again."""
     dns: DnsConfig | None = None
     """The embedded zone (docs/ddns.md); off where there is no such table."""
+    mailbox: MailboxConfig = MailboxConfig()
+    """Letters for peers who are away; kept where there is a state folder."""
+    cluster: ClusterConfig | None = None
+    """Many relays as one (docs/scaling.md); this one is alone where there is no such table."""
     drain_timeout: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 5.0
     """How long planes may go on after SIGTERM or SIGINT."""
     log_format: Literal["auto", "console", "json"] = "auto"
@@ -248,27 +279,32 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def hosts(self) -> tuple[str, ...]:
         """`host` as single ones."""
-        return _hosts(self.host)
+        return hosts_of(self.host)
 
     @property
     def admin_hosts(self) -> tuple[str, ...]:
         """`admin_host` as single ones."""
-        return _hosts(self.admin_host)
+        return hosts_of(self.admin_host)
 
     @property
     def listed_guids(self) -> tuple[str, ...]:
         """`listed` as single ones."""
-        return _hosts(self.listed)
+        return hosts_of(self.listed)
 
     @property
     def operator_guids(self) -> tuple[str, ...]:
         """`operators` as single ones."""
-        return _hosts(self.operators)
+        return hosts_of(self.operators)
 
     def in_state(self, name: str) -> str:
         """Return the path of a file: in the state folder, where there is one and it is no absolute
         path."""
         return name if self.state is None else str(Path(self.state, name))
+
+    @property
+    def keeps_letters(self) -> bool:
+        """Whether the relay has a mailbox."""
+        return self.state is not None and self.mailbox.enabled
 
     @property
     def only_on_loopback(self) -> bool:
@@ -286,7 +322,7 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return _parts(self.proof_networks)
 
     def __post_init__(self) -> None:
-        _check(self)
+        check_fields(self)
         _check_hosts("host", self.host)
         _check_hosts("admin_host", self.admin_host)
         outside = [host for host in self.admin_hosts if not _is_loopback(host)]
@@ -337,21 +373,8 @@ def _parts(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _check(config: msgspec.Struct) -> None:
-    try:
-        check(config)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-
-
-def _hosts(host: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    texts = (host,) if isinstance(host, str) else host or ()
-    parts = (part.strip() for text in texts for part in text.split(","))
-    return tuple(dict.fromkeys(part for part in parts if part))
-
-
 def _check_hosts(key: str, host: str | tuple[str, ...] | None) -> None:
-    hosts = _hosts(host)
+    hosts = hosts_of(host)
     if host is not None and not hosts:
         raise ConfigError(f"{key}: an address to listen on is needed")
     for host in hosts:
@@ -386,9 +409,12 @@ def load(
         for name, value in environment.items()
         if name.startswith(ENVIRONMENT_PREFIX)
     }
-    dns = {name[4:]: variables.pop(name) for name in list(variables) if name.startswith("dns_")}
-    if dns:
-        variables["dns"] = {**values.get("dns", {}), **dns}
+    for table in ("dns", "cluster", "mailbox"):
+        prefix = f"{table}_"
+        names = [name for name in variables if name.startswith(prefix)]
+        if names:
+            own = {name.removeprefix(prefix): variables.pop(name) for name in names}
+            variables[table] = {**values.get(table, {}), **own}
     if "trusted_proxies" in variables:
         variables["trusted_proxies"] = _parts(variables["trusted_proxies"])
     _check_each(variables, "the environment", strict=False)

@@ -32,6 +32,7 @@ from relay.operator import (
     Bans,
     BansShown,
     Done,
+    Drain,
     Failed,
     Forget,
     Invitations,
@@ -40,6 +41,8 @@ from relay.operator import (
     Peers,
     PeersShown,
     Revoke,
+    Status,
+    StatusShown,
     TopShown,
     ask,
 )
@@ -192,6 +195,63 @@ def forget(guid: str, **where: Any) -> None:
 
 
 @click.command()
+@CONFIG
+@STATE
+@_json
+def status(**where: Any) -> None:
+    """Say how the relay is: who, where, since when, and whether it drains. Ends with 1 where none
+    runs."""
+    _ask_and_print(where, Status())
+
+
+@click.command()
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 86_400),
+    default=60.0,
+    callback=_number,
+    help="Seconds for it to end; 0 does not wait [60].",
+)
+@CONFIG
+@STATE
+@_json
+def drain(wait: float, **where: Any) -> None:
+    """Have the relay send its peers away, let planes go on for its drain_timeout, and end, as
+    SIGTERM does; wait until it has ended, or another one has its place. What a program that embeds
+    a relay does then, it decides itself.
+
+    \b
+    Example:
+      relay drain && relay serve
+    """
+    with in_one_line():
+        path = socket_of(_load(where["file"], where["state"]))
+        before = asyncio.run(ask(path, Status()))
+    _ask_and_print(where, Drain())
+    with in_one_line():
+        if wait and not asyncio.run(_is_gone(path, before, wait)):
+            raise OperatorError(f"it still runs after {wait:g} s: its log says what goes on")
+
+
+async def _is_gone(path: str, before: Answer, seconds: float) -> bool:
+    """Wait until a relay does not listen at a path any more; return whether it came to that."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            now = await ask(path, Status())
+        except OperatorError:
+            return True
+        if (
+            isinstance(now, StatusShown)
+            and isinstance(before, StatusShown)
+            and now.started != before.started
+        ):
+            return True
+        await asyncio.sleep(0.5)
+    return False
+
+
+@click.command()
 @_limit
 @CONFIG
 @STATE
@@ -221,7 +281,9 @@ def invitations(limit: int, **where: Any) -> None:
     _ask_and_print(where, Invitations(limit))
 
 
-COMMANDS: tuple[click.Command, ...] = (invite, ban, allow, revoke, forget, peers, bans, invitations)
+COMMANDS: tuple[click.Command, ...] = (
+    *(status, drain, invite, ban, allow, revoke, forget, peers, bans, invitations),
+)
 
 
 def _load(file: str | None, state: str | None) -> RelayConfig:
@@ -348,6 +410,8 @@ def _print(answer: Answer) -> None:
                 ],
                 answer.total,
             )
+        case StatusShown():
+            _print_status(answer)
         case TopShown():
             raise AssertionError("relay top prints this")
         case BansShown():
@@ -376,6 +440,22 @@ def _print(answer: Answer) -> None:
             )
         case _:
             assert_never(answer)
+
+
+def _print_status(answer: StatusShown) -> None:
+    lines = [
+        ("relay", answer.guid),
+        *(("formerly", guid) for guid in answer.former),
+        *(("at", url) for url in answer.urls),
+        *(("operators at", url) for url in answer.admin_urls),
+        ("state", answer.state or "none"),
+        ("admits", answer.admission),
+        ("version", f"{answer.build.get('version', '?')}, since {_when(answer.started)}"),
+        ("here", f"{answer.registered} peers, {answer.planes} planes"),
+        ("is", "draining" if answer.draining else "serving"),
+    ]
+    for name, said in lines:
+        click.echo(shown(f"{name:12}  {said}"))
 
 
 def _state_of(revoked: float | None, expires: float, is_used_up: bool) -> str:

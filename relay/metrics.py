@@ -50,10 +50,14 @@ METRICS = (
     _ours("requests", "counter", "Service requests, by how they were answered", "mode", "outcome"),
     _ours("answer_seconds", "histogram", "From a request that is passed on to its answer", "mode"),
     _ours("dns", "counter", "DNS messages answered or dropped", "transport", "answer"),
+    _ours("cluster", "counter", "Between this relay and the others of its cluster", "event"),
+    _ours("cluster_now", "gauge", "Nodes, and peers at any of them, as known now", "state"),
     _ours("planes_opened", "counter", "Planes joined"),
     _ours("planes_closed", "counter", "Planes ended", "reason"),
     _ours("plane_bytes", "counter", "Bytes through planes, both directions", "way"),
     _ours("proofs", "counter", "Probes of endpoints", "outcome"),
+    _ours("letters", "counter", "Letters, by what became of them", "outcome"),
+    _ours("mailbox", "gauge", "Letters that wait now, their bytes, and whose they are", "state"),
     _ours("limited", "counter", "Refused, put off or displaced by a budget", "what"),
     _ours("loop_holds", "counter", "Visitors that held the loop for 5 ms", "serving"),
     _ours("loop_late_seconds", "counter", "Seconds for which the loop was late", "cause"),
@@ -148,11 +152,16 @@ class Metrics:
         self.planes_opened = 0
         self.proofs: Counter[str] = Counter()
         """Probes of endpoints, by outcome: `proven` or `failed`."""
+        self.letters: Counter[str] = Counter()
+        """Letters: `stored`, `again` (it was there), `handed`, `done`, `expired`, or the code with
+        which it was refused."""
         self.limited: Counter[str] = Counter()
         """What was refused, put off or had to give way because somebody had his share, by what it
         was: the table of budgets in docs/security.md."""
         self.planes_closed: Counter[str] = Counter()
         """Planes ended, by reason."""
+        self.cluster: Counter[str] = Counter()
+        """What has happened between this relay and the others of its cluster."""
         self.dns: Counter[tuple[str, str]] = Counter()
         """DNS messages, by transport and answer."""
         self.plane_bytes_by_way: Counter[str] = Counter()
@@ -219,10 +228,12 @@ class Metrics:
             "refusals": _by_one(self.refusals),
             "requests": dict(self.requests.items()),
             "dns": dict(self.dns.items()),
+            "cluster": _by_one(self.cluster),
             "planes_opened": {(): self.planes_opened},
             "planes_closed": _by_one(self.planes_closed),
             "plane_bytes": _by_one(self.plane_bytes_by_way),
             "proofs": _by_one(self.proofs),
+            "letters": _by_one(self.letters),
             "limited": _by_one(self.limited),
             "loop_holds": _by_one(self.loop.holds),
             "loop_late_seconds": _by_one(self.loop.late),

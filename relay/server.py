@@ -2,14 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Sequence,
-    Set,
-)
+from collections.abc import Collection, Sequence, Set
 from operator import methodcaller
 from os import urandom
 from time import monotonic, time
@@ -23,6 +16,7 @@ from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.lateness import Lateness
 from relay.admission import Admission, AdmissionRules, Admit, Book
+from relay.backplane import ALONE
 from relay.broker import Broker, BrokerLimits
 from relay.config import CERTIFICATE, LIVE, PACE, RelayConfig
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
@@ -46,12 +40,13 @@ from relay.http import (
     tell_of_limits,
 )
 from relay.keys import Former, Keys
-from relay.limits import PaceRates, Shares, plane_budget, record_budget
+from relay.limits import Shares, record_budget
 from relay.listening import serves
 from relay.log import guarded
+from relay.mailbox import Mailbox
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
-from relay.plane import PlaneLimits, Planes
+from relay.plane import DetourLimits, Detours, PlaneLimits, Planes, pace_of
 from relay.presence import (
     Keeping,
     KnownPeers,
@@ -64,11 +59,12 @@ from relay.presence import (
     may_probe_port,
 )
 from relay.succession import Succession, names, take_folder
-from relay.tasks import Tasks, uninterrupted
+from relay.tasks import Tasks, closing, uninterrupted
 from relay.tls import Certificate
 from relay.turns import in_turns, one_by_one
 
 if TYPE_CHECKING:
+    from relay.cluster import Cluster
     from relay.dns import DnsServer
 
 __all__ = ["BOOK", "STORES", "RelayServer"]
@@ -112,6 +108,8 @@ class RelayServer:
         self.metrics = Metrics()
         self.url = ""
         """Where it serves; the first of `urls`."""
+        self.drain_asked = asyncio.Event()
+        """Set when its operator asks for its end: then whoever runs it drains it."""
         self.urls: tuple[str, ...] = ()
         self.admin_urls: tuple[str, ...] = ()
         """Where operators come, if that is an address of its own."""
@@ -126,19 +124,18 @@ class RelayServer:
         """Holds the state folder."""
         self._local_door: LocalDoor | None = None
         self._succession = Succession(self._give_up)
+        self.cluster = self._node(config)
+        """The others that are one relay with this one."""
+        backplane = self.cluster or ALONE
         self.registry = Registry(
             grace=config.suspect_grace,
             remember=config.remember_offline,
             max_offline=config.max_offline,
+            backplane=backplane,
         )
         self.planes = Planes(
             (self.identity.public_key, *(one.identity.public_key for one in former)),
-            PlaneLimits(
-                config.ticket_lifetime,
-                config.plane_idle,
-                plane_budget(config.max_pending_planes, config.max_planes, self._descriptors.limit),
-                _pace(config),
-            ),
+            PlaneLimits.of(config, self._descriptors.limit),
             self.metrics,
             monotonic,
             self._tasks.spawn,
@@ -150,6 +147,7 @@ class RelayServer:
             BrokerLimits(
                 config.pending_requests, config.requests_per_second, config.requests_burst
             ),
+            backplane,
         )
         self.watches = Watches(self.registry, grace=config.suspect_grace)
         self._proxies = Proxies(
@@ -193,21 +191,22 @@ class RelayServer:
             Shares(record_budget(config.max_connections)),
             self._known,
         )
+        self.mailbox = Mailbox.of(config, self.metrics, time, self._tasks.spawn)
         self._reception = Reception(
             config,
             self.keys,
-            Rooms(self.admission, self.dns, self.planes.pacer),
+            Rooms(self.admission, self.dns, self.planes.pacer, self.mailbox),
             self.metrics,
             monotonic,
         )
         self.operator = Desk(
             self.admission,
-            Present(self._presence, self.planes, self.dns, self.metrics, lambda: self.connections),
+            Present(self._presence, self.planes, self.dns, self.metrics, self, self.mailbox),
             monotonic,
             time,
         )
         """What an operator, or the program that embeds the relay, can do with it."""
-        self.metrics.gauges = {
+        self.metrics.gauges |= {
             "peers": lambda: self.registry.counts(monotonic()),
             "watches": lambda: {"all": len(self.watches)},
             "connections_open": lambda: {"all": len(self.connections)},
@@ -223,14 +222,16 @@ class RelayServer:
         )
         self._dashboard = Stream(view, self.metrics.loop, self._tasks.spawn)
         admin = AdminRoutes(self.doorkeeper, self.metrics, self._admin_token)
-        public = PublicRoutes(self.registry, monotonic)
+        public = PublicRoutes(self.registry, monotonic, backplane)
+        most = DetourLimits.of(config, self._descriptors.limit)
+        detours = Detours(self.cluster, most, self.metrics, self._tasks.spawn)
         limits = CarrierLimits(config.write_deadline, config.outbox_bytes)
         self._fronts = Fronts(
             config,
             self._front_of,
             for_peers(
                 ControlRoute(self.doorkeeper, limits, self._connect, monotonic),
-                PlaneRoute(self.planes, self.broker, self._reception),
+                PlaneRoute(self.planes, self.broker, self._reception, detours),
                 public,
             ),
             admin.metrics | DashboardRoutes(admin, self._dashboard, public.about).routes,
@@ -307,7 +308,7 @@ class RelayServer:
         if keys & taken:
             tell_of_limits(self.config, self._descriptors)
         if taken & PACE:
-            self.planes.pacer.allow(_pace(self.config))
+            self.planes.pacer.allow(pace_of(self.config))
         self._reception.requests.allow(config.requests_per_second, config.requests_burst)
         return tuple(sorted(keys - taken))
 
@@ -351,34 +352,48 @@ class RelayServer:
         )
         return DnsServer(dns, self.keys, peers, self.metrics, monotonic)
 
+    def _node(self, config: RelayConfig) -> "Cluster | None":
+        if config.cluster is None:
+            return None
+        with needed("cluster", "a cluster of relays"):
+            from relay.cluster import Cluster
+
+        return Cluster(config, self.identity, self.metrics, monotonic)
+
     async def _start(self) -> None:
         """Start everything. What closes it is on the stack from before the first of it starts."""
         tell_of_limits(self.config, self._descriptors)
-        closing = self._stack.enter_async_context
-        await closing(_closing("the succession", self._succession.close))
+        enter = self._stack.enter_async_context
+        await enter(closing("the succession", self._succession.close))
         if self.config.state is not None:
             self._stack.callback(self._folder.close)
             await take_folder(self._folder, self.config.state)
-        await closing(_closing("the book of who is admitted", self.admission.book.close))
+        await enter(closing("the book of who is admitted", self.admission.book.close))
         await self.admission.book.open()
-        await closing(_closing("who is known", self._known.close))
+        await enter(closing("who is known", self._known.close))
         await self._known.open()
+        if self.mailbox is not None:
+            await enter(closing("the mailbox", self.mailbox.close))
+            await self.mailbox.open()
         self._admin_token.load(self.config)
-        await closing(_closing("the HTTP servers", self._fronts.cleanup))
+        await enter(closing("the HTTP servers", self._fronts.cleanup))
         if self.dns is not None:
-            await closing(_closing("the DNS server", self.dns.close))
-        await closing(_closing("the tasks", self._tasks.close))
-        await closing(_closing("the connections", self._send_away))
+            await enter(closing("the DNS server", self.dns.close))
+        await enter(closing("the tasks", self._tasks.close))
+        await enter(closing("the connections", self._send_away))
         if self.config.state is not None and self.config.operator_socket:
             door = LocalDoor(self.config.in_state(self.config.operator_socket), self.operator)
             self._local_door = door
-            await closing(_closing("the operator's door", door.close))
+            await enter(closing("the operator's door", door.close))
             await door.open()
-        await closing(_closing("the listener", self._shut))
+        await enter(closing("the listener", self._shut))
         self.registry.started(monotonic())
         await self._listen()
         if self.dns is not None:
             self._listening += await self.dns.start(self._fronts.peers.port)
+        if self.cluster is not None:
+            self.metrics.gauges["cluster_now"] = self.cluster.counts
+            self._tasks.spawn(self.cluster.serve(self.urls, self._presence, self.broker))
         self._tasks.spawn(self._known.load(self.registry, monotonic))
         self._tasks.spawn(self._keep_time())
 
@@ -395,6 +410,9 @@ class RelayServer:
             await self.admission.book.close()
         with guarded("closing who is known"):
             await self._known.close()
+        if self.mailbox is not None:
+            with guarded("closing the mailbox"):
+                await self.mailbox.close()
         self._folder.close()
 
     async def _listen(self) -> None:
@@ -477,20 +495,9 @@ class RelayServer:
             if beat % 600 == 0:
                 with guarded("forgetting peers"):
                     await in_turns(loop, self.registry.forgetting(now))
+                if self.mailbox is not None:
+                    with guarded("dropping letters that have expired"):
+                        self.mailbox.sweep()
                 if not self._succession.is_over:
                     with guarded("dropping bans that are over"):
                         self._tasks.spawn(self.admission.book.drop_old())
-
-
-def _pace(config: RelayConfig) -> PaceRates:
-    return PaceRates(config.bytes_per_second_per_peer, config.bytes_per_second_in_all)
-
-
-@contextlib.asynccontextmanager
-async def _closing(what: str, close: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Close something at the end; what fails there keeps nothing else from being closed."""
-    try:
-        yield
-    finally:
-        with guarded(f"closing {what}"):
-            await close()

@@ -1,12 +1,13 @@
 """Tasks that belong to somebody, and work that a cancellation may not leave half done."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from relay.log import log
+from relay.log import guarded, log
 
-__all__ = ["Tasks", "uninterrupted"]
+__all__ = ["Tasks", "closing", "uninterrupted"]
 
 _T = TypeVar("_T")
 
@@ -74,3 +75,13 @@ async def uninterrupted(work: Coroutine[Any, Any, _T]) -> _T:
             log.error("work failed while it was cancelled", exc_info=error)
         raise cancelled
     return task.result()
+
+
+@contextlib.asynccontextmanager
+async def closing(what: str, close: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Close something at the end; what fails there keeps nothing else from being closed."""
+    try:
+        yield
+    finally:
+        with guarded(f"closing {what}"):
+            await close()

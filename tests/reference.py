@@ -22,7 +22,7 @@ from peers.control import refusal
 from protocol.errors import Code
 from protocol.session import SessionSettings
 from relay.cli import Exit as RelayExit
-from relay.config import RELOADED, DnsConfig, RelayConfig
+from relay.config import RELOADED, ClusterConfig, DnsConfig, MailboxConfig, RelayConfig
 from relay.metrics import METRICS
 
 __all__ = ["draw", "on_page", "unit_of"]
@@ -187,6 +187,12 @@ _ZONE = """
 
 The relay's own zone ([ddns.md](ddns.md)); without this table there is none.
 """
+_CLUSTER = """
+### `[cluster]`
+
+Many relays as one ([scaling.md](scaling.md)); without this table the relay is alone. Variables are
+`ROAM_RELAY_CLUSTER_` and the key's name.
+"""
 _PEER = """
 ## peer.toml
 
@@ -230,6 +236,8 @@ def draw() -> str:
     """
     lines = [
         *(_HEAD, *keys(RelayConfig, reloaded=True), _ZONE, *keys(DnsConfig)),
+        *("\n### `[mailbox]`\n", *keys(MailboxConfig)),
+        *(_CLUSTER, *keys(ClusterConfig)),
         *(_PEER, *keys(PeerConfig), "\n### `[ddns]`\n", *keys(DdnsConfig)),
         *("\n### `[session]`\n", *keys(SessionSettings)),
         *(_POLICY, *_table("clause", "meaning"), *_said(VERBS)),

@@ -24,13 +24,14 @@ from tests.support.processes import environment
             ("--peers", "100", "--idle", "0.1"),
             {"roam-relay, raw carrier", "roam-relay, WebSocket", "nats-server (Go)"},
         ),
-        (
+        pytest.param(
             "growth",
             (
                 *("--peers", "40", "--peers", "80", "--idle", "0.1", "--round-trips", "400"),
                 *("--injected", "100"),
             ),
             {"roam-relay, raw carrier", "roam-relay, raw carrier, in memory alone"},
+            marks=pytest.mark.nightly,
         ),
         ("proofs", ("--proving", "2"), {"roam-relay", "Python's ssl"}),
         pytest.param(
@@ -41,7 +42,10 @@ from tests.support.processes import environment
             *("bulk", ("--mebibytes", "8"), {"roam-relay, plane", "loopback, no server"}),
             marks=pytest.mark.nightly,
         ),
-        ("messages", ("--count", "500"), {"roam-relay, direct path", "nats-py"}),
+        pytest.param(
+            *("messages", ("--count", "500"), {"roam-relay, direct path", "nats-py"}),
+            marks=pytest.mark.nightly,
+        ),
         pytest.param(
             *("gap", ("--moves", "2"), {"roam-relay, central", "roam-relay, auto"}),
             marks=pytest.mark.nightly,

@@ -97,7 +97,7 @@ def known() -> set[str]:
 def test_a_word_of_the_code_that_a_page_uses_is_there(page: Path, known: set[str]) -> None:
     """Also where a page speaks of a key, a metric or a code in passing."""
     words = {word for word in WORD.findall(page.read_text()) if not word.startswith("test_")}
-    assert words <= known
+    assert words <= known, "and names of tests are looked at by test_security_page.py"
 
 
 def test_the_page_of_the_commands_names_what_is_reloaded() -> None:

@@ -86,7 +86,7 @@ class _Settings(msgspec.Struct, frozen=True):
     "--relay",
     metavar="URL",
     envvar="PEER_RELAY",
-    help="http(s)://HOST:PORT of the relay, or dns:DOMAIN.",
+    help="http(s)://HOST:PORT of the relay, or several with commas; or dns:DOMAIN.",
 )
 @click.option(
     "--key",

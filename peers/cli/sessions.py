@@ -49,9 +49,17 @@ async def following(
 
     async def follow() -> None:
         events = session.events()
-        await anext(events)  # How it is now is told already.
+        known = (await anext(events)).path  # How it is now is told already.
         async for event in events:
-            path = event.path
+            path, was = event.path, known
+            known = path
+            if path is not None and path is was:
+                if terminal.as_json:
+                    beside = event.standby
+                    where = f"{beside.local} to {beside.remote}" if beside else "none"
+                    with contextlib.suppress(OutputFailed):
+                        await terminal.tell("", event="standby", path=where, reason=event.reason)
+                continue
             where = f"{path.kind.value}, {path.local} to {path.remote}" if path else "no path"
             show(where)
             if terminal.as_json:

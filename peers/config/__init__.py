@@ -24,7 +24,7 @@ from peers.config.contact import ContactLink, ContactLinkError
 from peers.config.dns import DdnsConfig, DdnsConfigError
 from peers.config.host_port import HostPort
 from peers.config.key_file import Identity
-from peers.config.kinds import CarrierKind, Dial, PathKind
+from peers.config.kinds import CarrierKind, Dial, PathKind, StandbyWord
 from peers.config.logger import log
 from peers.config.peer import ConfigError, PeerConfig, policy_for
 from peers.config.policy import NO_POLICY, TERMS, VERBS, PathFacts, Policy, PolicyError, Rule
@@ -53,6 +53,7 @@ __all__ = [
     "ModeWord",
     "SelectWord",
     "Settings",
+    "StandbyWord",
     "ServiceNameError",
     "TERMS",
     "VERBS",

@@ -1,8 +1,9 @@
-"""The kinds of path, of what carries bytes to the relay, and of caution in dialing."""
+"""The kinds of path, of what carries bytes to the relay, of caution in dialing, and of a second
+path."""
 
 from enum import StrEnum
 
-__all__ = ["CarrierKind", "Dial", "PathKind"]
+__all__ = ["CarrierKind", "Dial", "PathKind", "StandbyWord"]
 
 
 class PathKind(StrEnum):
@@ -35,3 +36,15 @@ class Dial(StrEnum):
     PROVEN = "proven"
     """Those that the relay discloses, or has met when it was asked, and no others: for servers that
     strangers call."""
+
+
+class StandbyWord(StrEnum):
+    """Whether a second direct path stands ready while a session lives, where another network of
+    either side leads to the other."""
+
+    AUTO = "auto"
+    """It does, but over no interface that `metered` names."""
+    METERED = "metered"
+    """It does, over those too."""
+    NEVER = "never"
+    """Neither this side dials one nor does it take one."""

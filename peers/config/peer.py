@@ -9,7 +9,7 @@ import msgspec
 
 from peers.config.arguments import ServiceNameError, checked_guid, checked_service
 from peers.config.dns import DdnsConfig
-from peers.config.kinds import CarrierKind, Dial
+from peers.config.kinds import CarrierKind, Dial, StandbyWord
 from peers.config.policy import Policy
 from protocol.checked import check
 from protocol.errors import IdentityError, RoamRelayError
@@ -38,8 +38,9 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     relay: str | None = None
-    """`http://HOST:PORT` or `https://HOST:PORT` (without a port 80 or 443, as in every URL); or
-    `dns:DOMAIN`, whose SRV records name it."""
+    """`http://HOST:PORT` or `https://HOST:PORT` (without a port 80 or 443, as in every URL);
+    several with commas, up to 8, where they are one relay (docs/scaling.md): one that cannot be
+    reached is passed over; or `dns:DOMAIN`, whose SRV records name it."""
     ddns: DdnsConfig | None = None
     """Registration and lookup by dynamic DNS, beside the relay or in its place (docs/ddns.md)."""
     lookup: Literal["relay", "dns"] = "relay"
@@ -92,8 +93,13 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Which endpoints are dialed by another's word where its key was not met before: `careful`,
     `proven` for servers that strangers call, `open` for laboratories (docs/addresses.md). A policy
     may say otherwise for a service or a peer."""
+    standby: StandbyWord = StandbyWord.AUTO
+    """Whether a session keeps a second direct path ready while another network of either side leads
+    to the other: `auto`, but over no interface that `metered` names; `metered`, over those too; or
+    `never`. A quiet one costs a ping a minute. A policy may say otherwise for a service or for a
+    peer."""
     metered: tuple[str, ...] = ()
-    """Interfaces that cost money, as patterns, for policies: `wwan*`."""
+    """Interfaces that cost money, as patterns, for policies and for `standby`: `wwan*`."""
     listen_hosts: tuple[str, ...] = ("0.0.0.0", "::")
     """Where direct paths are accepted."""
     listen_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0

@@ -3,6 +3,7 @@
     policy = clause *( "," clause )
     clause = ( "only" / "not" / "prefer" ) term  /  "within" SECONDS
            / "dial" ( "open" / "careful" / "proven" )
+           / "standby" ( "auto" / "metered" / "never" )
     term   = "direct" / "relayed" / "ipv4" / "ipv6" / "private" / "public" / "metered"
            / "interface" PATTERN
 
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from peers.config.kinds import Dial, PathKind
+from peers.config.kinds import Dial, PathKind, StandbyWord
 from protocol.errors import RoamRelayError
 
 __all__ = ["NO_POLICY", "PathFacts", "Policy", "PolicyError", "Rule", "TERMS", "VERBS"]
@@ -27,6 +28,7 @@ VERBS = {
     "configured times",
     "dial": "whom to dial where the peer was not met before, in place of `dial` in the "
     "configuration",
+    "standby": "whether a second path stands ready, in place of `standby` in the configuration",
 }
 """How a clause begins, and what it says."""
 TERMS = {
@@ -60,7 +62,7 @@ class PathFacts:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One clause but `within` and `dial`."""
+    """One clause but `within`, `dial` and `standby`."""
 
     verb: str
     term: str
@@ -102,6 +104,8 @@ class Policy:
     """Seconds that opening a session may take, in place of the timeouts."""
     dial: Dial | None = None
     """Which endpoints are dialed where the peer was not met; None: what is configured."""
+    standby: StandbyWord | None = None
+    """Whether a second path stands ready; None: what is configured."""
     text: str = ""
 
     @classmethod
@@ -112,7 +116,7 @@ class Policy:
             PolicyError: it cannot be read; points at the word.
         """
         rules: list[Rule] = []
-        within = dial = None
+        within = dial = standby = None
         position = 0
         clauses = text.split(",") if text.strip() else []
         if len(clauses) > _MAX_CLAUSES:
@@ -128,7 +132,10 @@ class Policy:
                 within = _seconds(text, rest, at)
                 continue
             if verb == "dial":
-                dial = _dial(text, rest, at)
+                dial = Dial(_one_of(text, verb, rest, at, tuple(Dial)))
+                continue
+            if verb == "standby":
+                standby = StandbyWord(_one_of(text, verb, rest, at, tuple(StandbyWord)))
                 continue
             term, at = rest[0] if rest else ("", at + len(verb))
             if term not in TERMS:
@@ -139,7 +146,7 @@ class Policy:
             if len(rest) > needed:
                 raise _unknown(text, *rest[needed], ("a comma",))
             rules.append(Rule(verb, term, rest[1][0] if needed == 2 else ""))
-        return cls(tuple(rules), within, dial, text.strip())
+        return cls(tuple(rules), within, dial, standby, text.strip())
 
     @property
     def needs_interfaces(self) -> bool:
@@ -189,13 +196,15 @@ def _seconds(text: str, rest: Sequence[tuple[str, int]], at: int) -> float:
     return seconds
 
 
-def _dial(text: str, rest: Sequence[tuple[str, int]], at: int) -> Dial:
-    word, at = rest[0] if rest else ("", at + len("dial"))
-    if word not in tuple(Dial):
-        raise _unknown(text, word, at, tuple(Dial))
+def _one_of(
+    text: str, verb: str, rest: Sequence[tuple[str, int]], at: int, words: Sequence[str]
+) -> str:
+    word, at = rest[0] if rest else ("", at + len(verb))
+    if word not in words:
+        raise _unknown(text, word, at, words)
     if len(rest) > 1:
         raise _unknown(text, *rest[1], ("a comma",))
-    return Dial(word)
+    return word
 
 
 def _unknown(text: str, word: str, at: int, expected: Sequence[str]) -> PolicyError:

@@ -278,10 +278,10 @@ async def next_path(stage: RelayStage) -> None:
 
 
 @check(
-    "R7.54",
+    "R7.71",
     "passes an offer on as it is, both ways, between those who have named it, and to no other",
 )
-@check("R7.57", "passes an answer's on only where the request had one")
+@check("R7.74", "passes an answer's on only where the request had one")
 async def offers(stage: RelayStage) -> None:
     callee, caller = await Member(stage).offering(features=["offer"]), Member(stage)
     await caller.join(features=["offer"])
@@ -298,7 +298,7 @@ async def offers(stage: RelayStage) -> None:
         if asked.get("offer", b"") != (offer if passed else b""):
             raise Fault("the callee gets another offer than the one that is for it")
         if response.get("offer", b"") != (answer if passed else b""):
-            raise Fault("the caller gets another offer than the one that is for it (R7.57)")
+            raise Fault("the caller gets another offer than the one that is for it (R7.74)")
 
 
 # -- who is here ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from peers.control.account import Account, KnownRelay
 from peers.control.connection import (
     ControlConnection,
+    LetterArrived,
     PeerChanged,
     RelayRestarting,
     RelaySucceeded,
@@ -30,6 +31,7 @@ __all__ = [
     "ControlConnection",
     "DdnsKey",
     "KnownRelay",
+    "LetterArrived",
     "Link",
     "LinkState",
     "PeerChanged",

@@ -28,6 +28,17 @@ from protocol.errors import (
     RoamRelayError,
 )
 from protocol.lateness import Lateness
+from protocol.mail import (
+    Letter,
+    LetterDone,
+    LetterLeave,
+    LetterResponse,
+    LetterWindow,
+    MailboxState,
+    MailboxUpdate,
+    PrekeyRequest,
+    PrekeyResponse,
+)
 from protocol.messages import (
     Challenge,
     DnsKeyRequest,
@@ -55,6 +66,7 @@ __all__ = [
     "ControlConnection",
     "ControlEvent",
     "FlowReplaced",
+    "LetterArrived",
     "PeerChanged",
     "RelayRestarting",
     "RelaySucceeded",
@@ -85,6 +97,14 @@ class PeerChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class LetterArrived:
+    """A letter is handed over. `connection.say` says that it is done."""
+
+    connection: "ControlConnection"
+    letter: Letter
+
+
+@dataclass(frozen=True, slots=True)
 class RelayRestarting:
     """The relay has said that it goes down."""
 
@@ -97,7 +117,11 @@ class RelaySucceeded:
     """The GUID that is expected from now on."""
 
 
-ControlEvent: TypeAlias = RequestArrived | PeerChanged | RelayRestarting | RelaySucceeded
+ControlEvent: TypeAlias = (
+    RequestArrived | PeerChanged | LetterArrived | RelayRestarting | RelaySucceeded
+)
+MailQuestion: TypeAlias = MailboxUpdate | PrekeyRequest | LetterLeave
+MailAnswer: TypeAlias = MailboxState | PrekeyResponse | LetterResponse
 Tell: TypeAlias = Callable[[ControlEvent], None]
 """Takes the news of a connection. It must not block; what it raises is logged, and that one event
 is lost."""
@@ -131,6 +155,7 @@ class ControlConnection:
         self._responses = Answers[ServiceResponse](self._loop)
         self._dns_keys = Answers[DnsKeyResponse](self._loop)
         self._endpoints = Answers[EndpointResponse](self._loop)
+        self._mail = Answers[MailAnswer](self._loop)
         self._updates = Answers[Registered](self._loop)
         # Heartbeats have the number 0.
         self._pongs = Answers[Pong](self._loop, first=1)
@@ -230,6 +255,23 @@ class ControlConnection:
             self._messages.send(EndpointQuery(number, guid, entry))
             return await _in_time(response, timeout, _NO_ANSWER)
 
+    async def mail(self, question: MailQuestion, timeout: float) -> MailAnswer:
+        """Ask something of the mailbox, and return the answer, which may carry an error code. Only
+        of a relay that has named the feature. The question's number is set here.
+
+        Raises:
+            RequestTimeout: the relay did not answer in time.
+            RoamRelayError: the connection ended first.
+        """
+        self._check_open()
+        with self._mail.expect() as (number, response):
+            self._messages.send(msgspec.structs.replace(question, request=number))
+            return await _in_time(response, timeout, _NO_ANSWER)
+
+    def say(self, message: LetterWindow | LetterDone) -> None:
+        """Say what nothing answers. Does nothing on a connection that ended."""
+        self._messages.send(message)
+
     def answer(self, answer: ServiceAnswer) -> None:
         """Answer a request from another peer. Does nothing where it has an answer already, or on a
         connection that ended."""
@@ -328,6 +370,10 @@ class ControlConnection:
                 self._dns_keys.answer(message.request, message)
             case EndpointResponse():
                 self._endpoints.answer(message.request, message)
+            case MailboxState() | PrekeyResponse() | LetterResponse():
+                self._mail.answer(message.request, message)
+            case Letter():
+                tell_safely(self._tell, LetterArrived(self, message))
             case ServiceRequestFrom():
                 self._asked(message)
             case PeerEvent():
@@ -352,6 +398,7 @@ class ControlConnection:
         self._responses.fail(error)
         self._dns_keys.fail(error)
         self._endpoints.fail(error)
+        self._mail.fail(error)
         self._updates.fail(error)
         self._pongs.fail(error)
 

@@ -13,7 +13,8 @@ from protocol.errors import (
     RoamRelayError,
 )
 from protocol.hosts import host_in
-from protocol.messages import FROM_RELAY, Error, Message, Ping, Pong
+from protocol.messages import Error, Message, Ping, Pong
+from protocol.tables import FROM_RELAY
 
 __all__ = ["FlowLost", "MessageReader", "MessageStream"]
 

@@ -17,6 +17,7 @@ from peers.control.attempt import Home, Standing
 from peers.control.connection import (
     ControlConnection,
     ControlEvent,
+    LetterArrived,
     PeerChanged,
     RelayRestarting,
     RelaySucceeded,
@@ -385,6 +386,8 @@ class Registration:
             case FlowDown(flow, error, final):
                 self._down(flow, error, final)
             case RequestArrived() | PeerChanged() | RelayRestarting() | RelaySucceeded():
+                self._tell(event)
+            case LetterArrived():
                 self._tell(event)
             case _:
                 assert_never(event)

@@ -1,4 +1,7 @@
-"""Where the relay is: a URL, or a domain whose SRV records name its relays.
+"""Where the relay is: a URL, several of one relay, or a domain whose SRV records name its relays.
+
+Several are tried in one order, made by chance once and kept: peers are spread over the nodes of a
+relay, and all connections of one peer come to the same node, the first that can be reached.
 
 `dns:example.org` stands for the SRV records of `_roam-relay._tcp.example.org` (RFC 2782) and plain
 HTTP, `dns+https:example.org` for the same and TLS, with a certificate for `example.org`: what the
@@ -23,13 +26,15 @@ from protocol.extras import needed
 
 __all__ = ["RelayAddresses"]
 
+_MAX_RELAYS = 8
+"""Relays that the configuration names, each tried at all its addresses."""
 _MAX_TARGETS = 4
 """Targets of SRV records that one attempt tries, each at all its addresses."""
 
 
 class RelayAddresses:
-    """Raises `RelayUnavailable` where the text is neither a URL nor a domain, and `MissingExtra`
-    where a domain cannot be asked for."""
+    """Raises `RelayUnavailable` where the text is neither a domain nor URLs, with commas between
+    them, and `MissingExtra` where a domain cannot be asked for."""
 
     def __init__(
         self,
@@ -47,6 +52,8 @@ class RelayAddresses:
         self._rng = rng
         self._last: tuple[RelayAddress, ...] = ()
         self._trips = RelayTrips()
+        self._draws: dict[tuple[str, int], float] = {}
+        """What chance has said of each target of SRV records, by name and port."""
         self._domain: str | None = None
         scheme, _, rest = text.partition(":")
         if scheme in ("dns", "dns+https"):
@@ -58,8 +65,12 @@ class RelayAddresses:
                 ) from None
             _dns()  # Missed here, and not when it is asked.
             self._scheme = "http" if scheme == "dns" else "https"
-        else:
-            self._last = (RelayAddress(text, trust=self._trust),)
+            return
+        urls = [part for part in text.split(",") if part.strip()] or [text]
+        if len(urls) > _MAX_RELAYS:
+            raise RelayUnavailable(f"{len(urls)} relays are named: {_MAX_RELAYS} are enough")
+        found = [RelayAddress(url, trust=self._trust, trips=self._trips) for url in urls]
+        self._last = tuple(sorted(found, key=lambda _: rng()))
 
     @property
     def host(self) -> str:
@@ -67,7 +78,7 @@ class RelayAddresses:
         return self._last[0].host if self._last else ""
 
     def __str__(self) -> str:
-        return self._text if self._domain else str(self._last[0])
+        return self._text if self._domain else " or ".join(map(str, self._last))
 
     async def find(self) -> tuple[RelayAddress, ...]:
         """Return where to try, in order. A domain is asked for anew each time; what it said last
@@ -100,7 +111,13 @@ class RelayAddresses:
         name = f"_roam-relay._tcp.{domain}"
         answer = await ask(servers, name, "SRV", self._timeout)
         relays: list[RelayAddress] = []
-        for record in in_srv_order(names.answer_data(answer, "SRV"), self._rng)[:_MAX_TARGETS]:
+        records = list(names.answer_data(answer, "SRV"))
+        self._draws = {
+            key: self._draws[key] if key in self._draws else self._rng()
+            for key in map(_key, records)
+        }
+        ordered = in_srv_order(records, lambda record: self._draws[_key(record)])
+        for record in ordered[:_MAX_TARGETS]:
             target = record.target.to_text(omit_final_dot=True)
             if target in ("", ".") or not record.port:
                 continue
@@ -138,12 +155,16 @@ def _dns() -> ModuleType:
     return peers.dns
 
 
-def in_srv_order(records: Sequence[Any], rng: Callable[[], float]) -> list[Any]:
+def _key(record: Any) -> tuple[str, int]:
+    return record.target.to_text(), record.port
+
+
+def in_srv_order(records: Sequence[Any], draw: Callable[[Any], float]) -> list[Any]:
     """Put SRV records in the order in which they are tried: by priority, and at random by weight
-    within one (RFC 2782)."""
+    within one (RFC 2782). `draw` says what chance has said of a record."""
 
     def key(record: Any) -> tuple[int, float]:
         # The largest of random numbers to the power 1/weight comes from each in proportion to it.
-        return record.priority, -(max(rng(), 1e-12) ** (1 / max(record.weight, 1e-3)))
+        return record.priority, -(max(draw(record), 1e-12) ** (1 / max(record.weight, 1e-3)))
 
     return sorted(records, key=key)

@@ -1,7 +1,8 @@
 """Whom this peer dials: the one door for every connection that it opens."""
 
-from peers.dialing.door import Ask, DialCounts, DialRefused, Door, Leg, Passage, Reason, Witness
+from peers.dialing.door import DialRefused, Door, Passage
 from peers.dialing.scopes import Here, Known, Word, refusal, word_of
+from peers.dialing.wishes import Ask, DialCounts, Leg, Node, Reason, Witness
 
 __all__ = [
     "Ask",
@@ -11,6 +12,7 @@ __all__ = [
     "Here",
     "Known",
     "Leg",
+    "Node",
     "Passage",
     "Reason",
     "Witness",

@@ -10,17 +10,34 @@ import ipaddress
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
-from peers.config import CarrierKind, Dial, HostPort, PeerConfig, log
-from peers.dialing.scopes import Here, Known, Word, is_provable, refusal, server_refusal, word_of
+from peers.config import Dial, HostPort, PeerConfig, log
+from peers.dialing.scopes import (
+    Here,
+    Known,
+    Word,
+    is_provable,
+    node_refusal,
+    refusal,
+    server_refusal,
+    word_of,
+)
 from peers.dialing.shares import QUESTION, QUESTIONS, SHARES
+from peers.dialing.wishes import Ask, DialCounts, Leg, Node, Reason
 from peers.host import Interfaces
 from peers.tasks import Spawn
-from peers.transport import Address, Opened, RawStream, RelayAddress, dial, open_tcp, open_upgraded
+from peers.transport import (
+    Address,
+    Opened,
+    RawStream,
+    RelayAddress,
+    dial,
+    open_tcp,
+    open_upgraded,
+    resolve,
+)
 from protocol.dialing import Attempt, Budgets, Outcome, outcome_of
 from protocol.endpoint import Endpoint
 from protocol.errors import (
@@ -32,7 +49,7 @@ from protocol.errors import (
 )
 from protocol.hosts import host_in
 
-__all__ = ["Ask", "DialCounts", "DialRefused", "Door", "Leg", "Passage", "Reason", "Witness"]
+__all__ = ["DialRefused", "Door", "Passage"]
 
 _HELD = 3.0
 """Seconds that a dial of a told endpoint takes at most, and no less where it fails or is refused:
@@ -50,73 +67,6 @@ forgotten."""
 
 class DialRefused(PathFailed):
     """This peer does not dial there: says which rule forbids it."""
-
-
-class Reason(StrEnum):
-    """Why somebody dials."""
-
-    FIRST_PATH = "first path"
-    """Of a session that this peer opens."""
-    NEXT_PATH = "next path"
-    BETTER_PATH = "better path"
-    PROBE = "probe"
-    SURVEY = "survey"
-    DIAL_BACK = "dial back"
-    """To a caller that has not come by itself."""
-    CONTROL = "control connection"
-    LEG = "plane"
-    NAME_SERVER = "name server"
-    """One that a zone names as its own."""
-
-
-class Witness(Protocol):
-    """Who can be asked whether a peer's key was met at the endpoint of one dial."""
-
-    async def has_met(self) -> bool:
-        """Ask. False where it was not, or nobody says; it lasts some seconds at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A dial that somebody wants."""
-
-    remote: str
-    """The GUID of the peer that should be there."""
-    endpoint: Endpoint
-    known: Known = field(default_factory=Known)
-    reason: Reason = Reason.FIRST_PATH
-    caution: Dial | None = None
-    """What the session's policy says; None: what is configured."""
-    witness: Witness | None = None
-    """Who is asked before what only the relay's having met the key there would allow."""
-
-
-@dataclass(frozen=True, slots=True)
-class DialCounts:
-    """What one peer has dialed since it was entered."""
-
-    dialed: dict[str, int] = field(default_factory=dict)
-    """By the reason."""
-    refused: dict[str, int] = field(default_factory=dict)
-    """By whose word it would have been, of what was not dialed."""
-    asked: dict[str, int] = field(default_factory=dict)
-    """What the relay was asked before, by what it has said: `met`, or `not met`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leg:
-    """What is asked of a relay: the path of the URL, why, and what goes with the request."""
-
-    path: str
-    reason: Reason
-    carrier: CarrierKind | None
-    """None: as `open_upgraded` has it."""
-    source: str | None = None
-    """The local address to use; None leaves it to the routes."""
-    early: bytes = b""
-    """The first bytes for the other leg of a plane."""
-    avoid: Collection[str] = ()
-    """Addresses of the relay's host that are not dialed."""
 
 
 class Passage:
@@ -267,6 +217,45 @@ class Door:
         # A proxy is at a port of its own.
         kept = self._relays if port == str(relay.port) else self._proxies
         self._note(kept, host_in(met), int(port) if port.isascii() and port.isdigit() else 0)
+        return opened
+
+    async def to_node(self, node: Node, leg: Leg, *, spawn: Spawn, timeout: float) -> Opened | None:
+        """Open a byte stream at another node of a relay; None where it is not dialed, or nobody is
+        there: then the relay itself leads there.
+
+        Raises:
+            RelayUnavailable: the node has refused the leg.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            address = node.relay.beside(node.url)
+            async with asyncio.timeout(timeout):
+                found = await resolve(address.host, address.port)
+            at = Endpoint.parse(found[0].host.partition("%")[0], address.port)
+        except (RoamRelayError, OSError) as error:
+            log.debug("not dialed", relay=node.url[:80], reason=str(error))
+            return None
+        attempt = Attempt(node.guid, at, Word.NODE)
+        reason = node_refusal(at, (one.host for one in self._relays), self._here())
+        reason = reason or self._budgets.refusal(attempt, loop.time())
+        if reason is not None:
+            self._refused[Word.NODE.value] += 1
+            log.debug("not dialed", relay=node.url[:80], reason=reason)
+            return None
+        outcome = Outcome.CALLED_OFF
+        try:
+            opened = await self.to_relay(
+                address.only_at(found[0].host), leg, spawn=spawn, timeout=timeout
+            )
+            outcome = Outcome.MET
+        except RelayUnavailable as error:
+            # A relay says no in a word of its own.
+            outcome = Outcome.REFUSED if error.code is None else Outcome.MET
+            if error.code is not None:
+                raise
+            return None
+        finally:
+            self._budgets.over(attempt, outcome, loop.time())
         return opened
 
     @contextlib.contextmanager

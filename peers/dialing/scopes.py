@@ -24,8 +24,18 @@ from protocol.dialing import (
 )
 from protocol.endpoint import Endpoint
 
-__all__ = ["Here", "Known", "Word", "is_provable", "refusal", "server_refusal", "word_of"]
+__all__ = [
+    "Here",
+    "Known",
+    "Word",
+    "is_provable",
+    "node_refusal",
+    "refusal",
+    "server_refusal",
+    "word_of",
+]
 
+_HTTP = (80, 443)
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -42,6 +52,8 @@ class Word(Enum):
     """Told on a path: in a hello, a welcome, or a session."""
     DELEGATION = "a zone's, of its servers"
     """A name server that a zone names as its own, where the configuration names none."""
+    NODE = "the relay's, of its nodes"
+    """Another relay of the same key, where the leg of a plane is opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +143,14 @@ def server_refusal(server: Endpoint, met: Iterable[str], here: Here) -> str | No
     if reason is not None or address in met_at:
         return reason
     return place.server_refusal(address, met_at)
+
+
+def node_refusal(node: Endpoint, met: Iterable[str], here: Here) -> str | None:
+    """Return why no other node of a relay is dialed at an endpoint that the relay names. `met` are
+    the addresses at which the relay was met."""
+    if is_well_known(node.port) and node.port not in _HTTP:
+        return f"port {node.port} is a well-known service's, and not a relay's"
+    return server_refusal(node, met, replace(here, relays=frozenset()))
 
 
 def is_provable(endpoint: Endpoint, known: Known, here: Here, dial: Dial) -> bool:

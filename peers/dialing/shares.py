@@ -32,6 +32,11 @@ SHARES: Mapping[Hashable, Share] = {
         Rate(64, 1.0), Rate(32, 2.0), Rate(32, 2.0), Rate(64, 1.0), Rate(256, 0.25),
         first_pause=5.0, longest_pause=60.0,
     ),
+    # A relay has few nodes, and each session has a leg at one of them.
+    Word.NODE: Share(
+        Rate(256, 1.0), Rate(64, 1.0), Rate(256, 1.0), Rate(512, 0.25), Rate(1024, 0.125),
+        first_pause=5.0, longest_pause=60.0,
+    ),
 }  # fmt: skip
 """A race has sixteen candidates at most, so that one fits into what is the zone's and the relay's.
 Told entries are few: beside the relay's, a home has one or two."""

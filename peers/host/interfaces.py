@@ -75,6 +75,27 @@ class Interfaces:
         """Return the name of the interface that has an address; None where none has."""
         return self._interfaces.get(host)
 
+    def is_other_network(self, one: str, another: str) -> bool:
+        """Whether two addresses of this host are in different networks: one may go and the other
+        stay. Those that the configuration names are, each by itself."""
+        if one == another:
+            return False
+        if self._config.sources:
+            return True
+        interface = self._interfaces.get(one)
+        if interface is None or interface != self._interfaces.get(another):
+            return True
+        networks = {str(network.ip): network.network for network in self.networks}
+        same_version = (":" in one) == (":" in another)
+        return same_version and networks[one] != networks[another]
+
+    def standby_sources(self, version: int) -> tuple[str, ...]:
+        """Return the addresses that a path which is to stand ready may be dialed from."""
+        leaving = self.leaving
+        return tuple(
+            host for host in self._order if (":" in host) == (version == 6) and host not in leaving
+        )
+
     def dial_sources(self, version: int, *, named: bool = False) -> tuple[str | None, ...]:
         """Return the addresses to dial an endpoint of this IP version from: None is the routes'
         choice, and all there is unless the configuration names addresses, or they must be `named`

@@ -24,8 +24,9 @@ from protocol.errors import (
     WrongIdentity,
     error_for,
 )
-from protocol.messages import ON_PATH, Message, PathHello, PathReject, PathWelcome
+from protocol.messages import Message, PathHello, PathReject, PathWelcome
 from protocol.session import EARLY_BYTES, NO_EARLY, Early
+from protocol.tables import ON_PATH
 
 __all__ = ["FINISH_TIMEOUT", "PathEnd", "PathUser"]
 
@@ -190,6 +191,11 @@ class PathEnd(Path):
             user.path_data(self, early)
         if not lives:
             user.path_lost(self, self._lost or "closed")
+
+    def hand_to(self, user: PathUser) -> None:
+        """Give a path that carries bytes to another user; nothing if it has ended."""
+        if self._stage is _Stage.CARRYING:
+            self._user = user
 
     def send(self, data: bytes) -> None:
         """Send bytes of the session. Look at `paused` first."""

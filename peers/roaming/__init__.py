@@ -10,6 +10,7 @@ from peers.roaming.probes import Probes
 from peers.roaming.rounds import Rounds
 from peers.roaming.sessions import Sessions
 from peers.roaming.signs import Signs
+from peers.roaming.standbys import Standbys
 from peers.roaming.survey import Surveyed, survey
 from peers.roaming.ways import Ways
 
@@ -24,6 +25,7 @@ __all__ = [
     "Rounds",
     "Sessions",
     "Signs",
+    "Standbys",
     "Surveyed",
     "Ways",
     "survey",

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from fnmatch import fnmatchcase
 
 from peers.choice import Candidate, RoundTrips, in_order, open_candidates
-from peers.config import PathFacts, PathKind, PeerConfig, Rule
+from peers.config import PathFacts, PathKind, PeerConfig, Rule, StandbyWord
 from peers.host import Interfaces
-from peers.path import PathEnd
+from peers.path import Path, PathEnd
 from peers.roaming.route import Route
 from peers.session import Terms
 from peers.tasks import calling
@@ -67,6 +67,52 @@ class Candidates:
             raise NothingToDial(f"{terms.remote[:8]} has no endpoint to dial: {what}")
         return candidates
 
+    def beside(self, route: Route, path: Path) -> list[Candidate]:
+        """Return what may be dialed for a path that stands ready beside this one: what leads from
+        another network of this host, or to another one of the other side's, the best first. Nothing
+        is dialed over a metered interface unless the session's terms allow it.
+
+        Raises:
+            CallbackFailed: the program's `select` has failed.
+        """
+        terms = route.session.terms
+        if ipaddress.ip_address(path.local_host).is_loopback and not self._config.sources:
+            return []  # It never goes away.
+        opened, _ = open_candidates(
+            terms.remote, terms.service, route.remote_entries, established=False
+        )
+        found: list[tuple[tuple[int, ...], int, Candidate]] = []
+        for one in opened:
+            address = ipaddress.ip_address(one.endpoint.host)
+            for source in self._interfaces.standby_sources(address.version):
+                known = self._round_trips.get(terms.remote, one.endpoint, source)
+                candidate = dataclasses.replace(one, source=source, round_trip=known)
+                gain = self.gain(path, source, one.endpoint.host)
+                if not gain or self._forbids_standby(terms, self._facts(candidate)):
+                    continue
+                found.append((terms.policy.rank(self._facts(candidate)), -gain, candidate))
+        found.sort(key=lambda one: one[:2])
+        candidates = [candidate for _, _, candidate in found]
+        return self._ordered(terms, candidates) if callable(terms.select) else candidates
+
+    def gain(self, path: Path, local: str, remote: str) -> int:
+        """Return what a second path between these addresses is worth beside a path: 0 where
+        whatever ends one of them is likely to end the other. This host sees its own networks, and
+        of the other side's only addresses."""
+        interfaces = self._interfaces
+        here = interfaces.is_other_network(path.local_host, local) or (
+            path.local_host in interfaces.leaving and local not in interfaces.leaving
+        )
+        return 2 * here + _is_elsewhere(host_in(path.remote), remote)
+
+    def is_leaving(self, path: Path) -> bool:
+        """Whether a path comes from an address that will go away."""
+        return path.local_host in self._interfaces.leaving
+
+    def refuses_standby(self, terms: Terms, path: Path) -> bool:
+        """Whether a path that the other side has dialed may not stand ready."""
+        return self._forbids_standby(terms, self._direct(host_in(path.remote), path.local_host))
+
     def measured(self, guid: str, candidate: Candidate, seconds: float) -> None:
         """Keep a round trip to a candidate of a peer."""
         self._round_trips.put(guid, candidate, seconds)
@@ -101,6 +147,11 @@ class Candidates:
 
     # -- inside ---------------------------------------------------------------------------------
 
+    def _forbids_standby(self, terms: Terms, facts: PathFacts) -> bool:
+        if facts.metered and terms.standby_word is not StandbyWord.METERED:
+            return True
+        return terms.policy.refusal(facts) is not None
+
     def _sources(self, terms: Terms, endpoint: Endpoint) -> tuple[str | None, ...]:
         address = ipaddress.ip_address(endpoint.host)
         named = terms.policy.needs_interfaces and not address.is_loopback
@@ -131,3 +182,12 @@ class Candidates:
         if interface is not None:
             metered = any(fnmatchcase(interface, pattern) for pattern in self._config.metered)
         return PathFacts(PathKind.DIRECT, host, interface, metered)
+
+
+def _is_elsewhere(one: str, another: str) -> bool:
+    """Whether two addresses of another host are likely to be in different networks. Of two versions
+    that host alone can tell, and dials if they are: most have both in one network."""
+    first, second = ipaddress.ip_address(one), ipaddress.ip_address(another)
+    if first.version != second.version:
+        return False
+    return first != second if first.version == 4 else int(first) >> 64 != int(second) >> 64

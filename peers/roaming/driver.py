@@ -19,6 +19,7 @@ from peers.roaming.rounds import Rounds
 from peers.roaming.route import Attempt, Route
 from peers.roaming.search import Action, Input, Search, State
 from peers.roaming.signs import Signs
+from peers.roaming.standbys import StandbyKeeper, Standbys
 from peers.roaming.ways import Ways
 from protocol.endpoint import SignedEntry
 from protocol.errors import (
@@ -46,6 +47,7 @@ class Means:
     probes: Probes
     registration: Registration
     """Told that somebody waits for the relay, as long as a session has no path."""
+    standbys: Standbys
     signs: Signs
     """Of the other side's return, while it cannot be reached."""
 
@@ -64,6 +66,7 @@ class Driver:
         self._search = Search(config.stagger, lambda: pauses.series(remote, self._will_be_told))
         self._monitor = Monitor(route.session.terms, Pace(config.stagger, config.probe_interval))
         self._seen = Seen()
+        self._standby = StandbyKeeper(route, local, means.standbys)
         self._timer: asyncio.TimerHandle | None = None
         self._attempt: Attempt | None = None
         """Of the round under way."""
@@ -121,6 +124,7 @@ class Driver:
             self._monitor.path_taken(path.kind, self._loop.time())
             self.handle(Input.TAKEN)
             self._opened()
+            self._standby.path_taken()
         return True
 
     def handle(self, what: Input) -> None:
@@ -138,9 +142,26 @@ class Driver:
                     self._not_opened(self._failure)
         self._settle()
 
+    def switched(self) -> None:
+        """The session goes on over the path that stood ready."""
+        path = self.route.session.path
+        if path is None:
+            return
+        self.route.switched()
+        self._monitor.path_taken(path.kind, self._loop.time())
+        self.handle(Input.TAKEN)
+        self._opened()
+        self._standby.gone()
+        self._standby.path_taken()
+
+    def standby_lost(self) -> None:
+        """No path stands ready any more."""
+        self._standby.gone()
+
     def path_lost(self, *, tries_first: bool) -> None:
         """The session goes on without a path."""
         self._monitor.path_lost()
+        self._standby.path_lost()
         self.route.lost_at = self._loop.time()
         self.handle(Input.LOST_HERE if tries_first else Input.LOST)
 
@@ -153,6 +174,7 @@ class Driver:
         """The other side says on its path where it can be dialed now."""
         self.route.learn(entries)
         self._monitor.told(self._loop.time())
+        self._standby.changed()
         self._settle()
 
     def pin(self, pinned: bool) -> None:
@@ -165,13 +187,20 @@ class Driver:
         dropped, another one must answer soon, and the other side is told."""
         session = self.route.session
         path = session.path
+        standby = session.standby
         self._monitor.hurry(self._loop.time())
+        if standby is not None and standby.local_host in gone:
+            session.drop_standby(f"its local address {standby.local_host} is gone")
         if path is not None and path.local_host in gone:
             session.drop_path(f"its local address {path.local_host} is gone")
+            if session.path is not None:
+                self.tell_location()
+                self._standby.changed()
             return
         if path is not None:
             known = session.round_trip or 0.0
             session.probe_path(min(max(4 * known, _PROBE_SHORTEST), _PROBE_LONGEST))
+            session.probe_standby()
             self.tell_location()
         self.handle(Input.MOVED)
 
@@ -179,10 +208,12 @@ class Driver:
         """Tell the other side where this one can be dialed now, as far as it may know."""
         if self.route.session.terms.discloses:
             self.route.session.tell_location(self.route.entries_for(self._local.location))
+        self._standby.changed()
 
     def over(self) -> None:
         """The session has ended."""
         self.handle(Input.ENDED)
+        self._standby.path_lost()
         for task in (*self._rounds, self._look):
             if task is not None:
                 task.cancel()

@@ -163,7 +163,7 @@ class Incoming:
         connection.answer(ServiceAnswer(number, Verdict.ACCEPTED, entries=entries))
         ticket = request.ticket
         if ticket is not None and ticket not in self._legs.of(request.guid):
-            self._open_leg(connection, request.guid, ticket)
+            self._open_leg(connection, request.guid, ticket, request.url)
 
     def _has_leg(self, request: ServiceRequestFrom) -> bool:
         """Whether a leg may be opened for a request, where it asks for one: the relay is dialed for
@@ -171,8 +171,8 @@ class Incoming:
         ticket, guid = request.ticket, request.guid
         return ticket is None or ticket in self._legs.of(guid) or self._legs.has_room(guid)
 
-    def _open_leg(self, connection: ControlConnection, guid: str, ticket: str) -> None:
-        task = self._local.tasks.spawn(self._attach(connection, ticket))
+    def _open_leg(self, connection: ControlConnection, guid: str, ticket: str, url: str) -> None:
+        task = self._local.tasks.spawn(self._attach(connection, ticket, url))
         if task is None:
             return
         displaced = self._legs.add(guid, ticket)
@@ -213,9 +213,9 @@ class Incoming:
             return
         self._join(route, welcomed.path, attempt.number, welcomed.welcome, dialed_here=True)
 
-    async def _attach(self, connection: ControlConnection, ticket: str) -> None:
+    async def _attach(self, connection: ControlConnection, ticket: str, url: str) -> None:
         try:
-            leg = await self._ways.open_plane(connection, ticket)
+            leg = await self._ways.open_plane(connection, ticket, url)
         except RoamRelayError as error:
             log.warning("cannot attach to the plane", reason=error.reason)
             return
@@ -241,6 +241,9 @@ class Incoming:
 
     def _welcome(self, path: PathEnd, hello: PathHello, ticket: str) -> None:
         guid = path.remote_guid
+        if hello.standby:
+            self._stand_by(path, hello)
+            return
         route = self._route_for(path, hello)
         if isinstance(route, Closed):
             path.welcome(route.welcome(hello, self._local.location))
@@ -257,6 +260,27 @@ class Incoming:
             return
         path.welcome(route.session.welcome(self._ways.entries_for(route)))
         self._join(route, path, hello.path, hello, dialed_here=False, ticket=ticket)
+
+    def _stand_by(self, path: PathEnd, hello: PathHello) -> None:
+        """Take a path that is to stand ready beside a session's own."""
+        route = self._sessions.find(hello.session)
+        refusal = judge_path(hello, path.kind, path.remote_guid, _known(route), None)
+        if refusal is not None or route is None:
+            refusal = refusal or _UNKNOWN
+            path.reject(refusal.code, refusal.reason)
+            return
+        if path.kind is not PathKind.DIRECT or not route.session.may_stand_by:
+            refusal = Refusal(Code.REFUSED, "no second path is wanted here")
+        elif self._candidates.refuses_standby(route.session.terms, path):
+            refusal = Refusal(Code.REFUSED, "the policy of the other side wants no such path")
+        elif not route.session.would_stand_by(dialed_here=False):
+            refusal = _SUPERSEDED
+        if refusal is not None:
+            path.reject(refusal.code, refusal.reason)
+            return
+        path.welcome(route.session.welcome(self._ways.entries_for(route)))
+        route.learn(hello.entries)
+        route.session.stand_by(path, "the other side has dialed it", dialed_here=False)
 
     def _route_for(self, path: PathEnd, hello: PathHello) -> Route | Closed | Refusal:
         """Return the session that a path is for, or why there is none."""
@@ -318,6 +342,7 @@ class Incoming:
             policy=policy_for(config, guid, service),
             select=config.select_for(guid, service),
             fallback=config.fallback,
+            standby=config.standby,
         )
 
 

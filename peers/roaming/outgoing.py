@@ -44,8 +44,8 @@ _NOT_THERE = UnknownPeer, UnknownService, PeerOffline
 _NOT_BY_NAME = *_NOT_THERE, PathFailed, WrongIdentity, NameServerUnavailable
 """What the zone's word of a peer that has gone, or has not come yet, may lead to: another host has
 its address by now, perhaps."""
-_PASSING = None, Code.HEARTBEAT_TIMEOUT, Code.RESTARTING
-"""Codes of a relay that is not there, and comes back."""
+_PASSING = None, Code.HEARTBEAT_TIMEOUT, Code.RESTARTING, Code.CLUSTER_UNAVAILABLE
+"""Codes of a relay that is not there, or not for peers elsewhere, and comes back."""
 
 
 class Outgoing:
@@ -144,7 +144,8 @@ class Outgoing:
         try:
             return await self._with_relay(terms, timeout)
         except RelayUnavailable as error:
-            if error.code is not None or not self._config.fallback:
+            passes = error.code in (None, Code.CLUSTER_UNAVAILABLE)
+            if not passes or not self._config.fallback:
                 raise
             log.info("no relay, the DNS instead", peer=terms.remote[:8], reason=error.reason)
         except (UnknownPeer, PeerOffline) as error:

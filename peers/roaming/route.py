@@ -48,14 +48,17 @@ class Route:
         """What the zone has said last."""
         self._path_host: str | None = None
         """The other end's address of the last direct path."""
-        self.number = 0
-        """The highest number of a path that was tried or taken, by either side."""
         self.ticket = ""
         """Of a session that is on a plane: what its next one is asked for with."""
         self.falls_back = False
         """Whether this session, in `combined`, may go on over the relay: both have named that."""
         self.lost_at: float | None = None
         """Since when the session has no path, by the loop's clock; None while it has one."""
+
+    @property
+    def number(self) -> int:
+        """The highest number of a path that was tried or taken, by either side."""
+        return self.session.number
 
     def learn(self, entries: tuple[SignedEntry | Endpoint, ...]) -> None:
         """Note where the other side can be dialed now; nothing new says nothing."""
@@ -102,8 +105,16 @@ class Route:
 
     def attempt(self) -> "Attempt":
         """Begin to look for a path, under a number of its own."""
-        self.number += 1
-        return Attempt(self, self.number)
+        self.session.number += 1
+        return Attempt(self, self.session.number)
+
+    def switched(self) -> None:
+        """The session goes on over the path that stood ready beside its own."""
+        path = self.session.path
+        self.lost_at = None
+        if path is not None:
+            self.ticket = ""
+            self._path_host = host_in(path.remote)
 
     def take(
         self,
@@ -133,7 +144,6 @@ class Route:
             self.remote_entries = known
             path.abort()
             raise PathFailed(f"{session.remote[:8]} broke the protocol: {violation}") from None
-        self.number = max(self.number, number)
         self.ticket = ticket
         if path.kind is PathKind.DIRECT:
             self._path_host = host_in(path.remote)

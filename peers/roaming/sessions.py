@@ -26,6 +26,8 @@ from peers.session import (
     Session,
     SessionEnd,
     SessionNews,
+    StandbyLost,
+    Switched,
     Terms,
     Trace,
 )
@@ -252,6 +254,12 @@ class Sessions:
                     "path lost", peer=session.remote[:8], mode=session.mode.value, reason=reason
                 )
                 driver.path_lost(tries_first=is_caller or self._moving)
+            case Switched(session):
+                log.info("goes on over its standby", peer=session.remote[:8])
+                driver.switched()
+            case StandbyLost(session, reason):
+                log.debug("no path stands ready", peer=session.remote[:8], reason=reason)
+                driver.standby_lost()
             case LocationTold(_, entries):
                 driver.told_location(entries)
             case Pinned(session):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from peers.choice import Candidate
 from peers.config import PathKind
 from peers.control import Answered, ControlConnection, KnownRelay, Registration
-from peers.dialing import Ask, DialRefused, Known, Leg, Reason
+from peers.dialing import Ask, DialRefused, Known, Leg, Node, Reason
 from peers.location import Located
 from peers.path import PathEnd, Proven, open_direct
 from peers.roaming.candidates import Candidates
@@ -26,6 +26,16 @@ _PATIENCE = 0.2
 """Seconds for which a better candidate may come after the first one (design §6)."""
 _SILENT = 2.0
 """Seconds for a proven candidate to answer the hello, where there is another one to ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class _At:
+    """Where the leg of a plane is opened."""
+
+    relay: KnownRelay
+    source: str | None
+    url: str = ""
+    """Of the relay's node that has the plane, where that is another one."""
 
 
 class Ways:
@@ -166,6 +176,34 @@ class Ways:
             )
         return self._still_there(Welcomed(proven.path, welcome, all_answered=not silent))
 
+    async def beside(self, route: Route, candidates: list[Candidate]) -> Welcomed:
+        """Make a second direct path to one of these candidates, the first that is proven. It is
+        welcomed and stands ready; the session stays where it is.
+
+        Raises:
+            PathFailed, WrongIdentity: none could be reached, or the session needs none any more.
+            RoamRelayError: the other side takes none.
+        """
+        session = route.session
+        choice = await choose(
+            candidates,
+            lambda candidate: self.prove_for(route, candidate, Reason.STANDBY),
+            stagger=self._local.config.stagger,
+            patience=0.0,
+        )
+        path = choice.proven[0].path
+        for unused in choice.proven[1:]:
+            unused.path.abort()
+
+        def hello(path: PathEnd) -> PathHello:
+            if not session.may_stand_by:
+                raise PathFailed("the session needs no second path any more")
+            number = max(session.number, 1)
+            return session.hello(number, self.entries_for(route, path.local_host), standby=True)
+
+        welcome = await path.ask(hello, self._timeout)
+        return self._still_there(Welcomed(path, welcome))
+
     async def relayed(self, attempt: Attempt, answer: Answered) -> Welcomed:
         """Attach to the plane that the relay's answer gave, as the side that asked for it.
 
@@ -176,8 +214,8 @@ class Ways:
         ticket = answer.response.ticket
         if ticket is None:
             raise RoamRelayError("the relay gave no ticket", code=Code.INTERNAL)
-        connection = answer.connection
-        return await self._over_plane(attempt, connection.relay, ticket, connection.source)
+        at = _At(answer.connection.relay, answer.connection.source, answer.response.url)
+        return await self._over_plane(attempt, at, ticket)
 
     async def next_plane(self, attempt: Attempt) -> Welcomed:
         """Come back with the ticket of the session's last plane: the relay asks the other side, and
@@ -191,15 +229,16 @@ class Ways:
         if relay is None:
             raise RelayUnavailable("there was no relay")
         source = self._candidates.source_towards(relay.address.host)
-        return await self._over_plane(attempt, relay, attempt.route.ticket, source)
+        return await self._over_plane(attempt, _At(relay, source), attempt.route.ticket)
 
-    async def open_plane(self, connection: ControlConnection, ticket: str) -> Opened:
-        """Open this peer's leg of a plane that another peer has asked for.
+    async def open_plane(self, connection: ControlConnection, ticket: str, url: str = "") -> Opened:
+        """Open this peer's leg of a plane that another peer has asked for; `url` is the relay's
+        node where it is, if that is another one.
 
         Raises:
             RelayUnavailable: the relay refused it, or cannot be reached.
         """
-        return await self._open_leg(connection.relay, ticket, connection.source)
+        return await self._open_leg(_At(connection.relay, connection.source, url), ticket)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -218,16 +257,10 @@ class Ways:
             attempt.route.trace.note("failed", proven.candidate, reason=error.reason)
             return None
 
-    async def _over_plane(
-        self,
-        attempt: Attempt,
-        relay: KnownRelay,
-        ticket: str,
-        source: str | None,
-    ) -> Welcomed:
+    async def _over_plane(self, attempt: Attempt, at: _At, ticket: str) -> Welcomed:
         route = attempt.route
         begun = self._local.paths.begin()
-        leg = await self._open_leg(relay, ticket, source, begun.flight)
+        leg = await self._open_leg(at, ticket, begun.flight)
         path = self._local.paths.make(leg.stream, PathKind.RELAYED, server=False, begun=begun)
         await path.prove(route.session.remote, self._timeout)
         welcome = await path.ask(
@@ -245,26 +278,24 @@ class Ways:
             raise PathFailed(f"its local address {path.local_host} is gone")
         return welcomed
 
-    async def _open_leg(
-        self,
-        relay: KnownRelay,
-        ticket: str,
-        source: str | None,
-        early: bytes = b"",
-    ) -> Opened:
-        identity = self._local.identity
+    async def _open_leg(self, at: _At, ticket: str, early: bytes = b"") -> Opened:
+        identity, relay = self._local.identity, at.relay
         proof = identity.sign(CONTEXT_PLANE, public_key_of(relay.guid), ticket.encode())
         signature = base64.urlsafe_b64encode(proof).decode().rstrip("=")
         leg = Leg(
             f"/v1/plane/{ticket}?guid={identity.guid}&signature={signature}",
             Reason.LEG,
             self._local.config.carrier,
-            source,
+            at.source,
             early,
         )
-        return await self._local.door.to_relay(
-            relay.address, leg, spawn=self._local.tasks.spawn, timeout=self._timeout
-        )
+        door, spawn = self._local.door, self._local.tasks.spawn
+        if at.url:
+            node = Node(relay.address, relay.guid, at.url)
+            opened = await door.to_node(node, leg, spawn=spawn, timeout=self._timeout)
+            if opened is not None:
+                return opened
+        return await door.to_relay(relay.address, leg, spawn=spawn, timeout=self._timeout)
 
     @property
     def _observed(self) -> frozenset[str]:

@@ -4,7 +4,15 @@ from peers.session.end import SessionEnd
 from peers.session.events import PathChanged
 from peers.session.explanation import Explanation, Trace, TraceEvent
 from peers.session.figures import SessionFigures
-from peers.session.news import LocationTold, Over, PathLost, Pinned, SessionNews
+from peers.session.news import (
+    LocationTold,
+    Over,
+    PathLost,
+    Pinned,
+    SessionNews,
+    StandbyLost,
+    Switched,
+)
 from peers.session.session import Session
 from peers.session.terms import Terms
 
@@ -19,6 +27,8 @@ __all__ = [
     "SessionEnd",
     "SessionFigures",
     "SessionNews",
+    "StandbyLost",
+    "Switched",
     "Terms",
     "Trace",
     "TraceEvent",

@@ -6,15 +6,27 @@ the room `roaming`. Here is what both ask of it.
 
 import contextlib
 
+from peers.config import PathKind
 from peers.path import PathEnd
 from peers.session.events import PathChanged
+from peers.session.explanation import Trace
+from peers.session.news import StandbyLost, Switched, TellSession
 from peers.session.session import Session
+from peers.session.standby import StandbyPath
 from peers.session.terms import Terms
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
-from protocol.features import EARLY_DATA, SESSION_2, SESSION_FEATURES, shared
+from protocol.features import EARLY_DATA, SESSION_2, SESSION_FEATURES, STANDBY, shared
 from protocol.messages import PathHello, PathWelcome
-from protocol.session import NO_EARLY, ClosedSession, Early
+from protocol.session import (
+    NO_EARLY,
+    ClosedSession,
+    Early,
+    Ended,
+    SessionSettings,
+    State,
+    SwitchAsked,
+)
 
 __all__ = ["SessionEnd"]
 
@@ -25,6 +37,20 @@ _RETIRE = 1.0
 class SessionEnd(Session):
     """A session with all that its paths, and whoever looks for them, need of it."""
 
+    def __init__(
+        self,
+        session_id: bytes,
+        terms: Terms,
+        settings: SessionSettings,
+        trace: Trace,
+        tell: TellSession,
+    ) -> None:
+        super().__init__(session_id, terms, settings, trace, tell)
+        self._stood_ready: PathEnd | None = None
+        """The path that the session has gone over to last without a hello."""
+        self.number = 0
+        """The highest number of a path that was tried or taken, by either side."""
+
     # -- for the peer ---------------------------------------------------------------------------
 
     @property
@@ -32,8 +58,11 @@ class SessionEnd(Session):
         """What both sides agreed on, and what this side wants of its paths."""
         return self._terms
 
-    def hello(self, number: int, entries: tuple[SignedEntry, ...]) -> PathHello:
-        """Return the hello that asks for path `number`; `entries` are this side's own."""
+    def hello(
+        self, number: int, entries: tuple[SignedEntry, ...], *, standby: bool = False
+    ) -> PathHello:
+        """Return the hello that asks for path `number`, or for one that is to stand ready;
+        `entries` are this side's own."""
         machine = self._machine
         return PathHello(
             self.id,
@@ -47,6 +76,7 @@ class SessionEnd(Session):
             entries=entries,
             features=(*self.terms.features, *SESSION_FEATURES),
             partial=machine.partial,
+            standby=standby,
         )
 
     def welcome(self, entries: tuple[SignedEntry, ...]) -> PathWelcome:
@@ -91,7 +121,7 @@ class SessionEnd(Session):
         Raises:
             ProtocolViolation: the numbers cannot be true. The session is as it was.
         """
-        features = shared(SESSION_FEATURES, there.features)
+        features = shared((*self.terms.features, *SESSION_FEATURES), there.features)
         self._machine.attach(
             there.received,
             there.consumed,
@@ -102,6 +132,7 @@ class SessionEnd(Session):
             early=path.early,
         )
         self._features_shared = features
+        self.number = max(self.number, number)
         self._path_rank = self._rank(number, dialed_here)
         old, self._path = self._path, path
         self._paths += 1
@@ -112,7 +143,7 @@ class SessionEnd(Session):
             # The other side reads our welcome on another stream, and must not lose this one first.
             self._loop.call_later(_RETIRE, old.finish)
         why = self._trace.path_taken(path, old, dialed_here=dialed_here)
-        self._events.put(PathChanged(path, why))
+        self._events.put(PathChanged(path, why, self.standby))
         path.carry(self)
         self._flush_soon()
         self._set_timer()
@@ -148,6 +179,89 @@ class SessionEnd(Session):
         it; (0, False) before the first."""
         return self._path_rank
 
+    # -- a second path --------------------------------------------------------------------------
+
+    @property
+    def may_stand_by(self) -> bool:
+        """Whether a second path may stand ready: both sides have named that, and the session's own
+        goes directly, or has just been lost."""
+        path = self._path
+        return (
+            not self.is_over
+            and {STANDBY, SESSION_2} <= self._features_shared
+            and (path is None or path.kind is PathKind.DIRECT)
+        )
+
+    def would_stand_by(self, *, dialed_here: bool) -> bool:
+        """Whether a second path would be taken: where both sides have dialed one, that of the
+        session's caller stays."""
+        old, by_caller = self._standby, dialed_here == self.terms.is_caller
+        return old is None or by_caller or not old.by_caller
+
+    def stand_by(self, path: PathEnd, why: str, *, dialed_here: bool) -> bool:
+        """Let this path stand ready, in place of one that does; without a path the session goes on
+        over it at once. Return whether it was taken: else it is closed."""
+        if not self.may_stand_by or not self.would_stand_by(dialed_here=dialed_here):
+            path.finish()
+            return False
+        if self._standby is not None:
+            self._standby.drop()
+        by_caller = dialed_here == self.terms.is_caller
+        new = self._standby = StandbyPath(self, path, by_caller=by_caller, dialed_here=dialed_here)
+        self._machine.has_standby = True
+        self._trace.standby = why
+        self._trace.note("standby", path.remote, round_trip=path.round_trip, reason=why)
+        new.begin()
+        if self._standby is new:
+            self._events.put(PathChanged(self._path, f"another path stands ready: {why}", path))
+            if self._path is None:
+                self._go_over("it was ready first")
+            self._flush_soon()
+        return True
+
+    def switch(self, reason: str) -> bool:
+        """Go on over the path that stands ready; return False where none does."""
+        return self._go_over(reason)
+
+    def drop_standby(self, reason: str) -> None:
+        """Close the path that stands ready, if one does."""
+        if self._standby is not None:
+            self._standby.drop()
+            self.standby_lost(self._standby, reason)
+
+    def probe_standby(self) -> None:
+        """Ping the path that stands ready, if one does; unless it answers it is given up."""
+        if self._standby is not None:
+            self._standby.probe()
+
+    def why_no_standby(self, reason: str) -> None:
+        """Note why none stands ready, for who asks."""
+        if self._standby is None and self._trace.standby != reason:
+            self._trace.standby = reason
+
+    def standby_asked(self, standby: StandbyPath, asked: SwitchAsked) -> None:
+        self._forget_standby()
+        path = standby.release()
+        if self.is_over or not self.would_take(asked.number, dialed_here=False):
+            path.abort()
+            return
+        self._take_over(path, asked.number, "the other side goes on over it", dialed_here=False)
+        # After a violation the machine has ended the session, and says so in its events.
+        with contextlib.suppress(ProtocolViolation):
+            self._machine.follow(standby.machine, asked, self._loop.time())
+        self._after()
+        self._set_timer()
+        self._tell_switched()
+
+    def standby_lost(self, standby: StandbyPath, reason: str) -> None:
+        if standby is self._standby:
+            self._forget_standby()
+            self._trace.standby = reason
+            self._trace.note("lost", standby.path.remote, reason=f"the standby: {reason}")
+            if not self.is_over:
+                self._events.put(PathChanged(self._path, f"no other path stands ready: {reason}"))
+                self._tell(StandbyLost(self, reason))
+
     # -- the path's side ------------------------------------------------------------------------
 
     def path_data(self, path: PathEnd, data: bytes) -> None:
@@ -171,6 +285,64 @@ class SessionEnd(Session):
             self._pathless(reason)
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _pathless(self, reason: str) -> None:
+        if not self._go_over(reason):
+            super()._pathless(reason)
+
+    def _help(self, reason: str) -> None:
+        if not self.pinned:
+            self._go_over(reason)
+
+    def _switched_too(self, number: int) -> None:
+        if self._path is self._stood_ready:
+            self.number = max(self.number, number)
+            self._path_rank = max(self._path_rank, self._rank(number, dialed_here=False))
+
+    def _end(self, ended: Ended) -> None:
+        standby = self._standby
+        self._forget_standby()
+        if standby is not None:
+            standby.drop()
+        super()._end(ended)
+
+    def _go_over(self, reason: str) -> bool:
+        standby = self._standby
+        if standby is None or not standby.is_ready or self.is_over:
+            return False
+        if self._machine.state is State.LOST:
+            return False
+        self._forget_standby()
+        number = self.number + 1
+        self._machine.switch(standby.machine, number, self._loop.time())
+        self._take_over(standby.release(), number, reason, dialed_here=True)
+        self._set_timer()
+        self._tell_switched()
+        return True
+
+    def _take_over(self, path: PathEnd, number: int, reason: str, *, dialed_here: bool) -> None:
+        self.number = max(self.number, number)
+        self._path_rank = self._rank(number, dialed_here)
+        old, self._path = self._path, path
+        self._stood_ready = path
+        self._paths += 1
+        self._usual_round_trip = path.usual_round_trip
+        if old is not None:
+            # It may still deliver, and what it loses may not come before the word on this one.
+            self._loop.call_later(_RETIRE, old.finish)
+        self._trace.rule = f"it stood ready when {reason}"
+        self._trace.note("path", f"{path.kind.value}, {path.remote}", reason=f"standby: {reason}")
+        self._events.put(PathChanged(path, f"the path that stood ready: {reason}"))
+        path.hand_to(self)
+        self._flush_soon()
+
+    def _tell_switched(self) -> None:
+        if not self.is_over:
+            self._tell(Switched(self))
+
+    def _forget_standby(self) -> None:
+        self._standby = None
+        self._machine.has_standby = False
 
     def _rank(self, number: int, dialed_here: bool) -> tuple[int, bool]:
         return number, dialed_here == self.terms.is_caller

@@ -19,7 +19,8 @@ class TraceEvent:
     at: float
     """Seconds since the session began here."""
     what: str
-    """`candidate`, `dropped`, `refused`, `proven`, `failed`, `chosen`, `kept`, `path` or `lost`."""
+    """`candidate`, `dropped`, `refused`, `proven`, `failed`, `chosen`, `kept`, `path`, `standby` or
+    `lost`."""
     where: str = ""
     """The candidate or the path."""
     round_trip: float | None = None
@@ -53,6 +54,8 @@ class Explanation:
     """Whether the program keeps the session on its path."""
     events: tuple[TraceEvent, ...]
     """What led to it, the oldest first; 256 at most."""
+    standby: str = "none"
+    """Kind and both ends of the path that stands ready, with the reason; or why there is none."""
 
     def __str__(self) -> str:
         trip = "" if self.round_trip is None else f", {self.round_trip * 1e3:.1f} ms"
@@ -62,6 +65,7 @@ class Explanation:
             f"mode      {self.mode}, select {self.select}"
             + (f", policy {self.policy!r}" if self.policy else "")
             + (", pinned" if self.pinned else ""),
+            f"standby   {self.standby}",
         ]
         return "\n".join([*head, *map(str, self.events)])
 
@@ -75,6 +79,8 @@ class Trace:
         self._events: deque[TraceEvent] = deque(maxlen=_LIMIT)
         self.rule = ""
         """The last one that has decided for a path."""
+        self.standby = ""
+        """Why a path stands ready, or why none does."""
 
     def note(
         self, what: str, where: object = "", *, round_trip: float | None = None, reason: str = ""
@@ -84,6 +90,12 @@ class Trace:
         self._events.append(TraceEvent(at, what, str(where), round_trip, reason))
         if what == "chosen":
             self.rule = reason
+
+    def standby_shown(self, path: Path | None) -> str:
+        """Say which path stands ready, and why; or why none does."""
+        if path is None:
+            return f"none: {self.standby}" if self.standby else "none"
+        return f"{path.kind.value}, {path.local} to {path.remote}: {self.standby}"
 
     def path_taken(self, path: Path, old: Path | None, *, dialed_here: bool) -> str:
         """The session goes on over a path; return why in words."""

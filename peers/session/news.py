@@ -9,12 +9,36 @@ from protocol.endpoint import SignedEntry
 if TYPE_CHECKING:
     from peers.session.session import Session
 
-__all__ = ["LocationTold", "Over", "PathLost", "Pinned", "SessionNews", "TellSession"]
+__all__ = [
+    "LocationTold",
+    "Over",
+    "PathLost",
+    "Pinned",
+    "SessionNews",
+    "StandbyLost",
+    "Switched",
+    "TellSession",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class PathLost:
     """The session has lost its path and goes on without one."""
+
+    session: "Session"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """The session goes on over the path that stood ready. There is none beside it now."""
+
+    session: "Session"
+
+
+@dataclass(frozen=True, slots=True)
+class StandbyLost:
+    """No path stands ready any more."""
 
     session: "Session"
     reason: str
@@ -42,6 +66,6 @@ class Over:
     session: "Session"
 
 
-SessionNews: TypeAlias = PathLost | LocationTold | Pinned | Over
+SessionNews: TypeAlias = PathLost | Switched | StandbyLost | LocationTold | Pinned | Over
 TellSession: TypeAlias = Callable[[SessionNews], None]
 """Takes the news at once. It must not raise."""

@@ -16,6 +16,7 @@ from peers.session.events import PathChanged
 from peers.session.explanation import Explanation, Trace
 from peers.session.figures import SessionFigures
 from peers.session.news import LocationTold, Over, PathLost, Pinned, TellSession
+from peers.session.standby import StandbyPath
 from peers.session.terms import Terms
 from peers.tasks import EventQueue, Waiters, check_loop
 from protocol.errors import (
@@ -30,11 +31,13 @@ from protocol.messages import Mode
 from protocol.session import (
     MAX_PAYLOAD,
     Ended,
+    HelpWanted,
     Moved,
     PathDead,
     SessionMachine,
     SessionSettings,
     State,
+    SwitchedToo,
 )
 
 __all__ = ["Session"]
@@ -71,6 +74,7 @@ class Session:
         self._tell = tell
         self._path: PathEnd | None = None
         self._path_rank = (0, False)
+        self._standby: StandbyPath | None = None
         self._features_shared: frozenset[str] = frozenset()
         """What both sides have named on the path that was taken last."""
         self._events = EventQueue[PathChanged]()
@@ -119,6 +123,11 @@ class Session:
         return self._path
 
     @property
+    def standby(self) -> Path | None:
+        """The path that stands ready, over which the session goes on where its own fails."""
+        return self._standby.path if self._standby is not None else None
+
+    @property
     def state(self) -> State:
         """Open, half-closed, closing, closed or lost."""
         return self._machine.state
@@ -145,7 +154,7 @@ class Session:
         A reader that is slow loses the oldest events beyond 64, never the newest.
         """
         check_loop(self._loop, "the session")
-        return self._events.subscribe(PathChanged(self._path, "now"))
+        return self._events.subscribe(PathChanged(self._path, "now", self.standby))
 
     def pin(self, pinned: bool = True) -> None:
         """Keep the session on its path as long as that lives, whatever would be better; with
@@ -169,6 +178,7 @@ class Session:
             round_trip=self.round_trip,
             rule=self._trace.rule if path else "",
             pinned=self.pinned,
+            standby=self._trace.standby_shown(self.standby),
             events=self._trace.events,
         )
 
@@ -381,6 +391,7 @@ class Session:
             path.send(data)
             if self._path is not path:
                 return
+        self._wake_by(self._machine.wants_help_at)
         if self._over.done():
             self._path = None
             path.finish()
@@ -392,13 +403,15 @@ class Session:
             match event:
                 case PathDead():
                     self._drop_path(event.reason)
+                case HelpWanted():
+                    self._help(event.reason)
+                case SwitchedToo():
+                    self._switched_too(event.number)
                 case Moved():
                     self._tell(LocationTold(self, event.entries))
                 case Ended():
                     self._end(event)
-        due = machine.acknowledges_at
-        if due is not None and due < self._wakes_at:
-            self._set_timer()
+        self._wake_by(machine.acknowledges_at)
         if machine.inbox or machine.state is not State.OPEN:
             self._readable.wake()
         if machine.acknowledged > self._acknowledged:
@@ -407,6 +420,16 @@ class Session:
         if self._writable and (machine.writable or not machine.may_send):
             self._writable.wake()
         self._flush()
+
+    def _help(self, reason: str) -> None:
+        """The path acknowledges nothing for unusually long, and another one stands ready."""
+
+    def _switched_too(self, number: int) -> None:
+        """Both sides have gone over to the path that stood ready."""
+
+    def _wake_by(self, due: float | None) -> None:
+        if due is not None and due < self._wakes_at:
+            self._set_timer()
 
     def _drop_path(self, reason: str) -> None:
         """Give the current path up at once; the session goes on without."""

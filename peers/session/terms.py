@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from peers.choice import Select
-from peers.config import NO_POLICY, PathFacts, PathKind, Policy
-from protocol.features import RELAY_FALLBACK
+from peers.config import NO_POLICY, PathFacts, PathKind, Policy, StandbyWord
+from protocol.features import RELAY_FALLBACK, STANDBY
 from protocol.messages import Mode
 
 __all__ = ["Terms"]
@@ -29,8 +29,24 @@ class Terms:
     fallback: bool = False
     """Whether a session in `combined` may go on over the relay, as far as this side says."""
 
+    standby: StandbyWord = StandbyWord.NEVER
+    """Whether a second path may stand ready, unless the policy says otherwise."""
+
+    @property
+    def standby_word(self) -> StandbyWord:
+        """Whether a second path may stand ready. One that goes directly is all there is, and it
+        tells each side the other's addresses."""
+        if not self.discloses or self.mode is Mode.CENTRAL:
+            return StandbyWord.NEVER
+        return self.policy.standby or self.standby
+
     @property
     def features(self) -> tuple[str, ...]:
         """What this side names at the head of the session's paths."""
+        named = []
         relayed = self.policy.refusal(PathFacts(PathKind.RELAYED)) is None
-        return (RELAY_FALLBACK,) if self.mode is Mode.COMBINED and self.fallback and relayed else ()
+        if self.mode is Mode.COMBINED and self.fallback and relayed:
+            named.append(RELAY_FALLBACK)
+        if self.standby_word is not StandbyWord.NEVER:
+            named.append(STANDBY)
+        return tuple(named)

@@ -86,6 +86,27 @@ class RelayAddress:
         """
         return None if self._trust is None else self._trust.context()
 
+    def beside(self, url: str) -> "RelayAddress":
+        """Return another relay of the same key, which this one has named: trusted as this one is.
+
+        Raises:
+            RelayUnavailable: it is no URL of a relay; or it has no TLS, and this one has.
+        """
+        other = RelayAddress(url, trust=self._trust, trips=self.trips)
+        if other.url.scheme != self.url.scheme:
+            raise RelayUnavailable(f"{other} has not the TLS of {self}")
+        return other
+
+    def only_at(self, address: str) -> "RelayAddress":
+        """Return the same, at one address that was found for it."""
+        return RelayAddress(
+            str(self),
+            trust=self._trust,
+            certificate_name=self.certificate_name,
+            addresses=(address,),
+            trips=self.trips,
+        )
+
     def __str__(self) -> str:
         return str(self.url.origin())
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from protocol.endpoint import SignedEntry
 
-__all__ = ["Ended", "Event", "Moved", "PathDead"]
+__all__ = ["Ended", "Event", "HelpWanted", "Moved", "PathDead", "SwitchedToo"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +12,21 @@ class PathDead:
     """The current path carries nothing any more; take another one."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HelpWanted:
+    """The current path acknowledges nothing for unusually long; it may live. Told once of each such
+    time, and only while another path stands ready."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchedToo:
+    """The other side has switched to the path that the session is on: both did at once."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,4 +46,4 @@ class Ended:
     """Messages sent here that the other side is not known to have."""
 
 
-Event = PathDead | Moved | Ended
+Event = PathDead | HelpWanted | SwitchedToo | Moved | Ended

@@ -18,7 +18,7 @@ The second revision, where both sides have named `session-2` (protocol/features.
     [1, received, consumed, partial]       also `partial` bytes of message `received` + 1
     [8, message, offset, total, payload]   bytes of one message of `total` bytes, from `offset` on
     [9, count]                             nothing follows message `count`, and the session goes on
-    [10, path]                             kept for a change to a path that stands ready
+    [10, path]                             a change to the path that it stands on (standby.py)
 """
 
 from collections.abc import Callable, Iterator

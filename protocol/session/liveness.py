@@ -37,6 +37,8 @@ class PathLiveness:
         """When bytes were given to the path last."""
         self.progress = now
         """When something was acknowledged last, or first put on its way."""
+        self._helped: float | None = None
+        """The `progress` at which help was wanted last."""
         self._pinged = now
         self._ping = 0
         self._answer_due: float | None = None
@@ -58,6 +60,16 @@ class PathLiveness:
         """The other side has acknowledged something."""
         self.progress = now
         self.patience = 1
+
+    def overdue_at(self, after: float | None) -> float | None:
+        """Return when something else should help, where `after` seconds without progress are
+        unusual; None where nothing is due, or help was wanted since the last progress."""
+        return None if after is None or self._helped == self.progress else self.progress + after
+
+    def want_help(self, now: float) -> str:
+        """Note that it is wanted; return why."""
+        self._helped = self.progress
+        return f"nothing acknowledged for {now - self.progress:.2f} s"
 
     def ping(self, now: float) -> int:
         """Note a ping; return its number."""

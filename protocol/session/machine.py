@@ -4,12 +4,14 @@ Bytes and times in, bytes and events out. A session outlives its paths: `attach`
 `detach` ends it, and what the other side has not received is sent again on the next. One side of a
 session is the same as the other; this file does not know which side it is on.
 
-The frames are in frames.py, the states in states.py, what this side sends in outgoing.py.
+The frames are in frames.py, the states in states.py, what this side sends in outgoing.py, what
+has arrived in incoming.py.
 
 Costs: sending, receiving and acknowledging are O(1) a message; a resume is O(unacknowledged).
 """
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from protocol.endpoint import SignedEntry
@@ -17,13 +19,13 @@ from protocol.errors import Code, ProtocolViolation
 from protocol.session.acknowledgement import Acknowledgement
 from protocol.session.closed import ClosedSession
 from protocol.session.early import NO_EARLY, Early
-from protocol.session.events import Ended, Event, Moved, PathDead
+from protocol.session.events import Ended, Event, HelpWanted, Moved, PathDead, SwitchedToo
 from protocol.session.frames import WRITE_BYTES, Frame, FrameReader, pack, read_location
-from protocol.session.idle import SMALL_PART, IdleFrames
+from protocol.session.incoming import Incoming
 from protocol.session.liveness import PathLiveness
 from protocol.session.outgoing import Outgoing
-from protocol.session.reassembly import Reassembly
 from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
+from protocol.session.standby import Standby, SwitchAsked
 from protocol.session.states import ESTABLISHED, TRANSITIONS, WRITABLE, Input, State
 
 __all__ = ["SessionMachine"]
@@ -43,19 +45,14 @@ class SessionMachine:
         self.settings = settings
         self.state = State.OPEN
         self.attached = False
-        self.inbox: deque[bytes] = deque()
-        """Messages that arrived, in order; take them with `take`."""
-        self.received = 0
-        """Messages of the other side that have arrived."""
-        self.consumed = 0
-        """Weight of those that were taken from the inbox."""
+        self.has_standby = False
+        """Whether a path stands ready that may help."""
         self._revised: bool | None = None
-        self._reassembly = Reassembly()
-        self._idle = IdleFrames()
-        self._last_there: int | None = None
+        self._incoming = Incoming(settings.window)
+        self.inbox: deque[bytes] = self._incoming.inbox
+        """Messages that arrived, in order; take them with `take`."""
         self._consumed_there = 0
         self._window_there = 0
-        self._arrived_weight = 0
         self._events: list[Event] = []
         # The last frame of each kind but DATA, ACK and CLOSE: who asks faster than they read what
         # is answered gets fewer answers, and costs no memory.
@@ -70,6 +67,16 @@ class SessionMachine:
         self._closing_since = now
 
     # -- the application ------------------------------------------------------------------------
+
+    @property
+    def received(self) -> int:
+        """Messages of the other side that have arrived."""
+        return self._incoming.received
+
+    @property
+    def consumed(self) -> int:
+        """Weight of those that were taken from the inbox."""
+        return self._incoming.consumed
 
     @property
     def writable(self) -> bool:
@@ -89,7 +96,7 @@ class SessionMachine:
     @property
     def is_drained(self) -> bool:
         """Whether nothing more will come into the inbox."""
-        return self._last_there is not None or self.state in (State.CLOSED, State.LOST)
+        return self._incoming.ended_at is not None or self.state in (State.CLOSED, State.LOST)
 
     @property
     def sent(self) -> int:
@@ -107,6 +114,12 @@ class SessionMachine:
         return self._acknowledgement.waits_until
 
     @property
+    def wants_help_at(self) -> float | None:
+        """When an acknowledgement is overdue, if a path stands ready; None where none is due."""
+        pace = self._outgoing.pace
+        return self._liveness.overdue_at(pace.overdue_after) if self.has_standby else None
+
+    @property
     def needs_flush(self) -> bool:
         """Whether `data_to_send` has something that is not a message."""
         return self._acknowledgement.due or bool(self._control)
@@ -119,7 +132,7 @@ class SessionMachine:
     @property
     def partial(self) -> int:
         """Bytes that have arrived of the message after those of `received`."""
-        return self._reassembly.size
+        return self._incoming.partial
 
     @property
     def unacknowledged(self) -> tuple[bytes, ...]:
@@ -154,8 +167,7 @@ class SessionMachine:
         Raises:
             IndexError: there is none.
         """
-        payload = self.inbox.popleft()
-        self.consumed += len(payload) + MESSAGE_WEIGHT
+        payload = self._incoming.take()
         if self.consumed - self._told_consumed >= self._window // 8:
             self._acknowledgement.due = True
         return payload
@@ -216,22 +228,34 @@ class SessionMachine:
         self._outgoing.acknowledge(received, partial, now)
         self._revised = revised
         self._window_there = window
-        self._liveness.begin(now)
-        self._outgoing.begin(in_parts=revised, patience=self._liveness.patience)
-        self._outgoing.go_on_behind(early)
-        if not self._reassembly.size:
-            self._reassembly.drop()
         self._control.clear()
-        self._reader = FrameReader(revised=revised)
-        self._acknowledgement.begin(self._arrived_weight + self._reassembly.size)
-        self.attached = True
-        # What a lost path may have swallowed is said again.
-        if self.state is State.HALF_CLOSED_LOCAL:
-            self._last_due = Frame.FINISH
-        elif self.state not in ESTABLISHED:
-            self._last_due = Frame.CLOSE
-        if self.state in (State.ANSWERING, State.CLOSED):
-            self._say(Frame.CLOSED, self.received)
+        self._begin(FrameReader(revised=revised), now)
+        self._outgoing.go_on_behind(early)
+
+    def switch(self, standby: Standby, number: int, now: float) -> None:
+        """Go on over a path that stands ready, as the session's path `number`. What is not known
+        to have arrived is written again, right behind the word that tells the other side.
+
+        Raises:
+            RuntimeError: the path is used or dead, or the first one, or the session is lost.
+        """
+        if not self._revised or self.state is State.LOST:
+            raise RuntimeError("a switch of a session that knows none, or is lost")
+        self._go_on(standby, standby.switch(number), now)
+
+    def follow(self, standby: Standby, asked: SwitchAsked, now: float) -> None:
+        """Go on over the path to which the other side has switched; a lost session does not.
+
+        Raises:
+            ProtocolViolation: from what stood behind its word. The session is lost then.
+        """
+        if not self._revised:
+            raise RuntimeError("a switch of a session that knows none")
+        if self.state is State.LOST:
+            return
+        self._go_on(standby, b"", now)
+        self._incoming.idle.begin()
+        self._take(asked.rest, now)
 
     def early(self, now: float) -> Early:
         """Return what may leave behind a hello, to a side that takes that; nothing where a path
@@ -260,15 +284,8 @@ class SessionMachine:
         if not self.attached or self.state is State.LOST:
             return
         self._liveness.hear(now)
-        self._idle.begin()
-        try:
-            for frame in self._reader.read(data):
-                self._receive_frame(frame, now)
-                if self.state in (State.LOST,):
-                    return  # What stands behind an abort is not looked at, nor whether it is right.
-        except ProtocolViolation as error:
-            self.abort(error.code or Code.BAD_MESSAGE, error.reason, now)
-            raise
+        self._incoming.idle.begin()
+        self._take(self._reader.read(data), now)
 
     def data_to_send(self, now: float, limit: int = WRITE_BYTES) -> bytes:
         """Return the next bytes for the current path, about `limit` at most; empty when idle, and
@@ -280,7 +297,7 @@ class SessionMachine:
         if self._acknowledgement.due:
             self._acknowledgement.said(now)
             self._told_consumed = self.consumed
-            partial = (self._reassembly.size,) if self._revised else ()
+            partial = (self._incoming.partial,) if self._revised else ()
             pieces.append(pack((Frame.ACK, self.received, self.consumed, *partial)))
         outgoing = self._outgoing
         if outgoing.unsent and self.state is not State.LOST:
@@ -325,8 +342,8 @@ class SessionMachine:
         if not self.attached:
             return self._pathless_since + self.settings.resume_window
         when = self._liveness.next_deadline(self._outgoing.pace.seconds_needed)
-        if (waits := self.acknowledges_at) is not None:
-            when = min(when, waits)
+        for other in (self.acknowledges_at, self.wants_help_at):
+            when = when if other is None else min(when, other)
         return when if self.state in ESTABLISHED else min(when, self._close_deadline)
 
     def handle_timeout(self, now: float) -> None:
@@ -343,6 +360,8 @@ class SessionMachine:
         elif dead := self._liveness.judge(now, self._outgoing.pace.seconds_needed):
             self.detach(now)
             self._events.append(PathDead(dead))
+        elif (due := self.wants_help_at) is not None and now >= due:
+            self._events.append(HelpWanted(self._liveness.want_help(now)))
         elif now >= self._liveness.ping_due():
             self._say(Frame.PING, self._liveness.ping(now))
 
@@ -367,25 +386,62 @@ class SessionMachine:
         since = max(self._closing_since, self._liveness.progress)
         return since + self.settings.resume_window
 
+    def _go_on(self, standby: Standby, first: bytes, now: float) -> None:
+        # No hello tells where this side is: what was to be said of that is said here.
+        location = self._control.get(Frame.LOCATION)
+        self._control.clear()
+        if first:
+            self._control[Frame.SWITCH] = first
+        if location is not None:
+            self._control[Frame.LOCATION] = location
+        self._begin(standby.reader, now)
+        self._liveness.round_trip = standby.round_trip
+
+    def _begin(self, reader: FrameReader, now: float) -> None:
+        self._liveness.begin(now)
+        self._outgoing.begin(in_parts=self._revised is True, patience=self._liveness.patience)
+        self._incoming.begin()
+        self._reader = reader
+        self._acknowledgement.begin(self._incoming.arrived)
+        self.attached = True
+        # What a lost path may have swallowed is said again.
+        if self.state is State.HALF_CLOSED_LOCAL:
+            self._last_due = Frame.FINISH
+        elif self.state not in ESTABLISHED:
+            self._last_due = Frame.CLOSE
+        if self.state in (State.ANSWERING, State.CLOSED):
+            self._say(Frame.CLOSED, self.received)
+
+    def _take(self, frames: Iterable[list[Any]], now: float) -> None:
+        try:
+            for frame in frames:
+                self._receive_frame(frame, now)
+                if self.state in (State.LOST,):
+                    return  # What stands behind an abort is not looked at, nor whether it is right.
+        except ProtocolViolation as error:
+            self.abort(error.code or Code.BAD_MESSAGE, error.reason, now)
+            raise
+
     def _say(self, kind: Frame, *fields: object) -> None:
         self._control[kind] = pack((kind, *fields))
 
     def _receive_frame(self, frame: list[Any], now: float) -> None:
         if frame[:1] not in _BRING:
-            self._idle.note()
+            self._incoming.idle.note()
         match frame:
             case [Frame.DATA, int(first), list(payloads)]:
-                self._receive_data(first, payloads)
+                if self._incoming.data(first, payloads):
+                    self._acknowledgement.due = True
             case [Frame.PART, int(number), int(offset), int(total), bytes(piece)] if self._revised:
-                self._receive_part(number, offset, total, piece)
-                arrived = self._arrived_weight + self._reassembly.size
-                self._acknowledgement.part_arrived(arrived, now)
+                if self._incoming.part(number, offset, total, piece):
+                    self._acknowledgement.due = True
+                self._acknowledgement.part_arrived(self._incoming.arrived, now)
             case [Frame.ACK, int(received), int(consumed), int(partial)] if self._revised:
                 self._acknowledge(received, consumed, partial, now)
             case [Frame.ACK, int(received), int(consumed)] if not self._revised:
                 self._acknowledge(received, consumed, 0, now)
             case [Frame.CLOSE, int(count)]:
-                self._end_there(count)
+                self._incoming.end(count)
                 self._say(Frame.CLOSED, self.received)
                 self._move(Input.CLOSE_THERE, now)
             case [Frame.CLOSED, int(received)]:
@@ -404,75 +460,19 @@ class SessionMachine:
                 self._events = [event for event in self._events if not isinstance(event, Moved)]
                 self._events.append(Moved(read_location(entries)))
             case [Frame.FINISH, int(count)] if self._revised:
-                self._end_there(count)
+                self._incoming.end(count)
                 self._move(Input.FINISH_THERE, now)
             case [Frame.SWITCH, int(path)] if self._revised and 1 <= path < 2**32:
-                pass  # No path stands ready here, so that there is none to change to.
+                self._events.append(SwitchedToo(path))
             case _:
                 raise ProtocolViolation("not a session frame")
-
-    def _receive_data(self, first: int, payloads: list[Any]) -> None:
-        if first < 1 or first > self.received + 1:
-            raise ProtocolViolation(f"message {first} follows message {self.received}")
-        skip = self.received + 1 - first
-        fresh = payloads[skip:] if skip else payloads
-        if not fresh:
-            self._idle.note()
-            return
-        weight = 0
-        for payload in fresh:
-            if type(payload) is not bytes:
-                raise ProtocolViolation("a payload must be bytes")
-            weight += len(payload) + MESSAGE_WEIGHT
-        self._check_room(weight)
-        # A message that had arrived in part may come whole after all.
-        if self._reassembly.size:
-            self._reassembly.drop()
-        self._arrived_weight += weight
-        self.inbox.extend(fresh)
-        self.received += len(fresh)
-        self._acknowledgement.due = True
-
-    def _receive_part(self, number: int, offset: int, total: int, piece: bytes) -> None:
-        if not 1 <= number <= self.received + 1:
-            raise ProtocolViolation(f"a part of message {number} follows message {self.received}")
-        if number <= self.received:
-            self._idle.note()
-            return
-        reassembly = self._reassembly
-        count = reassembly.fresh(offset, total, piece)
-        if count < SMALL_PART and offset + len(piece) < total:
-            self._idle.note()
-        if count <= 0:
-            return
-        self._check_room(reassembly.size + count + MESSAGE_WEIGHT)
-        message = reassembly.add(count, total, piece)
-        if message is not None:
-            self.inbox.append(message)
-            self._arrived_weight += total + MESSAGE_WEIGHT
-            self.received += 1
-            self._acknowledgement.due = True
-
-    def _check_room(self, weight: int) -> None:
-        if self._last_there is not None:
-            raise ProtocolViolation("a message after the close")
-        # One message may reach past the window: the sender checks for room before it, not after.
-        held = self._arrived_weight - self.consumed
-        if held + weight > self.settings.window + MAX_PAYLOAD + MESSAGE_WEIGHT:
-            raise ProtocolViolation("more than the window allows", code=Code.LIMIT_EXCEEDED)
-
-    def _end_there(self, count: int) -> None:
-        """The other side has said that nothing follows this message."""
-        if count != self.received or self._reassembly.size:
-            raise ProtocolViolation(f"closed after {count}, but {self.received} arrived")
-        self._last_there = count
 
     def _acknowledge(self, received: int, consumed: int, partial: int, now: float) -> None:
         self._outgoing.check(received, consumed, partial)
         if self._outgoing.acknowledge(received, partial, now):
             self._liveness.advance(now)
         elif consumed <= self._consumed_there:
-            self._idle.note()
+            self._incoming.idle.note()
         self._consumed_there = max(consumed, self._consumed_there)
 
     def _lose(self, reason: str, now: float) -> None:
@@ -488,7 +488,7 @@ class SessionMachine:
             self._leave(after, now)
         self.state = after
         if after is not before and after in (State.CLOSED, State.LOST):
-            self._reassembly.drop()
+            self._incoming.drop()
             self._events.append(Ended(reason, self.outstanding))
 
     def _leave(self, after: State, now: float) -> None:

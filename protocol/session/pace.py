@@ -15,6 +15,7 @@ from collections import deque
 from typing import NamedTuple
 
 from protocol.session.frames import FRAME_BYTES, SLOWEST_LINK
+from protocol.session.overdue import Overdue
 
 __all__ = ["Pace", "Position"]
 
@@ -59,12 +60,14 @@ class Pace:
 
     def __init__(self) -> None:
         self._flights: deque[_Flight] = deque()
+        self._overdue = Overdue()
         self.begin(1)
 
     def begin(self, patience: int) -> None:
         """Begin on a new path. After paths that were too slow for that (`patience` above 1), with
         less."""
         self._flights.clear()
+        self._overdue.begin()
         self._written = 0
         self._delivered = 0
         self._limit = _FIRST_FLIGHT // patience
@@ -95,6 +98,16 @@ class Pace:
         rate = SLOWEST_LINK if self.rate is None else min(SLOWEST_LINK, self.rate / 2)
         return (self._flights[0].written - self._delivered) / rate
 
+    @property
+    def overdue_after(self) -> float | None:
+        """Seconds without an acknowledgement that would be unusual; None while none is due."""
+        if not self._flights:
+            return None
+        size = self._flights[0].written - self._delivered
+        # A fragment may be larger than all before it, and arrives as a whole.
+        whole = size / self.rate if self.rate and size >= _SMALL_FRAME else 0.0
+        return self._overdue.timeout + whole
+
     def wrote(self, end: Position, size: int, now: float) -> None:
         """A frame was written that ends at this position."""
         flights = self._flights
@@ -124,6 +137,7 @@ class Pace:
         self._delivered = flight.written
         carried = flight.written - flight.delivered
         delay = now - flight.when
+        self._overdue.sample(delay, now)
         rate = carried / max(delay, 1e-6)
         if self.rate is None or rate > self.rate or held_back or carried >= _ENOUGH:
             self.rate = rate

@@ -1,5 +1,6 @@
 """Service requests: what each leads to, and the one response that it ends in."""
 
-from relay.broker.broker import Broker, BrokerLimits, PlaneMaker
+from relay.broker.broker import Broker, BrokerLimits, Leg, PlaneMaker
+from relay.broker.reply import Elsewhere
 
-__all__ = ["Broker", "BrokerLimits", "PlaneMaker"]
+__all__ = ["Broker", "BrokerLimits", "Elsewhere", "Leg", "PlaneMaker"]

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from msgspec import structs
+
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
 from protocol.features import OFFER
@@ -19,10 +21,12 @@ from protocol.messages import (
     ServiceAnswer,
     ServiceRequestFrom,
     ServiceRequestTo,
+    ServiceResponse,
     Verdict,
 )
+from relay.backplane import ALONE, Backplane, Question
 from relay.broker.pending import Pending, PendingRequests
-from relay.broker.reply import Asker, Reply
+from relay.broker.reply import Asker, Elsewhere, Reply
 from relay.limits import Cause, Windows
 from relay.log import guarded
 from relay.metrics import Metrics
@@ -30,7 +34,7 @@ from relay.plane import Purpose
 from relay.presence import Attachment, RegisteredPeer, Registry
 from relay.tally import Figures
 
-__all__ = ["Broker", "BrokerLimits", "PlaneMaker"]
+__all__ = ["Broker", "BrokerLimits", "Leg", "PlaneMaker"]
 
 
 class PlaneMaker(Protocol):
@@ -63,6 +67,17 @@ class BrokerLimits:
     """Requests of one wide network to one callee, sustained and at once: what one peer may have."""
 
 
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """The callee's leg of a plane: what admits it, and where it is opened; empty: here."""
+
+    ticket: str | None
+    url: str = ""
+
+
+_NO_LEG = Leg(None)
+
+
 class _Absent:
     """Stands for a caller that has no control connection just now: nothing is sent to it."""
 
@@ -82,9 +97,17 @@ class Broker:
     """Passes service requests to callees and their answers back."""
 
     def __init__(
-        self, registry: Registry, planes: PlaneMaker, metrics: Metrics, limits: BrokerLimits
+        self,
+        registry: Registry,
+        planes: PlaneMaker,
+        metrics: Metrics,
+        limits: BrokerLimits,
+        backplane: Backplane = ALONE,
     ) -> None:
         self._registry = registry
+        self._backplane = backplane
+        self._elsewhere: dict[Asker, dict[Question, None]] = {}
+        """What waits for the answer of another node."""
         self._planes = planes
         self._metrics = metrics
         self._per_caller = limits.pending
@@ -121,7 +144,7 @@ class Broker:
         are; return False where that peer is not here."""
         callee = self._registry.get(purpose.callee)
         flow = callee.primary if callee is not None else None
-        if flow is None:
+        if flow is None and self._backplane.home(purpose.callee) is None:
             return False
         message = ServiceRequestTo(
             0,
@@ -136,7 +159,10 @@ class Broker:
         own, other = tickets
         reply = Reply(_Absent(purpose.caller, cause), message, self._metrics, own)
         try:
-            self._ask(reply, flow, (), other, now)
+            if flow is None:
+                self._ask_elsewhere(reply, now, other)
+            else:
+                self._ask(reply, flow, (), Leg(other), now)
         except BaseException as error:
             self._give_up(reply, error)
             raise
@@ -144,6 +170,26 @@ class Broker:
             if reply.ticket is not None:
                 self._settle(reply)
         return True
+
+    def asked(
+        self, caller: Elsewhere, message: ServiceRequestTo, leg: Leg | None, now: float
+    ) -> None:
+        """Take a request from another node; it is answered here, or not at all. With a `leg` the
+        plane is made there already."""
+        reply = Reply(caller, message, self._metrics)
+        try:
+            callee = self._registry.get(message.guid)
+            flow = callee.primary if callee is not None else None
+            if leg is not None and flow is not None:
+                self._forward(reply, flow, now, leg)
+            else:
+                self._decide(reply, now)
+        except BaseException as error:
+            self._give_up(reply, error, Code.BAD_MESSAGE)
+            raise
+        finally:
+            if reply.ticket is not None:
+                self._settle(reply)
 
     def answer(self, callee: Attachment, answer: ServiceAnswer, now: float) -> bool:
         """Pass a callee's answer on. Return False where nothing of that peer waits for it.
@@ -177,6 +223,8 @@ class Broker:
             with self._taking("dropping a request", pending):
                 self._requests.take(pending)
                 pending.reply.drop()
+        for question in self._elsewhere.pop(flow, ()):
+            self._backplane.drop(question)
         for pending in self._requests.of_callee(flow):
             with self._taking("moving a request", pending):
                 callee = self._registry.get(flow.guid)
@@ -185,6 +233,11 @@ class Broker:
                     self._pass_on(pending, other, now)
                     continue
                 self._requests.take(pending)
+                if self._backplane.home(flow.guid) is not None and not isinstance(
+                    pending.reply.caller, Elsewhere
+                ):
+                    self._ask_elsewhere(pending.reply, now, pending.forward.ticket)
+                    continue
                 gone = self._registry.gone(flow.guid)
                 if gone is None:
                     pending.reply.fail(Code.PEER_OFFLINE, "the peer has gone")
@@ -248,6 +301,8 @@ class Broker:
 
     def _absent(self, reply: Reply, now: float) -> None:
         """The callee is not here."""
+        if not isinstance(reply.caller, Elsewhere) and self._ask_elsewhere(reply, now):
+            return
         gone = self._registry.gone(reply.request.guid)
         if gone is None:
             unknown = self._registry.unknown(now)
@@ -255,8 +310,46 @@ class Broker:
         else:
             reply.offline(self._registry.state(gone, now), gone.last_seen(now))
 
-    def _forward(self, reply: Reply, callee: Attachment, now: float) -> None:
-        """Ask the callee (draft §4.2.2, §4.2.3)."""
+    def _ask_elsewhere(self, reply: Reply, now: float, ticket: str | None = None) -> bool:
+        """Ask the callee's home, if that is another node; `ticket` is the callee's, of a plane that
+        is made already."""
+        if self._backplane is ALONE:
+            return False
+        message, caller = reply.request, reply.caller
+        waiting = self._elsewhere.get(caller, {})
+        if len(waiting) + len(caller.asks) >= self._per_caller:
+            self._limit(reply, f"{self._per_caller} requests already wait for an answer")
+            return True
+        home = self._backplane.home(message.guid)
+        own = self._registry.get(caller.guid)
+        entries: tuple[SignedEntry, ...] = ()
+        if home is not None and own is not None and message.mode is not _CENTRAL:
+            entries = own.filter(message.service, message.entries, home.host)
+
+        def answered(response: ServiceResponse) -> None:
+            waiting.pop(question, None)
+            if not waiting:
+                self._elsewhere.pop(caller, None)
+            reply.pass_on(response)
+            if reply.ticket is not None:
+                self._settle(reply)
+
+        request = structs.replace(message, entries=entries)
+        question = Question(caller.guid, caller.observed_host, request, answered, ticket)
+        waiting[question] = None
+        self._elsewhere[caller] = waiting
+        if self._backplane.ask(question, now):
+            return True
+        waiting.pop(question)
+        if not waiting:
+            del self._elsewhere[caller]
+        return False
+
+    def _forward(
+        self, reply: Reply, callee: Attachment, now: float, leg: Leg | None = None
+    ) -> None:
+        """Ask the callee (draft §4.2.2, §4.2.3), for a `leg` of a plane that is made already or of
+        one that is made now."""
         message, caller = reply.request, reply.caller
         if not self._requests.has_room(caller):
             self._limit(reply, f"{self._per_caller} requests already wait for an answer")
@@ -268,11 +361,13 @@ class Broker:
             self._limit(reply, "too many requests already wait for this peer")
             return
         entries: tuple[SignedEntry, ...] = ()
-        own = self._registry.get(caller.guid)
-        if message.entries and message.mode is not _CENTRAL and own is not None:
-            entries = own.filter(message.service, message.entries, callee.observed_host)
-        callee_ticket = None
-        if message.mode in _RELAYED:
+        if message.entries and message.mode is not _CENTRAL:
+            own = self._registry.get(caller.guid)
+            if own is not None:
+                entries = own.filter(message.service, message.entries, callee.observed_host)
+            elif isinstance(caller, Elsewhere):
+                entries = message.entries  # They were filtered where it is.
+        if message.mode in _RELAYED and leg is None:
             tickets = self._planes.create(
                 Purpose(message.session, caller.guid, callee.guid, message.service, message.mode),
                 caller.cause,
@@ -280,12 +375,12 @@ class Broker:
             if tickets is None:
                 reply.fail(Code.LIMIT_EXCEEDED, "too many planes of yours", retry_after=1.0)
                 return
-            reply.ticket, callee_ticket = tickets
+            reply.ticket, leg = tickets[0], Leg(tickets[1])
         for pending in displaced:
             with self._taking("letting a request give way", pending):
                 self._requests.take(pending)
                 self._limit(pending.reply, "others have waited for this peer with fewer requests")
-        self._ask(reply, callee, entries, callee_ticket, now)
+        self._ask(reply, callee, entries, leg, now)
 
     def _limit(self, reply: Reply, reason: str, retry_after: float = 1.0) -> None:
         """Somebody has his share."""
@@ -297,13 +392,14 @@ class Broker:
         reply: Reply,
         callee: Attachment,
         entries: tuple[SignedEntry, ...],
-        ticket: str | None,
+        leg: Leg | None,
         now: float,
     ) -> None:
         message, caller = reply.request, reply.caller
         offer = message.offer
         if offer and not (OFFER in caller.features and OFFER in callee.features):
             offer = b""
+        leg = leg or _NO_LEG
         forward = ServiceRequestFrom(
             self._requests.next_number(),
             caller.guid,
@@ -312,8 +408,9 @@ class Broker:
             message.session,
             entries,
             message.timeout,
-            ticket,
+            leg.ticket,
             message.resume,
+            leg.url,
             offer,
         )
         pending = Pending(reply, forward, callee, now + message.timeout, now)

@@ -1,17 +1,20 @@
 """The response to a service request: exactly one, whatever happens on the way to it."""
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, Protocol
+
+from msgspec import structs
 
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code
 from protocol.messages import Message, PeerState, ServiceRequestTo, ServiceResponse
-from relay.limits import Cause
+from relay.limits import Cause, cause_of
 from relay.metrics import Metrics, RequestTold
 from relay.presence import RegisteredPeer
 from relay.tally import Figures
 
-__all__ = ["Asker", "Reply"]
+__all__ = ["Asker", "Elsewhere", "Reply"]
 
 
 class Asker(Protocol):
@@ -35,6 +38,23 @@ class Asker(Protocol):
 
     def send(self, message: Message) -> None:
         """Queue a message."""
+
+
+class Elsewhere:
+    """Somebody at another node: what it may be told was looked at there, and so were its rates."""
+
+    def __init__(self, guid: str, host: str, answered: Callable[[ServiceResponse], None]) -> None:
+        self.guid = guid
+        self.observed_host = host
+        self.features: frozenset[str] = frozenset()
+        self.cause = cause_of(host, guid)
+        self.asks: dict[Any, None] = {}
+        self.had = Figures()
+        self._answered = answered
+
+    def send(self, message: Message) -> None:
+        if isinstance(message, ServiceResponse):
+            self._answered(message)
 
 
 class _State(Enum):
@@ -102,6 +122,16 @@ class Reply:
             self.caller.had.refusals += 1
         response = ServiceResponse(self.request.request, code, reason, retry_after=retry_after)
         self._give(_FAILED, code.value, response)
+
+    def pass_on(self, response: ServiceResponse) -> None:
+        """Tell the caller what another node has answered."""
+        code = response.code
+        ticket = response.ticket or (self.ticket if code is None else None)
+        own = structs.replace(response, request=self.request.request, ticket=ticket)
+        if code is None:
+            self._give(_GOOD, "ok", own)
+        else:
+            self._give(_FAILED, code.value, own)
 
     def drop(self) -> None:
         """There is nobody left to tell."""

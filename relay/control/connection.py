@@ -4,14 +4,12 @@ The handshake's states are a table; what is not in it is answered with an error 
 """
 
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from protocol.codec import MessageDecoder, UnknownType, decode_location, encode
 from protocol.errors import Code, ProtocolViolation, StaleSequence
 from protocol.messages import (
-    FROM_PEER,
     DnsKeyRequest,
     EndpointQuery,
     Error,
@@ -29,12 +27,14 @@ from protocol.messages import (
     Update,
     Watch,
 )
+from protocol.tables import FROM_PEER
 from relay.admission import Refusal
 from relay.broker import Broker
 from relay.control.admittance import Admittance
 from relay.control.carriers import Carrier
 from relay.control.doubt import Doubt, Verdict
-from relay.control.handshake import NOBODY, challenge, check_register, confirmation
+from relay.control.handshake import NOBODY, check_register, confirmation
+from relay.control.mail import MAIL, Mail, serve_mail
 from relay.control.reception import Reception
 from relay.control.replies import dns_key, endpoint_refusal
 from relay.control.source import Source
@@ -304,11 +304,7 @@ class ControlConnection:
     # -- the handshake --------------------------------------------------------------------------
 
     def _hello(self, hello: Hello, now: float) -> None:
-        reception = self._reception
-        asks = reception.admission.asks_invitation
-        self._claim, answer = challenge(
-            reception.keys, reception.limits, hello, os.urandom(32), invitation=asks
-        )
+        self._claim, answer = self._reception.challenge(hello)
         self.guid, self.instance, self.flow = hello.guid, hello.instance, hello.flow
         self.features = self._claim.features
         self._enter(State.AWAITING_REGISTER)
@@ -419,6 +415,9 @@ class ControlConnection:
     def _dns_key(self, request: DnsKeyRequest, now: float) -> None:
         self.send(dns_key(self._reception, self._claim, request, now))
 
+    def _mail(self, message: Mail, now: float) -> None:
+        serve_mail(self, self._reception, self._claim.features, message)
+
     def _ping(self, ping: Ping, now: float) -> None:
         self.send(Pong(ping.ping))
 
@@ -461,7 +460,7 @@ class ControlConnection:
         self._backlog.clear()
         self._admittance.end()
         self._enter(_CLOSED)
-        self._reception.connections.discard(self)
+        self._reception.leave(self)
         self._metrics.closes[reason] += 1
         if was_registered:
             now = self._reception.clock()
@@ -494,6 +493,7 @@ _HANDLERS: dict[State, dict[type, _Handler]] = {
         Watch: (ControlConnection._watch, REQUEST),
         EndpointQuery: (ControlConnection._endpoint_query, REQUEST),
         DnsKeyRequest: (ControlConnection._dns_key, 2 * SIGNATURE),
+        **dict.fromkeys(MAIL, (ControlConnection._mail, REQUEST)),
         **_ALWAYS,
     },
     State.CLOSED: {},

@@ -3,6 +3,7 @@
 Without I/O: the nonce is handed in.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import msgspec
@@ -60,10 +61,16 @@ NOBODY = Claim(Hello("", b"", b""), b"", b"")
 
 
 def challenge(
-    keys: Keys, limits: Limits, hello: Hello, nonce: bytes, *, invitation: bool = False
+    keys: Keys,
+    limits: Limits,
+    hello: Hello,
+    nonce: bytes,
+    *,
+    invitation: bool = False,
+    features: Collection[str] = RELAY_FEATURES,
 ) -> tuple[Claim, Challenge]:
     """Take a hello; return what is claimed, and how it is answered: under the relay's key that is
-    wanted. `invitation` says that one is asked for.
+    wanted. `invitation` says that one is asked for, `features` what this relay knows.
 
     Raises:
         ProtocolViolation: another version is spoken, or the GUID is none.
@@ -74,12 +81,13 @@ def challenge(
         key = public_key_of(hello.guid)
     except IdentityError as error:
         raise ProtocolViolation(str(error), code=Code.BAD_GUID) from None
-    features = shared(RELAY_FEATURES, hello.features)
-    identity, links = keys.wanted(hello.relay, follows=SUCCESSION in features)
+    both = shared(features, hello.features)
+    identity, links = keys.wanted(hello.relay, follows=SUCCESSION in both)
     signature = identity.sign(CONTEXT_CHALLENGE, key, hello.nonce, nonce)
     kept = msgspec.structs.replace(hello, features=(), relay=None)
-    claim = Claim(kept, key, nonce, identity.public_key, features)
-    answer = Challenge(identity.guid, nonce, signature, limits, RELAY_FEATURES, invitation, links)
+    claim = Claim(kept, key, nonce, identity.public_key, both)
+    named = tuple(features)
+    answer = Challenge(identity.guid, nonce, signature, limits, named, invitation, links)
     return claim, answer
 
 

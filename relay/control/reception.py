@@ -1,13 +1,16 @@
 """What the relay is to each of its control connections: who it is, what it allows, who is here."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from protocol.dns_records import peer_name
-from protocol.messages import Limits
+from protocol.features import MAILBOX, RELAY_FEATURES
+from protocol.messages import Challenge, Hello, Limits
 from relay.admission import Admission, Operators
 from relay.config import RelayConfig
+from relay.control.handshake import Claim, challenge
 from relay.keys import Keys
 from relay.limits import Cause, Rates, Work, WorkRates
 from relay.metrics import Metrics
@@ -16,6 +19,7 @@ from relay.plane import Pacer
 if TYPE_CHECKING:
     from relay.control.connection import ControlConnection
     from relay.dns import DnsServer
+    from relay.mailbox import Mailbox
 
 __all__ = ["Reception", "Rooms"]
 
@@ -31,6 +35,7 @@ class Rooms:
     admission: Admission
     dns: "DnsServer | None"
     pacer: Pacer
+    mailbox: "Mailbox | None" = None
 
 
 class Reception:
@@ -47,6 +52,11 @@ class Reception:
         self.config = config
         self.keys = keys
         self.dns = rooms.dns
+        self.mailbox = rooms.mailbox
+        self.features = tuple(
+            name for name in RELAY_FEATURES if name != MAILBOX or rooms.mailbox is not None
+        )
+        """What the relay knows beyond version 1, as each peer is told."""
         self.admission = rooms.admission
         self._pacer = rooms.pacer
         self.operators = Operators(
@@ -75,6 +85,27 @@ class Reception:
             lease=config.lease,
         )
         """As each peer is told."""
+
+    def challenge(self, hello: Hello) -> tuple[Claim, Challenge]:
+        """Take a hello; return what is claimed, and how it is answered.
+
+        Raises:
+            ProtocolViolation: another version is spoken, or the GUID is none.
+        """
+        return challenge(
+            self.keys,
+            self.limits,
+            hello,
+            os.urandom(32),
+            invitation=self.admission.asks_invitation,
+            features=self.features,
+        )
+
+    def leave(self, connection: "ControlConnection") -> None:
+        """A connection is over."""
+        self.connections.discard(connection)
+        if self.mailbox is not None:
+            self.mailbox.lost(connection)
 
     def charge(self, cause: Cause, cost: float) -> float:
         """Charge what is about to be done; return 0, or for how many seconds it has to wait."""

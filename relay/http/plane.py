@@ -23,8 +23,18 @@ from relay.http.takeover import (
 )
 from relay.http.visit import not_an_upgrade, visitor_of
 from relay.http.visitor import Visitor
-from relay.limits import SIGNATURE
-from relay.plane import Planes, Seat, SocketLeg, TicketRefused, TlsLeg, WebSocketLeg
+from relay.limits import SIGNATURE, cause_of
+from relay.plane import (
+    Detour,
+    Detours,
+    Planes,
+    Seat,
+    SocketLeg,
+    TicketRefused,
+    TlsLeg,
+    Wanted,
+    WebSocketLeg,
+)
 
 __all__ = ["PlaneRoute"]
 
@@ -35,8 +45,11 @@ class PlaneRoute:
     """The route of one relay. Coming back with a ticket asks the other side, and counts as one of
     the peer's service requests."""
 
-    def __init__(self, planes: Planes, broker: Broker, reception: Reception) -> None:
+    def __init__(
+        self, planes: Planes, broker: Broker, reception: Reception, detours: Detours
+    ) -> None:
         self._planes = planes
+        self._detours = detours
         self._broker = broker
         self._reception = reception
 
@@ -58,7 +71,7 @@ class PlaneRoute:
             query.get("guid", ""),
             query.get("signature", ""),
         )
-        admitted = self._admit(visitor, bearer, request.headers)
+        admitted = await self._admit(visitor, bearer, request.headers)
         if isinstance(admitted, web.Response):
             return admitted
         seat, early = admitted
@@ -81,14 +94,12 @@ class PlaneRoute:
         """Serve a request that aiohttp need not read. The socket becomes the leg, or is closed;
         not where a refusal is returned."""
         bearer = (request.ticket, request.guid, request.signature)
-        admitted = self._admit(visitor, bearer, request.headers)
+        admitted = await self._admit(visitor, bearer, request.headers)
         if isinstance(admitted, web.Response):
             return admitted
         seat, early = admitted
         with seat:
             try:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 request.accept(sock, {RESUME_HEADER: seat.resume})
                 seat.attach(SocketLeg(sock, visitor.toll), early)
             except OSError:
@@ -98,11 +109,12 @@ class PlaneRoute:
                 raise
         return None
 
-    def _admit(
+    async def _admit(
         self, visitor: Visitor, bearer: tuple[str, str, str], headers: Headers
-    ) -> tuple[Seat, bytes] | web.Response:
-        """Let the bearer of a ticket, with its GUID and signature, come in: return its seat and
-        what it brings for the other leg, or a refusal."""
+    ) -> tuple[Seat | Detour, bytes] | web.Response:
+        """Let the bearer of a ticket, with its GUID and signature, come in: return its seat, or
+        its way to the node that has the plane, and what it brings for the other leg; or a
+        refusal."""
         early = answers.early_bytes(headers)
         if early is None:
             visitor.refused("bad_message", "early bytes that cannot be read")
@@ -111,15 +123,21 @@ class PlaneRoute:
             visitor.refused("work")
             return answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
         ticket, guid, signature = bearer
+        node = self._detours.node_of(ticket, headers)
+        host = self._detours.host_of(ticket, headers, visitor.origin.host)
         try:
-            seat = self._planes.admit(ticket, guid, signature, visitor.origin.host)
+            seat: Seat | Detour = (
+                await self._detours.open(node, Wanted(*bearer, early, host, cause_of(host)))
+                if node
+                else self._planes.admit(ticket, guid, signature, host)
+            )
         except TicketRefused as error:
             visitor.refused("planes" if error.code is Code.LIMIT_EXCEEDED else str(error.code))
             return answers.refused(error)
         stays = False
         try:
-            refusal = self._not_admitted(visitor, guid)
-            if refusal is None and seat.asks_other:
+            refusal = self._not_admitted(visitor, guid, host)
+            if refusal is None and isinstance(seat, Seat) and seat.asks_other:
                 refusal = self._ask_other(visitor, seat, guid)
             if refusal is None:
                 visitor.proven(guid)
@@ -130,10 +148,10 @@ class PlaneRoute:
             if not stays:
                 seat.give_up("reset")
 
-    def _not_admitted(self, visitor: Visitor, guid: str) -> web.Response | None:
+    def _not_admitted(self, visitor: Visitor, guid: str, host: str) -> web.Response | None:
         """Return a refusal where the bearer of a ticket is not admitted any more: a ticket for a
         next plane is good without a control connection."""
-        refusal = self._reception.admission.judge(guid, visitor.origin.host)
+        refusal = self._reception.admission.judge(guid, host)
         if refusal is None:
             return None
         visitor.refused(refusal.outcome.value)
@@ -153,7 +171,9 @@ class PlaneRoute:
             return answers.refusal(Code.PEER_OFFLINE, "the other peer is not here now")
         return None
 
-    async def _raw(self, request: web.Request, seat: Seat, early: bytes) -> web.StreamResponse:
+    async def _raw(
+        self, request: web.Request, seat: Seat | Detour, early: bytes
+    ) -> web.StreamResponse:
         response = await accept_upgrade(request, {RESUME_HEADER: seat.resume})
         toll = visitor_of(request).toll
         if not is_tls(request):

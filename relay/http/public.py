@@ -1,12 +1,14 @@
 """What anybody may ask: where a peer is, as far as it tells everybody; and what this is."""
 
 from collections.abc import Callable
+from urllib.parse import quote
 
 from aiohttp import web
 
 from protocol.endpoint import read_entry
 from protocol.errors import Code
 from protocol.messages import PeerState
+from relay.backplane import ALONE, Backplane
 from relay.http import answers
 from relay.presence import GonePeer, RegisteredPeer, Registry
 
@@ -21,8 +23,11 @@ _ABOUT = (
 class PublicRoutes:
     """The routes of one relay."""
 
-    def __init__(self, registry: Registry, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, registry: Registry, clock: Callable[[], float], backplane: Backplane = ALONE
+    ) -> None:
         self._registry = registry
+        self._backplane = backplane
         self._clock = clock
 
     async def lookup(self, request: web.Request) -> web.Response:
@@ -44,6 +49,14 @@ class PublicRoutes:
 
     def _absent(self, guid: str, service: str, now: float) -> web.Response:
         """Answer for a peer that is not here: which services it has offered is not remembered."""
+        home = self._registry.home(guid)
+        refusal = self._backplane.refusal(now)
+        if home is not None and (url := self._backplane.url_of(home.node)):
+            where = f"{url.rstrip('/')}/v1/peers/{quote(guid)}/services/{quote(service)}"
+            return web.Response(status=307, headers={"Location": where})
+        if home is not None or refusal is not None:
+            reason = refusal or "it is not known where the peer's node is reached"
+            return answers.refusal(Code.CLUSTER_UNAVAILABLE, reason, 1.0)
         gone = self._registry.gone(guid)
         if gone is None:
             unknown = self._registry.unknown(now)

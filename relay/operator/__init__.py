@@ -10,6 +10,7 @@ from relay.operator.commands import (
     BanShown,
     BansShown,
     Done,
+    Drain,
     Failed,
     Forget,
     Invitations,
@@ -21,11 +22,13 @@ from relay.operator.commands import (
     PeersShown,
     ProcessShown,
     Revoke,
+    Status,
+    StatusShown,
     Top,
     TopShown,
     Used,
 )
-from relay.operator.desk import Desk, Present
+from relay.operator.desk import Desk, Present, Running
 from relay.operator.local import LocalDoor, ask
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
     "BansShown",
     "Desk",
     "Done",
+    "Drain",
     "Failed",
     "Forget",
     "InvitationShown",
@@ -52,6 +56,9 @@ __all__ = [
     "Present",
     "ProcessShown",
     "Revoke",
+    "Running",
+    "Status",
+    "StatusShown",
     "Top",
     "TopShown",
     "Used",

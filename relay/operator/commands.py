@@ -22,6 +22,7 @@ __all__ = [
     "Bans",
     "BansShown",
     "Done",
+    "Drain",
     "Failed",
     "Forget",
     "InvitationShown",
@@ -33,6 +34,8 @@ __all__ = [
     "PeersShown",
     "ProcessShown",
     "Revoke",
+    "Status",
+    "StatusShown",
     "Top",
     "TopShown",
     "Used",
@@ -101,6 +104,14 @@ class Invitations(_Asked, frozen=True, tag="invitations"):
     limit: _Limit = 1000
 
 
+class Status(_Asked, frozen=True, tag="status"):
+    """How the relay is."""
+
+
+class Drain(_Asked, frozen=True, tag="drain"):
+    """End it as SIGTERM does."""
+
+
 class Forget(_Asked, frozen=True, tag="forget"):
     """Remove what is kept of a GUID; end what it has here."""
 
@@ -113,7 +124,9 @@ class Announce(_Asked, frozen=True, tag="announce"):
     statement: Annotated[bytes, Meta(max_length=1024)]
 
 
-Asked: TypeAlias = Ban | Allow | Revoke | Peers | Top | Bans | Invitations | Announce | Forget
+Asked: TypeAlias = (
+    Ban | Allow | Revoke | Peers | Top | Bans | Invitations | Announce | Forget | Status | Drain
+)
 
 
 class _Answer(msgspec.Struct, frozen=True, tag_field="answer"):
@@ -211,6 +224,24 @@ class TopShown(_Answer, frozen=True, tag="top"):
     peers: tuple[Used, ...]
 
 
+class StatusShown(_Answer, frozen=True, tag="status"):
+    """How the relay is."""
+
+    guid: str
+    former: tuple[str, ...]
+    """Under which GUIDs of before it answers too."""
+    urls: tuple[str, ...]
+    admin_urls: tuple[str, ...]
+    draining: bool
+    admission: str
+    state: str | None
+    started: float
+    build: dict[str, str]
+    registered: int
+    connections: int
+    planes: int
+
+
 class BanShown(msgspec.Struct, frozen=True):
     """One ban."""
 
@@ -245,4 +276,6 @@ class InvitationsShown(_Answer, frozen=True, tag="invitations"):
     invitations: tuple[InvitationShown, ...]
 
 
-Answer: TypeAlias = Done | Failed | PeersShown | TopShown | BansShown | InvitationsShown
+Answer: TypeAlias = (
+    Done | Failed | PeersShown | TopShown | BansShown | InvitationsShown | StatusShown
+)

@@ -7,13 +7,16 @@ import itertools
 import math
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 from protocol.invitation import BadInvitation, read_statement
 from protocol.messages import PeerState
 from relay.admission import PATIENCE, Admission, Outcome, Refusal, subject_of
+from relay.config import RelayConfig
 from relay.control import ControlConnection
+from relay.keys import Keys
 from relay.log import guarded
+from relay.mailbox import Mailbox
 from relay.metrics import Metrics
 from relay.operator.commands import (
     Allow,
@@ -25,6 +28,7 @@ from relay.operator.commands import (
     BanShown,
     BansShown,
     Done,
+    Drain,
     Failed,
     Forget,
     Invitations,
@@ -35,6 +39,8 @@ from relay.operator.commands import (
     PeersShown,
     ProcessShown,
     Revoke,
+    Status,
+    StatusShown,
     Top,
     TopShown,
     Used,
@@ -60,6 +66,23 @@ _ID = 16
 """Hexadecimal characters of an invitation's id."""
 
 
+class Running(Protocol):
+    """The relay itself, as its operator may see it."""
+
+    guid: str
+    keys: Keys
+    urls: tuple[str, ...]
+    admin_urls: tuple[str, ...]
+    config: RelayConfig
+    drain_asked: asyncio.Event
+
+    @property
+    def draining(self) -> bool: ...
+
+    @property
+    def connections(self) -> Collection[ControlConnection]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Present:
     """Who and what is at the relay now."""
@@ -68,7 +91,8 @@ class Present:
     planes: Planes
     dns: "DnsServer | None"
     metrics: Metrics
-    connections: Callable[[], Collection[ControlConnection]]
+    relay: Running
+    mailbox: Mailbox | None = None
 
 
 class Desk:
@@ -115,6 +139,10 @@ class Desk:
                     return await self._invitations(asked.limit)
                 case Forget():
                     return await self._remove(asked)
+                case Status():
+                    return self._status()
+                case Drain():
+                    return self._drain()
                 case _:
                     assert_never(asked)
         except (ValueError, BadInvitation) as error:
@@ -205,13 +233,15 @@ class Desk:
             yield "its admissions"
         if self._present.dns is not None and await self._present.dns.messages.forget(guid):
             yield "its records in the zone"
+        if self._present.mailbox is not None and await self._present.mailbox.forget(guid):
+            yield "letters to it and from it"
 
     async def _end(self, judge: Callable[[ControlConnection], Refusal | None]) -> int:
         """End connections by what a judge says of each, and the planes of their peers. The loop is
         not held for long, however many there are."""
         ended = 0
         gone: set[str] = set()
-        connections = list(self._present.connections())
+        connections = list(self._present.relay.connections)
         for number, one in enumerate(connections, 1):
             refusal = judge(one)
             if refusal is not None:
@@ -242,7 +272,7 @@ class Desk:
         now, wall = self._clock(), self._wall_clock()
         registry, book = self._present.presence.registry, self._admission.book
         here: dict[str, list[ControlConnection]] = {}
-        for number, one in enumerate(list(self._present.connections()), 1):
+        for number, one in enumerate(list(self._present.relay.connections), 1):
             if one.is_registered:
                 here.setdefault(one.guid, []).append(one)
             if number % _AT_ONCE == 0:
@@ -295,7 +325,7 @@ class Desk:
                 process.started,
             ),
             loop_lag=metrics.loop.lag,
-            connections=len(present.connections()),
+            connections=len(present.relay.connections),
             registered=present.presence.registry.counts(self._clock())[PeerState.ONLINE.value],
             planes=present.planes.live,
             messages_in=metrics.messages_in,
@@ -305,6 +335,29 @@ class Desk:
             plane_bytes=metrics.plane_bytes,
             peers=tuple(rows),
         )
+
+    def _status(self) -> Answer:
+        present, relay = self._present, self._present.relay
+        return StatusShown(
+            relay.guid,
+            tuple(one.guid for one in relay.keys.served[1:]),
+            relay.urls,
+            relay.admin_urls,
+            relay.draining,
+            relay.config.admission,
+            relay.config.state,
+            process_now().started,
+            build_info(),
+            present.presence.registry.counts(self._clock())[PeerState.ONLINE.value],
+            len(relay.connections),
+            present.planes.live,
+        )
+
+    def _drain(self) -> Answer:
+        relay = self._present.relay
+        was = relay.draining or relay.drain_asked.is_set()
+        relay.drain_asked.set()
+        return Done(relay.guid, "drains already" if was else "drains", 0)
 
     def forget_figures(self) -> None:
         """Ask anew what each peer has had, however short ago that was asked."""
@@ -325,7 +378,7 @@ class Desk:
                 await asyncio.sleep(0)
 
     def _untold(self) -> Iterator[tuple[str, Figures]]:
-        for one in list(self._present.connections()):
+        for one in list(self._present.relay.connections):
             # Who has said nothing has had nothing but what goes with the next look.
             yield one.guid, one.had.take() if one.is_registered and one.had.sent else _NOTHING
         yield from self._present.planes.untold()

@@ -15,32 +15,21 @@ from typing import Any
 
 from protocol.errors import Code, ProtocolViolation, RoamRelayError
 from protocol.identity import CONTEXT_PLANE, verify
-from relay.limits import Cause, PaceRates, PlaneBudget, cause_of
+from relay.limits import Cause, cause_of
 from relay.log import guarded, log
 from relay.metrics import Metrics
 from relay.plane.legs import Leg, SocketLeg, copy_between, tuned
+from relay.plane.limits import PlaneLimits
 from relay.plane.pacing import Pacer, Paces
 from relay.plane.splice import Pipes, SocketPlane
 from relay.plane.tickets import Admission, Plane, PlaneState, Purpose, TicketRefused, Tickets
 from relay.tally import Figures
 
-__all__ = ["PlaneLimits", "Planes", "Seat"]
+__all__ = ["Planes", "Seat"]
 
 
 _AT_ONCE = 50
 """Planes that are looked at in one turn of the loop: some 1 ms."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlaneLimits:
-    """What the operator allows planes; times are seconds."""
-
-    lifetime: float
-    """From the making of a plane to the coming of its second leg."""
-    idle: float
-    """Without any byte."""
-    budget: PlaneBudget
-    pace: PaceRates
 
 
 @dataclass(eq=False, slots=True)
@@ -201,7 +190,7 @@ class Planes:
         self._tickets = Tickets(
             lifetime=limits.lifetime,
             budget=limits.budget,
-            new_ticket=lambda: os.urandom(16).hex(),
+            new_ticket=lambda: limits.tag + os.urandom(16 - len(limits.tag) // 2).hex(),
             choose=self._most_idle,
         )
         self._pipes = Pipes(limits.budget.pipes, clock)

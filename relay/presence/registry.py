@@ -26,7 +26,9 @@ from protocol.endpoint import (
 )
 from protocol.errors import Code, ProtocolViolation
 from protocol.messages import Disclosure, LocationRecord, Message, PeerState, ServiceRecord
+from relay.backplane import ALONE, Backplane, Claim, WentElsewhere
 from relay.limits import SIGNATURE, Cause
+from relay.presence.elsewhere import as_told, left_elsewhere
 from relay.presence.gone import GonePeer, GonePeers
 from relay.tally import Figures
 
@@ -309,7 +311,10 @@ def _all_of(check: Generator[float, None, Services]) -> Services:
 class Registry:
     """All peers of one relay. Of one that has gone a few bytes are left (gone.py)."""
 
-    def __init__(self, *, grace: float, remember: float, max_offline: int) -> None:
+    def __init__(
+        self, *, grace: float, remember: float, max_offline: int, backplane: Backplane = ALONE
+    ) -> None:
+        self._backplane = backplane
         self._peers: dict[str, RegisteredPeer] = {}
         self._verified = VerifiedEntries()
         self._gone = GonePeers(grace=grace, remember=remember, max_remembered=max_offline)
@@ -357,14 +362,11 @@ class Registry:
             ProtocolViolation: the record is malformed, or not newer than the one in force
                 (`Code.STALE_SEQUENCE`): before anything is verified.
         """
-        peer, gone = self._peers.get(guid), self._gone.get(guid)
+        self._check_newer(guid, record.seq)
         known: dict[SignedEntry, Entry] = {}
-        if peer is not None:
-            check_newer(record.seq, peer.record.seq)
+        if (peer := self._peers.get(guid)) is not None:
             for service, entries in peer.services.values():
                 known.update(zip(service.entries, entries, strict=True))
-        elif gone is not None:
-            check_newer(record.seq, gone.seq)
         return (yield from check_record(guid, record, known, self._verified))
 
     def register(
@@ -384,11 +386,8 @@ class Registry:
             ProtocolViolation: the record is malformed, or not newer than the one in force
                 (`Code.STALE_SEQUENCE`). Nothing has changed then.
         """
-        known, gone = self._peers.get(flow.guid), self._gone.get(flow.guid)
-        if known is not None:
-            check_newer(record.seq, known.record.seq)
-        elif gone is not None:
-            check_newer(record.seq, gone.seq)
+        known = self._peers.get(flow.guid)
+        self._check_newer(flow.guid, record.seq)
         if services is None:
             services = _all_of(self.checking(flow.guid, record))
         if known is None:
@@ -407,6 +406,7 @@ class Registry:
         self._gone.come_back(flow.guid)
         known.flows[flow.flow] = flow
         known.flows_changed()
+        self._announce(known, flow)
         return superseded
 
     def update(
@@ -426,6 +426,7 @@ class Registry:
         if services is None:
             services = _all_of(self.checking(flow.guid, record))
         known.record, known.services, known.updated = record, services, now
+        self._announce(known, flow)
 
     def remove(self, flow: Attachment, now: float, *, closed: bool) -> bool:
         """Take a flow that ended out; False where it was not in force any more.
@@ -439,19 +440,28 @@ class Registry:
         known.flows_changed()
         if not known.flows:
             del self._peers[flow.guid]
-            self._gone.add(
-                GonePeer(
-                    known.guid,
-                    known.instance,
-                    known.record.seq,
-                    now,
-                    flow.heard,
-                    closed,
-                    known.is_shown,
-                ),
-                flow.observed_host,
+            seq, shown = known.record.seq, known.is_shown
+            gone = GonePeer(known.guid, known.instance, seq, now, flow.heard, closed, shown)
+            ago, host = gone.last_seen(now), flow.observed_host
+            self._backplane.went(
+                WentElsewhere(known.guid, seq, known.instance, ago, closed, shown, host)
             )
+            if self._backplane.home(flow.guid) is None:
+                self._gone.add(gone, host)
         return True
+
+    def home(self, guid: str) -> Claim | None:
+        """Return at which other node of the cluster a peer is."""
+        return self._backplane.home(guid)
+
+    def came_elsewhere(self, guid: str) -> None:
+        """A peer is at another node of the cluster: it is not gone."""
+        self._gone.come_back(guid)
+
+    def went_elsewhere(self, gone: WentElsewhere, now: float) -> None:
+        """A peer has gone from another node, and is nowhere now."""
+        if gone.guid not in self._peers:
+            self._gone.add(left_elsewhere(gone, now), gone.host)
 
     def drop(self, guid: str) -> bool:
         """Forget a peer that has gone; return whether it was remembered."""
@@ -467,6 +477,22 @@ class Registry:
     def forgetting(self, now: float) -> Iterator[None]:
         """Forget them one by one: begin it every now and then."""
         return self._gone.forgetting(now)
+
+    def _check_newer(self, guid: str, seq: int) -> None:
+        """A record is newer than the one in force here, or at another node, or left of a peer."""
+        peer, gone, home = self._peers.get(guid), self._gone.get(guid), self._backplane.home(guid)
+        if peer is not None:
+            check_newer(seq, peer.record.seq)
+        elif gone is not None:
+            check_newer(seq, gone.seq)
+        if home is not None:
+            check_newer(seq, home.seq)
+
+    def _announce(self, peer: RegisteredPeer, flow: Attachment) -> None:
+        if self._backplane is ALONE:
+            return
+        shown, host = peer.is_shown, flow.observed_host
+        self._backplane.came(as_told(peer.guid, peer.instance, peer.record, host, shown=shown))
 
     def counts(self, now: float) -> dict[str, int]:
         """Return how many peers are in each state."""

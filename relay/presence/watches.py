@@ -160,9 +160,20 @@ class Watches:
 
     def _say(self, watcher: Watcher, guid: str, now: float, *, always: bool = False) -> None:
         registration, gone = self._registry.get(guid), self._registry.gone(guid)
+        home = self._registry.home(guid) if registration is None else None
+        is_here = registration is not None or home is not None
         watchers = self._watchers[guid]
         told = watchers[watcher]
-        if gone is not None and (gone.shown or told[1]):
+        if home is not None and not home.offers and self._has_asked(watcher, guid):
+            event, offline = PeerEvent(guid, PeerState.ONLINE, 0.0), now
+        elif home is not None and home.offers:
+            if not home.may_be_watched(watcher.guid):
+                self.unwatch(watcher, guid)
+                watcher.send(PeerEvent(guid, code=Code.REFUSED))
+                return
+            # Its home hears it at least twice in a lease.
+            event, offline = PeerEvent(guid, PeerState.ONLINE, 0.0, home.seq), now
+        elif gone is not None and (gone.shown or told[1]):
             # To whom else it was disclosed went with its record; who was told of it was one.
             event = PeerEvent(guid, self._registry.state(gone, now), gone.last_seen(now), gone.seq)
             offline = gone.lost + self._grace
@@ -190,7 +201,7 @@ class Watches:
                 registration.record.seq,
             )
             offline = now
-        if registration is None and told == (PeerState.ONLINE, 0):
+        if not is_here and told == (PeerState.ONLINE, 0):
             self._answered(watcher, guid)
         if event.state is PeerState.SUSPECT and offline < self._in_grace.get(guid, math.inf):
             self._in_grace[guid] = offline

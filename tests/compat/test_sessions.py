@@ -54,6 +54,27 @@ async def _talk(
 
 
 @EVERY_CAST
+@pytest.mark.parametrize("mode", ["p2p", "combined"])
+async def test_a_second_network_before_the_first_one_goes(
+    world: World, cast: Cast, mode: str
+) -> None:
+    """No old side is asked for a path that stands ready: it would go over to it."""
+    talk = await world.talk(*await world.cast(cast), mode)
+    for end in talk.ends:
+        first, second = end.peer.hosts[:2]
+        await end.peer("addresses", hosts=[first, second])
+        await talk.exchange(*SMALL)
+        await end("joined", host=first)
+        await end.move([second], SMALL)
+        await talk.other(end)("receive", count=len(SMALL))
+        await end("joined", host=second)
+        await talk.exchange(*SMALL)
+    await talk.close(talk.callee)
+    for end in talk.ends:
+        await end.peer("addresses", hosts=[end.peer.hosts[0]])
+
+
+@EVERY_CAST
 @EVERY_MODE
 async def test_a_session_outlives_its_paths_and_addresses(
     world: World, cast: Cast, mode: str

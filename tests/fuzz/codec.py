@@ -8,7 +8,8 @@ from protocol.codec import MessageDecoder, UnknownType, ValueReader, decode_loca
 from protocol.dns_records import parse_zone
 from protocol.endpoint import SignedEntry, read_entry
 from protocol.errors import ProtocolViolation
-from protocol.messages import FROM_PEER, FROM_RELAY, MAX_MESSAGE_BYTES, ON_PATH, Message
+from protocol.messages import MAX_MESSAGE_BYTES, Message
+from protocol.tables import FROM_PEER, FROM_RELAY, ON_PATH
 from tests.fuzz.draws import Draw
 
 __all__ = ["messages", "records", "values"]

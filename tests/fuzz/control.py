@@ -13,7 +13,6 @@ from protocol.errors import RoamRelayError
 from protocol.features import RELAY_FEATURES
 from protocol.identity import CONTEXT_REGISTER, Identity, public_key_of
 from protocol.messages import (
-    FROM_RELAY,
     Challenge,
     Hello,
     LocationRecord,
@@ -26,6 +25,7 @@ from protocol.messages import (
     ServiceRequestTo,
     Watch,
 )
+from protocol.tables import FROM_RELAY
 from tests.fuzz.draws import Draw
 from tests.fuzz.findings import nothing_logged
 from tests.fuzz.relay_in_memory import Line, MemoryRelay, the_relay

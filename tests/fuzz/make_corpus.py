@@ -9,6 +9,18 @@ from protocol.codec import encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code
 from protocol.identity import Identity
+from protocol.mail import (
+    Letter,
+    LetterDone,
+    LetterLeave,
+    LetterResponse,
+    LetterService,
+    LetterWindow,
+    MailboxState,
+    MailboxUpdate,
+    PrekeyRequest,
+    PrekeyResponse,
+)
 from protocol.messages import (
     Challenge,
     DnsKeyRequest,
@@ -38,6 +50,7 @@ from protocol.messages import (
     Verdict,
     Watch,
 )
+from protocol.prekeys import SignedPrekey
 from tests.fuzz.targets import CORPUS, TARGETS
 from tests.relay.dns.asking import NAME
 
@@ -45,6 +58,7 @@ ONE = Identity.from_seed(b"1" * 32)
 ENTRY = sign_entry(ONE, Entry(1, "chat", "192.0.2.1", 9, Phase.NEW, 120, Provenance.INTERFACE))
 RECORD = encode_location(LocationRecord(1 << 40, (ServiceRecord("chat", (ENTRY,)),)))
 SESSION = b"s" * 16
+PREKEY = SignedPrekey(b"\x94\x01\x07\xc4\x20" + bytes(32) + b"\xc2", bytes(64))
 FROM_PEER = [
     Hello(ONE.guid, SESSION, bytes(32)),
     Register(RECORD, bytes(64)),
@@ -57,6 +71,11 @@ FROM_PEER = [
     Pong(1),
     Error(Code.REFUSED, "no"),
     EndpointQuery(1, ONE.guid, ENTRY),
+    MailboxUpdate(1, (LetterService("chat", listed=(ONE.guid,)),), PREKEY, (PREKEY,)),
+    PrekeyRequest(1, ONE.guid, "chat"),
+    LetterLeave(1, ONE.guid, "chat", SESSION, bytes(64), 60),
+    LetterWindow(4),
+    LetterDone((1, 2)),
 ]
 FROM_RELAY = [
     Challenge(ONE.guid, bytes(32), bytes(64)),
@@ -68,6 +87,10 @@ FROM_RELAY = [
     Restarting(1.0, 2.0),
     Error(Code.STALE_SEQUENCE, "old"),
     EndpointResponse(0, True),
+    MailboxState(0, one_time=3, letters=1),
+    PrekeyResponse(0, prekey=PREKEY),
+    LetterResponse(0, Code.MAILBOX_FULL, "full", 60.0),
+    Letter(1, ONE.guid, "chat", SESSION, bytes(64), 1.5),
 ]
 ON_PATH = [
     PathHello(SESSION, "chat", Mode.P2P, 1),
@@ -162,6 +185,13 @@ def main() -> None:
     made["dns-updates"] = [b"\0\1\0\0" + record, b"\0\xff\x0f\x0e" + record]
     answer = b"\0\1\0\0\0\0" + b"\xc0\x0c\0\x10\0\1\0\0\0\1\0\2\1x"
     made["dns-answers"] = [bytes((3, 1, 0, 0)) + answer, bytes((0, 1, 9, 14)) + answer]
+    body = b"\x93\xa4chat\xc4\x10" + SESSION + b"\xc4\x02hi"
+    made["letters"] = [
+        b"\0" + b"\0\1" + bytes(510),
+        b"\1" + bytes(96) + b"\0\0\0\x1e" + body,
+        b"\2" + body,
+        b"\3" + PREKEY.body,
+    ]
     for name, data in TOML.items():
         made[name].append(data)
     for name, texts in TEXTS.items():

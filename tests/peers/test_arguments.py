@@ -402,7 +402,8 @@ def test_a_session_shows_a_program_what_is_for_programs() -> None:
     shown = {name for name in dir(Session) if not name.startswith("_")}
     calls = {"abort", "close", "events", "explain", "finish", "pin", "receive", "send"}
     calls |= {"acknowledged", "figures"}
-    facts = {"is_over", "mode", "outstanding", "path", "remote", "round_trip", "service", "state"}
+    facts = {"is_over", "mode", "outstanding", "path", "remote", "round_trip", "service", "standby"}
+    facts |= {"state"}
     assert shown - calls - facts == {"usual_round_trip", "window"}
     assert all(inspect.getdoc(getattr(Session, name)) for name in shown)
 

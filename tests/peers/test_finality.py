@@ -25,16 +25,8 @@ from protocol.errors import (
     WrongIdentity,
 )
 from protocol.identity import CONTEXT_CHALLENGE, Identity, public_key_of
-from protocol.messages import (
-    FROM_PEER,
-    Challenge,
-    Error,
-    Hello,
-    Message,
-    Register,
-    Registered,
-    Update,
-)
+from protocol.messages import Challenge, Error, Hello, Message, Register, Registered, Update
+from protocol.tables import FROM_PEER
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.peers.control.test_registration import Numbered, Told

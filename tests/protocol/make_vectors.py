@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from protocol.codec import encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code
-from protocol.features import RELAY_FALLBACK, SESSION_FEATURES, SUCCESSION
+from protocol.features import RELAY_FALLBACK, SESSION_FEATURES, STANDBY, SUCCESSION
 from protocol.identity import (
     CONTEXT_CHALLENGE,
     CONTEXT_DNS_KEY,
@@ -30,6 +30,19 @@ from protocol.identity import (
     Identity,
 )
 from protocol.invitation import Token
+from protocol.letters import open_letter
+from protocol.mail import (
+    Letter,
+    LetterDone,
+    LetterLeave,
+    LetterResponse,
+    LetterService,
+    LetterWindow,
+    MailboxState,
+    MailboxUpdate,
+    PrekeyRequest,
+    PrekeyResponse,
+)
 from protocol.messages import (
     MAX_MESSAGE_BYTES,
     Challenge,
@@ -64,10 +77,11 @@ from protocol.messages import (
     Watch,
 )
 from protocol.offer import CONTEXT_OFFER, CONTEXT_OFFER_ANSWER, answer_offer, make_offer
+from protocol.prekeys import CONTEXT_PREKEY, make_prekey, sign_prekey
 from protocol.sealing import Receiver, seal
 from protocol.session.frames import Frame
 from protocol.succession import link
-from tests.protocol import transcripts, vectors_refused
+from tests.protocol import sealed_letters, transcripts, vectors_refused
 
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "docs" / "protocol-vectors.json"
@@ -125,6 +139,12 @@ SEALED = seal(
     SEALING_CONTEXT,
     X25519PrivateKey.from_private_bytes(bytes(range(96, 128))),
 )
+PREKEY_HALVES = (bytes(range(1, 33)), bytes(range(33, 65)))
+PREKEYS = tuple(
+    make_prekey(number, half, one_time=number > 1)
+    for number, half in zip((1, 2**40), PREKEY_HALVES, strict=True)
+)
+SIGNED_PREKEYS = tuple(sign_prekey(BOB, prekey) for prekey in PREKEYS)
 CHALLENGE_PARTS = (ALICE.public_key, PEER_NONCE, RELAY_NONCE)
 DNS_KEY_PARTS = (RELAY.public_key, RECEIVER.public)
 REGISTER_PARTS = (RELAY.public_key, RELAY_NONCE, ALICE.public_key, INSTANCE, LOCATION)
@@ -135,6 +155,8 @@ ANSWERED = msgpack.packb({"example": "two"})
 ASKED_OFFER = make_offer(BOB, ALICE.guid, SESSION, ASKED)
 ANSWERED_OFFER = answer_offer(ALICE, BOB.guid, SESSION, ASKED_OFFER, ANSWERED)
 
+LETTER_ID = bytes.fromhex("1e77e400000000000000000000000001")
+SEALED_LETTER = bytes.fromhex(sealed_letters.LETTERS[0][2])
 LINKS = (link(RELAY, ALICE), link(ALICE, BOB))
 
 
@@ -205,6 +227,14 @@ def messages() -> list[Message]:
             3, Code.PEER_OFFLINE, "the peer is offline", PeerState.OFFLINE, last_seen=3600.0
         ),
         ServiceResponse(4, Code.LIMIT_EXCEEDED, "too many requests", retry_after=1.5),
+        ServiceResponse(
+            5,
+            state=PeerState.ONLINE,
+            last_seen=0.0,
+            ticket=CALLER_TICKET,
+            url="https://node-b.example.org",
+        ),
+        ServiceResponse(6, Code.CLUSTER_UNAVAILABLE, "not now", retry_after=1.0),
         Watch(ALICE.guid),
         Watch(ALICE.guid, watching=False),
         PeerEvent(ALICE.guid),
@@ -217,6 +247,27 @@ def messages() -> list[Message]:
         DnsKeyRequest(5, RECEIVER.public, ALICE.sign(CONTEXT_DNS_KEY, *DNS_KEY_PARTS)),
         DnsKeyResponse(5, zone="peers.test", port=8453, sealed=SEALED),
         DnsKeyResponse(5, Code.REFUSED, "this relay serves no DNS zone"),
+        MailboxUpdate(8),
+        MailboxUpdate(
+            9,
+            (
+                LetterService("chat", Disclosure.ANYONE, (ALICE.guid,)),
+                LetterService("files", listed=(ALICE.guid,)),
+            ),
+            SIGNED_PREKEYS[0],
+            SIGNED_PREKEYS[1:],
+        ),
+        MailboxState(9, one_time=1, letters=3),
+        MailboxState(10, Code.LIMIT_EXCEEDED, "too many requests", 1.5),
+        PrekeyRequest(11, BOB.guid, "chat"),
+        PrekeyResponse(11, prekey=SIGNED_PREKEYS[1]),
+        PrekeyResponse(11, Code.LETTER_REFUSED, "no letters are taken there"),
+        LetterLeave(12, BOB.guid, "chat", LETTER_ID, SEALED_LETTER, 86_400),
+        LetterResponse(12, lifetime=86_400),
+        LetterResponse(12, Code.MAILBOX_FULL, "the mailbox is full", 60.0),
+        LetterWindow(1),
+        Letter(70_000, ALICE.guid, "chat", LETTER_ID, SEALED_LETTER, 3600.5),
+        LetterDone((1, 70_000)),
         Restarting(2.0, 8.0),
         Ping(),
         Ping(42),
@@ -248,6 +299,16 @@ def messages() -> list[Message]:
             features=SESSION_FEATURES,
             partial=70_000,
             idle=30.0,
+        ),
+        PathHello(
+            SESSION,
+            "chat",
+            Mode.COMBINED,
+            resume=True,
+            received=3,
+            path=2,
+            features=(RELAY_FALLBACK, STANDBY, *SESSION_FEATURES),
+            standby=True,
         ),
         PathWelcome(),
         PathWelcome(3, 96, features=SESSION_FEATURES, partial=4096, idle=2.0),
@@ -354,6 +415,22 @@ def signature(identity: Identity, context: bytes, **parts: bytes) -> dict[str, A
     }
 
 
+def letter(what: str, prekey: int, sealed: str, fault: str) -> dict[str, Any]:
+    """Return a sealed letter to Bob and what is in it, or why that is nothing."""
+    half = PREKEY_HALVES[prekey]
+    told: dict[str, Any] = {"what": what, "recipient": BOB.guid, "private_key": half.hex()}
+    told["sealed"] = sealed
+    if fault:
+        return told | {"fault": fault}
+    opened = open_letter(BOB.guid, bytes.fromhex(sealed), half)
+    return told | {
+        "sender": opened.sender,
+        "service": opened.service,
+        "id": opened.id.hex(),
+        "payload": opened.payload.hex(),
+    }
+
+
 def vectors() -> dict[str, Any]:
     """Return all vectors."""
     return {
@@ -432,6 +509,18 @@ def vectors() -> dict[str, Any]:
             "peer": ALICE.guid,
             "presented": INVITED.present(RELAY.guid, RELAY_NONCE, ALICE.guid).hex(),
         },
+        "prekeys": [
+            {
+                "signer": BOB.guid,
+                "private_key": half.hex(),
+                "fields": plain(msgspec.to_builtins(prekey, builtin_types=(bytes,))),
+                "body": signed.body.hex(),
+                "signed": (CONTEXT_PREKEY + BOB.public_key + signed.body).hex(),
+                "signature": signed.signature.hex(),
+            }
+            for half, prekey, signed in zip(PREKEY_HALVES, PREKEYS, SIGNED_PREKEYS, strict=True)
+        ],
+        "letters": [letter(*one) for one in sealed_letters.LETTERS],
         "succession": {
             "relay": RELAY.guid,
             "next": [ALICE.guid, BOB.guid],

@@ -4,11 +4,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from protocol import messages
+from protocol import mail, messages
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code
+from protocol.letters import MAX_LETTER
 from protocol.messages import Disclosure, LocationRecord, Message, Mode, PeerState, Verdict
 from protocol.offer import MAX_OFFER
+from protocol.prekeys import MAX_PREKEY, SignedPrekey
 from protocol.succession import LINK_BYTES, MAX_LINKS
 
 GUIDS = st.text(alphabet="abcdefghijklmnopqrstuvwxyz234567", min_size=52, max_size=52)
@@ -25,6 +27,16 @@ WINDOWS = st.integers(1024, 2**40)
 SIGNED = st.builds(SignedEntry, st.binary(max_size=256), SIGNATURES)
 ENTRIES = st.lists(SIGNED, max_size=messages.MAX_ENTRIES).map(tuple)
 OFFERS = st.binary(max_size=100) | st.just(bytes(MAX_OFFER))
+PREKEYS = st.builds(SignedPrekey, st.binary(max_size=MAX_PREKEY), SIGNATURES)
+LETTERS = st.binary(max_size=500) | st.just(bytes(MAX_LETTER))
+LETTER_NUMBERS = st.integers(1, 2**53 - 1)
+ANSWER: dict[str, st.SearchStrategy[Any]] = {
+    "request": REQUESTS,
+    "code": st.none() | st.sampled_from(Code),
+    "reason": REASONS,
+    "retry_after": st.none() | SECONDS,
+}
+"""What stands in every answer of the mailbox."""
 FEATURES = st.lists(
     st.text(min_size=1, max_size=messages.MAX_FEATURE_NAME), max_size=messages.MAX_FEATURES
 ).map(tuple)
@@ -139,6 +151,44 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "port": st.integers(0, 65535),
         "sealed": st.binary(max_size=128),
     },
+    mail.MailboxUpdate: {
+        "request": REQUESTS,
+        "services": st.lists(
+            st.builds(
+                mail.LetterService,
+                SERVICES,
+                st.sampled_from(Disclosure),
+                st.lists(GUIDS, max_size=3).map(tuple),
+            ),
+            max_size=4,
+        ).map(tuple),
+        "prekey": st.none() | PREKEYS,
+        "one_time": st.lists(PREKEYS, max_size=3).map(tuple),
+    },
+    mail.MailboxState: {**ANSWER, "one_time": COUNTS, "letters": COUNTS},
+    mail.PrekeyRequest: {"request": REQUESTS, "guid": GUIDS, "service": SERVICES},
+    mail.PrekeyResponse: {**ANSWER, "prekey": st.none() | PREKEYS},
+    mail.LetterLeave: {
+        "request": REQUESTS,
+        "guid": GUIDS,
+        "service": SERVICES,
+        "id": IDS,
+        "sealed": LETTERS,
+        "lifetime": st.integers(1, 31_536_000),
+    },
+    mail.LetterResponse: {**ANSWER, "lifetime": COUNTS},
+    mail.LetterWindow: {"letters": st.integers(0, mail.MAX_WINDOW)},
+    mail.Letter: {
+        "number": LETTER_NUMBERS,
+        "guid": GUIDS,
+        "service": SERVICES,
+        "id": IDS,
+        "sealed": LETTERS,
+        "age": SECONDS,
+    },
+    mail.LetterDone: {
+        "numbers": st.lists(LETTER_NUMBERS, min_size=1, max_size=mail.MAX_DONE).map(tuple)
+    },
     messages.Restarting: {"delay": SECONDS, "spread": SECONDS},
     messages.Ping: {"ping": REQUESTS},
     messages.Pong: {"ping": REQUESTS},
@@ -162,6 +212,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "features": FEATURES,
         "partial": COUNTS,
         "idle": SECONDS,
+        "standby": st.booleans(),
     },
     messages.PathWelcome: {
         "received": COUNTS,

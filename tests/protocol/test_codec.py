@@ -23,10 +23,7 @@ from protocol.codec import (
 )
 from protocol.errors import Code, ProtocolViolation
 from protocol.messages import (
-    FROM_PEER,
-    FROM_RELAY,
     MAX_MESSAGE_BYTES,
-    ON_PATH,
     Error,
     LocationRecord,
     Message,
@@ -36,6 +33,7 @@ from protocol.messages import (
 )
 from protocol.session import frames
 from protocol.session.frames import Frame, FrameReader
+from protocol.tables import FROM_PEER, FROM_RELAY, ON_PATH
 from tests.protocol.strategies import FIELDS, LOCATIONS, any_of
 
 TABLES = (FROM_PEER, FROM_RELAY, ON_PATH)

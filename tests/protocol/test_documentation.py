@@ -8,14 +8,15 @@ import msgspec
 import pytest
 
 from peers.control import refusal
-from protocol import identity, invitation, messages, offer, succession
+from protocol import identity, invitation, letters, messages, offer, prekeys, succession
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry
 from protocol.errors import Code
-from protocol.features import RELAY_FALLBACK, RELAY_FEATURES, SESSION_FEATURES
-from protocol.messages import FROM_PEER, FROM_RELAY, ON_PATH, Message
+from protocol.features import RELAY_FALLBACK, RELAY_FEATURES, SESSION_FEATURES, STANDBY
+from protocol.messages import Message
 from protocol.session.frames import MAX_FRAME, MAX_SMALL_FRAME, Frame
 from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
 from protocol.session.states import TRANSITIONS, Input, State
+from protocol.tables import FROM_PEER, FROM_RELAY, ON_PATH
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 TABLES = {**FROM_PEER, **FROM_RELAY, **ON_PATH}
@@ -129,6 +130,7 @@ def test_every_feature_has_a_row() -> None:
         *RELAY_FEATURES,
         *SESSION_FEATURES,
         RELAY_FALLBACK,
+        STANDBY,
     }
     for limit in (messages.MAX_FEATURES, messages.MAX_FEATURE_NAME):
         assert f"{limit}" in section("15. Versions")
@@ -138,7 +140,7 @@ def test_every_feature_has_a_row() -> None:
     "context",
     [
         getattr(module, name)
-        for module in (identity, invitation, offer, succession)
+        for module in (identity, invitation, letters, offer, prekeys, succession)
         for name in module.__all__
         if "CONTEXT" in name
     ],

@@ -54,6 +54,7 @@ def test_every_code_has_an_exception(code: Code) -> None:
         (Code.REQUEST_TIMEOUT, RequestTimeout),
         (Code.PEER_OFFLINE, PeerOffline),
         (Code.LIMIT_EXCEEDED, LimitExceeded),
+        (Code.CLUSTER_UNAVAILABLE, RelayUnavailable),
         (Code.INTERNAL, RoamRelayError),
     ],
 )

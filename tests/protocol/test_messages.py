@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from protocol.codec import MessageDecoder, UnknownType, encode
 from protocol.errors import ProtocolViolation
-from protocol.messages import FROM_PEER, FROM_RELAY, ON_PATH, Limits, Message, ServiceResponse
+from protocol.messages import Limits, Message, ServiceResponse
+from protocol.tables import FROM_PEER, FROM_RELAY, ON_PATH
 from tests.protocol.strategies import FIELDS, any_of, required_fields
 
 TABLES = (FROM_PEER, FROM_RELAY, ON_PATH)

@@ -24,19 +24,9 @@ from protocol.identity import (
     public_key_of,
     verify,
 )
-from protocol.messages import (
-    FROM_PEER,
-    FROM_RELAY,
-    ON_PATH,
-    Challenge,
-    Hello,
-    Limits,
-    Mode,
-    PathHello,
-    PathWelcome,
-    Register,
-)
+from protocol.messages import Challenge, Hello, Limits, Mode, PathHello, PathWelcome, Register
 from protocol.session import SessionMachine, SessionSettings
+from protocol.tables import FROM_PEER, FROM_RELAY, ON_PATH
 from relay.control.handshake import challenge
 from tests.protocol.test_documentation import TEXT
 from tests.protocol.test_vectors import FILE, TABLES, identity_of, value, whole

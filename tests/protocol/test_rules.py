@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from peers.conformance import every_rule
-from protocol.messages import FROM_PEER, FROM_RELAY, ON_PATH
+from protocol.tables import FROM_PEER, FROM_RELAY, ON_PATH
 from tests import rules
 from tests.protocol.test_documentation import TEXT, section
 

@@ -17,13 +17,15 @@ from protocol.endpoint import Entry, SignedEntry, open_entry, sign_entry
 from protocol.errors import ProtocolViolation
 from protocol.identity import Identity, guid_of, public_key_of, verify
 from protocol.invitation import Token, opened
-from protocol.messages import FROM_PEER, FROM_RELAY, ON_PATH
+from protocol.letters import LetterFault, open_letter, read_head
 from protocol.offer import answer_offer, make_offer, open_answer, open_offer
+from protocol.prekeys import Prekey, SignedPrekey, make_prekey, open_prekey, sign_prekey
 from protocol.sealing import Receiver, seal
 from protocol.session.frames import Frame
 from protocol.session.machine import SessionMachine
 from protocol.session.settings import SessionSettings
 from protocol.succession import follow
+from protocol.tables import FROM_PEER, FROM_RELAY, ON_PATH
 from tests.protocol import make_vectors
 
 FILE: dict[str, Any] = json.loads(make_vectors.PATH.read_text())
@@ -117,6 +119,35 @@ def test_the_sealed_secret_opens() -> None:
         Receiver().open(sealed, context)
     with pytest.raises(ProtocolViolation):
         seal(bytes(32), b"a key that makes every shared secret zero", context)
+
+
+@pytest.mark.parametrize("vector", FILE["prekeys"])
+def test_prekeys(vector: dict[str, Any]) -> None:
+    fields, half = value(vector["fields"]), bytes.fromhex(vector["private_key"])
+    prekey = make_prekey(fields[1], half, one_time=fields[3])
+    assert prekey == Prekey(*fields)
+    signed = sign_prekey(identity_of(vector["signer"]), prekey)
+    assert signed.body.hex() == vector["body"] == msgpack.packb(fields).hex()
+    assert signed.signature.hex() == vector["signature"]
+    context = b"roam-relay/1 prekey\0" + public_key_of(vector["signer"])
+    assert vector["signed"] == (context + signed.body).hex()
+    assert open_prekey(vector["signer"], SignedPrekey(signed.body, signed.signature)) == prekey
+
+
+@pytest.mark.parametrize("vector", FILE["letters"], ids=lambda vector: str(vector["what"]))
+def test_letters(vector: dict[str, Any]) -> None:
+    sealed, half = bytes.fromhex(vector["sealed"]), bytes.fromhex(vector["private_key"])
+    if "fault" in vector:
+        with pytest.raises(LetterFault) as fault:
+            open_letter(vector["recipient"], sealed, half)
+        assert fault.value.fault == vector["fault"]
+        return
+    [prekey] = [one for one in FILE["prekeys"] if one["private_key"] == vector["private_key"]]
+    head = read_head(sealed)
+    assert [head.suite, head.number] == value(prekey["fields"])[:2]
+    letter = open_letter(vector["recipient"], sealed, half)
+    assert (letter.sender, letter.service) == (vector["sender"], vector["service"])
+    assert (letter.id.hex(), letter.payload.hex()) == (vector["id"], vector["payload"])
 
 
 def test_the_signatures_are_those_in_the_messages() -> None:

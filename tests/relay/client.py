@@ -19,7 +19,6 @@ from protocol.endpoint import Entry, Phase, Provenance, SignedEntry, sign_entry
 from protocol.identity import CONTEXT_PLANE, CONTEXT_REGISTER, Identity, public_key_of
 from protocol.invitation import Token
 from protocol.messages import (
-    FROM_RELAY,
     Challenge,
     Hello,
     LocationRecord,
@@ -29,6 +28,7 @@ from protocol.messages import (
     ServiceRecord,
     Update,
 )
+from protocol.tables import FROM_RELAY
 
 M = TypeVar("M", bound=Message)
 _seqs = itertools.count(1)

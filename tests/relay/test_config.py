@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from protocol.identity import Identity
-from relay.config import ConfigError, DnsConfig, RelayConfig, load
+from relay.config import ConfigError, DnsConfig, MailboxConfig, RelayConfig, load
 
 
 def test_flags_go_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
@@ -95,6 +95,18 @@ def test_trusted_proxies_from_everywhere(tmp_path: Path) -> None:
     assert load(str(file), environment, {}).trusted_proxies == ("192.0.2.1", "192.0.2.2")
     flags = {"trusted_proxies": ("192.0.2.3",)}
     assert load(str(file), environment, flags).trusted_proxies == ("192.0.2.3",)
+
+
+def test_letters_are_kept_where_there_is_a_state_folder_and_nobody_says_otherwise() -> None:
+    assert not RelayConfig().keeps_letters
+    assert RelayConfig(state="/var/lib/relay").keeps_letters
+    environment = {"ROAM_RELAY_STATE": "/s", "ROAM_RELAY_MAILBOX_LIFETIME": "3600"}
+    config = load(None, environment, {})
+    assert (config.mailbox.lifetime, config.keeps_letters) == (3600, True)
+    assert not load(None, environment | {"ROAM_RELAY_MAILBOX_ENABLED": "false"}, {}).keeps_letters
+    for key, value in (("store", ""), ("lifetime", 1), ("max_letters", 0)):
+        with pytest.raises(ConfigError, match=key):
+            MailboxConfig(**{key: value})
 
 
 def test_what_fits_is_put_into_its_type() -> None:

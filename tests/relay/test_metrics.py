@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
-from relay.config import DnsConfig, RelayConfig
+from relay.config import ClusterConfig, DnsConfig, RelayConfig
 from relay.metrics import METRICS, Metrics
 from relay.server import RelayServer
 from tests.relay.certificates import certificate
@@ -82,7 +82,15 @@ async def test_promtool_finds_nothing_to_mend(tmp_path: Path) -> None:
     """With every kind of sample there: what is missing is not checked."""
     chain, key = certificate(tmp_path)
     dns = DnsConfig(zone="example.org", port=0)
-    config = RelayConfig(port=0, dns=dns, tls_certificate=chain, tls_key=key)
+    cluster = ClusterConfig(node="a", servers="nats://127.0.0.1:1")
+    config = RelayConfig(
+        port=0,
+        dns=dns,
+        tls_certificate=chain,
+        tls_key=key,
+        cluster=cluster,
+        state=str(tmp_path / "state"),
+    )
     async with RelayServer(config) as relay:
         metrics = relay.metrics
         metrics.requests["auto", "ok"] += 1
@@ -91,7 +99,13 @@ async def test_promtool_finds_nothing_to_mend(tmp_path: Path) -> None:
         metrics.dns["udp", "NOERROR"] += 1
         for one in (metrics.connections, metrics.closes, metrics.admissions, metrics.proofs):
             one["any"] += 1
-        for one in (metrics.limited, metrics.planes_closed, metrics.plane_bytes_by_way):
+        metrics.cluster["any"] += 1
+        for one in (
+            metrics.letters,
+            metrics.limited,
+            metrics.planes_closed,
+            metrics.plane_bytes_by_way,
+        ):
             one["any"] += 1
         metrics.loop.holds["any"] += 1
         metrics.refusals.add("too_often", "192.0.2.1")

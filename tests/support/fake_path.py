@@ -24,6 +24,7 @@ class FakePath:
         self.kind = kind
         self.remote = remote
         self.local_host = local_host
+        self.local = f"{local_host}:40000"
         self.remote_guid = ""
         self.round_trip: float | None = 0.05
         self.usual_round_trip: float | None = 0.04
@@ -54,6 +55,10 @@ class FakePath:
             user.path_data(self, early)
         if self._lost_at_once:
             self.lose("lost at once")
+
+    def hand_to(self, user: Any) -> None:
+        if self._user is not None:
+            self._user = user
 
     def send(self, data: bytes) -> None:
         self.sent.append(data)

@@ -29,6 +29,7 @@ from protocol.identity import CONTEXT_REGISTER, Identity
 from protocol.messages import Pong
 from protocol.session import machine as machines
 from protocol.session.frames import Frame
+from protocol.session.incoming import Incoming
 from protocol.session.machine import SessionMachine
 from protocol.session.outgoing import Outgoing
 from relay.config import RelayConfig
@@ -60,12 +61,12 @@ def nothing() -> None:
 
 def skips_nothing() -> None:
     """Takes again what came before."""
-    right = SessionMachine._receive_data
+    right = Incoming.data
 
-    def wrong(self: SessionMachine, first: int, payloads: list[Any]) -> None:
-        right(self, self.received + 1 if 1 <= first <= self.received else first, payloads)
+    def wrong(self: Incoming, first: int, payloads: list[Any]) -> bool:
+        return right(self, self.received + 1 if 1 <= first <= self.received else first, payloads)
 
-    plant(SessionMachine, "_receive_data", wrong)
+    plant(Incoming, "data", wrong)
 
 
 def _ack(change: Callable[[int], int]) -> None:
@@ -190,7 +191,7 @@ def forgets_parts() -> None:
     right = SessionMachine.attach
 
     def wrong(self: SessionMachine, *given: Any, **more: Any) -> None:
-        self._reassembly.drop()
+        self._incoming.drop()
         right(self, *given, **more)
 
     plant(SessionMachine, "attach", wrong)
@@ -369,7 +370,7 @@ RELAY_FAULTS: dict[str, tuple[Fault, str, str]] = {
     "ends at unknown types": (ends_at_unknown_types, "R7.36", "the stream ended where `error`"),
     "passes offers to everybody": (
         passes_offers_to_everybody,
-        "R7.54",
+        "R7.71",
         "the callee gets another offer",
     ),
     "gives one ticket for ever": (gives_one_ticket_for_ever, "R9.16", "good twice"),

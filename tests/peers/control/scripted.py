@@ -13,15 +13,8 @@ from peers.transport.stream import StreamOwner
 from protocol.codec import MessageDecoder, encode
 from protocol.errors import RoamRelayError
 from protocol.identity import CONTEXT_CHALLENGE, Identity, public_key_of
-from protocol.messages import (
-    FROM_PEER,
-    Challenge,
-    Hello,
-    LocationRecord,
-    Message,
-    Register,
-    Registered,
-)
+from protocol.messages import Challenge, Hello, LocationRecord, Message, Register, Registered
+from protocol.tables import FROM_PEER
 
 RELAY = Identity.from_seed(bytes(32))
 PEER = Identity.from_seed(bytes(range(32)))

@@ -50,7 +50,32 @@ def test_srv_records_are_tried_by_priority_and_weight() -> None:
     rng = random.Random(7)
     heavy = 0
     for _ in range(2000):
-        ordered = in_srv_order([Record(1, 1), Record(0, 1), Record(0, 9), Record(0, 0)], rng.random)
+        ordered = in_srv_order(
+            [Record(1, 1), Record(0, 1), Record(0, 9), Record(0, 0)], lambda _: rng.random()
+        )
         assert ordered[-1].priority == 1
         heavy += ordered[0].weight == 9
     assert 1700 < heavy < 1900
+
+
+async def test_several_relays_have_one_order_that_chance_has_made() -> None:
+    text = "http://127.0.0.1:1, http://127.0.0.1:2,http://127.0.0.1:3"
+    firsts = set()
+    for seed in range(40):
+        rng = random.Random(seed)
+        where = RelayAddresses(text, rng=rng.random)
+        found = await where.find()
+        assert sorted(one.port for one in found) == [1, 2, 3]
+        assert await where.find() == found, "all connections of a peer go the same way"
+        firsts.add(found[0].port)
+    assert firsts == {1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ",", "http://127.0.0.1:1,nowhere", "http://127.0.0.1:1,dns:example.org"]
+    + [",".join(f"http://127.0.0.1:{port}" for port in range(1, 10))],
+)
+def test_what_is_no_list_of_relays_is_refused(text: str) -> None:
+    with pytest.raises(RelayUnavailable):
+        RelayAddresses(text)

@@ -90,9 +90,9 @@ class Swallowing:
         finally:
             await close_server(server)
 
-    async def all_ended(self, count: int) -> None:
+    async def all_but(self, left: int) -> None:
         async with asyncio.timeout(10):
-            while self.ended < count:
+            while self.came - self.ended > left:
                 self._changed.clear()
                 await self._changed.wait()
 
@@ -128,10 +128,11 @@ async def test_a_handshake_whose_answer_is_lost_is_begun_again(alice: Peer, lost
     async with between.open() as endpoint, asyncio.timeout(60):
         path = await open_direct(open_door(), Ask(alice.guid, endpoint), paths, 3600.0)
         assert (path.remote_guid, path.remote) == (alice.guid, str(endpoint))
-        assert between.came == lost + 1
-        await between.all_ended(lost)
+        # Where the machine is busy, one more was begun than was needed.
+        assert lost < between.came <= 3
+        await between.all_but(1)
         await paths.abort()
-        await between.all_ended(lost + 1)
+        await between.all_but(0)
 
 
 async def test_it_is_begun_again_twice_at_most_and_all_of_them_end() -> None:
@@ -148,7 +149,7 @@ async def test_it_is_begun_again_twice_at_most_and_all_of_them_end() -> None:
     server = await asyncio.start_server(deaf, "127.0.0.1", 0)
     endpoint = Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])
     with pytest.raises(PathFailed, match="no answer within"):
-        await open_direct(open_door(), Ask("x", endpoint), paths, 1.0)
+        await open_direct(open_door(), Ask("x", endpoint), paths, 2.0)
     async with asyncio.timeout(10):
         for _ in range(3):
             await ended.acquire()

@@ -13,6 +13,7 @@ from peers.dialing import Door
 from peers.host import Interfaces
 from peers.location import OwnLocation
 from peers.roaming.driver import Means
+from peers.roaming.keeper import Looked
 from peers.roaming.local import Local
 from peers.roaming.route import Attempt, Route, Welcomed
 from peers.roaming.sessions import Sessions
@@ -170,6 +171,24 @@ class FakeProbes:
         return self.best
 
 
+class FakeStandbys:
+    """Looks for second paths that bring what the test says."""
+
+    def __init__(self) -> None:
+        self.looks: list[Route] = []
+        self.reviews = 0
+        self.result: Looked | RoamRelayError = Looked.NOTHING
+
+    async def look(self, route: Route) -> Looked:
+        self.looks.append(route)
+        if isinstance(self.result, RoamRelayError):
+            raise self.result
+        return self.result
+
+    def review(self, route: Route) -> None:
+        self.reviews += 1
+
+
 class FakeRegistration:
     """Counts who waits for the relay."""
 
@@ -193,6 +212,7 @@ class World:
         self.rounds = FakeRounds()
         self.ways = FakeWays()
         self.probes = FakeProbes()
+        self.standbys = FakeStandbys()
         self.registration = FakeRegistration()
         self.watched: list[str] = []
         self.presences: asyncio.Queue[Presence | RoamRelayError] = asyncio.Queue()
@@ -204,6 +224,7 @@ class World:
                 cast(Any, self.rounds),
                 cast(Any, self.probes),
                 cast(Any, self.registration),
+                cast(Any, self.standbys),
                 Signs(self.watch, self.local.tasks.spawn),
             ),
         )

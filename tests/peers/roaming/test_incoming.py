@@ -249,7 +249,7 @@ class Home(World):
     async def direct(self, attempt: Attempt) -> Welcomed:
         return await self.ways.direct(attempt)
 
-    async def open_plane(self, connection: object, ticket: str) -> Any:
+    async def open_plane(self, connection: object, ticket: str, url: str) -> Any:
         self.legs.put_nowait(ticket)
         await self.leg_opens.wait()
         raise PathFailed("the other leg did not come")

@@ -16,7 +16,8 @@ import pytest
 from protocol.codec import MessageDecoder, encode
 from protocol.errors import Code
 from protocol.identity import Identity
-from protocol.messages import FROM_RELAY, WEBSOCKET_PROTOCOL, Challenge, Error, Hello, Ping, Pong
+from protocol.messages import WEBSOCKET_PROTOCOL, Challenge, Error, Hello, Ping, Pong
+from protocol.tables import FROM_RELAY
 from relay.config import RelayConfig
 from relay.server import RelayServer
 

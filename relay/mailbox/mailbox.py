@@ -1,0 +1,445 @@
+"""The mailbox of one relay: what peers ask of it, done in the store, and letters handed over.
+
+What is asked while the store is at work waits for it, and is done in one transaction then: with one
+write to the disk, however many peers are served by it. What a letter must be sealed for, and what
+is in it, is nothing to the relay.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from sqlite3 import Connection
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
+
+from protocol.errors import Code
+from protocol.mail import (
+    Letter,
+    LetterDone,
+    LetterLeave,
+    LetterResponse,
+    LetterWindow,
+    MailboxState,
+    MailboxUpdate,
+    PrekeyRequest,
+    PrekeyResponse,
+)
+from protocol.messages import Message
+from protocol.prekeys import SignedPrekey
+from relay.config import ConfigError, MailboxConfig, RelayConfig
+from relay.limits import Cause, Counts, Rates
+from relay.log import guarded, log
+from relay.mailbox.quotas import Bound, Ledger, NoRoom, Quotas
+from relay.mailbox.store import MIGRATIONS, Kept, Tables
+from relay.metrics import Metrics
+from relay.store import Database, StoreFailed
+
+__all__ = ["Asked", "Mailbox", "Reader"]
+
+_T = TypeVar("_T")
+
+Asked: TypeAlias = MailboxUpdate | PrekeyRequest | LetterLeave
+"""What is answered."""
+
+Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
+
+_ON_THE_WAY = 262_144
+"""Bytes of letters that are on their way to one recipient, beyond the first."""
+_AT_ONCE = 8
+"""Letters that are read from the store in one go."""
+_BATCH = 64
+"""Things that are done in one transaction: 4 MiB of letters at most."""
+_WAITING_EACH, _WAITING = 16, 512
+"""Things that may wait for the store: of one peer (of its network four times as many), and in all:
+32 MiB of letters."""
+_ONE_TIME_EACH, _ONE_TIME_PER_SECOND = 16, 1 / 3600
+"""Prekeys for one letter each that one sender gets of one recipient: at once, and sustained."""
+_NETWORK = 4
+"""Times of what one peer may leave a second that all of its network may."""
+_RETRY = 30.0
+"""Seconds after which a sender tries again, where the relay cannot store a letter."""
+_FULL = 300.0
+"""The same, where there is no room for it."""
+_TELL = 60.0
+"""Seconds between two lines in the log that say that the store takes nothing."""
+
+
+class Reader(Protocol):
+    """A registered control connection."""
+
+    guid: str
+    cause: Cause
+    """Who is charged for what it asks."""
+
+    def send(self, message: Message) -> None:
+        """Queue a message."""
+
+
+class _Fault(StoreFailed):
+    """A fault of this program, or a row that cannot be read: nothing has changed."""
+
+
+@dataclass(slots=True)
+class _Job(Generic[_T]):
+    """Something to be done in the tables; `done` gets what came of it."""
+
+    work: Callable[[Connection], _T]
+    done: Callable[[_T | StoreFailed], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Reading:
+    """How far a recipient has been handed its letters on one connection."""
+
+    reader: Reader
+    window: int = 0
+    last: int = 0
+    """The number of the letter handed over last."""
+    handed: dict[int, int] = field(default_factory=dict)
+    """The letters on their way: number to bytes."""
+    safe: set[int] = field(default_factory=set)
+    """Those that are done, and not forgotten yet."""
+    is_reading: bool = False
+    has_more: bool = False
+    """Whether something has come while it was reading."""
+    is_dropping: bool = False
+
+    @property
+    def room(self) -> int:
+        """How many more may be on their way."""
+        if self.handed and sum(self.handed.values()) >= _ON_THE_WAY:
+            return 0
+        return max(0, self.window - len(self.handed))
+
+
+class Mailbox:
+    """The mailbox of one relay. Call `open` first and `close` last."""
+
+    def __init__(
+        self,
+        config: MailboxConfig,
+        file: str | None,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        spawn: Spawn,
+    ) -> None:
+        """`clock` gives Unix time: what is kept outlives the relay. `file` is None for one that is
+        forgotten at the end."""
+        self._config = config
+        self._file = file
+        self._metrics = metrics
+        self._clock = clock
+        self._spawn = spawn
+        self.ledger = Ledger(
+            Quotas(
+                Bound(config.max_letters_per_peer, config.bytes_per_peer),
+                Bound(config.max_letters, config.bytes_in_all),
+            )
+        )
+        """What waits, and of whom."""
+        self._tables = Tables(self.ledger)
+        self._database = Database(file, MIGRATIONS, "mailbox")
+        self._jobs: list[_Job[Any]] = []
+        self._is_working = False
+        self._is_closed = False
+        self._readings: dict[str, _Reading] = {}
+        self._counts = Counts(_WAITING_EACH, _WAITING)
+        self._rates = Rates(config.letters_per_second, config.letters_burst)
+        self._network_rates = Rates(
+            _NETWORK * config.letters_per_second, _NETWORK * config.letters_burst
+        )
+        self._one_time = Rates(_ONE_TIME_PER_SECOND, _ONE_TIME_EACH)
+        self._told = -_TELL
+
+    @classmethod
+    def of(
+        cls, config: RelayConfig, metrics: Metrics, clock: Callable[[], float], spawn: Spawn
+    ) -> Self | None:
+        """Return the mailbox of a relay; None where it keeps no letters."""
+        if not config.keeps_letters:
+            return None
+        file = config.in_state(config.mailbox.store)
+        mailbox = cls(config.mailbox, file, metrics, clock, spawn)
+        metrics.gauges["mailbox"] = mailbox.counts
+        return mailbox
+
+    async def open(self) -> None:
+        """Read how much is stored.
+
+        Raises:
+            ConfigError: the file cannot be used.
+        """
+        await self._database.open()
+        try:
+            await self._database.run(self._tables.load)
+        except StoreFailed as error:
+            raise ConfigError(f"mailbox: cannot use the store {self._file}: {error}") from None
+        self.ledger.commit()
+
+    async def close(self) -> None:
+        """Close the store. What waits for it is not done, and its senders leave it again."""
+        self._is_closed = True
+        await self._database.close()
+
+    # -- what peers say -------------------------------------------------------------------------
+
+    def take(self, peer: Reader, asked: Asked, now: float) -> None:
+        """Do what a peer asks, and answer it. `now` is the relay's own clock."""
+        if wait := self._wait_of(peer, asked, now):
+            said = NoRoom(Code.LIMIT_EXCEEDED, "too many letters a second", "letters_rate")
+            self._refuse(peer, asked, said, wait)
+            return
+        place = self._counts.take(peer.guid, peer.cause.network)
+        if place is None:
+            busy = NoRoom(Code.LIMIT_EXCEEDED, "too many letters at once", "letters_waiting")
+            self._refuse(peer, asked, busy, 1.0)
+            return
+
+        def done(result: object) -> None:
+            place.release()
+            self._answer(peer, asked, result)
+
+        self._do(self._work_of(peer, asked, now), done)
+
+    def window(self, peer: Reader, said: LetterWindow) -> None:
+        """Hand so many letters over to a recipient, and no more before it is done with some."""
+        reading = self._readings.get(peer.guid)
+        if reading is None or reading.reader is not peer:
+            # The last connection that wants them gets them, from the first that is not done.
+            reading = self._readings[peer.guid] = _Reading(peer)
+        reading.window = said.letters
+        self._hand_over(reading)
+
+    def done(self, peer: Reader, said: LetterDone) -> None:
+        """Letters are safe with their recipient. Only what was handed over on that connection
+        counts: whatever else it names is nothing to it."""
+        reading = self._readings.get(peer.guid)
+        if reading is None or reading.reader is not peer:
+            return
+        for number in said.numbers:
+            if reading.handed.pop(number, None) is not None:
+                reading.safe.add(number)
+        self._drop_safe(reading)
+        self._hand_over(reading)
+
+    def lost(self, peer: Reader) -> None:
+        """A connection has ended."""
+        reading = self._readings.get(peer.guid)
+        if reading is not None and reading.reader is peer:
+            del self._readings[peer.guid]
+
+    # -- the relay's side -----------------------------------------------------------------------
+
+    async def forget(self, guid: str) -> bool:
+        """Remove all that is kept of a peer, from the disk too; return whether there was any.
+
+        Raises:
+            StoreFailed: it may be there still.
+        """
+        ended: asyncio.Future[int | StoreFailed] = asyncio.get_running_loop().create_future()
+
+        def done(found: int | StoreFailed) -> None:
+            if not ended.done():
+                ended.set_result(found)
+
+        self._do(lambda tables: self._tables.forget(tables, guid), done)
+        # Bounded: what waits for the store is, and each of it has the store's own timeout.
+        found = await ended
+        if isinstance(found, StoreFailed):
+            raise found
+        await self._database.scrub()
+        return found > 0
+
+    def sweep(self) -> None:
+        """Drop what has expired: call it every minute."""
+        now = self._clock()
+
+        def work(tables: Connection) -> int:
+            self._tables.drop_unused(tables, now)
+            return self._tables.drop_expired(tables, now)
+
+        def done(dropped: int | StoreFailed) -> None:
+            if isinstance(dropped, int) and dropped:
+                self._metrics.letters["expired"] += dropped
+                self.sweep()  # As long as there are more.
+
+        self._do(work, done)
+        for reading in list(self._readings.values()):
+            self._drop_safe(reading)
+            if reading.has_more:
+                self._hand_over(reading)
+
+    def counts(self) -> dict[str, float]:
+        """Return what waits now, for the metrics."""
+        ledger = self.ledger
+        return {"letters": ledger.letters, "bytes": ledger.size, "peers": ledger.boxes}
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _wait_of(self, peer: Reader, asked: Asked, now: float) -> float:
+        if not isinstance(asked, LetterLeave):
+            return 0.0
+        wait = self._rates.take(peer.guid, now)
+        return wait or self._network_rates.take(peer.cause.network, now)
+
+    def _work_of(self, peer: Reader, asked: Asked, now: float) -> Callable[[Connection], object]:
+        own, at, guid = self._tables, self._clock(), peer.guid
+        match asked:
+            case MailboxUpdate():
+                network = peer.cause.network
+                return lambda tables: own.update(tables, guid, network, asked, at)
+            case PrekeyRequest(guid=recipient, service=service):
+                is_one = not self._one_time.take(f"{guid}/{recipient}", now)
+                return lambda tables: own.prekey(tables, guid, recipient, service, one_time=is_one)
+            case LetterLeave():
+                cause = Cause(peer.cause.wide, peer.cause.network, guid)
+                lifetime = min(asked.lifetime, self._config.lifetime)
+                return lambda tables: own.leave(tables, cause, asked, lifetime, at)
+
+    def _answer(self, peer: Reader, asked: Asked, result: object) -> None:
+        match asked, result:
+            case _, StoreFailed():
+                self._tell_of_store(result)
+                said = NoRoom(
+                    Code.MAILBOX_FULL,
+                    "the relay cannot store it: its disk may be full",
+                    "letters_store",
+                )
+                if self._is_closed or isinstance(result, _Fault):
+                    reason = "the relay goes down" if self._is_closed else str(result)
+                    said = NoRoom(Code.INTERNAL, reason, "letters_store")
+                self._refuse(peer, asked, said, _RETRY)
+            case _, NoRoom():
+                self._refuse(peer, asked, result, _FULL)
+            case MailboxUpdate(), (int(one_time), int(letters)):
+                peer.send(MailboxState(asked.request, one_time=one_time, letters=letters))
+            case PrekeyRequest(), SignedPrekey():
+                peer.send(PrekeyResponse(asked.request, prekey=result))
+            case LetterLeave(), Kept(lifetime, is_new):
+                self._metrics.letters["stored" if is_new else "again"] += 1
+                peer.send(LetterResponse(asked.request, lifetime=lifetime))
+                reading = self._readings.get(asked.guid)
+                if is_new and reading is not None:
+                    self._hand_over(reading)
+            case _:
+                raise TypeError(f"not an answer: {type(result).__name__}")
+
+    def _refuse(self, peer: Reader, asked: Asked, said: NoRoom, wait: float) -> None:
+        if isinstance(asked, LetterLeave):
+            self._metrics.letters[said.code.value] += 1
+        if said.code is not Code.LETTER_REFUSED:
+            self._metrics.limited[said.what] += 1
+        after = None if said.code is Code.LETTER_REFUSED else wait
+        kind = {
+            MailboxUpdate: MailboxState,
+            PrekeyRequest: PrekeyResponse,
+            LetterLeave: LetterResponse,
+        }[type(asked)]
+        peer.send(kind(asked.request, said.code, said.reason, after))
+
+    def _hand_over(self, reading: _Reading) -> None:
+        """Read what may be handed over now; more when that is done."""
+        if reading.is_reading:
+            reading.has_more = True
+            return
+        most = min(_AT_ONCE, reading.room)
+        if not most:
+            return
+        reading.is_reading, reading.has_more = True, False
+        guid, last, now = reading.reader.guid, reading.last, self._clock()
+
+        def done(letters: list[Letter] | StoreFailed) -> None:
+            reading.is_reading = False
+            if isinstance(letters, StoreFailed):
+                # It is tried again with the next sweep.
+                reading.has_more = True
+                self._tell_of_store(letters)
+                return
+            if self._readings.get(guid) is not reading:
+                return
+            for letter in letters:
+                if not reading.room:
+                    reading.has_more = True
+                    break
+                reading.last = letter.number
+                reading.handed[letter.number] = len(letter.sealed)
+                self._metrics.letters["handed"] += 1
+                reading.reader.send(letter)
+            if reading.has_more or len(letters) == most:
+                self._hand_over(reading)
+
+        self._do(lambda tables: self._tables.after(tables, guid, last, most, now), done)
+
+    def _drop_safe(self, reading: _Reading) -> None:
+        """Forget letters that are safe; those that are done meanwhile, when that is done."""
+        if reading.is_dropping or not reading.safe:
+            return
+        numbers, guid = sorted(reading.safe), reading.reader.guid
+        reading.safe.clear()
+        reading.is_dropping = True
+
+        def done(dropped: int | StoreFailed) -> None:
+            reading.is_dropping = False
+            if isinstance(dropped, StoreFailed):
+                # It is tried again with the next sweep, and else the letters come again.
+                reading.safe.update(numbers)
+                self._tell_of_store(dropped)
+                return
+            self._metrics.letters["done"] += dropped
+            self._drop_safe(reading)
+
+        self._do(lambda tables: self._tables.done(tables, guid, numbers), done)
+
+    def _do(
+        self, work: Callable[[Connection], _T], done: Callable[[_T | StoreFailed], None]
+    ) -> None:
+        self._jobs.append(_Job(work, done))
+        if not self._is_working:
+            self._is_working = True
+            self._spawn(self._work())
+
+    async def _work(self) -> None:
+        """Do what waits, as long as anything does."""
+        try:
+            while self._jobs:
+                jobs, self._jobs = self._jobs[:_BATCH], self._jobs[_BATCH:]
+                results = await self._results(jobs)
+                for job, result in zip(jobs, results, strict=True):
+                    with guarded("answering about letters"):
+                        job.done(result)
+        finally:
+            self._is_working = False
+
+    async def _results(self, jobs: list[_Job[Any]]) -> list[Any]:
+        """Do jobs in one transaction; where that fails, each in its own: what one needs that there
+        is none of, as room on the disk, the others may not."""
+        try:
+            results = await self._database.run(lambda tables: [job.work(tables) for job in jobs])
+        except Exception as error:
+            self.ledger.rollback()
+            if len(jobs) > 1 and not self._is_closed:
+                return [(await self._results([job]))[0] for job in jobs]
+            if isinstance(error, StoreFailed):
+                return [error] * len(jobs)
+            self._tell_of_fault(error)
+            return [_Fault("the relay failed")] * len(jobs)
+        except BaseException:
+            self.ledger.rollback()
+            raise
+        self.ledger.commit()
+        return results
+
+    def _tell_of_store(self, error: StoreFailed) -> None:
+        if not isinstance(error, _Fault) and self._may_tell():
+            log.warning("the mailbox cannot store anything", reason=str(error))
+
+    def _tell_of_fault(self, error: Exception) -> None:
+        """Whoever asks again and again for what fails fills no log."""
+        if self._may_tell():
+            log.error("the mailbox failed at what a peer asked", exc_info=error)
+
+    def _may_tell(self) -> bool:
+        now = self._clock()
+        if self._is_closed or abs(now - self._told) < _TELL:
+            return False
+        self._told = now
+        return True

@@ -1,0 +1,102 @@
+"""The table `[cluster]` of a relay's configuration, and what all its tables are checked by. The
+relay's own keys, and where values come from, are in `relay.config`."""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import msgspec
+
+from protocol.checked import check
+from protocol.errors import RoamRelayError
+from protocol.hosts import is_host
+
+__all__ = ["ClusterConfig", "ConfigError", "check_fields", "hosts_of"]
+
+
+class ConfigError(RoamRelayError, ValueError):
+    """The configuration cannot be used. The message names the source, the key and the fault."""
+
+
+class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Many relays as one: the table `[cluster]`, or variables `ROAM_RELAY_CLUSTER_` and a name
+    (docs/scaling.md). All have the relay's one key."""
+
+    node: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
+    """This relay's name among them: a-z, 0-9 and inner hyphens. No other one has it."""
+    servers: str | tuple[str, ...] = "nats://127.0.0.1:4222"
+    """The servers of NATS, `nats://` or `tls://`: an array, or commas. One after the other is tried
+    until one answers."""
+    urls: str | tuple[str, ...] = ()
+    """Where peers reach this relay, and no other one of the cluster: `http://` or `https://`, an
+    array, or commas. Empty: where it listens."""
+    prefix: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "roam-relay"
+    """What the cluster's subjects begin with: clusters with different ones share NATS."""
+    credentials: str | None = None
+    """A file of NATS' credentials (`.creds`). A name in `state` unless it begins with `/`."""
+    user: str | None = None
+    """The name at NATS; needs `password`."""
+    password: str | None = None
+    """A file with the password, in one line. A name in `state` unless it begins with `/`."""
+    tls_ca: str | None = None
+    """PEM of the authorities that `tls://` is trusted by; None: those of the system."""
+    tls_certificate: str | None = None
+    """PEM chain that is shown to NATS; needs `tls_key`."""
+    tls_key: str | None = None
+    """PEM key of that certificate."""
+
+    @property
+    def all_servers(self) -> tuple[str, ...]:
+        """`servers` as single ones."""
+        return hosts_of(self.servers)
+
+    @property
+    def all_urls(self) -> tuple[str, ...]:
+        """`urls` as single ones."""
+        return hosts_of(self.urls)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.all_servers:
+            raise ConfigError("cluster: servers: one of NATS is needed")
+        for key, urls, schemes in (
+            ("servers", self.all_servers, ("nats", "tls")),
+            ("urls", self.all_urls, ("http", "https")),
+        ):
+            for url in urls:
+                _check_url(f"cluster: {key}", url, schemes)
+        for one, other in (("user", "password"), ("tls_certificate", "tls_key")):
+            if (getattr(self, one) is None) != (getattr(self, other) is None):
+                raise ConfigError(f"cluster: {one} and {other} are needed together")
+
+
+def check_fields(config: msgspec.Struct) -> None:
+    """Check each value by itself.
+
+    Raises:
+        ConfigError: one does not fit.
+    """
+    try:
+        check(config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def hosts_of(host: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return single ones: of an array, or between commas."""
+    texts = (host,) if isinstance(host, str) else host or ()
+    parts = (part.strip() for text in texts for part in text.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def _check_url(key: str, url: str, schemes: tuple[str, ...]) -> None:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise ConfigError(f"{key}: not a URL: {url[:80]!r}") from None
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(f"{key}: no secret stands in a URL: name a file")
+    more = parts.query or parts.fragment or parts.path not in ("", "/")
+    if parts.scheme not in schemes or not is_host(host) or port == 0 or more or len(url) > 512:
+        wanted = " or ".join(f"{scheme}://HOST:PORT" for scheme in schemes)
+        raise ConfigError(f"{key}: not {wanted}: {url[:80]!r}")
