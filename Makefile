@@ -95,9 +95,9 @@ lab-rivals: .venv/.rivals
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[rivals]'
 	touch $@
 
-# A longer chaos run: SECONDS=600 SEED=… replays one.
+# A longer chaos run: SECONDS=600 SEED=… replays one; ARGS=--conversations kills programs instead.
 chaos: .venv/.installed
-	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # Let a fuzzer that is guided by coverage look for findings; tests/fuzz. ARGS='codec urls --seconds 600'
 fuzz: .venv/.fuzz

@@ -16,6 +16,7 @@ from rich.table import Table
 from benchmarks import (
     bulk,
     choice,
+    conversations,
     gap,
     growth,
     messages,
@@ -38,6 +39,7 @@ _PARTS = (
     "sessions",
     "bulk",
     "messages",
+    "conversations",
     "gap",
     "setup",
     "names",
@@ -135,6 +137,17 @@ def _messages(count: int) -> list[Row]:
     return rows
 
 
+def _conversations(count: int) -> list[Row]:
+    rows = []
+    with relay_server() as server:
+        rows += conversations.measure_ours(server, count)
+        rows += messages.measure_sessions(server, 10 * count, "p2p")
+    for sync in ("always", "2m"):
+        with nats_server(sync) as server:
+            rows += conversations.measure_jetstream(server, count, synced=sync == "always")
+    return rows
+
+
 def _gap(moves: int) -> list[Row]:
     return _run(lambda: gap.measure_moves(moves)) + _run(
         lambda: gap.measure_relay_restarts(max(1, moves // 5))
@@ -189,6 +202,7 @@ def _setup(count: int) -> list[Row]:
 )
 @click.option("--mebibytes", default=4096, show_default=True, help="Bulk data of each contender.")
 @click.option("--count", default=300_000, show_default=True, help="Messages of each contender.")
+@click.option("--letters", default=5_000, show_default=True, help="Messages that are stored.")
 @click.option("--moves", default=40, show_default=True, help="Moves of each mode.")
 @click.option("--queries", default=20_000, show_default=True, help="DNS queries of each kind.")
 @click.option("--sessions", "setups", default=30, show_default=True, help="Of each kind of setup.")
@@ -206,6 +220,7 @@ def main(
     before: Path | None,
     mebibytes: int,
     count: int,
+    letters: int,
     moves: int,
     queries: int,
     setups: int,
@@ -219,6 +234,7 @@ def main(
         "proofs": lambda: _proofs(proving, before),
         "bulk": lambda: _bulk(mebibytes << 20),
         "messages": lambda: _messages(count),
+        "conversations": lambda: _conversations(letters),
         "gap": lambda: _gap(moves),
         "setup": lambda: _setup(setups),
         "names": lambda: _run(lambda: names.measure_names(queries, moves)),

@@ -156,13 +156,19 @@ def _wait_for_port(port: int) -> None:
 
 
 @contextlib.contextmanager
-def nats_server() -> Iterator[Server]:
-    """Run nats-server as its PyPI package ships it."""
+def nats_server(sync: str | None = None) -> Iterator[Server]:
+    """Run nats-server as its PyPI package ships it; with JetStream where `sync` says how often that
+    waits for the disk (`always`, or a time)."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "nats.conf"
         config.write_text(
             f'listen: "127.0.0.1:{port}"\nmax_pending: 268435456\nmax_payload: 1048576\n'
+            + (
+                f'jetstream {{ store_dir: "{folder}/stored"\n sync_interval: {sync} }}\n'
+                if sync is not None
+                else ""
+            )
         )
         command = [str(Path(sys.executable).parent / "nats-server"), "-c", str(config)]
         with _process(command) as pid:

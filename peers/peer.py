@@ -7,7 +7,7 @@ they do in them.
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from types import NoneType, TracebackType
-from typing import Self, Unpack, assert_never
+from typing import Self, Unpack
 
 from peers.choice import Select
 from peers.config import (
@@ -17,48 +17,39 @@ from peers.config import (
     Settings,
     checked_address,
     checked_count,
+    checked_disclosure,
     checked_flag,
     checked_function,
     checked_guid,
+    checked_guids,
     checked_kind,
-    checked_mode,
-    checked_policy,
     checked_port,
     checked_seconds,
     checked_service,
-    policy_for,
     settled,
 )
 from peers.control import (
     DdnsKey,
-    LetterArrived,
     Link,
-    PeerChanged,
     Presence,
-    PrimaryChanged,
-    RegistrationEnded,
     RegistrationEvent,
-    RegistrationLost,
     RelayAddresses,
-    RelayRestarting,
-    RelaySucceeded,
-    RequestArrived,
-    StandbyLost,
     Status,
     fetch_key,
 )
+from peers.conversations import Conversation, Store, checked_store
 from peers.dialing import DialCounts
 from peers.host import AddressSource
 from peers.location import Located
+from peers.opening import Wish
 from peers.roaming import Surveyed, survey
-from peers.rooms import Leaving, Rooms, build, read_dns_key, start
+from peers.rooms import Leaving, Rooms, build, pass_on, read_dns_key, start
 from peers.services import Handler, Listener, ServicesChanged, serve_sessions
-from peers.session import Session, Terms
+from peers.session import Session
 from peers.tasks import EventQueue, check_loop
 from protocol.endpoint import Phase, Provenance
-from protocol.errors import ConnectionClosed, RelayMisconfigured, RelayUnavailable, RoamRelayError
+from protocol.errors import ConnectionClosed, RelayUnavailable, RoamRelayError
 from protocol.identity import Identity
-from protocol.messages import Mode
 
 __all__ = ["Peer"]
 
@@ -283,36 +274,61 @@ class Peer:
             ValueError, IdentityError: not a mode, a time, a policy, a selector or the name of a
                 service (this one is an `UnknownService` too), not a GUID, or a blocked one.
         """
-        checked_guid(guid)
-        checked_service(service)
+        wish = Wish(guid, service, mode, policy, select)
         checked_flag(wait, "wait")
         patience = self._patience(timeout)
-        if not (select is None or callable(select) or select in ("fastest", "latest")):
-            raise ValueError(f"select is 'fastest', 'latest' or a function, not {select!r:.80}")
-        rules = (
-            checked_policy(policy) if policy is not None else policy_for(self.config, guid, service)
-        )
-        chosen = checked_mode(mode) if mode is not None else self.config.mode_for(guid, service)
-        terms = Terms(
-            guid,
-            service,
-            chosen,
-            is_caller=True,
-            discloses=chosen is not Mode.CENTRAL,
-            policy=rules,
-            select=select or self.config.select_for(guid, service),
-            fallback=self.config.fallback,
-            standby=self.config.standby,
-        )
-        rooms = self._using(service)
-        if rooms.services.blocks(guid):
-            raise ValueError(
-                "this peer blocks that GUID: block(guid, False), or 'peer block --remove', ends it"
-            )
-        if chosen is not Mode.CENTRAL or rules.needs_interfaces:
-            await rooms.whereabouts.known()
-        opened = rooms.outgoing.wait_and_open if wait else rooms.outgoing.open
-        return await opened(terms, patience)
+        return await self._open.opening.open(wish, patience, wait=wait)
+
+    def conversation(
+        self,
+        guid: str,
+        service: str,
+        *,
+        store: Store,
+        disclose: str | Collection[str] = "anyone",
+    ) -> Conversation:
+        """Return the conversation with a peer's service, kept in `store`, to be opened by `async
+        with`: messages that outlive both programs (docs/conversations.md). The service is offered
+        to that peer meanwhile, so that either side can begin; `disclose` is as in `listen`.
+
+        `store` is a file, or an `sqlite3.Connection` of the program's own database; the same one
+        for all conversations of this peer. What is wrong with it is said when it is opened.
+
+        Raises:
+            IdentityError: not a GUID.
+            ValueError: not a service name.
+            TypeError: `store` is neither.
+            UsageError: another store is in use.
+            ConnectionClosed: the peer is closed.
+        """
+        checked_guid(guid)
+        checked_service(service)
+        checked_disclosure(disclose)
+        rooms = self._open
+        return rooms.conversations.conversation(guid, service, checked_store(store), disclose)
+
+    def conversations(
+        self,
+        service: str,
+        *,
+        store: Store,
+        allow: Collection[str] | None = None,
+        disclose: str | Collection[str] = "anyone",
+    ) -> AsyncIterator[Conversation]:
+        """Iterate over the conversations that others begin with a service, and those of before in
+        which something is left. Each is open, until it or the peer is closed; what comes after
+        that begins it anew. `allow` and `disclose` are as in `listen`, the rest as in
+        `conversation`.
+
+        Raises:
+            ValueError, IdentityError, TypeError, UsageError, ConnectionClosed: as `conversation`.
+            StoreFailed: from the iteration: the store cannot be used.
+        """
+        checked_service(service)
+        checked_disclosure(disclose)
+        allowed = None if allow is None else checked_guids(allow, "allow")
+        rooms, place = self._open, checked_store(store)
+        return rooms.conversations.begun(service, place, allowed, disclose)
 
     def expose(
         self, service: str, port: int, *, disclose: str | Collection[str] = "anyone"
@@ -465,36 +481,4 @@ class Peer:
 
     def _heard(self, event: RegistrationEvent | ServicesChanged) -> None:
         """News from the rooms below, for those above."""
-        rooms = self._ever_open
-        match event:
-            case RequestArrived(connection, request):
-                rooms.incoming.request(connection, request)
-            case PeerChanged(changed):
-                rooms.presence.receive(changed)
-            case LetterArrived(connection, letter):
-                rooms.mailbox.arrived(connection, letter)
-            case RelaySucceeded(relay):
-                self._tell(self._link.succeeded(relay))
-            case RelayRestarting():
-                self._tell(self._link.restarting())
-            case RegistrationLost(error):
-                rooms.presence.relay_lost()
-                self._tell(self._link.lost(error, lasting=isinstance(error, RelayMisconfigured)))
-            case PrimaryChanged(connection):
-                rooms.mailbox.connected(connection)
-                self._tell(self._link.registered())
-                rooms.whereabouts.registered()
-                rooms.sessions.relay_found()
-                rooms.presence.restore()
-            case StandbyLost():
-                rooms.whereabouts.registered()
-            case RegistrationEnded(error):
-                rooms.presence.relay_lost()
-                self._tell(self._link.ended(error))
-                rooms.services.end(error)
-            case ServicesChanged(ended):
-                if ended is not None:
-                    rooms.sessions.end_announced(ended)
-                rooms.publication.changed()
-            case _:
-                assert_never(event)
+        self._tell(pass_on(event, self._ever_open, self._link))

@@ -1,20 +1,37 @@
-"""The rooms of an open peer: how they are built, started, and closed, in order. What happens
-between is in them."""
+"""The rooms of an open peer: how they are built, started, and closed, in order, and who of them is
+told what. What happens between is in them."""
 
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 from peers.choice import RoundTrips
 from peers.config import DdnsConfig, PeerConfig, log
-from peers.control import Account, Registration, RegistrationEvent, Watching
+from peers.control import (
+    Account,
+    LetterArrived,
+    Link,
+    PeerChanged,
+    PrimaryChanged,
+    Registration,
+    RegistrationEnded,
+    RegistrationEvent,
+    RegistrationLost,
+    RelayRestarting,
+    RelaySucceeded,
+    RequestArrived,
+    StandbyLost,
+    Watching,
+)
+from peers.conversations import Conversations
 from peers.dialing import Door
 from peers.host import AddressSource, Interfaces, system_addresses
 from peers.location import OwnLocation
 from peers.mailbox import Mailbox
+from peers.opening import Opening, Wish
 from peers.path import Paths
 from peers.publication import Publication
 from peers.roaming import (
@@ -32,10 +49,11 @@ from peers.roaming import (
     Ways,
 )
 from peers.services import Services, ServicesChanged
+from peers.session import Session
 from peers.tasks import Tasks, unless
 from peers.transport import DirectServer
 from peers.whereabouts import Whereabouts
-from protocol.errors import RelayUnavailable
+from protocol.errors import RelayMisconfigured, RelayUnavailable
 from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.invitation import Token
@@ -45,7 +63,7 @@ if TYPE_CHECKING:
 
     from peers.dns import Names
 
-__all__ = ["Leaving", "Rooms", "build", "read_dns_key", "start"]
+__all__ = ["Leaving", "Rooms", "build", "pass_on", "read_dns_key", "start"]
 
 _WITH_ZONE = 2.0
 """Seconds to wait for the relay where the zone can be asked too."""
@@ -78,6 +96,8 @@ class Rooms:
     mailbox: Mailbox
     publication: Publication
     whereabouts: Whereabouts
+    opening: Opening
+    conversations: Conversations
 
 
 def read_dns_key(config: DdnsConfig, guid: str) -> "dns.tsig.Key | None":
@@ -131,6 +151,14 @@ def build(
         means = Means(ways, rounds, probes, registration, standbys, signs)
         sessions = Sessions(local, means)
         publication = Publication(config, registration, names, tasks)
+        outgoing = Outgoing(config, sessions, presence.watch, lookup.ask_names)
+        whereabouts = Whereabouts(interfaces, location, registration, sessions, publication)
+        opening = Opening(config, services, whereabouts, outgoing)
+
+        async def open_conversation(guid: str, service: str, wait: bool) -> Session:
+            wish = Wish(guid, service, conversation=True)
+            return await opening.open(wish, config.request_timeout, wait=wait)
+
         return Rooms(
             loop=asyncio.get_running_loop(),
             direct=direct,
@@ -143,12 +171,14 @@ def build(
             ways=ways,
             lookup=lookup,
             sessions=sessions,
-            outgoing=Outgoing(config, sessions, presence.watch, lookup.ask_names),
+            outgoing=outgoing,
             incoming=Incoming(local, services, sessions, ways, candidates),
             presence=presence,
             mailbox=Mailbox(identity, config, registration, services.blocks),
             publication=publication,
-            whereabouts=Whereabouts(interfaces, location, registration, sessions, publication),
+            whereabouts=whereabouts,
+            opening=opening,
+            conversations=Conversations(identity.guid, services, open_conversation),
         )
     except BaseException:
         direct.close()
@@ -173,6 +203,45 @@ async def start(rooms: Rooms, config: PeerConfig, addresses: AddressSource | Non
     except RelayUnavailable:
         if rooms.names is None or rooms.registration.is_over:
             raise
+
+
+def pass_on(event: RegistrationEvent | ServicesChanged, rooms: Rooms, link: Link) -> bool:
+    """Give news of the lower rooms to those above; return whether the peer stands otherwise with
+    its relay now, as `link` has it."""
+    differs = False
+    match event:
+        case RequestArrived(connection, request):
+            rooms.incoming.request(connection, request)
+        case PeerChanged(changed):
+            rooms.presence.receive(changed)
+        case LetterArrived(connection, letter):
+            rooms.mailbox.arrived(connection, letter)
+        case RelaySucceeded(relay):
+            differs = link.succeeded(relay)
+        case RelayRestarting():
+            differs = link.restarting()
+        case RegistrationLost(error):
+            rooms.presence.relay_lost()
+            differs = link.lost(error, lasting=isinstance(error, RelayMisconfigured))
+        case PrimaryChanged(connection):
+            rooms.mailbox.connected(connection)
+            differs = link.registered()
+            rooms.whereabouts.registered()
+            rooms.sessions.relay_found()
+            rooms.presence.restore()
+        case StandbyLost():
+            rooms.whereabouts.registered()
+        case RegistrationEnded(error):
+            rooms.presence.relay_lost()
+            differs = link.ended(error)
+            rooms.services.end(error)
+        case ServicesChanged(ended):
+            if ended is not None:
+                rooms.sessions.end_announced(ended)
+            rooms.publication.changed()
+        case _:
+            assert_never(event)
+    return differs
 
 
 class Leaving:
@@ -220,9 +289,13 @@ async def _close(rooms: Rooms, at_once: asyncio.Event, grace: float) -> None:
             end()
         except Exception:
             log.exception("closing a peer")
+    # First, so that what arrives while sessions are closed is neither lost nor acknowledged.
+    await closed(rooms.conversations.close)
     # A session that has no path just now may still find one, to be closed cleanly on it.
     await closed(partial(rooms.sessions.close, grace))
     rooms.sessions.abort()
+    await rooms.conversations.close()
+    await closed(rooms.conversations.close_store)
     await closed(rooms.registration.close)
     if rooms.names is not None:
         await closed(rooms.names.withdraw)

@@ -10,6 +10,7 @@ __all__ = [
     "CallbackFailed",
     "Code",
     "ConnectionClosed",
+    "ConversationFull",
     "IdentityError",
     "LetterRefused",
     "LimitExceeded",
@@ -27,6 +28,12 @@ __all__ = [
     "SessionClosed",
     "SessionLost",
     "StaleSequence",
+    "StoreDamaged",
+    "StoreFailed",
+    "StoreForeign",
+    "StoreFull",
+    "StoreLocked",
+    "StoreTooNew",
     "Superseded",
     "UnknownPeer",
     "UnknownService",
@@ -251,6 +258,36 @@ class LimitExceeded(RoamRelayError):
         super().__init__(reason)
         self.retry_after = retry_after
         """Seconds to wait."""
+
+
+class ConversationFull(LimitExceeded):
+    """More messages wait for the other side than may: it is away, or its program does not read.
+    Nothing was stored; what waits goes on waiting."""
+
+
+class StoreFailed(RoamRelayError):
+    """A store of conversations cannot be used, or did not take something; nothing has changed.
+    Which fault it is, the class says, where there is one for it."""
+
+
+class StoreLocked(StoreFailed):
+    """Another program has the store open, or keeps it locked."""
+
+
+class StoreForeign(StoreFailed):
+    """The store is another identity's."""
+
+
+class StoreTooNew(StoreFailed):
+    """A newer version of this program has written the store: run that one."""
+
+
+class StoreDamaged(StoreFailed):
+    """The store is no database, or a damaged one. It was left as it is."""
+
+
+class StoreFull(StoreFailed):
+    """The disk takes nothing more. What was stored is safe, and it goes on when there is room."""
 
 
 class MailboxFull(LimitExceeded):

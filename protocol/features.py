@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "CONTROL_FEATURES",
+    "CONVERSATION",
     "EARLY_DATA",
     "ENDPOINT_QUERY",
     "MAILBOX",
@@ -37,6 +38,9 @@ SESSION_2 = "session-2"
 """The second revision of the session's frames: fragments, acknowledged bytes, `finish`."""
 STANDBY = "standby"
 """A second path may stand ready beside the session's own, and the session go on over it."""
+
+CONVERSATION = "conversation"
+"""The session carries a conversation (protocol/conversation.py), and no messages of its own."""
 
 SUCCESSION = "succession"
 """A relay that has changed its key says so, by the old one (protocol/succession.py)."""

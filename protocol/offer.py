@@ -6,7 +6,7 @@ says is for those who have made a feature of it; here it is bytes. A relay can l
 and show that of a request again to the same side for the same session: what lives in it bears both.
 """
 
-import hashlib
+from cryptography.hazmat.primitives import hashes
 
 from protocol.errors import ProtocolViolation
 from protocol.identity import Identity, public_key_of, verify
@@ -92,4 +92,6 @@ def _opened(offer: bytes, maker: str, context: bytes, *parts: bytes) -> bytes:
 
 
 def _hash(offer: bytes) -> bytes:
-    return hashlib.sha256(offer).digest()
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(offer)
+    return digest.finalize()

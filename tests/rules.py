@@ -43,6 +43,7 @@ GROUPS = {
     ),
     "session_frames": ("R11.4", "R11.5"),
     "refused_frames": ("R11.14",),
+    "conversation_frames": ("R17.5", "R17.8"),
     "refusals": ("R4.2", "R4.3", "R4.10", "R4.11"),
     "plane_request": ("R9.2", "R9.12"),
     "path_numbers": ("R10.28", "R10.30"),

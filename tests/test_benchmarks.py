@@ -47,6 +47,10 @@ from tests.support.processes import environment
             marks=pytest.mark.nightly,
         ),
         pytest.param(
+            *("conversations", ("--letters", "200"), {"roam-relay, conversation"}),
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(
             *("gap", ("--moves", "2"), {"roam-relay, central", "roam-relay, auto"}),
             marks=pytest.mark.nightly,
         ),

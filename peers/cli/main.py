@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from peers import Peer
-from peers.cli import blocked, conformance, contacts, files, locate, talk
+from peers.cli import blocked, conformance, contacts, files, letters, locate, talk
 from peers.cli.completion import completion
 from peers.cli.exits import Exit, exit_of
 from peers.cli.invocation import Invocation, Work
@@ -396,9 +396,8 @@ def ping(
     )
 
 
-command.add_command(conformance.group)
-command.add_command(contacts.link)
-command.add_command(completion)
+for _further in (conformance.group, contacts.link, letters.write, letters.mail, completion):
+    command.add_command(_further)
 
 
 def parse(arguments: Sequence[str]) -> Invocation | int:

@@ -22,6 +22,7 @@ from peers.services import ListenerEnd, Refusal, Services
 from peers.session import Terms
 from peers.transport import Stream
 from protocol.errors import Code, RoamRelayError
+from protocol.features import CONVERSATION
 from protocol.messages import (
     VERSION,
     Mode,
@@ -113,6 +114,9 @@ def judge_path(
         return Refusal(Code.SESSION_UNKNOWN, "the relay has announced no such session")
     if listener is None:
         return Refusal(Code.UNKNOWN_SERVICE, f"nobody listens for {hello.service}")
+    if listener.takes_conversations is not (CONVERSATION in hello.features):
+        what = "is for conversations" if listener.takes_conversations else "takes none"
+        return Refusal(Code.REFUSED, f"{hello.service} {what}: another kind of session was asked")
     return listener.refusal(guid)
 
 
@@ -343,6 +347,7 @@ class Incoming:
             select=config.select_for(guid, service),
             fallback=config.fallback,
             standby=config.standby,
+            conversation=listener.takes_conversations,
         )
 
 

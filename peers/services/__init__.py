@@ -1,11 +1,12 @@
 """What this peer offers, and to whom."""
 
-from peers.services.end import ListenerEnd, Refusal
+from peers.services.end import ConversationsEnd, ListenerEnd, Refusal
 from peers.services.listener import Listener
 from peers.services.offered import Services, ServicesChanged
 from peers.services.serving import Handler, serve_sessions
 
 __all__ = [
+    "ConversationsEnd",
     "Handler",
     "Listener",
     "ListenerEnd",

@@ -11,7 +11,7 @@ from peers.session import Session
 from protocol.errors import Code
 from protocol.messages import Disclosure
 
-__all__ = ["ListenerEnd", "Refusal"]
+__all__ = ["ConversationsEnd", "ListenerEnd", "Refusal"]
 
 BACKLOG, BACKLOG_EACH = 256, 128
 """Sessions that may wait to be taken, in all and of one caller; further requests are refused with
@@ -28,6 +28,9 @@ class Refusal:
 
 class ListenerEnd(Listener):
     """A listener with all that its peer needs of it."""
+
+    takes_conversations = False
+    """Whether its sessions carry conversations: all of them, or none."""
 
     @property
     def offered(self) -> Offered:
@@ -67,3 +70,14 @@ class ListenerEnd(Listener):
         else:
             self._waiting.put_nowait(session)
             self._waiting_of[session.remote] += 1
+
+
+class ConversationsEnd(ListenerEnd):
+    """A service whose sessions carry conversations; who may begin one changes as the program opens
+    them."""
+
+    takes_conversations = True
+
+    def admit(self, guids: frozenset[str] | None) -> None:
+        """Let these ask from now on; None lets anyone."""
+        self._allow = guids

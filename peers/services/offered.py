@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TypeVar
 
 from peers.config import ServiceNameError, checked_service, log
 from peers.location import MAX_RECORD_BYTES, Offered, OwnLocation, fits
-from peers.services.end import ListenerEnd
+from peers.services.end import ConversationsEnd, ListenerEnd
 from peers.services.listener import Listener
 from protocol.errors import ConnectionClosed, RoamRelayError
 from protocol.messages import MAX_SERVICES, Disclosure, LocationRecord
@@ -21,6 +22,7 @@ class ServicesChanged:
     """The one that is not offered any more."""
 
 
+_L = TypeVar("_L", bound=ListenerEnd)
 _Terms = tuple[str, Disclosure, tuple[str, ...]]
 """A service as a record tells it, wherever it is."""
 
@@ -140,6 +142,36 @@ class Services:
                 `disclose` cannot be used or is too long.
             ConnectionClosed: the peer is closed.
         """
+        return self._offer(ListenerEnd, service, allow, disclose, port)
+
+    def offer_conversations(
+        self, service: str, disclose: str | Collection[str]
+    ) -> ConversationsEnd:
+        """Offer a service whose sessions carry conversations; nobody is admitted yet.
+
+        Raises:
+            ValueError, ConnectionClosed: as `offer`.
+        """
+        return self._offer(ConversationsEnd, service, (), disclose, None)
+
+    def end(self, error: RoamRelayError | None) -> None:
+        """Take every service back; what waits for them is told why."""
+        for listener in list(self.listeners.values()):
+            listener.close(error)
+
+    def close(self) -> None:
+        """Do so, and offer nothing more: who closes altogether has nothing to publish."""
+        self._closed = True
+        self.end(ConnectionClosed("the peer is closed"))
+
+    def _offer(
+        self,
+        kind: type[_L],
+        service: str,
+        allow: Collection[str] | None,
+        disclose: str | Collection[str],
+        port: int | None,
+    ) -> _L:
         if self._closed:
             raise ConnectionClosed("the peer is closed")
         try:
@@ -153,7 +185,7 @@ class Services:
             raise ValueError(
                 f"{service} cannot be offered: a peer has at most {MAX_SERVICES} services at once"
             )
-        listener = ListenerEnd(
+        listener = kind(
             service,
             allow=allow,
             disclose=disclose,
@@ -168,16 +200,6 @@ class Services:
         self.listeners[service] = listener
         self._tell(ServicesChanged())
         return listener
-
-    def end(self, error: RoamRelayError | None) -> None:
-        """Take every service back; what waits for them is told why."""
-        for listener in list(self.listeners.values()):
-            listener.close(error)
-
-    def close(self) -> None:
-        """Do so, and offer nothing more: who closes altogether has nothing to publish."""
-        self._closed = True
-        self.end(ConnectionClosed("the peer is closed"))
 
     def _gone(self, listener: Listener) -> None:
         if self.listeners.get(listener.service) is listener:

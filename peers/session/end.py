@@ -16,7 +16,14 @@ from peers.session.standby import StandbyPath
 from peers.session.terms import Terms
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
-from protocol.features import EARLY_DATA, SESSION_2, SESSION_FEATURES, STANDBY, shared
+from protocol.features import (
+    CONVERSATION,
+    EARLY_DATA,
+    SESSION_2,
+    SESSION_FEATURES,
+    STANDBY,
+    shared,
+)
 from protocol.messages import PathHello, PathWelcome
 from protocol.session import (
     NO_EARLY,
@@ -97,6 +104,11 @@ class SessionEnd(Session):
         if EARLY_DATA not in self._features_shared:
             return NO_EARLY
         return self._machine.early(self._loop.time())
+
+    @property
+    def carries_conversation(self) -> bool:
+        """Whether both sides have named that it carries a conversation, on the path taken last."""
+        return CONVERSATION in self._features_shared
 
     @property
     def has_had_path(self) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from peers.choice import Select
 from peers.config import NO_POLICY, PathFacts, PathKind, Policy, StandbyWord
-from protocol.features import RELAY_FALLBACK, STANDBY
+from protocol.features import CONVERSATION, RELAY_FALLBACK, STANDBY
 from protocol.messages import Mode
 
 __all__ = ["Terms"]
@@ -28,6 +28,8 @@ class Terms:
     """`fastest`, `latest`, or the program's own choice among candidates."""
     fallback: bool = False
     """Whether a session in `combined` may go on over the relay, as far as this side says."""
+    conversation: bool = False
+    """Whether this side wants it to carry a conversation."""
 
     standby: StandbyWord = StandbyWord.NEVER
     """Whether a second path may stand ready, unless the policy says otherwise."""
@@ -49,4 +51,6 @@ class Terms:
             named.append(RELAY_FALLBACK)
         if self.standby_word is not StandbyWord.NEVER:
             named.append(STANDBY)
+        if self.conversation:
+            named.append(CONVERSATION)
         return tuple(named)

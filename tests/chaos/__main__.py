@@ -7,7 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.chaos import conversations
 from tests.chaos.run import Chaos, Report
+from tests.support import processes
 
 
 async def _run(seed: int, seconds: float, by_name: bool) -> Report:
@@ -21,8 +23,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="replay the run with this seed")
     parser.add_argument("--seconds", type=float, default=600.0, help="how long [600]")
     parser.add_argument("--by-name", action="store_true", help="by dynamic DNS alone, no relay")
+    parser.add_argument("--conversations", action="store_true", help="programs that are killed")
+    parser.add_argument("--kills", type=int, default=200, help="how often, there [200]")
     arguments = parser.parse_args()
     seed = random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed
+    if arguments.conversations:
+        print(f"seed {seed}: replay with --conversations --seed {seed}", flush=True)
+        with tempfile.TemporaryDirectory() as folder, processes.relay(Path(folder)) as (url, _):
+            conversations.run(
+                Path(folder), url, seed=seed, kills=arguments.kills, count=10 * arguments.kills
+            )
+        print("every message once, and in order")
+        return 0
     print(
         f"seed {seed}: replay with --seed {seed} --seconds {arguments.seconds:g}"
         + " --by-name" * arguments.by_name,

@@ -52,6 +52,8 @@ from protocol.messages import (
 )
 from protocol.prekeys import SignedPrekey
 from tests.fuzz.targets import CORPUS, TARGETS
+from tests.protocol import vectors_conversation as vectors
+from tests.protocol.vectors_conversation import packed
 from tests.relay.dns.asking import NAME
 
 ONE = Identity.from_seed(b"1" * 32)
@@ -192,6 +194,13 @@ def main() -> None:
         b"\2" + body,
         b"\3" + PREKEY.body,
     ]
+    said = [
+        packed(value)
+        for _, value in (*vectors.FRAMES, *(one[1:] for one in (*vectors.PASSED_OVER,)))
+    ]
+    said += [packed([2, bytes(range(16)), 1, 5, 0]), packed([1, bytes(range(16)), 1, [None, None]])]
+    made["conversations"] = [b"\0" + one for one in said]
+    made["conversations"].append(bytes((1, len(said[0]))) + said[0] + said[2])
     for name, data in TOML.items():
         made[name].append(data)
     for name, texts in TEXTS.items():

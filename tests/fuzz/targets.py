@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fuzz import codec, configs, control, hosts, http, letters, names, sessions
+from tests.fuzz import codec, configs, control, conversations, hosts, http, letters, names, sessions
 
 __all__ = ["CORPUS", "TARGETS", "corpus_of"]
 
@@ -14,6 +14,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "control-relay": control.at_the_relay,
     "control-peer": control.at_the_peer,
     "letters": letters.letters,
+    "conversations": conversations.frames,
     "session-frames": sessions.frames,
     "session-2-frames": sessions.frames_2,
     "session-pairs": sessions.pairs,

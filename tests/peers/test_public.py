@@ -29,7 +29,7 @@ CLASSES = sorted(
 
 
 MADE_FOR_PROGRAMS = {
-    *(peers.Session, peers.Listener, peers.Path),
+    *(peers.Session, peers.Listener, peers.Path, peers.Conversation, peers.Message),
     *(blocking.Session, blocking.Listener),
 }
 """Classes that a program does not call: it gets their objects."""

@@ -82,6 +82,7 @@ from protocol.sealing import Receiver, seal
 from protocol.session.frames import Frame
 from protocol.succession import link
 from tests.protocol import sealed_letters, transcripts, vectors_refused
+from tests.protocol import vectors_conversation as conversation
 
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "docs" / "protocol-vectors.json"
@@ -570,6 +571,19 @@ def vectors() -> dict[str, Any]:
         "refusals": [
             {"what": what, **shortened(data), "code": code.value} for what, data, code in REFUSALS
         ],
+        "conversation_frames": [
+            {"frame": name, "value": plain(value), "bytes": conversation.packed(value).hex()}
+            for name, value in conversation.FRAMES
+        ],
+        "refused_conversation_frames": [
+            {"rule": rule, "what": what, **shortened(conversation.packed(value))}
+            for rule, what, value in conversation.REFUSED
+        ],
+        "passed_over_conversation_frames": [
+            {"rule": rule, "what": what, **shortened(conversation.packed(value))}
+            for rule, what, value in conversation.PASSED_OVER
+        ],
+        "conversation_lines": conversation.LINES,
         **more_vectors(),
     }
 

@@ -121,6 +121,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "timeout": st.floats(0.001, 60),
         "ticket": st.none() | TICKETS,
         "resume": st.booleans(),
+        "url": st.text(max_size=512),
         "offer": OFFERS,
     },
     messages.ServiceResponse: {
@@ -132,6 +133,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "retry_after": st.none() | SECONDS,
         "entries": ENTRIES,
         "ticket": st.none() | TICKETS,
+        "url": st.text(max_size=512),
         "offer": OFFERS,
     },
     messages.EndpointQuery: {"request": REQUESTS, "guid": GUIDS, "entry": SIGNED},

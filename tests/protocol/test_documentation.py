@@ -9,9 +9,25 @@ import pytest
 
 from peers.control import refusal
 from protocol import identity, invitation, letters, messages, offer, prekeys, succession
+from protocol.conversation import MAX_FRAME as MAX_FRAME_OF_CONVERSATION
+from protocol.conversation import (
+    MAX_ITEMS,
+    MAX_LETTER,
+    Acknowledged,
+    Announced,
+    Letter,
+    Messages,
+    Receipt,
+)
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry
 from protocol.errors import Code
-from protocol.features import RELAY_FALLBACK, RELAY_FEATURES, SESSION_FEATURES, STANDBY
+from protocol.features import (
+    CONVERSATION,
+    RELAY_FALLBACK,
+    RELAY_FEATURES,
+    SESSION_FEATURES,
+    STANDBY,
+)
 from protocol.messages import Message
 from protocol.session.frames import MAX_FRAME, MAX_SMALL_FRAME, Frame
 from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
@@ -131,6 +147,7 @@ def test_every_feature_has_a_row() -> None:
         *SESSION_FEATURES,
         RELAY_FALLBACK,
         STANDBY,
+        CONVERSATION,
     }
     for limit in (messages.MAX_FEATURES, messages.MAX_FEATURE_NAME):
         assert f"{limit}" in section("15. Versions")
@@ -179,3 +196,14 @@ def test_links_inside_the_page_lead_somewhere() -> None:
     anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
     for link in re.findall(r"\]\(#([^)]*)\)", TEXT):
         assert link in anchors
+
+
+def test_the_frames_of_a_conversation_and_their_limits() -> None:
+    text = section("Frames of a conversation")
+    frames = {"line": Announced, "messages": Messages, "ack": Acknowledged}
+    items = {"message": Letter, "receipt": Receipt}
+    assert set(rows(text)) == {*frames, *items, "nothing"}
+    for name, cls in {**frames, **items}.items():
+        assert f"`[{cls.__struct_config__.tag}, " in rows(text)[name][1]
+    for limit in (MAX_FRAME_OF_CONVERSATION, MAX_LETTER, MAX_ITEMS):
+        assert f"{limit:,}" in text

@@ -1,0 +1,220 @@
+"""One session that carries a conversation: frames in, frames out, and what they change.
+
+Several sessions may carry one conversation for a while, as when both sides open one at once. Each
+side sends what waits on one of them, and takes messages from the one on which the other side has
+announced a line last: what still arrives on another one is passed over, and sent again.
+"""
+
+import asyncio
+from collections import deque
+
+from peers.config import log
+from peers.conversations.keeper import INBOX, Keeper
+from peers.conversations.numbers import Announce, Sender, Transmit
+from peers.session import Session
+from peers.tasks import Waiters
+from protocol.conversation import (
+    Acknowledged,
+    Announced,
+    Frame,
+    Item,
+    Letter,
+    Messages,
+    pack_frame,
+    pack_item,
+    read_frame,
+)
+from protocol.errors import ProtocolViolation, SessionClosed, SessionLost
+
+__all__ = ["Link", "Links"]
+
+_FRAME_BYTES = 49_152
+"""Payload in one frame, about, unless a single message is larger."""
+_FLYING = 16
+"""Frames with messages that are on their way, not acknowledged."""
+_AHEAD = 4 * _FLYING
+"""Frames that may wait here until the store has taken those before. More than both sides together
+have on their way: so nobody who sends waits for somebody who waits for him."""
+_MORE = INBOX // 4
+"""Room that is told by itself, when nothing comes that is to be acknowledged."""
+
+
+class Links:
+    """The sessions that carry one conversation now, the oldest first."""
+
+    def __init__(self) -> None:
+        self.all: list[Link] = []
+        """Those that are not over."""
+        self.source: Link | None = None
+        """The one from which messages are taken."""
+        self.changed = Waiters(asyncio.get_running_loop())
+        """Woken when there is one more, or one less."""
+
+    @property
+    def newest(self) -> "Link | None":
+        """The one on which this side sends; None where there is none."""
+        return self.all[-1] if self.all else None
+
+
+class Link:
+    """Carries a conversation over one session, for as long as `run` runs."""
+
+    def __init__(
+        self, session: Session, keeper: Keeper, links: Links, *, opened_here: bool
+    ) -> None:
+        self._keeper = keeper
+        self._links = links
+        self._came: deque[Frame] = deque()
+        self._work = asyncio.Event()
+        """Set when there may be something to do."""
+        self._taken = asyncio.Event()
+        """Set when frames that had come are dealt with."""
+        self._sender: Sender | None = None
+        """None while another session is newer."""
+        self._last: Acknowledged | None = None
+        """What was said last of what has come."""
+        self._ready: deque[tuple[int, Messages]] = deque()
+        """Frames that are to leave, and the last number in each."""
+        self._flying: deque[int] = deque()
+        """The last number in each frame that has left, and is not acknowledged."""
+        self._told = 0
+        """The number up to which the other side knows of room."""
+        self.session = session
+        """What it runs over."""
+        self.opened_here = opened_here
+        """Whether this side has opened it."""
+
+    async def run(self) -> None:
+        """Carry the conversation until the session is over, or this is cancelled."""
+        links, keeper = self._links, self._keeper
+        links.all.append(self)
+        links.changed.wake()
+        try:
+            async with asyncio.TaskGroup() as both:
+                reading = both.create_task(self._read())
+                waking = [
+                    both.create_task(self._whenever(one)) for one in (keeper.grown, links.changed)
+                ]
+                try:
+                    await self._deal(reading)
+                finally:
+                    for task in (reading, *waking):
+                        task.cancel()
+        except* (SessionClosed, SessionLost) as ended:
+            log.debug("a session ended", peer=self.session.remote[:8], reason=str(ended))
+        except* ProtocolViolation as fault:
+            reason = str(fault.exceptions[0])
+            log.warning("broke the protocol", peer=self.session.remote[:8], reason=reason)
+            self.session.abort(reason)
+        finally:
+            links.all.remove(self)
+            if links.source is self:
+                links.source = None
+            keeper.goes = False
+            links.changed.wake()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        async for data in self.session:
+            frame = read_frame(data)
+            if frame is None:
+                continue
+            self._came.append(frame)
+            self._work.set()
+            while len(self._came) >= _AHEAD:
+                self._taken.clear()
+                await self._taken.wait()  # No timeout: the store takes as long as it takes.
+
+    async def _whenever(self, waiters: Waiters) -> None:
+        while True:
+            await waiters.wait()
+            self._work.set()
+
+    async def _deal(self, reading: "asyncio.Task[None]") -> None:
+        reading.add_done_callback(lambda done: self._work.set())
+        while True:
+            self._work.clear()
+            while self._came:
+                frame = self._came.popleft()
+                self._taken.set()
+                await self._receive(frame)
+            await self._send()
+            await self._tell_room()
+            if reading.done() and not self._came:
+                return
+            await self._work.wait()  # No timeout: the session has its own.
+
+    async def _receive(self, frame: Frame) -> None:
+        links, keeper = self._links, self._keeper
+        match frame:
+            case Announced():
+                links.source = self
+                await self._acknowledge(await keeper.adopt(frame))
+            case Messages():
+                taken = await keeper.take(frame, lambda: links.source is self)
+                if taken is not None:
+                    await self._acknowledge(taken)
+            case Acknowledged():
+                while self._flying and self._flying[0] <= frame.received:
+                    self._flying.popleft()
+                if (sender := self._sender) is not None:
+                    asked = sender.asked
+                    asked = asked if asked is not None and asked.line == frame.line else None
+                    await keeper.settle(sender.acknowledged(frame), frame, asked)
+
+    async def _acknowledge(self, frame: Acknowledged) -> None:
+        self._told, self._last = frame.received + frame.room, frame
+        await self.session.send(pack_frame(frame))
+
+    async def _tell_room(self) -> None:
+        """Say that there is room again, where the other side waits for that."""
+        keeper = self._keeper
+        known = self._last
+        if known is None or self._links.source is not self:
+            return
+        more = known.received + keeper.room - self._told
+        if more >= _MORE or (more > 0 and self._told <= known.received):
+            room = Acknowledged(known.line, known.received, keeper.room, known.received)
+            await self._acknowledge(room)
+
+    async def _send(self) -> None:
+        keeper = self._keeper
+        if self._links.newest is not self:
+            self._sender = None  # What is announced anew says what has arrived.
+            self._ready.clear()
+            return
+        if self._sender is None:
+            self._sender = Sender(keeper.queue)
+            self._flying.clear()
+        while len(self._flying) < _FLYING:
+            if self._ready:
+                last, messages = self._ready.popleft()
+                self._flying.append(last)
+                await self.session.send(pack_frame(messages))
+                continue
+            match self._sender.next():
+                case None:
+                    keeper.goes = self._sender.is_free
+                    return
+                case Announce(announced):
+                    await self.session.send(pack_frame(announced))
+                case Transmit(line, first, count):
+                    self._ready.extend(_frames(line, first, await keeper.load(first, count)))
+        keeper.goes = False
+
+
+def _frames(line: bytes, first: int, items: list[Item | None]) -> list[tuple[int, Messages]]:
+    """Cut items into what stands in one frame each; with the last number in it."""
+    frames: list[tuple[int, Messages]] = []
+    part: list[Item | None] = []
+    size = 0
+    for number, item in enumerate([*items, None], first):
+        weight = len(item.payload) if isinstance(item, Letter) else 0
+        if part and (size + weight > _FRAME_BYTES or number == first + len(items)):
+            packed = tuple(map(pack_item, part))
+            frames.append((number - 1, Messages(line, number - len(part), packed)))
+            part, size = [], 0
+        part.append(item)
+        size += weight
+    return frames

@@ -1,0 +1,392 @@
+"""All conversations of one peer: their store, their services, and a session for each.
+
+A session is opened where something is to be sent, and once when a conversation is opened, so that
+the other side knows that this one is there; then, whenever a session was lost, again and again: at
+once where the relay says that the other side has come, else after growing pauses, for ever.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
+
+from peers.config import log
+from peers.conversations import tables
+from peers.conversations.conversation import Conversation, ConversationEnd
+from peers.conversations.database import Database
+from peers.conversations.keeper import Keeper, load_keeper
+from peers.conversations.link import Link
+from peers.services import ConversationsEnd, Services
+from peers.session import Session, SessionEnd
+from peers.tasks import Tasks, backoff, unless
+from protocol.errors import ConnectionClosed, RoamRelayError, StoreFailed, UsageError
+
+__all__ = ["Conversations", "Store", "checked_store"]
+
+Store: TypeAlias = str | os.PathLike[str] | sqlite3.Connection
+"""Where conversations are kept: a file, or a database of the program's own."""
+
+Opener: TypeAlias = Callable[[str, str, bool], Awaitable[Session]]
+"""Opens a session with a service of a peer; says whether to wait for that peer without end."""
+
+_LONGEST = 60.0
+"""Seconds between two attempts to find the other side, at most; so long too it is waited for before
+it is asked anew."""
+_GOODBYE = 1.5
+"""Seconds for a session to be closed cleanly, when its conversation is closed."""
+_OFFERED = 1_024
+"""Conversations that others have begun and that the program has not taken; more are refused."""
+_NEVER = 3_600.0
+"""Seconds after which expiry is looked at again, though nothing is known to expire."""
+
+
+def checked_store(store: object) -> Store:
+    """Return what names a store.
+
+    Raises:
+        TypeError: it names none.
+        ValueError: no file has such a name.
+    """
+    if isinstance(store, sqlite3.Connection):
+        return store
+    name = os.fspath(store) if isinstance(store, str | os.PathLike) else None
+    if not isinstance(name, str):
+        raise TypeError(
+            f"store is the name of a file or an sqlite3.Connection, not {type(store).__name__}"
+        )
+    try:
+        usable = bool(name) and b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise ValueError(f"store is the name of a file, not {name!r:.80}")
+    return name
+
+
+@dataclass(slots=True)
+class _Service:
+    """A service at which others reach the conversations of this peer."""
+
+    listener: ConversationsEnd
+    open: dict[str, ConversationEnd] = field(default_factory=dict)
+    """The conversations that are open, by the other side's GUID."""
+    allow: frozenset[str] | None = frozenset()
+    """Who may begin one; None: anyone."""
+    offered: "asyncio.Queue[ConversationEnd | None] | None" = None
+    """Those that others have begun; None while the program does not ask for them. In it None is the
+    end."""
+    error: RoamRelayError | None = None
+    """Why nobody comes any more."""
+
+    def end(self, error: RoamRelayError | None) -> None:
+        """Nobody comes any more."""
+        self.error = error
+        if self.offered is not None:
+            self.offered.put_nowait(None)
+
+    def admit(self) -> None:
+        """Let those ask who may."""
+        known = frozenset(self.open)
+        self.listener.admit(None if self.allow is None else self.allow | known)
+
+
+class Conversations:
+    """Looks after the conversations of one peer."""
+
+    def __init__(self, guid: str, services: Services, opener: Opener) -> None:
+        self._guid = guid
+        self._services = services
+        self._opener = opener
+        self._tasks = Tasks()
+        self._running: dict[ConversationEnd, Tasks] = {}
+        """What runs for each."""
+        self._offers: dict[str, _Service] = {}
+        self._store: Store | None = None
+        """None while there is none."""
+        self._database: Database | None = None
+        """None before it is open."""
+        self._turn = asyncio.Lock()
+        """Held by who opens the database."""
+        self._is_closed = False
+
+    def conversation(
+        self, guid: str, service: str, store: Store, disclose: str | Collection[str]
+    ) -> Conversation:
+        """Return a conversation, to be opened."""
+        if guid == self._guid:
+            raise ValueError("guid is this peer's own: a conversation has two sides")
+        self._use(store)
+        begin = partial(self._begin, disclose=disclose)
+        return ConversationEnd(guid, service, begin, self._end)
+
+    async def begun(
+        self,
+        service: str,
+        store: Store,
+        allow: Collection[str] | None,
+        disclose: str | Collection[str],
+    ) -> AsyncIterator[Conversation]:
+        """Iterate over the conversations that others begin, and those of before in which something
+        is left, each open already."""
+        self._use(store)
+        database = await self._opened()
+        offer = self._offer(service, disclose)
+        if offer.offered is not None:
+            raise UsageError(f"two tasks ask for the conversations of {service}")
+        offer.allow = None if allow is None else frozenset(allow)
+        offer.offered = asyncio.Queue()
+        try:
+            for row in await database.run(lambda db: tables.unfinished(db.cursor(), service)):
+                if row.remote not in offer.open:
+                    offer.offered.put_nowait(await self._take(row.remote, service))
+            offer.admit()
+            while True:
+                # No timeout: when somebody begins one is not ours to decide.
+                conversation = await offer.offered.get()
+                if conversation is None:
+                    break
+                if conversation.is_open:
+                    yield conversation
+            if offer.error is not None:
+                raise offer.error
+        finally:
+            left, offer.offered, offer.allow = offer.offered, None, frozenset()
+            while not left.empty():
+                conversation = left.get_nowait()
+                if conversation is not None:
+                    await conversation.close()
+            self._leave(offer)
+
+    async def close(self) -> None:
+        """End what runs: nothing comes or leaves any more. Sessions are the peer's to close."""
+        self._is_closed = True
+        for conversation in self._running:
+            conversation.stop()
+        for offer in self._offers.values():
+            offer.end(None)
+        await self._tasks.close()
+        for running in list(self._running.values()):
+            await running.close()
+
+    async def close_store(self) -> None:
+        """Close the database, when nothing asks for it any more."""
+        database, self._database = self._database, None
+        if database is not None:
+            await database.close()
+
+    # -- the store ------------------------------------------------------------------------------
+
+    def _use(self, store: Store) -> None:
+        if self._is_closed:
+            raise ConnectionClosed("the peer is closed")
+        if not isinstance(store, sqlite3.Connection):
+            store = os.path.abspath(os.fspath(store))
+        if self._store is None:
+            self._store = store
+        elif self._store != store:
+            raise UsageError("all conversations of a peer are in one store: another one is in use")
+
+    async def _opened(self) -> Database:
+        async with self._turn:
+            if self._is_closed or self._store is None:
+                raise ConnectionClosed("the peer is closed")
+            if self._database is None:
+                database = Database(self._store, tables.MIGRATIONS)
+                try:
+                    await database.open(self._guid)
+                except BaseException:
+                    self._store = None  # The program may give another one.
+                    await database.close()
+                    raise
+                self._database = database
+            return self._database
+
+    # -- each of them ---------------------------------------------------------------------------
+
+    async def _begin(
+        self, conversation: ConversationEnd, *, disclose: str | Collection[str] = "anyone"
+    ) -> Keeper:
+        remote, service = conversation.remote, conversation.service
+        keeper = await load_keeper(await self._opened(), remote, service)
+        offer = self._offer(service, disclose)
+        if remote in offer.open:
+            raise UsageError(f"the conversation with {remote[:8]} for {service} is open already")
+        offer.open[remote] = conversation
+        offer.admit()
+        conversation.begin(keeper)
+        running = self._running[conversation] = Tasks()
+        running.spawn(self._expire(conversation), partial(_failed, conversation))
+        running.spawn(self._connect(conversation), partial(_failed, conversation))
+        return keeper
+
+    async def _end(self, conversation: ConversationEnd, keeper: Keeper) -> None:
+        sessions = [link.session for link in conversation.links.all]
+        running = self._running.pop(conversation, None)
+        try:
+            if running is not None:
+                await running.close()
+        finally:
+            offer = self._offers.get(conversation.service)
+            if offer is not None and offer.open.get(conversation.remote) is conversation:
+                del offer.open[conversation.remote]
+            if not self._is_closed:  # Else the peer closes them.
+                for session in sessions:
+                    with contextlib.suppress(RoamRelayError):
+                        await session.close(_GOODBYE)
+                with contextlib.suppress(StoreFailed):
+                    await keeper.forget_empty()
+                if offer is not None:
+                    self._leave(offer)
+
+    def _leave(self, offer: _Service) -> None:
+        """Take a service back that nothing needs any more."""
+        offer.admit()
+        if not offer.open and offer.offered is None and not self._is_closed:
+            self._offers.pop(offer.listener.service, None)
+            offer.listener.close()
+
+    def _offer(self, service: str, disclose: str | Collection[str]) -> _Service:
+        """Return a service, which is offered from now on."""
+        offer = self._offers.get(service)
+        if offer is None or self._services.listeners.get(service) is not offer.listener:
+            listener = self._services.offer_conversations(service, disclose)
+            offer = self._offers[service] = _Service(listener)
+            self._tasks.spawn(self._serve(offer))
+        return offer
+
+    async def _serve(self, offer: _Service) -> None:
+        """Give the sessions of a service to its conversations."""
+        try:
+            async for session in offer.listener:
+                await self._came(offer, session)
+        except RoamRelayError as error:
+            for conversation in list(offer.open.values()):
+                conversation.fail(error)
+            offer.end(error)
+
+    async def _came(self, offer: _Service, session: Session) -> None:
+        if not _carries(session):
+            session.abort(f"{session.service} is for conversations")
+            return
+        conversation = offer.open.get(session.remote)
+        if conversation is None and offer.offered is not None:
+            if offer.offered.qsize() >= _OFFERED:
+                session.abort("too many conversations wait to be taken")
+                return
+            try:
+                conversation = await self._take(session.remote, session.service)
+            except StoreFailed as error:
+                log.warning("no conversation", peer=session.remote[:8], reason=error.reason)
+                session.abort("the store of the other side takes nothing")
+                return
+            offer.offered.put_nowait(conversation)
+        if conversation is None:
+            session.abort("no such conversation is open")
+            return
+        for link in conversation.links.all:
+            # Of one side an older session is one that it has lost; and where both have opened one,
+            # that of the smaller GUID stays: its other side closes its own.
+            if not link.opened_here or self._guid > session.remote:
+                link.session.abort("the conversation has another session")
+        self._running[conversation].spawn(
+            self._carry(conversation, session, opened_here=False),
+            partial(_failed, conversation),
+        )
+
+    async def _take(self, remote: str, service: str) -> ConversationEnd:
+        conversation = ConversationEnd(remote, service, self._begin, self._end)
+        await conversation.open()
+        return conversation
+
+    # -- in the background ----------------------------------------------------------------------
+
+    async def _carry(
+        self, conversation: ConversationEnd, session: Session, *, opened_here: bool
+    ) -> None:
+        link = Link(session, conversation.keeper, conversation.links, opened_here=opened_here)
+        try:
+            await link.run()
+        except* StoreFailed as failed:
+            error = failed.exceptions[0]
+            log.error("a conversation cannot go on", reason=str(error))
+            session.abort("the store of the other side failed")
+            if isinstance(error, RoamRelayError):
+                conversation.fail(error)
+
+    async def _connect(self, conversation: ConversationEnd) -> None:
+        """Have a session where one is needed."""
+        links, keeper = conversation.links, conversation.keeper
+        pauses = backoff(random.random, longest=_LONGEST)
+        is_first = True
+        while True:
+            while links.newest is not None or not (is_first or len(keeper.queue)):
+                waiters = keeper.grown if links.newest is None else links.changed
+                await waiters.wait()  # No timeout: there is nothing to do before.
+            came = asyncio.Event()
+            waiting = asyncio.ensure_future(self._come(conversation, came))
+            try:
+                session = await unless(
+                    came,
+                    partial(self._session, conversation, wait=not is_first),
+                    discard=Session.abort,
+                )
+                if session is not None and not _carries(session):
+                    session.abort("the other side keeps no conversation")
+                    raise RoamRelayError("the other side keeps no conversation")
+            except (RoamRelayError, ValueError, TimeoutError) as error:
+                pause = next(pauses)
+                log.debug("not there", peer=conversation.remote[:8], reason=str(error))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await came.wait()
+            else:
+                if session is not None:
+                    before = keeper.queue.settled, keeper.came
+                    await self._carry(conversation, session, opened_here=True)
+                    if conversation.error is not None:
+                        return
+                    if (keeper.queue.settled, keeper.came) != before:
+                        pauses = backoff(random.random, longest=_LONGEST)
+                    elif links.newest is None:
+                        # One that has brought nothing may be ended at once each time.
+                        await asyncio.sleep(next(pauses))
+            finally:
+                waiting.cancel()
+            is_first = False
+
+    async def _session(self, conversation: ConversationEnd, *, wait: bool) -> Session:
+        async with asyncio.timeout(_LONGEST):
+            return await self._opener(conversation.remote, conversation.service, wait)
+
+    async def _come(self, conversation: ConversationEnd, came: asyncio.Event) -> None:
+        while conversation.links.newest is None:
+            await conversation.links.changed.wait()
+        came.set()
+
+    async def _expire(self, conversation: ConversationEnd) -> None:
+        """Tell when the time of a message is over, also where the other side is not there."""
+        keeper = conversation.keeper
+        while True:
+            following = await keeper.expire()
+            pause = _NEVER if following is None else max(following - time.time(), 0.0)
+            with contextlib.suppress(TimeoutError):
+                # The clock of the day may be set: it is looked at again in any case.
+                async with asyncio.timeout(min(pause, _NEVER)):
+                    await keeper.expiring.wait()
+
+
+def _carries(session: Session) -> bool:
+    return isinstance(session, SessionEnd) and session.carries_conversation
+
+
+def _failed(conversation: ConversationEnd, error: Exception) -> None:
+    ours = isinstance(error, RoamRelayError)
+    reason = error if ours else RoamRelayError(f"unexpected: {error!r}")
+    if isinstance(reason, RoamRelayError):
+        conversation.fail(reason)
