@@ -387,7 +387,7 @@ async def _serve(
         }
         chosen = {name: value for name, value in more.items() if value is not None}
         log.info("serving", url=" ".join(server.urls), relay=server.guid, **chosen, **descriptors)
-        _advise(config, server.url)
+        _advise(config, server.url, (server.admin_urls or server.urls)[0])
         _spare_the_collector()
         if ready_file is not None:
             _write_ready(ready_file, server.urls)
@@ -404,7 +404,7 @@ async def _serve(
     log.info("stopped")
 
 
-def _advise(config: RelayConfig, url: str) -> None:
+def _advise(config: RelayConfig, url: str, for_operators: str) -> None:
     """Say what is insecure or gets lost, and what to do next."""
     steps = {"first_peer": f"peer --relay {url} listen chat", "whether_all_is_well": "relay check"}
     for one in advice(config):
@@ -415,7 +415,8 @@ def _advise(config: RelayConfig, url: str) -> None:
                 "not as it should be", about=one.about, said=one.said, next_step=one.next_step
             )
     if config.state is not None and config.operator_socket:
-        steps["who_is_here"] = "relay peers, relay top"
+        steps["who_is_here"] = "relay status, relay peers, relay top"
+    steps["dashboard"] = f"{for_operators}/"
     log.info("what to do next", **steps)
 
 

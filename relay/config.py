@@ -114,7 +114,7 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 class MailboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Letters for peers who are away: the table `[mailbox]`, or variables `ROAM_RELAY_MAILBOX_` and
-    a name. Without a state folder there is none."""
+    a name. Without a state folder there is none, nor in a cluster."""
 
     enabled: bool = True
     """Whether letters are kept."""
@@ -303,8 +303,9 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def keeps_letters(self) -> bool:
-        """Whether the relay has a mailbox."""
-        return self.state is not None and self.mailbox.enabled
+        """Whether the relay has a mailbox. One of a cluster has none: its letters would not be
+        found by peers who come to another one."""
+        return self.state is not None and self.mailbox.enabled and self.cluster is None
 
     @property
     def only_on_loopback(self) -> bool:

@@ -215,11 +215,8 @@ class RelayServer:
             "planes_open": lambda: {"joined": self.planes.live, "pending": self.planes.pending},
         }
         self._admin_token = AdminToken()
-        view = View(
-            (self.registry, self.planes, self.metrics),
-            urandom(32),
-            with_addresses=config.dashboard_addresses,
-        )
+        held = self.registry, self.planes, self.metrics
+        view = View(held, urandom(32), with_addresses=config.dashboard_addresses)
         self._dashboard = Stream(view, self.metrics.loop, self._tasks.spawn)
         admin = AdminRoutes(self.doorkeeper, self.metrics, self._admin_token)
         public = PublicRoutes(self.registry, monotonic, backplane)
@@ -406,13 +403,10 @@ class RelayServer:
         if self.dns is not None:
             with guarded("closing the DNS server"):
                 await self.dns.close()
-        with guarded("closing the book of who is admitted"):
-            await self.admission.book.close()
-        with guarded("closing who is known"):
-            await self._known.close()
-        if self.mailbox is not None:
-            with guarded("closing the mailbox"):
-                await self.mailbox.close()
+        for store in (self.admission.book, self._known, self.mailbox):
+            if store is not None:
+                with guarded("closing a store"):
+                    await store.close()
         self._folder.close()
 
     async def _listen(self) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any, Protocol, Self
+from urllib.parse import urlsplit
 
 import click
 from msgspec import structs
@@ -100,6 +101,8 @@ def link(
             lines += ["", _drawn(shown)]
         if out is not None:
             _write(shown, out)
+        if text is None and any(map(_is_of_this_host, shown.relays)):
+            terminal.notice("the relay that it names is reached from this host alone")
         facts = _facts(shown) | {"link": shown.text}
         await terminal.answer("\n".join(lines), **facts)
 
@@ -121,6 +124,11 @@ def _own(settings: _Settings, name: str | None) -> ContactLink:
     relays = () if config.relay is None else (config.relay,)
     zone = None if config.ddns is None else config.ddns.zone
     return ContactLink(settings.identity().guid, relays, zone, name)
+
+
+def _is_of_this_host(url: str) -> bool:
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _said(found: ContactLink) -> list[str]:

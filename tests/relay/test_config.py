@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from protocol.identity import Identity
-from relay.config import ConfigError, DnsConfig, MailboxConfig, RelayConfig, load
+from relay.config import ClusterConfig, ConfigError, DnsConfig, MailboxConfig, RelayConfig, load
 
 
 def test_flags_go_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
@@ -100,6 +100,8 @@ def test_trusted_proxies_from_everywhere(tmp_path: Path) -> None:
 def test_letters_are_kept_where_there_is_a_state_folder_and_nobody_says_otherwise() -> None:
     assert not RelayConfig().keeps_letters
     assert RelayConfig(state="/var/lib/relay").keeps_letters
+    cluster = ClusterConfig(node="one")
+    assert not RelayConfig(state="/var/lib/relay", identity="key", cluster=cluster).keeps_letters
     environment = {"ROAM_RELAY_STATE": "/s", "ROAM_RELAY_MAILBOX_LIFETIME": "3600"}
     config = load(None, environment, {})
     assert (config.mailbox.lifetime, config.keeps_letters) == (3600, True)

@@ -108,6 +108,7 @@ def test_the_plainest_command_is_right(home: Path) -> None:
         by_event = {line["event"]: line for line in lines}
         assert by_event["serving"]["url"] == url
         assert url in by_event["what to do next"]["first_peer"]
+        assert by_event["what to do next"]["dashboard"] == f"{url}/"
         said.append(by_event["serving"])
     assert said[0]["relay"] == said[1]["relay"]
     folder = Path(said[0]["state"])
