@@ -1,5 +1,5 @@
 # make demo   see every mode work      make lab   see it move      make test   the one gate
-.PHONY: site demo test checks nightly steady installed lab lab-shell lab-tests lab-picture dashboard-pictures lab-moves lab-rivals chaos floors reference fuzz soak rules vectors format clean
+.PHONY: site demo test checks nightly steady installed lab lab-shell lab-tests lab-picture dashboard-pictures lab-moves lab-nats lab-rivals chaos floors reference fuzz soak rules vectors format clean
 
 PYTHON ?= python3
 # Programs that tests start, and the tests themselves, are compiled once and not by every process:
@@ -69,6 +69,10 @@ lab-picture: .venv/.installed
 # The dashboard in Debian's Chromium; writes docs/pictures/dashboard-*.png.
 dashboard-pictures: .venv/.installed
 	$(BIN)/python -m tests.relay.dashboard.pictures
+
+# Which pairs of sites behind NATs and firewalls talk directly, as a table; docs/nat.md. ARGS=--write
+lab-nats: .venv/.installed
+	$(BIN)/python -m tests.lab.nat_table $(ARGS)
 
 # How long every kind of move takes, as a table; docs/lab.md. All of it takes hours:
 # ARGS='--row hard --rtt 50 --moves 5 --json moves.json --write'

@@ -13,7 +13,9 @@ __all__ = [
     "EARLY_DATA",
     "ENDPOINT_QUERY",
     "MAILBOX",
+    "OFFER",
     "RELAY_FALLBACK",
+    "RELAY_FEATURES",
     "SESSION_2",
     "SESSION_FEATURES",
     "STANDBY",
@@ -43,8 +45,14 @@ CONVERSATION = "conversation"
 SUCCESSION = "succession"
 """A relay that has changed its key says so, by the old one (protocol/succession.py)."""
 
+OFFER = "offer"
+"""The relay passes offers on, with requests and their answers (protocol/offer.py). A peer names it
+that can use one."""
+
 CONTROL_FEATURES: tuple[str, ...] = (ENDPOINT_QUERY, SUCCESSION, MAILBOX)
 """What this version names on a control connection, relay and peer alike."""
+RELAY_FEATURES: tuple[str, ...] = (*CONTROL_FEATURES, OFFER)
+"""What a relay of this version names: it serves peers too that know more than those of here."""
 SESSION_FEATURES: tuple[str, ...] = (SESSION_2, EARLY_DATA)
 """What this version names at the head of every path, whatever the terms of the session."""
 

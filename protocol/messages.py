@@ -37,6 +37,7 @@ from protocol.endpoint import SignedEntry
 from protocol.errors import Code
 from protocol.identity import GUID_LENGTH
 from protocol.invitation import MAX_PRESENTED
+from protocol.offer import MAX_OFFER
 from protocol.succession import LINK_BYTES, MAX_LINKS
 
 VERSION = 1
@@ -89,6 +90,9 @@ Succession = Annotated[
     tuple[Annotated[bytes, Meta(min_length=LINK_BYTES, max_length=LINK_BYTES)], ...],
     Meta(max_length=MAX_LINKS),
 ]
+Offer = Annotated[bytes, Meta(max_length=MAX_OFFER)]
+"""What one side of a session tells the other, signed (protocol/offer.py); the relay passes it on
+unread, between sides that have named the feature `offer`. Empty: none."""
 Features = Annotated[tuple[Feature, ...], Meta(max_length=MAX_FEATURES)]
 
 
@@ -215,6 +219,7 @@ class ServiceRequestTo(Message, frozen=True, tag="service_request_to"):
     resume: bool = False
     """Whether the session is known to both sides, and this asks for its next path. Either side
     may ask, so that the one that is asked need not offer the service."""
+    offer: Offer = b""
 
 
 class ServiceAnswer(Message, frozen=True, tag="service_answer"):
@@ -226,6 +231,8 @@ class ServiceAnswer(Message, frozen=True, tag="service_answer"):
     entries: Entries = ()
     code: Code | None = None
     """With a refusal: why, where it is more than the callee's own will."""
+    offer: Offer = b""
+    """Only to a request that had one."""
 
 
 class Watch(Message, frozen=True, tag="watch"):
@@ -294,6 +301,7 @@ class ServiceRequestFrom(Message, frozen=True, tag="service_request_from"):
     """As in `service_request_to`."""
     url: RelayUrl = ""
     """With a ticket: the relay of the same key where the leg is opened; empty: this one."""
+    offer: Offer = b""
 
 
 class ServiceResponse(Message, frozen=True, tag="service_response"):
@@ -311,6 +319,8 @@ class ServiceResponse(Message, frozen=True, tag="service_response"):
     """In `central` and `auto`: the caller's leg of the plane."""
     url: RelayUrl = ""
     """As in `service_request_from`."""
+    offer: Offer = b""
+    """The callee's, where it has accepted."""
 
 
 class EndpointQuery(Message, frozen=True, tag="endpoint_query"):

@@ -277,6 +277,30 @@ async def next_path(stage: RelayStage) -> None:
         _is(response, "session_unknown", f"a next path in {mode}")
 
 
+@check(
+    "R7.71",
+    "passes an offer on as it is, both ways, between those who have named it, and to no other",
+)
+@check("R7.74", "passes an answer's on only where the request had one")
+async def offers(stage: RelayStage) -> None:
+    callee, caller = await Member(stage).offering(features=["offer"]), Member(stage)
+    await caller.join(features=["offer"])
+    if "offer" not in caller.challenge.get("features", ()):
+        raise NotTried("the relay does not name `offer`")
+    other = await stage.member()
+    for asker, offer in ((caller, os.urandom(2048)), (caller, b""), (other, b"unnamed")):
+        number = asker.ask(callee.guid, "central", offer=offer)
+        answer = os.urandom(2048)
+        asked = await callee.answer(offer=answer)
+        response = await asker.here.find("service_response", request=number)
+        _is(response, None, "a request with an offer")
+        passed = asker is caller and bool(offer)
+        if asked.get("offer", b"") != (offer if passed else b""):
+            raise Fault("the callee gets another offer than the one that is for it")
+        if response.get("offer", b"") != (answer if passed else b""):
+            raise Fault("the caller gets another offer than the one that is for it (R7.74)")
+
+
 # -- who is here ----------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -141,10 +141,12 @@ class Member:
         signature = self.identity.sign(CONTEXT_REGISTER, *parts)
         self.here.say("register", **{"location": location, "signature": signature, **changed})
 
-    async def join(self, *services: Map, headers: tuple[str, ...] = RAW) -> "Member":
+    async def join(
+        self, *services: Map, headers: tuple[str, ...] = RAW, features: Sequence[str] = ()
+    ) -> "Member":
         """Do the whole handshake; services that are a name are offered where the relay sees it."""
         await self.connect(*headers)
-        await self.challenged()
+        await self.challenged(**({"features": list(features)} if features else {}))
         self.register(self.record(*services))
         self.registered = await self.here.expect("registered")
         return self
@@ -170,9 +172,11 @@ class Member:
         fields = {"port": 4000, "host": self.host, "seq": self.seq, **changed}
         return signed_by(self.identity, service, **fields)
 
-    async def offering(self, service: str = "chat", **more: Any) -> "Member":
+    async def offering(
+        self, service: str = "chat", features: Sequence[str] = (), **more: Any
+    ) -> "Member":
         """Join, and offer a service with one entry."""
-        await self.join()
+        await self.join(features=features)
         await self.offer({"service": service, "entries": [self.entry(service)], **more})
         return self
 

@@ -13,6 +13,7 @@ from msgspec import structs
 
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
+from protocol.features import OFFER
 from protocol.messages import (
     Message,
     Mode,
@@ -83,6 +84,7 @@ class _Absent:
     def __init__(self, guid: str, cause: Cause) -> None:
         self.guid = guid
         self.observed_host = ""
+        self.features: frozenset[str] = frozenset()
         self.cause = cause
         self.asks: dict[Any, None] = {}
         self.had = Figures()
@@ -203,7 +205,8 @@ class Broker:
         self._metrics.answers.add(reply.request.mode._value_, now - pending.began)
         try:
             if answer.verdict is _ACCEPTED:
-                self._accepted(reply, answer, now)
+                offer = answer.offer if pending.forward.offer else b""
+                self._accepted(reply, answer, offer, now)
             else:
                 reply.fail(answer.code or Code.REFUSED, answer.reason)
         except BaseException as error:
@@ -392,11 +395,14 @@ class Broker:
         leg: Leg | None,
         now: float,
     ) -> None:
-        message = reply.request
+        message, caller = reply.request, reply.caller
+        offer = message.offer
+        if offer and not (OFFER in caller.features and OFFER in callee.features):
+            offer = b""
         leg = leg or _NO_LEG
         forward = ServiceRequestFrom(
             self._requests.next_number(),
-            reply.caller.guid,
+            caller.guid,
             message.service,
             message.mode,
             message.session,
@@ -405,6 +411,7 @@ class Broker:
             leg.ticket,
             message.resume,
             leg.url,
+            offer,
         )
         pending = Pending(reply, forward, callee, now + message.timeout, now)
         self._requests.add(pending)
@@ -420,7 +427,7 @@ class Broker:
 
     # -- answering ------------------------------------------------------------------------------
 
-    def _accepted(self, reply: Reply, answer: ServiceAnswer, now: float) -> None:
+    def _accepted(self, reply: Reply, answer: ServiceAnswer, offer: bytes, now: float) -> None:
         message = reply.request
         callee = self._registry.get(message.guid)
         if callee is None:
@@ -440,7 +447,7 @@ class Broker:
                     "the peer disclosed no proven endpoint; mode central works without one",
                 )
                 return
-        reply.succeed(callee, now, entries)
+        reply.succeed(callee, now, entries, offer)
 
     @contextlib.contextmanager
     def _taking(self, what: str, pending: Pending) -> Iterator[None]:

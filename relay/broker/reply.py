@@ -29,6 +29,10 @@ class Asker(Protocol):
     """Its requests that wait: the broker's to fill."""
 
     @property
+    def features(self) -> frozenset[str]:
+        """What it and the relay have both named."""
+
+    @property
     def had(self) -> Figures:
         """What it has had: to be added to."""
 
@@ -42,6 +46,7 @@ class Elsewhere:
     def __init__(self, guid: str, host: str, answered: Callable[[ServiceResponse], None]) -> None:
         self.guid = guid
         self.observed_host = host
+        self.features: frozenset[str] = frozenset()
         self.cause = cause_of(host, guid)
         self.asks: dict[Any, None] = {}
         self.had = Figures()
@@ -84,9 +89,13 @@ class Reply:
         return self._state is _FAILED
 
     def succeed(
-        self, callee: RegisteredPeer, now: float, entries: tuple[SignedEntry, ...] = ()
+        self,
+        callee: RegisteredPeer,
+        now: float,
+        entries: tuple[SignedEntry, ...] = (),
+        offer: bytes = b"",
     ) -> None:
-        """Tell the caller how to reach the callee."""
+        """Tell the caller how to reach the callee, and what that one offers."""
         self._give(
             _GOOD,
             "ok",
@@ -96,6 +105,7 @@ class Reply:
                 last_seen=callee.last_seen(now),
                 entries=entries,
                 ticket=self.ticket,
+                offer=offer,
             ),
         )
 

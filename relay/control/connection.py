@@ -93,6 +93,7 @@ class ControlConnection:
         self.guid = ""
         self.instance = b""
         self.flow = 0
+        self.features: frozenset[str] = frozenset()
         self.observed_host = source.host
         self.cause = cause_of(source.host)
         """Who is charged: the source's network, and the key as soon as it is proven."""
@@ -305,6 +306,7 @@ class ControlConnection:
     def _hello(self, hello: Hello, now: float) -> None:
         self._claim, answer = self._reception.challenge(hello)
         self.guid, self.instance, self.flow = hello.guid, hello.instance, hello.flow
+        self.features = self._claim.features
         self._enter(State.AWAITING_REGISTER)
         self.pinged = now
         self.send(answer)

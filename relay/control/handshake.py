@@ -10,7 +10,7 @@ import msgspec
 
 from protocol.codec import decode_location
 from protocol.errors import Code, IdentityError, ProtocolViolation
-from protocol.features import CONTROL_FEATURES, SUCCESSION, shared
+from protocol.features import RELAY_FEATURES, SUCCESSION, shared
 from protocol.identity import (
     CONTEXT_CHALLENGE,
     CONTEXT_DNS_KEY,
@@ -67,7 +67,7 @@ def challenge(
     nonce: bytes,
     *,
     invitation: bool = False,
-    features: Collection[str] = CONTROL_FEATURES,
+    features: Collection[str] = RELAY_FEATURES,
 ) -> tuple[Claim, Challenge]:
     """Take a hello; return what is claimed, and how it is answered: under the relay's key that is
     wanted. `invitation` says that one is asked for, `features` what this relay knows.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from protocol.dns_records import peer_name
-from protocol.features import CONTROL_FEATURES, MAILBOX
+from protocol.features import MAILBOX, RELAY_FEATURES
 from protocol.messages import Challenge, Hello, Limits
 from relay.admission import Admission, Operators
 from relay.config import RelayConfig
@@ -54,7 +54,7 @@ class Reception:
         self.dns = rooms.dns
         self.mailbox = rooms.mailbox
         self.features = tuple(
-            name for name in CONTROL_FEATURES if name != MAILBOX or rooms.mailbox is not None
+            name for name in RELAY_FEATURES if name != MAILBOX or rooms.mailbox is not None
         )
         """What the relay knows beyond version 1, as each peer is told."""
         self.admission = rooms.admission

@@ -53,6 +53,7 @@ class Attachment(Protocol):
     guid: str
     instance: bytes
     flow: int
+    features: frozenset[str]
     observed_host: str
     """Where it comes from; empty where that is not known."""
     cause: Cause
@@ -76,8 +77,7 @@ class Attachment(Protocol):
 
 
 _Passed = tuple[frozenset[str], str, tuple[SignedEntry, ...], bool, tuple[SignedEntry, ...]]
-"""Where a peer was observed, a service, entries, whether who asked is its neighbour, and those of
-them that were passed on."""
+"""Where a peer was observed, a service, entries, whether a neighbour asked, what was passed on."""
 _NOTHING_PASSED: _Passed = frozenset(), "", (), False, ()
 
 # Python 3.11 looks an enum's member up in 0.3 µs: these are asked for with every message.

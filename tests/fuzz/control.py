@@ -10,7 +10,7 @@ from peers.control.handshake import Handshake
 from protocol.codec import MessageDecoder, UnknownType, encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, sign_entry
 from protocol.errors import RoamRelayError
-from protocol.features import CONTROL_FEATURES
+from protocol.features import RELAY_FEATURES
 from protocol.identity import CONTEXT_REGISTER, Identity, public_key_of
 from protocol.messages import (
     Challenge,
@@ -70,7 +70,7 @@ class _Party:
         return found[0]
 
     def hello(self) -> Challenge:
-        self.say(Hello(self.identity.guid, _INSTANCE, os.urandom(32), features=CONTROL_FEATURES))
+        self.say(Hello(self.identity.guid, _INSTANCE, os.urandom(32), features=RELAY_FEATURES))
         return self.expect(Challenge)
 
     def register(self) -> None:

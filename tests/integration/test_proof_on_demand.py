@@ -84,7 +84,7 @@ async def test_nor_is_anybody_else_dialed_there() -> None:
 async def test_a_relay_that_does_not_know_the_question_is_not_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("relay.control.reception.CONTROL_FEATURES", ())
+    monkeypatch.setattr("relay.control.reception.RELAY_FEATURES", ())
     async with (
         RelayServer(RelayConfig(port=0)) as relay,
         at_a_well_known_port(relay) as server,

@@ -7,6 +7,7 @@ a program whose language has one kind of number can write the same bytes. The fi
 docs and in the kit that is installed with the library.
 """
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -75,6 +76,7 @@ from protocol.messages import (
     Verdict,
     Watch,
 )
+from protocol.offer import CONTEXT_OFFER, CONTEXT_OFFER_ANSWER, answer_offer, make_offer
 from protocol.prekeys import CONTEXT_PREKEY, make_prekey, sign_prekey
 from protocol.sealing import Receiver, seal
 from protocol.session.frames import Frame
@@ -149,6 +151,11 @@ DNS_KEY_PARTS = (RELAY.public_key, RECEIVER.public)
 REGISTER_PARTS = (RELAY.public_key, RELAY_NONCE, ALICE.public_key, INSTANCE, LOCATION)
 
 
+ASKED = msgpack.packb({"example": ["one", "two"]})
+ANSWERED = msgpack.packb({"example": "two"})
+ASKED_OFFER = make_offer(BOB, ALICE.guid, SESSION, ASKED)
+ANSWERED_OFFER = answer_offer(ALICE, BOB.guid, SESSION, ASKED_OFFER, ANSWERED)
+
 LETTER_ID = bytes.fromhex("1e77e400000000000000000000000001")
 SEALED_LETTER = bytes.fromhex(sealed_letters.LETTERS[0][2])
 LINKS = (link(RELAY, ALICE), link(ALICE, BOB))
@@ -201,6 +208,16 @@ def messages() -> list[Message]:
             (BOBS,),
             ticket=CALLEE_TICKET,
             resume=True,
+        ),
+        ServiceRequestTo(5, ALICE.guid, "chat", Mode.COMBINED, SESSION, offer=ASKED_OFFER),
+        ServiceRequestFrom(903, BOB.guid, "chat", Mode.COMBINED, SESSION, offer=ASKED_OFFER),
+        ServiceAnswer(903, Verdict.ACCEPTED, entries=SIGNED[:1], offer=ANSWERED_OFFER),
+        ServiceResponse(
+            5,
+            state=PeerState.ONLINE,
+            last_seen=0.5,
+            entries=SIGNED[:1],
+            offer=ANSWERED_OFFER,
         ),
         ServiceAnswer(900, Verdict.ACCEPTED),
         ServiceAnswer(901, Verdict.ACCEPTED, entries=SIGNED[:1]),
@@ -509,6 +526,30 @@ def vectors() -> dict[str, Any]:
             "relay": RELAY.guid,
             "next": [ALICE.guid, BOB.guid],
             "links": [link.hex() for link in LINKS],
+        },
+        "offers": {
+            "caller": BOB.guid,
+            "callee": ALICE.guid,
+            "session": SESSION.hex(),
+            "request": {
+                "body": ASKED.hex(),
+                "signed": (
+                    CONTEXT_OFFER + BOB.public_key + ALICE.public_key + SESSION + ASKED
+                ).hex(),
+                "offer": ASKED_OFFER.hex(),
+            },
+            "answer": {
+                "body": ANSWERED.hex(),
+                "signed": (
+                    CONTEXT_OFFER_ANSWER
+                    + ALICE.public_key
+                    + BOB.public_key
+                    + SESSION
+                    + hashlib.sha256(ASKED_OFFER).digest()
+                    + ANSWERED
+                ).hex(),
+                "offer": ANSWERED_OFFER.hex(),
+            },
         },
         "messages": [
             {

@@ -9,6 +9,7 @@ from protocol.endpoint import SignedEntry
 from protocol.errors import Code
 from protocol.letters import MAX_LETTER
 from protocol.messages import Disclosure, LocationRecord, Message, Mode, PeerState, Verdict
+from protocol.offer import MAX_OFFER
 from protocol.prekeys import MAX_PREKEY, SignedPrekey
 from protocol.succession import LINK_BYTES, MAX_LINKS
 
@@ -25,6 +26,7 @@ COUNTS = st.integers(0, 2**63 - 1)
 WINDOWS = st.integers(1024, 2**40)
 SIGNED = st.builds(SignedEntry, st.binary(max_size=256), SIGNATURES)
 ENTRIES = st.lists(SIGNED, max_size=messages.MAX_ENTRIES).map(tuple)
+OFFERS = st.binary(max_size=100) | st.just(bytes(MAX_OFFER))
 PREKEYS = st.builds(SignedPrekey, st.binary(max_size=MAX_PREKEY), SIGNATURES)
 LETTERS = st.binary(max_size=500) | st.just(bytes(MAX_LETTER))
 LETTER_NUMBERS = st.integers(1, 2**53 - 1)
@@ -71,6 +73,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "entries": ENTRIES,
         "timeout": st.floats(0.001, 60),
         "resume": st.booleans(),
+        "offer": OFFERS,
     },
     messages.ServiceAnswer: {
         "request": REQUESTS,
@@ -78,6 +81,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "reason": REASONS,
         "entries": ENTRIES,
         "code": st.none() | st.sampled_from(Code),
+        "offer": OFFERS,
     },
     messages.Watch: {"guid": GUIDS, "watching": st.booleans()},
     messages.PeerEvent: {
@@ -118,6 +122,8 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "ticket": st.none() | TICKETS,
         "resume": st.booleans(),
         "url": st.text(max_size=100),
+        "url": st.text(max_size=512),
+        "offer": OFFERS,
     },
     messages.ServiceResponse: {
         "request": REQUESTS,
@@ -129,6 +135,8 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "entries": ENTRIES,
         "ticket": st.none() | TICKETS,
         "url": st.text(max_size=100),
+        "url": st.text(max_size=512),
+        "offer": OFFERS,
     },
     messages.EndpointQuery: {"request": REQUESTS, "guid": GUIDS, "entry": SIGNED},
     messages.EndpointResponse: {

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from peers.control import refusal
-from protocol import identity, invitation, letters, messages, prekeys, succession
+from protocol import identity, invitation, letters, messages, offer, prekeys, succession
 from protocol.conversation import MAX_FRAME as MAX_FRAME_OF_CONVERSATION
 from protocol.conversation import (
     MAX_ITEMS,
@@ -22,9 +22,9 @@ from protocol.conversation import (
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry
 from protocol.errors import Code
 from protocol.features import (
-    CONTROL_FEATURES,
     CONVERSATION,
     RELAY_FALLBACK,
+    RELAY_FEATURES,
     SESSION_FEATURES,
     STANDBY,
 )
@@ -143,7 +143,7 @@ def test_the_table_of_states_is_the_code_s() -> None:
 def test_every_feature_has_a_row() -> None:
     assert f"{succession.MAX_LINKS}, of {succession.LINK_BYTES} bytes each" in section("challenge")
     assert set(rows(section("15. Versions"))) == {
-        *CONTROL_FEATURES,
+        *RELAY_FEATURES,
         *SESSION_FEATURES,
         RELAY_FALLBACK,
         STANDBY,
@@ -157,7 +157,7 @@ def test_every_feature_has_a_row() -> None:
     "context",
     [
         getattr(module, name)
-        for module in (identity, invitation, letters, prekeys, succession)
+        for module in (identity, invitation, letters, offer, prekeys, succession)
         for name in module.__all__
         if "CONTEXT" in name
     ],

@@ -1,6 +1,6 @@
 """Features: what both have named."""
 
-from protocol.features import CONTROL_FEATURES, RELAY_FALLBACK, SESSION_FEATURES, shared
+from protocol.features import RELAY_FALLBACK, RELAY_FEATURES, SESSION_FEATURES, shared
 from protocol.messages import MAX_FEATURE_NAME, MAX_FEATURES
 
 
@@ -10,6 +10,6 @@ def test_only_what_both_have_named_is_shared() -> None:
 
 
 def test_what_is_named_here_fits() -> None:
-    for names in (CONTROL_FEATURES, (RELAY_FALLBACK, *SESSION_FEATURES)):
+    for names in (RELAY_FEATURES, (RELAY_FALLBACK, *SESSION_FEATURES)):
         assert len(names) <= MAX_FEATURES
         assert all(0 < len(name) <= MAX_FEATURE_NAME for name in names)

@@ -18,6 +18,7 @@ from protocol.errors import ProtocolViolation
 from protocol.identity import Identity, guid_of, public_key_of, verify
 from protocol.invitation import Token, opened
 from protocol.letters import LetterFault, open_letter, read_head
+from protocol.offer import answer_offer, make_offer, open_answer, open_offer
 from protocol.prekeys import Prekey, SignedPrekey, make_prekey, open_prekey, sign_prekey
 from protocol.sealing import Receiver, seal
 from protocol.session.frames import Frame
@@ -222,6 +223,24 @@ def test_the_succession() -> None:
     vector = FILE["succession"]
     links = [bytes.fromhex(one) for one in vector["links"]]
     assert follow(vector["relay"], links) == tuple(vector["next"])
+
+
+def test_the_offers() -> None:
+    vector = FILE["offers"]
+    caller, callee, session = vector["caller"], vector["callee"], bytes.fromhex(vector["session"])
+    ask, reply = (
+        {name: bytes.fromhex(text) for name, text in vector[which].items()}
+        for which in ("request", "answer")
+    )
+    keys = {Identity.from_seed(bytes.fromhex(one["seed"])) for one in FILE["identities"]}
+    by_guid = {one.guid: one for one in keys}
+    asked, answered = ask["offer"], reply["offer"]
+    verify(caller, asked[:64], ask["signed"])
+    verify(callee, answered[:64], reply["signed"])
+    assert open_offer(asked, caller, callee, session) == ask["body"]
+    assert open_answer(answered, callee, caller, session, asked) == reply["body"]
+    assert make_offer(by_guid[caller], callee, session, ask["body"]) == asked
+    assert answer_offer(by_guid[callee], caller, session, asked, reply["body"]) == answered
 
 
 def test_the_invitation() -> None:

@@ -20,6 +20,7 @@ class FakeAttachment:
         self.instance = instance or os.urandom(16)
         self.flow = flow
         self.observed_host = "127.0.0.1"
+        self.features: frozenset[str] = frozenset()
         self.cause = cause_of(self.observed_host, self.guid)
         self.heard = 0.0
         self.asks: dict[Any, None] = {}

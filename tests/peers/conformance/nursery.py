@@ -345,6 +345,11 @@ def gives_one_ticket_for_ever() -> None:
     plant(tickets.Tickets, "_forget_resume", lambda self, ticket: None)
 
 
+def passes_offers_to_everybody() -> None:
+    """Takes a feature for named by whoever comes."""
+    plant(relay_handshake, "shared", lambda here, there: frozenset(here))
+
+
 RELAY_FAULTS: dict[str, tuple[Fault, str, str]] = {
     "nothing": (nothing, "", ""),
     "no code header": (no_code_header, "R3.18", "the header says None"),
@@ -363,6 +368,11 @@ RELAY_FAULTS: dict[str, tuple[Fault, str, str]] = {
     "drops early bytes": (drops_early_bytes, "R9.13", "no byte 11 of"),
     "takes loss for leaving": (takes_loss_for_leaving, "R5.23", "the peer is offline, not suspect"),
     "ends at unknown types": (ends_at_unknown_types, "R7.36", "the stream ended where `error`"),
+    "passes offers to everybody": (
+        passes_offers_to_everybody,
+        "R7.71",
+        "the callee gets another offer",
+    ),
     "gives one ticket for ever": (gives_one_ticket_for_ever, "R9.16", "good twice"),
 }
 """The same of a relay."""

@@ -1,7 +1,13 @@
 """Requests in every mode, the next path of a session, several flows, and what each ends with."""
 
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
 from protocol.codec import encode_location
 from protocol.errors import Code
+from protocol.features import OFFER
 from protocol.identity import Identity
 from protocol.messages import (
     Error,
@@ -15,6 +21,7 @@ from protocol.messages import (
     ServiceResponse,
     Verdict,
 )
+from protocol.offer import MAX_OFFER
 from relay.server import RelayServer
 from tests.relay.client import Client, client, registered
 
@@ -140,6 +147,82 @@ async def test_request_outcomes(relay: RelayServer) -> None:
         assert (await alice.expect(ServiceResponse)).code is Code.PEER_OFFLINE
         assert relay.broker.pending == 0
         assert relay.planes.pending == 0
+
+
+@contextlib.asynccontextmanager
+async def naming(url: str, *features: str, service: str = "chat") -> AsyncIterator[Client]:
+    """Register as one that names these features."""
+    async with client(url) as one:
+        await one.hello(features=features)
+        await one.register(service)
+        yield one
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("mode", [Mode.CENTRAL, Mode.COMBINED, Mode.AUTO])
+async def test_an_offer_goes_there_and_back_as_it_is(
+    relay: RelayServer, mode: Mode, resume: bool
+) -> None:
+    asked_for, answered = bytes(range(256)) * 8, b"no signature, and nobody reads it"
+    async with naming(relay.url, OFFER) as alice, naming(relay.url, OFFER) as bob:
+        guid, own = bob.identity.guid, (bob.entry("chat", 1),)
+        alice.send(
+            ServiceRequestTo(1, guid, "chat", mode, SESSION, (), 5.0, resume, offer=asked_for)
+        )
+        asked = await bob.expect(ServiceRequestFrom)
+        assert asked.offer == asked_for
+        bob.send(ServiceAnswer(asked.request, Verdict.ACCEPTED, entries=own, offer=answered))
+        response = await alice.expect(ServiceResponse)
+        assert (response.code, response.offer) == (None, answered)
+
+
+@pytest.mark.parametrize(("here", "there"), [((), (OFFER,)), ((OFFER,), ()), ((), ())])
+async def test_who_has_not_named_it_gets_no_offer_and_the_other_side_none_back(
+    relay: RelayServer, here: tuple[str, ...], there: tuple[str, ...]
+) -> None:
+    async with naming(relay.url, *here) as alice, naming(relay.url, *there) as bob:
+        guid = bob.identity.guid
+        alice.send(ServiceRequestTo(1, guid, "chat", Mode.CENTRAL, SESSION, offer=b"asked"))
+        asked = await bob.expect(ServiceRequestFrom)
+        bob.send(ServiceAnswer(asked.request, Verdict.ACCEPTED, offer=b"answered"))
+        response = await alice.expect(ServiceResponse)
+        assert (asked.offer, response.offer, response.code) == (b"", b"", None)
+
+
+async def test_an_answer_has_an_offer_only_where_the_request_had_one_and_was_accepted(
+    relay: RelayServer,
+) -> None:
+    async with naming(relay.url, OFFER) as alice, naming(relay.url, OFFER) as bob:
+        guid = bob.identity.guid
+        alice.send(ServiceRequestTo(1, guid, "chat", Mode.CENTRAL, SESSION))
+        asked = await bob.expect(ServiceRequestFrom)
+        bob.send(ServiceAnswer(asked.request, Verdict.ACCEPTED, offer=b"unasked"))
+        response = await alice.expect(ServiceResponse)
+        assert (response.code, response.offer) == (None, b"")
+        alice.send(ServiceRequestTo(2, guid, "chat", Mode.CENTRAL, SESSION, offer=b"asked"))
+        asked = await bob.expect(ServiceRequestFrom)
+        bob.send(ServiceAnswer(asked.request, Verdict.REFUSED, offer=b"answered"))
+        response = await alice.expect(ServiceResponse)
+        assert (response.code, response.offer) == (Code.REFUSED, b"")
+
+
+async def test_in_p2p_nobody_is_asked_and_an_offer_ends_at_the_relay(relay: RelayServer) -> None:
+    async with naming(relay.url, OFFER) as alice, naming(relay.url, OFFER) as bob:
+        alice.send(
+            ServiceRequestTo(1, bob.identity.guid, "chat", Mode.P2P, SESSION, offer=b"asked")
+        )
+        response = await alice.expect(ServiceResponse)
+        assert (response.code, response.offer) == (None, b"")
+        assert not bob.messages
+
+
+async def test_an_offer_that_is_too_long_is_no_message(relay: RelayServer) -> None:
+    async with naming(relay.url, OFFER) as alice:
+        too_long = bytes(MAX_OFFER + 1)
+        alice.send(
+            ServiceRequestTo(1, alice.identity.guid, "chat", Mode.CENTRAL, SESSION, offer=too_long)
+        )
+        assert (await alice.expect(Error)).code is Code.BAD_MESSAGE
 
 
 async def test_too_many_requests_wait(relay: RelayServer) -> None:

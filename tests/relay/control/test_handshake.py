@@ -60,7 +60,7 @@ def test_of_what_a_peer_knows_only_what_both_have_named_is_kept() -> None:
     many = tuple(f"feature-{number}" for number in range(32))
     claim, answer = challenge(KEYS, Limits(), hello(features=many), NONCE)
     assert (claim.features, claim.hello.features) == (frozenset(), ())
-    assert answer.features == handshakes.CONTROL_FEATURES
+    assert answer.features == handshakes.RELAY_FEATURES
     named = ("feature-7", "other")
     claim, answer = challenge(KEYS, Limits(), hello(features=many), NONCE, features=named)
     assert (claim.features, claim.hello.features) == ({"feature-7"}, ())

@@ -138,6 +138,7 @@ class FakeFlow:
         self.instance = b"i" * 16
         self.flow = 0
         self.observed_host = "127.0.0.1"
+        self.features: frozenset[str] = frozenset()
         self.cause = cause_of(self.observed_host, guid)
         self.heard = 0.0
         self.had = Figures()
