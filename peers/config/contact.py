@@ -42,6 +42,7 @@ class ContactLink:
     """
 
     guid: str
+    """Who it is."""
     relays: tuple[str, ...] = ()
     """URLs, as `PeerConfig.relay` has them, the first to try first."""
     zone: str | None = None

@@ -15,6 +15,7 @@ class SessionFigures:
     sent: int
     """Messages that `send` has taken."""
     sent_bytes: int
+    """Of those messages."""
     acknowledged: int
     """Of those, messages that have arrived at the other side."""
     received: int
@@ -22,6 +23,7 @@ class SessionFigures:
     taken: int
     """Of those, messages that `receive` has handed out."""
     taken_bytes: int
+    """Of those messages."""
     paths: int
     """Paths that it has had; one more than its moves."""
     round_trip: float | None

@@ -129,7 +129,7 @@ def takes_any_callee() -> None:
     async def wrong(self: PathEnd, guid: str, timeout: float) -> float:
         async with asyncio.timeout(timeout):
             await self._start()
-        self.round_trip = self.usual_round_trip = 0.001
+        self._round_trip = self.usual_round_trip = 0.001
         return 0.001
 
     plant(PathEnd, "prove", wrong)
