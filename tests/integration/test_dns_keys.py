@@ -105,7 +105,8 @@ def _ask(port: int, name: str) -> list[str]:
 
 def test_commands_that_lack_something_say_what(folder: Path) -> None:
     guid = AnyIdentity.generate().guid
-    assert "--identity" in _relay_dns_key("--zone", ZONE, guid).stderr
+    nowhere = ("--identity", str(folder / "none.key"))
+    assert "none.key" in _relay_dns_key(*nowhere, "--zone", ZONE, guid).stderr
     identity = ("--identity", str(folder / "relay.key"))
     assert "--zone" in _relay_dns_key(*identity, guid).stderr
     assert "not a GUID" in _relay_dns_key(*identity, "--zone", ZONE, "bob").stderr

@@ -44,6 +44,8 @@ class Names:
         """Return the configuration file of a host's peer."""
         file = self._folder / f"{name}.toml"
         file.write_text(
+            # The draft's old sessions have one address.
+            'standby = "never"\n'
             f'[ddns]\nzone = "{ZONE}"\nserver = "{SERVER}"\ntimeout = 3.0\n'
             + (f'key_file = "{self._key}"\n' if name == "mn1" else "")
             + "[session]\nping_interval = 0.5\nsilence_limit = 2.0\n"

@@ -159,9 +159,10 @@ class Commands:
         finally:
             program.close()
 
-    def connect(self, host: Host, guid: str, mode: str) -> Program:
+    def connect(self, host: Host, guid: str, mode: str, policy: str = "") -> Program:
         """Run a peer that calls, and comes to an end by `close`."""
-        return Program(host, *self.peer(host.name, "connect", guid, "chat", "--mode", mode))
+        more = ("--policy", policy) if policy else ()
+        return Program(host, *self.peer(host.name, "connect", guid, "chat", "--mode", mode, *more))
 
     def locate(self, host: Host, guid: str) -> dict[str, Any]:
         """Return what `peer locate` says in a host."""

@@ -14,11 +14,16 @@ from tests.lab.stage import Stage
 __all__ = ["SCENES", "Scene", "figure_1", "figure_3", "figure_4", "figure_5"]
 
 
+_ONE_PATH = "standby never"
+"""The draft's old sessions have one address. With a path that stands ready they would go over to it
+as soon as theirs is only led on."""
+
+
 def figure_1(stage: Stage) -> None:
     """Old sessions stay on the old address, and new ones use the new one."""
     lab, net = stage.lab, stage.net
     stage.say("CN1 calls MN1, which is at MR1 and has the address IP1.")
-    with stage.talk("cn1", "combined") as cn1:
+    with stage.talk("cn1", "combined", policy=_ONE_PATH) as cn1:
         assert IP1 in net["cn1"].remote_hosts()
         stage.say("MN1 moves to MR2 and gets IP2. IP1 is still led to it, over MR1 and MR2.")
         cn1.moving()
@@ -48,7 +53,7 @@ def figure_3(stage: Stage) -> None:
     """Mode p2p: the server tells a caller the latest address, and the caller dials it."""
     lab, net = stage.lab, stage.net
     stage.say("CN1 asks the server where MN1 is, and dials IP1 by itself.")
-    with stage.talk("cn1", "p2p") as cn1:
+    with stage.talk("cn1", "p2p", policy=_ONE_PATH) as cn1:
         assert [one["host"] for one in stage.locate("cn3")] == [IP1]
         stage.say("MN1 moves to MR2 and updates its registration; IP1 is still led to it.")
         cn1.moving()

@@ -97,9 +97,11 @@ class Stage:
         self._commands = commands
 
     @contextlib.contextmanager
-    def talk(self, name: str, mode: str, interval: float = 0.005) -> Iterator[Talk]:
+    def talk(
+        self, name: str, mode: str, interval: float = 0.005, policy: str = ""
+    ) -> Iterator[Talk]:
         """Let a host call MN1; yield the conversation once it flows."""
-        program = self._commands.connect(self.net[name], self.guid, mode)
+        program = self._commands.connect(self.net[name], self.guid, mode, policy)
         with talking(program, mode, interval) as talk:
             yield talk
 
