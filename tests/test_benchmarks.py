@@ -19,10 +19,11 @@ from tests.support.processes import environment
             ("--round-trips", "800"),
             {"roam-relay, raw carrier", "roam-relay, WebSocket", "nats-server (Go)"},
         ),
-        (
+        pytest.param(
             "peers",
             ("--peers", "100", "--idle", "0.1"),
             {"roam-relay, raw carrier", "roam-relay, WebSocket", "nats-server (Go)"},
+            marks=pytest.mark.nightly,
         ),
         pytest.param(
             "growth",
@@ -54,7 +55,10 @@ from tests.support.processes import environment
             *("gap", ("--moves", "2"), {"roam-relay, central", "roam-relay, auto"}),
             marks=pytest.mark.nightly,
         ),
-        ("setup", ("--sessions", "2"), {"roam-relay, p2p", "roam-relay"}),
+        pytest.param(
+            *("setup", ("--sessions", "2"), {"roam-relay, p2p", "roam-relay"}),
+            marks=pytest.mark.nightly,
+        ),
         ("names", ("--queries", "200", "--moves", "2"), {"roam-relay, its own zone"}),
     ],
 )

@@ -139,7 +139,10 @@ def test_what_cannot_be_printed_is_one_line(
         (("serve", "--tls-key", "x"), "needed together"),
         (("serve", "--trusted-proxy", "::1", "--trusted-proxy", "x"), "trusted_proxies: 'x'"),
         (("dns-key", "a" * 52), "no zone: give --zone"),
-        (("dns-key", "a" * 52, "--zone", "a.example"), "cannot read the key"),
+        (
+            ("dns-key", "a" * 52, "--zone", "a.example", "--identity", "/nowhere.key"),
+            "cannot read the key",
+        ),
         (("key", "/nowhere/relay.key"), "nowhere"),
     ],
 )
