@@ -7,7 +7,6 @@ Costs: O(1) a message, and a copy of each fragment; a resume is O(unacknowledged
 """
 
 from collections import deque
-from itertools import chain
 
 from protocol.errors import ProtocolViolation
 from protocol.session.early import Early
@@ -83,7 +82,8 @@ class Outgoing:
         number, offset = self.acknowledged, self._part_acknowledged
         frames: list[bytes] = []
         batch: list[bytes] = []
-        for payload in chain(self._in_flight, self.unsent):
+        queues = self._in_flight, self.unsent
+        for payload in (payload for queue in queues for payload in queue):
             if limit <= 0 or len(batch) == FRAME_MESSAGES:
                 break
             if not offset and len(payload) <= limit:

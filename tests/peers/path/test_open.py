@@ -10,7 +10,7 @@ import pytest
 from peers import Identity, Peer, WrongIdentity
 from peers.config import PathKind
 from peers.dialing import Ask
-from peers.path import Paths, open_direct
+from peers.path import Dialing, Paths, open_direct
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed, RoamRelayError
 from tests.support.doors import open_door
@@ -20,7 +20,9 @@ from tests.support.servers import close_server
 async def test_both_sides_are_proven_and_nothing_is_said(alice: Peer, bob: Peer) -> None:
     paths = Paths(bob.identity)
     endpoint = Endpoint("127.0.0.1", alice.port)
-    path = await open_direct(open_door(), Ask(alice.guid, endpoint), paths, 10, source="127.0.0.1")
+    path = await open_direct(
+        open_door(), Ask(alice.guid, endpoint), paths, 10, Dialing("127.0.0.1")
+    )
     assert (path.kind, path.remote, path.local_host) == (
         PathKind.DIRECT,
         str(endpoint),
@@ -50,7 +52,7 @@ async def test_from_an_address_that_this_host_has_not(alice: Peer, source: str) 
     paths = Paths(Identity.generate())
     endpoint = Endpoint("127.0.0.1", alice.port)
     with pytest.raises(RoamRelayError, match=r"127\.0\.0\.1"):
-        await open_direct(open_door(), Ask(alice.guid, endpoint), paths, 10, source=source)
+        await open_direct(open_door(), Ask(alice.guid, endpoint), paths, 10, Dialing(source))
     await asyncio.wait_for(paths.close(), 1)
 
 
