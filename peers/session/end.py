@@ -119,6 +119,8 @@ class SessionEnd(Session):
         takes none."""
         if self._path is not None or self.is_over or self._flight_failed:
             return None
+        if FIRST_FLIGHT not in self._features_shared:
+            return None
         head = encode(self.hello(number, ()))
         frames = self._machine.flight(FLIGHT_BYTES)
         sealed = self._flight_keys.seal(os.urandom(RANDOM_BYTES), head + frames)
