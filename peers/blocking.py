@@ -9,9 +9,9 @@ and leaving the block closes the peer cleanly.
 import asyncio
 import contextlib
 import threading
-from collections.abc import Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from peers import peer as asynchronous
 from peers.choice import Select
@@ -31,6 +31,44 @@ __all__ = ["Listener", "Peer", "Session"]
 
 _T = TypeVar("_T")
 
+INTERRUPTS_SEEN = 0.5
+"""Seconds: a signal that comes just before a thread begins to wait does not wake it, and is seen
+this late at the latest."""
+
+
+class _Call(Generic[_T]):
+    """One piece of work in the loop, waited for by a thread that a signal may interrupt anywhere.
+
+    An interrupt is raised between any two instructions, and leaves a lock that Python code holds
+    (a future's condition) held, or let go twice. So the two threads share one bare lock that only
+    the loop's thread lets go, and all else is done there.
+    """
+
+    __slots__ = ("_finished", "_task", "_work")
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> None:
+        self._work = work
+        self._task: asyncio.Task[_T] | None = None
+        self._finished = threading.Lock()
+        self._finished.acquire()
+
+    def begin(self) -> None:
+        """Begin the work. In the loop's thread."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(lambda _: self._finished.release())
+
+    def cancel(self) -> None:
+        """Cancel the work, as far as it has begun. In the loop's thread."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def finished(self, timeout: float) -> "asyncio.Task[_T] | None":
+        """Wait for the end of the work, for so many seconds at most. None: it has not come."""
+        return self._task if self._finished.acquire(timeout=timeout) else None
+
+    async def _run(self) -> _T:
+        return await self._work()
+
 
 class _Thread:
     """A thread that runs an event loop, until it is stopped."""
@@ -41,23 +79,32 @@ class _Thread:
         self._thread = threading.Thread(target=self._run, name="peers.blocking", daemon=True)
         self._thread.start()
 
-    def call(self, work: Coroutine[Any, Any, _T]) -> _T:
+    def call(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Do the work in the loop and return its result. Whatever interrupts this cancels it."""
         if threading.current_thread() is self._thread:
-            work.close()
             raise UsageError(
                 "a blocking call in its own loop would wait for itself: use peers.Peer"
             )
-        if self._loop.is_closed():
-            work.close()
-            raise ConnectionClosed("the peer is closed: make another one")
-        doing = asyncio.run_coroutine_threadsafe(work, self._loop)
+        doing = _Call(work)
         try:
-            # No timeout: each work has its own, or waits for what the program waits for.
-            return doing.result()
+            self._tell(doing.begin)
+            # No end of its own: each work has one, or waits for what the program waits for.
+            while (finished := doing.finished(INTERRUPTS_SEEN)) is None:
+                if self._loop.is_closed():
+                    raise ConnectionClosed("the peer was closed meanwhile: make another one")
+            if finished.cancelled():
+                raise ConnectionClosed("the peer was closed meanwhile: make another one")
+            return finished.result()
         except BaseException:
-            doing.cancel()
+            with contextlib.suppress(ConnectionClosed):
+                self._tell(doing.cancel)
             raise
+
+    def _tell(self, what: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(what)
+        except RuntimeError:  # It is closed.
+            raise ConnectionClosed("the peer is closed: make another one") from None
 
     def stop(self) -> None:
         """End the loop and its thread. Does nothing the second time."""
@@ -128,11 +175,11 @@ class Session:
 
     def send(self, message: bytes | bytearray | memoryview) -> int:
         """Send one message; wait while the window is full. Return its number."""
-        return self._thread.call(self._session.send(message))
+        return self._thread.call(lambda: self._session.send(message))
 
     def acknowledged(self, number: int | None = None) -> None:
         """Wait until message `number`, or all that was sent until now, has arrived."""
-        self._thread.call(self._session.acknowledged(number))
+        self._thread.call(lambda: self._session.acknowledged(number))
 
     def receive(self, timeout: float | None = None) -> bytes:
         """Return the next message; wait for it, for `timeout` seconds at most.
@@ -140,11 +187,11 @@ class Session:
         Raises:
             TimeoutError: none came in that time. None is lost by it.
         """
-        return self._thread.call(_within(timeout, self._session.receive()))
+        return self._thread.call(lambda: _within(timeout, self._session.receive()))
 
     def close(self, timeout: float | None = None) -> None:
         """Close the session; return when all that was sent has arrived and both sides agree."""
-        self._thread.call(self._session.close(timeout))
+        self._thread.call(lambda: self._session.close(timeout))
 
     def abort(self, reason: str = "aborted by the application") -> None:
         """End the session at once. Does nothing to one that is over."""
@@ -153,7 +200,7 @@ class Session:
             self._session.abort(reason)
 
         with contextlib.suppress(ConnectionClosed):  # Its peer is closed: so is it.
-            self._thread.call(abort())
+            self._thread.call(abort)
 
     def __iter__(self) -> Iterator[bytes]:
         with contextlib.suppress(SessionClosed):
@@ -197,7 +244,7 @@ class Listener:
             except StopAsyncIteration:
                 raise ConnectionClosed("the service is closed") from None
 
-        return Session(self._thread, self._thread.call(_within(timeout, accepted())))
+        return Session(self._thread, self._thread.call(lambda: _within(timeout, accepted())))
 
     def close(self) -> None:
         """Take the service back."""
@@ -205,7 +252,7 @@ class Listener:
         async def close() -> None:
             self._listener.close()
 
-        self._thread.call(close())
+        self._thread.call(close)
 
     def __iter__(self) -> Iterator[Session]:
         with contextlib.suppress(ConnectionClosed):
@@ -256,7 +303,7 @@ class Peer:
             raise ConnectionClosed("a peer is entered once: make another one")
         self._running = _Thread()
         try:
-            self._running.call(self._peer.start())
+            self._running.call(self._peer.start)
         except BaseException:
             self.close()
             raise
@@ -268,7 +315,7 @@ class Peer:
             return
         try:
             with contextlib.suppress(ConnectionClosed):
-                self._running.call(self._peer.close(timeout))
+                self._running.call(lambda: self._peer.close(timeout))
         finally:
             self._running.stop()
 
@@ -290,7 +337,7 @@ class Peer:
                 raise
             return listener
 
-        return Listener(self._thread, self._thread.call(listen()))
+        return Listener(self._thread, self._thread.call(listen))
 
     def connect(
         self,
@@ -304,15 +351,18 @@ class Peer:
         select: Select | SelectWord | None = None,
     ) -> Session:
         """Open a session with a peer's service."""
-        opening = self._peer.connect(
-            guid, service, mode=mode, timeout=timeout, wait=wait, policy=policy, select=select
-        )
+
+        def opening() -> Coroutine[Any, Any, AsyncSession]:
+            return self._peer.connect(
+                guid, service, mode=mode, timeout=timeout, wait=wait, policy=policy, select=select
+            )
+
         thread = self._thread
         return Session(thread, thread.call(opening))
 
     def locate(self, guid: str, service: str, *, timeout: float | None = None) -> Located:
         """Ask where a peer's service is."""
-        return self._thread.call(self._peer.locate(guid, service, timeout=timeout))
+        return self._thread.call(lambda: self._peer.locate(guid, service, timeout=timeout))
 
     def __enter__(self) -> Self:
         return self.start()

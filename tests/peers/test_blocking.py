@@ -125,7 +125,7 @@ def test_wrong_use_is_told(url: str) -> None:
             with pytest.raises(UsageError, match="wait for itself"):
                 peer.locate(peer.guid, "chat")
 
-        thread.call(waits_for_itself())
+        thread.call(waits_for_itself)
 
 
 PROGRAM = """
@@ -145,20 +145,49 @@ print("closed", threading.active_count(), flush=True)
 
 
 def test_an_interrupt_cleans_up(url: str, tmp_path: Path) -> None:
-    program = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", PROGRAM, url],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    try:
-        assert program.stdout is not None
-        assert program.stdout.readline() == "ready\n"
-        os.kill(program.pid, signal.SIGINT)
-        out, errors = program.communicate(timeout=LONG)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            program.kill()
-        program.wait()
+    ) as program:
+        try:
+            assert program.stdout is not None
+            assert program.stdout.readline() == "ready\n"
+            os.kill(program.pid, signal.SIGINT)
+            out, errors = program.communicate(timeout=LONG)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                program.kill()
     assert (program.returncode, out, errors) == (0, "interrupted\nclosed 1\n", "")
+
+
+class Interrupted(BaseException):
+    """What the clock of the next test raises."""
+
+
+def test_an_interrupt_is_never_lost_wherever_it_comes(url: str) -> None:
+    """A signal is raised between any two instructions, also of what a blocking call is made of."""
+    came = 0
+
+    def interrupt(_: int, __: object) -> None:
+        raise Interrupted
+
+    async def for_ever() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with face.Peer(Identity.generate(), url) as peer:
+            for turn in range(300):
+                with contextlib.suppress(Interrupted):
+                    signal.setitimer(signal.ITIMER_REAL, 20e-6 + turn % 100 * 4e-6)
+                    peer._thread.call(for_ever)
+                came += 1
+            # The loop has taken no harm.
+            assert peer._thread.call(peer._peer.published) is None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert came == 300
