@@ -39,10 +39,9 @@ _NONCE = bytes(12)
 """Each key seals once, so that the nonce may be a constant."""
 _KEPT = 2
 """Secrets that are kept: who was welcomed last is not known to a side whose welcome was lost."""
-_MOST_SENT = 16
-"""Flights under one secret from here: a path that is taken brings the next one."""
-_MOST_SEEN = 64
-"""Flights under one secret that are taken; no more are, so that none of them is ever forgotten."""
+_MOST = 64
+"""Flights under one secret that leave from here, or are taken: a path that is taken brings the
+next secret. No more are, so that none of them is ever forgotten."""
 
 
 class _Part(IntEnum):
@@ -139,7 +138,7 @@ class FlightKeys:
         if not self._secrets or len(plain) + _TAG_BYTES > MAX_SEALED:
             return None
         secret = self._secrets[-1]
-        if secret.sent >= _MOST_SENT:
+        if secret.sent >= _MOST:
             return None
         secret.sent += 1
         cipher = secret.cipher(random, here=True, answers=False)
@@ -152,7 +151,7 @@ class FlightKeys:
         if secret is None:
             return None
         random = _random_in(data)
-        if random in secret.seen or len(secret.seen) >= _MOST_SEEN:
+        if random in secret.seen or len(secret.seen) >= _MOST:
             return None
         plain = _opened(secret.cipher(random, here=False, answers=False), data)
         if plain is None:

@@ -184,6 +184,10 @@ class Attempt:
         """Return what leaves before the TLS of one of its streams, if anything does."""
         return self.session.flight(self.number)
 
+    def flight_in(self, room: int) -> SessionFlight | None:
+        """Return the same, where there are only so many bytes for it."""
+        return self.session.flight(self.number, room)
+
     def early(self) -> Early:
         """Return what leaves with that hello, in the same moment."""
         return self.session.early()

@@ -19,7 +19,7 @@ from peers.transport import Opened
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, PathFailed, RelayUnavailable, RoamRelayError
 from protocol.identity import CONTEXT_PLANE, public_key_of
-from protocol.messages import PathHello, PathWelcome
+from protocol.messages import MAX_EARLY, PathHello, PathWelcome
 
 __all__ = ["Ways"]
 
@@ -237,7 +237,10 @@ class Ways:
         if relay is None:
             raise RelayUnavailable("there was no relay")
         source = self._candidates.source_towards(relay.address.host)
-        return await self._over_plane(attempt, _At(relay, source), attempt.route.ticket)
+        # At the end of the last plane the other side's key was met; what the relay leads to by
+        # another request may be anywhere.
+        at, ticket = _At(relay, source), attempt.route.ticket
+        return await self._over_plane(attempt, at, ticket, attempt.flight_in)
 
     async def open_plane(self, connection: ControlConnection, ticket: str, url: str = "") -> Opened:
         """Open this peer's leg of a plane that another peer has asked for; `url` is the relay's
@@ -265,12 +268,25 @@ class Ways:
             attempt.route.trace.note("failed", proven.candidate, reason=error.reason)
             return None
 
-    async def _over_plane(self, attempt: Attempt, at: _At, ticket: str) -> Welcomed:
+    async def _over_plane(
+        self,
+        attempt: Attempt,
+        at: _At,
+        ticket: str,
+        make_flight: Callable[[int], Flight | None] = lambda room: None,
+    ) -> Welcomed:
         route = attempt.route
         begun = self._local.paths.begin()
-        leg = await self._open_leg(at, ticket, begun.flight)
+        flight = make_flight(MAX_EARLY - len(begun.flight))
+        before = flight.data if flight is not None else b""
+        leg = await self._open_leg(at, ticket, before + begun.flight)
         path = self._local.paths.make(leg.stream, PathKind.RELAYED, server=False, begun=begun)
-        await path.prove(route.session.remote, self._timeout)
+        try:
+            await path.prove(route.session.remote, self._timeout, flight)
+        except RoamRelayError:
+            if flight is not None:
+                flight.failed()
+            raise
         welcome = await path.ask(
             lambda _: attempt.hello(self.entries_for(route)), self._timeout, attempt.early
         )

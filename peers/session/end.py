@@ -11,7 +11,13 @@ from peers.config import PathKind
 from peers.path import PathEnd
 from peers.session.events import PathChanged
 from peers.session.explanation import Trace
-from peers.session.flights import FLIGHT_BYTES, SessionFlight, head_of
+from peers.session.flights import (
+    AROUND_FRAMES,
+    FLIGHT_BYTES,
+    MAX_FLIGHT,
+    SessionFlight,
+    head_of,
+)
 from peers.session.news import FlightKeysChanged, StandbyLost, Switched, TellSession
 from peers.session.session import Session
 from peers.session.standby import StandbyPath
@@ -113,18 +119,18 @@ class SessionEnd(Session):
             return NO_EARLY
         return self._machine.early(self._loop.time())
 
-    def flight(self, number: int) -> SessionFlight | None:
-        """Return what leaves on the stream of path `number` before its TLS, with the oldest of what
-        the other side is not known to have; None where a path delivers that, or the other side
-        takes none."""
+    def flight(self, number: int, room: int = MAX_FLIGHT) -> SessionFlight | None:
+        """Return what leaves on the stream of path `number` before its TLS, `room` bytes at most,
+        with the oldest of what the other side is not known to have; None where a path delivers
+        that, or the other side takes none."""
         if self._path is not None or self.is_over or self._flight_failed:
             return None
         if FIRST_FLIGHT not in self._features_shared:
             return None
         head = encode(self.hello(number, ()))
-        frames = self._machine.flight(FLIGHT_BYTES)
+        frames = self._machine.flight(min(FLIGHT_BYTES, room - len(head) - AROUND_FRAMES))
         sealed = self._flight_keys.seal(os.urandom(RANDOM_BYTES), head + frames)
-        if sealed is None:
+        if sealed is None or len(sealed.data) > room:
             return None
         return SessionFlight(sealed, self._flight_answered, self._flight_came_to_nothing)
 

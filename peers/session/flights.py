@@ -8,15 +8,19 @@ from dataclasses import dataclass
 
 from protocol.codec import MessageDecoder
 from protocol.errors import ProtocolViolation
+from protocol.first_bytes import FLIGHT_HEAD, MAX_SEALED
 from protocol.first_flight import Sealed
 from protocol.messages import PathHello
 from protocol.tables import ON_PATH
 
-__all__ = ["FLIGHT_BYTES", "SessionFlight", "head_of"]
+__all__ = ["AROUND_FRAMES", "FLIGHT_BYTES", "MAX_FLIGHT", "SessionFlight", "head_of"]
 
 FLIGHT_BYTES = 8192
 """Bytes of messages in a flight, about: with the ClientHello behind it, it fits into what TCP sends
 at once, so that TLS is no later."""
+AROUND_FRAMES = 192
+"""Bytes of the head, the tag, and what frames have beside their messages, at most."""
+MAX_FLIGHT = FLIGHT_HEAD + MAX_SEALED
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,26 @@
 """What somebody on the way gets who has recorded the first flight of a resumed path: nothing."""
 
 import asyncio
+import base64
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-from peers import Peer, Session
+from peers import Identity, Mode, Peer, Session
 from protocol.first_bytes import FLIGHT_HEAD, MAGIC, TLS_HANDSHAKE
+from protocol.messages import MAX_EARLY
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.support.delay_proxy import DelayProxy
 from tests.support.far import HOSTS, far, unhurried
 from tests.support.faults import reset
 from tests.support.rooms import rooms
-from tests.support.sessions import exchange, joined, pathless
+from tests.support.sessions import exchange, joined, pair, pathless
+
+_RELAY = "127.0.44.1"
+_EARLY = re.compile(rb"(?i)roam-relay-early: ([\w+/=]+)")
 
 
 @dataclass
@@ -103,3 +110,30 @@ async def test_its_sender_does_not_take_it_for_the_other_side_s() -> None:
         assert route.session is at.here
         assert route.session.take_flight(first) == b""
         assert at.here.figures().received == 0
+
+
+async def test_through_the_relay_it_stands_in_the_request_for_the_leg() -> None:
+    """What comes behind the request is swallowed, and what answers it too."""
+    async with RelayServer(RelayConfig(port=0)) as relay, contextlib.AsyncExitStack() as stack:
+        port = urlsplit(relay.url).port
+        assert port is not None
+        proxy = DelayProxy(lambda: 0.0)
+        await stack.enter_async_context(proxy.run(_RELAY, ("127.0.0.1", port)))
+        alice = await stack.enter_async_context(Peer(Identity.generate(), relay.url))
+        bob = await stack.enter_async_context(Peer(Identity.generate(), f"http://{_RELAY}:{port}"))
+        here, there = await pair(alice, bob, Mode.CENTRAL)
+        before = len(proxy.first)
+        proxy.most_flights = 1
+        assert reset(here)
+        await pathless(here)
+        await here.send(b"the oldest")
+        await here.send(bytes(100_000))
+        assert await asyncio.wait_for(there.receive(), 30) == b"the oldest"
+        asked = next(first for first in proxy.first[before:] if b" /v1/plane/" in first)
+        early = base64.b64decode(_EARLY.search(asked)[1])  # type: ignore[index]
+        assert early.startswith(MAGIC)
+        size = int.from_bytes(early[FLIGHT_HEAD - 2 : FLIGHT_HEAD], "big")
+        assert early[FLIGHT_HEAD + size] == TLS_HANDSHAKE
+        assert 2000 < len(early) <= MAX_EARLY
+        for session in (here, there):
+            session.abort()
