@@ -129,7 +129,7 @@ def pongs_without_a_number() -> None:
 def takes_any_callee() -> None:
     """Says hello to whoever answers at an endpoint."""
 
-    async def wrong(self: PathEnd, guid: str, timeout: float) -> float:
+    async def wrong(self: PathEnd, guid: str, timeout: float, flight: object = None) -> float:
         async with asyncio.timeout(timeout):
             await self._start()
         self._round_trip = self.usual_round_trip = 0.001
