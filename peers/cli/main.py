@@ -46,6 +46,7 @@ Exit codes:
   3 no relay, no DNS   4 unknown peer, service   5 peer offline
   6 refused            7 limit reached           8 no answer in time
   9 no path           10 wrong identity         11 session ended early
+  12 the other side cancelled a file
   129, 130, 143 ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM
   141 nobody reads standard output any more (| head -1)
 """
@@ -164,6 +165,12 @@ def command(
 
 _mode = click.option(
     "--mode", type=click.Choice([mode.value for mode in Mode]), help="Else as configured."
+)
+_progress = click.option(
+    "--progress",
+    metavar="SECONDS",
+    type=click.FloatRange(0.05, 3_600),
+    help="With --json: an object this often that says how far it is.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
@@ -305,15 +312,24 @@ def watch(settings: _Settings, guid: str, as_json: bool) -> Invocation:
 @click.argument("guid", type=contacts.WHOM)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @_mode
+@_progress
 @_json
 @click.pass_obj
-def send(settings: _Settings, guid: str, file: Path, mode: str | None, as_json: bool) -> Invocation:
+def send(
+    settings: _Settings,
+    guid: str,
+    file: Path,
+    mode: str | None,
+    progress: float | None,
+    as_json: bool,
+) -> Invocation:
     """Send FILE to GUID, which runs 'peer receive'; checksummed.
 
     A pipe, as of <(command), is read to its end first.
     """
     return settings.invocation(
-        lambda terminal: files.send(terminal, settings.peer, guid, file, mode=mode), as_json
+        lambda terminal: files.send(terminal, settings.peer, guid, file, mode=mode, every=progress),
+        as_json,
     )
 
 
@@ -321,15 +337,26 @@ def send(settings: _Settings, guid: str, file: Path, mode: str | None, as_json: 
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--allow", multiple=True, metavar="GUID", help="Only these may send (repeatable).")
 @click.option("--once", is_flag=True, help="Exit after one file.")
+@_progress
 @_json
 @click.pass_obj
 def receive(
-    settings: _Settings, folder: Path, allow: tuple[str, ...], once: bool, as_json: bool
+    settings: _Settings,
+    folder: Path,
+    allow: tuple[str, ...],
+    once: bool,
+    progress: float | None,
+    as_json: bool,
 ) -> Invocation:
     """Receive files into FOLDER until Ctrl-C."""
     return settings.invocation(
         lambda terminal: files.receive(
-            terminal, settings.waiting_peer, folder, allow=allow or None, once=once
+            terminal,
+            settings.waiting_peer,
+            folder,
+            allow=allow or None,
+            once=once,
+            every=progress,
         ),
         as_json,
     )
