@@ -429,6 +429,11 @@ class Peer:
         return self._ever_open.location.addresses
 
     @property
+    def services(self) -> tuple[str, ...]:
+        """The names of what this peer offers."""
+        return tuple(self._ever_open.services.listeners)
+
+    @property
     def sessions(self) -> tuple[Session, ...]:
         """The sessions that are not over, whoever has opened them."""
         return tuple(self._ever_open.sessions.live)
