@@ -1,5 +1,6 @@
 """The messenger as a command: `python -m examples.chat --help`."""
 
+import asyncio
 from pathlib import Path
 
 import click
@@ -73,9 +74,14 @@ def main(
         click.echo(link.text)
         messenger.book.close()
         return
+    asyncio.run(_run(messenger))
+
+
+async def _run(messenger: Messenger) -> None:
     from examples.chat.app import ChatApp  # Loads Textual, which --link has no use for.
 
-    ChatApp(messenger).run()
+    async with messenger:
+        await ChatApp(messenger).run_async()
 
 
 if __name__ == "__main__":

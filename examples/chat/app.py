@@ -13,6 +13,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.screen import Screen
 from textual.widgets import Footer, Input, Label, ListItem, ListView, Static
 
 from examples.chat.book import Line, Standing
@@ -46,6 +47,12 @@ SILENCE = "Nothing was said yet. What you write is kept until it has arrived, wh
 STRANGER = "This one is not among your contacts. Answer to add them, or press Ctrl+B to block them."
 
 
+def _update(shown: Static, text: str) -> None:
+    """Draw a text, where it is another one: each drawing costs."""
+    if str(shown.content) != text:
+        shown.update(Content(text))
+
+
 class _Entry(ListItem):
     """One of the list."""
 
@@ -60,7 +67,7 @@ class _Entry(ListItem):
         is_stranger = friend.contact.standing is Standing.STRANGER
         dot = _PRESENCE.get(friend.presence, "?")
         new = " ✉" if friend.waiting is not None else ""
-        self.label.update(Content(f"{dot} {friend.name}{' ?' if is_stranger else ''}{new}"))
+        _update(self.label, f"{dot} {friend.name}{' ?' if is_stranger else ''}{new}")
 
 
 class ChatApp(App[None]):
@@ -115,17 +122,17 @@ class ChatApp(App[None]):
     def on_mount(self) -> None:
         self.query_one("#input").focus()
         self.set_interval(_REFRESH, self._show_status)
-        self._live()
         self._follow()
 
     def on_resize(self) -> None:
         self.set_class(self.size.width < _WIDTH, "narrow")
 
-    # -- what happens ---------------------------------------------------------------------------
+    @property
+    def _front(self) -> Screen[object]:
+        """The conversations, whatever lies over them."""
+        return self.screen_stack[0]
 
-    @work
-    async def _live(self) -> None:
-        await self.messenger.run()
+    # -- what happens ---------------------------------------------------------------------------
 
     @work
     async def _follow(self) -> None:
@@ -143,7 +150,7 @@ class ChatApp(App[None]):
         self._show_status()
 
     async def _show_friends(self, listed: list[Friend]) -> None:
-        view = self.query_one("#friends", ListView)
+        view = self._front.query_one("#friends", ListView)
         entries = list(view.query(_Entry))
         if [entry.friend for entry in entries] != listed:
             await view.clear()
@@ -155,7 +162,7 @@ class ChatApp(App[None]):
             view.index = listed.index(self.friend)
 
     async def _show_lines(self) -> None:
-        said, friend = self.query_one("#said", VerticalScroll), self.friend
+        said, friend = self._front.query_one("#said", VerticalScroll), self.friend
         lines = [] if friend is None else self.messenger.book.lines(friend.guid)
         if not self._lines.keys() <= {line.number for line in lines}:
             await said.remove_children()
@@ -182,8 +189,8 @@ class ChatApp(App[None]):
             text = STRANGER
         else:
             text = "" if has_lines else SILENCE
-        welcome = self.query_one("#welcome", Static)
-        welcome.update(Content(text))
+        welcome = self._front.query_one("#welcome", Static)
+        _update(welcome, text)
         welcome.display = bool(text)
 
     def _shown(self, line: Line) -> Content:
@@ -210,7 +217,7 @@ class ChatApp(App[None]):
     # -- the status line ------------------------------------------------------------------------
 
     def _show_status(self) -> None:
-        self.query_one("#status", Static).update(Content("\n".join(self._status())))
+        _update(self._front.query_one("#status", Static), "\n".join(self._status()))
 
     def _status(self) -> list[str]:
         messenger, friend = self.messenger, self.friend
@@ -256,9 +263,9 @@ class ChatApp(App[None]):
     async def _turn_to(self, friend: Friend) -> None:
         self._look_at(friend)
         self._lines.clear()
-        await self.query_one("#said").remove_children()
+        await self._front.query_one("#said").remove_children()
         await self._show()
-        self.query_one("#input").focus()
+        self._front.query_one("#input").focus()
 
     def action_step(self, by: int) -> None:
         listed = self.messenger.listed
@@ -283,7 +290,7 @@ class ChatApp(App[None]):
             await self.messenger.write(friend, text)
         except (RoamRelayError, ValueError) as error:
             self._say(f"Not sent: {error}. It is in the input again", is_error=True)
-            self.query_one("#input", Input).value = text
+            self._front.query_one("#input", Input).value = text
 
     @work
     async def action_add(self) -> None:

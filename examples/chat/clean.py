@@ -16,6 +16,8 @@ _MARKS = 4
 """Marks above one another on one letter; more of them reach into the lines of others."""
 _NAME = 120
 """Bytes of a file's name."""
+_ENDING = 16
+"""Bytes of what says the kind of a file, which is not cut."""
 
 
 def cleaned(text: str, *, limit: int = 8_000, lines: bool = False) -> str:
@@ -37,9 +39,14 @@ def cleaned(text: str, *, limit: int = 8_000, lines: bool = False) -> str:
 
 def file_name(text: str) -> str:
     """Return the name under which a file of others is kept: never a folder, never hidden."""
-    last = cleaned(text.replace("\\", "/").rpartition("/")[2], limit=_NAME).replace("\\", "_")
+    last = cleaned(text.replace("\\", "/").rpartition("/")[2], limit=4 * _NAME)
+    last = last.replace("\\", "_")
     last = "".join("_" if letter in '<>:"|?*' else letter for letter in last).strip(" .")
-    return last.encode()[:_NAME].decode(errors="ignore") or "file"
+    stem, dot, ending = last.rpartition(".")
+    if not stem or len(ending.encode()) > _ENDING:
+        stem, dot, ending = last, "", ""
+    room = _NAME - len(f"{dot}{ending}".encode())
+    return stem.encode()[:room].decode(errors="ignore") + dot + ending or "file"
 
 
 def _written(number: int) -> str:

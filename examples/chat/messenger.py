@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from examples.chat import transfer
 from examples.chat.book import Book, Contact, Standing
@@ -111,7 +111,7 @@ class Friend:
 
 
 class Messenger:
-    """One user of one relay. `run` until the program ends; call anything else meanwhile."""
+    """One user of one relay. It is there inside its `async with`, as long as the program lasts."""
 
     def __init__(self, place: Place, relay: str | None = None, name: str | None = None) -> None:
         place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -128,6 +128,7 @@ class Messenger:
         """How the peer stands with its relay; None where there is no relay."""
         self._peer: Peer | None = None
         self._group: asyncio.TaskGroup | None = None
+        self._running: asyncio.Task[None] | None = None
         self._anew = asyncio.Event()
         self._news = asyncio.Event()
         self._sending = asyncio.Lock()
@@ -253,8 +254,16 @@ class Messenger:
 
     # -- the life of the peer -------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Be there, until this is cancelled."""
+    async def __aenter__(self) -> Self:
+        self._running = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+
+    async def _run(self) -> None:
         try:
             while True:
                 self._anew.clear()
@@ -283,7 +292,6 @@ class Messenger:
 
     async def _life(self, peer: Peer) -> None:
         async with asyncio.TaskGroup() as group:
-            self._group = group
             group.create_task(self._guarded(self._watch_link(peer)))
             group.create_task(self._guarded(self._open(peer, group)))
 
@@ -302,6 +310,7 @@ class Messenger:
         """Open the peer, which waits for the relay; messages are stored meanwhile."""
         starting = group.create_task(self._guarded(peer.start()))
         await asyncio.sleep(0)  # From here on it takes conversations.
+        self._group = group
         for friend in self.listed:
             self._begin(friend)
         await starting

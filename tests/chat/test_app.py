@@ -1,7 +1,12 @@
 """The messenger of examples/chat by its keys, two of them at one relay."""
 
+import html
 from pathlib import Path
 
+import pytest
+from textual.widgets import Static
+
+from peers import ContactLink, Mode
 from tests.chat.world import eventually, relay_at, screen
 from tests.support.ports import free_port
 
@@ -24,3 +29,145 @@ async def test_a_contact_is_added_by_its_link_and_messages_go_both_ways(tmp_path
         await alice.mark("once more", "✓✓ read")
         await eventually(lambda: "path: " in alice.status and "because" in alice.status)
         await eventually(lambda: "online" in alice.status)
+
+
+async def test_what_was_said_is_there_after_a_restart_of_either_and_of_the_relay(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    async with screen(tmp_path, url, "alice") as alice:
+        async with relay_at(port), screen(tmp_path, url, "bob") as bob:
+            await alice.answer("ctrl+n", bob.messenger.link.text)
+            await bob.answer("ctrl+n", alice.messenger.link.text)
+            await alice.write("before")
+            await alice.mark("before", "✓✓ read")
+        # Bob and the relay are gone.
+        await alice.write("while you were away")
+        await alice.mark("while you were away", "· queued")
+        async with relay_at(port), screen(tmp_path, url, "bob") as bob:
+            assert bob.messenger.link.name == "Bob"
+            await bob.shows("before")
+            await bob.shows("while you were away")
+            await alice.mark("while you were away", "✓✓ read")
+            assert sum("before" in line for line in bob.said) == 1
+
+
+async def test_what_is_written_before_there_is_a_relay_is_kept(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    async with screen(tmp_path, url, "bob") as bob:
+        async with screen(tmp_path, url, "alice") as alice:
+            await alice.answer("ctrl+n", bob.messenger.link.text)
+            await bob.answer("ctrl+n", alice.messenger.link.text)
+            await alice.write("early")
+            await alice.mark("early", "· queued")
+            assert "it is tried again" in alice.status
+        async with screen(tmp_path, url, "alice") as alice, relay_at(port):
+            await bob.shows("early")
+            await alice.mark("early", "✓✓ read")
+
+
+async def test_what_others_send_is_shown_and_does_nothing(tmp_path: Path) -> None:
+    hostile = "\x1b[31mred\x07 [bold]b[/] [@click=app.quit()]x[/] \u202egnp.exe\u2066 end"
+    async with (
+        relay_at(0) as relay,
+        screen(tmp_path, relay.url, "alice") as alice,
+        screen(tmp_path, relay.url, "bob") as bob,
+    ):
+        named = ContactLink(bob.messenger.identity.guid, (relay.url,), name="[red]Bob[/red]")
+        await alice.answer("ctrl+n", named.text)
+        friend = alice.messenger.friends[named.guid]
+        await alice.messenger.write(friend, hostile)
+        shown = r"\x1b[31mred\x07 [bold]b[/] [@click=app.quit()]x[/] \u202egnp.exe\u2066 end"
+        await bob.shows(shown)
+        assert friend.name == "[red]Bob[/red]"
+        await eventually(lambda: "[red]Bob[/red]: online" in alice.status)
+        drawn = html.unescape(bob.app.export_screenshot()).replace("\xa0", " ")
+        assert "[bold]b[/]" in drawn
+        assert not {"\x1b", "\x07", "\u202e", "\u2066"} & set(drawn)
+
+
+async def test_a_file_arrives_and_is_never_written_over_another(tmp_path: Path) -> None:
+    file = tmp_path / "letter.txt"
+    file.write_bytes(b"x" * 200_000)
+    async with (
+        relay_at(0) as relay,
+        screen(tmp_path, relay.url, "alice") as alice,
+        screen(tmp_path, relay.url, "bob") as bob,
+    ):
+        await alice.answer("ctrl+n", bob.messenger.link.text)
+        await eventually(lambda: "online" in alice.status)
+        # Bob has not added her: he gets nothing but words.
+        await alice.answer("ctrl+f", str(file))
+        await alice.shows("files are taken from contacts alone")
+        await bob.answer("ctrl+n", alice.messenger.link.text)
+        for name in ("letter.txt", "letter-2.txt"):
+            await alice.answer("ctrl+f", str(file))
+            await bob.shows(f"saved as {tmp_path / 'bob-downloads' / name}")
+            assert (tmp_path / "bob-downloads" / name).read_bytes() == file.read_bytes()
+        await alice.mark("letter.txt (200,000 bytes)", "✓ delivered")
+        assert file.read_bytes() == b"x" * 200_000
+
+
+async def test_the_mode_of_a_contact_is_another_one_and_nothing_is_lost(tmp_path: Path) -> None:
+    async with (
+        relay_at(0) as relay,
+        screen(tmp_path, relay.url, "alice") as alice,
+        screen(tmp_path, relay.url, "bob") as bob,
+    ):
+        await alice.answer("ctrl+n", bob.messenger.link.text)
+        await bob.answer("ctrl+n", alice.messenger.link.text)
+        guid = bob.messenger.identity.guid
+        modes = [Mode.P2P, Mode.CENTRAL]
+        for mode in modes:
+            await alice.press("ctrl+o")
+            await alice.write(f"in {mode.value}")
+            await alice.mark(f"in {mode.value}", "✓✓ read")
+            assert f"mode {mode.value}" in alice.status
+        assert [contact.mode for contact in alice.messenger.book.contacts()] == [Mode.CENTRAL]
+        await eventually(lambda: alice.messenger.session(guid) is not None)
+        await alice.press("ctrl+e")
+        await eventually(lambda: len(alice.app.screen_stack) == 2)
+        assert "because" in str(alice.app.screen.query_one("#text", Static).content)
+        await alice.press("escape")
+
+
+async def test_who_is_blocked_is_asked_about_once_and_hears_nothing(tmp_path: Path) -> None:
+    async with (
+        relay_at(0) as relay,
+        screen(tmp_path, relay.url, "alice") as alice,
+        screen(tmp_path, relay.url, "bob") as bob,
+    ):
+        await alice.answer("ctrl+n", bob.messenger.link.text)
+        await alice.write("buy this")
+        await bob.shows("buy this")
+        await bob.press("ctrl+b")
+        assert bob.messenger.listed
+        await bob.press("ctrl+b")
+        await eventually(lambda: not bob.messenger.listed)
+        await alice.write("and this")
+        await alice.mark("and this", "· queued")
+        await bob.answer("ctrl+n", alice.messenger.link.text)
+        await bob.shows("and this")
+        await bob.shows("buy this")
+
+
+async def test_each_empty_screen_and_each_error_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with screen(tmp_path, None, "alice") as alice:
+        welcome = alice.app.query_one("#welcome", Static)
+        await eventually(lambda: "--relay" in str(welcome.content))
+        assert "press Ctrl+N" in alice.status
+        said: list[str] = []
+        monkeypatch.setattr(alice.app, "notify", lambda text, **how: said.append(text))
+        await alice.write("to nobody")
+        await alice.answer("ctrl+n", "https://example.org")
+        await alice.answer("ctrl+n", alice.messenger.link.text)
+        assert "Ctrl+N" in said[0]
+        assert "begins with 'roam:'" in said[1]
+        assert "your own link" in said[2]
+        await alice.press("ctrl+k")
+        await eventually(lambda: len(alice.app.screen_stack) == 2)
+        assert alice.messenger.link.text in str(alice.app.screen.query_one("#text", Static).content)

@@ -20,11 +20,11 @@ DEADLINE = 30.0
 """Seconds; nothing here takes as long, on a busy machine either."""
 
 
-async def eventually(holds: Callable[[], bool]) -> None:
+async def eventually(holds: Callable[[], bool], *, pause: float = 0.03) -> None:
     """Let the loop turn until something holds that has no event of its own."""
     async with asyncio.timeout(DEADLINE):
         while not holds():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(pause)
 
 
 @dataclass
@@ -41,7 +41,9 @@ class Screen:
     @property
     def said(self) -> list[str]:
         """The lines of the conversation, as plain text."""
-        return [str(line.content) for line in self.app.screen_stack[0].query(".line").results(Static)]
+        return [
+            str(line.content) for line in self.app.screen_stack[0].query(".line").results(Static)
+        ]
 
     @property
     def status(self) -> str:
@@ -75,18 +77,18 @@ class Screen:
 
     async def mark(self, text: str, mark: str) -> None:
         """Wait until the line of a message has this mark."""
-        await eventually(
-            lambda: any(text in line and line.endswith(mark) for line in self.said)
-        )
+        await eventually(lambda: any(text in line and line.endswith(mark) for line in self.said))
 
 
 @contextlib.asynccontextmanager
 async def screen(folder: Path, relay: str | None, name: str) -> AsyncIterator[Screen]:
     """Run a messenger whose things are in a folder."""
     place = Place(folder / name, folder / f"{name}-downloads", ("127.0.0.1",))
-    app = ChatApp(Messenger(place, relay, name.capitalize()))
-    async with app.run_test(size=(100, 30)) as pilot:
-        yield Screen(app, pilot)
+    async with Messenger(place, relay, name.capitalize()) as messenger:
+        app = ChatApp(messenger)
+        app.animation_level = "none"
+        async with app.run_test(size=(100, 30)) as pilot:
+            yield Screen(app, pilot)
 
 
 def relay_at(port: int) -> RelayServer:
