@@ -1,5 +1,5 @@
 # make demo   see every mode work      make lab   see it move      make test   the one gate
-.PHONY: site demo test checks nightly steady installed lab lab-shell lab-tests lab-picture dashboard-pictures lab-moves lab-nats lab-rivals chaos floors reference fuzz soak rules vectors format clean
+.PHONY: site demo test checks nightly steady installed lab lab-shell lab-tests lab-picture dashboard-pictures chat-picture lab-moves lab-nats lab-rivals chaos floors reference fuzz soak rules vectors format clean
 
 PYTHON ?= python3
 # Programs that tests start, and the tests themselves, are compiled once and not by every process:
@@ -69,6 +69,10 @@ lab-picture: .venv/.installed
 # The dashboard in Debian's Chromium; writes docs/pictures/dashboard-*.png.
 dashboard-pictures: .venv/.installed
 	$(BIN)/python -m tests.relay.dashboard.pictures
+
+# The messenger of examples/chat; writes docs/pictures/chat.svg.
+chat-picture: .venv/.installed
+	$(BIN)/python -m tests.chat.picture
 
 # Which pairs of sites behind NATs and firewalls talk directly, as a table; docs/nat.md. ARGS=--write
 lab-nats: .venv/.installed

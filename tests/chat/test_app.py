@@ -53,6 +53,7 @@ async def test_what_was_said_is_there_after_a_restart_of_either_and_of_the_relay
             assert sum("before" in line for line in bob.said) == 1
 
 
+@pytest.mark.nightly
 async def test_what_is_written_before_there_is_a_relay_is_kept(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -110,6 +111,7 @@ async def test_a_file_arrives_and_is_never_written_over_another(tmp_path: Path) 
         assert file.read_bytes() == b"x" * 200_000
 
 
+@pytest.mark.nightly
 async def test_the_mode_of_a_contact_is_another_one_and_nothing_is_lost(tmp_path: Path) -> None:
     async with (
         relay_at(0) as relay,
@@ -133,6 +135,7 @@ async def test_the_mode_of_a_contact_is_another_one_and_nothing_is_lost(tmp_path
         await alice.press("escape")
 
 
+@pytest.mark.nightly
 async def test_who_is_blocked_is_asked_about_once_and_hears_nothing(tmp_path: Path) -> None:
     async with (
         relay_at(0) as relay,
