@@ -33,6 +33,7 @@ from peers.transport import (
     Opened,
     RawStream,
     RelayAddress,
+    Stream,
     dial,
     open_tcp,
     open_upgraded,
@@ -118,6 +119,8 @@ class Door:
         self._questions = Budgets(QUESTIONS)
         self._relays: OrderedDict[Endpoint, None] = OrderedDict()
         self._proxies: OrderedDict[Endpoint, None] = OrderedDict()
+        self._from_port: OrderedDict[str, Stream] = OrderedDict()
+        """By relay the last control connection that has left from the listening port."""
         self._under_way: dict[tuple[str, Endpoint], asyncio.Event] = {}
         """Dials of endpoints where the peer was not met: one at a time. Others wait for its end."""
         self._made_again = 0
@@ -130,6 +133,11 @@ class Door:
     def counts(self) -> DialCounts:
         """What was dialed, and what was not."""
         return DialCounts(dict(self._dialed), dict(self._refused), dict(self._asked))
+
+    @property
+    def listening_port(self) -> int:
+        """Where this peer listens, and from where it dials its relay as far as that can be."""
+        return self._listening[1]
 
     def network_changed(self) -> None:
         """This host has moved."""
@@ -205,6 +213,7 @@ class Door:
             self._refused[leg.reason] += 1
             raise RelayUnavailable(f"no relay can be at {relay}: {never}")
         self._note(self._relays, relay.host, relay.port)
+        own_port = self._port_towards(relay) if leg.reason is Reason.CONTROL else None
         opened = await open_upgraded(
             relay,
             leg.path,
@@ -214,7 +223,10 @@ class Door:
             local_address=leg.source,
             early=leg.early,
             avoid=leg.avoid,
+            port=own_port,
         )
+        if own_port is not None:
+            self._left_from_port(relay, opened.stream)
         met = opened.stream.remote
         port = met.rpartition(":")[2]
         # A proxy is at a port of its own.
@@ -392,6 +404,22 @@ class Door:
             listening=self._listening,
             advertised=self._config.advertise,
         )
+
+    def _port_towards(self, relay: RelayAddress) -> int | None:
+        """Return the port from which a relay is dialed; None is any. Where the last connection from
+        there was given up, the relay's host may have it still, and would answer its packets: that
+        costs round trips, and the next connection has none to lose."""
+        last = self._from_port.pop(str(relay), None)
+        if last is not None and (not isinstance(last, RawStream) or last.gave_up):
+            return None
+        return self.listening_port or None
+
+    def _left_from_port(self, relay: RelayAddress, stream: Stream) -> None:
+        if stream.local.rpartition(":")[2] != str(self.listening_port):
+            return
+        self._from_port[str(relay)] = stream
+        if len(self._from_port) > _MAX_RELAYS:
+            self._from_port.popitem(last=False)
 
     def _never(self, relay: RelayAddress) -> str | None:
         """Return why no relay can be at an address that SRV records name; what the configuration

@@ -13,7 +13,7 @@ from peers.config import CarrierKind, Dial, PeerConfig
 from peers.dialing import Ask, DialRefused, Door, Known, Leg, Reason, door
 from peers.dialing.door import Passage
 from peers.host import Interfaces
-from peers.transport import Opened, RelayAddress
+from peers.transport import Opened, RawStream, RelayAddress
 from protocol.dialing import Outcome
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed, RelayUnavailable, RoamRelayError, WrongIdentity
@@ -293,7 +293,7 @@ async def test_the_relay_and_the_proxy_that_were_dialed_are_nobodys_endpoints(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def opens(relay: RelayAddress, *more: object, **options: object) -> Opened:
-        return Opened(cast(Any, SimpleNamespace(remote="6.6.6.6:3000")), "")
+        return Opened(cast(Any, SimpleNamespace(remote="6.6.6.6:3000", local="9.9.9.9:1")), "")
 
     monkeypatch.setattr(door, "open_upgraded", opens)
     through = make(relay="http://5.5.5.5:7000")
@@ -318,3 +318,31 @@ async def test_a_domain_cannot_name_a_relay_where_nobody_can_be(
                 RelayAddress(f"http://{host}:80"), leg, spawn=lambda *_: None, timeout=1.0
             )
     assert through.counts.refused == {Reason.CONTROL: 4}
+
+
+async def test_a_relay_is_dialed_from_the_listening_port_unless_it_may_have_the_last_one_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ports: list[int | None] = []
+    stream = RawStream()
+
+    async def opens(relay: RelayAddress, *more: object, **options: Any) -> Opened:
+        ports.append(options["port"])
+        stream.local, stream.remote = f"9.9.9.9:{options['port'] or 1}", "5.5.5.5:7000"
+        return Opened(stream, "")
+
+    monkeypatch.setattr(door, "open_upgraded", opens)
+    through, relay = make(relay="http://5.5.5.5:7000"), RelayAddress("http://5.5.5.5:7000")
+
+    async def dialed(reason: Reason) -> None:
+        leg = Leg("/v1/control", reason, CarrierKind.RAW)
+        await through.to_relay(relay, leg, spawn=lambda *_: None, timeout=1.0)
+
+    await dialed(Reason.CONTROL)
+    await dialed(Reason.LEG)
+    stream.connection_lost(ConnectionResetError())
+    await dialed(Reason.CONTROL)
+    stream.connection_lost(TimeoutError())
+    await dialed(Reason.CONTROL)
+    await dialed(Reason.CONTROL)
+    assert ports == [4000, None, 4000, None, 4000]
