@@ -123,8 +123,12 @@ class Rounds:
     async def _by_relay(self, attempt: Attempt, timeout: float) -> Welcomed:
         route, session = attempt.route, attempt.session
         resume = session.has_had_path
-        answer = await self._lookup.ask_relay(session, self._ways.entries_for(route), timeout)
+        offer = self._ways.meetings.offer(route)
+        answer = await self._lookup.ask_relay(
+            session, self._ways.entries_for(route), timeout, offer=offer
+        )
         route.learn_disclosed(answer.response.entries)
+        self._ways.meetings.answered(route, offer, answer)
         if session.mode in _RELAYED:
             rule = session.terms.policy.refusal(PathFacts(PathKind.RELAYED))
             if rule is None:

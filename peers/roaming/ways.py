@@ -11,8 +11,9 @@ from peers.control import Answered, ControlConnection, KnownRelay, Registration
 from peers.dialing import Ask, DialRefused, Known, Leg, Node, Reason
 from peers.location import Located
 from peers.path import Dialing, Flight, PathEnd, Proven, open_direct
-from peers.roaming.candidates import Candidates
+from peers.roaming.candidates import Candidates, NothingToDial
 from peers.roaming.local import Local
+from peers.roaming.meetings import Meetings
 from peers.roaming.race import choose
 from peers.roaming.route import Attempt, Route, Welcomed
 from peers.transport import Opened
@@ -46,6 +47,8 @@ class Ways:
         self._local = local
         self._candidates = candidates
         self._registration = registration
+        self.meetings = Meetings(local, registration)
+        """Of this peer's sessions with others."""
         self._timeout = local.config.path_timeout
 
     def network_changed(self, gone: frozenset[str]) -> None:
@@ -128,6 +131,8 @@ class Ways:
             DialRefused: it is not dialed.
             PathFailed, WrongIdentity: the peer is not there.
         """
+        if candidate.by_meeting:
+            return await self._by_meeting(route, candidate)
         ask = self.ask_for(route, candidate, reason)
         try:
             usual = route.session.usual_round_trip
@@ -155,11 +160,13 @@ class Ways:
         """
         route, terms = attempt.route, attempt.session.terms
         reason = _reason(attempt)
-        candidates = [only] if only is not None else self._candidates.of(route)
+        candidates = [only] if only is not None else self._candidates_of(route)
         if len(candidates) > 1:
             # What the relay has to be asked for holds up nothing else.
             doubts = self._local.door.doubts
-            candidates.sort(key=lambda one: doubts(self.ask_for(route, one, reason)))
+            candidates.sort(
+                key=lambda one: (one.by_meeting, doubts(self.ask_for(route, one, reason)))
+            )
         choice = await choose(
             candidates,
             lambda candidate: self.prove_for(route, candidate, reason, attempt.flight),
@@ -252,6 +259,35 @@ class Ways:
         return await self._open_leg(_At(connection.relay, connection.source, url), ticket)
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _candidates_of(self, route: Route) -> list[Candidate]:
+        """Return what is dialed, and last the meeting that is arranged."""
+        meeting = route.meeting
+        if meeting is None or meeting.taken.is_set():
+            return self._candidates.of(route)
+        try:
+            candidates = self._candidates.of(route)
+        except NothingToDial:
+            candidates = []
+        route.trace.note("candidate", meeting.candidate, reason="where the relay sees it")
+        return [*candidates, meeting.candidate]
+
+    async def _by_meeting(self, route: Route, candidate: Candidate) -> Proven:
+        meeting, remote = route.meeting, route.session.remote
+        if meeting is None or meeting.candidate is not candidate:
+            raise PathFailed("the meeting is over")
+        path = self._local.paths.make(await meeting.take(), PathKind.DIRECT, server=False)
+        try:
+            await path.prove(remote, self._timeout)
+            if rule := self._candidates.refusal(route.session.terms, path):
+                raise PathFailed(f"the policy says '{rule}'")
+        except BaseException as error:
+            path.abort()
+            if isinstance(error, RoamRelayError):
+                route.trace.note("failed", candidate, reason=error.reason)
+            raise
+        route.trace.note("proven", candidate, round_trip=path.round_trip)
+        return Proven(candidate, path, path.round_trip or 0.0)
 
     async def _ask(self, attempt: Attempt, proven: Proven, *, last: bool) -> PathWelcome | None:
         """Say hello; return None where another candidate should be asked."""

@@ -41,6 +41,7 @@ __all__ = [
     "connecting",
     "dial",
     "dial_any",
+    "dial_from",
     "dial_relay",
     "dial_through",
     "fresh_after",
@@ -346,6 +347,23 @@ async def dial(
                 attempt.exception()  # Told already, or of a socket that was not needed.
             loop.remove_writer(one)
             one.close()
+
+
+async def dial_from(address: Address, source: str, port: int) -> socket.socket:
+    """Connect by one socket from a local address and a port that is shared (`share_port`); the
+    other end may do so at the same time (RFC 9293 §3.5). The caller has a timeout.
+
+    Raises:
+        OSError: it was refused, or the two ends have a connection already.
+    """
+    one = _socket(address, source, port)
+    try:
+        await connecting(one, (address.host, address.port))
+    except BaseException:
+        asyncio.get_running_loop().remove_writer(one)
+        one.close()
+        raise
+    return one
 
 
 def _failed(attempt: "asyncio.Future[None]") -> bool:

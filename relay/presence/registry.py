@@ -51,6 +51,8 @@ class Attachment(Protocol):
     features: frozenset[str]
     observed_host: str
     """Where it comes from; empty where that is not known."""
+    observed_port: int
+    """0 where that is not known."""
     cause: Cause
     heard: float
     asks: dict[Any, None]

@@ -24,8 +24,10 @@ _MASQUERADE = """
 table ip site {
     chain out { type nat hook postrouting priority srcnat; oifname "OUT" masquerade HOW; }
     chain in { type filter hook forward priority filter; iifname "OUT" ct state new drop; }
+    chain own { type filter hook input priority filter; iifname "OUT" ct state new drop; }
 }
 """
+"""As RFC 5382 asks (REQ-4), what nobody has sent for is dropped, and not refused."""
 
 
 def _masquerade(how: str = "", out: str = "relay") -> str:

@@ -583,7 +583,7 @@ def test_a_fresh_socket_leaves_from_any_port() -> None:
 
     own = shared_port()
     try:
-        dialed = run(lambda: dial(NOWHERE, port=own.port, connect=connect))
+        dialed = run(dial(NOWHERE, port=own.port, connect=connect))
         dialed.connected.close()
         assert ports[0] == own.port
         assert own.port not in ports[1:]
