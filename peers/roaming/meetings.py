@@ -197,7 +197,7 @@ class Meetings:
         finally:
             self._over(meeting)
             if stream is not None and not meeting.taken.is_set():
-                stream.abort()
+                stream.abort()  # One that has not become the meeting's.
 
     async def _dial(self, midway: Midway) -> Stream:
         await asyncio.sleep(midway.delay)
@@ -219,11 +219,7 @@ class Meetings:
         at = str(meeting.candidate.endpoint)
         if self._expected.get(at) is meeting:
             del self._expected[at]
-        meeting.fail(PathFailed("the meeting is over"))
-        if meeting.arrived.done() and not meeting.arrived.cancelled():
-            arrived = meeting.arrived.result()
-            if not meeting.taken.is_set():
-                arrived.abort()
+        meeting.close()
 
 
 def _agreed(body: bytes, host: str, port: int) -> Reflexive | None:

@@ -47,6 +47,8 @@ class Meeting:
         """The other side's half, where its SYN has come to this peer's listening port."""
         self.taken = asyncio.Event()
         """Set when somebody has taken the connection, and it belongs there."""
+        self._is_taken = False
+        """Whether somebody has, or nobody may any more."""
         self._met: asyncio.Future[Stream] = loop.create_future()
 
     def meet(self, stream: Stream) -> bool:
@@ -55,6 +57,16 @@ class Meeting:
             return False
         self._met.set_result(stream)
         return True
+
+    def close(self) -> None:
+        """It is over: what nobody has taken, nobody will."""
+        self.fail(PathFailed("the meeting is over"))
+        if self._is_taken:
+            return
+        self._is_taken = True
+        for half in (self._met, self.arrived):
+            if half.done() and not half.cancelled() and half.exception() is None:
+                half.result().abort()
 
     def fail(self, error: RoamRelayError) -> None:
         """Nothing comes of it, if nothing has yet."""
@@ -69,8 +81,9 @@ class Meeting:
             PathFailed: there is none, or somebody has taken it.
         """
         stream = await asyncio.shield(self._met)
-        if self.taken.is_set():
+        if self._is_taken:
             raise PathFailed("the meeting is over")
+        self._is_taken = True
         self.taken.set()
         return stream
 

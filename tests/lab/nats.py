@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from tests.lab.network import LabUnavailable, Network, network
 
-__all__ = ["KINDS", "REACHABLE", "RELAY", "sites"]
+__all__ = ["KINDS", "MEETS", "REACHABLE", "RELAY", "sites"]
 
 RELAY = "203.0.113.1"
 _OUTSIDE = {"alice": "203.0.113.5", "bob": "203.0.113.6"}
@@ -46,6 +46,8 @@ and lets in only what answers: `port-restricted` and `double NAT` map by the end
 address and port; `symmetric` maps by address and port too."""
 REACHABLE = frozenset({"open"})
 """The kinds whose hosts others can dial."""
+MEETS = frozenset(KINDS) - {"symmetric"}
+"""The kinds of which two can meet: their mapping is the same for all destinations."""
 
 
 def _is_routed(kind: str) -> bool:
