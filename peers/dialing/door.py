@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from peers.config import Dial, HostPort, PeerConfig, log
+from peers.dialing.own_port import OwnPort
 from peers.dialing.scopes import (
     Here,
     Known,
@@ -33,7 +34,6 @@ from peers.transport import (
     Opened,
     RawStream,
     RelayAddress,
-    Stream,
     dial,
     dial_from,
     open_tcp,
@@ -124,8 +124,7 @@ class Door:
         self._meetings = Budgets(MEETINGS)
         self._relays: OrderedDict[Endpoint, None] = OrderedDict()
         self._proxies: OrderedDict[Endpoint, None] = OrderedDict()
-        self._from_port: OrderedDict[str, Stream] = OrderedDict()
-        """By relay the last control connection that has left from the listening port."""
+        self._own_port = OwnPort(port)
         self._under_way: dict[tuple[str, Endpoint], asyncio.Event] = {}
         """Dials of endpoints where the peer was not met: one at a time. Others wait for its end."""
         self._made_again = 0
@@ -253,7 +252,7 @@ class Door:
             self._refused[leg.reason] += 1
             raise RelayUnavailable(f"no relay can be at {relay}: {never}")
         self._note(self._relays, relay.host, relay.port)
-        own_port = self._port_towards(relay) if leg.reason is Reason.CONTROL else None
+        own_port = self._own_port.towards(relay) if leg.reason is Reason.CONTROL else None
         opened = await open_upgraded(
             relay,
             leg.path,
@@ -266,7 +265,7 @@ class Door:
             port=own_port,
         )
         if own_port is not None:
-            self._left_from_port(relay, opened.stream)
+            self._own_port.dialed(relay, opened.stream)
         met = opened.stream.remote
         port = met.rpartition(":")[2]
         # A proxy is at a port of its own.
@@ -444,22 +443,6 @@ class Door:
             listening=self._listening,
             advertised=self._config.advertise,
         )
-
-    def _port_towards(self, relay: RelayAddress) -> int | None:
-        """Return the port from which a relay is dialed; None is any. Where the last connection from
-        there was given up, the relay's host may have it still, and would answer its packets: that
-        costs round trips, and the next connection has none to lose."""
-        last = self._from_port.pop(str(relay), None)
-        if last is not None and (not isinstance(last, RawStream) or last.gave_up):
-            return None
-        return self.listening_port or None
-
-    def _left_from_port(self, relay: RelayAddress, stream: Stream) -> None:
-        if stream.local.rpartition(":")[2] != str(self.listening_port):
-            return
-        self._from_port[str(relay)] = stream
-        if len(self._from_port) > _MAX_RELAYS:
-            self._from_port.popitem(last=False)
 
     def _never(self, relay: RelayAddress) -> str | None:
         """Return why no relay can be at an address that SRV records name; what the configuration
