@@ -15,8 +15,10 @@ from protocol.errors import ProtocolViolation
 __all__ = ["MEETING_DELAY", "Reflexive", "begins_after", "meeting_body", "read_meeting"]
 
 MEETING_DELAY = 0.3
-"""Seconds from the response to a request until its two sides dial one another: a path that needs no
-meeting is there by then."""
+"""Seconds from the response to a request until its two sides dial one another, beside the round
+trips of a handshake: a path that needs no meeting is there by then."""
+_ROUND_TRIPS = 2
+"""Of TCP and TLS 1.3; by the relay, as the way between the two is not known."""
 _LONGEST_WAY = 1.0
 """Seconds of a round trip to the relay that are believed: what is told is the other side's word."""
 
@@ -66,4 +68,4 @@ def begins_after(own: float, other: float, *, asked: bool) -> float:
     """Return the seconds after which a side dials: the one that was `asked` from its answer, and
     the other one from the response, which comes half of both round trips to the relay later."""
     trips = min(own, _LONGEST_WAY) + min(other, _LONGEST_WAY)
-    return MEETING_DELAY + (trips / 2 if asked else 0.0)
+    return MEETING_DELAY + _ROUND_TRIPS * trips + (trips / 2 if asked else 0.0)

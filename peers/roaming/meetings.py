@@ -16,6 +16,7 @@ from peers.roaming.local import Local
 from peers.roaming.route import Meeting, Route
 from peers.tasks import Attempts
 from peers.transport import Stream
+from protocol.dialing import network_of, unwrapped
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed, ProtocolViolation, RoamRelayError
 from protocol.features import OFFER
@@ -32,7 +33,9 @@ _TAKEN_WITHIN = 10.0
 _ARRIVES_WITHIN = 0.5
 """Seconds for a connection that the kernel has to come to this program."""
 _MAX_MEETINGS = 64
-"""Meetings at once; another one is not begun."""
+"""Meetings at once of this side's wish, and as many of others'; another one is not begun."""
+_MAX_FROM_ONE_NETWORK = 16
+"""The share of one /24 of IPv4, or /48 of IPv6, in those of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,9 @@ class Meetings:
         self._registration = registration
         self._expected: dict[str, Meeting] = {}
         """By the other side's end: meetings that this side has asked for, and are not over."""
-        self._answered: set[bytes] = set()
-        """Sessions whose meeting this side was asked for, and is not over."""
+        self._answered: dict[bytes, str] = {}
+        """Sessions whose meeting this side was asked for, and is not over, with who has asked: its
+        network."""
 
     # -- this side asks ---------------------------------------------------------------------------
 
@@ -87,8 +91,8 @@ class Meetings:
             return
         if session.terms.policy.refusal(PathFacts(PathKind.DIRECT, at.host)) is not None:
             return
-        meeting = Meeting(Candidate(at, provenance=None, by_meeting=True))
         delay = begins_after(answer.connection.round_trip, there.round_trip, asked=False)
+        meeting = Meeting(Candidate(at, provenance=None, by_meeting=True), delay)
         midway = Midway(route, at, answer.connection.local_host, delay)
         self._expected[str(at)] = meeting
         if self._local.tasks.spawn(self._meet(midway, meeting)) is None:
@@ -115,7 +119,7 @@ class Meetings:
         session, identity = route.session, self._local.identity
         if not request.offer or request.mode not in _DIRECT:
             return b"", None
-        if session.id in self._answered or len(self._answered) >= _MAX_MEETINGS:
+        if session.id in self._answered:
             return b"", None
         here = self._reflexive(route, connection)
         if here is None:
@@ -130,6 +134,10 @@ class Meetings:
             return b"", None
         if session.terms.policy.refusal(PathFacts(PathKind.DIRECT, at.host)) is not None:
             return b"", None
+        network = _network(at)
+        if not self._has_room(network):
+            return b"", None
+        self._answered[session.id] = network
         offer = answer_offer(identity, request.guid, session.id, request.offer, meeting_body(here))
         delay = begins_after(here.round_trip, there.round_trip, asked=True)
         return offer, Midway(route, at, connection.local_host, delay)
@@ -140,14 +148,17 @@ class Meetings:
         Raises:
             RoamRelayError: there is none, or none is needed.
         """
-        session = midway.route.session.id
-        self._answered.add(session)
         try:
             return await self._dial(midway)
         finally:
-            self._answered.discard(session)
+            self._answered.pop(midway.route.session.id, None)
 
     # -- inside -----------------------------------------------------------------------------------
+
+    def _has_room(self, network: str) -> bool:
+        """Whether one more meeting may be asked for from a network."""
+        taken = list(self._answered.values())
+        return len(taken) < _MAX_MEETINGS and taken.count(network) < _MAX_FROM_ONE_NETWORK
 
     def _reflexive(self, route: Route, connection: ControlConnection) -> Reflexive | None:
         """Return how the relay sees a connection, where that is for the other side to know and
@@ -220,6 +231,11 @@ class Meetings:
         if self._expected.get(at) is meeting:
             del self._expected[at]
         meeting.close()
+
+
+def _network(at: Endpoint) -> str:
+    address = unwrapped(at.host)
+    return at.host if address is None else network_of(address)
 
 
 def _agreed(body: bytes, host: str, port: int) -> Reflexive | None:

@@ -40,8 +40,10 @@ class Welcomed:
 class Meeting:
     """Both sides of a session dial one another, once: the connection that comes of it."""
 
-    def __init__(self, candidate: Candidate) -> None:
+    def __init__(self, candidate: Candidate, delay: float = 0.0) -> None:
         loop = asyncio.get_running_loop()
+        self.moment = loop.time() + delay
+        """When it is, by the loop's clock."""
         self.candidate = candidate
         self.arrived: asyncio.Future[Stream] = loop.create_future()
         """The other side's half, where its SYN has come to this peer's listening port."""

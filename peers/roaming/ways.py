@@ -1,6 +1,7 @@
 """Ways to a path for a session, each tried once: direct, by the relay's plane, with a plane's
 ticket. What is tried when, and again, is decided elsewhere (rounds.py, search.py)."""
 
+import asyncio
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ _PATIENCE = 0.2
 """Seconds for which a better candidate may come after the first one (design §6)."""
 _SILENT = 2.0
 """Seconds for a proven candidate to answer the hello, where there is another one to ask."""
+
+_MEETS_WITHIN = 0.9
+"""Seconds for a meeting from its moment on where a session has no path: nearly all that succeed do
+so at the first try, and the relay may be left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +178,8 @@ class Ways:
             stagger=self._local.config.stagger,
             patience=0.0 if quick or terms.select != "fastest" else _PATIENCE,
         )
-        left = list(choice.proven)
+        # A path that needed no meeting needs none when it is lost, either.
+        left = sorted(choice.proven, key=lambda one: one.candidate.by_meeting)
         silent = len(choice.failed)
         try:
             while True:
@@ -186,8 +192,12 @@ class Ways:
             for unused in left:
                 unused.path.abort()
         if only is None:
+            is_first = proven is choice.proven[0]
             route.trace.note(
-                "chosen", proven.candidate, round_trip=proven.round_trip, reason=choice.rule
+                "chosen",
+                proven.candidate,
+                round_trip=proven.round_trip,
+                reason=choice.rule if is_first else "the best of the others",
             )
         return self._still_there(Welcomed(proven.path, welcome, all_answered=not silent))
 
@@ -276,7 +286,14 @@ class Ways:
         meeting, remote = route.meeting, route.session.remote
         if meeting is None or meeting.candidate is not candidate:
             raise PathFailed("the meeting is over")
-        path = self._local.paths.make(await meeting.take(), PathKind.DIRECT, server=False)
+        until = meeting.moment + _MEETS_WITHIN
+        try:
+            # A session that has a path can wait: a meeting has an end of its own.
+            async with asyncio.timeout_at(until if route.session.path is None else None):
+                stream = await meeting.take()
+        except TimeoutError:
+            raise PathFailed(f"{candidate}: nobody within {_MEETS_WITHIN:g} s") from None
+        path = self._local.paths.make(stream, PathKind.DIRECT, server=False)
         try:
             await path.prove(remote, self._timeout)
             if rule := self._candidates.refusal(route.session.terms, path):

@@ -155,7 +155,7 @@ def _bind(host: str, port: int) -> socket.socket:
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind((host, port))
-        share_port(listening)  # After the bind: who else listens there is told that it is taken.
+        share_port(listening)  # After the bind: who takes a port that is taken is told so.
         listening.listen(_BACKLOG)
         listening.setblocking(False)
     except BaseException:

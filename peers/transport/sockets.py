@@ -380,7 +380,8 @@ def _is_connected(one: socket.socket) -> bool:
 
 def share_port(one: socket.socket) -> None:
     """Let others of this user's sockets leave from the port that a socket has: of a listening one
-    after it was bound, so that nobody else listens there. Nothing happens where a system cannot."""
+    after it was bound, so that who takes a port that is taken is told so. Nothing happens where a
+    system cannot."""
     if _SHARED_PORT is not None:
         one.setsockopt(socket.SOL_SOCKET, _SHARED_PORT, 1)
 

@@ -48,6 +48,7 @@ def test_whatever_comes_is_read_or_none(body: bytes) -> None:
 
 
 def test_who_was_asked_dials_later_by_the_way_of_its_answer() -> None:
-    assert begins_after(0.1, 0.04, asked=False) == MEETING_DELAY
-    assert begins_after(0.1, 0.04, asked=True) == pytest.approx(MEETING_DELAY + 0.07)
-    assert begins_after(0.0, 60.0, asked=True) == pytest.approx(MEETING_DELAY + 0.5)
+    assert begins_after(0.0, 0.0, asked=False) == MEETING_DELAY
+    assert begins_after(0.1, 0.04, asked=False) == pytest.approx(MEETING_DELAY + 0.28)
+    assert begins_after(0.1, 0.04, asked=True) == pytest.approx(MEETING_DELAY + 0.28 + 0.07)
+    assert begins_after(0.0, 60.0, asked=True) == pytest.approx(MEETING_DELAY + 2.0 + 0.5)

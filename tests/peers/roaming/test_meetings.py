@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from peers import Identity, Mode, PathKind, Peer, PeerConfig
@@ -135,7 +136,7 @@ def test_each_offers_where_the_relay_sees_it_and_dials_in_the_middle() -> None:
         with pytest.raises(PathFailed, match="nobody came"):
             await here.meetings.come(midway)
         ((when, ask, source),) = here.dialed
-        assert when - began == pytest.approx(0.3 + (0.1 + 0.2) / 2)
+        assert when - began == pytest.approx(0.9 + (0.1 + 0.2) / 2)
         assert (ask.remote, ask.endpoint, source) == (THERE.guid, OTHER.endpoint, "10.0.0.1")
 
         caller = make_route(AUTO)
@@ -144,7 +145,7 @@ def test_each_offers_where_the_relay_sees_it_and_dials_in_the_middle() -> None:
         began = loop.time()
         here.asks(caller, OTHER, OTHER.host, OTHER.port)
         await here.settled()
-        assert here.dialed[1][0] - began == pytest.approx(0.3)
+        assert here.dialed[1][0] - began == pytest.approx(0.9)
 
     run(scene())
 
@@ -202,6 +203,29 @@ def test_what_comes_from_there_to_the_listening_port_is_the_meeting_s() -> None:
         assert not here.dialed, "it was there before its moment"
         assert not other.aborted
         assert not here.meetings.take(cast(Any, Stream(other.remote))), "it is over"
+
+    run(scene())
+
+
+def test_one_network_has_its_share_of_the_meetings_that_others_ask_for() -> None:
+    async def scene() -> None:
+        here = Scene()
+
+        def asked(number: int, host: str) -> bool:
+            route = make_route(dataclasses.replace(CALLEE, mode=Mode.AUTO))
+            route.session.id = session = number.to_bytes(16, "big")
+            there = Reflexive(host, 5000)
+            offer = make_offer(THERE, HERE.guid, session, meeting_body(there))
+            known = request(there, host, 5000)
+            of_session = msgspec.structs.replace(known, session=session, offer=offer)
+            answered, midway = here.meetings.answer(cast(Any, here.connection), route, of_session)
+            assert bool(answered) is (midway is not None)
+            return midway is not None
+
+        assert [asked(number, f"198.51.100.{number}") for number in range(1, 18)] == (
+            [True] * 16 + [False]
+        )
+        assert asked(18, "203.0.113.1")
 
     run(scene())
 
