@@ -235,7 +235,7 @@ async def callee_dials(stage: PeerStage) -> None:
 # -- metadata -------------------------------------------------------------------------------------
 
 
-@check("R10.50", "says its metadata in the hello of the first path, and there alone")
+@check("R10.61", "says its metadata in the hello of the first path, and there alone")
 async def metadata(stage: PeerStage) -> None:
     word = b"what only the callee may read"
     async with calling(stage, metadata=word) as call:
@@ -259,7 +259,7 @@ async def metadata(stage: PeerStage) -> None:
         await end.messages(1)
 
 
-@check("R10.50", "says its metadata in the welcome where the callee has dialed the first path")
+@check("R10.61", "says its metadata in the welcome where the callee has dialed the first path")
 async def metadata_in_the_welcome(stage: PeerStage) -> None:
     word = b"what only the callee may read"
     async with calling(stage, "combined", metadata=word) as call, Listener() as silent:

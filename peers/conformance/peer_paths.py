@@ -168,7 +168,7 @@ async def _rejected(path: Talk, end: End, code: str, *, number: int = 1, **chang
         raise Fault(f"`path_reject` with {said.get('code')}, not {code}")
 
 
-@check("R10.51", "takes a path whatever the metadata says, a first one and a later one")
+@check("R10.62", "takes a path whatever the metadata says, a first one and a later one")
 async def metadata(stage: PeerStage) -> None:
     peer = await stage.standing()
     caller, end = Identity.generate(), End(SERVICE, revised=False)

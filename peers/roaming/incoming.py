@@ -7,6 +7,7 @@ the same peer has with this one, or begin one with a service that is offered to 
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from peers.config import PathKind, log, policy_for
 from peers.control import ControlConnection
@@ -24,6 +25,7 @@ from peers.session import Terms
 from peers.transport import Stream
 from protocol.errors import Code, RoamRelayError
 from protocol.features import CONVERSATION
+from protocol.first_flight import key_id_in
 from protocol.messages import (
     VERSION,
     Mode,
@@ -238,7 +240,8 @@ class Incoming:
         next plane, where the stream is a leg of one."""
         path = self._local.paths.make(stream, kind, server=True)
         try:
-            hello = await path.accept(self._local.config.path_timeout)
+            take = partial(self._take_flight, path)
+            hello = await path.accept(self._local.config.path_timeout, take)
             refusal = await self._asked(path, hello)
             if path.is_gone:
                 log.debug("gone before it was welcomed", kind=kind.value, remote=path.remote)
@@ -252,6 +255,19 @@ class Incoming:
         except BaseException:
             path.abort()
             raise
+
+    def _take_flight(self, path: PathEnd, data: bytes) -> bytes:
+        """Give what stands before a path's TLS to the session for which it is sealed, and return
+        what answers it. What follows decides where the session goes on."""
+        route = self._sessions.find_by_flight(key_id_in(data))
+        if route is None:
+            return b""
+        terms = route.session.terms
+        if not route.falls_back and path.kind not in _KINDS[terms.mode]:
+            return b""
+        if self._candidates.refusal(terms, path) is not None:
+            return b""
+        return route.session.take_flight(data)
 
     async def _asked(self, path: PathEnd, hello: PathHello) -> Refusal | None:
         """Ask the program whether it takes a session that this path would begin, where it wants to

@@ -198,7 +198,7 @@ class Coming(FakePath):
         self.welcomes: list[PathWelcome] = []
         self.rejected: Code | None = None
 
-    async def accept(self, timeout: float) -> PathHello:
+    async def accept(self, timeout: float, take_flight: Any = None) -> PathHello:
         return self.said
 
     def welcome(self, answer: PathWelcome) -> None:
