@@ -313,9 +313,11 @@ def messages() -> list[Message]:
             features=(RELAY_FALLBACK, STANDBY, *SESSION_FEATURES),
             standby=True,
         ),
+        PathHello(SESSION, "chat", Mode.P2P, metadata=b"room 7"),
         PathWelcome(),
         PathWelcome(3, 96, features=SESSION_FEATURES, partial=4096, idle=2.0),
         PathWelcome(5, 160, 1024, SIGNED[:1], (RELAY_FALLBACK,)),
+        PathWelcome(features=SESSION_FEATURES, metadata=b"room 7"),
         PathReject(Code.SESSION_UNKNOWN, "no session can be resumed here"),
     ]
 
