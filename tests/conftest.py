@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import tempfile
+import traceback
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -34,9 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(home.cleanup)
     for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
         os.environ[name] = home.name
-    # In debug mode each callback remembers the frames that it was made in; ten of them cost a
-    # tenth of the whole suite, and the last two tell which test and which line.
+    # In debug mode each callback, future and task remembers the frames that it was made in: ten of
+    # them, or all. That is a third of what such a test computes, and the last ones tell as much.
     asyncio.constants.DEBUG_STACK_DEPTH = 2
+    # asyncio's futures in C ask this function, which they keep, for no number of frames.
+    traceback.extract_stack.__defaults__ = (None, 4)
     ERRORS.install()
     # Said in asyncio's debug mode of a callback that took 0.1 s: on a busy machine any may.
     logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing"))
