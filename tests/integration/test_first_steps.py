@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,8 +61,10 @@ class Home:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path)
+def home() -> Iterator[Home]:
+    # Not pytest's own folder, below which a socket's name may be too long.
+    with tempfile.TemporaryDirectory(prefix="home-") as folder:
+        yield Home(Path(folder))
 
 
 def says(process: subprocess.Popen[str], what: str) -> None:
