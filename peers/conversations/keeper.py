@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from peers.config import log
-from peers.conversations import tables
+from peers.conversations import letters, tables
 from peers.conversations.database import Database, Work
 from peers.conversations.numbers import Breach, Queue, Received, adopt, missed, new_items
 from peers.tasks import Waiters, calling
 from protocol.conversation import (
     Acknowledged,
     Announced,
+    Enclosed,
     Item,
     Letter,
     Messages,
@@ -53,6 +54,7 @@ class _Found:
     queue: Queue
     weight: int
     held: int
+    owes: int
 
 
 def _find(connection: sqlite3.Connection, remote: str, service: str) -> _Found:
@@ -63,6 +65,7 @@ def _find(connection: sqlite3.Connection, remote: str, service: str) -> _Found:
         Queue(tables.lines(db, row), row.settled),
         tables.weight(db, row.id),
         tables.held(db, row.id),
+        letters.owed(db, row.id),
     )
 
 
@@ -94,6 +97,8 @@ class Keeper:
         """Numbers up to this one may have left."""
         self.held = found.held
         """Messages that wait to be done."""
+        self.owes = found.owes
+        """Letters that are not answered."""
         self.came = 0
         """Messages that have come since this began."""
         self.goes = False
@@ -245,16 +250,22 @@ class Keeper:
 
         changed, self._weight = await self._insist(work)
         if breach is not None:
-            log.warning(
-                "out of step with the other side's store",
-                peer=self.row.remote[:8],
-                what=breach.kind.value,
-                count=breach.count,
-            )
-        for gone in [one for one in self._cache if one <= settles]:
-            self._uncache(gone)
-        self.queue.settle(settles)
+            self._log(breach)
+        self._settled(settles)
         self._changed(changed)
+
+    def _log(self, breach: Breach) -> None:
+        log.warning(
+            "out of step with the other side's store",
+            peer=self.row.remote[:8],
+            what=breach.kind.value,
+            count=breach.count,
+        )
+
+    def _settled(self, number: int) -> None:
+        for gone in [one for one in self._cache if one <= number]:
+            self._uncache(gone)
+        self.queue.settle(number)
 
     async def expire(self) -> float | None:
         """End what has not left and whose time is over; return when the next one expires."""
@@ -298,6 +309,7 @@ class Keeper:
 
         def work(connection: sqlite3.Connection) -> Received:
             db = _cursor(connection)
+            letters.heard(db, self._id, frame.epoch)
             known = tables.received(db, self._id, frame.line)
             state, breach = adopt(tables.current(db, self._id), known, frame)
             if state != known:
@@ -307,6 +319,7 @@ class Keeper:
             return state
 
         state = await self._insist(work)
+        self.owes = 0
         before = state.received if state.before is None else state.before
         return Acknowledged(frame.line, state.received, self.room, before)
 
@@ -344,6 +357,76 @@ class Keeper:
             self.arrived.wake()
         self._changed(read)
         return Acknowledged(frame.line, received, self.room, received)
+
+    # -- letters ----------------------------------------------------------------------------------
+
+    async def begin_session(self) -> int:
+        """Return the epoch that a session names, before the first message is sent on it."""
+        return await self._insist(lambda db: letters.stamp(_cursor(db), self._id))
+
+    async def next_letter(
+        self, is_away: Callable[[], bool]
+    ) -> tuple[letters.Leaving | None, float | None]:
+        """Return the letter that is to be left next, if there is any; and when those that were left
+        are void. None where a session has come, which is looked at in the transaction."""
+        answers = self.held <= INBOX
+        now = time.time()
+
+        def work(connection: sqlite3.Connection) -> tuple[letters.Leaving | None, float | None]:
+            if not is_away():
+                return None, None
+            return letters.compose(_cursor(connection), self._id, now, answers=answers)
+
+        leaving, void_at = await self._insist(work)
+        if leaving is not None and leaving.last:
+            self.gone = max(self.gone, leaving.last)
+            for number in [one for one in self._cache if one <= leaving.last]:
+                self._uncache(number)
+        return leaving, void_at
+
+    async def has_left(self, leaving: letters.Leaving, lifetime: float) -> None:
+        """The relay has a letter, and keeps it for so many seconds."""
+        until = time.time() + lifetime
+
+        def work(connection: sqlite3.Connection) -> tuple[list[bytes], int]:
+            db = _cursor(connection)
+            return letters.left(db, self._id, leaving, until), letters.owed(db, self._id)
+
+        changed, self.owes = await self._insist(work)
+        self._changed(changed)
+
+    async def bring(
+        self, enclosed: Enclosed, settle: Callable[[sqlite3.Cursor], None], cut: Callable[[], None]
+    ) -> None:
+        """Take what a letter brings, and settle it, in one transaction. `cut` is called in that
+        where its sender has begun another epoch: what a session before it brings is too late.
+
+        Raises:
+            ProtocolViolation: something in it is no item.
+        """
+        part = enclosed.part
+        items = [read_item(item) for item in part.items] if part is not None else []
+        moment = time.time(), 2 * INBOX
+
+        def work(connection: sqlite3.Connection) -> letters.Brought:
+            db = _cursor(connection)
+            brought = letters.bring(db, self._id, enclosed, items, moment)
+            if brought.is_newer:
+                cut()
+            settle(db)
+            return brought
+
+        brought = await self._insist(work)
+        self._weight, self.owes = brought.weight, brought.owes
+        self.held += brought.came
+        self.came += brought.came
+        for breach in brought.breaches:
+            self._log(breach)
+        self._settled(brought.settled)
+        if brought.came:
+            self.arrived.wake()
+        self._changed(brought.changed)
+        self.grown.wake()
 
     @property
     def room(self) -> int:

@@ -7,7 +7,6 @@ who uses it.
 
 import asyncio
 import random
-import sqlite3
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -73,7 +72,7 @@ _YEAR = 31_536_000
 class Store(Protocol):
     """A database with the tables of `MIGRATION`."""
 
-    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    async def run(self, work: Callable[[keys.Tables], _T]) -> _T:
         """Do work in one transaction, which is on the disk when this returns.
 
         Raises:
@@ -227,13 +226,13 @@ class Mailbox:
 
     # -- the letters' side ----------------------------------------------------------------------
 
-    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    async def run(self, work: Callable[[keys.Tables], _T]) -> _T:
         """Do work in the store."""
         if self._store is None:
             raise UsageError("the mailbox has no store")
         return await self._store.run(work)
 
-    def settle(self, tables: sqlite3.Connection, letter: IncomingLetter, prekey: int) -> None:
+    def settle(self, tables: keys.Tables, letter: IncomingLetter, prekey: int) -> None:
         """A letter is safe, as far as this transaction is."""
         keys.settle(tables, (letter.sender, letter.id, letter.number), prekey, time.time())
 
@@ -342,7 +341,7 @@ class Mailbox:
             raise LetterFault(Fault.BLOCKED, "this peer blocks the sender")
         head = read_head(letter.sealed)
 
-        def look(tables: sqlite3.Connection) -> tuple[int | None, bytes | None]:
+        def look(tables: keys.Tables) -> tuple[int | None, bytes | None]:
             place = keys.settled_place(tables, letter.guid, letter.id)
             return place, keys.half_of(tables, head.number)
 
