@@ -62,17 +62,14 @@ class Courier:
         while True:
             while not self.is_away:
                 await self._went.wait()  # No timeout: until then there is nothing to do.
-            leaving, void_at = await self._keeper.next_letter(lambda: self.is_away)
-            if leaving is None or self._was_asked(leaving):
+            leaving, void_at = await self._next()
+            if leaving is None:
                 await self._more(void_at)
                 continue
             if not leaving.last and not leaving.question:
                 await asyncio.sleep(_TOGETHER)
-                leaving, _ = await self._keeper.next_letter(lambda: self.is_away)
-                if leaving is None:
-                    continue
             try:
-                await self._leave(leaving)
+                await self._leave()
             except RoamRelayError as error:
                 if self.error is None:
                     log.info(
@@ -93,18 +90,27 @@ class Courier:
         Raises:
             RoamRelayError: the relay does not take it; it is answered when it is open again.
         """
-        while self.is_away:
-            leaving, _ = await self._keeper.next_letter(lambda: self.is_away)
-            if leaving is None or self._was_asked(leaving):
-                return
-            await self._leave(leaving)
+        while (await self._next())[0] is not None:
+            await self._leave()
 
-    async def _leave(self, leaving: Leaving) -> None:
+    async def _next(self, *, leaves: bool = False) -> tuple[Leaving | None, float | None]:
+        leaving, void_at = await self._keeper.next_letter(lambda: self.is_away, leaves=leaves)
+        if leaving is not None and self._was_asked(leaving):
+            leaving = None
+        return leaving, void_at
+
+    async def _leave(self) -> None:
         row = self._keeper.row
-        lifetime = await self._mailbox.leave(
+        # Before it is known that letters are taken at all, nothing has left.
+        prekey = await self._mailbox.prekey(row.remote, row.service)
+        leaving, _ = await self._next(leaves=True)
+        if leaving is None:
+            return
+        lifetime = await self._mailbox.put(
             row.remote,
             row.service,
             leaving.payload,
+            prekey=prekey,
             message_id=leaving.id,
             lifetime=leaving.lifetime,
         )

@@ -238,12 +238,14 @@ class Keeper:
         if number is None and asked is None:
             return
         now, settles = time.time(), number or 0
+        # Of a later line letters may have brought some: it is asked for by itself.
+        line = self.queue.line(asked.line) if asked is not None else None
 
         def work(connection: sqlite3.Connection) -> tuple[list[bytes], int]:
             db = _cursor(connection)
             changed = [name for name, _ in tables.settle(db, self._id, settles)]
-            if asked is not None:
-                changed += tables.expire(db, self._id, now, frame.received)
+            if line is not None:
+                changed += tables.expire(db, self._id, now, frame.received, line.last)
             if breach is not None:
                 tables.note(db, self._id, breach, here=False)
             return changed, tables.weight(db, self._id)
@@ -252,7 +254,7 @@ class Keeper:
         if breach is not None:
             self._log(breach)
         self._settled(settles)
-        self._changed(changed)
+        self._forget(changed)
 
     def _log(self, breach: Breach) -> None:
         log.warning(
@@ -288,9 +290,10 @@ class Keeper:
         return done
 
     def _forget(self, names: list[bytes]) -> None:
-        """Nothing of these is to be sent any more."""
-        for number in [one for one, item in self._cache.items() if item.id in names]:
-            self._uncache(number)
+        """These have changed, and nothing of them is to be sent any more."""
+        if names:
+            for number in [one for one, item in self._cache.items() if item.id in names]:
+                self._uncache(number)
         self._changed(names)
 
     async def entries(self) -> list[tables.Entry]:
@@ -365,20 +368,20 @@ class Keeper:
         return await self._insist(lambda db: letters.stamp(_cursor(db), self._id))
 
     async def next_letter(
-        self, is_away: Callable[[], bool]
+        self, is_away: Callable[[], bool], *, leaves: bool
     ) -> tuple[letters.Leaving | None, float | None]:
         """Return the letter that is to be left next, if there is any; and when those that were left
         are void. None where a session has come, which is looked at in the transaction."""
-        answers = self.held <= INBOX
-        now = time.time()
+        answers, now = self.held <= INBOX, time.time()
 
         def work(connection: sqlite3.Connection) -> tuple[letters.Leaving | None, float | None]:
             if not is_away():
                 return None, None
-            return letters.compose(_cursor(connection), self._id, now, answers=answers)
+            db = _cursor(connection)
+            return letters.compose(db, self._id, now, answers=answers, leaves=leaves)
 
         leaving, void_at = await self._insist(work)
-        if leaving is not None and leaving.last:
+        if leaves and leaving is not None:
             self.gone = max(self.gone, leaving.last)
             for number in [one for one in self._cache if one <= leaving.last]:
                 self._uncache(number)
@@ -398,12 +401,9 @@ class Keeper:
     async def bring(
         self, enclosed: Enclosed, settle: Callable[[sqlite3.Cursor], None], cut: Callable[[], None]
     ) -> None:
-        """Take what a letter brings, and settle it, in one transaction. `cut` is called in that
-        where its sender has begun another epoch: what a session before it brings is too late.
-
-        Raises:
-            ProtocolViolation: something in it is no item.
-        """
+        """Take what a letter brings, and settle it, in one transaction; a ProtocolViolation where
+        something in it is no item. `cut` is called where its sender has begun another epoch: what
+        a session before it brings is too late."""
         part = enclosed.part
         items = [read_item(item) for item in part.items] if part is not None else []
         moment = time.time(), 2 * INBOX
@@ -417,15 +417,15 @@ class Keeper:
             return brought
 
         brought = await self._insist(work)
-        self._weight, self.owes = brought.weight, brought.owes
-        self.held += brought.came
-        self.came += brought.came
+        came, self._weight, self.owes = brought.came, brought.weight, brought.owes
+        self.held += came
+        self.came += came
         for breach in brought.breaches:
             self._log(breach)
         self._settled(brought.settled)
-        if brought.came:
+        if came:
             self.arrived.wake()
-        self._changed(brought.changed)
+        self._forget(brought.changed)
         self.grown.wake()
 
     @property

@@ -145,10 +145,10 @@ def stamp(db: sqlite3.Cursor, conversation: int) -> int:
 
 
 def compose(
-    db: sqlite3.Cursor, conversation: int, now: float, *, answers: bool
+    db: sqlite3.Cursor, conversation: int, now: float, *, answers: bool, leaves: bool
 ) -> tuple[Leaving | None, float | None]:
-    """Return the next letter, if there is any, whose messages may have left from now on; and when
-    those that were left are void. `answers` says that what came may be acknowledged."""
+    """Return the next letter, if there is any, and when those that were left are void. `answers`
+    says that what came may be acknowledged; `leaves` that this may have left from now on."""
     tables.expire(db, conversation, now)
     post = _post(db, conversation)
     if post.sessioned or (post.void_at is not None and post.void_at <= now):
@@ -156,10 +156,14 @@ def compose(
         _begin(db, conversation, post, later(post.epoch))
         db.execute("UPDATE roam_conversation SET sessioned = 0 WHERE id = ?", (conversation,))
     part, packed, last, lifetime = _part(db, conversation, post, now)
+    if part is not None and not packed and post.posted >= part.first:
+        # It may be in a letter still: that one is to be void where the question is answered.
+        _begin(db, conversation, post, later(post.epoch))
+        part, packed, last, lifetime = _part(db, conversation, post, now)
     answer = _answer(db, conversation, post) if answers else None
     if part is None and not (answers and post.owes):
         return None, post.void_at
-    if last:
+    if last and leaves:
         tables.leaves(db, conversation, last)
         db.execute(
             "UPDATE roam_conversation SET posted = max(posted, ?) WHERE id = ?",

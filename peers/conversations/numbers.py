@@ -158,6 +158,10 @@ class Queue:
         """The line to go on with; None where nothing is left."""
         return self._lines[0] if self._lines else None
 
+    def line(self, name: bytes) -> Line | None:
+        """Return the line of this name; None where nothing of it is left."""
+        return next((line for line in self._lines if line.id == name), None)
+
     def add(self, line: bytes, number: int) -> None:
         """A number was given, in this line; of several it may be told of a later one first."""
         if self._lines and (newest := self._lines[-1]).id == line:

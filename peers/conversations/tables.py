@@ -316,17 +316,18 @@ def settle(db: sqlite3.Cursor, conversation: int, number: int) -> list[tuple[byt
 
 
 def expire(
-    db: sqlite3.Cursor, conversation: int, now: float, above: int | None = None
+    db: sqlite3.Cursor, conversation: int, now: float, above: int | None = None, last: int = 2**53
 ) -> list[bytes]:
-    """End the messages whose time is over: those above this number, or that have not left. Return
-    their ids."""
+    """End the messages whose time is over: those above this number, up to the last, or that have
+    not left. Return their ids."""
     if above is None:
         db.execute("SELECT gone FROM roam_conversation WHERE id = ?", (conversation,))
         (above,) = db.fetchone()
     db.execute(
-        "UPDATE roam_outgoing SET state = 'expired', payload = NULL, expires = NULL "
-        f"WHERE conversation = ? AND number > ? AND expires <= ? AND {_TO_GO_SQL} RETURNING id",
-        (conversation, above, now),
+        "UPDATE roam_outgoing SET state = 'expired', payload = NULL, expires = NULL WHERE "
+        f"conversation = ? AND number > ? AND number <= ? AND expires <= ? "
+        f"AND {_TO_GO_SQL} RETURNING id",
+        (conversation, above, last, now),
     )
     return [name for (name,) in db.fetchall()]
 

@@ -38,7 +38,7 @@ def test_frames_are_read_and_written(vector: dict[str, Any]) -> None:
 
 def test_what_a_later_version_adds_is_passed_over() -> None:
     assert read_frame(msgpack.packb([3, "anything"])) is None
-    assert read_frame(msgpack.packb([0, b"l" * 16, 1, "more"])) is not None
+    assert read_frame(msgpack.packb([0, b"l" * 16, 1, 0, "more"])) is not None
     assert read_item(msgpack.packb([2])) is None
 
 

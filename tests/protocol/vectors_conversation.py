@@ -11,6 +11,7 @@ LINE, OTHER, NAME = bytes(range(16)), bytes(range(16, 32)), bytes(range(32, 48))
 FRAMES: list[tuple[str, list[Any]]] = [
     ("line", [0, LINE, 1]),
     ("line", [0, LINE, 70_000]),
+    ("line", [0, LINE, 70_000, 4]),
     ("messages", [1, LINE, 1, [[0, NAME, 1_764_000_000.25, b"hello"]]]),
     ("messages", [1, LINE, 70_000, [None, [1, NAME, None], [1, NAME, "not that"], None]]),
     ("ack", [2, LINE, 0, 1000, 0]),
@@ -20,7 +21,7 @@ FRAMES: list[tuple[str, list[Any]]] = [
 
 PASSED_OVER: list[tuple[str, str, list[Any]]] = [
     ("R17.6", "a frame of a later version", [3, LINE]),
-    ("R17.6", "an element more", [0, LINE, 1, "more"]),
+    ("R17.6", "an element more", [0, LINE, 1, 0, "more"]),
     ("R17.8", "an item of a later version", [1, LINE, 1, [[2, NAME]]]),
 ]
 

@@ -1,81 +1,192 @@
-"""Conversations between peers that are never there at once: what goes by letter, beside sessions."""
+"""Letters and sessions in every order, with letters that are lost, come again, or expire, programs
+that are killed, and stores that are lost or come back from an old copy; all in memory.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+import random
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 
-import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from peers import Conversation, Identity, MessageState, Peer
-from relay.config import RelayConfig
-from relay.server import RelayServer
-from tests.peers.conversations.test_conversation import PATIENCE, reaches, take
+from peers.conversations import MessageState
+from peers.conversations import keeper as keeping
+from protocol.conversation import read_enclosed
+from tests.peers.conversations.test_link import STORES, Side, World
 from tests.support import scale
 
-ALICE, BOB = Identity.generate(), Identity.generate()
+USUAL = ("send", "send", "brief", "post", "post", "fetch", "fetch", "connect", "turns", "cut")
+FAULTS = ("kill", "read", "wait", "lost", "again", "unheard")
 
 
-@pytest.fixture
-async def relay(tmp_path: Path) -> AsyncIterator[RelayServer]:
-    async with RelayServer(RelayConfig(port=0, state=str(tmp_path / "state"))) as server:
-        yield server
+class Town(World):
+    """Both of them, and a relay that keeps letters."""
+
+    def __init__(self, clock: SimpleNamespace) -> None:
+        super().__init__()
+        self.clock = clock
+        self.mail: tuple[deque[tuple[bytes, float]], ...] = deque(), deque()
+        """What waits for each, and until when."""
+        self.came: tuple[list[bytes], ...] = [], []
+        self.ids: tuple[dict[bytes, bytes], ...] = {}, {}
+
+    async def post(self, who: int, count: int, *, is_heard: bool = True) -> None:
+        """Leave letters, where there is no session; `is_heard`: the relay's answers come."""
+        side = self.sides[who]
+        await side.start()
+        for _ in range(count):
+            leaving, _ = await side.keeper.next_letter(
+                lambda: side.links.newest is None, leaves=True
+            )
+            if leaving is None:
+                return
+            until = self.clock.now + leaving.lifetime
+            self.mail[1 - who].append((leaving.payload, until))
+            if not is_heard:
+                return
+            await side.keeper.has_left(leaving, leaving.lifetime)
+            if leaving.question:
+                return
+
+    async def fetch(self, who: int, count: int) -> None:
+        for _ in range(count):
+            while self.mail[who] and self.mail[who][0][1] < self.clock.now:
+                self.mail[who].popleft()
+            if not self.mail[who]:
+                return
+            payload, _ = self.mail[who].popleft()
+            self.came[who].append(payload)
+            await self.bring(who, payload)
+
+    async def bring(self, who: int, payload: bytes) -> None:
+        side = self.sides[who]
+        await side.start()
+
+        def cut() -> None:
+            side.links.source = None
+
+        await side.keeper.bring(read_enclosed(payload), lambda db: None, cut)
+
+    async def step(self, what: str, who: int, count: int) -> None:
+        side = self.sides[who]
+        match what:
+            case "brief":
+                await side.start()
+                self.count += 1
+                payload = b"%d" % self.count
+                name = await side.keeper.add(payload, self.clock.now + 10.0 * count, None)
+                side.sent.append(payload)
+                side.since.append(payload)
+                self.ids[who][payload] = name
+            case "wait":
+                self.clock.now += 10.0 * count
+                await side.start()
+                await side.keeper.expire()
+            case "post":
+                await self.post(who, count)
+            case "unheard":
+                await self.post(who, count, is_heard=False)
+                await side.kill()
+            case "fetch":
+                await self.fetch(who, count)
+            case "lost":
+                for _ in range(min(count, len(self.mail[who]))):
+                    self.mail[who].popleft()
+            case "again":
+                if self.came[who]:
+                    await self.bring(who, self.came[who][-count % len(self.came[who])])
+            case _:
+                await super().step(what, who, count)
+
+    async def settle_by_letters(self) -> None:
+        """Let everything arrive that can, never both there at once."""
+        for side in self.sides:
+            await side.kill()
+        for _ in range(60):
+            if not any([await self.waits(side) for side in self.sides]):
+                return
+            for who, side in enumerate(self.sides):
+                await self.fetch(who, 10_000)
+                await side.read(10_000)
+                await self.post(who, 10_000)
+                await side.kill()
+            self.clock.now += 86_400.0
+        raise AssertionError("what was sent does not arrive")
+
+    async def waits(self, side: Side) -> bool:
+        await side.start()
+        return len(side.keeper.queue) > 0
+
+    async def expired(self, who: int) -> set[bytes]:
+        side = self.sides[who]
+        await side.start()
+        found = set()
+        for payload, name in self.ids[who].items():
+            entry = await side.keeper.entry(name)
+            if entry is not None and entry.state is MessageState.EXPIRED:
+                found.add(payload)
+        return found
 
 
-class Town:
-    """Two peers with stores, of whom each is there when the test says so."""
-
-    def __init__(self, relay: RelayServer, folder: Path) -> None:
-        self.relay = relay
-        self.folder = folder
-
-    def store(self, who: Identity) -> Path:
-        return self.folder / f"{who.guid[:8]}.db"
-
-    @asynccontextmanager
-    async def there(self, who: Identity) -> AsyncIterator[Conversation]:
-        other = BOB if who is ALICE else ALICE
-        async with (
-            Peer(who, self.relay.url) as peer,
-            peer.conversation(other.guid, "chat", store=self.store(who)) as chat,
-        ):
-            yield chat
+@contextmanager
+def clock() -> Iterator[SimpleNamespace]:
+    """The day's clock of the stores."""
+    one = SimpleNamespace(now=1_764_000_000.0)
+    real, keeping.time = keeping.time, SimpleNamespace(time=lambda: one.now)
+    try:
+        yield one
+    finally:
+        keeping.time = real
 
 
-@pytest.fixture
-async def town(relay: RelayServer, tmp_path: Path) -> AsyncIterator[Town]:
-    one = Town(relay, tmp_path)
-    assert relay.mailbox is not None
-    for known, who in enumerate((ALICE, BOB)):
-        async with one.there(who), asyncio.timeout(PATIENCE):
-            while relay.mailbox.ledger.boxes <= known:  # Letters may be left from then on.
-                await asyncio.sleep(0.01)
-    yield one
+def plan_of(seed: int, *more: str) -> list[tuple[str, int, int]]:
+    chance = random.Random(seed)
+    plan = []
+    for _ in range(chance.randint(8, 40)):
+        what = chance.choice((*USUAL, *FAULTS, *more))
+        plan.append((what, 0 if what in STORES else chance.randrange(2), chance.randint(1, 6)))
+    return plan
 
 
-async def send(chat: Conversation, first: int, count: int, state: MessageState) -> list[str]:
-    ids = [await chat.send(b"%d" % number) for number in range(first, first + count)]
-    for one in ids:
-        await reaches(chat, one, state)
-    return ids
+async def play(plan: list[tuple[str, int, int]], *, by_letters: bool) -> tuple[Town, list[set[bytes]]]:
+    with clock() as now:
+        town = Town(now)
+        try:
+            for step in plan:
+                await town.step(*step)
+            if by_letters:
+                await town.settle_by_letters()
+            await town.settle()
+            expired = [await town.expired(who) for who in (0, 1)]
+        finally:
+            await town.close()
+    return town, expired
 
 
-def numbers(first: int, count: int) -> list[bytes]:
-    return [b"%d" % number for number in range(first, first + count)]
+SEEDS = st.integers(0, 2**32)
 
 
-async def test_two_that_are_never_there_at_once_talk(town: Town) -> None:
-    rounds, count = scale.of(2, 10), scale.of(20, 100)
-    ids: list[str] = []
-    for turn in range(rounds):
-        first = turn * count
-        async with town.there(ALICE) as chat:
-            if turn:
-                assert await take(chat, count) == numbers(first - count, count)
-                for one in ids:
-                    await reaches(chat, one, MessageState.DELIVERED)
-            ids = await send(chat, first, count, MessageState.STORED)
-        async with town.there(BOB) as chat:
-            assert await take(chat, count) == numbers(first, count)
-            await send(chat, first, count, MessageState.STORED)
-            assert await chat.disruptions() == ()
+@settings(max_examples=scale.of(40, 4_000))
+@given(SEEDS, st.booleans())
+def test_each_message_is_done_once_and_in_order_or_has_expired(seed: int, by_letters: bool) -> None:
+    town, expired = asyncio.run(play(plan_of(seed), by_letters=by_letters))
+    one, other = town.sides
+    assert other.done == [payload for payload in one.sent if payload not in expired[0]]
+    assert one.done == [payload for payload in other.sent if payload not in expired[1]]
+
+
+@settings(max_examples=scale.of(40, 4_000))
+@given(SEEDS)
+def test_nothing_comes_twice_whatever_happens_to_a_store(seed: int) -> None:
+    town, _ = asyncio.run(play(plan_of(seed, *STORES, *STORES), by_letters=False))
+    lossy, whole = town.sides
+    assert set(whole.done) <= set(lossy.sent)
+    assert len(set(whole.done)) == len(whole.done), "done twice"
+    expired = set(town.ids[0])  # Of which some have.
+    assert [one for one in whole.done if one in lossy.since and one not in expired] == [
+        one for one in lossy.since if one not in expired
+    ]
+    assert set(lossy.done) <= set(whole.sent)
