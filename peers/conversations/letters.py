@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from peers.conversations import tables
-from peers.conversations.numbers import Breach, Break, Received, fits, later, new_items
+from peers.conversations.numbers import Breach, Break, Line, Received, fits, later, new_items
 from peers.conversations.tables import MessageState
 from protocol.conversation import (
     Answer,
@@ -185,8 +185,8 @@ def compose(
 
 def _answer(db: sqlite3.Cursor, conversation: int, post: _Post) -> Answer | None:
     db.execute(
-        "SELECT line, received FROM roam_received WHERE conversation = ? "
-        "ORDER BY used DESC LIMIT 1",
+        "SELECT line, received FROM roam_received JOIN roam_conversation "
+        "ON id = conversation AND line = answers WHERE conversation = ?",
         (conversation,),
     )
     row = db.fetchone()
@@ -287,7 +287,10 @@ def bring(
     _hear_answer(db, conversation, enclosed, now, brought)
     part = enclosed.part
     if part is not None:
-        db.execute("UPDATE roam_conversation SET owes = owes + 1 WHERE id = ?", (conversation,))
+        db.execute(
+            "UPDATE roam_conversation SET owes = owes + 1, answers = ? WHERE id = ?",
+            (part.line, conversation),
+        )
         post = _post(db, conversation)
         if enclosed.epoch >= post.fence:
             fence = enclosed.epoch
@@ -308,6 +311,7 @@ def _hear_answer(
     db: sqlite3.Cursor, conversation: int, enclosed: Enclosed, now: float, brought: Brought
 ) -> None:
     post, answer = _post(db, conversation), enclosed.answer
+    of_line: list[Line] = []
     if answer is not None:
         row = tables.Row(conversation, "", "", post.last, post.settled, post.gone)
         of_line = [line for line in tables.lines(db, row) if line.id == answer.line]
@@ -323,10 +327,10 @@ def _hear_answer(
     is_fresh = enclosed.fence >= post.epoch and not post.sessioned
     if enclosed.fence > post.epoch:
         _begin(db, conversation, post, later(enclosed.fence))
-    if is_fresh:
+    if is_fresh and of_line:
         # It has heard of this epoch: what it has not got of those before, nobody brings any more.
-        above = max(post.settled, post.posted)
-        brought.changed += tables.expire(db, conversation, now, above)
+        above, last = max(post.settled, post.posted), of_line[0].last
+        brought.changed += tables.expire(db, conversation, now, above, last)
 
 
 def _take(

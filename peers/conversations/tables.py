@@ -85,6 +85,7 @@ MIGRATIONS: Sequence[str] = (
     ALTER TABLE roam_conversation ADD COLUMN sessioned INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE roam_conversation ADD COLUMN fence INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE roam_conversation ADD COLUMN owes INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE roam_conversation ADD COLUMN answers BLOB;
     ALTER TABLE roam_conversation ADD COLUMN missed INTEGER NOT NULL DEFAULT 0
     """,
 )

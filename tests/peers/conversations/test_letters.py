@@ -151,7 +151,9 @@ def plan_of(seed: int, *more: str) -> list[tuple[str, int, int]]:
     return plan
 
 
-async def play(plan: list[tuple[str, int, int]], *, by_letters: bool) -> tuple[Town, list[set[bytes]]]:
+async def play(
+    plan: list[tuple[str, int, int]], *, by_letters: bool
+) -> tuple[Town, list[set[bytes]]]:
     with clock() as now:
         town = Town(now)
         try:
