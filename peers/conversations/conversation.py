@@ -126,7 +126,7 @@ class Conversation:
         also: Work | None = None,
     ) -> str:
         """Send one message; return its id when it is safe in the store here. It leaves as soon as
-        the other side is there.
+        the other side is there, or its mailbox takes it.
 
         After `expires` seconds, where it has not left, it is not sent any more; one that has left
         is told to have expired only once the other side has said that it has not got it. What

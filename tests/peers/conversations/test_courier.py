@@ -178,7 +178,7 @@ async def test_who_lost_its_store_gets_all_though_both_are_never_there_at_once(t
     async with town.there(BOB):  # It misses two, and says so.
         await waiting(town.relay, alice=1, bob=0)
     async with town.there(ALICE):
-        await waiting(town.relay, alice=0, bob=1)
+        await waiting(town.relay, alice=0, bob=2)  # One for each time that she was there.
     async with town.there(BOB) as chat:
         assert await take(chat, 3) == numbers(0, 3)
 

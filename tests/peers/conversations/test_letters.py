@@ -3,18 +3,24 @@ that are killed, and stores that are lost or come back from an old copy; all in 
 """
 
 import asyncio
+import json
+import os
 import random
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peers.conversations import MessageState
+from peers.conversations import MessageState, letters
 from peers.conversations import keeper as keeping
-from protocol.conversation import read_enclosed
+from peers.conversations.numbers import Received, fits
+from protocol.conversation import Enclosed, Letter, Part, pack_item, read_enclosed
 from tests.peers.conversations.test_link import STORES, Side, World
 from tests.support import scale
 
@@ -192,3 +198,96 @@ def test_nothing_comes_twice_whatever_happens_to_a_store(seed: int) -> None:
         one for one in lossy.since if one not in expired
     ]
     assert set(lossy.done) <= set(whole.sent)
+
+
+VECTORS = json.loads((Path(__file__).parents[3] / "docs" / "protocol-vectors.json").read_text())
+
+
+@pytest.mark.parametrize("vector", VECTORS["conversation_parts"], ids=lambda one: one["rule"])
+def test_parts_are_taken_as_the_vectors_say(vector: dict[str, Any]) -> None:
+    said = vector["part"]
+    items = (pack_item(None),) * said["count"]
+    follows = b"f" * 16 if said["follows"] else None
+    part = Part(b"l" * 16, said["begins"], follows, said["first"], items)
+    known, before = (
+        None if vector[name] is None else Received(vector[name]) for name in ("known", "follows")
+    )
+    found = fits(known, before, vector["current"], part)
+    assert (None if found is None else found[0].received) == vector["has"]
+
+
+def enclosed(epoch: int, first: int, *payloads: bytes, fence: int = 0) -> Enclosed:
+    items = tuple(pack_item(Letter(os.urandom(16), 1.0, payload)) for payload in payloads)
+    return Enclosed(epoch, fence, None, Part(b"l" * 16, 0, None, first, items))
+
+
+@asynccontextmanager
+async def side() -> AsyncIterator[Side]:
+    one = Side()
+    await one.start()
+    try:
+        yield one
+    finally:
+        await one.kill()
+        one.disk.connection.close()
+
+
+async def brings(one: Side, letter: Enclosed) -> list[bytes]:
+    """Return what is in the inbox after a letter."""
+    await one.keeper.bring(letter, lambda db: None, lambda: None)
+    return [waiting.payload for waiting in await one.keeper.inbox(0, 100)]
+
+
+async def test_a_forged_number_brings_nothing_and_stops_nothing() -> None:
+    async with side() as one:
+        assert await brings(one, enclosed(0, 2**53 - 1, b"forged")) == []
+        assert await brings(one, enclosed(0, 1, b"void by that")) == []
+        assert await brings(one, enclosed(2, 1, b"one", b"two")) == [b"one", b"two"]
+        assert await brings(one, enclosed(2, 1, b"replayed", b"replayed")) == [b"one", b"two"]
+        huge = 2**53 - 1
+        assert await brings(one, enclosed(huge, 3, b"three", fence=huge)) == [
+            b"one",
+            b"two",
+            b"three",
+        ]
+
+
+async def test_what_a_letter_brings_and_that_it_was_taken_are_one_transaction() -> None:
+    def fails(db: object) -> None:
+        raise OSError("the disk")
+
+    async with side() as one:
+        with pytest.raises(OSError, match="the disk"):
+            await one.keeper.bring(enclosed(0, 1, b"one"), fails, lambda: None)
+        assert await brings(one, enclosed(0, 2, b"two")) == []
+        assert await brings(one, enclosed(2, 1, b"one", b"two")) == [b"one", b"two"]
+
+
+async def test_there_is_room_for_so_many_and_answers_wait_for_the_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keeping, "INBOX", 2)
+    async with side() as one:
+        assert await brings(one, enclosed(0, 1, b"1", b"2", b"3")) == [b"1", b"2", b"3"]
+        assert (await one.keeper.next_letter(lambda: True, leaves=True))[0] is None
+        assert await brings(one, enclosed(0, 4, b"4", b"5")) == [b"1", b"2", b"3"]
+        await one.read(1)
+        answer, _ = await one.keeper.next_letter(lambda: True, leaves=True)
+        assert answer is not None
+        said = read_enclosed(answer.payload)
+        assert said.answer is not None
+        assert (said.fence, said.answer.received) == (1, 3)
+
+
+async def test_no_more_is_in_letters_than_the_other_side_may_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(letters, "AHEAD", 3)
+    async with side() as one:
+        for number in range(5):
+            await one.send(b"%d" % number)
+        last = 0
+        while (leaving := (await one.keeper.next_letter(lambda: True, leaves=True))[0]) is not None:
+            await one.keeper.has_left(leaving, 60.0)
+            last = leaving.last
+        assert last == 3
