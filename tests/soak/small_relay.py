@@ -13,6 +13,7 @@ from relay.presence import records, registry
 
 SMALL: tuple[tuple[ModuleType, str, object], ...] = (
     (tickets, "_RESUME_LIFETIME", 20.0),
+    (tickets, "_MAX_REMEMBERED", 512),
     (registry, "VerifiedEntries", partial(records.VerifiedEntries, 512)),
 )
 
