@@ -16,7 +16,7 @@ from peers.conversations.database import Database
 from peers.conversations.keeper import Keeper
 from peers.mailbox import IncomingLetter, Mailbox
 from protocol.conversation import read_enclosed
-from protocol.errors import ConnectionClosed, ProtocolViolation, RoamRelayError, StoreFailed
+from protocol.errors import ConnectionClosed, ProtocolViolation, StoreFailed, StoreFull, StoreLocked
 from protocol.mail import LetterService
 from protocol.messages import MAX_DISCLOSE, MAX_SERVICES, Disclosure
 
@@ -92,6 +92,15 @@ class Intake:
             log.error("letters are not taken any more", reason=error.reason)
 
     async def _take(self, letter: IncomingLetter, find: Find) -> None:
+        while True:
+            try:
+                await self._bring(letter, find)
+                return
+            except (StoreFull, StoreLocked) as error:
+                log.warning("a store takes nothing: it is tried again", reason=error.reason)
+            await asyncio.sleep(_AGAIN)
+
+    async def _bring(self, letter: IncomingLetter, find: Find) -> None:
         try:
             enclosed = read_enclosed(letter.payload)
             async with find(letter.sender, letter.service) as target:
@@ -101,7 +110,7 @@ class Intake:
             letter.forget()
         except ProtocolViolation as fault:
             log.warning("a letter was dropped", peer=letter.sender[:8], reason=fault.reason)
-            await _drop(letter)
+            await letter.done()
 
 
 async def is_known(database: Database, remote: str, service: str) -> bool:
@@ -115,18 +124,6 @@ async def is_known(database: Database, remote: str, service: str) -> bool:
         return db.fetchone() is not None
 
     return await database.run(work)
-
-
-async def _drop(letter: IncomingLetter) -> None:
-    while True:
-        try:
-            await letter.done()
-            return
-        except ConnectionClosed:
-            raise
-        except RoamRelayError as error:
-            log.warning("a store takes nothing: it is tried again", reason=error.reason)
-        await asyncio.sleep(_AGAIN)
 
 
 def _remotes(connection: sqlite3.Connection, service: str) -> list[str]:

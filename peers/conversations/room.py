@@ -232,7 +232,10 @@ class Conversations:
 
     async def _publish(self) -> None:
         if self._intake is not None:
-            await self._intake.publish(self._letters_from)
+            try:
+                await self._intake.publish(self._letters_from)
+            except StoreFailed as error:  # Whoever opens the next one says it again.
+                log.warning("the mailbox was not published", reason=error.reason)
 
     # -- each of them ---------------------------------------------------------------------------
 

@@ -177,7 +177,7 @@ async def play(
 SEEDS = st.integers(0, 2**32)
 
 
-@settings(max_examples=scale.of(40, 4_000))
+@settings(max_examples=scale.of(20, 4_000))
 @given(SEEDS, st.booleans())
 def test_each_message_is_done_once_and_in_order_or_has_expired(seed: int, by_letters: bool) -> None:
     town, expired = asyncio.run(play(plan_of(seed), by_letters=by_letters))
@@ -186,7 +186,7 @@ def test_each_message_is_done_once_and_in_order_or_has_expired(seed: int, by_let
     assert one.done == [payload for payload in other.sent if payload not in expired[1]]
 
 
-@settings(max_examples=scale.of(40, 4_000))
+@settings(max_examples=scale.of(20, 4_000))
 @given(SEEDS)
 def test_nothing_comes_twice_whatever_happens_to_a_store(seed: int) -> None:
     town, _ = asyncio.run(play(plan_of(seed, *STORES, *STORES), by_letters=False))
