@@ -19,6 +19,7 @@ from benchmarks import (
     conversations,
     gap,
     growth,
+    letters,
     messages,
     names,
     peers,
@@ -40,6 +41,7 @@ _PARTS = (
     "bulk",
     "messages",
     "conversations",
+    "letters",
     "gap",
     "setup",
     "names",
@@ -202,7 +204,9 @@ def _setup(count: int) -> list[Row]:
 )
 @click.option("--mebibytes", default=4096, show_default=True, help="Bulk data of each contender.")
 @click.option("--count", default=300_000, show_default=True, help="Messages of each contender.")
-@click.option("--letters", default=5_000, show_default=True, help="Messages that are stored.")
+@click.option(
+    "--letters", "stored", default=5_000, show_default=True, help="Messages that are stored."
+)
 @click.option("--moves", default=40, show_default=True, help="Moves of each mode.")
 @click.option("--queries", default=20_000, show_default=True, help="DNS queries of each kind.")
 @click.option("--sessions", "setups", default=30, show_default=True, help="Of each kind of setup.")
@@ -220,7 +224,7 @@ def main(
     before: Path | None,
     mebibytes: int,
     count: int,
-    letters: int,
+    stored: int,
     moves: int,
     queries: int,
     setups: int,
@@ -234,7 +238,8 @@ def main(
         "proofs": lambda: _proofs(proving, before),
         "bulk": lambda: _bulk(mebibytes << 20),
         "messages": lambda: _messages(count),
-        "conversations": lambda: _conversations(letters),
+        "conversations": lambda: _conversations(stored),
+        "letters": lambda: _run(lambda: letters.measure_letters(stored)),
         "gap": lambda: _gap(moves),
         "setup": lambda: _setup(setups),
         "names": lambda: _run(lambda: names.measure_names(queries, moves)),

@@ -7,6 +7,7 @@ the relay is not looked at here.
 
 import contextlib
 import importlib.util
+import ipaddress
 import os
 import sqlite3
 import stat
@@ -15,6 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from protocol.errors import IdentityError, MissingExtra
 from protocol.extras import LIBRARIES
@@ -80,7 +82,7 @@ async def look(config: RelayConfig) -> AsyncIterator[Finding]:
         _stores(config),
         _descriptors(config),
         _pipes(),
-        _loop(),
+        _speed(),
     ):
         for one in part:
             yield one
@@ -356,6 +358,22 @@ def _letters(config: RelayConfig) -> Iterator[Finding]:
         most = config.mailbox.bytes_in_all >> 20
         said = f"letters are kept for peers who are away, {most} MiB of them at most"
         yield Finding("good", "mailbox", said)
+        url = config.mailbox.wake_url
+        if url is not None and url.startswith("http:") and not _is_here(url):
+            yield Finding(
+                "warning",
+                "mailbox",
+                "who has mail is told unencrypted to another host",
+                "use https:// in wake_url",
+            )
+
+
+def _is_here(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _stores(config: RelayConfig) -> Iterator[Finding]:
@@ -440,13 +458,20 @@ def _is_unbound() -> bool:
     return False
 
 
-def _loop() -> Iterator[Finding]:
+def _speed() -> Iterator[Finding]:
     if os.name == "posix" and not _has("uvloop"):
         yield Finding(
             "warning",
             "loop",
             "asyncio's own loop serves, more slowly",
             "pip install 'roam-relay[uvloop]'",
+        )
+    if not _has("sodium"):
+        yield Finding(
+            "warning",
+            "signatures",
+            "each signature takes twice as long to verify",
+            "pip install 'roam-relay[sodium]'",
         )
 
 

@@ -16,7 +16,7 @@ from protocol.endpoint import Endpoint
 from protocol.errors import IdentityError, ProtocolViolation
 from protocol.hosts import is_host
 from protocol.identity import public_key_of
-from relay.tables import ClusterConfig, ConfigError, check_fields, hosts_of
+from relay.tables import ClusterConfig, ConfigError, check_fields, check_url, hosts_of
 
 __all__ = [
     "CERTIFICATE",
@@ -134,9 +134,16 @@ class MailboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Letters that one peer leaves, sustained; four times as many from one network."""
     letters_burst: _Count = 1_000
     """Letters that one peer leaves at once, as after a time without a network."""
+    wake_url: str | None = None
+    """Where a POST with `{"guid": "..."}` says that a peer has mail and does not fetch it: to be
+    put before a push service, which wakes its phone. None: nobody is told."""
+    wake_pause: Annotated[float, msgspec.Meta(ge=1, le=86_400)] = 60.0
+    """Seconds between two of these about one peer, at least."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.wake_url is not None:
+            check_url("mailbox: wake_url", self.wake_url, ("http", "https"), with_path=True)
         if not self.store:
             raise ConfigError("mailbox: store: a file is needed; 'enabled = false' keeps none")
 

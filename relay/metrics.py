@@ -57,6 +57,7 @@ METRICS = (
     _ours("plane_bytes", "counter", "Bytes through planes, both directions", "way"),
     _ours("proofs", "counter", "Probes of endpoints", "outcome"),
     _ours("letters", "counter", "Letters, by what became of them", "outcome"),
+    _ours("wakes", "counter", "Peers with mail that the endpoint was told of", "outcome"),
     _ours("mailbox", "gauge", "Letters that wait now, their bytes, and whose they are", "state"),
     _ours("limited", "counter", "Refused, put off or displaced by a budget", "what"),
     _ours("loop_holds", "counter", "Visitors that held the loop for 5 ms", "serving"),
@@ -153,6 +154,7 @@ class Metrics:
         self.proofs: Counter[str] = Counter()
         """Probes of endpoints, by outcome: `proven` or `failed`."""
         self.letters: Counter[str] = Counter()
+        self.wakes: Counter[str] = Counter()
         """Letters: `stored`, `again` (it was there), `handed`, `done`, `expired`, or the code with
         which it was refused."""
         self.limited: Counter[str] = Counter()
@@ -234,6 +236,7 @@ class Metrics:
             "plane_bytes": _by_one(self.plane_bytes_by_way),
             "proofs": _by_one(self.proofs),
             "letters": _by_one(self.letters),
+            "wakes": _by_one(self.wakes),
             "limited": _by_one(self.limited),
             "loop_holds": _by_one(self.loop.holds),
             "loop_late_seconds": _by_one(self.loop.late),

@@ -10,7 +10,7 @@ from protocol.checked import check
 from protocol.errors import RoamRelayError
 from protocol.hosts import is_host
 
-__all__ = ["ClusterConfig", "ConfigError", "check_fields", "hosts_of"]
+__all__ = ["ClusterConfig", "ConfigError", "check_fields", "check_url", "hosts_of"]
 
 
 class ConfigError(RoamRelayError, ValueError):
@@ -63,7 +63,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             ("urls", self.all_urls, ("http", "https")),
         ):
             for url in urls:
-                _check_url(f"cluster: {key}", url, schemes)
+                check_url(f"cluster: {key}", url, schemes)
         for one, other in (("user", "password"), ("tls_certificate", "tls_key")):
             if (getattr(self, one) is None) != (getattr(self, other) is None):
                 raise ConfigError(f"cluster: {one} and {other} are needed together")
@@ -88,7 +88,12 @@ def hosts_of(host: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
-def _check_url(key: str, url: str, schemes: tuple[str, ...]) -> None:
+def check_url(key: str, url: str, schemes: tuple[str, ...], *, with_path: bool = False) -> None:
+    """Check that a value is a URL of one of the schemes, without what has no place in one.
+
+    Raises:
+        ConfigError: it is not.
+    """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -96,7 +101,8 @@ def _check_url(key: str, url: str, schemes: tuple[str, ...]) -> None:
         raise ConfigError(f"{key}: not a URL: {url[:80]!r}") from None
     if parts.username is not None or parts.password is not None:
         raise ConfigError(f"{key}: no secret stands in a URL: name a file")
-    more = parts.query or parts.fragment or parts.path not in ("", "/")
+    more = parts.query or parts.fragment or (parts.path not in ("", "/") and not with_path)
     if parts.scheme not in schemes or not is_host(host) or port == 0 or more or len(url) > 512:
-        wanted = " or ".join(f"{scheme}://HOST:PORT" for scheme in schemes)
+        end = "HOST:PORT/PATH" if with_path else "HOST:PORT"
+        wanted = " or ".join(f"{scheme}://{end}" for scheme in schemes)
         raise ConfigError(f"{key}: not {wanted}: {url[:80]!r}")

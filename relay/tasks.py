@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from relay.log import guarded, log
 
-__all__ = ["Tasks", "closing", "uninterrupted"]
+__all__ = ["Spawn", "Tasks", "closing", "uninterrupted"]
 
 _T = TypeVar("_T")
+
+Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None], Callable[[], None]], None]
+"""Starts work, and calls the other function when it is over, or was never begun."""
 
 
 class Tasks:

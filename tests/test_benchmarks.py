@@ -52,6 +52,10 @@ from tests.support.processes import environment
             marks=pytest.mark.nightly,
         ),
         pytest.param(
+            *("letters", ("--letters", "100"), {"roam-relay", "a peer"}),
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(
             *("gap", ("--moves", "2"), {"roam-relay, central", "roam-relay, auto"}),
             marks=pytest.mark.nightly,
         ),

@@ -4,9 +4,8 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from aiohttp import web
 
@@ -15,6 +14,7 @@ from relay.http.door import Doorkeeper
 from relay.http.visit import Visit
 from relay.http.visitor import Hall, RawRoutes, Visitor
 from relay.limits import ARRIVAL, Charge
+from relay.tasks import Spawn
 
 __all__ = ["Deadlines", "Entrance", "Served"]
 
@@ -60,7 +60,7 @@ class Entrance:
         doorkeeper: Doorkeeper,
         deadlines: Deadlines,
         charge: Charge,
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        spawn: Spawn,
     ) -> None:
         self._runner = served.runner
         self._doorkeeper = doorkeeper

@@ -2,8 +2,7 @@
 
 import logging
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from aiohttp import web
 
@@ -14,6 +13,7 @@ from relay.http.routes import Routes, application
 from relay.limits import Charge
 from relay.listening import bind
 from relay.log import NAME, guarded
+from relay.tasks import Spawn
 
 __all__ = ["Front"]
 
@@ -27,7 +27,7 @@ class Front:
         doorkeeper: Doorkeeper,
         deadlines: Deadlines,
         charge: Charge,
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        spawn: Spawn,
     ) -> None:
         self._runner = web.AppRunner(
             application(doorkeeper, routes),

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -30,6 +30,7 @@ from relay.http.proxy_header import (
 from relay.http.raw_request import MAX_HEAD, RawRequest, read_raw_request
 from relay.limits import ANSWER, ARRIVAL, BYTE, EVENT, HANDSHAKE, Charge, Toll, cause_of
 from relay.log import log
+from relay.tasks import Spawn
 
 __all__ = ["Hall", "RawRoute", "RawRoutes", "Visitor"]
 
@@ -60,7 +61,7 @@ class Hall:
     """Makes what aiohttp serves a connection with."""
     raw: RawRoutes | None
     charge: Charge
-    spawn: Callable[[Coroutine[Any, Any, None]], None]
+    spawn: Spawn
     timeout: float
     """For the first byte with the header and TLS, and for each request."""
     write_deadline: float
@@ -270,13 +271,15 @@ class Visitor:
         if cost and (wait := self.toll.take(cost)):
             self._timer = self._loop.call_later(wait, self._pass)
             return
-        self._stage = _Stage.GREETING
-        self._hall.spawn(self._hand_over())
+        self._hall.spawn(self._hand_over(), self._handed_over)
 
     async def _hand_over(self) -> None:
         """Give the connection to whom it asks for on its first look; or to aiohttp, through TLS
         where the relay speaks it."""
         loop: Any = self._loop
+        if self._stage is _Stage.GONE:
+            return
+        self._stage = _Stage.GREETING
         try:
             if self._tls is None and await self._is_raw():
                 return
@@ -294,11 +297,15 @@ class Visitor:
             self.refused("bad_tls", error.reason or "")
         except OSError:
             pass  # It has gone, or was late, which is counted there.
-        finally:
-            if self._stage in (_Stage.GREETING, _Stage.GONE):
-                self.drop("aborted")
-                self.stop_waiting()
-                self.left()
+
+    def _handed_over(self) -> None:
+        """The hand-over is over, or has never begun, as the relay closes."""
+        if self._stage is _Stage.SILENT:
+            self._end()
+        elif self._stage in (_Stage.GREETING, _Stage.GONE):
+            self.drop("aborted")
+            self.stop_waiting()
+            self.left()
 
     async def _is_raw(self) -> bool:
         """Serve what asks for the raw carrier and is there whole. Whatever must wait, or cannot be

@@ -11,14 +11,18 @@ __all__ = ["Counts", "Place", "Rates", "Windows"]
 
 
 class Rates:
-    """Token buckets by key. At most `max_keys` are remembered: the longest unused go first, and
-    were full again by then unless more keys than that are active at once."""
+    """Token buckets by key. Those that are full again are forgotten as others come; at most
+    `max_keys` are remembered, the longest unused go first."""
 
     def __init__(self, per_second: float, burst: int, max_keys: int = 65_536) -> None:
         self._rate = per_second
         self._burst = float(burst)
         self._max_keys = max_keys
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many keys are remembered."""
+        return len(self._buckets)
 
     @property
     def per_second(self) -> float:
@@ -41,6 +45,7 @@ class Rates:
         bucket = buckets.get(key)
         if bucket is None:
             tokens = self._burst
+            self._forget(now)
         else:
             tokens = bucket[0] + (now - bucket[1]) * self._rate
             if tokens > self._burst:
@@ -60,11 +65,22 @@ class Rates:
         """Charge what has been found to cost more than was taken for it."""
         self._keep(key, self._tokens(key, now) - cost, now)
 
+    def _forget(self, now: float) -> None:
+        """Forget two keys, where their buckets are full: as many go as come, and more. Who has not
+        been here for long says nothing that a newcomer would not."""
+        for _ in range(2):
+            key, (tokens, since) = next(iter(self._buckets.items()), ("", (0.0, now)))
+            if tokens + (now - since) * self._rate < self._burst:
+                return
+            del self._buckets[key]
+
     def _tokens(self, key: str, now: float) -> float:
         tokens, since = self._buckets.get(key, (self._burst, now))
         return min(self._burst, tokens + (now - since) * self._rate)
 
     def _keep(self, key: str, tokens: float, now: float) -> None:
+        if key not in self._buckets:
+            self._forget(now)
         self._buckets[key] = (tokens, now)
         self._buckets.move_to_end(key)
         if len(self._buckets) > self._max_keys:

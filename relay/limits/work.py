@@ -15,6 +15,8 @@ UNITS_PER_SECOND = 100_000.0
 """Of one core."""
 _SHORTEST, _LONGEST = 0.02, 1.0
 """Seconds to wait."""
+_GENERATION = 30.0
+"""Seconds: far longer than a bucket takes to fill, whatever one thing may have cost."""
 _QUIET = 0.5
 """Of what one may save: who has that much left has been quiet."""
 
@@ -32,10 +34,10 @@ class WorkRates:
 
 class _Level:
     """What each name has left, at one level. In two generations: a name that is not asked for while
-    half of those that may be remembered come is forgotten with its whole generation, and was full
-    again by then unless more are active at once."""
+    half of those that may be remembered come, or for a minute at most, is forgotten with its whole
+    generation, and was full again by then unless more are active at once."""
 
-    __slots__ = ("_most", "_old", "burst", "quiet", "rate", "young")
+    __slots__ = ("_most", "_old", "_since", "burst", "quiet", "rate", "young")
 
     def __init__(self, rate: float, saved: float, max_remembered: int) -> None:
         self.rate = rate
@@ -47,11 +49,17 @@ class _Level:
         self.young: dict[str, list[float]] = {}
         """Units that are left, and since when."""
         self._old: dict[str, list[float]] = {}
+        self._since = 0.0
+        """When the young generation began."""
+
+    def __len__(self) -> int:
+        return len(self.young) + len(self._old)
 
     def find(self, name: str, now: float) -> list[float]:
         """Return the bucket of a name that is not among the young ones, and is from now on."""
-        if len(self.young) >= self._most:
+        if len(self.young) >= self._most or now - self._since > _GENERATION:
             self._old, self.young = self.young, {}
+            self._since = now
         found = self._old.pop(name, None)
         if found is None:
             found = [self.burst, now]
@@ -67,6 +75,10 @@ class Work:
             _Level(share * UNITS_PER_SECOND, rates.saved, max_remembered)
             for share in (rates.key, rates.network, rates.wide, rates.in_all)
         )
+
+    def __len__(self) -> int:
+        """How many names are remembered, of keys and of networks."""
+        return sum(len(level) for level in self._levels)
 
     def charge(self, cause: Cause, cost: float, now: float) -> float:
         """Charge what is about to be done; return 0, or for how many seconds it has to wait: then

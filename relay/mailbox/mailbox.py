@@ -30,6 +30,7 @@ from relay.limits import Cause, Counts, Rates
 from relay.log import guarded, log
 from relay.mailbox.quotas import Bound, Ledger, NoRoom, Quotas
 from relay.mailbox.store import MIGRATIONS, Kept, Tables
+from relay.mailbox.waker import Waker
 from relay.metrics import Metrics
 from relay.store import Database, StoreFailed
 
@@ -149,6 +150,11 @@ class Mailbox:
         )
         self._one_time = Rates(_ONE_TIME_PER_SECOND, _ONE_TIME_EACH)
         self._told = -_TELL
+        self._waker = (
+            None
+            if config.wake_url is None
+            else Waker(config.wake_url, config.wake_pause, self.ledger.waiting, metrics, spawn)
+        )
 
     @classmethod
     def of(
@@ -207,6 +213,8 @@ class Mailbox:
             # The last connection that wants them gets them, from the first that is not done.
             reading = self._readings[peer.guid] = _Reading(peer)
         reading.window = said.letters
+        if self._waker is not None:
+            self._waker.read(peer.guid)
         self._hand_over(reading)
 
     def done(self, peer: Reader, said: LetterDone) -> None:
@@ -226,6 +234,9 @@ class Mailbox:
         reading = self._readings.get(peer.guid)
         if reading is not None and reading.reader is peer:
             del self._readings[peer.guid]
+            # It may have been asleep for longer than its connection was there.
+            if self._waker is not None and reading.handed:
+                self._waker.came(peer.guid)
 
     # -- the relay's side -----------------------------------------------------------------------
 
@@ -320,6 +331,8 @@ class Mailbox:
                 reading = self._readings.get(asked.guid)
                 if is_new and reading is not None:
                     self._hand_over(reading)
+                elif is_new and self._waker is not None:
+                    self._waker.came(asked.guid)
             case _:
                 raise TypeError(f"not an answer: {type(result).__name__}")
 

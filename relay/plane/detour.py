@@ -6,10 +6,10 @@ exception: who knows better is told where the plane is.
 import asyncio
 import base64
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from hmac import compare_digest
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 from protocol.errors import Code
@@ -20,6 +20,7 @@ from relay.metrics import Metrics
 from relay.plane.legs import Leg, copy_between
 from relay.plane.limits import DetourLimits
 from relay.plane.tickets import TicketRefused
+from relay.tasks import Spawn
 
 __all__ = ["NODE_HEADER", "Detour", "Detours", "Nodes", "Wanted"]
 
@@ -143,7 +144,7 @@ class Detours:
         nodes: Nodes | None,
         limits: DetourLimits,
         metrics: Metrics,
-        spawn: Callable[[Coroutine[Any, Any, None], Callable[[], None]], None],
+        spawn: Spawn,
     ) -> None:
         """`nodes` is None for a relay that is alone."""
         self._nodes = nodes

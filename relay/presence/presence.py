@@ -7,7 +7,8 @@ from protocol.messages import EndpointQuery, LocationRecord
 from relay.limits import Shares, record_weight
 from relay.presence.known import KnownPeers
 from relay.presence.proofs import Proofs
-from relay.presence.registry import Attachment, Registry, Services
+from relay.presence.records import Services
+from relay.presence.registry import Attachment, Registry
 from relay.presence.watches import Watches
 
 __all__ = ["Presence"]

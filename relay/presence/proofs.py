@@ -22,7 +22,8 @@ from relay.log import log, short
 from relay.metrics import Metrics
 from relay.presence.handshake import Handshake
 from relay.presence.queries import ANSWERED_AFTER, Asker, Queries, Query
-from relay.presence.registry import RegisteredPeer, Registry, Services
+from relay.presence.records import Services
+from relay.presence.registry import RegisteredPeer, Registry
 from relay.presence.turns import Begin, CallOff, Turns
 
 __all__ = ["ProofRules", "Proofs"]

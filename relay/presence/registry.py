@@ -6,11 +6,9 @@ it can never remove its successor.
 """
 
 import math
-from collections import OrderedDict
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from hashlib import blake2b
 from typing import Any, Protocol
 
 from protocol.dialing import block_of, is_public, unwrapped
@@ -20,16 +18,16 @@ from protocol.endpoint import (
     Phase,
     SignedEntry,
     check_newer,
-    open_entry,
     order,
     read_entry,
 )
-from protocol.errors import Code, ProtocolViolation
-from protocol.messages import Disclosure, LocationRecord, Message, PeerState, ServiceRecord
+from protocol.errors import Code
+from protocol.messages import Disclosure, LocationRecord, Message, PeerState
 from relay.backplane import ALONE, Backplane, Claim, WentElsewhere
-from relay.limits import SIGNATURE, Cause
+from relay.limits import Cause
 from relay.presence.elsewhere import as_told, left_elsewhere
 from relay.presence.gone import GonePeer, GonePeers
+from relay.presence.records import Services, VerifiedEntries, check_record
 from relay.tally import Figures
 
 __all__ = [
@@ -37,9 +35,6 @@ __all__ = [
     "Attachment",
     "RegisteredPeer",
     "Registry",
-    "Services",
-    "VerifiedEntries",
-    "check_record",
 ]
 
 SETTLING = 60.0
@@ -115,13 +110,15 @@ class RegisteredPeer:
     guid: str
     instance: bytes
     record: LocationRecord
-    services: "Services"
+    services: Services
     updated: float
     """When the record came in force."""
     flows: dict[int, Attachment] = field(init=False, default_factory=dict)
     """Live control connections by flow number; the newest is last."""
     observed_hosts: frozenset[str] = field(init=False, default=frozenset())
     """Where the live flows come from."""
+    primary: Attachment | None = field(init=False, default=None)
+    """The newest live flow."""
     proofs: dict[Endpoint, None] = field(init=False, default_factory=dict)
     """Endpoints at which the relay itself has met the peer's key (proofs.py)."""
     _passed: _Passed = field(init=False, default=_NOTHING_PASSED)
@@ -131,11 +128,7 @@ class RegisteredPeer:
         """Call it after every change of `flows`."""
         hosts = (flow.observed_host for flow in self.flows.values())
         self.observed_hosts = frozenset(host for host in hosts if host)
-
-    @property
-    def primary(self) -> Attachment | None:
-        """The newest live flow."""
-        return next(reversed(self.flows.values()), None)
+        self.primary = next(reversed(self.flows.values()), None)
 
     def last_seen(self, now: float) -> float:
         """Return the seconds since anything was heard of the peer."""
@@ -223,75 +216,6 @@ class RegisteredPeer:
         if not by_proofs:
             self._passed = hosts, service, entries, near, found
         return found
-
-
-Services = dict[str, tuple[ServiceRecord, tuple[Entry, ...]]]
-"""The services of a record that was checked, each with its entries opened."""
-
-
-class VerifiedEntries:
-    """The entries whose signatures were verified, by all their bytes and whose they are: a peer
-    that comes back brings those that it has signed before. The longest unused go first."""
-
-    def __init__(self, most: int = 65_536) -> None:
-        self._most = most
-        self._digests: OrderedDict[bytes, None] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._digests)
-
-    def knows(self, guid: str, signed: SignedEntry) -> bool:
-        """Whether an entry was verified as this peer's."""
-        digest = _digest(guid, signed)
-        if digest not in self._digests:
-            return False
-        self._digests.move_to_end(digest)
-        return True
-
-    def add(self, guid: str, signed: SignedEntry) -> None:
-        """An entry was verified as this peer's."""
-        self._digests[_digest(guid, signed)] = None
-        if len(self._digests) > self._most:
-            self._digests.popitem(last=False)
-
-
-def _digest(guid: str, signed: SignedEntry) -> bytes:
-    # A GUID and a signature have one length each: what is behind them can be no part of them.
-    return blake2b(guid.encode() + signed.signature + signed.body, digest_size=32).digest()
-
-
-def check_record(
-    guid: str,
-    record: LocationRecord,
-    known: Mapping[SignedEntry, Entry],
-    verified: VerifiedEntries,
-) -> Generator[float, None, Services]:
-    """Open every entry of a record: each must be the peer's, for its service, and not from later.
-    One that is `known` by all its bytes is read already; one that is among the `verified` is read
-    alone.
-
-    A generator, as it may be long: it yields what the next step costs, before it is done.
-
-    Raises:
-        ProtocolViolation: one is not.
-    """
-    opened = dict(known)
-    services = {}
-    for service in record.services:
-        for signed in service.entries:
-            if signed not in opened:
-                if verified.knows(guid, signed):
-                    opened[signed] = read_entry(signed)
-                    continue
-                yield SIGNATURE
-                opened[signed] = open_entry(guid, signed)
-                verified.add(guid, signed)
-        entries = tuple(opened[signed] for signed in service.entries)
-        for entry in entries:
-            if entry.service != service.service or entry.seq > record.seq:
-                raise ProtocolViolation(f"an entry of {service.service} is of another record")
-        services[service.service] = (service, entries)
-    return services
 
 
 def _all_of(check: Generator[float, None, Services]) -> Services:

@@ -9,7 +9,7 @@ from protocol.codec import encode, encode_location
 from protocol.endpoint import Entry, SignedEntry, open_entry
 from protocol.messages import LocationRecord, Ping, Pong, Registered, ServiceRecord, Update
 from relay.config import RelayConfig
-from relay.presence import registry as module
+from relay.presence import records as module
 from relay.server import RelayServer
 from tests.attacks.honest import EVIL, GOOD, honest, settled, state_of
 from tests.relay.client import Client, client, registered

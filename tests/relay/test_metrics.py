@@ -104,6 +104,7 @@ async def test_promtool_finds_nothing_to_mend(tmp_path: Path, is_one_of_many: bo
         metrics.cluster["any"] += 1
         for one in (
             metrics.letters,
+            metrics.wakes,
             metrics.limited,
             metrics.planes_closed,
             metrics.plane_bytes_by_way,

@@ -398,7 +398,16 @@ async def _serving(folder: Path) -> AsyncIterator[tuple[str, psutil.Process]]:
     ready = folder / "ready"
     words = ("--config", str(folder / "relay.toml"), "--ready-file", str(ready))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "relay", "serve", *words, *KEEPS_NOTHING, "--log-level", "error"),
+        *(
+            sys.executable,
+            "-m",
+            "tests.soak.small_relay",
+            "serve",
+            *words,
+            *KEEPS_NOTHING,
+            "--log-level",
+            "error",
+        ),
         stderr=None,
         env=environment(),
     )

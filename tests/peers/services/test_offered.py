@@ -19,8 +19,8 @@ from protocol.messages import (
     LocationRecord,
     Register,
 )
-from relay.presence.registry import Services as Opened
-from relay.presence.registry import VerifiedEntries, check_record
+from relay.presence.records import Services as Opened
+from relay.presence.records import VerifiedEntries, check_record
 
 HOST = "192.0.2.1"
 GUID = Identity.generate().guid

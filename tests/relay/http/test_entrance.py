@@ -6,7 +6,7 @@ import gc
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -284,6 +284,36 @@ async def test_a_relay_that_closes_leaves_nobody_waiting(said: bytes) -> None:
         while len(os.listdir("/proc/self/fd")) > before:
             await asyncio.sleep(0.01)
             gc.collect()
+
+
+async def test_who_comes_while_the_relay_closes_is_let_go() -> None:
+    """Whose hand-over is not begun any more, or is cancelled before its first step."""
+    async with RelayServer(RelayConfig(port=0)) as relay:
+        runner = web.AppRunner(web.Application())
+        await runner.setup()
+        closed, closing = Tasks(), Tasks()
+        await closed.close()
+
+        def begun_and_closed(work: Coroutine[Any, Any, None], ended: Callable[[], None]) -> None:
+            closing.spawn(work, ended)
+            ends.append(asyncio.create_task(closing.close()))
+
+        ends: list[asyncio.Task[None]] = []
+        for spawn in (closed.spawn, begun_and_closed):
+            entrance = Entrance(
+                Served(runner), relay.doorkeeper, Deadlines(30.0, 30.0), lambda *_: 0.0, spawn
+            )
+            listening = socket.create_server(("127.0.0.1", 0))
+            listening.setblocking(False)
+            entrance.open([listening], None)
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            assert await ended(reader) == b""
+            writer.close()
+            assert relay.doorkeeper.newcomers == 0
+            entrance.close()
+        await asyncio.gather(*ends)
+        await runner.cleanup()
 
 
 @asynccontextmanager

@@ -35,6 +35,22 @@ def test_what_is_remembered_has_a_bound() -> None:
     assert rates.take("b", 0.0) == 0.0, "the longest unused is forgotten"
 
 
+def test_who_is_full_again_is_forgotten_as_others_come() -> None:
+    """So that what is remembered follows who is here, and not everybody who ever was."""
+    rates = Rates(1.0, 5)
+    for number in range(1000):
+        rates.take(f"early {number}", 0.0, 3.0)
+    assert len(rates) == 1000
+    rates.take("busy", 1.0, 5.0)
+    rates.take("first to come", 2.9)
+    assert len(rates) == 1002, "nobody is full yet"
+    for number in range(600):
+        rates.take(f"late {number}", 3.5)
+    assert len(rates) == 602
+    assert rates.take("busy", 3.5, 5.0) == 0.0
+    assert rates.take("busy", 3.5) == pytest.approx(3.5), "who owes is remembered"
+
+
 def test_a_place_is_held_until_its_block_ends() -> None:
     counts = Counts(per_key=2, in_all=3)
     first, second = counts.take("a"), counts.take("a")

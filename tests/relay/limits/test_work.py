@@ -64,3 +64,15 @@ def test_what_is_remembered_has_a_bound() -> None:
     for number in range(3):
         work.charge(cause_of(f"198.51.{number}.1", f"k{number}"), 1.0, 0.0)
     assert work.charge(first, 1.0, 0.0) == 0.0, "the longest unused is forgotten"
+
+
+def test_who_has_gone_is_forgotten_within_a_minute_of_others_coming() -> None:
+    work = Work(RATES)
+    for second in range(600):
+        work.charge(cause_of(f"192.0.{second % 250}.1", f"k{second}"), 1.0, float(second))
+        assert len(work) <= 3 * 64 + 2
+    use_up(work, cause_of("203.0.113.1", "heavy"), 601.0)
+    work.charge(cause_of("192.0.2.1", "another"), 1.0, 601.5)
+    assert work.charge(cause_of("203.0.113.1", "heavy"), 1.0, 601.5) == 0.0
+    use_up(work, cause_of("203.0.113.1", "heavy"), 601.5)
+    assert work.charge(cause_of("203.0.113.1", "heavy"), 1.0, 601.5) > 0, "who owes is not"

@@ -4,12 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.endpoint import Entry, Phase, Provenance, SignedEntry, read_entry, sign_entry
+from protocol.endpoint import Entry, Phase, Provenance, read_entry, sign_entry
 from protocol.errors import Code, ProtocolViolation
 from protocol.identity import Identity
 from protocol.messages import LocationRecord, PeerState, ServiceRecord
 from relay.presence import Registry
-from relay.presence.registry import VerifiedEntries
 from tests.relay.fakes import FakeAttachment
 
 GRACE = 30.0
@@ -170,57 +169,6 @@ def test_online_is_who_has_a_connection(events: list[tuple[str, int]]) -> None:
         if known is not None:
             assert set(map(id, known.flows.values())) == set(map(id, live))
             assert (registry.state(known, now) is PeerState.ONLINE) == bool(live)
-
-
-# -- entries that were verified before -----------------------------------------------------------
-
-
-def signatures(registry: Registry, identity: Identity, record: LocationRecord) -> int:
-    """Return how many signatures checking a record takes."""
-    return len(list(registry.checking(identity.guid, record)))
-
-
-def with_entries(seq: int, *entries: SignedEntry) -> LocationRecord:
-    return LocationRecord(seq, (ServiceRecord("chat", entries),))
-
-
-def entry_of(identity: Identity, port: int) -> SignedEntry:
-    place = Entry(1, "chat", "192.0.2.1", port, Phase.PREFERRED, 120, Provenance.INTERFACE)
-    return sign_entry(identity, place)
-
-
-def test_an_entry_is_verified_once_though_its_peer_was_away() -> None:
-    registry, alice = new(), Identity.generate()
-    bob = FakeAttachment(alice.guid)
-    entries = [entry_of(alice, port) for port in (1, 2, 3)]
-    assert signatures(registry, alice, with_entries(1, *entries[:2])) == 2
-    registry.register(bob, with_entries(1, *entries[:2]), 0.0)
-    registry.remove(bob, 1.0, closed=True)
-    assert signatures(registry, alice, with_entries(2, *entries)) == 1
-
-
-def test_what_was_verified_stands_for_nothing_else() -> None:
-    """Neither for another's, nor for another text under the same signature, nor for one that was
-    never right."""
-    registry, alice, mallory = new(), Identity.generate(), Identity.generate()
-    good, other = entry_of(alice, 1), entry_of(alice, 2)
-    signatures(registry, alice, with_entries(1, good))
-    forged = SignedEntry(other.body, good.signature)
-    longer = SignedEntry(good.body + b"\xc0", good.signature)
-    for who, entry in ((mallory, good), (alice, forged), (alice, longer), (alice, forged)):
-        with pytest.raises(ProtocolViolation):
-            signatures(registry, who, with_entries(2, entry))
-
-
-def test_what_is_remembered_of_entries_has_a_bound() -> None:
-    verified, alice = VerifiedEntries(3), Identity.generate()
-    entries = [entry_of(alice, port) for port in range(1, 5)]
-    for entry in entries[:3]:
-        verified.add(alice.guid, entry)
-    assert verified.knows(alice.guid, entries[0])
-    verified.add(alice.guid, entries[3])
-    assert len(verified) == 3
-    assert [verified.knows(alice.guid, entry) for entry in entries] == [True, False, True, True]
 
 
 PRIVATE, SHARED, LOCAL, ELSEWHERE, PUBLIC = (
