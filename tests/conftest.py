@@ -23,7 +23,7 @@ from tests.support.measured import UNMEASURED, unmeasured
 
 TESTS = Path(__file__).parent
 UNITS = ("protocol", "relay", "peers")
-"""Folders whose tests run in asyncio's debug mode, which doubles their CPU time."""
+"""Folders whose tests run in asyncio's debug mode, which adds a quarter to their CPU time."""
 
 ERRORS = ErrorLog()
 
