@@ -36,7 +36,7 @@ from peers.location import Located
 from peers.path import Path
 from peers.peer import Peer
 from peers.roaming import Surveyed
-from peers.services import Listener
+from peers.services import Listener, SessionRequest
 from peers.session import Explanation, PathChanged, Session, SessionFigures, TraceEvent
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance
 from protocol.errors import (
@@ -135,6 +135,7 @@ __all__ = [
     "SessionClosed",
     "SessionFigures",
     "SessionLost",
+    "SessionRequest",
     "SessionSettings",
     "SessionState",
     "StandbyWord",

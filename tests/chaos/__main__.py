@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tests.chaos import conversations
 from tests.chaos.run import Chaos, Report
-from tests.support import processes
 
 
 async def _run(seed: int, seconds: float, by_name: bool) -> Report:
@@ -29,11 +28,11 @@ def main() -> int:
     seed = random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed
     if arguments.conversations:
         print(f"seed {seed}: replay with --conversations --seed {seed}", flush=True)
-        with tempfile.TemporaryDirectory() as folder, processes.relay(Path(folder)) as (url, _):
-            conversations.run(
-                Path(folder), url, seed=seed, kills=arguments.kills, count=10 * arguments.kills
-            )
-        print("every message once, and in order")
+        with tempfile.TemporaryDirectory() as folder:
+            kills = arguments.kills
+            troubles = conversations.run(Path(folder), seed=seed, kills=kills, count=10 * kills)
+        print(", ".join(f"{count} × {what}" for what, count in sorted(troubles.items())))
+        print(f"{10 * kills} messages each way: every one once, and in order")
         return 0
     print(
         f"seed {seed}: replay with --seed {seed} --seconds {arguments.seconds:g}"

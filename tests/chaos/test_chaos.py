@@ -7,7 +7,6 @@ import pytest
 
 from tests.chaos import conversations
 from tests.chaos.run import Chaos
-from tests.support import processes
 from tests.support.scale import of
 
 SECONDS = of(15, 600)
@@ -45,5 +44,4 @@ def test_conversations_outlive_their_programs(tmp_path: Path, run: int) -> None:
     seed = random.SystemRandom().randrange(2**32)
     kills = of(1, 40)
     print(f"replay with: python -m tests.chaos --conversations --seed {seed} --kills {kills}")
-    with processes.relay(tmp_path) as (url, _):
-        conversations.run(tmp_path, url, seed=seed, kills=kills, count=of(25, 300))
+    conversations.run(tmp_path, seed=seed, kills=kills, count=of(25, 300))

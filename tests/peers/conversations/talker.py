@@ -50,11 +50,16 @@ async def read(chat: Conversation, begin: int, most: int) -> None:
         return
     async for message in chat:
         payload = message.payload
-        await message.done(
-            also=lambda db, payload=payload: db.execute(
-                "INSERT INTO told VALUES ('done', ?)", (payload,)
-            )
-        )
+        while True:
+            try:
+                await message.done(
+                    also=lambda db, payload=payload: db.execute(
+                        "INSERT INTO told VALUES ('done', ?)", (payload,)
+                    )
+                )
+                break
+            except StoreFull:
+                await asyncio.sleep(0.05)
         say("done")
         begin += 1
         if begin == most:
