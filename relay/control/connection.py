@@ -194,10 +194,9 @@ class ControlConnection:
             self._steps = self._take(messages)
             return
         began = self._metrics.loop.clock()
-        count = 0
         try:
             for message in messages:
-                count += 1
+                self._metrics.messages_in += 1
                 handler, cost = self._handlers.get(type(message), _UNEXPECTED)
                 self._purse -= cost
                 if self._purse < 0 and not self._earn():
@@ -212,7 +211,6 @@ class ControlConnection:
         except Exception as error:
             self._fault(error)
         finally:
-            self._metrics.messages_in += count
             self._metrics.loop.served("control", self.guid or self.observed_host, began)
 
     def carrier_lost(self, reason: str) -> None:
