@@ -6,6 +6,7 @@ relay with 20,000 of them for 17 ms; the rest here goes by the same names.
 """
 
 import contextlib
+import gc
 import os
 import platform
 import sys
@@ -17,9 +18,14 @@ from time import process_time, time
 if sys.platform != "win32":
     import resource
 
-__all__ = ["Process", "build_info", "process_now"]
+__all__ = ["Process", "build_info", "cores", "process_now", "spare_the_collector"]
 
 _LOADED = time()
+
+
+_COLLECTED = 10_000, 5, 1_000
+"""Objects that are new before the young ones are looked at: 0.3 ms; how often, before those are
+that have outlived this once: 1.5 ms; and how often these, before all are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,23 @@ class Process:
 def process_now() -> Process:
     """Look at the process."""
     return Process(process_time(), _resident(), _descriptors(), _max_descriptors(), _started())
+
+
+def cores() -> int:
+    """Return how many this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def spare_the_collector() -> None:
+    """Let the collector walk over what is young, and seldom over all peers: by itself it does so
+    whenever their number has grown by a quarter, and holds the loop for 1 ms a thousand peers. What
+    is here now stays. Connections leave no cycles behind. This is the process's: an embedded relay
+    leaves it alone."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTED)
 
 
 @cache
