@@ -32,7 +32,7 @@ from relay.keys import Former
 from relay.log import configure, log
 from relay.nodes import Program, Supervisor, count_of, serve_node
 from relay.place import configured, make_key, own_key
-from relay.process import cores, spare_the_collector
+from relay.process import cores, open_standard_descriptors, run, spare_the_collector
 from relay.rotation import read_former
 from relay.server import RelayServer
 from relay.systemd import Systemd
@@ -203,11 +203,11 @@ def serve(
         former = () if config.identity is None else read_former(_key_file(config), identity)
         if config.dns is not None and config.identity is None:
             log.warning("the zone's keys change with each start: name a key file as 'identity'")
-        _open_standard_descriptors()
+        open_standard_descriptors()
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until there is something to reload.
         systemd = Systemd(os.environ)
-        _run(_serve(config, anew, ready_file, systemd, _Who(identity, former)))
+        run(_serve(config, anew, ready_file, systemd, _Who(identity, former)))
     except (ConfigError, IdentityError, MissingExtra) as error:
         raise click.ClickException(shown(str(error))) from None
 
@@ -218,7 +218,7 @@ def _supervise(
     """Serve with several processes."""
     identity = own_key(config)
     configure(config.log_format, config.log_level, "supervisor")
-    _open_standard_descriptors()
+    open_standard_descriptors()
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until there is something to reload.
 
@@ -234,7 +234,7 @@ def _supervise(
 @main.command(hidden=True)
 def node() -> None:
     """Be one process of 'relay serve --nodes': standard input says which."""
-    _run(serve_node(_set_up))
+    run(serve_node(_set_up))
 
 
 def _set_up(config: RelayConfig) -> None:
@@ -379,16 +379,6 @@ def _key_file(config: RelayConfig) -> str:
     return config.in_state(config.identity or "")
 
 
-def _open_standard_descriptors() -> None:
-    """Open closed ones on /dev/null: the next socket would get such a number, and libuv aborts a
-    process that closes a socket with one."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # The lowest free number is this one.
-
-
 def _raise_limit(config: RelayConfig) -> dict[str, int]:
     """Take all the file descriptors that the process may have; return what is said of them."""
     before, now = raise_limit()
@@ -495,18 +485,3 @@ def _write_ready(file: str, urls: Sequence[str]) -> None:
         with contextlib.suppress(OSError):
             os.unlink(part)
         raise ConfigError(f"cannot write {file}: {error.strerror}") from None
-
-
-def _run(main_coroutine: Any) -> None:
-    if sys.platform == "win32":
-        asyncio.run(main_coroutine)
-        return
-    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-    try:
-        from uvloop import new_event_loop
-
-        factory = new_event_loop
-    except ModuleNotFoundError:
-        log.warning("asyncio's own loop serves, more slowly: pip install 'roam-relay[uvloop]'")
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main_coroutine)

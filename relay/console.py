@@ -37,7 +37,6 @@ from relay.operator import (
     Forget,
     Invitations,
     InvitationsShown,
-    NodeShown,
     OperatorError,
     Peers,
     PeersShown,
@@ -454,15 +453,13 @@ def _print_status(answer: StatusShown) -> None:
         ("version", f"{answer.build.get('version', '?')}, since {_when(answer.started)}"),
         ("here", f"{answer.registered} peers, {answer.planes} planes"),
         ("is", "draining" if answer.draining else "serving"),
-        *((one.node, _node(one)) for one in answer.nodes),
+        *(
+            (node.node, f"{node.registered} peers" if node.is_here else "does not answer")
+            for node in answer.nodes
+        ),
     ]
     for name, said in lines:
         click.echo(shown(f"{name:12}  {said}"))
-
-
-def _node(one: NodeShown) -> str:
-    here = f"{one.registered} peers, {one.planes} planes, since {_when(one.started)}"
-    return here if one.is_here else "does not answer"
 
 
 def _state_of(revoked: float | None, expires: float, is_used_up: bool) -> str:

@@ -196,11 +196,11 @@ def _take(places: Sequence[_Place], port: int, udp: bool, use: _Use = _Use.OWN) 
     with contextlib.ExitStack() as undo:
         for family, host in places:
             try:
-                tcp.append(_socket(family, (host, port), socket.SOCK_STREAM, use))
+                tcp.append(_socket(family, host, port, socket.SOCK_STREAM, use))
                 undo.callback(tcp[-1].close)
                 port = tcp[-1].getsockname()[1]
                 if udp:
-                    datagrams.append(_socket(family, (host, port), socket.SOCK_DGRAM, use))
+                    datagrams.append(_socket(family, host, port, socket.SOCK_DGRAM, use))
                     undo.callback(datagrams[-1].close)
             except OSError as error:
                 if error.errno != errno.EAFNOSUPPORT or host not in _ALL or len(places) < 2:
@@ -212,7 +212,7 @@ def _take(places: Sequence[_Place], port: int, udp: bool, use: _Use = _Use.OWN) 
 
 
 def _socket(
-    family: socket.AddressFamily, where: tuple[str, int], kind: socket.SocketKind, use: _Use
+    family: socket.AddressFamily, host: str, port: int, kind: socket.SocketKind, use: _Use
 ) -> socket.socket:
     one = socket.socket(family, kind)
     try:
@@ -223,7 +223,7 @@ def _socket(
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        one.bind(where)
+        one.bind((host, port))
         if kind is socket.SOCK_STREAM and use is not _Use.RESERVED:
             one.listen(_BACKLOG)
     except BaseException:

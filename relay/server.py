@@ -7,12 +7,11 @@ from operator import methodcaller
 from os import urandom
 from time import monotonic, time
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from msgspec import structs
 
 from protocol.endpoint import Endpoint
-from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.lateness import Lateness
 from relay.admission import Admission, AdmissionRules, Admit, Book
@@ -46,6 +45,7 @@ from relay.log import guarded
 from relay.mailbox import Mailbox
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
+from relay.optional import ZoneParts, cluster_of, zone_of
 from relay.plane import DetourLimits, Detours, PlaneLimits, Planes, pace_of
 from relay.presence import (
     Keeping,
@@ -62,10 +62,6 @@ from relay.succession import Succession, names, take_folder
 from relay.tasks import Tasks, closing, uninterrupted
 from relay.tls import Certificate
 from relay.turns import in_turns, one_by_one
-
-if TYPE_CHECKING:
-    from relay.cluster import Cluster
-    from relay.dns import DnsServer
 
 __all__ = ["BOOK", "STORES", "RelayServer"]
 
@@ -127,7 +123,9 @@ class RelayServer:
         """Holds the state folder."""
         self._local_door: LocalDoor | None = None
         self._succession = Succession(self._give_up)
-        self.cluster = self._node(config)
+        self.cluster = cluster_of(
+            config, self.identity, self.metrics, monotonic, shares_port=siblings is not None
+        )
         """The others that are one relay with this one."""
         backplane = self.cluster or ALONE
         self.registry = Registry(
@@ -186,7 +184,11 @@ class RelayServer:
             time,
             self._tasks.spawn,
         )
-        self.dns = self._zone(config)
+        self.dns = zone_of(
+            config,
+            self._descriptors.share,
+            ZoneParts(self.keys, self.registry, self.admission, self.metrics, monotonic),
+        )
         self._presence = Presence(
             self.registry,
             self.watches,
@@ -337,42 +339,11 @@ class RelayServer:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _zone(self, config: RelayConfig) -> "DnsServer | None":
-        if config.dns is None:
-            return None
-        with needed("dns", "the relay's own zone"):
-            from relay.dns import DnsServer, ZonePeers
-
-        peers = ZonePeers(
-            self.registry, lambda guid, host: self.admission.judge(guid, host) is None
-        )
-        dns = structs.replace(
-            config.dns,
-            host=config.dns.host or config.host,
-            store=config.in_state(config.dns.store) if config.dns.store else None,
-            max_connections=min(config.dns.max_connections, self._descriptors.share),
-        )
-        return DnsServer(dns, self.keys, peers, self.metrics, monotonic)
-
     @property
     def _book(self) -> str | None:
         if self._siblings is not None:
             return self._siblings.book
         return None if self.config.state is None else self.config.in_state(BOOK)
-
-    def _node(self, config: RelayConfig) -> "Cluster | None":
-        if config.cluster is None:
-            return None
-        with needed("cluster", "a cluster of relays"):
-            from relay.cluster import Cluster
-
-        return Cluster(
-            config,
-            self.identity,
-            self.metrics,
-            monotonic,
-            shares_port=self._siblings is not None,
-        )
 
     async def _start(self) -> None:
         """Start everything. What closes it is on the stack from before the first of it starts."""
