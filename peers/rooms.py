@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
     from peers.dns import Names
 
-__all__ = ["Leaving", "Rooms", "build", "pass_on", "read_dns_key", "start"]
+__all__ = ["Leaving", "PeerFigures", "Rooms", "build", "pass_on", "read_dns_key", "start"]
 
 _WITH_ZONE = 2.0
 """Seconds to wait for the relay where the zone can be asked too."""
@@ -72,6 +72,18 @@ _LAST_WORDS = 0.2
 
 Tell: TypeAlias = Callable[[RegistrationEvent | ServicesChanged], None]
 """Takes the news of the lower rooms."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFigures:
+    """What a peer has now, beside its sessions."""
+
+    services: tuple[str, ...]
+    """The names of what it offers."""
+    watches: tuple[str, ...]
+    """The GUIDs of the peers that it watches."""
+    conversations: tuple[tuple[str, str], ...]
+    """The GUID and the service of each conversation that is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +110,12 @@ class Rooms:
     whereabouts: Whereabouts
     opening: Opening
     conversations: Conversations
+
+    def figures(self) -> PeerFigures:
+        """Return what there is now."""
+        return PeerFigures(
+            tuple(self.services.listeners), self.presence.watched, self.conversations.open
+        )
 
 
 def read_dns_key(config: DdnsConfig, guid: str) -> "dns.tsig.Key | None":

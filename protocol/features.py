@@ -12,6 +12,7 @@ __all__ = [
     "CONVERSATION",
     "EARLY_DATA",
     "ENDPOINT_QUERY",
+    "FIRST_FLIGHT",
     "MAILBOX",
     "OFFER",
     "RELAY_FALLBACK",
@@ -36,6 +37,8 @@ EARLY_DATA = "early-data"
 """Behind the hello of a resumed session, data may stand that nobody has asked for yet."""
 SESSION_2 = "session-2"
 """The second revision of the session's frames: fragments, acknowledged bytes, `finish`."""
+FIRST_FLIGHT = "first-flight"
+"""The next path of a session may begin with a sealed flight (protocol/first_flight.py)."""
 STANDBY = "standby"
 """A second path may stand ready beside the session's own, and the session go on over it."""
 
@@ -53,7 +56,7 @@ CONTROL_FEATURES: tuple[str, ...] = (ENDPOINT_QUERY, SUCCESSION, MAILBOX)
 """What this version names on a control connection, relay and peer alike."""
 RELAY_FEATURES: tuple[str, ...] = (*CONTROL_FEATURES, OFFER)
 """What a relay of this version names: it serves peers too that know more than those of here."""
-SESSION_FEATURES: tuple[str, ...] = (SESSION_2, EARLY_DATA)
+SESSION_FEATURES: tuple[str, ...] = (SESSION_2, EARLY_DATA, FIRST_FLIGHT)
 """What this version names at the head of every path, whatever the terms of the session."""
 
 

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import tempfile
+import traceback
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -34,9 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(home.cleanup)
     for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
         os.environ[name] = home.name
-    # In debug mode each callback remembers the frames that it was made in; ten of them cost a
-    # tenth of the whole suite, and the last two tell which test and which line.
+    # In debug mode each callback, future and task remembers the frames that it was made in: ten of
+    # them, or all. That is a third of what such a test computes, and the last ones tell as much.
     asyncio.constants.DEBUG_STACK_DEPTH = 2
+    # asyncio's futures in C ask this function, which they keep, for no number of frames.
+    traceback.extract_stack.__defaults__ = (None, 4)
     ERRORS.install()
     # Said in asyncio's debug mode of a callback that took 0.1 s: on a busy machine any may.
     logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing"))
@@ -51,6 +54,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def folder_of(item: pytest.Item) -> str:
     """Return the first folder below this one that a test is in."""
     return item.path.relative_to(TESTS).parts[0]
+
+
+def worker_of(config: pytest.Config) -> str:
+    """Return the name of this worker of pytest-xdist's; of the process that deals out, none."""
+    return str(getattr(config, "workerinput", {}).get("workerid", ""))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
@@ -75,6 +83,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     item.config.option.asyncio_debug = folder_of(item) in UNITS
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Every worker imports the same: the first one is measured meanwhile."""
+    with nullcontext() if worker_of(session.config) in ("", "gw0") else unmeasured():
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

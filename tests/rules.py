@@ -31,6 +31,7 @@ GROUPS = {
     "succession": ("R7.50", "R7.51"),
     "prekeys": ("R7.66",),
     "letters": ("R7.67", "R7.68"),
+    "first_flights": ("R10.53", "R10.54", "R10.55"),
     "offers": ("R2.4", "R7.72", "R7.73"),
     "sealed": ("R7.30", "R7.31"),
     "invitation": ("R7.9", "R7.10"),

@@ -22,6 +22,7 @@ from peers.conformance import (
     peer_standby,
     relay_control,
     relay_http,
+    relay_mailbox,
     relay_planes,
     relay_requests,
 )
@@ -47,6 +48,7 @@ SUBJECTS = (
     relay_control,
     relay_requests,
     relay_planes,
+    relay_mailbox,
 )
 """Where the checks are."""
 _START = 20.0

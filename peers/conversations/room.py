@@ -125,6 +125,11 @@ class Conversations:
         begin = partial(self._begin, disclose=disclose)
         return ConversationEnd(guid, service, begin, self._end)
 
+    @property
+    def open(self) -> tuple[tuple[str, str], ...]:
+        """The GUID and the service of each conversation that is open."""
+        return tuple((one.remote, one.service) for one in self._running)
+
     async def begun(
         self,
         service: str,

@@ -77,9 +77,12 @@ class Passage:
         ask: Ask,
         again: Callable[[], AbstractContextManager[bool]],
         repeats: int | None = _REPEATS,
+        is_met: bool = False,
     ) -> None:
         self._ask = ask
         self._repeats = repeats
+        self.is_met = is_met
+        """Whether the peer's key was met at this very endpoint before."""
         self.outcome = Outcome.CALLED_OFF
         self.again = again
         """Enter to dial once more beside the first, which has no answer; what it gives says whether
@@ -161,7 +164,7 @@ class Door:
             raise self._refusal(ask, reason)
         again = partial(self._again, ask, attempt)
         if self._budgets.has_met(*key):
-            passage = Passage(ask, again, None)
+            passage = Passage(ask, again, None, is_met=True)
             async with self._counted(ask, attempt, passage):
                 yield passage
             return

@@ -24,11 +24,13 @@ from protocol.errors import (
     WrongIdentity,
     error_for,
 )
+from protocol.first_bytes import FirstBytes
+from protocol.first_flight import EXPORTED_BYTES, EXPORTER_LABEL
 from protocol.messages import Message, PathHello, PathReject, PathWelcome
 from protocol.session import EARLY_BYTES, NO_EARLY, Early
 from protocol.tables import ON_PATH
 
-__all__ = ["FINISH_TIMEOUT", "PathEnd", "PathUser"]
+__all__ = ["FINISH_TIMEOUT", "Flight", "PathEnd", "PathUser"]
 
 FINISH_TIMEOUT = 2.0
 """Seconds for which a closed path waits until the other side has closed too, so that no reset
@@ -52,6 +54,22 @@ class PathUser(Protocol):
 
     def path_lost(self, path: "PathEnd", reason: str) -> None:
         """The path is gone. Called once, and not after `finish`."""
+
+
+class Flight(Protocol):
+    """What leaves before the TLS of a path, sealed under what another path has left. None of these
+    may raise."""
+
+    @property
+    def data(self) -> bytes:
+        """All of it."""
+
+    def answered(self, data: bytes) -> None:
+        """The other side says this before its own TLS."""
+
+    def failed(self) -> None:
+        """The path has ended without the other side's proof: it may be that somebody there, or on
+        the way, bears nothing before TLS."""
 
 
 class _Stage(Enum):
@@ -94,6 +112,9 @@ class PathEnd(Path):
         """What has left from here behind the hello."""
         self._answered = 0.0
         """When the first bytes arrived."""
+        self._first: FirstBytes | None = None if tls.is_client else FirstBytes()
+        """Reads what may stand before TLS; None once that has begun, or where nothing may."""
+        self._take_flight: Callable[[bytes], bytes] = _no_answer
         self._user: PathUser | None = None
         self._finish_timer: asyncio.TimerHandle | None = None
         self.usual_round_trip: float | None = None
@@ -105,8 +126,14 @@ class PathEnd(Path):
         """Whether the user should hold its bytes back."""
         return self._stream.paused
 
-    async def prove(self, guid: str, timeout: float) -> float:
-        """Prove both sides, as TLS client; return the seconds of the handshake's round trip.
+    @property
+    def is_gone(self) -> bool:
+        """Whether it carries nothing any more."""
+        return self._stage is _Stage.GONE
+
+    async def prove(self, guid: str, timeout: float, flight: Flight | None = None) -> float:
+        """Prove both sides, as TLS client; return the seconds of the handshake's round trip. A
+        `flight` leaves before it.
 
         Raises:
             WrongIdentity: another key than `guid` answered.
@@ -115,7 +142,9 @@ class PathEnd(Path):
         with self._ending(f"{self.remote}: no answer within {timeout:g} s"):
             async with asyncio.timeout(timeout):
                 began = self._tls.began or time.perf_counter()
-                await self._start()
+                if flight is not None:
+                    self._first, self._take_flight = FirstBytes(), _answered_by(flight)
+                await self._start(flight.data if flight is not None else b"")
                 if self.remote_guid != guid:
                     raise WrongIdentity(guid, self.remote_guid, self.remote)
                 # To the first byte of the answer: what the handshake computes is no delay.
@@ -154,14 +183,18 @@ class PathEnd(Path):
                     case _:
                         raise PathFailed("the other side did not answer the hello")
 
-    async def accept(self, timeout: float) -> PathHello:
-        """Prove both sides, as TLS server, and return what the other asks for.
+    async def accept(
+        self, timeout: float, take_flight: Callable[[bytes], bytes] | None = None
+    ) -> PathHello:
+        """Prove both sides, as TLS server, and return what the other asks for. A sealed flight that
+        stands before that goes to `take_flight`, which must not raise; what it returns answers.
 
         Raises:
             PathFailed: no TLS, no hello in time, or the stream ended.
         """
         with self._ending(f"{self.remote}: no hello within {timeout:g} s"):
             async with asyncio.timeout(timeout):
+                self._take_flight = take_flight or _no_answer
                 await self._start()
                 hello = await self._head
                 if not isinstance(hello, PathHello):
@@ -203,6 +236,10 @@ class PathEnd(Path):
             self._tls.send(data)
             self._stream.write(self._tls.to_send())
 
+    def export(self, context: bytes) -> bytes:
+        """Return the secret that both ends of this proven path have, for a session's flights."""
+        return self._tls.export(EXPORTER_LABEL, EXPORTED_BYTES, context)
+
     def finish(self) -> None:
         """Close the path after all that was sent has arrived: both sides do, in either order."""
         if self._stage in (_Stage.FINISHING, _Stage.GONE):
@@ -232,6 +269,10 @@ class PathEnd(Path):
         try:
             if not self._answered:
                 self._answered = time.perf_counter()
+            if self._first is not None:
+                data = self._before_tls(self._first, data)
+                if not data:
+                    return
             plain = self._tls.receive(data)
             if self._stage is not _Stage.CARRYING:
                 self._stream.write(self._tls.to_send())
@@ -278,13 +319,22 @@ class PathEnd(Path):
             self.abort()
             raise
 
-    async def _start(self) -> None:
+    async def _start(self, before: bytes = b"") -> None:
         self._stream.set_owner(self)
         if self._tls.is_client and not self._tls.began and self._stage is _Stage.HANDSHAKE:
             self._tls.start()
-            self._stream.write(self._tls.to_send())
+            self._stream.write(before + self._tls.to_send())
         await self._proven
         self._remote_guid = self._tls.remote_guid
+
+    def _before_tls(self, first: FirstBytes, data: bytes) -> bytes:
+        """Take off what stands before TLS, and return what is left for that."""
+        data = first.receive(data)
+        if first.done:
+            self._first = None
+            if first.flight is not None:
+                self._stream.write(self._take_flight(first.flight))
+        return data
 
     def _measured(self) -> float | None:
         known = self._stream.round_trip if self.kind is PathKind.DIRECT else None
@@ -339,3 +389,15 @@ class PathEnd(Path):
         if self._finish_timer is not None:
             self._finish_timer.cancel()
             self._finish_timer = None
+
+
+def _no_answer(flight: bytes) -> bytes:
+    return b""
+
+
+def _answered_by(flight: Flight) -> Callable[[bytes], bytes]:
+    def take(answer: bytes) -> bytes:
+        flight.answered(answer)
+        return b""
+
+    return take

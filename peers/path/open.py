@@ -6,20 +6,20 @@ them are one candidate; the first that is done wins, and the others are closed.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from peers.choice import Candidate
 from peers.config import PathKind
 from peers.dialing import Ask, Door, Passage
-from peers.path.end import PathEnd
+from peers.path.end import Flight, PathEnd
 from peers.path.open_paths import Paths
 from peers.tasks import Attempts
 from peers.transport import RawStream
 from protocol.dialing import Outcome
 from protocol.errors import PathFailed, RoamRelayError, WrongIdentity
 
-__all__ = ["Proven", "open_direct"]
+__all__ = ["Dialing", "Proven", "open_direct"]
 
 
 _ROUND_TRIPS = 3
@@ -45,18 +45,31 @@ class Proven:
     """Seconds of the handshake's round trip."""
 
 
+@dataclass(frozen=True, slots=True)
+class Dialing:
+    """How a direct path is dialed."""
+
+    source: str | None = None
+    """This host's address; None is the route's."""
+    round_trip: float | None = None
+    """The usual one in seconds, where it is known: it says how soon a packet is taken for lost."""
+    make_flight: Callable[[], Flight | None] = lambda: None
+    """Called for each stream, once it is open: makes what leaves before TLS where the peer's key
+    was met before; None where nothing does."""
+
+
+_PLAIN = Dialing()
+
+
 async def open_direct(
     door: Door,
     ask: Ask,
     paths: Paths,
     timeout: float,
-    *,
-    source: str | None = None,
-    round_trip: float | None = None,
+    dialing: Dialing = _PLAIN,
 ) -> PathEnd:
-    """Make one direct path as it is asked for, from the local address `source` (None: the
-    route's). Both sides are proven then, and nothing is said yet. `round_trip` is the usual one in
-    seconds, where it is known: it says how soon a packet is taken for lost.
+    """Make one direct path as it is asked for. Both sides are proven then, and no hello is said
+    yet.
 
     Raises:
         DialRefused: this peer does not dial there.
@@ -69,15 +82,15 @@ async def open_direct(
         began = loop.time()
         try:
             async with asyncio.timeout(patience):
-                stream = await passage.connect(source, round_trip)
+                stream = await passage.connect(dialing.source, dialing.round_trip)
         except TimeoutError:
             passage.outcome = Outcome.SILENT
             raise PathFailed(f"{ask.endpoint}: no answer within {patience:g} s") from None
         except OSError as error:
             raise PathFailed(f"{ask.endpoint}: {error.strerror or error}") from None
         left = timeout if patience == timeout else began + patience - loop.time()
-        known = stream.round_trip or round_trip
-        attempt = _Attempt(passage, ask, paths, source, round_trip)
+        known = stream.round_trip or dialing.round_trip
+        attempt = _Attempt(passage, ask, paths, dialing)
         starts = () if known is None else _again_after(known)
         return await attempt.first_proven(stream, starts, max(left, 0.0))
 
@@ -85,19 +98,11 @@ async def open_direct(
 class _Attempt:
     """The handshakes of one dial."""
 
-    def __init__(
-        self,
-        passage: Passage,
-        ask: Ask,
-        paths: Paths,
-        source: str | None,
-        round_trip: float | None,
-    ) -> None:
+    def __init__(self, passage: Passage, ask: Ask, paths: Paths, dialing: Dialing) -> None:
         self._passage = passage
         self._ask = ask
         self._paths = paths
-        self._source = source
-        self._round_trip = round_trip
+        self._dialing = dialing
         self._loop = asyncio.get_running_loop()
 
     async def first_proven(
@@ -136,7 +141,13 @@ class _Attempt:
         return won
 
     async def _prove(self, path: PathEnd, timeout: float) -> PathEnd:
-        await path.prove(self._ask.remote, timeout)
+        flight = self._dialing.make_flight() if self._passage.is_met else None
+        try:
+            await path.prove(self._ask.remote, timeout, flight)
+        except RoamRelayError:
+            if flight is not None:
+                flight.failed()
+            raise
         return path
 
     async def _again(self, until: float) -> PathEnd:
@@ -145,7 +156,9 @@ class _Attempt:
                 raise PathFailed(f"{self._ask.endpoint}: not dialed again")
             try:
                 async with asyncio.timeout_at(until):
-                    stream = await self._passage.connect(self._source, self._round_trip)
+                    stream = await self._passage.connect(
+                        self._dialing.source, self._dialing.round_trip
+                    )
             except TimeoutError:
                 raise PathFailed(f"{self._ask.endpoint}: no answer") from None
             except OSError as error:

@@ -108,6 +108,11 @@ class TlsChannel:
         while view:
             view = view[self._connection.send(view) :]
 
+    def export(self, label: bytes, size: int, context: bytes) -> bytes:
+        """Return what both ends of an established channel can derive from it, and nobody else (RFC
+        8446 §7.5)."""
+        return self._connection.export_keying_material(label, size, context)
+
     def to_send(self) -> bytes:
         """Return the bytes that are to be written to the stream."""
         pieces = []

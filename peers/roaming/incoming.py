@@ -7,6 +7,7 @@ the same peer has with this one, or begin one with a service that is offered to 
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from peers.config import PathKind, log, policy_for
 from peers.control import ControlConnection
@@ -14,15 +15,17 @@ from peers.path import PathEnd
 from peers.roaming.candidates import Candidates
 from peers.roaming.closed import Closed
 from peers.roaming.crowd import Crowd
+from peers.roaming.decisions import Decisions
 from peers.roaming.local import Local
 from peers.roaming.route import Route
 from peers.roaming.sessions import Sessions
 from peers.roaming.ways import Ways
-from peers.services import ListenerEnd, Refusal, Services
+from peers.services import ListenerEnd, Refusal, Services, SessionRequest
 from peers.session import Terms
 from peers.transport import Stream
 from protocol.errors import Code, RoamRelayError
 from protocol.features import CONVERSATION
+from protocol.first_flight import key_id_in
 from protocol.messages import (
     VERSION,
     Mode,
@@ -136,6 +139,7 @@ class Incoming:
         self._sessions = sessions
         self._ways = ways
         self._candidates = candidates
+        self._decisions = Decisions(local.tasks)
         self._legs: Crowd[str] = Crowd(_MAX_LEGS, _MAX_LEGS_EACH)
         """The tickets of planes whose leg is opened here, until a session has it."""
         self._leg_tasks: dict[str, asyncio.Task[None]] = {}
@@ -198,7 +202,9 @@ class Incoming:
         # In this order, what is no number (NaN) becomes 0.
         waits = max(0.0, min(request.timeout, _LONGEST_REQUEST))
         self._sessions.announce(route, waits + self._local.config.path_timeout)
-        if request.mode is Mode.COMBINED and request.entries and terms.discloses:
+        # Who is asked first whether he takes the session must not have welcomed it by then.
+        asks = listener.admission.accept is not None
+        if request.mode is Mode.COMBINED and request.entries and terms.discloses and not asks:
             self._local.tasks.spawn(
                 self._meet(route), lambda error: route.session.abort(f"unexpected: {error!r}")
             )
@@ -234,8 +240,15 @@ class Incoming:
         next plane, where the stream is a leg of one."""
         path = self._local.paths.make(stream, kind, server=True)
         try:
-            hello = await path.accept(self._local.config.path_timeout)
-            self._welcome(path, hello, ticket)
+            take = partial(self._take_flight, path)
+            hello = await path.accept(self._local.config.path_timeout, take)
+            refusal = await self._asked(path, hello)
+            if path.is_gone:
+                log.debug("gone before it was welcomed", kind=kind.value, remote=path.remote)
+            elif refusal is not None:
+                self._reject(path, hello, refusal)
+            else:
+                self._welcome(path, hello, ticket)
         except RoamRelayError as error:
             path.abort()
             log.debug("path failed", kind=kind.value, remote=path.remote, reason=error.reason)
@@ -243,8 +256,44 @@ class Incoming:
             path.abort()
             raise
 
+    def _take_flight(self, path: PathEnd, data: bytes) -> bytes:
+        """Give what stands before a path's TLS to the session for which it is sealed, and return
+        what answers it. What follows decides where the session goes on."""
+        route = self._sessions.find_by_flight(key_id_in(data))
+        if route is None:
+            return b""
+        terms = route.session.terms
+        if not route.falls_back and path.kind not in _KINDS[terms.mode]:
+            return b""
+        if self._candidates.refusal(terms, path) is not None:
+            return b""
+        return route.session.take_flight(data)
+
+    async def _asked(self, path: PathEnd, hello: PathHello) -> Refusal | None:
+        """Ask the program whether it takes a session that this path would begin, where it wants to
+        be asked and nothing else speaks against it; return why it does not."""
+        listener = self._services.find(hello.service, path.remote_guid)
+        if listener is None or listener.admission.accept is None or hello.standby:
+            return None
+        route = self._route_for(path, hello)
+        if not isinstance(route, Route) or route.session.has_had_path:
+            return None
+        if self._candidates.refusal(route.session.terms, path):
+            return None
+        request = SessionRequest(path.remote_guid, hello.service, hello.mode, hello.metadata, path)
+        accept = listener.admission.accept
+        refusal = await self._decisions.ask(hello.session, request, accept)
+        if refusal is None and self._services.find(hello.service, path.remote_guid) is not listener:
+            # Whoever offers it now was not asked.
+            return Refusal(Code.UNKNOWN_SERVICE, f"nobody listens for {hello.service}")
+        return refusal
+
+    def _reject(self, path: PathEnd, hello: PathHello, refusal: Refusal) -> None:
+        path.reject(refusal.code, refusal.reason)
+        guid = path.remote_guid[:8]
+        log.info("path refused", peer=guid, mode=hello.mode.value, reason=refusal.reason)
+
     def _welcome(self, path: PathEnd, hello: PathHello, ticket: str) -> None:
-        guid = path.remote_guid
         if hello.standby:
             self._stand_by(path, hello)
             return
@@ -255,8 +304,7 @@ class Incoming:
             path.finish()
             return
         if isinstance(route, Refusal):
-            path.reject(route.code, route.reason)
-            log.info("path refused", peer=guid[:8], mode=hello.mode.value, reason=route.reason)
+            self._reject(path, hello, route)
             return
         if rule := self._candidates.refusal(route.session.terms, path):
             path.reject(Code.REFUSED, f"the policy of the other side says '{rule}'")

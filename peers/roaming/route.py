@@ -7,7 +7,7 @@ from peers.config import PathKind
 from peers.dialing import Known
 from peers.location import OwnLocation
 from peers.path import PathEnd
-from peers.session import SessionEnd, Trace
+from peers.session import SessionEnd, SessionFlight, Trace
 from protocol.endpoint import Endpoint, SignedEntry, read_entry
 from protocol.errors import PathFailed, ProtocolViolation
 from protocol.features import RELAY_FALLBACK, shared
@@ -179,6 +179,14 @@ class Attempt:
             raise PathFailed("the session has taken another path meanwhile")
         self.said_hello = True
         return session.hello(self.number, entries)
+
+    def flight(self) -> SessionFlight | None:
+        """Return what leaves before the TLS of one of its streams, if anything does."""
+        return self.session.flight(self.number)
+
+    def flight_in(self, room: int) -> SessionFlight | None:
+        """Return the same, where there are only so many bytes for it."""
+        return self.session.flight(self.number, room)
 
     def early(self) -> Early:
         """Return what leaves with that hello, in the same moment."""

@@ -19,6 +19,7 @@ from peers.roaming.local import Local
 from peers.roaming.pauses import Pauses
 from peers.roaming.route import Route
 from peers.session import (
+    FlightKeysChanged,
     LocationTold,
     Over,
     PathLost,
@@ -56,6 +57,8 @@ class Sessions:
         """Sessions that others have begun, announced or live, of each."""
         self._live: dict[bytes, Driver] = {}
         self._closed = ClosedSessions(local.config.session.linger)
+        self._by_flight: dict[bytes, SessionEnd] = {}
+        """The sessions that live, by the ids of the keys that their next path may begin with."""
         self._timers: dict[Route, asyncio.TimerHandle] = {}
         """When an announced session is forgotten."""
         self._moving = False
@@ -73,6 +76,11 @@ class Sessions:
     def find_closed(self, session_id: bytes) -> Closed | None:
         """Return one that both sides have closed, and that still answers."""
         return self._closed.find(session_id, self._loop.time())
+
+    def find_by_flight(self, key_id: bytes) -> Route | None:
+        """Return the session that lives for which a flight is sealed, as that says."""
+        session = self._by_flight.get(key_id)
+        return self.find(session.id) if session is not None else None
 
     def find_announced(self, session_id: bytes) -> Route | None:
         """Return a session that was announced and has not had a path yet."""
@@ -264,7 +272,13 @@ class Sessions:
                 driver.told_location(entries)
             case Pinned(session):
                 driver.pin(session.pinned)
+            case FlightKeysChanged(_, gone, come):
+                for key_id in gone:
+                    self._by_flight.pop(key_id, None)
+                self._by_flight.update(dict.fromkeys(come, driver.route.session))
             case Over(session):
+                for key_id in driver.route.session.flight_keys:
+                    self._by_flight.pop(key_id, None)
                 del self._live[session.id]
                 self._closed.add(driver.route, self._loop.time())
                 driver.over()

@@ -2,6 +2,7 @@
 ticket. What is tried when, and again, is decided elsewhere (rounds.py, search.py)."""
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from peers.choice import Candidate
@@ -9,7 +10,7 @@ from peers.config import PathKind
 from peers.control import Answered, ControlConnection, KnownRelay, Registration
 from peers.dialing import Ask, DialRefused, Known, Leg, Node, Reason
 from peers.location import Located
-from peers.path import PathEnd, Proven, open_direct
+from peers.path import Dialing, Flight, PathEnd, Proven, open_direct
 from peers.roaming.candidates import Candidates
 from peers.roaming.local import Local
 from peers.roaming.race import choose
@@ -18,7 +19,7 @@ from peers.transport import Opened
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, PathFailed, RelayUnavailable, RoamRelayError
 from protocol.identity import CONTEXT_PLANE, public_key_of
-from protocol.messages import PathHello, PathWelcome
+from protocol.messages import MAX_EARLY, PathHello, PathWelcome
 
 __all__ = ["Ways"]
 
@@ -74,22 +75,24 @@ class Ways:
         ask = Ask(located.guid, candidate.endpoint, known, Reason.SURVEY)
         return await self.prove(ask, candidate)
 
-    async def prove(self, ask: Ask, candidate: Candidate, usual: float | None = None) -> Proven:
-        """Make a direct path to a candidate, say nothing on it, and keep its round trip. `usual` is
-        the round trip in seconds to expect where the candidate's own is not known.
+    async def prove(
+        self,
+        ask: Ask,
+        candidate: Candidate,
+        usual: float | None = None,
+        make_flight: Callable[[], Flight | None] = lambda: None,
+    ) -> Proven:
+        """Make a direct path to a candidate, say no hello on it, and keep its round trip. `usual`
+        is the round trip in seconds to expect where the candidate's own is not known; `make_flight`
+        makes what leaves before TLS.
 
         Raises:
             DialRefused: it is not dialed.
             PathFailed, WrongIdentity: the peer is not there.
         """
-        path = await open_direct(
-            self._local.door,
-            ask,
-            self._local.paths,
-            self._timeout,
-            source=candidate.source,
-            round_trip=candidate.round_trip if candidate.round_trip is not None else usual,
-        )
+        round_trip = candidate.round_trip if candidate.round_trip is not None else usual
+        dialing = Dialing(candidate.source, round_trip, make_flight)
+        path = await open_direct(self._local.door, ask, self._local.paths, self._timeout, dialing)
         proven = Proven(candidate, path, path.round_trip or 0.0)
         self._candidates.measured(ask.remote, candidate, proven.round_trip)
         return proven
@@ -112,9 +115,13 @@ class Ways:
         )
 
     async def prove_for(
-        self, route: Route, candidate: Candidate, reason: Reason = Reason.PROBE
+        self,
+        route: Route,
+        candidate: Candidate,
+        reason: Reason = Reason.PROBE,
+        make_flight: Callable[[], Flight | None] = lambda: None,
     ) -> Proven:
-        """Make a direct path to a candidate of a session, and say nothing on it. The session's
+        """Make a direct path to a candidate of a session, and say no hello on it. The session's
         trace tells what came of it.
 
         Raises:
@@ -123,7 +130,8 @@ class Ways:
         """
         ask = self.ask_for(route, candidate, reason)
         try:
-            proven = await self.prove(ask, candidate, route.session.usual_round_trip)
+            usual = route.session.usual_round_trip
+            proven = await self.prove(ask, candidate, usual, make_flight)
         except DialRefused as error:
             route.trace.note("refused", candidate, reason=error.reason)
             raise
@@ -154,7 +162,7 @@ class Ways:
             candidates.sort(key=lambda one: doubts(self.ask_for(route, one, reason)))
         choice = await choose(
             candidates,
-            lambda candidate: self.prove_for(route, candidate, reason),
+            lambda candidate: self.prove_for(route, candidate, reason, attempt.flight),
             stagger=self._local.config.stagger,
             patience=0.0 if quick or terms.select != "fastest" else _PATIENCE,
         )
@@ -229,7 +237,10 @@ class Ways:
         if relay is None:
             raise RelayUnavailable("there was no relay")
         source = self._candidates.source_towards(relay.address.host)
-        return await self._over_plane(attempt, _At(relay, source), attempt.route.ticket)
+        # At the end of the last plane the other side's key was met; what the relay leads to by
+        # another request may be anywhere.
+        at, ticket = _At(relay, source), attempt.route.ticket
+        return await self._over_plane(attempt, at, ticket, attempt.flight_in)
 
     async def open_plane(self, connection: ControlConnection, ticket: str, url: str = "") -> Opened:
         """Open this peer's leg of a plane that another peer has asked for; `url` is the relay's
@@ -257,12 +268,25 @@ class Ways:
             attempt.route.trace.note("failed", proven.candidate, reason=error.reason)
             return None
 
-    async def _over_plane(self, attempt: Attempt, at: _At, ticket: str) -> Welcomed:
+    async def _over_plane(
+        self,
+        attempt: Attempt,
+        at: _At,
+        ticket: str,
+        make_flight: Callable[[int], Flight | None] = lambda room: None,
+    ) -> Welcomed:
         route = attempt.route
         begun = self._local.paths.begin()
-        leg = await self._open_leg(at, ticket, begun.flight)
+        flight = make_flight(MAX_EARLY - len(begun.flight))
+        before = flight.data if flight is not None else b""
+        leg = await self._open_leg(at, ticket, before + begun.flight)
         path = self._local.paths.make(leg.stream, PathKind.RELAYED, server=False, begun=begun)
-        await path.prove(route.session.remote, self._timeout)
+        try:
+            await path.prove(route.session.remote, self._timeout, flight)
+        except RoamRelayError:
+            if flight is not None:
+                flight.failed()
+            raise
         welcome = await path.ask(
             lambda _: attempt.hello(self.entries_for(route)), self._timeout, attempt.early
         )

@@ -4,7 +4,9 @@ from peers.session.end import SessionEnd
 from peers.session.events import PathChanged
 from peers.session.explanation import Explanation, Trace, TraceEvent
 from peers.session.figures import SessionFigures
+from peers.session.flights import SessionFlight
 from peers.session.news import (
+    FlightKeysChanged,
     LocationTold,
     Over,
     PathLost,
@@ -18,6 +20,7 @@ from peers.session.terms import Terms
 
 __all__ = [
     "Explanation",
+    "FlightKeysChanged",
     "LocationTold",
     "Over",
     "PathChanged",
@@ -26,6 +29,7 @@ __all__ = [
     "Session",
     "SessionEnd",
     "SessionFigures",
+    "SessionFlight",
     "SessionNews",
     "StandbyLost",
     "Switched",

@@ -5,25 +5,36 @@ the room `roaming`. Here is what both ask of it.
 """
 
 import contextlib
+import os
 
 from peers.config import PathKind
 from peers.path import PathEnd
 from peers.session.events import PathChanged
 from peers.session.explanation import Trace
-from peers.session.news import StandbyLost, Switched, TellSession
+from peers.session.flights import (
+    AROUND_FRAMES,
+    FLIGHT_BYTES,
+    MAX_FLIGHT,
+    SessionFlight,
+    head_of,
+)
+from peers.session.news import FlightKeysChanged, StandbyLost, Switched, TellSession
 from peers.session.session import Session
 from peers.session.standby import StandbyPath
 from peers.session.terms import Terms
+from protocol.codec import encode
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, ProtocolViolation
 from protocol.features import (
     CONVERSATION,
     EARLY_DATA,
+    FIRST_FLIGHT,
     SESSION_2,
     SESSION_FEATURES,
     STANDBY,
     shared,
 )
+from protocol.first_flight import RANDOM_BYTES, FlightKeys
 from protocol.messages import PathHello, PathWelcome
 from protocol.session import (
     NO_EARLY,
@@ -55,6 +66,9 @@ class SessionEnd(Session):
         super().__init__(session_id, terms, settings, trace, tell)
         self._stood_ready: PathEnd | None = None
         """The path that the session has gone over to last without a hello."""
+        self._flight_keys = FlightKeys()
+        self._flight_failed = False
+        """Whether one has come to nothing: then no more leave before the next path is taken."""
         self.number = 0
         """The highest number of a path that was tried or taken, by either side."""
 
@@ -84,6 +98,7 @@ class SessionEnd(Session):
             features=(*self.terms.features, *SESSION_FEATURES),
             partial=machine.partial,
             standby=standby,
+            metadata=self._metadata_to_say,
         )
 
     def welcome(self, entries: tuple[SignedEntry, ...]) -> PathWelcome:
@@ -96,6 +111,7 @@ class SessionEnd(Session):
             entries,
             features=(*self.terms.features, *SESSION_FEATURES),
             partial=machine.partial,
+            metadata=self._metadata_to_say,
         )
 
     def early(self) -> Early:
@@ -104,6 +120,46 @@ class SessionEnd(Session):
         if EARLY_DATA not in self._features_shared:
             return NO_EARLY
         return self._machine.early(self._loop.time())
+
+    def flight(self, number: int, room: int = MAX_FLIGHT) -> SessionFlight | None:
+        """Return what leaves on the stream of path `number` before its TLS, `room` bytes at most,
+        with the oldest of what the other side is not known to have; None where a path delivers
+        that, or the other side takes none."""
+        if self._path is not None or self.is_over or self._flight_failed:
+            return None
+        if FIRST_FLIGHT not in self._features_shared:
+            return None
+        head = encode(self.hello(number, ()))
+        frames = self._machine.flight(min(FLIGHT_BYTES, room - len(head) - AROUND_FRAMES))
+        sealed = self._flight_keys.seal(os.urandom(RANDOM_BYTES), head + frames)
+        if sealed is None or len(sealed.data) > room:
+            return None
+        return SessionFlight(sealed, self._flight_answered, self._flight_came_to_nothing)
+
+    def take_flight(self, data: bytes) -> bytes:
+        """Take what the other side has sealed before the TLS of its next path, and return the
+        answer; nothing where it is no flight of this session, or has come before. It brings data:
+        the session stays on the path where it is."""
+        opened = self._flight_keys.open(data)
+        if opened is None or self.is_over:
+            return b""
+        try:
+            hello, frames = head_of(opened.plain)
+            is_next = hello.session == self.id and hello.resume and not hello.standby
+            if not is_next or not self.would_take(hello.path, dialed_here=False):
+                return b""
+            self._machine.take_flight(frames, self._loop.time())
+        except ProtocolViolation:
+            return b""
+        finally:
+            self._after()
+        plain = self._machine.flight(FLIGHT_BYTES)
+        return opened.answer(os.urandom(RANDOM_BYTES), plain) if plain else b""
+
+    @property
+    def flight_keys(self) -> tuple[bytes, ...]:
+        """The ids of the keys under which the other side may seal one."""
+        return self._flight_keys.ids
 
     @property
     def carries_conversation(self) -> bool:
@@ -144,6 +200,9 @@ class SessionEnd(Session):
             early=path.early,
         )
         self._features_shared = features
+        self._export(path, dialed_here)
+        if not self.has_had_path and not self.terms.is_caller:
+            self.metadata = there.metadata
         self.number = max(self.number, number)
         self._path_rank = self._rank(number, dialed_here)
         old, self._path = self._path, path
@@ -216,6 +275,7 @@ class SessionEnd(Session):
         if not self.may_stand_by or not self.would_stand_by(dialed_here=dialed_here):
             path.finish()
             return False
+        self._export(path, dialed_here)
         if self._standby is not None:
             self._standby.drop()
         by_caller = dialed_here == self.terms.is_caller
@@ -298,6 +358,11 @@ class SessionEnd(Session):
 
     # -- inside ---------------------------------------------------------------------------------
 
+    @property
+    def _metadata_to_say(self) -> bytes:
+        """Only the caller says something, and only on the first path."""
+        return self.metadata if self.terms.is_caller and not self.has_had_path else b""
+
     def _pathless(self, reason: str) -> None:
         if not self._go_over(reason):
             super()._pathless(reason)
@@ -317,6 +382,7 @@ class SessionEnd(Session):
         if standby is not None:
             standby.drop()
         super()._end(ended)
+        self._flight_keys.clear()
 
     def _go_over(self, reason: str) -> bool:
         standby = self._standby
@@ -355,6 +421,26 @@ class SessionEnd(Session):
     def _forget_standby(self) -> None:
         self._standby = None
         self._machine.has_standby = False
+
+    def _export(self, path: PathEnd, dialed_here: bool) -> None:
+        """Keep what the next path may begin with, from a path that both sides have welcomed."""
+        self._flight_failed = False
+        if not {FIRST_FLIGHT, SESSION_2} <= self._features_shared:
+            return
+        before = self._flight_keys.ids
+        self._flight_keys.add(path.export(self.id), dialed_here=dialed_here)
+        now = self._flight_keys.ids
+        gone, come = set(before) - set(now), set(now) - set(before)
+        self._tell(FlightKeysChanged(self, tuple(gone), tuple(come)))
+
+    def _flight_answered(self, frames: bytes) -> None:
+        # What was right before a fault holds; the path that follows says what is true.
+        with contextlib.suppress(ProtocolViolation):
+            self._machine.take_flight(frames, self._loop.time())
+        self._after()
+
+    def _flight_came_to_nothing(self) -> None:
+        self._flight_failed = True
 
     def _rank(self, number: int, dialed_here: bool) -> tuple[int, bool]:
         return number, dialed_here == self.terms.is_caller

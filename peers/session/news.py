@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from peers.session.session import Session
 
 __all__ = [
+    "FlightKeysChanged",
     "LocationTold",
     "Over",
     "PathLost",
@@ -60,12 +61,23 @@ class Pinned:
 
 
 @dataclass(frozen=True, slots=True)
+class FlightKeysChanged:
+    """The ids of the keys under which the other side may seal a flight: `gone` are no more."""
+
+    session: "Session"
+    gone: tuple[bytes, ...]
+    come: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Over:
     """The session has ended. Told once, and last."""
 
     session: "Session"
 
 
-SessionNews: TypeAlias = PathLost | Switched | StandbyLost | LocationTold | Pinned | Over
+SessionNews: TypeAlias = (
+    PathLost | Switched | StandbyLost | LocationTold | Pinned | FlightKeysChanged | Over
+)
 TellSession: TypeAlias = Callable[[SessionNews], None]
 """Takes the news at once. It must not raise."""

@@ -20,6 +20,7 @@ from protocol.session.acknowledgement import Acknowledgement
 from protocol.session.closed import ClosedSession
 from protocol.session.early import NO_EARLY, Early
 from protocol.session.events import Ended, Event, HelpWanted, Moved, PathDead, SwitchedToo
+from protocol.session.figures import Figures
 from protocol.session.frames import WRITE_BYTES, Frame, FrameReader, pack, read_location
 from protocol.session.incoming import Incoming
 from protocol.session.liveness import PathLiveness
@@ -33,7 +34,7 @@ __all__ = ["SessionMachine"]
 _BRING = ([Frame.DATA], [Frame.PART], [Frame.ACK])
 
 
-class SessionMachine:
+class SessionMachine(Figures):
     """One side of a session.
 
     Call `attach` with the numbers of the other side's hello, `receive` with what the path brings,
@@ -42,13 +43,13 @@ class SessionMachine:
     """
 
     def __init__(self, settings: SessionSettings, now: float) -> None:
+        super().__init__(Incoming(settings.window), Outgoing())
         self.settings = settings
         self.state = State.OPEN
         self.attached = False
         self.has_standby = False
         """Whether a path stands ready that may help."""
         self._revised: bool | None = None
-        self._incoming = Incoming(settings.window)
         self.inbox: deque[bytes] = self._incoming.inbox
         """Messages that arrived, in order; take them with `take`."""
         self._consumed_there = 0
@@ -61,22 +62,11 @@ class SessionMachine:
         self._told_consumed = 0
         self._last_due: Frame | None = None
         self._reader = FrameReader(revised=False)
-        self._outgoing = Outgoing()
         self._liveness = PathLiveness(settings, now)
         self._pathless_since = now
         self._closing_since = now
 
     # -- the application ------------------------------------------------------------------------
-
-    @property
-    def received(self) -> int:
-        """Messages of the other side that have arrived."""
-        return self._incoming.received
-
-    @property
-    def consumed(self) -> int:
-        """Weight of those that were taken from the inbox."""
-        return self._incoming.consumed
 
     @property
     def writable(self) -> bool:
@@ -99,16 +89,6 @@ class SessionMachine:
         return self._incoming.ended_at is not None or self.state in (State.CLOSED, State.LOST)
 
     @property
-    def sent(self) -> int:
-        """Messages that were given to `send`."""
-        return self._outgoing.sent
-
-    @property
-    def acknowledged(self) -> int:
-        """Those of them that the other side has received."""
-        return self._outgoing.acknowledged
-
-    @property
     def acknowledges_at(self) -> float | None:
         """When an acknowledgement that waits for more must leave; None where none waits."""
         return self._acknowledgement.waits_until
@@ -123,21 +103,6 @@ class SessionMachine:
     def needs_flush(self) -> bool:
         """Whether `data_to_send` has something that is not a message."""
         return self._acknowledgement.due or bool(self._control)
-
-    @property
-    def outstanding(self) -> int:
-        """Messages that the other side is not known to have."""
-        return self._outgoing.sent - self._outgoing.acknowledged
-
-    @property
-    def partial(self) -> int:
-        """Bytes that have arrived of the message after those of `received`."""
-        return self._incoming.partial
-
-    @property
-    def unacknowledged(self) -> tuple[bytes, ...]:
-        """Those messages, in order: at most the window's worth, and one."""
-        return self._outgoing.messages
 
     @property
     def progressed(self) -> float:
@@ -263,6 +228,28 @@ class SessionMachine:
         if self.attached or not self._revised:
             return NO_EARLY
         return self._outgoing.early(self._liveness.patience, now)
+
+    def flight(self, limit: int) -> bytes:
+        """Return what this side has, and about `limit` bytes of the oldest that the other side is
+        not known to have, as frames beside any path; nothing of a session that has ended."""
+        if not self._revised or self.state in (State.CLOSED, State.LOST):
+            return b""
+        here = pack((Frame.ACK, self.received, self.consumed, self.partial))
+        return here + self._outgoing.oldest(limit)
+
+    def take_flight(self, frames: bytes, now: float) -> None:
+        """Take the other side's `flight`. It brings data and numbers, and changes nothing of paths.
+
+        Raises:
+            ProtocolViolation: it is none. What stood before the fault holds; the session goes on.
+        """
+        if not self._revised or self.state in (State.CLOSED, State.LOST):
+            return
+        self._incoming.idle.begin()
+        for frame in FrameReader(revised=True).read(frames):
+            if frame[:1] not in _BRING:
+                raise ProtocolViolation("a flight brings data, and nothing else")
+            self._receive_frame(frame, now)
 
     def detach(self, now: float) -> None:
         """Give the path up: nothing more will be received from it or written to it."""

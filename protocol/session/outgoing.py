@@ -15,6 +15,9 @@ from protocol.session.pace import Pace, Position
 
 __all__ = ["Outgoing"]
 
+_HEADER = 5
+"""Bytes that a payload of a flight takes beside its own, about."""
+
 
 class Outgoing:
     """What was sent and is not known to have arrived. It knows no states, and no other frame."""
@@ -72,6 +75,36 @@ class Outgoing:
                 self._part_written = 0
             self._part_written = max(self._part_written, end[1])
             self.pace.wrote(end, len(frame), early.when)
+
+    def oldest(self, limit: int) -> bytes:
+        """Return about `limit` bytes of the oldest that the other side is not known to have, as
+        frames for a side that takes parts. It may be acknowledged then; nothing else changes."""
+        number, offset = self.acknowledged, self._part_acknowledged
+        frames: list[bytes] = []
+        batch: list[bytes] = []
+        queues = self._in_flight, self.unsent
+        for payload in (payload for queue in queues for payload in queue):
+            if limit <= 0 or len(batch) == FRAME_MESSAGES:
+                break
+            if not offset and len(payload) <= limit:
+                batch.append(payload)
+                limit -= len(payload) + _HEADER
+                number += 1
+                continue
+            if batch:
+                frames.append(pack((Frame.DATA, number - len(batch) + 1, batch)))
+                batch = []
+            piece = memoryview(payload)[offset : offset + limit]
+            frames.append(pack((Frame.PART, number + 1, offset, len(payload), piece)))
+            limit -= len(piece) + _HEADER
+            offset += len(piece)
+            if offset < len(payload):
+                break
+            number, offset = number + 1, 0
+        if batch:
+            frames.append(pack((Frame.DATA, number - len(batch) + 1, batch)))
+        self._furthest = max(self._furthest, (number, offset))
+        return b"".join(frames)
 
     def room(self, limit: int) -> int:
         """Return how many bytes of `limit` should be written at once; less than one where it is too

@@ -21,6 +21,8 @@ from protocol.codec import encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code
 from protocol.features import RELAY_FALLBACK, SESSION_FEATURES, STANDBY, SUCCESSION
+from protocol.first_bytes import flight_head
+from protocol.first_flight import EXPORTED_BYTES, FlightKeys
 from protocol.identity import (
     CONTEXT_CHALLENGE,
     CONTEXT_DNS_KEY,
@@ -311,9 +313,11 @@ def messages() -> list[Message]:
             features=(RELAY_FALLBACK, STANDBY, *SESSION_FEATURES),
             standby=True,
         ),
+        PathHello(SESSION, "chat", Mode.P2P, metadata=b"room 7"),
         PathWelcome(),
         PathWelcome(3, 96, features=SESSION_FEATURES, partial=4096, idle=2.0),
         PathWelcome(5, 160, 1024, SIGNED[:1], (RELAY_FALLBACK,)),
+        PathWelcome(features=SESSION_FEATURES, metadata=b"room 7"),
         PathReject(Code.SESSION_UNKNOWN, "no session can be resumed here"),
     ]
 
@@ -584,8 +588,59 @@ def vectors() -> dict[str, Any]:
             for rule, what, value in conversation.PASSED_OVER
         ],
         "conversation_lines": conversation.LINES,
+        "first_bytes": first_bytes(),
+        "first_flights": first_flights(),
         **more_vectors(),
     }
+
+
+def first_bytes() -> list[dict[str, Any]]:
+    """Return what a path's stream can begin with."""
+    head = flight_head(bytes(range(16)), bytes(range(32)), 3)
+    given = [
+        ("R10.50", "TLS", b"\x16\x03\x01\x00\x05hello", "tls"),
+        ("R10.50", "a sealed flight, and then TLS", head + b"abc\x16", "flight"),
+        ("R10.50", "a part of one", head + b"ab", "more"),
+        ("R10.50", "what is kept for Noise", b"\x52\x52\x01\x02", "refused"),
+        ("R10.51", "another kind", b"\x52\x52\x01\x03", "refused"),
+        ("R10.51", "another version", b"\x52\x52\x02\x01", "refused"),
+        ("R10.51", "neither ours nor TLS", b"\x52\x16", "refused"),
+        ("R10.51", "a flight that is too large", head[:-2] + b"\x40\x01", "refused"),
+    ]
+    return [
+        {"rule": rule, "what": what, "bytes": data.hex(), "means": means}
+        for rule, what, data, means in given
+    ]
+
+
+def first_flights() -> list[dict[str, Any]]:
+    """Return a sealed flight from either side, and its answer."""
+    exported = bytes(range(EXPORTED_BYTES))
+    told = []
+    for by in ("dialer", "dialed"):
+        here, there = FlightKeys(), FlightKeys()
+        here.add(exported, dialed_here=by == "dialer")
+        there.add(exported, dialed_here=by != "dialer")
+        hello = PathHello(SESSION, "chat", Mode.P2P, resume=True, received=3, path=2)
+        plain = encode(hello) + bytes.fromhex("940103000093000491c403") + b"old"
+        sealed = here.seal(bytes([7]) * 32, plain)
+        opened = there.open(sealed.data) if sealed is not None else None
+        assert sealed is not None
+        assert opened is not None
+        answer = bytes.fromhex("9401040000")
+        told.append(
+            {
+                "exported": exported.hex(),
+                "by": by,
+                "random": (bytes([7]) * 32).hex(),
+                "plain": plain.hex(),
+                "flight": sealed.data.hex(),
+                "answer_random": (bytes([9]) * 32).hex(),
+                "answer_plain": answer.hex(),
+                "answer": opened.answer(bytes([9]) * 32, answer).hex(),
+            }
+        )
+    return told
 
 
 def more_vectors() -> dict[str, Any]:

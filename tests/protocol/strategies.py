@@ -215,6 +215,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "partial": COUNTS,
         "idle": SECONDS,
         "standby": st.booleans(),
+        "metadata": st.binary(max_size=1024),
     },
     messages.PathWelcome: {
         "received": COUNTS,
@@ -224,6 +225,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "features": FEATURES,
         "partial": COUNTS,
         "idle": SECONDS,
+        "metadata": st.binary(max_size=1024),
     },
     messages.PathReject: {"code": st.sampled_from(Code), "reason": REASONS},
 }

@@ -8,7 +8,17 @@ import msgspec
 import pytest
 
 from peers.control import refusal
-from protocol import identity, invitation, letters, messages, offer, prekeys, succession
+from protocol import (
+    first_bytes,
+    first_flight,
+    identity,
+    invitation,
+    letters,
+    messages,
+    offer,
+    prekeys,
+    succession,
+)
 from protocol.conversation import MAX_FRAME as MAX_FRAME_OF_CONVERSATION
 from protocol.conversation import (
     MAX_ITEMS,
@@ -157,7 +167,7 @@ def test_every_feature_has_a_row() -> None:
     "context",
     [
         getattr(module, name)
-        for module in (identity, invitation, letters, offer, prekeys, succession)
+        for module in (first_flight, identity, invitation, letters, offer, prekeys, succession)
         for name in module.__all__
         if "CONTEXT" in name
     ],
@@ -189,6 +199,15 @@ def test_numbers_are_those_of_the_code() -> None:
         assert f"| {seconds:g} |" in times, seconds
     for word in (messages.UPGRADE_TOKEN, messages.WEBSOCKET_PROTOCOL):
         assert f"`{word}`" in TEXT
+
+
+def test_the_flight_is_as_the_page_says() -> None:
+    text = section("The sealed first flight")
+    for size in (first_bytes.MAX_SEALED, first_bytes.FLIGHT_HEAD, first_flight.EXPORTED_BYTES):
+        assert f"{size:,} " in text
+    assert f"`{first_flight.EXPORTER_LABEL.decode()}`" in text
+    for kind in first_bytes.FirstKind:
+        assert f"0x{kind:02x} is" in section("What a path's stream begins with")
 
 
 def test_links_inside_the_page_lead_somewhere() -> None:

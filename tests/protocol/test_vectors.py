@@ -11,10 +11,15 @@ import msgpack
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from protocol.codec import MessageDecoder, decode_location, encode, encode_location
 from protocol.endpoint import Entry, SignedEntry, open_entry, sign_entry
 from protocol.errors import ProtocolViolation
+from protocol.first_bytes import FirstBytes
+from protocol.first_flight import FlightKeys
 from protocol.identity import Identity, guid_of, public_key_of, verify
 from protocol.invitation import Token, opened
 from protocol.letters import LetterFault, open_letter, read_head
@@ -119,6 +124,55 @@ def test_the_sealed_secret_opens() -> None:
         Receiver().open(sealed, context)
     with pytest.raises(ProtocolViolation):
         seal(bytes(32), b"a key that makes every shared secret zero", context)
+
+
+@pytest.mark.parametrize("vector", FILE["first_bytes"], ids=lambda vector: str(vector["what"]))
+def test_first_bytes(vector: dict[str, Any]) -> None:
+    first, data = FirstBytes(), bytes.fromhex(vector["bytes"])
+    match vector["means"]:
+        case "refused":
+            with pytest.raises(ProtocolViolation):
+                first.receive(data)
+        case "more":
+            assert (first.receive(data), first.done) == (b"", False)
+        case "tls":
+            assert (first.receive(data), first.flight) == (data, None)
+        case "flight":
+            rest = first.receive(data)
+            assert first.flight is not None
+            assert first.flight + rest == data
+
+
+@pytest.mark.parametrize("vector", FILE["first_flights"], ids=lambda vector: str(vector["by"]))
+def test_first_flights(vector: dict[str, Any]) -> None:
+    """By hand from the page, and by the code."""
+    told = {key: bytes.fromhex(text) for key, text in vector.items() if key != "by"}
+    key_id, secret = told["exported"][:16], told["exported"][16:]
+
+    def opened(data: bytes, salt: bytes, part: int) -> bytes:
+        info = b"roam-relay/1 first flight\0" + bytes([part])
+        key = HKDF(SHA256(), 32, salt, info).derive(secret)
+        assert data[:4] == b"\x52\x52\x01\x01"
+        assert data[4:20] == key_id
+        assert int.from_bytes(data[52:54], "big") == len(data) - 54
+        return ChaCha20Poly1305(key).decrypt(bytes(12), data[54:], data[:54])
+
+    by_dialer = vector["by"] == "dialer"
+    random, answer_random = told["random"], told["answer_random"]
+    assert told["flight"][20:52] == random
+    assert told["answer"][20:52] == answer_random
+    assert opened(told["flight"], random, 1 if by_dialer else 2) == told["plain"]
+    both = random + answer_random
+    assert opened(told["answer"], both, 4 if by_dialer else 3) == told["answer_plain"]
+    here, there = FlightKeys(), FlightKeys()
+    here.add(told["exported"], dialed_here=by_dialer)
+    there.add(told["exported"], dialed_here=not by_dialer)
+    sealed, taken = here.seal(random, told["plain"]), there.open(told["flight"])
+    assert sealed is not None
+    assert taken is not None
+    assert (sealed.data, taken.plain) == (told["flight"], told["plain"])
+    assert taken.answer(answer_random, told["answer_plain"]) == told["answer"]
+    assert sealed.open_answer(told["answer"]) == told["answer_plain"]
 
 
 @pytest.mark.parametrize("vector", FILE["prekeys"])

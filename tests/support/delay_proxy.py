@@ -37,6 +37,8 @@ class _End(asyncio.Protocol):
         if self.flights[-1:] != [self.way]:
             if len(self.flights) >= self.proxy.most_flights:
                 return
+            if not self.flights:
+                self.proxy.first.append(data)
             self.flights.append(self.way)
         self._later(self._write, data)
 
@@ -71,6 +73,8 @@ class DelayProxy:
         self.flights: list[list[str]] = []
         """Of each connection the ways that bytes went, `there` and `back` in turn: how often one
         side has waited for the other."""
+        self.first: list[bytes] = []
+        """What each connection brought first from who has opened it, as one piece."""
         self.most_flights = sys.maxsize
         """What comes after so many of them is swallowed."""
         self.ends: set[_End] = set()

@@ -1,6 +1,7 @@
 """A path without a network: what a session needs of one, alone or between two sessions."""
 
 import asyncio
+import os
 from typing import Any, cast
 
 from peers.config import PathKind
@@ -37,6 +38,7 @@ class FakePath:
         self._user: Any = None
         self._early = b""
         self._lost_at_once = lost_at_once
+        self._exported = os.urandom(32)
 
     def __repr__(self) -> str:
         return f"<FakePath {self.kind.value} {self.remote} {self.end}>"
@@ -45,6 +47,10 @@ class FakePath:
     def path(self) -> PathEnd:
         """It, as the code under test knows it."""
         return cast(PathEnd, self)
+
+    @property
+    def is_gone(self) -> bool:
+        return bool(self.end)
 
     # -- what a session does --------------------------------------------------------------------
 
@@ -55,6 +61,10 @@ class FakePath:
             user.path_data(self, early)
         if self._lost_at_once:
             self.lose("lost at once")
+
+    def export(self, context: bytes) -> bytes:
+        """Both ends of one path have the same; those of two never."""
+        return self._exported + context[:16].ljust(16, b"\0")
 
     def hand_to(self, user: Any) -> None:
         if self._user is not None:
@@ -105,4 +115,5 @@ def linked() -> tuple[FakePath, FakePath]:
     """Return two ends of one path."""
     here, there = FakePath(), FakePath()
     here._other, there._other = there, here
+    there._exported = here._exported
     return here, there

@@ -11,10 +11,12 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import msgpack
+from msgspec import structs
 
 from peers.conformance import own
 from peers.control import handshake, message_stream, refusal
@@ -37,6 +39,7 @@ from relay.control import connection
 from relay.control import handshake as relay_handshake
 from relay.control.connection import ControlConnection as RelayConnection
 from relay.http import answers
+from relay.mailbox import mailbox, store
 from relay.plane import joining, tickets
 from relay.presence import registry
 from relay.server import RelayServer
@@ -126,7 +129,7 @@ def pongs_without_a_number() -> None:
 def takes_any_callee() -> None:
     """Says hello to whoever answers at an endpoint."""
 
-    async def wrong(self: PathEnd, guid: str, timeout: float) -> float:
+    async def wrong(self: PathEnd, guid: str, timeout: float, flight: object = None) -> float:
         async with asyncio.timeout(timeout):
             await self._start()
         self._round_trip = self.usual_round_trip = 0.001
@@ -350,6 +353,48 @@ def passes_offers_to_everybody() -> None:
     plant(relay_handshake, "shared", lambda here, there: frozenset(here))
 
 
+def takes_letters_from_anybody() -> None:
+    """Takes letters whoever leaves them, where there is a mailbox."""
+    plant(store, "_takes", lambda services, sender, service: False)
+
+
+def keeps_what_is_done() -> None:
+    """Forgets no letter that is safe."""
+    plant(store.Tables, "done", lambda self, tables, guid, numbers: 0)
+
+
+def hands_letters_over_backwards() -> None:
+    """Gives the last letter first."""
+    right = store.Tables.after
+    plant(store.Tables, "after", lambda self, *given: right(self, *given)[::-1])
+
+
+def takes_a_letter_twice() -> None:
+    """Keeps a letter as often as it is left."""
+    right = store.Tables.leave
+
+    def wrong(self: store.Tables, tables: Any, sender: Any, said: Any, *given: Any) -> Any:
+        another = structs.replace(said, id=os.urandom(16))
+        return right(self, tables, sender, another, *given)
+
+    plant(store.Tables, "leave", wrong)
+
+
+def gives_no_prekey_for_one_letter() -> None:
+    """Gives the prekey for all, whatever others there are."""
+    right = store.Tables.prekey
+
+    def wrong(self: store.Tables, *given: Any, one_time: bool) -> Any:
+        return right(self, *given, one_time=False)
+
+    plant(store.Tables, "prekey", wrong)
+
+
+def hands_over_more_than_the_window() -> None:
+    """Has as many letters on their way as there are."""
+    plant(mailbox._Reading, "room", 64)
+
+
 RELAY_FAULTS: dict[str, tuple[Fault, str, str]] = {
     "nothing": (nothing, "", ""),
     "no code header": (no_code_header, "R3.18", "the header says None"),
@@ -373,6 +418,20 @@ RELAY_FAULTS: dict[str, tuple[Fault, str, str]] = {
         "R7.71",
         "the callee gets another offer",
     ),
+    "takes letters from anybody": (
+        takes_letters_from_anybody,
+        "R7.54",
+        "answered with None, not letter_refused",
+    ),
+    "keeps what is done": (keeps_what_is_done, "R7.65", "where b'three' is the next"),
+    "hands letters over backwards": (hands_letters_over_backwards, "R7.64", "where b'one' is"),
+    "takes a letter twice": (takes_a_letter_twice, "R7.60", "where b'same' is the next"),
+    "gives no prekey for one letter": (gives_no_prekey_for_one_letter, "R7.58", "or none of them"),
+    "hands over more than the window": (
+        hands_over_more_than_the_window,
+        "R7.62",
+        "nothing should have come (no letter more)",
+    ),
     "gives one ticket for ever": (gives_one_ticket_for_ever, "R9.16", "good twice"),
 }
 """The same of a relay."""
@@ -382,8 +441,10 @@ async def serve_relay(port: int) -> None:
     """Be a relay until the process is told to end."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    async with RelayServer(RelayConfig(port=port, drain_timeout=0.1)):
-        await ended.wait()
+    with tempfile.TemporaryDirectory() as state:
+        config = RelayConfig(port=port, drain_timeout=0.1, state=state)
+        async with RelayServer(config):
+            await ended.wait()
 
 
 def live(kind: str, fault: str, port: str) -> None:

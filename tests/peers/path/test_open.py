@@ -4,15 +4,17 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from typing import Self
 
 import pytest
 
 from peers import Identity, Peer, WrongIdentity
 from peers.config import PathKind
 from peers.dialing import Ask
-from peers.path import Paths, open_direct
+from peers.path import Dialing, Paths, open_direct
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed, RoamRelayError
+from protocol.first_bytes import flight_head
 from tests.support.doors import open_door
 from tests.support.servers import close_server
 
@@ -20,7 +22,9 @@ from tests.support.servers import close_server
 async def test_both_sides_are_proven_and_nothing_is_said(alice: Peer, bob: Peer) -> None:
     paths = Paths(bob.identity)
     endpoint = Endpoint("127.0.0.1", alice.port)
-    path = await open_direct(open_door(), Ask(alice.guid, endpoint), paths, 10, source="127.0.0.1")
+    path = await open_direct(
+        open_door(), Ask(alice.guid, endpoint), paths, 10, Dialing("127.0.0.1")
+    )
     assert (path.kind, path.remote, path.local_host) == (
         PathKind.DIRECT,
         str(endpoint),
@@ -50,7 +54,7 @@ async def test_from_an_address_that_this_host_has_not(alice: Peer, source: str) 
     paths = Paths(Identity.generate())
     endpoint = Endpoint("127.0.0.1", alice.port)
     with pytest.raises(RoamRelayError, match=r"127\.0\.0\.1"):
-        await open_direct(open_door(), Ask(alice.guid, endpoint), paths, 10, source=source)
+        await open_direct(open_door(), Ask(alice.guid, endpoint), paths, 10, Dialing(source))
     await asyncio.wait_for(paths.close(), 1)
 
 
@@ -195,4 +199,56 @@ async def test_who_is_cancelled_leaves_nothing() -> None:
         await asyncio.wait({dialing})
         assert dialing.cancelled()
         await asyncio.wait_for(paths.close(), 10)
+    await close_server(server)
+
+
+class CountedFlight:
+    """What leaves before TLS; nobody knows its key."""
+
+    data = flight_head(b"k" * 16, b"r" * 32, 5) + b"bytes"
+
+    def __init__(self) -> None:
+        self.made = self.failures = 0
+
+    def make(self) -> Self:
+        self.made += 1
+        return self
+
+    def answered(self, data: bytes) -> None:
+        raise AssertionError("nobody can answer it")
+
+    def failed(self) -> None:
+        self.failures += 1
+
+
+async def test_a_flight_leaves_only_where_the_key_was_met_before(alice: Peer) -> None:
+    paths, door, flight = Paths(Identity.generate()), open_door(), CountedFlight()
+    ask = Ask(alice.guid, Endpoint("127.0.0.1", alice.port))
+    for made in (0, 1, 2):
+        path = await open_direct(door, ask, paths, 10, Dialing(make_flight=flight.make))
+        assert path.remote_guid == alice.guid, "who cannot open it goes on with TLS"
+        assert flight.made == made
+    assert flight.failures == 0
+    await paths.abort()
+
+
+async def test_who_bears_nothing_before_tls_is_told_of(alice: Peer) -> None:
+    """It was met there, and something else answers now."""
+    paths, door, flight = Paths(Identity.generate()), open_door(), CountedFlight()
+
+    async def tls_alone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(await reader.read(1))
+        writer.close()
+
+    came: list[bytes] = []
+    between = Swallowing(alice.port, 0)
+    async with between.open() as endpoint, asyncio.timeout(60):
+        ask = Ask(alice.guid, endpoint)
+        await open_direct(door, ask, paths, 10)
+        await paths.abort()
+    server = await asyncio.start_server(tls_alone, "127.0.0.1", endpoint.port)
+    with pytest.raises(PathFailed):
+        await open_direct(door, ask, paths, 10, Dialing(make_flight=flight.make))
+    assert (came, flight.failures) == ([b"R"], 1)
+    await asyncio.wait_for(paths.close(), 10)
     await close_server(server)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from peers.config import PathKind
 from peers.path import PathEnd, Paths
 from protocol.codec import encode
 from protocol.errors import Code, PathFailed, Refused, RoamRelayError
+from protocol.first_bytes import flight_head
 from protocol.messages import PathHello, PathReject, PathWelcome, Ping
 from protocol.session import EARLY_BYTES, Early
 from tests.peers.roaming.fakes import HERE, THERE
@@ -175,6 +176,132 @@ def test_what_stands_behind_a_hello_has_a_bound(size: int, lives: bool) -> None:
         else:
             assert isinstance(await failed(asking), PathFailed)
         await it.all_gone()
+
+    run(scene())
+
+
+class SealedFlight:
+    """What leaves before TLS. Of what is sealed in it a path knows nothing."""
+
+    def __init__(self, sealed: bytes = b"sealed") -> None:
+        self.data = flight_head(b"k" * 16, b"r" * 32, len(sealed)) + sealed
+        self.answers: list[bytes] = []
+        self.has_failed = False
+
+    def answered(self, data: bytes) -> None:
+        self.answers.append(data)
+
+    def failed(self) -> None:
+        self.has_failed = True
+
+
+ANSWER = SealedFlight(b"its answer").data
+
+
+@pytest.mark.parametrize("answer", [ANSWER, b""])
+@pytest.mark.parametrize("size", [1, 53, 54, 55, 10_000])
+def test_what_is_sealed_before_tls_is_taken_and_answered_and_tls_goes_on(
+    answer: bytes, size: int
+) -> None:
+    """In whatever pieces it arrives."""
+
+    async def scene() -> None:
+        it = Scene()
+        flight, taken = SealedFlight(), list[bytes]()
+
+        def take(data: bytes) -> bytes:
+            assert not it.server.remote_guid, "nobody has proven anything"
+            taken.append(data)
+            return answer
+
+        def in_pieces(end: MemoryStream) -> Callable[[bytes], bytes]:
+            def arrive(data: bytes) -> bytes:
+                for at in range(0, len(data), size):
+                    end.arrives(data[at : at + size])
+                return b""
+
+            return arrive
+
+        it.a.changes, it.b.changes = in_pieces(it.b), in_pieces(it.a)
+        accepting = asyncio.create_task(it.server.accept(5.0, take))
+        await turns()  # So that its stream has an owner.
+        await it.client.prove(THERES, 5.0, flight)
+        assert it.a.written[0].startswith(flight.data + b"\x16"), "in one write"
+        assert taken == [flight.data]
+        assert flight.answers == [answer] * bool(answer)
+        asking = asyncio.create_task(it.client.ask(lambda path: HELLO, 5.0))
+        assert await accepting == HELLO
+        it.server.welcome(PathWelcome())
+        await asking
+        assert it.client.export(b"session") == it.server.export(b"session")
+        assert it.client.export(b"session") != it.client.export(b"another")
+        await it.all_gone()
+
+    run(scene())
+
+
+def test_who_can_use_none_goes_on_with_tls() -> None:
+    async def scene() -> None:
+        it = Scene()
+        accepting = asyncio.create_task(it.server.accept(5.0))
+        await it.client.prove(THERES, 5.0, SealedFlight())
+        asking = asyncio.create_task(it.client.ask(lambda path: HELLO, 5.0))
+        assert await accepting == HELLO
+        it.server.welcome(PathWelcome())
+        await asking
+        await it.all_gone()
+
+    run(scene())
+
+
+UNKNOWN = [b"RR\x01\x02", b"RR\x02\x01", b"R\x16"]
+
+
+@pytest.mark.parametrize("begin", [ANSWER, *UNKNOWN])
+def test_who_has_sent_no_flight_takes_none(begin: bytes) -> None:
+    async def scene() -> None:
+        it = Scene()
+        accepting = asyncio.create_task(failed(it.server.accept(5.0)))
+        proving = asyncio.create_task(failed(it.client.prove(THERES, 5.0)))
+        await asyncio.sleep(0)
+        it.a.arrives(begin + bytes(20))
+        assert (await proving).reason.startswith("TLS failed")
+        await accepting
+        await it.all_gone()
+
+    run(scene())
+
+
+@pytest.mark.parametrize("begin", UNKNOWN)
+def test_what_is_not_known_before_tls_ends_the_path(begin: bytes) -> None:
+    async def scene() -> None:
+        it = Scene()
+        taken: list[bytes] = []
+        accepting = asyncio.create_task(
+            failed(it.server.accept(5.0, lambda data: taken.append(data) or b""))
+        )
+        await turns()
+        it.b.arrives(begin)
+        assert "not known here" in (await accepting).reason
+        assert (taken, it.b.end, it.b.written) == ([], "aborted", [])
+        await it.paths[1].abort()
+
+    run(scene())
+
+
+def test_a_flight_that_is_cut_is_not_taken() -> None:
+    async def scene() -> None:
+        for cut in range(0, len(ANSWER), 7):
+            it = Scene()
+            taken: list[bytes] = []
+            accepting = asyncio.create_task(
+                failed(it.server.accept(5.0, lambda data, taken=taken: taken.append(data) or b""))
+            )
+            await turns(3)
+            it.b.arrives(ANSWER[:cut])
+            it.b.lose("cut")
+            await accepting
+            assert taken == []
 
     run(scene())
 

@@ -17,13 +17,13 @@ from peers.dialing import Ask, Door, Reason
 from peers.host import Interfaces
 from peers.host.address import LocalAddress
 from peers.location import Hosts
-from peers.path import PathEnd
+from peers.path import Dialing, PathEnd
 from peers.roaming import Candidates, Ways, ways
 from peers.roaming.route import Attempt
 from peers.session import end
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code, PathFailed, Refused, RelayUnavailable, RoamRelayError
-from protocol.features import SESSION_2
+from protocol.features import EARLY_DATA, SESSION_2, SESSION_FEATURES
 from protocol.messages import PathHello, PathWelcome, ServiceResponse
 from relay.server import RelayServer
 from tests.peers.roaming.fakes import CALLER, THERE, make_local, make_route, signed
@@ -79,9 +79,11 @@ class Around:
         self.ways = Ways(self.local, self.candidates, cast(Any, self))
         monkeypatch.setattr(ways, "open_direct", self._open)
 
-    async def _open(self, door: Door, ask: Ask, *arguments: Any, **more: Any) -> PathEnd:
+    async def _open(
+        self, door: Door, ask: Ask, paths: Any, timeout: float, dialing: Dialing
+    ) -> PathEnd:
         endpoint = ask.endpoint
-        self.usual.append(more["round_trip"])
+        self.usual.append(dialing.round_trip)
         said = self.says[endpoint]
         if isinstance(said, PathFailed):
             raise said
@@ -331,14 +333,16 @@ async def test_losers_leave_no_trace_at_the_callee(relay: RelayServer, bob: Peer
         await session.close()
 
 
-@pytest.mark.parametrize(("knows", "flights"), [(True, 3), (False, 5)])
+@pytest.mark.parametrize(
+    ("features", "flights"),
+    [(SESSION_FEATURES, 1), ((SESSION_2, EARLY_DATA), 3), ((SESSION_2,), 5)],
+)
 async def test_a_resumed_path_brings_data_one_round_trip_sooner(
-    relay: RelayServer, monkeypatch: pytest.MonkeyPatch, knows: bool, flights: int
+    relay: RelayServer, monkeypatch: pytest.MonkeyPatch, features: tuple[str, ...], flights: int
 ) -> None:
-    """With the third flight, of TLS and the hello; to an old party with the fifth. What comes later
-    is swallowed, so that no other can have brought it."""
-    if not knows:
-        monkeypatch.setattr(end, "SESSION_FEATURES", (SESSION_2,))
+    """With the first flight, sealed and before TLS; to older parties with the third, of TLS and the
+    hello, or the fifth. What comes later is swallowed, so that no other can have brought it."""
+    monkeypatch.setattr(end, "SESSION_FEATURES", features)
     async with far(relay, 0.005) as there, unhurried(relay) as bob:
         # Only this side can dial: the other one, told where this was, finds nobody.
         rooms(bob).direct.close()

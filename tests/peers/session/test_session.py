@@ -25,6 +25,7 @@ from peers import (
 )
 from peers.config import PathKind
 from peers.session import (
+    FlightKeysChanged,
     LocationTold,
     Over,
     PathLost,
@@ -55,13 +56,18 @@ class End:
 
     def __init__(self, terms: Terms = CALLER, settings: SessionSettings = PATIENT) -> None:
         self.told: list[SessionNews] = []
+        """But for the keys of flights, which come with every path (test_flights.py)."""
         trace = Trace(asyncio.get_running_loop().time)
-        self.session = SessionEnd(b"s" * 16, terms, settings, trace, self.told.append)
+        self.session = SessionEnd(b"s" * 16, terms, settings, trace, self._tell)
 
     def takes(
         self, path: FakePath, there: PathHello | PathWelcome, number: int = 1, *, here: bool = True
     ) -> None:
         self.session.take_path(path.path, number, there, dialed_here=here)
+
+    def _tell(self, news: SessionNews) -> None:
+        if not isinstance(news, FlightKeysChanged):
+            self.told.append(news)
 
     @property
     def news(self) -> list[type[Any]]:
