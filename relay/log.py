@@ -79,13 +79,15 @@ log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
 class _Lines(logging.Formatter):
     """One line a record, whoever wrote it."""
 
-    def __init__(self, renderers: list[structlog.typing.Processor]) -> None:
+    def __init__(self, renderers: list[structlog.typing.Processor], node: str) -> None:
         super().__init__()
+        self._node = {"node": node} if node else {}
         self._renderers = renderers
         self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
     def format(self, record: logging.LogRecord) -> str:
         words: Any = dict(getattr(record, _FIELDS, None) or {"event": record.getMessage()})
+        words = {**self._node, **words}
         words["level"] = record.levelname.lower()
         words = dict(self._stamp(None, record.levelname, words))
         if record.exc_info:
@@ -221,8 +223,9 @@ def _hear_all() -> None:
     sys.unraisablehook = passed_over
 
 
-def configure(style: str, level: str) -> None:
-    """Set logging up for the process: `style` is auto, console or json.
+def configure(style: str, level: str, node: str = "") -> None:
+    """Set logging up for the process: `style` is auto, console or json. Of several processes with
+    one log, each has its name as `node` in every line.
 
     What other libraries have to say comes in the same form, from a warning upwards; and so does
     what Python says where nobody has caught an error, its traceback in a field of the line.
@@ -238,7 +241,7 @@ def configure(style: str, level: str) -> None:
         else [_as_json]
     )
     handler = logging.NullHandler() if sys.stderr is None else _Writer(sys.stderr.fileno())
-    handler.setFormatter(_Lines(renderers))
+    handler.setFormatter(_Lines(renderers, node))
     # The lines do not say where in the code they come from, nor in which thread: looking that up
     # costs as much as the rest of a line (the logging HOWTO, "Optimization").
     logging._srcfile = None
