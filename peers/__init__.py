@@ -36,7 +36,8 @@ from peers.location import Located
 from peers.path import Path
 from peers.peer import Peer
 from peers.roaming import Surveyed
-from peers.services import Listener
+from peers.rooms import PeerFigures
+from peers.services import Listener, SessionRequest
 from peers.session import Explanation, PathChanged, Session, SessionFigures, TraceEvent
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance
 from protocol.errors import (
@@ -115,6 +116,7 @@ __all__ = [
     "PathKind",
     "Peer",
     "PeerConfig",
+    "PeerFigures",
     "PeerOffline",
     "PeerSettings",
     "PeerState",
@@ -135,6 +137,7 @@ __all__ = [
     "SessionClosed",
     "SessionFigures",
     "SessionLost",
+    "SessionRequest",
     "SessionSettings",
     "SessionState",
     "StandbyWord",

@@ -15,14 +15,23 @@ from typing import Any, Generic, Self, TypeVar
 
 from peers import peer as asynchronous
 from peers.choice import Select
-from peers.config import DdnsConfig, DialWord, ModeWord, PeerConfig, SelectWord, checked_seconds
+from peers.config import (
+    DdnsConfig,
+    DialWord,
+    ModeWord,
+    PeerConfig,
+    SelectWord,
+    checked_function,
+    checked_seconds,
+)
 from peers.control import Status
 from peers.location import Located
 from peers.path import Path
+from peers.services import Accept, SessionRequest
 from peers.services import Listener as AsyncListener
 from peers.session import Explanation, SessionFigures
 from peers.session import Session as AsyncSession
-from protocol.errors import ConnectionClosed, SessionClosed, UsageError
+from protocol.errors import CallbackFailed, ConnectionClosed, SessionClosed, UsageError
 from protocol.identity import Identity
 from protocol.messages import Mode
 from protocol.session import State
@@ -154,6 +163,11 @@ class Session:
     def mode(self) -> Mode:
         """The mode that it was opened in."""
         return self._session.mode
+
+    @property
+    def metadata(self) -> bytes:
+        """What the session's caller has given to `connect`."""
+        return self._session.metadata
 
     @property
     def path(self) -> Path | None:
@@ -325,11 +339,14 @@ class Peer:
         *,
         allow: Collection[str] | None = None,
         disclose: str | Collection[str] = "anyone",
+        accept: Callable[[SessionRequest], bool | str] | None = None,
     ) -> Listener:
-        """Offer a service, and wait until it can be found."""
+        """Offer a service, and wait until it can be found. `accept` is called in a thread of its
+        own for each request, so that it may use the peer, and take its 3 s."""
+        checked = None if accept is None else _in_threads(accept)
 
         async def listen() -> AsyncListener:
-            listener = self._peer.listen(service, allow=allow, disclose=disclose)
+            listener = self._peer.listen(service, allow=allow, disclose=disclose, accept=checked)
             try:
                 await self._peer.published()
             except BaseException:
@@ -349,12 +366,20 @@ class Peer:
         wait: bool = False,
         policy: str | None = None,
         select: Select | SelectWord | None = None,
+        metadata: bytes = b"",
     ) -> Session:
         """Open a session with a peer's service."""
 
         def opening() -> Coroutine[Any, Any, AsyncSession]:
             return self._peer.connect(
-                guid, service, mode=mode, timeout=timeout, wait=wait, policy=policy, select=select
+                guid,
+                service,
+                mode=mode,
+                timeout=timeout,
+                wait=wait,
+                policy=policy,
+                select=select,
+                metadata=metadata,
             )
 
         thread = self._thread
@@ -382,6 +407,39 @@ class Peer:
                 "the peer is not open: use it inside 'with Peer(...)', or behind its start()"
             )
         return self._running
+
+
+def _in_threads(function: Callable[[SessionRequest], bool | str]) -> Accept:
+    """Return a function that runs this one in a thread of its own: one that hangs holds up neither
+    the loop, nor the end of the program."""
+    checked_function(function, "accept")
+
+    async def accept(request: SessionRequest) -> bool | str:
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[bool | str | Exception] = loop.create_future()
+
+        def tell(said: bool | str | Exception) -> None:
+            if not found.done():  # Else it comes too late.
+                found.set_result(said)
+
+        def run() -> None:
+            said: bool | str | Exception
+            try:
+                said = function(request)
+            except Exception as error:
+                said = error
+            except BaseException as error:  # As sys.exit(), which would end the loop.
+                said = CallbackFailed(f"accept raised {type(error).__name__}")
+            with contextlib.suppress(RuntimeError):  # The loop is closed: nobody asks any more.
+                loop.call_soon_threadsafe(tell, said)
+
+        threading.Thread(target=run, name="peers.blocking accept", daemon=True).start()
+        said = await found
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    return accept
 
 
 async def _within(timeout: float | None, work: Coroutine[Any, Any, _T]) -> _T:

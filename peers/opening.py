@@ -6,6 +6,7 @@ from peers.choice import Select
 from peers.config import (
     PeerConfig,
     checked_guid,
+    checked_metadata,
     checked_mode,
     checked_policy,
     checked_service,
@@ -32,6 +33,8 @@ class Wish:
     """These three go before the configuration."""
     conversation: bool = False
     """Whether it is to carry a conversation."""
+    metadata: bytes | bytearray | memoryview = b""
+    """What the other application gets to see before it takes the session."""
 
 
 class Opening:
@@ -67,6 +70,7 @@ class Opening:
             fallback=config.fallback,
             standby=config.standby,
             conversation=wish.conversation,
+            metadata=checked_metadata(wish.metadata),
         )
         self._services.use(service)
         if self._services.blocks(guid):

@@ -43,8 +43,8 @@ from peers.host import AddressSource
 from peers.location import Located
 from peers.opening import Wish
 from peers.roaming import Surveyed, survey
-from peers.rooms import Leaving, Rooms, build, pass_on, read_dns_key, start
-from peers.services import Handler, Listener, ServicesChanged, serve_sessions
+from peers.rooms import Leaving, PeerFigures, Rooms, build, pass_on, read_dns_key, start
+from peers.services import Accept, Handler, Listener, ServicesChanged, serve_sessions
 from peers.session import Session
 from peers.tasks import EventQueue, check_loop
 from protocol.endpoint import Phase, Provenance
@@ -188,6 +188,7 @@ class Peer:
         *,
         allow: Collection[str] | None = None,
         disclose: str | Collection[str] = "anyone",
+        accept: Accept | None = None,
     ) -> Listener:
         """Offer a service: `async for session in peer.listen("chat")`.
 
@@ -196,13 +197,19 @@ class Peer:
         the relay, `combined` becomes `auto`, and `p2p` finds no address. The service is registered
         in the background; `await peer.published()` waits until it can be found.
 
+        `accept` is a function, async or not, of one `SessionRequest`: who asks, and the metadata.
+        It returns True, or False or a reason in words, with which the caller gets `Refused`. It is
+        asked before a session begins, and has 3 s; one that raises or takes longer refuses. At
+        most 128 requests wait for it, 16 of one caller.
+
         Raises:
             ValueError: not a service name, already offered, or `disclose` is none of these; or it
                 is one more than can be registered (16), or the lists of GUIDs are too long.
             IdentityError: what is listed is no GUID.
+            TypeError: `accept` cannot be called.
             ConnectionClosed: the peer is closed.
         """
-        return self._open.services.offer(service, allow, disclose, None)
+        return self._open.services.offer(service, allow, disclose, None, accept)
 
     async def serve(
         self,
@@ -211,6 +218,7 @@ class Peer:
         *,
         allow: Collection[str] | None = None,
         disclose: str | Collection[str] = "anyone",
+        accept: Accept | None = None,
         max_sessions: int = 256,
     ) -> None:
         """Serve all sessions of a service, until this is cancelled or the peer is closed:
@@ -225,13 +233,13 @@ class Peer:
         cancels them, and closes their sessions cleanly. No task is left when it returns.
 
         Raises:
-            TypeError: `handler` cannot be called.
+            TypeError: `handler`, or `accept`, cannot be called.
             ValueError, IdentityError, ConnectionClosed: as `listen`.
             RoamRelayError: the registration was lost for good.
         """
         checked_function(handler, "handler")
         checked_count(max_sessions, "max_sessions")
-        listener = self.listen(service, allow=allow, disclose=disclose)
+        listener = self.listen(service, allow=allow, disclose=disclose, accept=accept)
         await serve_sessions(listener, handler, max_sessions)
 
     async def published(self) -> None:
@@ -254,10 +262,12 @@ class Peer:
         wait: bool = False,
         policy: str | None = None,
         select: Select | SelectWord | None = None,
+        metadata: bytes = b"",
     ) -> Session:
         """Open a session with a peer's service. `mode`, `policy` (which paths it may take,
         docs/addresses.md) and `select` (`fastest`, `latest`, or a function that puts candidates in
-        order) go before the configuration.
+        order) go before the configuration. `metadata`, 1,024 bytes at most, is what the other
+        application gets to see before it takes the session; the relay does not see it.
 
         `timeout` (seconds; default from the configuration) is for the relay's and the callee's
         answer; the path has `path_timeout` after it. With `wait`, a peer that is not there, or does
@@ -272,9 +282,10 @@ class Peer:
             PathFailed: no endpoint could be reached.
             RelayUnavailable, NameServerUnavailable: there is nobody to ask.
             ValueError, IdentityError: not a mode, a time, a policy, a selector or the name of a
-                service (this one is an `UnknownService` too), not a GUID, or a blocked one.
+                service (this one is an `UnknownService` too), not a GUID, or a blocked one; or
+                too much metadata.
         """
-        wish = Wish(guid, service, mode, policy, select)
+        wish = Wish(guid, service, mode, policy, select, metadata=metadata)
         checked_flag(wait, "wait")
         patience = self._patience(timeout)
         return await self._open.opening.open(wish, patience, wait=wait)
@@ -416,6 +427,10 @@ class Peer:
     def places(self) -> dict[str, tuple[Provenance, Phase]]:
         """This peer's own addresses as it tells them, the newest first."""
         return self._ever_open.location.addresses
+
+    def figures(self) -> PeerFigures:
+        """Return what this peer has now: its services, watches and conversations."""
+        return self._ever_open.figures()
 
     @property
     def sessions(self) -> tuple[Session, ...]:

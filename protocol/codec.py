@@ -43,8 +43,10 @@ share them."""
 
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 
-encode = msgspec.msgpack.Encoder().encode
-"""Return the MessagePack bytes of a message."""
+_encode = msgspec.msgpack.Encoder().encode
+_MAP_16 = 0xDE
+_SHORT_MAP, _MOST_OF_SHORT = 0x80, 15
+"""Heads of MessagePack maps, and how many keys the short one can count."""
 
 
 class UnknownType(msgspec.Struct, frozen=True):
@@ -266,6 +268,17 @@ def to_message(value: object, table: Mapping[str, type[Message]]) -> Message | U
 def _convert(value: object, cls: type[_Record]) -> _Record:
     # Without `builtin_types`, a string would pass for bytes if it happened to be base64.
     return msgspec.convert(value, cls, builtin_types=(bytes,))
+
+
+def encode(value: object) -> bytes:
+    """Return the MessagePack bytes of a message, in the shortest form, so that every language can
+    write the same."""
+    data = _encode(value)
+    # msgspec gives a map the head that all fields of the message would need, also those that are
+    # left out.
+    if data[0] == _MAP_16 and data[1] == 0 and data[2] <= _MOST_OF_SHORT:
+        return bytes((_SHORT_MAP | data[2],)) + data[3:]
+    return data
 
 
 def encode_location(record: LocationRecord) -> bytes:

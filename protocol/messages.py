@@ -64,6 +64,8 @@ MAX_SERVICES = 16
 """Services of one location record."""
 MAX_DISCLOSE = 256
 """GUIDs in one disclosure list."""
+MAX_METADATA = 1_024
+"""Bytes that a session's caller says to the callee's application."""
 MAX_FEATURES = 32
 """Features that one side may name (protocol/features.py)."""
 MAX_FEATURE_NAME = 32
@@ -95,6 +97,7 @@ Offer = Annotated[bytes, Meta(max_length=MAX_OFFER)]
 unread, between sides that have named the feature `offer`. Empty: none."""
 ObservedHost = Annotated[str, Meta(max_length=45)]
 ObservedPort = Annotated[int, Meta(ge=0, le=65535)]
+Metadata = Annotated[bytes, Meta(max_length=MAX_METADATA)]
 Features = Annotated[tuple[Feature, ...], Meta(max_length=MAX_FEATURES)]
 
 
@@ -435,6 +438,8 @@ class PathHello(Message, frozen=True, tag="path_hello"):
     """Kept for the interval of an idle path's pings, once both sides agree on one."""
     standby: bool = False
     """Whether the path is to stand ready, and the session to stay where it is."""
+    metadata: Metadata = b""
+    """Of a first path: what the session's caller says to the callee's application."""
 
 
 class PathWelcome(Message, frozen=True, tag="path_welcome"):
@@ -447,6 +452,8 @@ class PathWelcome(Message, frozen=True, tag="path_welcome"):
     features: Features = ()
     partial: Annotated[int, Meta(ge=0)] = 0
     idle: Seconds = 0.0
+    metadata: Metadata = b""
+    """Of a first path that the callee has dialed: as in the hello."""
 
 
 class PathReject(Message, frozen=True, tag="path_reject"):

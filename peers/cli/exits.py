@@ -2,6 +2,7 @@
 
 from enum import IntEnum
 
+from peers.cli.file_transfer import TransferCancelled
 from peers.cli.output import OutputClosed
 from peers.config import ConfigError, ContactLinkError, DdnsConfigError, PolicyError
 from protocol.errors import (
@@ -53,6 +54,8 @@ class Exit(IntEnum):
     """Another peer's key, or another relay's."""
     ENDED_EARLY = 11
     """The session ended early."""
+    CANCELLED = 12
+    """The other side has cancelled the transfer of a file."""
     HUNG_UP = 129
     """Ended by SIGHUP."""
     INTERRUPTED = 130
@@ -65,6 +68,7 @@ class Exit(IntEnum):
 
 _EXITS: tuple[tuple[type[RoamRelayError], Exit], ...] = (
     (OutputClosed, Exit.UNREAD),
+    (TransferCancelled, Exit.CANCELLED),
     (RelayUnavailable, Exit.NO_RELAY),
     (NameServerUnavailable, Exit.NO_RELAY),
     (UpdateRefused, Exit.REFUSED),

@@ -1,8 +1,10 @@
 """Sending a file over a session, and receiving it: a header, the pieces, a checksum.
 
 The header is one JSON message (name and size), pieces are raw messages, and the
-last message is JSON again with the checksum of all pieces. The receiver answers with one message:
-`ok`, or why not. A file appears under its own name only when it is whole.
+last message is JSON again with the checksum of all pieces. The receiver answers with one message,
+also while pieces come: `ok`, or why not. Whoever is cancelled says so: the receiver by its answer,
+the sender by the reason with which it aborts the session. A file appears under its own name only
+when it is whole.
 """
 
 import asyncio
@@ -23,7 +25,7 @@ from peers.cli.source import PIECE, opened
 from peers.disk import place
 from protocol.errors import RoamRelayError, SessionClosed, SessionLost
 
-__all__ = ["TransferFailed", "receive_file", "send_file"]
+__all__ = ["TransferCancelled", "TransferFailed", "receive_file", "send_file"]
 
 _NO_NAME = (errno.EINVAL, errno.ENAMETOOLONG, errno.EILSEQ)
 """What file systems say of a name that they cannot have."""
@@ -36,6 +38,14 @@ Progress = Callable[[int, int], None]
 
 class TransferFailed(RoamRelayError):
     """A file could not be sent or stored whole. Says why."""
+
+
+class TransferCancelled(TransferFailed):
+    """The other side has cancelled the transfer."""
+
+
+_CANCELLED = "cancelled by the receiver"
+"""The receiver's answer."""
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -53,8 +63,45 @@ async def send_file(session: Session, path: Path, progress: Progress) -> str:
 
     Raises:
         TransferFailed: the file cannot be read, or the receiver could not store it.
+        TransferCancelled: the receiver has cancelled it.
         SessionLost, SessionClosed: the session ended first.
     """
+    loop = asyncio.get_running_loop()
+    answering = loop.create_task(session.receive())
+    sending = loop.create_task(_send(session, path, progress))
+    try:
+        # No timeout: how long the receiver takes is its own affair, and the session has its own.
+        await asyncio.wait({answering, sending}, return_when=asyncio.FIRST_COMPLETED)
+        if sending.done() and not isinstance(sending.exception(), SessionClosed | SessionLost):
+            sending.result()  # What has gone wrong here.
+        # Where the session has ended, what came before says more than the end.
+        answer = (await answering).decode(errors="replace")
+    except SessionClosed:
+        if not _succeeded(sending):
+            raise
+        raise TransferFailed(
+            "the receiver did not store it: it closed the session without a word"
+        ) from None
+    except asyncio.CancelledError:
+        session.abort("cancelled by the sender")
+        raise
+    finally:
+        answering.cancel()
+        sending.cancel()
+        await asyncio.gather(answering, sending, return_exceptions=True)
+    if answer == _CANCELLED:
+        raise TransferCancelled(f"the transfer of {path.name} was {answer}")
+    if answer != "ok" or not _succeeded(sending):
+        raise TransferFailed(f"the receiver did not store it: {answer[:200]}")
+    return sending.result()
+
+
+def _succeeded(task: "asyncio.Task[str]") -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+async def _send(session: Session, path: Path, progress: Progress) -> str:
+    """Send all of a file; return the checksum of what was sent."""
     digest = hashlib.sha256()
     # A name need not be UTF-8; the header is.
     name = os.fsencode(path.name).decode(errors="replace")
@@ -73,12 +120,6 @@ async def send_file(session: Session, path: Path, progress: Progress) -> str:
     except OSError as error:
         raise TransferFailed(f"cannot read {path}: {error.strerror}") from None
     await session.send(msgspec.json.encode(_Trailer(digest.hexdigest())))
-    try:
-        answer = (await session.receive()).decode(errors="replace")
-    except SessionClosed:
-        answer = "it closed the session without a word"
-    if answer != "ok":
-        raise TransferFailed(f"the receiver did not store it: {answer[:200]}")
     return digest.hexdigest()
 
 
@@ -95,6 +136,9 @@ async def receive_file(session: Session, folder: Path, progress: Progress) -> tu
         path, digest = await _store(session, folder, progress)
     except TransferFailed as failure:
         await _answer(session, failure.reason.encode()[:1000])
+        raise
+    except asyncio.CancelledError:
+        await _answer(session, _CANCELLED.encode())
         raise
     await _answer(session, b"ok")
     return path, digest

@@ -15,24 +15,17 @@ from typing import Any
 import click
 import msgspec
 
-from peers import Peer
 from peers.cli import blocked, conformance, contacts, files, letters, locate, talk
 from peers.cli.completion import completion
 from peers.cli.exits import Exit, exit_of
-from peers.cli.invocation import Invocation, Work
+from peers.cli.invocation import Invocation
 from peers.cli.key import default_key
 from peers.cli.process import INTERRUPTED, let_go_of_output, run
+from peers.cli.settings import Settings
+from peers.cli.status import status
 from peers.cli.terminal import Terminal, standard_descriptors
-from peers.config import (
-    CarrierKind,
-    ConfigError,
-    DdnsConfig,
-    Identity,
-    PeerConfig,
-)
-from protocol.errors import (
-    RoamRelayError,
-)
+from peers.config import CarrierKind, ConfigError, DdnsConfig, PeerConfig
+from protocol.errors import RoamRelayError
 from protocol.messages import Mode
 from protocol.text import shown
 
@@ -46,38 +39,10 @@ Exit codes:
   3 no relay, no DNS   4 unknown peer, service   5 peer offline
   6 refused            7 limit reached           8 no answer in time
   9 no path           10 wrong identity         11 session ended early
+  12 the other side cancelled a file
   129, 130, 143 ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM
   141 nobody reads standard output any more (| head -1)
 """
-
-
-class _Settings(msgspec.Struct, frozen=True):
-    """What the options before the subcommand say."""
-
-    config: PeerConfig
-    key: str
-    verbose: bool
-
-    def identity(self) -> Identity:
-        return Identity.load_or_create(self.key)
-
-    def with_config(self, config: PeerConfig) -> "_Settings":
-        return _Settings(config, self.key, self.verbose)
-
-    def peer(self) -> Peer:
-        return Peer(self.identity(), config=self.config)
-
-    def waiting_peer(self) -> Peer:
-        """Return a peer that waits for its network and its relay: it may start before them."""
-        waits = msgspec.structs.replace(self.config, wait_for_relay=True)
-        return Peer(self.identity(), config=waits)
-
-    def stranger(self) -> Peer:
-        """Return a peer with a key of its own for the moment."""
-        return Peer(Identity.generate(), config=self.config)
-
-    def invocation(self, work: Work, as_json: bool = False) -> Invocation:
-        return Invocation(work, as_json, self.verbose)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
@@ -117,6 +82,11 @@ class _Settings(msgspec.Struct, frozen=True):
 @click.option("--zone", envvar="PEER_ZONE", help="A DNS zone of peers, beside the relay or alone.")
 @click.option("--name-server", metavar="HOST[:PORT]", help="The zone's primary server.")
 @click.option("--dns-key", metavar="FILE", help="The key with which this peer registers there.")
+@click.option(
+    "--control",
+    metavar="PATH",
+    help="A UNIX socket, made for this user alone, at which 'peer --control PATH status' asks.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens to standard error.")
 @click.pass_context
 def command(
@@ -130,6 +100,7 @@ def command(
     zone: str | None,
     name_server: str | None,
     dns_key: str | None,
+    control: str | None,
     verbose: bool,
 ) -> None:
     """Talk with mobile peers through a Roam Relay, or by dynamic DNS alone.
@@ -159,11 +130,17 @@ def command(
         changes["relay_pin_file"] = f"{path}.relay"
     if context.invoked_subcommand != "block":
         changes["blocked"] = tuple(dict.fromkeys((*config.blocked, *blocked.blocked_by(path))))
-    context.obj = _Settings(msgspec.structs.replace(config, **changes), path, verbose)
+    context.obj = Settings(msgspec.structs.replace(config, **changes), path, verbose, control)
 
 
 _mode = click.option(
     "--mode", type=click.Choice([mode.value for mode in Mode]), help="Else as configured."
+)
+_progress = click.option(
+    "--progress",
+    metavar="SECONDS",
+    type=click.FloatRange(0.05, 3_600),
+    help="With --json: an object this often that says how far it is.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
@@ -171,7 +148,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one ob
 @command.command("id")
 @_json
 @click.pass_obj
-def show_id(settings: _Settings, as_json: bool) -> Invocation:
+def show_id(settings: Settings, as_json: bool) -> Invocation:
     """Print this peer's GUID; make its key where there is none."""
 
     async def work(terminal: Terminal) -> None:
@@ -186,7 +163,7 @@ def show_id(settings: _Settings, as_json: bool) -> Invocation:
 @click.option("--remove", is_flag=True, help="Let them in again.")
 @_json
 @click.pass_obj
-def block(settings: _Settings, guids: tuple[str, ...], remove: bool, as_json: bool) -> Invocation:
+def block(settings: Settings, guids: tuple[str, ...], remove: bool, as_json: bool) -> Invocation:
     """Have nothing to do with each GUID; without one, list who is blocked.
 
     It holds for every command with this key from its next start on: whoever is blocked finds no
@@ -220,7 +197,7 @@ def block(settings: _Settings, guids: tuple[str, ...], remove: bool, as_json: bo
 @_json
 @click.pass_obj
 def listen(
-    settings: _Settings,
+    settings: Settings,
     service: str,
     allow: tuple[str, ...],
     disclose: str,
@@ -251,6 +228,7 @@ def listen(
 @_mode
 @click.option("--policy", help="Which paths it may take: 'only direct, not metered'.")
 @click.option("--wait", is_flag=True, help="Wait until the peer is there and offers SERVICE.")
+@click.option("--metadata", default="", help="What SERVICE sees before it takes the session.")
 @click.option(
     "--linger",
     metavar="SECONDS",
@@ -262,12 +240,13 @@ def listen(
 @_json
 @click.pass_obj
 def connect(
-    settings: _Settings,
+    settings: Settings,
     guid: str,
     service: str,
     mode: str | None,
     policy: str | None,
     wait: bool,
+    metadata: str,
     linger: float | None,
     as_json: bool,
 ) -> Invocation:
@@ -286,6 +265,7 @@ def connect(
             mode=mode,
             policy=policy,
             wait=wait,
+            metadata=metadata,
             linger=linger,
         ),
         as_json,
@@ -296,7 +276,7 @@ def connect(
 @click.argument("guid", type=contacts.WHOM)
 @_json
 @click.pass_obj
-def watch(settings: _Settings, guid: str, as_json: bool) -> Invocation:
+def watch(settings: Settings, guid: str, as_json: bool) -> Invocation:
     """Show when GUID comes, moves and goes, until Ctrl-C."""
     return settings.invocation(lambda terminal: talk.watch(terminal, settings.peer, guid), as_json)
 
@@ -305,15 +285,24 @@ def watch(settings: _Settings, guid: str, as_json: bool) -> Invocation:
 @click.argument("guid", type=contacts.WHOM)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @_mode
+@_progress
 @_json
 @click.pass_obj
-def send(settings: _Settings, guid: str, file: Path, mode: str | None, as_json: bool) -> Invocation:
+def send(
+    settings: Settings,
+    guid: str,
+    file: Path,
+    mode: str | None,
+    progress: float | None,
+    as_json: bool,
+) -> Invocation:
     """Send FILE to GUID, which runs 'peer receive'; checksummed.
 
     A pipe, as of <(command), is read to its end first.
     """
     return settings.invocation(
-        lambda terminal: files.send(terminal, settings.peer, guid, file, mode=mode), as_json
+        lambda terminal: files.send(terminal, settings.peer, guid, file, mode=mode, every=progress),
+        as_json,
     )
 
 
@@ -321,15 +310,26 @@ def send(settings: _Settings, guid: str, file: Path, mode: str | None, as_json: 
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--allow", multiple=True, metavar="GUID", help="Only these may send (repeatable).")
 @click.option("--once", is_flag=True, help="Exit after one file.")
+@_progress
 @_json
 @click.pass_obj
 def receive(
-    settings: _Settings, folder: Path, allow: tuple[str, ...], once: bool, as_json: bool
+    settings: Settings,
+    folder: Path,
+    allow: tuple[str, ...],
+    once: bool,
+    progress: float | None,
+    as_json: bool,
 ) -> Invocation:
     """Receive files into FOLDER until Ctrl-C."""
     return settings.invocation(
         lambda terminal: files.receive(
-            terminal, settings.waiting_peer, folder, allow=allow or None, once=once
+            terminal,
+            settings.waiting_peer,
+            folder,
+            allow=allow or None,
+            once=once,
+            every=progress,
         ),
         as_json,
     )
@@ -342,7 +342,7 @@ def receive(
 @_json
 @click.pass_obj
 def locate_service(
-    settings: _Settings, guid: str | None, service: str | None, mine: bool, as_json: bool
+    settings: Settings, guid: str | None, service: str | None, mine: bool, as_json: bool
 ) -> Invocation:
     """Show where SERVICE of GUID is, the delay to each endpoint, and which would be chosen."""
     if mine:
@@ -361,7 +361,7 @@ def locate_service(
 @click.option("--port", required=True, type=click.IntRange(1, 65535), help="Where it is served.")
 @_json
 @click.pass_obj
-def expose(settings: _Settings, service: str, port: int, as_json: bool) -> Invocation:
+def expose(settings: Settings, service: str, port: int, as_json: bool) -> Invocation:
     """Register SERVICE of another program on this host, so that 'peer locate' finds it."""
     return settings.invocation(
         lambda terminal: locate.expose(terminal, settings.waiting_peer, service, port), as_json
@@ -372,7 +372,7 @@ def expose(settings: _Settings, service: str, port: int, as_json: bool) -> Invoc
 @click.option("--out", metavar="FILE", default="peer.tsig", show_default=True, help="Where to.")
 @_json
 @click.pass_obj
-def ddns_key(settings: _Settings, out: str, as_json: bool) -> Invocation:
+def ddns_key(settings: Settings, out: str, as_json: bool) -> Invocation:
     """Get the key with which this peer registers in its relay's DNS zone; write it to a file."""
     return settings.invocation(
         lambda terminal: locate.ddns_key(terminal, settings.peer, out), as_json
@@ -387,7 +387,7 @@ def ddns_key(settings: _Settings, out: str, as_json: bool) -> Invocation:
 @_json
 @click.pass_obj
 def ping(
-    settings: _Settings, guid: str, service: str, mode: str | None, count: int, as_json: bool
+    settings: Settings, guid: str, service: str, mode: str | None, count: int, as_json: bool
 ) -> Invocation:
     """Measure round trips to GUID, which runs 'peer listen ping --echo' (or another SERVICE)."""
     return settings.invocation(
@@ -396,7 +396,7 @@ def ping(
     )
 
 
-for _further in (conformance.group, contacts.link, letters.write, letters.mail, completion):
+for _further in (conformance.group, contacts.link, letters.write, letters.mail, status, completion):
     command.add_command(_further)
 
 

@@ -15,7 +15,7 @@ from peers.config.policy import Policy
 from protocol.endpoint import Endpoint
 from protocol.errors import IdentityError, UnknownService
 from protocol.identity import public_key_of
-from protocol.messages import MAX_DISCLOSE, Disclosure, Mode, Service
+from protocol.messages import MAX_DISCLOSE, MAX_METADATA, Disclosure, Mode, Service
 
 __all__ = [
     "DialWord",
@@ -31,6 +31,7 @@ __all__ = [
     "checked_guid",
     "checked_guids",
     "checked_kind",
+    "checked_metadata",
     "checked_mode",
     "checked_policy",
     "checked_port",
@@ -114,6 +115,16 @@ def checked_dial(value: object) -> Dial:
         return Dial(value)
     except ValueError:
         raise ValueError(f"dial is {allowed}, not {_shown(value)}") from None
+
+
+def checked_metadata(value: object) -> bytes:
+    """Check what is said to another application, and copy it where it can change."""
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError(f"metadata is bytes, not {_named(value)}: encode a text first")
+    data = bytes(value)
+    if len(data) > MAX_METADATA:
+        raise ValueError(f"metadata has at most {MAX_METADATA} bytes, not {len(data)}")
+    return data
 
 
 def checked_mode(value: object) -> Mode:

@@ -23,7 +23,7 @@ __all__ = ["Call", "calling"]
 class Call:
     """A call of the peer under test, and the kit as callee."""
 
-    def __init__(self, peer: Opened, listener: Listener, mode: str) -> None:
+    def __init__(self, peer: Opened, listener: Listener, mode: str, metadata: bytes = b"") -> None:
         self.peer = peer
         self.listener = listener
         self.mode = mode
@@ -38,6 +38,7 @@ class Call:
                 guid=self.callee.guid,
                 service=SERVICE,
                 mode=mode,
+                **({"metadata": metadata.hex()} if metadata else {}),
             )
         )
         self.request: Map = {}
@@ -108,12 +109,12 @@ class Call:
 
 @asynccontextmanager
 async def calling(
-    stage: PeerStage, mode: str = "p2p", *, by: Opened | None = None
+    stage: PeerStage, mode: str = "p2p", *, by: Opened | None = None, metadata: bytes = b""
 ) -> AsyncIterator[Call]:
     """A peer, the one that stands unless it is said by which, is told to open a session with the
-    kit; it is ended behind the check."""
+    kit, and perhaps what it says to the kit's application; it is ended behind the check."""
     async with Listener() as listener:
-        call = Call(by or await stage.standing(), listener, mode)
+        call = Call(by or await stage.standing(), listener, mode, metadata)
         try:
             yield call
         finally:

@@ -89,10 +89,13 @@ class _Adapter:
         await opened.close()
 
     async def _connect(
-        self, peer: str, session: str, guid: str, service: str, mode: ModeWord
+        self, peer: str, session: str, guid: str, service: str, mode: ModeWord, metadata: str = ""
     ) -> dict[str, Any]:
         opened, _ = self._peers[peer]
-        made = self._sessions[session] = await opened.connect(guid, service, mode=mode)
+        word = bytes.fromhex(metadata)
+        made = self._sessions[session] = await opened.connect(
+            guid, service, mode=mode, metadata=word
+        )
         return {"session": made.id.hex()}
 
     async def _send(self, session: str, message: str) -> None:

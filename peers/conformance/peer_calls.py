@@ -4,11 +4,11 @@ from peers.conformance.calling import calling
 from peers.conformance.checks import Checks
 from peers.conformance.credentials import guid_in, own
 from peers.conformance.end import DATA, End
-from peers.conformance.faults import QUIET, Fault
+from peers.conformance.faults import QUIET, Fault, NotTried
 from peers.conformance.peer_stage import PEER, SERVICE, Listener, PeerStage, path_on
 from peers.conformance.pipes import TlsPipe
 from peers.conformance.played_relay import opened, signed_by
-from peers.conformance.talk import Map, Talk
+from peers.conformance.talk import Map, Talk, packed
 from protocol.identity import Identity
 
 __all__: list[str] = []
@@ -230,3 +230,52 @@ async def callee_dials(stage: PeerStage) -> None:
         await call.outcome
         await call.do("send", message=b"x".hex())
         await end.messages(1)
+
+
+# -- metadata -------------------------------------------------------------------------------------
+
+
+@check("R10.61", "says its metadata in the hello of the first path, and there alone")
+async def metadata(stage: PeerStage) -> None:
+    word = b"what only the callee may read"
+    async with calling(stage, metadata=word) as call:
+        if word in packed(await call.asked()):
+            raise Fault("tells the relay its metadata")
+        call.respond(entries=[call.entry])
+        path, hello = await call.hello_on(await call.listener.next())
+        if "metadata" not in hello:
+            raise NotTried("its adapter gives no metadata")
+        if hello["metadata"] != word:
+            raise Fault(f"`metadata` is {hello['metadata']!r}, not {word!r}")
+        end = call.welcome(path, hello)
+        await call.outcome
+        end.path.pipe.abort()
+        path, hello = await call.next_hello()
+        if hello.get("metadata"):
+            raise Fault("says its metadata again on a later path")
+        path.say("path_welcome", **end.numbers())
+        end.begin(path, hello)
+        await call.do("send", message=b"x".hex())
+        await end.messages(1)
+
+
+@check("R10.61", "says its metadata in the welcome where the callee has dialed the first path")
+async def metadata_in_the_welcome(stage: PeerStage) -> None:
+    word = b"what only the callee may read"
+    async with calling(stage, "combined", metadata=word) as call, Listener() as silent:
+        asked = await call.asked()
+        call.respond(entries=[signed_by(call.callee, SERVICE, silent.port)])
+        where = [opened(call.peer.guid, signed) for signed in asked.get("entries", ())]
+        host, port = next(((one[2], one[3]) for one in where if one[2] == "127.0.0.1"), (None, 0))
+        if host is None:
+            raise Fault("the request names no entry at 127.0.0.1 (R8.10)")
+        pipe = await call.peer.dials.dial(host, port)
+        path = Talk(await path_on(pipe, own(call.callee), call.peer.guid))
+        end = End(SERVICE, revised=None)
+        end.id, end.mode = asked["session"], "combined"
+        await end.take(path)
+        await call.outcome
+        if "metadata" not in end.welcome:
+            raise NotTried("its adapter gives no metadata")
+        if end.welcome["metadata"] != word:
+            raise Fault(f"`metadata` is {end.welcome['metadata']!r}, not {word!r}")

@@ -168,6 +168,19 @@ async def _rejected(path: Talk, end: End, code: str, *, number: int = 1, **chang
         raise Fault(f"`path_reject` with {said.get('code')}, not {code}")
 
 
+@check("R10.62", "takes a path whatever the metadata says, a first one and a later one")
+async def metadata(stage: PeerStage) -> None:
+    peer = await stage.standing()
+    caller, end = Identity.generate(), End(SERVICE, revised=False)
+    await end.take(await peer.path(caller), metadata=bytes(1_024))
+    end.number += 1
+    await end.take(await peer.path(caller), metadata=b"another word")
+    end.send(b"hello")
+    if await end.messages(1) != [b"hello"]:
+        raise Fault("the message did not come back")
+    end.path.pipe.abort()
+
+
 @check("R10.20", "gives a session to nobody else, whoever names its number")
 async def stolen_session(stage: PeerStage) -> None:
     peer = await stage.standing()

@@ -126,6 +126,11 @@ class PathEnd(Path):
         """Whether the user should hold its bytes back."""
         return self._stream.paused
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it carries nothing any more."""
+        return self._stage is _Stage.GONE
+
     async def prove(self, guid: str, timeout: float, flight: Flight | None = None) -> float:
         """Prove both sides, as TLS client; return the seconds of the handshake's round trip. A
         `flight` leaves before it.

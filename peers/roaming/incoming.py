@@ -15,12 +15,13 @@ from peers.path import PathEnd
 from peers.roaming.candidates import Candidates
 from peers.roaming.closed import Closed
 from peers.roaming.crowd import Crowd
+from peers.roaming.decisions import Decisions
 from peers.roaming.local import Local
 from peers.roaming.meetings import Midway
 from peers.roaming.route import Route
 from peers.roaming.sessions import Sessions
 from peers.roaming.ways import Ways
-from peers.services import ListenerEnd, Refusal, Services
+from peers.services import ListenerEnd, Refusal, Services, SessionRequest
 from peers.session import Terms
 from peers.transport import Stream
 from protocol.errors import Code, RoamRelayError
@@ -139,6 +140,7 @@ class Incoming:
         self._sessions = sessions
         self._ways = ways
         self._candidates = candidates
+        self._decisions = Decisions(local.tasks)
         self._legs: Crowd[str] = Crowd(_MAX_LEGS, _MAX_LEGS_EACH)
         """The tickets of planes whose leg is opened here, until a session has it."""
         self._leg_tasks: dict[str, asyncio.Task[None]] = {}
@@ -206,7 +208,9 @@ class Incoming:
         # In this order, what is no number (NaN) becomes 0.
         waits = max(0.0, min(request.timeout, _LONGEST_REQUEST))
         self._sessions.announce(route, waits + self._local.config.path_timeout)
-        if request.mode is Mode.COMBINED and request.entries and terms.discloses:
+        # Who is asked first whether he takes the session must not have welcomed it by then.
+        asks = listener.admission.accept is not None
+        if request.mode is Mode.COMBINED and request.entries and terms.discloses and not asks:
             self._local.tasks.spawn(
                 self._meet(route), lambda error: route.session.abort(f"unexpected: {error!r}")
             )
@@ -256,7 +260,13 @@ class Incoming:
         try:
             take = partial(self._take_flight, path)
             hello = await path.accept(self._local.config.path_timeout, take)
-            self._welcome(path, hello, ticket)
+            refusal = await self._asked(path, hello)
+            if path.is_gone:
+                log.debug("gone before it was welcomed", kind=kind.value, remote=path.remote)
+            elif refusal is not None:
+                self._reject(path, hello, refusal)
+            else:
+                self._welcome(path, hello, ticket)
         except RoamRelayError as error:
             path.abort()
             log.debug("path failed", kind=kind.value, remote=path.remote, reason=error.reason)
@@ -277,8 +287,31 @@ class Incoming:
             return b""
         return route.session.take_flight(data)
 
+    async def _asked(self, path: PathEnd, hello: PathHello) -> Refusal | None:
+        """Ask the program whether it takes a session that this path would begin, where it wants to
+        be asked and nothing else speaks against it; return why it does not."""
+        listener = self._services.find(hello.service, path.remote_guid)
+        if listener is None or listener.admission.accept is None or hello.standby:
+            return None
+        route = self._route_for(path, hello)
+        if not isinstance(route, Route) or route.session.has_had_path:
+            return None
+        if self._candidates.refusal(route.session.terms, path):
+            return None
+        request = SessionRequest(path.remote_guid, hello.service, hello.mode, hello.metadata, path)
+        accept = listener.admission.accept
+        refusal = await self._decisions.ask(hello.session, request, accept)
+        if refusal is None and self._services.find(hello.service, path.remote_guid) is not listener:
+            # Whoever offers it now was not asked.
+            return Refusal(Code.UNKNOWN_SERVICE, f"nobody listens for {hello.service}")
+        return refusal
+
+    def _reject(self, path: PathEnd, hello: PathHello, refusal: Refusal) -> None:
+        path.reject(refusal.code, refusal.reason)
+        guid = path.remote_guid[:8]
+        log.info("path refused", peer=guid, mode=hello.mode.value, reason=refusal.reason)
+
     def _welcome(self, path: PathEnd, hello: PathHello, ticket: str) -> None:
-        guid = path.remote_guid
         if hello.standby:
             self._stand_by(path, hello)
             return
@@ -289,8 +322,7 @@ class Incoming:
             path.finish()
             return
         if isinstance(route, Refusal):
-            path.reject(route.code, route.reason)
-            log.info("path refused", peer=guid[:8], mode=hello.mode.value, reason=route.reason)
+            self._reject(path, hello, route)
             return
         if rule := self._candidates.refusal(route.session.terms, path):
             path.reject(Code.REFUSED, f"the policy of the other side says '{rule}'")

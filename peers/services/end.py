@@ -3,9 +3,10 @@
 Programs see `Listener` alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from peers.location import Offered
+from peers.services.admission import Admission
 from peers.services.listener import Listener
 from peers.session import Session
 from protocol.errors import Code
@@ -36,6 +37,11 @@ class ListenerEnd(Listener):
     def offered(self) -> Offered:
         """What the record tells of it."""
         return self._offered
+
+    @property
+    def admission(self) -> Admission:
+        """Who may begin a session."""
+        return self._admission
 
     def refusal(self, guid: str) -> Refusal | None:
         """Return why a request of this peer is refused; None where it is not."""
@@ -80,4 +86,4 @@ class ConversationsEnd(ListenerEnd):
 
     def admit(self, guids: frozenset[str] | None) -> None:
         """Let these ask from now on; None lets anyone."""
-        self._allow = guids
+        self._admission = replace(self._admission, allow=guids)

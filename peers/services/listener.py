@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection
 from types import NoneType, TracebackType
 from typing import Self
 
-from peers.config import checked_disclosure, checked_guids, checked_kind
+from peers.config import checked_disclosure, checked_kind
 from peers.location import Offered
+from peers.services.admission import Admission
 from peers.session import Session
 from peers.tasks import check_loop, running_loop
 from protocol.errors import ConnectionClosed, RoamRelayError
@@ -29,15 +30,15 @@ class Listener:
     def __init__(
         self,
         service: ServiceName,
+        admission: Admission,
         *,
-        allow: Collection[str] | None,
         disclose: str | Collection[str],
         on_closed: Callable[["Listener"], None],
         port: int | None = None,
     ) -> None:
         disclosure, listed = checked_disclosure(disclose)
         self._offered = Offered(service, port, disclosure, listed)
-        self._allow = None if allow is None else frozenset(checked_guids(allow, "allow"))
+        self._admission = admission
         self._on_closed = on_closed
         self._loop = running_loop()
         self._waiting: asyncio.Queue[Session | None] = asyncio.Queue()
@@ -54,7 +55,7 @@ class Listener:
     @property
     def allow(self) -> frozenset[str] | None:
         """The GUIDs that may ask; None lets anyone."""
-        return self._allow
+        return self._admission.allow
 
     @property
     def port(self) -> int | None:

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from peers.config import ServiceNameError, checked_service, log
 from peers.location import MAX_RECORD_BYTES, Offered, OwnLocation, fits
+from peers.services.admission import Accept, Admission
 from peers.services.end import ConversationsEnd, ListenerEnd
 from peers.services.listener import Listener
 from protocol.errors import ConnectionClosed, RoamRelayError
@@ -134,15 +135,17 @@ class Services:
         allow: Collection[str] | None,
         disclose: str | Collection[str],
         port: int | None,
+        accept: Accept | None = None,
     ) -> Listener:
         """Offer a service; at another program's `port` where there is one.
 
         Raises:
             ValueError: not a service name, already offered, one more than a record may have, or
                 `disclose` cannot be used or is too long.
+            IdentityError, TypeError: as `Admission.checked`.
             ConnectionClosed: the peer is closed.
         """
-        return self._offer(ListenerEnd, service, allow, disclose, port)
+        return self._offer(ListenerEnd, service, Admission.checked(allow, accept), disclose, port)
 
     def offer_conversations(
         self, service: str, disclose: str | Collection[str]
@@ -152,7 +155,7 @@ class Services:
         Raises:
             ValueError, ConnectionClosed: as `offer`.
         """
-        return self._offer(ConversationsEnd, service, (), disclose, None)
+        return self._offer(ConversationsEnd, service, Admission(frozenset()), disclose, None)
 
     def end(self, error: RoamRelayError | None) -> None:
         """Take every service back; what waits for them is told why."""
@@ -168,7 +171,7 @@ class Services:
         self,
         kind: type[_L],
         service: str,
-        allow: Collection[str] | None,
+        admission: Admission,
         disclose: str | Collection[str],
         port: int | None,
     ) -> _L:
@@ -187,7 +190,7 @@ class Services:
             )
         listener = kind(
             service,
-            allow=allow,
+            admission,
             disclose=disclose,
             on_closed=self._gone,
             port=port,

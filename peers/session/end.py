@@ -98,6 +98,7 @@ class SessionEnd(Session):
             features=(*self.terms.features, *SESSION_FEATURES),
             partial=machine.partial,
             standby=standby,
+            metadata=self._metadata_to_say,
         )
 
     def welcome(self, entries: tuple[SignedEntry, ...]) -> PathWelcome:
@@ -110,6 +111,7 @@ class SessionEnd(Session):
             entries,
             features=(*self.terms.features, *SESSION_FEATURES),
             partial=machine.partial,
+            metadata=self._metadata_to_say,
         )
 
     def early(self) -> Early:
@@ -199,6 +201,8 @@ class SessionEnd(Session):
         )
         self._features_shared = features
         self._export(path, dialed_here)
+        if not self.has_had_path and not self.terms.is_caller:
+            self.metadata = there.metadata
         self.number = max(self.number, number)
         self._path_rank = self._rank(number, dialed_here)
         old, self._path = self._path, path
@@ -353,6 +357,11 @@ class SessionEnd(Session):
             self._pathless(reason)
 
     # -- inside ---------------------------------------------------------------------------------
+
+    @property
+    def _metadata_to_say(self) -> bytes:
+        """Only the caller says something, and only on the first path."""
+        return self.metadata if self.terms.is_caller and not self.has_had_path else b""
 
     def _pathless(self, reason: str) -> None:
         if not self._go_over(reason):

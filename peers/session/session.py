@@ -93,6 +93,9 @@ class Session:
         self.id = session_id
         """16 bytes that name it, the same at both sides."""
         self._terms = terms
+        self.metadata = terms.metadata
+        """What the session's caller has given to `connect`, at both sides; empty where that was
+        nothing, or where either runs a version that knows no such thing."""
         self.pinned = False
         """Whether the program wants it to stay on its path."""
         self._usual_round_trip: float | None = None

@@ -30,6 +30,8 @@ class Terms:
     """Whether a session in `combined` may go on over the relay, as far as this side says."""
     conversation: bool = False
     """Whether this side wants it to carry a conversation."""
+    metadata: bytes = b""
+    """What this side, which has opened the session, says to the other application."""
     standby: StandbyWord = StandbyWord.NEVER
     """Whether a second path may stand ready, unless the policy says otherwise."""
 

@@ -245,6 +245,10 @@ class Party:
         await one.peer.published()
 
     def _listen(self, one: One, service: str, how: dict[str, Any]) -> None:
+        how = dict(how)
+        if "takes" in how:
+            word = bytes.fromhex(how.pop("takes"))
+            how["accept"] = lambda request: request.metadata == word or "not by that word"
         one.accepting.create_task(self._accept(one, one.peer.listen(service, **how)))
 
     async def _accept(self, one: One, listener: Listener) -> None:
@@ -318,9 +322,20 @@ class Party:
     # -- sessions -------------------------------------------------------------------------------
 
     async def connect(
-        self, peer: str, end: str, guid: str, service: str, mode: str, wait: bool = False
+        self,
+        peer: str,
+        end: str,
+        guid: str,
+        service: str,
+        mode: str,
+        wait: bool = False,
+        metadata: str | None = None,
     ) -> Any:
-        session = await self._peers[peer].peer.connect(guid, service, mode=mode, wait=wait)
+        opened = self._peers[peer].peer
+        more: dict[str, Any] = {}
+        if metadata is not None and "metadata" in inspect.signature(opened.connect).parameters:
+            more["metadata"] = bytes.fromhex(metadata)
+        session = await opened.connect(guid, service, mode=mode, wait=wait, **more)
         self._ends[end] = End(session)
         return {"number": session.id.hex(), "mode": session.mode.value}
 

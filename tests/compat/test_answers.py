@@ -4,6 +4,7 @@ import pytest
 
 from peers import Identity
 from tests.compat.children import Said, all_of
+from tests.compat.past import NEW, OLD
 from tests.compat.world import CASTS, EVERY_CAST, MODES, Cast, Peer, Talk, World, direct_or_relayed
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -37,6 +38,31 @@ async def test_a_refusal_has_its_code_and_what_is_hidden_is_reached_through_the_
             talk = await world.talk(caller, callee, mode, becomes=left, service="hidden")
             await talk.joined(kind="relayed")
             await talk.close(talk.caller)
+
+
+@EVERY_CAST
+async def test_metadata_is_said_and_seen_by_new_parties_and_passed_over_by_old_ones(
+    world: World, cast: Cast
+) -> None:
+    """An old caller says none, and is refused by a program that wants some; an old callee sees
+    none, and takes the session."""
+    caller, callee = await world.cast(cast)
+    word = b"room 7".hex()
+    if cast.callee == OLD:
+        for mode in MODES:
+            talk = await world.talk(caller, callee, mode, metadata=word)
+            await talk.exchange(10)
+            await talk.close(talk.caller)
+        return
+    url = world.relays[cast.relay].url
+    asks = await world.open(NEW, url, services={"asked": {"takes": word}})
+    for mode in MODES:
+        if cast.caller == OLD:
+            assert await refusal(caller, asks.guid, "asked", mode) == ("Refused", "refused")
+        else:
+            talk = await world.talk(caller, asks, mode, service="asked", metadata=word)
+            await talk.close(talk.caller)
+    await asks("shut")
 
 
 async def test_a_peer_is_watched_while_it_comes_moves_and_goes(world: World) -> None:

@@ -101,6 +101,7 @@ def empty(value: Any) -> bool:
 
 
 FITS: dict[str, Fits] = {
+    "accept": lambda value: nothing(value) or callable(value),
     "address": lambda value: False,
     "addresses": nothing,
     "allow": lambda value: nothing(value) or empty(value),
@@ -117,6 +118,7 @@ FITS: dict[str, Fits] = {
     "located": lambda value: False,
     "max_sessions": lambda value: type(value) is int and value > 0,
     "message": lambda value: isinstance(value, bytes),
+    "metadata": lambda value: isinstance(value, bytes),
     "mode": nothing,
     "number": nothing,
     "pinned": lambda value: value is True,

@@ -12,7 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from peers import ConnectionClosed, Identity, PeerConfig, RelayUnavailable, UnknownPeer, UsageError
+from peers import (
+    ConnectionClosed,
+    Identity,
+    PeerConfig,
+    Refused,
+    RelayUnavailable,
+    RequestTimeout,
+    RoamRelayError,
+    SessionRequest,
+    UnknownPeer,
+    UsageError,
+)
 from peers import blocking as face
 from relay.config import RelayConfig
 from relay.server import RelayServer
@@ -96,6 +107,52 @@ def test_any_thread_may_call(url: str) -> None:
         for thread in threads:
             thread.join(LONG)
         assert got == sorted(bytes([name]) for name in range(4) for _ in range(50))
+
+
+def test_a_function_that_decides_runs_in_a_thread_of_its_own(url: str) -> None:
+    with face.Peer(Identity.generate(), url) as alice, face.Peer(Identity.generate(), url) as bob:
+        threads = []
+
+        def accept(request: SessionRequest) -> bool | str:
+            threads.append(threading.current_thread().name)
+            # It may use the peer: nothing waits for itself.
+            alice.locate(alice.guid, "chat")
+            match request.metadata:
+                case b"exit":
+                    sys.exit("of the program")
+                case b"room 7":
+                    return True
+                case _:
+                    return "no such room"
+
+        listener = alice.listen("chat", accept=accept)
+        with pytest.raises(Refused, match="no such room"):
+            bob.connect(alice.guid, "chat", mode="p2p")
+        session = bob.connect(alice.guid, "chat", mode="p2p", metadata=b"room 7")
+        assert listener.accept(LONG).metadata == session.metadata == b"room 7"
+        assert threads == ["peers.blocking accept"] * 2
+        with pytest.raises(TypeError, match="accept"):
+            alice.listen("other", accept=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.expected_errors("accept of 'chat' failed")
+def test_a_function_that_ends_the_program_or_hangs_ends_nothing(url: str) -> None:
+    hangs = threading.Event()
+    with face.Peer(Identity.generate(), url) as alice, face.Peer(Identity.generate(), url) as bob:
+
+        def accept(request: SessionRequest) -> bool | str:
+            if request.metadata == b"exit":
+                sys.exit("of the program")
+            hangs.wait()
+            return True
+
+        alice.listen("chat", accept=accept)
+        with pytest.raises(RoamRelayError, match="failed to decide"):
+            bob.connect(alice.guid, "chat", mode="p2p", metadata=b"exit")
+        with pytest.raises(RequestTimeout, match="in time"):
+            bob.connect(alice.guid, "chat", mode="p2p")
+    assert ours() == []
+    hangs.set()
 
 
 def test_a_start_that_fails_leaves_no_thread() -> None:

@@ -177,7 +177,7 @@ def test_what_it_takes_and_gives_is_exported_too(cls: type) -> None:
 
 def test_a_session_a_path_and_a_service_have_nothing_that_is_for_their_rooms() -> None:
     """Which have classes of their own for that: what is below them here is theirs alone."""
-    assert instance_attributes(peers.Session) == {"id", "pinned"}
+    assert instance_attributes(peers.Session) == {"id", "metadata", "pinned"}
     assert not instance_attributes(peers.Path)
     assert not instance_attributes(peers.Listener)
     facts = {"kind", "local", "local_host", "remote", "remote_guid", "round_trip"}

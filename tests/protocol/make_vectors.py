@@ -313,9 +313,11 @@ def messages() -> list[Message]:
             features=(RELAY_FALLBACK, STANDBY, *SESSION_FEATURES),
             standby=True,
         ),
+        PathHello(SESSION, "chat", Mode.P2P, metadata=b"room 7"),
         PathWelcome(),
         PathWelcome(3, 96, features=SESSION_FEATURES, partial=4096, idle=2.0),
         PathWelcome(5, 160, 1024, SIGNED[:1], (RELAY_FALLBACK,)),
+        PathWelcome(features=SESSION_FEATURES, metadata=b"room 7"),
         PathReject(Code.SESSION_UNKNOWN, "no session can be resumed here"),
     ]
 
@@ -586,6 +588,15 @@ def vectors() -> dict[str, Any]:
             for rule, what, value in conversation.PASSED_OVER
         ],
         "conversation_lines": conversation.LINES,
+        "conversation_letters": [
+            {"rule": "R17.25", "value": plain(value), "bytes": conversation.packed(value).hex()}
+            for value in conversation.LETTERS
+        ],
+        "refused_conversation_letters": [
+            {"rule": rule, "what": what, **shortened(conversation.packed(value))}
+            for rule, what, value in conversation.REFUSED_LETTERS
+        ],
+        "conversation_parts": conversation.PARTS,
         "first_bytes": first_bytes(),
         "first_flights": first_flights(),
         **more_vectors(),

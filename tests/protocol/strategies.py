@@ -220,6 +220,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "partial": COUNTS,
         "idle": SECONDS,
         "standby": st.booleans(),
+        "metadata": st.binary(max_size=1024),
     },
     messages.PathWelcome: {
         "received": COUNTS,
@@ -229,6 +230,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "features": FEATURES,
         "partial": COUNTS,
         "idle": SECONDS,
+        "metadata": st.binary(max_size=1024),
     },
     messages.PathReject: {"code": st.sampled_from(Code), "reason": REASONS},
 }

@@ -48,6 +48,10 @@ class FakePath:
         """It, as the code under test knows it."""
         return cast(PathEnd, self)
 
+    @property
+    def is_gone(self) -> bool:
+        return bool(self.end)
+
     # -- what a session does --------------------------------------------------------------------
 
     def carry(self, user: Any) -> None:

@@ -16,7 +16,9 @@ from peers import Peer, Session, SessionClosed, SessionLost
 from peers.cli import files
 from peers.cli.file_transfer import TransferFailed, receive_file, send_file
 from relay.server import RelayServer
-from tests.peers.cli.commands import Running, peer, run_peer
+from tests.peers.cli.commands import PIPE, Running, peer, run_peer
+
+STREAMS = (PIPE, PIPE, PIPE)
 
 
 @pytest.fixture
@@ -143,6 +145,7 @@ async def test_a_receiver_that_is_ended_keeps_no_half_file_and_closes_its_sessio
             await asyncio.sleep(0.01)
         await running.stop()
         assert os.listdir(folder) == []
+        assert await session.receive() == b"cancelled by the receiver"
         with pytest.raises(SessionClosed):
             await session.receive()
 
@@ -304,3 +307,73 @@ async def test_a_bar_shows_the_name_as_it_is(
     finally:
         os.close(master)
         os.close(stderr)
+
+
+async def test_a_sender_that_is_cancelled_says_so_at_both_ends(
+    here: tuple[str, ...], there: tuple[str, ...], tmp_path: Path
+) -> None:
+    with (tmp_path / "big").open("wb") as big:
+        big.truncate(256 << 20)
+    folder = tmp_path / "in"
+    async with peer(*here, "receive", str(folder), "--json", "--progress", "0.05") as receiver:
+        guid = await receiving(receiver)
+        sender = await Running(
+            (*there, "send", guid, str(tmp_path / "big"), "--json"), STREAMS
+        ).start()
+        try:
+            progress = await receiver.fact()
+            assert (progress["event"], progress["size"]) == ("progress", 256 << 20)
+            assert 0 < progress["bytes"] < progress["size"]
+            sender.task.cancel()
+            told = await sender.fact()
+            assert (told["event"], told["file"]) == ("cancelled", "big")
+            while progress["event"] == "progress":
+                progress = await receiver.fact()
+            assert progress["event"] == "failed"
+            assert "cancelled by the sender" in progress["reason"]
+        finally:
+            await sender.stop()
+        assert os.listdir(folder) == []
+        assert not receiver.task.done()
+
+
+async def test_a_receiver_that_is_cancelled_says_so_at_both_ends(
+    here: tuple[str, ...], there: tuple[str, ...], tmp_path: Path
+) -> None:
+    with (tmp_path / "big").open("wb") as big:
+        big.truncate(256 << 20)
+    folder = tmp_path / "in"
+    async with peer(*here, "receive", str(folder), "--json") as receiver:
+        guid = await receiving(receiver)
+        words = (*there, "send", guid, str(tmp_path / "big"), "--json", "--progress", "0.05")
+        async with peer(*words) as sender:
+            progress = await sender.fact()
+            assert (progress["event"], progress["file"]) == ("progress", "big")
+            receiver.task.cancel()
+            told = await receiver.fact()
+            assert told["event"] == "cancelled"
+            assert 0 < told["bytes"] < 256 << 20
+            assert await sender.ended() == 12
+            _, err = await sender.rest()
+            assert "the transfer of big was cancelled by the receiver" in err
+        assert os.listdir(folder) == []
+
+
+async def test_an_answer_that_comes_early_ends_the_sending(
+    alice: Peer, bob: Peer, tmp_path: Path
+) -> None:
+    """Also while the sender waits for room, and the receiver takes nothing more."""
+    with (tmp_path / "big").open("wb") as big:
+        big.truncate(64 << 20)
+    listener = alice.listen("file")
+    await alice.published()
+    session = await bob.connect(alice.guid, "file")
+    sending = asyncio.ensure_future(send_file(session, tmp_path / "big", nothing))
+    async with asyncio.timeout(60):
+        there = await anext(listener)
+        await there.receive()
+        await there.send(b"cannot store big: No space left on device")
+        with pytest.raises(TransferFailed, match="No space left on device"):
+            await sending
+        assert not session.is_over
+        session.abort()

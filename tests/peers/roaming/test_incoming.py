@@ -26,7 +26,7 @@ from peers.path.open_paths import Paths
 from peers.roaming import incoming as module
 from peers.roaming.incoming import Incoming, Known, judge_path, judge_request
 from peers.roaming.route import Attempt, Route, Welcomed
-from peers.services import ListenerEnd, Services
+from peers.services import Admission, ListenerEnd, Services, SessionRequest
 from peers.session import Terms
 from protocol.endpoint import Endpoint
 from protocol.errors import Code, PathFailed
@@ -41,9 +41,9 @@ from tests.support.virtual_time import run
 
 # -- what is judged ---------------------------------------------------------------------------
 
-OPEN = ListenerEnd("chat", allow=None, disclose="anyone", on_closed=lambda listener: None)
+OPEN = ListenerEnd("chat", Admission(), disclose="anyone", on_closed=lambda listener: None)
 CLOSED_TO = ListenerEnd(
-    "chat", allow=[HERE.guid], disclose="anyone", on_closed=lambda listener: None
+    "chat", Admission.checked([HERE.guid]), disclose="anyone", on_closed=lambda listener: None
 )
 KNOWN = Known(CALLEE, has_had_path=True)
 NEW = Known(CALLEE, has_had_path=False)
@@ -375,6 +375,70 @@ def test_who_may_be_unable_to_reach_this_peer_is_met(fields: dict[str, Any], met
             assert session.path is path
         home.sessions.abort()
         await home.local.tasks.close()
+
+    run(scene())
+
+
+def test_a_caller_that_is_met_tells_its_word_in_its_welcome() -> None:
+    async def scene() -> None:
+        home = Home()
+        home.asks(mode=Mode.COMBINED, entries=signed("192.0.2.1"))
+        await asyncio.sleep(2)
+        home.ways.directs[0].finds(metadata=b"room 7")
+        session = await anext(home.listener)
+        assert session.metadata == b"room 7"
+        home.sessions.abort()
+        await home.local.tasks.close()
+
+    run(scene())
+
+
+def test_a_program_that_is_to_be_asked_meets_nobody_before() -> None:
+    """Who is dialed has taken the session, and cannot be refused any more."""
+
+    async def scene() -> None:
+        home = Home()
+        home.listener.close()
+        asked: list[SessionRequest] = []
+
+        def accept(request: SessionRequest) -> bool:
+            asked.append(request)
+            return request.metadata == b"room 7"
+
+        listener = home.services.offer("chat", None, "anyone", None, accept)
+        home.asks(mode=Mode.COMBINED, entries=signed("192.0.2.1"))
+        await asyncio.sleep(2)
+        assert home.ways.directs == []
+        path = await home.comes(hello(mode=Mode.COMBINED, metadata=b"room 8"))
+        assert (path.rejected, path.welcomes) == (Code.REFUSED, [])
+        path = await home.comes(hello(mode=Mode.COMBINED, metadata=b"room 7"))
+        session = await anext(listener)
+        assert (session.metadata, session.path) == (b"room 7", path)
+        # What a later path says is passed over, and nobody is asked.
+        later = await home.comes(hello(mode=Mode.COMBINED, path=2, resume=True, metadata=b"other"))
+        assert (session.metadata, session.path, len(asked)) == (b"room 7", later, 2)
+        home.sessions.abort()
+        await home.local.tasks.close()
+
+    run(scene())
+
+
+def test_nobody_is_asked_about_what_is_refused_anyhow() -> None:
+    async def scene() -> None:
+        home = Home()
+        home.listener.close()
+
+        def accept(request: SessionRequest) -> bool:
+            raise AssertionError("it is asked")
+
+        home.services.offer("chat", [HERE.guid], "anyone", None, accept)
+        assert (await home.comes(hello())).rejected is Code.REFUSED
+        assert (await home.comes(hello(mode=Mode.AUTO))).rejected is Code.SESSION_UNKNOWN
+        home.services.listeners["chat"].close()
+        home.services.offer("chat", None, "anyone", None, accept)
+        home.forbids = "only relayed"
+        assert (await home.comes(hello())).rejected is Code.REFUSED
+        assert home.sessions.live == []
 
     run(scene())
 

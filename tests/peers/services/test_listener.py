@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peers import Identity, Session, SessionSettings
-from peers.services import Listener, ListenerEnd
+from peers.services import Admission, Listener, ListenerEnd
 from peers.services.end import BACKLOG, BACKLOG_EACH
 from peers.session import SessionEnd, Trace
 from protocol.errors import Code, ConnectionClosed, RelayUnavailable
@@ -29,7 +29,13 @@ def listener(
     port: int | None = None,
 ) -> ListenerEnd:
     CLOSED.clear()
-    return ListenerEnd("chat", allow=allow, disclose=disclose, on_closed=CLOSED.append, port=port)
+    return ListenerEnd(
+        "chat",
+        Admission.checked(allow),
+        disclose=disclose,
+        on_closed=CLOSED.append,
+        port=port,
+    )
 
 
 def session(guid: str = ONE) -> Session:
