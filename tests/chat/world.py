@@ -41,7 +41,9 @@ class Screen:
     @property
     def said(self) -> list[str]:
         """The lines of the conversation, as plain text."""
-        return [str(line.content) for line in self.app.screen_stack[0].query(".line").results(Static)]
+        return [
+            str(line.content) for line in self.app.screen_stack[0].query(".line").results(Static)
+        ]
 
     @property
     def status(self) -> str:
@@ -75,9 +77,7 @@ class Screen:
 
     async def mark(self, text: str, mark: str) -> None:
         """Wait until the line of a message has this mark."""
-        await eventually(
-            lambda: any(text in line and line.endswith(mark) for line in self.said)
-        )
+        await eventually(lambda: any(text in line and line.endswith(mark) for line in self.said))
 
 
 @contextlib.asynccontextmanager
