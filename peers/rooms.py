@@ -177,6 +177,7 @@ def build(
             wish = Wish(guid, service, conversation=True)
             return await opening.open(wish, config.request_timeout, wait=wait)
 
+        mailbox = Mailbox(identity, config, registration, services.blocks)
         return Rooms(
             loop=asyncio.get_running_loop(),
             direct=direct,
@@ -192,11 +193,11 @@ def build(
             outgoing=outgoing,
             incoming=Incoming(local, services, sessions, ways, candidates),
             presence=presence,
-            mailbox=Mailbox(identity, config, registration, services.blocks),
+            mailbox=mailbox,
             publication=publication,
             whereabouts=whereabouts,
             opening=opening,
-            conversations=Conversations(identity.guid, services, open_conversation),
+            conversations=Conversations(identity.guid, services, open_conversation, mailbox),
         )
     except BaseException:
         direct.close()
@@ -313,11 +314,12 @@ async def _close(rooms: Rooms, at_once: asyncio.Event, grace: float) -> None:
     await closed(partial(rooms.sessions.close, grace))
     rooms.sessions.abort()
     await rooms.conversations.close()
+    await rooms.mailbox.close()  # Its keys are in the same store.
     await closed(rooms.conversations.close_store)
     await closed(rooms.registration.close)
     if rooms.names is not None:
         await closed(rooms.names.withdraw)
-    for last in (rooms.mailbox.close, rooms.registration.close, rooms.local.tasks.close):
+    for last in (rooms.registration.close, rooms.local.tasks.close):
         await last()
     left = max(began + grace - rooms.loop.time(), _LAST_WORDS)
     await closed(partial(rooms.local.paths.close, left))
