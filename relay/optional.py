@@ -1,5 +1,5 @@
-"""What of a relay is there where it is configured, and comes with libraries that may be missing: its
-zone, and its part in a cluster. Each is None where there is none.
+"""What of a relay is there where it is configured, and comes with libraries that may be missing:
+its zone, and its part in a cluster. Each is None where there is none.
 """
 
 from collections.abc import Callable

@@ -12,6 +12,7 @@ GROUPS = (
     "tests/compat/",
     "tests/peers/conformance/",
     "tests/chaos/",
+    "tests/cluster/test_nodes.py",
     "tests/test_benchmarks.py",
 )
 """The first that a test's name begins with is its group."""
