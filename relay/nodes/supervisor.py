@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import time
 from typing import assert_never
 
 import msgspec
@@ -23,6 +24,7 @@ from msgspec import structs
 from protocol.extras import needed
 from protocol.identity import Identity
 from relay import disk
+from relay.admission import Book
 from relay.config import KEY, ConfigError, RelayConfig
 from relay.listening import reserve
 from relay.log import configure, log
@@ -109,12 +111,14 @@ class Supervisor:
         shared = str(Path(folder, _FOLDER))
         for name in ("", _NATS, *self._names):
             _make_folder(Path(shared, name))
+        book = str(Path(folder, BOOK).resolve())
+        await _make_book(book)
         bound = await reserve(config.hosts, config.port)
         stack.callback(bound.close)
         place = Place(
             shared,
             self._key_file(shared),
-            str(Path(folder, BOOK).resolve()),
+            book,
             bound.port,
             nats.prepare(str(Path(shared, _NATS))),
         )
@@ -271,6 +275,15 @@ class Supervisor:
         if config.tls_certificate is None or config.tls_key is None or config.admin_is_on_loopback:
             return None
         return Certificate(config.tls_certificate, config.tls_key).context
+
+
+async def _make_book(file: str) -> None:
+    """Bring the tables up to the version of now, before several processes open them at once."""
+    book = Book(file, time)
+    try:
+        await book.open()
+    finally:
+        await book.close()
 
 
 def _make_folder(folder: Path) -> None:

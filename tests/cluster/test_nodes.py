@@ -95,6 +95,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     (folder / "relay.toml").write_text('admin_host = "127.0.0.1"\nadmin_port = 0\n')
     with fleet(folder, "--config", str(folder / "relay.toml")) as running:
         yield running
+        left = children(running)
+        running.process.terminate()
+        assert running.process.wait(60) == 0, "it has drained"
+        _, alive = psutil.wait_procs(left, 60)
+        assert not alive
 
 
 @contextlib.asynccontextmanager
@@ -210,18 +215,15 @@ async def test_a_process_that_hangs_is_started_anew(shared: Fleet) -> None:
         await here.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_is_left_of_one_that_has_ended(tmp_path: Path, number: signal.Signals) -> None:
+def test_nothing_is_left_of_one_that_is_killed(tmp_path: Path) -> None:
     with fleet(tmp_path) as relay:
         left = children(relay)
         assert len(left) == 3
-        if number is signal.SIGKILL:
-            left[0].suspend()  # It could not end by itself.
-        relay.process.send_signal(number)
-        code = relay.process.wait(60)
+        left[0].suspend()  # It could not end by itself.
+        relay.process.kill()
+        relay.process.wait(60)
         _, alive = psutil.wait_procs(left, 60)
         assert not alive
-        assert code == (0 if number is signal.SIGTERM else -signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -250,3 +252,14 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
         ended = processes.run_relay(tmp_path, "serve", "--nodes", "2", "--port", port)
     assert ended.returncode == 1
     assert "another program listens there" in ended.stderr
+
+
+def test_a_book_that_cannot_be_used_is_said_before_any_process_begins(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir(0o700)
+    (state / "relay.sqlite").write_bytes(b"no tables" * 1000)
+    words = ("--nodes", "2", "--port", "0", "--state", str(state))
+    ended = processes.run_relay(tmp_path, "serve", *words)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("Error: state: cannot use the store")

@@ -16,6 +16,7 @@ GROUPS = (
     "tests/peers/conformance/",
     "tests/compat/",
     "tests/chaos/",
+    "tests/cluster/test_nodes.py",
     "tests/test_benchmarks.py",
 )
 """The first that a test's name begins with is its group."""

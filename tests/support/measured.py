@@ -17,6 +17,7 @@ __all__ = ["UNMEASURED", "unmeasured"]
 UNMEASURED = (
     "tests/attacks/",
     "tests/chaos/",
+    "tests/cluster/test_nodes.py",
     "tests/cluster/test_failover.py",
     "tests/cluster/test_registration.py",
     "tests/compat/",
