@@ -42,6 +42,8 @@ Opener: TypeAlias = Callable[[str, str, bool], Awaitable[Session]]
 _LONGEST = 60.0
 """Seconds between two attempts to find the other side, at most; so long too it is waited for before
 it is asked anew."""
+_AT_ONCE = 16
+"""Conversations whose other sides are asked for at once: a program may open thousands."""
 _GOODBYE = 1.5
 """Seconds for a session to be closed cleanly, when its conversation is closed."""
 _OFFERED = 1_024
@@ -125,6 +127,8 @@ class Conversations:
         self._found = asyncio.Lock()
         """Held while a letter is taken, and while a conversation is opened, so that what it begins
         with is all that came."""
+        self._dialing = asyncio.Semaphore(_AT_ONCE)
+        """Held by who asks for another side now."""
         self._is_closed = False
 
     def conversation(
@@ -429,7 +433,9 @@ class Conversations:
             is_first = False
 
     async def _session(self, conversation: ConversationEnd, *, wait: bool) -> Session:
-        async with asyncio.timeout(_LONGEST):
+        # Who is waited for costs nothing until it is there.
+        turn = contextlib.nullcontext() if wait else self._dialing
+        async with turn, asyncio.timeout(_LONGEST):
             return await self._opener(conversation.remote, conversation.service, wait)
 
     async def _come(self, conversation: ConversationEnd, came: asyncio.Event) -> None:

@@ -258,6 +258,7 @@ def test_a_book_that_cannot_be_used_is_said_before_any_process_begins(tmp_path: 
     state = tmp_path / "state"
     state.mkdir(0o700)
     (state / "relay.sqlite").write_bytes(b"no tables" * 1000)
+    (state / "relay.sqlite").chmod(0o600)
     words = ("--nodes", "2", "--port", "0", "--state", str(state))
     ended = processes.run_relay(tmp_path, "serve", *words)
     assert ended.returncode == 1
