@@ -178,6 +178,10 @@ class Conversations:
                     yield conversation
             if offer.error is not None:
                 raise offer.error
+        except ConnectionClosed:
+            if not self._is_closed:
+                raise
+            # The peer was closed while this began: nobody comes any more.
         finally:
             left, offer.offered, offer.allow = offer.offered, None, frozenset()
             while not left.empty():
