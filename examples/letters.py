@@ -4,8 +4,9 @@
     python examples/letters.py http://127.0.0.1:8440 bob write GUID 'Are you there?'
 
 Each has its key in NAME.key and its messages in NAME.db. `read` prints its GUID, and then what
-comes, from whomever; `write` ends when the message is in the other one's store, whenever that one
-is there. Kill either as often as you like, and start it again: nothing is lost.
+comes, from whomever; `write` ends when the message is in the other one's store, or, where that one
+is away and has read before, in the mailbox of the relay. Kill either as often as you like, and
+start it again: nothing is lost.
 """
 
 import asyncio

@@ -36,6 +36,7 @@ from peers.location import Located
 from peers.path import Path
 from peers.peer import Peer
 from peers.roaming import Surveyed
+from peers.rooms import PeerFigures
 from peers.services import Listener, SessionRequest
 from peers.session import Explanation, PathChanged, Session, SessionFigures, TraceEvent
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance
@@ -115,6 +116,7 @@ __all__ = [
     "PathKind",
     "Peer",
     "PeerConfig",
+    "PeerFigures",
     "PeerOffline",
     "PeerSettings",
     "PeerState",

@@ -43,7 +43,7 @@ from peers.host import AddressSource
 from peers.location import Located
 from peers.opening import Wish
 from peers.roaming import Surveyed, survey
-from peers.rooms import Leaving, Rooms, build, pass_on, read_dns_key, start
+from peers.rooms import Leaving, PeerFigures, Rooms, build, pass_on, read_dns_key, start
 from peers.services import Accept, Handler, Listener, ServicesChanged, serve_sessions
 from peers.session import Session
 from peers.tasks import EventQueue, check_loop
@@ -428,10 +428,9 @@ class Peer:
         """This peer's own addresses as it tells them, the newest first."""
         return self._ever_open.location.addresses
 
-    @property
-    def services(self) -> tuple[str, ...]:
-        """The names of what this peer offers."""
-        return tuple(self._ever_open.services.listeners)
+    def figures(self) -> PeerFigures:
+        """Return what this peer has now: its services, watches and conversations."""
+        return self._ever_open.figures()
 
     @property
     def sessions(self) -> tuple[Session, ...]:

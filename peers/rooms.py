@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
     from peers.dns import Names
 
-__all__ = ["Leaving", "Rooms", "build", "pass_on", "read_dns_key", "start"]
+__all__ = ["Leaving", "PeerFigures", "Rooms", "build", "pass_on", "read_dns_key", "start"]
 
 _WITH_ZONE = 2.0
 """Seconds to wait for the relay where the zone can be asked too."""
@@ -72,6 +72,18 @@ _LAST_WORDS = 0.2
 
 Tell: TypeAlias = Callable[[RegistrationEvent | ServicesChanged], None]
 """Takes the news of the lower rooms."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFigures:
+    """What a peer has now, beside its sessions."""
+
+    services: tuple[str, ...]
+    """The names of what it offers."""
+    watches: tuple[str, ...]
+    """The GUIDs of the peers that it watches."""
+    conversations: tuple[tuple[str, str], ...]
+    """The GUID and the service of each conversation that is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +110,12 @@ class Rooms:
     whereabouts: Whereabouts
     opening: Opening
     conversations: Conversations
+
+    def figures(self) -> PeerFigures:
+        """Return what there is now."""
+        return PeerFigures(
+            tuple(self.services.listeners), self.presence.watched, self.conversations.open
+        )
 
 
 def read_dns_key(config: DdnsConfig, guid: str) -> "dns.tsig.Key | None":
@@ -159,6 +177,7 @@ def build(
             wish = Wish(guid, service, conversation=True)
             return await opening.open(wish, config.request_timeout, wait=wait)
 
+        mailbox = Mailbox(identity, config, registration, services.blocks)
         return Rooms(
             loop=asyncio.get_running_loop(),
             direct=direct,
@@ -174,11 +193,11 @@ def build(
             outgoing=outgoing,
             incoming=Incoming(local, services, sessions, ways, candidates),
             presence=presence,
-            mailbox=Mailbox(identity, config, registration, services.blocks),
+            mailbox=mailbox,
             publication=publication,
             whereabouts=whereabouts,
             opening=opening,
-            conversations=Conversations(identity.guid, services, open_conversation),
+            conversations=Conversations(identity.guid, services, open_conversation, mailbox),
         )
     except BaseException:
         direct.close()
@@ -295,11 +314,12 @@ async def _close(rooms: Rooms, at_once: asyncio.Event, grace: float) -> None:
     await closed(partial(rooms.sessions.close, grace))
     rooms.sessions.abort()
     await rooms.conversations.close()
+    await rooms.mailbox.close()  # Its keys are in the same store.
     await closed(rooms.conversations.close_store)
     await closed(rooms.registration.close)
     if rooms.names is not None:
         await closed(rooms.names.withdraw)
-    for last in (rooms.mailbox.close, rooms.registration.close, rooms.local.tasks.close):
+    for last in (rooms.registration.close, rooms.local.tasks.close):
         await last()
     left = max(began + grace - rooms.loop.time(), _LAST_WORDS)
     await closed(partial(rooms.local.paths.close, left))

@@ -2,7 +2,7 @@
 
 Each message of such a session is one MessagePack array:
 
-    [0, line, first]                     what follows comes from this line, from number `first` on
+    [0, line, first, epoch]              what follows comes from this line, from number `first` on
     [1, line, first, [item, …]]          numbers first, first+1, …
     [2, line, received, room, before]    all up to `received` is safe in the store here
 
@@ -13,6 +13,12 @@ and each item nil, where nothing was left to be sent under its number, or an arr
 
 A line is what one opening of a sender's store has numbered; numbers go on from line to line. So a
 store that was restored from an old copy never gives a number of a line twice.
+
+Where no session can be had, the same items go in letters (docs/protocol.md §7), each payload one
+
+    [epoch, fence, answer, part]
+
+with `answer` nil or [line, received, missed], `part` nil or [line, begins, follows, first, items].
 """
 
 from typing import Annotated, TypeAlias
@@ -28,13 +34,18 @@ __all__ = [
     "MAX_LETTER",
     "Acknowledged",
     "Announced",
+    "Answer",
+    "Enclosed",
     "Frame",
     "Item",
     "Letter",
     "Messages",
+    "Part",
     "Receipt",
+    "pack_enclosed",
     "pack_frame",
     "pack_item",
+    "read_enclosed",
     "read_frame",
     "read_item",
 ]
@@ -59,6 +70,8 @@ class Announced(Struct, frozen=True, array_like=True, tag=0):
     line: Name
     first: Annotated[int, Meta(ge=1, lt=2**53)]
     """The lowest number that the sender can still send: all below it is settled."""
+    epoch: Number = 0
+    """Letters of an earlier epoch of this sender are void from now on. Left out where it is 0."""
 
 
 class Messages(Struct, frozen=True, array_like=True, tag=1):
@@ -98,10 +111,48 @@ class Receipt(Struct, frozen=True, array_like=True, tag=1):
     """Why it was refused; None: it was read."""
 
 
+class Answer(Struct, frozen=True, array_like=True):
+    """What the writer of a letter has of the messages of its recipient."""
+
+    line: Name
+    """The one that it has heard of last."""
+    received: Number
+    """All up to this number is safe in the store here."""
+    missed: Annotated[int, Meta(gt=-(2**53), lt=2**53)] = 0
+    """How many numbers the stores were out of step by, found when letters came: above 0 they were
+    lost here, below 0 they were forgotten there."""
+
+
+class Part(Struct, frozen=True, array_like=True):
+    """Messages of one line."""
+
+    line: Name
+    begins: Number
+    """The number before the first of this line that is not settled."""
+    follows: Name | None
+    """The line whose last number that is, where not all up to it is settled."""
+    first: Annotated[int, Meta(ge=1, lt=2**53)]
+    """The number of the first item."""
+    items: Annotated[tuple[msgspec.Raw, ...], Meta(max_length=MAX_ITEMS)] = ()
+    """None of them: the answer alone is asked for."""
+
+
+class Enclosed(Struct, frozen=True, array_like=True):
+    """What stands in a letter."""
+
+    epoch: Number
+    """It is void where its recipient has heard of a later epoch."""
+    fence: Number
+    """Letters of its recipient, of an epoch below this one, are not taken any more."""
+    answer: Answer | None = None
+    part: Part | None = None
+
+
 Frame: TypeAlias = Announced | Messages | Acknowledged
 Item: TypeAlias = Letter | Receipt
 
 _frames = msgspec.msgpack.Decoder(Announced | Messages | Acknowledged)
+_enclosed = msgspec.msgpack.Decoder(Enclosed)
 _items = msgspec.msgpack.Decoder(Letter | Receipt | None)
 _heads = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _integer = msgspec.msgpack.Decoder(int)
@@ -110,7 +161,26 @@ _encoder = msgspec.msgpack.Encoder()
 
 def pack_frame(frame: Frame) -> bytes:
     """Return the bytes of a frame."""
+    if isinstance(frame, Announced) and not frame.epoch:
+        return _encoder.encode((0, frame.line, frame.first))
     return _encoder.encode(frame)
+
+
+def pack_enclosed(enclosed: Enclosed) -> bytes:
+    """Return the payload of a letter."""
+    return _encoder.encode(enclosed)
+
+
+def read_enclosed(data: bytes) -> Enclosed:
+    """Read the payload of a letter.
+
+    Raises:
+        ProtocolViolation: it is none of a conversation.
+    """
+    try:
+        return _enclosed.decode(data)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolViolation(f"not a letter of a conversation: {error}"[:200]) from None
 
 
 def pack_item(item: Item | None) -> msgspec.Raw:

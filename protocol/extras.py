@@ -12,6 +12,7 @@ LIBRARIES = {
     "dns": "dns",
     "netlink": "pyroute2",
     "qr": "segno",
+    "sodium": "nacl",
     "tables": "rich",
     "uvloop": "uvloop",
 }

@@ -52,10 +52,10 @@ OFFER = "offer"
 """The relay passes offers on, with requests and their answers (protocol/offer.py). A peer names it
 that can use one."""
 
-CONTROL_FEATURES: tuple[str, ...] = (ENDPOINT_QUERY, SUCCESSION, MAILBOX)
+CONTROL_FEATURES: tuple[str, ...] = (ENDPOINT_QUERY, SUCCESSION, MAILBOX, OFFER)
 """What this version names on a control connection, relay and peer alike."""
-RELAY_FEATURES: tuple[str, ...] = (*CONTROL_FEATURES, OFFER)
-"""What a relay of this version names: it serves peers too that know more than those of here."""
+RELAY_FEATURES: tuple[str, ...] = CONTROL_FEATURES
+"""What a relay of this version names."""
 SESSION_FEATURES: tuple[str, ...] = (SESSION_2, EARLY_DATA, FIRST_FLIGHT)
 """What this version names at the head of every path, whatever the terms of the session."""
 

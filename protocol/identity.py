@@ -10,12 +10,13 @@ from functools import cached_property, lru_cache
 from typing import Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 
 from protocol.errors import Code, IdentityError, ProtocolViolation
+from protocol.signatures import is_signature
 
 __all__ = [
     "CONTEXT_CHALLENGE",
@@ -39,9 +40,17 @@ CONTEXT_ENDPOINT = b"roam-relay/1 endpoint\0"
 CONTEXT_PLANE = b"roam-relay/1 plane\0"
 CONTEXT_DNS_KEY = b"roam-relay/1 dns key\0"
 
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_INT_DIGITS = b"0123456789abcdefghijklmnopqrstuv"
 _RECENT = 1024
 """GUIDs whose keys are remembered: one is read four times while a peer registers, and that costs as
 much as half a signature. What is no GUID is not remembered."""
+
+_DIGITS = bytes(
+    _INT_DIGITS[_ALPHABET.index(chr(code))] if chr(code) in _ALPHABET else ord("!")
+    for code in range(256)
+)
+"""Each character of a GUID as a digit to the base 32; others become none."""
 
 # A certificate carries a key and nothing else; dates that never matter need no clock.
 _NOT_BEFORE = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
@@ -60,20 +69,16 @@ def public_key_of(guid: str) -> bytes:
     Raises:
         IdentityError: the text is not a GUID.
     """
-    if len(guid) == GUID_LENGTH and guid.isascii() and guid == guid.lower():
+    # The last character holds one bit of the key and four that must be zero.
+    if len(guid) == GUID_LENGTH and guid.isascii() and guid[-1] in "aq":
         try:
-            key = base64.b32decode(guid.upper() + "====")
+            # As Python's own digits to that base: base64, which is Python code, takes 12 µs.
+            number = int(guid.encode().translate(_DIGITS), 32)
         except ValueError:
-            key = b""
-        # The last character holds one bit of the key and four that must be zero.
-        if len(key) == 32 and guid[-1] in "aq":
-            return key
+            pass
+        else:
+            return (number >> 4).to_bytes(32)
     raise IdentityError(f"not a GUID ({GUID_LENGTH} base32 characters): {guid[:64]!r}")
-
-
-@lru_cache(maxsize=_RECENT)
-def _verifier(guid: str) -> Ed25519PublicKey:
-    return Ed25519PublicKey.from_public_bytes(public_key_of(guid))
 
 
 def verify(guid: str, signature: bytes, context: bytes, *parts: bytes) -> None:
@@ -85,13 +90,8 @@ def verify(guid: str, signature: bytes, context: bytes, *parts: bytes) -> None:
         IdentityError: the GUID is malformed.
         ProtocolViolation: the signature is not that key's (`Code.BAD_SIGNATURE`).
     """
-    key = _verifier(guid)
-    try:
-        key.verify(signature, context + b"".join(parts))
-    except InvalidSignature:
-        raise ProtocolViolation(
-            f"the signature is not that of {guid}", code=Code.BAD_SIGNATURE
-        ) from None
+    if not is_signature(public_key_of(guid), signature, context + b"".join(parts)):
+        raise ProtocolViolation(f"the signature is not that of {guid}", code=Code.BAD_SIGNATURE)
 
 
 class Identity:

@@ -95,6 +95,8 @@ Succession = Annotated[
 Offer = Annotated[bytes, Meta(max_length=MAX_OFFER)]
 """What one side of a session tells the other, signed (protocol/offer.py); the relay passes it on
 unread, between sides that have named the feature `offer`. Empty: none."""
+ObservedHost = Annotated[str, Meta(max_length=45)]
+ObservedPort = Annotated[int, Meta(ge=0, le=65535)]
 Metadata = Annotated[bytes, Meta(max_length=MAX_METADATA)]
 Features = Annotated[tuple[Feature, ...], Meta(max_length=MAX_FEATURES)]
 
@@ -305,6 +307,10 @@ class ServiceRequestFrom(Message, frozen=True, tag="service_request_from"):
     url: RelayUrl = ""
     """With a ticket: the relay of the same key where the leg is opened; empty: this one."""
     offer: Offer = b""
+    observed_host: ObservedHost = ""
+    """Beside an offer, where the caller may be known: where the relay sees the flow on which it has
+    asked. Empty: not told."""
+    observed_port: ObservedPort = 0
 
 
 class ServiceResponse(Message, frozen=True, tag="service_response"):
@@ -324,6 +330,9 @@ class ServiceResponse(Message, frozen=True, tag="service_response"):
     """As in `service_request_from`."""
     offer: Offer = b""
     """The callee's, where it has accepted."""
+    observed_host: ObservedHost = ""
+    """As in `service_request_from`, of the flow on which the callee has answered."""
+    observed_port: ObservedPort = 0
 
 
 class EndpointQuery(Message, frozen=True, tag="endpoint_query"):

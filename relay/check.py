@@ -82,7 +82,7 @@ async def look(config: RelayConfig) -> AsyncIterator[Finding]:
         _stores(config),
         _descriptors(config),
         _pipes(),
-        _loop(),
+        _speed(),
     ):
         for one in part:
             yield one
@@ -458,13 +458,20 @@ def _is_unbound() -> bool:
     return False
 
 
-def _loop() -> Iterator[Finding]:
+def _speed() -> Iterator[Finding]:
     if os.name == "posix" and not _has("uvloop"):
         yield Finding(
             "warning",
             "loop",
             "asyncio's own loop serves, more slowly",
             "pip install 'roam-relay[uvloop]'",
+        )
+    if not _has("sodium"):
+        yield Finding(
+            "warning",
+            "signatures",
+            "each signature takes twice as long to verify",
+            "pip install 'roam-relay[sodium]'",
         )
 
 

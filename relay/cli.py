@@ -5,7 +5,6 @@ import base64
 import contextlib
 import dataclasses
 import errno
-import gc
 import json
 import os
 import signal
@@ -31,7 +30,9 @@ from relay.http import Descriptors, raise_limit
 from relay.key_file import read_key
 from relay.keys import Former
 from relay.log import configure, log
+from relay.nodes import Program, Supervisor, count_of, serve_node
 from relay.place import configured, make_key, own_key
+from relay.process import cores, open_standard_descriptors, run, spare_the_collector
 from relay.rotation import read_former
 from relay.server import RelayServer
 from relay.systemd import Systemd
@@ -58,9 +59,6 @@ class Exit(IntEnum):
     """Of `serve`: a second SIGTERM has ended it at once, without draining."""
 
 
-_COLLECTED = 10_000, 5, 1_000
-"""Objects that are new before the young ones are looked at: 0.3 ms; how often, before those are
-that have outlived this once: 1.5 ms; and how often these, before all are."""
 _UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 
 
@@ -150,12 +148,27 @@ def _configured(
     return configured(file, os.environ, flags | lists)
 
 
+def _nodes(context: click.Context, param: click.Parameter, value: str) -> int:
+    try:
+        return count_of(value, cores())
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, param) from None
+
+
 @main.command()
 @_settings
 @click.option("--ready-file", metavar="FILE", help="Write the relay's URLs here once it serves.")
+@click.option(
+    "--nodes",
+    default="1",
+    callback=_nodes,
+    metavar="N",
+    help="Processes that are one relay, to use several cores; 'auto': one a core [1].",
+)
 def serve(
     file: str | None,
     ready_file: str | None,
+    nodes: int,
     hosts: tuple[str, ...],
     trusted_proxies: tuple[str, ...],
     **flags: Any,
@@ -172,6 +185,7 @@ def serve(
     Examples:
       relay serve
       relay serve --host :: --port 8440 --identity relay.key
+      relay serve --nodes auto
       relay serve --config relay.toml --log-format json
     """
     try:
@@ -180,19 +194,52 @@ def serve(
             return _configured(file, hosts, trusted_proxies, flags)
 
         config = anew()
+        if nodes > 1:
+            _supervise(config, anew, nodes, ready_file)
+            return
         identity = own_key(config)
         configure(config.log_format, config.log_level)
         # Behind it, as this may have something to say.
         former = () if config.identity is None else read_former(_key_file(config), identity)
         if config.dns is not None and config.identity is None:
             log.warning("the zone's keys change with each start: name a key file as 'identity'")
-        _open_standard_descriptors()
+        open_standard_descriptors()
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until there is something to reload.
         systemd = Systemd(os.environ)
-        _run(_serve(config, anew, ready_file, systemd, _Who(identity, former)))
+        run(_serve(config, anew, ready_file, systemd, _Who(identity, former)))
     except (ConfigError, IdentityError, MissingExtra) as error:
         raise click.ClickException(shown(str(error))) from None
+
+
+def _supervise(
+    config: RelayConfig, anew: Callable[[], RelayConfig], nodes: int, ready_file: str | None
+) -> None:
+    """Serve with several processes."""
+    identity = own_key(config)
+    configure(config.log_format, config.log_level, "supervisor")
+    open_standard_descriptors()
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until there is something to reload.
+
+    def ready(urls: Sequence[str]) -> None:
+        if ready_file is not None:
+            _write_ready(ready_file, urls)
+
+    command = (sys.executable, "-m", "relay", "node")
+    program = Program(command, anew, ready, Systemd(os.environ))
+    asyncio.run(Supervisor(config, identity, nodes, program).serve())
+
+
+@main.command(hidden=True)
+def node() -> None:
+    """Be one process of 'relay serve --nodes': standard input says which."""
+    run(serve_node(_set_up))
+
+
+def _set_up(config: RelayConfig) -> None:
+    _raise_limit(config)
+    spare_the_collector()
 
 
 @main.command()
@@ -332,16 +379,6 @@ def _key_file(config: RelayConfig) -> str:
     return config.in_state(config.identity or "")
 
 
-def _open_standard_descriptors() -> None:
-    """Open closed ones on /dev/null: the next socket would get such a number, and libuv aborts a
-    process that closes a socket with one."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # The lowest free number is this one.
-
-
 def _raise_limit(config: RelayConfig) -> dict[str, int]:
     """Take all the file descriptors that the process may have; return what is said of them."""
     before, now = raise_limit()
@@ -388,7 +425,7 @@ async def _serve(
         chosen = {name: value for name, value in more.items() if value is not None}
         log.info("serving", url=" ".join(server.urls), relay=server.guid, **chosen, **descriptors)
         _advise(config, server.url, (server.admin_urls or server.urls)[0])
-        _spare_the_collector()
+        spare_the_collector()
         if ready_file is not None:
             _write_ready(ready_file, server.urls)
         systemd.ready(_status(server))
@@ -420,16 +457,6 @@ def _advise(config: RelayConfig, url: str, for_operators: str) -> None:
     log.info("what to do next", **steps)
 
 
-def _spare_the_collector() -> None:
-    """Let the collector walk over what is young, and seldom over all peers: by itself it does so
-    whenever their number has grown by a quarter, and holds the loop for 1 ms a thousand peers. What
-    is here now stays. Connections leave no cycles behind. This is the process's: an embedded relay
-    leaves it alone."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECTED)
-
-
 def _status(server: RelayServer) -> str:
     return f"{server.guid} at {' '.join(server.urls)}"
 
@@ -458,18 +485,3 @@ def _write_ready(file: str, urls: Sequence[str]) -> None:
         with contextlib.suppress(OSError):
             os.unlink(part)
         raise ConfigError(f"cannot write {file}: {error.strerror}") from None
-
-
-def _run(main_coroutine: Any) -> None:
-    if sys.platform == "win32":
-        asyncio.run(main_coroutine)
-        return
-    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-    try:
-        from uvloop import new_event_loop
-
-        factory = new_event_loop
-    except ModuleNotFoundError:
-        log.warning("asyncio's own loop serves, more slowly: pip install 'roam-relay[uvloop]'")
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main_coroutine)

@@ -16,7 +16,7 @@ from protocol.endpoint import Endpoint
 from protocol.errors import IdentityError, ProtocolViolation
 from protocol.hosts import is_host
 from protocol.identity import public_key_of
-from relay.tables import ClusterConfig, ConfigError, check_fields, check_url, hosts_of
+from relay.tables import ClusterConfig, ConfigError, Siblings, check_fields, check_url, hosts_of
 
 __all__ = [
     "CERTIFICATE",
@@ -29,6 +29,7 @@ __all__ = [
     "DnsConfig",
     "MailboxConfig",
     "RelayConfig",
+    "Siblings",
     "load",
 ]
 

@@ -453,6 +453,10 @@ def _print_status(answer: StatusShown) -> None:
         ("version", f"{answer.build.get('version', '?')}, since {_when(answer.started)}"),
         ("here", f"{answer.registered} peers, {answer.planes} planes"),
         ("is", "draining" if answer.draining else "serving"),
+        *(
+            (node.node, f"{node.registered} peers" if node.is_here else "does not answer")
+            for node in answer.nodes
+        ),
     ]
     for name, said in lines:
         click.echo(shown(f"{name:12}  {said}"))

@@ -11,13 +11,14 @@ import os
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from protocol.dialing import unwrapped
 from protocol.endpoint import Endpoint
 from relay.config import ConfigError
 from relay.succession import has_given_way, port_name
 
-__all__ = ["Bound", "bind", "serves", "try_out"]
+__all__ = ["Bound", "bind", "reserve", "serves", "try_out"]
 
 _BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted."""
@@ -80,14 +81,22 @@ def _is_here(address: ipaddress.IPv4Address | ipaddress.IPv6Address | None) -> b
     return True
 
 
-async def bind(hosts: Sequence[str], port: int, *, udp: bool = False) -> Bound:
+async def bind(
+    hosts: Sequence[str], port: int, *, udp: bool = False, is_shared: bool = False
+) -> Bound:
     """Take a port by TCP at each host, and by UDP where it is asked for. `::` is every address of
-    both families, as far as the system has them; a port of 0 is any free one.
+    both families, as far as the system has them; a port of 0 is any free one. A port that is shared
+    is taken by each process that is one of one relay: the system deals connections out.
 
     Raises:
         ConfigError: one cannot be had; says which, and what to do. None is open then.
     """
     places = _without_parts([place for host in hosts for place in await _resolve(host)])
+    if is_shared:
+        try:
+            return _take(places, port, udp, _Use.SHARED)
+        except _Failed as failed:
+            raise _in_words(failed.host, port, failed.error) from None
     try:
         return _take(places, port, udp)
     except _Failed as failed:
@@ -102,6 +111,23 @@ async def bind(hosts: Sequence[str], port: int, *, udp: bool = False) -> Bound:
             if not left or failed.error.errno != errno.EADDRINUSE:
                 raise _in_words(failed.host, port, failed.error) from None
     raise AssertionError("there is a last try")
+
+
+async def reserve(hosts: Sequence[str], port: int) -> Bound:
+    """Take a port for the processes of one relay, which share it: keep it while they come and go,
+    and accept nobody.
+
+    Raises:
+        ConfigError: another program has it; says what to do.
+    """
+    # Once for itself: another relay of this user that shares its port would let us share it.
+    alone = await bind(hosts, port)
+    alone.close()
+    places = _without_parts([place for host in hosts for place in await _resolve(host)])
+    try:
+        return _take(places, alone.port, False, _Use.RESERVED)
+    except _Failed as failed:
+        raise _in_words(failed.host, alone.port, failed.error) from None
 
 
 async def try_out(hosts: Sequence[str], port: int, *, udp: bool = False) -> str:
@@ -120,6 +146,16 @@ async def try_out(hosts: Sequence[str], port: int, *, udp: bool = False) -> str:
             raise words from None
         return str(words)
     return ""
+
+
+class _Use(Enum):
+    """What a socket is for."""
+
+    OWN = auto()
+    SHARED = auto()
+    """It listens beside those of other processes of this user."""
+    RESERVED = auto()
+    """It keeps the port for these, and does not listen."""
 
 
 class _Failed(Exception):
@@ -154,17 +190,17 @@ def _without_parts(places: Sequence[_Place]) -> list[_Place]:
     ]
 
 
-def _take(places: Sequence[_Place], port: int, udp: bool) -> Bound:
+def _take(places: Sequence[_Place], port: int, udp: bool, use: _Use = _Use.OWN) -> Bound:
     tcp: list[socket.socket] = []
     datagrams: list[socket.socket] = []
     with contextlib.ExitStack() as undo:
         for family, host in places:
             try:
-                tcp.append(_socket(family, host, port, socket.SOCK_STREAM))
+                tcp.append(_socket(family, host, port, socket.SOCK_STREAM, use))
                 undo.callback(tcp[-1].close)
                 port = tcp[-1].getsockname()[1]
                 if udp:
-                    datagrams.append(_socket(family, host, port, socket.SOCK_DGRAM))
+                    datagrams.append(_socket(family, host, port, socket.SOCK_DGRAM, use))
                     undo.callback(datagrams[-1].close)
             except OSError as error:
                 if error.errno != errno.EAFNOSUPPORT or host not in _ALL or len(places) < 2:
@@ -176,17 +212,19 @@ def _take(places: Sequence[_Place], port: int, udp: bool) -> Bound:
 
 
 def _socket(
-    family: socket.AddressFamily, host: str, port: int, kind: socket.SocketKind
+    family: socket.AddressFamily, host: str, port: int, kind: socket.SocketKind, use: _Use
 ) -> socket.socket:
     one = socket.socket(family, kind)
     try:
         one.setblocking(False)
         if kind is socket.SOCK_STREAM and os.name == "posix":
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if use is not _Use.OWN:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         one.bind((host, port))
-        if kind is socket.SOCK_STREAM:
+        if kind is socket.SOCK_STREAM and use is not _Use.RESERVED:
             one.listen(_BACKLOG)
     except BaseException:
         one.close()

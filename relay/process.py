@@ -5,21 +5,40 @@ prometheus-client's own collector lists all descriptors to count them, which hol
 relay with 20,000 of them for 17 ms; the rest here goes by the same names.
 """
 
+import asyncio
 import contextlib
+import gc
 import os
 import platform
 import sys
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from time import process_time, time
+from typing import Any
+
+from relay.log import log
 
 if sys.platform != "win32":
     import resource
 
-__all__ = ["Process", "build_info", "process_now"]
+__all__ = [
+    "Process",
+    "build_info",
+    "cores",
+    "open_standard_descriptors",
+    "process_now",
+    "run",
+    "spare_the_collector",
+]
 
 _LOADED = time()
+
+
+_COLLECTED = 10_000, 5, 1_000
+"""Objects that are new before the young ones are looked at: 0.3 ms; how often, before those are
+that have outlived this once: 1.5 ms; and how often these, before all are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +58,23 @@ class Process:
 def process_now() -> Process:
     """Look at the process."""
     return Process(process_time(), _resident(), _descriptors(), _max_descriptors(), _started())
+
+
+def cores() -> int:
+    """Return how many this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def spare_the_collector() -> None:
+    """Let the collector walk over what is young, and seldom over all peers: by itself it does so
+    whenever their number has grown by a quarter, and holds the loop for 1 ms a thousand peers. What
+    is here now stays. Connections leave no cycles behind. This is the process's: an embedded relay
+    leaves it alone."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTED)
 
 
 @cache
@@ -88,3 +124,29 @@ def _started() -> float:
             booted = next(int(line.split()[1]) for line in file if line.startswith(b"btime "))
         return booted + ticks / os.sysconf("SC_CLK_TCK")
     return _LOADED
+
+
+def open_standard_descriptors() -> None:
+    """Open closed ones on /dev/null: the next socket would get such a number, and libuv aborts a
+    process that closes a socket with one."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # The lowest free number is this one.
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a program to its end, on the fastest loop that there is."""
+    if sys.platform == "win32":
+        asyncio.run(main)
+        return
+    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    try:
+        from uvloop import new_event_loop
+
+        factory = new_event_loop
+    except ModuleNotFoundError:
+        log.warning("asyncio's own loop serves, more slowly: pip install 'roam-relay[uvloop]'")
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main)

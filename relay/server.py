@@ -7,18 +7,17 @@ from operator import methodcaller
 from os import urandom
 from time import monotonic, time
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from msgspec import structs
 
 from protocol.endpoint import Endpoint
-from protocol.extras import needed
 from protocol.identity import Identity
 from protocol.lateness import Lateness
 from relay.admission import Admission, AdmissionRules, Admit, Book
 from relay.backplane import ALONE
 from relay.broker import Broker, BrokerLimits
-from relay.config import CERTIFICATE, LIVE, PACE, RelayConfig
+from relay.config import CERTIFICATE, LIVE, PACE, RelayConfig, Siblings
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
 from relay.dashboard import DashboardRoutes, Stream, View
 from relay.http import (
@@ -46,6 +45,7 @@ from relay.log import guarded
 from relay.mailbox import Mailbox
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
+from relay.optional import ZoneParts, cluster_of, zone_of
 from relay.plane import DetourLimits, Detours, PlaneLimits, Planes, pace_of
 from relay.presence import (
     Keeping,
@@ -62,10 +62,6 @@ from relay.succession import Succession, names, take_folder
 from relay.tasks import Tasks, closing, uninterrupted
 from relay.tls import Certificate
 from relay.turns import in_turns, one_by_one
-
-if TYPE_CHECKING:
-    from relay.cluster import Cluster
-    from relay.dns import DnsServer
 
 __all__ = ["BOOK", "STORES", "RelayServer"]
 
@@ -91,9 +87,11 @@ class RelayServer:
         *,
         admit: Admit | None = None,
         former: Sequence[Former] = (),
+        siblings: Siblings | None = None,
     ) -> None:
         """`admit` decides who is admitted, in place of `admission` (docs/admission.md). `former`
-        are identities of before that are still served, the oldest first (docs/state.md)."""
+        are identities of before that are still served, the oldest first (docs/state.md). `siblings`
+        is what processes of one machine share that are one relay (docs/scaling.md)."""
         if not isinstance(config, RelayConfig):
             raise TypeError(f"config is a RelayConfig, not {type(config).__name__}")
         if not (identity is None or isinstance(identity, Identity)):
@@ -101,6 +99,7 @@ class RelayServer:
         if not (admit is None or callable(admit)):
             raise TypeError(f"admit is an async function, not {type(admit).__name__}")
         self.config = config
+        self._siblings = siblings
         self.identity = identity or Identity.generate()
         self.guid = self.identity.guid
         self.keys = Keys(self.identity, former, time)
@@ -124,7 +123,9 @@ class RelayServer:
         """Holds the state folder."""
         self._local_door: LocalDoor | None = None
         self._succession = Succession(self._give_up)
-        self.cluster = self._node(config)
+        self.cluster = cluster_of(
+            config, self.identity, self.metrics, monotonic, shares_port=siblings is not None
+        )
         """The others that are one relay with this one."""
         backplane = self.cluster or ALONE
         self.registry = Registry(
@@ -178,12 +179,16 @@ class RelayServer:
             AdmissionRules(
                 config.admission, frozenset(config.listed_guids), config.admission_timeout, admit
             ),
-            Book(config.in_state(BOOK) if config.state is not None else None, time),
+            Book(self._book, time),
             self.metrics,
             time,
             self._tasks.spawn,
         )
-        self.dns = self._zone(config)
+        self.dns = zone_of(
+            config,
+            self._descriptors.share,
+            ZoneParts(self.keys, self.registry, self.admission, self.metrics, monotonic),
+        )
         self._presence = Presence(
             self.registry,
             self.watches,
@@ -318,7 +323,9 @@ class RelayServer:
         self.doorkeeper.draining = True
         # Who asks is told that it drains, until the end or until the next relay wants the port.
         ports = self._fronts.ports | ({self.dns.port} if self.dns is not None else set())
-        if not await self._succession.open(names(ports, self.config.state)):
+        # Of a port that is shared, the others go on.
+        names_of_all = names(ports, self.config.state)
+        if self._siblings is not None or not await self._succession.open(names_of_all):
             self._fronts.close()
         connections = list(self.connections)
         spread = min(60.0, len(connections) / 500)
@@ -332,30 +339,11 @@ class RelayServer:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _zone(self, config: RelayConfig) -> "DnsServer | None":
-        if config.dns is None:
-            return None
-        with needed("dns", "the relay's own zone"):
-            from relay.dns import DnsServer, ZonePeers
-
-        peers = ZonePeers(
-            self.registry, lambda guid, host: self.admission.judge(guid, host) is None
-        )
-        dns = structs.replace(
-            config.dns,
-            host=config.dns.host or config.host,
-            store=config.in_state(config.dns.store) if config.dns.store else None,
-            max_connections=min(config.dns.max_connections, self._descriptors.share),
-        )
-        return DnsServer(dns, self.keys, peers, self.metrics, monotonic)
-
-    def _node(self, config: RelayConfig) -> "Cluster | None":
-        if config.cluster is None:
-            return None
-        with needed("cluster", "a cluster of relays"):
-            from relay.cluster import Cluster
-
-        return Cluster(config, self.identity, self.metrics, monotonic)
+    @property
+    def _book(self) -> str | None:
+        if self._siblings is not None:
+            return self._siblings.book
+        return None if self.config.state is None else self.config.in_state(BOOK)
 
     async def _start(self) -> None:
         """Start everything. What closes it is on the stack from before the first of it starts."""
@@ -390,9 +378,16 @@ class RelayServer:
             self._listening += await self.dns.start(self._fronts.peers.port)
         if self.cluster is not None:
             self.metrics.gauges["cluster_now"] = self.cluster.counts
-            self._tasks.spawn(self.cluster.serve(self.urls, self._presence, self.broker))
+            urls = self.urls if self._siblings is None else self._fronts.siblings.urls
+            self._tasks.spawn(self.cluster.serve(urls, self._presence, self.broker))
         self._tasks.spawn(self._known.load(self.registry, monotonic))
         self._tasks.spawn(self._keep_time())
+
+    async def _hear_of_operator(self) -> None:
+        """Take over what the operator has said to another process of this machine."""
+        with guarded("reading what the operator has said"):
+            if await self.admission.book.refresh():
+                await self.operator.review()
 
     async def _give_up(self) -> None:
         """Close what the next relay needs; planes go on."""
@@ -419,7 +414,7 @@ class RelayServer:
                 "left": round(certificate.ends - time())
             }
             context = certificate.context
-        await self._fronts.open(context)
+        await self._fronts.open(context, is_shared=self._siblings is not None)
         self._listening += self._fronts.endpoints
         self.urls, self.admin_urls = self._fronts.peers.urls, self._fronts.operators.urls
         self.url = self.urls[0]
@@ -470,6 +465,8 @@ class RelayServer:
             with guarded("telling watchers"):
                 await in_turns(loop, self.watches.telling(now))
             beat += 1
+            if self._siblings is not None and beat % 3 == 0:
+                self._tasks.spawn(self._hear_of_operator())
             if beat % 10 == 0:
                 with guarded("forgetting what was asked"):
                     self.proofs.forget(now)

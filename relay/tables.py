@@ -10,7 +10,7 @@ from protocol.checked import check
 from protocol.errors import RoamRelayError
 from protocol.hosts import is_host
 
-__all__ = ["ClusterConfig", "ConfigError", "check_fields", "check_url", "hosts_of"]
+__all__ = ["ClusterConfig", "ConfigError", "Siblings", "check_fields", "check_url", "hosts_of"]
 
 
 class ConfigError(RoamRelayError, ValueError):
@@ -67,6 +67,14 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         for one, other in (("user", "password"), ("tls_certificate", "tls_key")):
             if (getattr(self, one) is None) != (getattr(self, other) is None):
                 raise ConfigError(f"cluster: {one} and {other} are needed together")
+
+
+class Siblings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process is told that is a relay with others on this machine (`relay.nodes`): they
+    share the port, and what the operator has said."""
+
+    book: str | None
+    """The file for that, in the state folder that they share; None: there is none."""
 
 
 def check_fields(config: msgspec.Struct) -> None:

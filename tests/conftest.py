@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import tempfile
+import traceback
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,12 +18,12 @@ import pytest
 
 from tests.support import scale
 from tests.support.errors import ErrorLog
-from tests.support.groups import Groups
+from tests.support.groups import Groups, rank_of
 from tests.support.measured import UNMEASURED, unmeasured
 
 TESTS = Path(__file__).parent
 UNITS = ("protocol", "relay", "peers")
-"""Folders whose tests run in asyncio's debug mode, which doubles their CPU time."""
+"""Folders whose tests run in asyncio's debug mode, which adds a quarter to their CPU time."""
 
 ERRORS = ErrorLog()
 
@@ -34,9 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(home.cleanup)
     for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
         os.environ[name] = home.name
-    # In debug mode each callback remembers the frames that it was made in; ten of them cost a
-    # tenth of the whole suite, and the last two tell which test and which line.
+    # In debug mode each callback, future and task remembers the frames that it was made in: ten of
+    # them, or all. That is a third of what such a test computes, and the last ones tell as much.
     asyncio.constants.DEBUG_STACK_DEPTH = 2
+    # asyncio's futures in C ask this function, which they keep, for no number of frames.
+    traceback.extract_stack.__defaults__ = (None, 4)
     ERRORS.install()
     # Said in asyncio's debug mode of a callback that took 0.1 s: on a busy machine any may.
     logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing"))
@@ -53,16 +56,22 @@ def folder_of(item: pytest.Item) -> str:
     return item.path.relative_to(TESTS).parts[0]
 
 
+def worker_of(config: pytest.Config) -> str:
+    """Return the name of this worker of pytest-xdist's; of the process that deals out, none."""
+    return str(getattr(config, "workerinput", {}).get("workerid", ""))
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
     return Groups(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long ones to the night."""
+    """Leave the long ones to the night; what takes long begins first."""
     if not scale.NIGHTLY:
         long = [item for item in items if item.get_closest_marker("nightly")]
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+    items.sort(key=lambda item: rank_of(item.nodeid))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -75,6 +84,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     item.config.option.asyncio_debug = folder_of(item) in UNITS
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Every worker imports the same: the first one is measured meanwhile."""
+    with nullcontext() if worker_of(session.config) in ("", "gw0") else unmeasured():
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

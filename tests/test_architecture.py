@@ -66,6 +66,7 @@ PURE = {
     "ipaddress",
     "msgpack",
     "msgspec",
+    "nacl",
     "protocol",
     "re",
     "typing",

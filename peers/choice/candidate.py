@@ -40,8 +40,12 @@ class Candidate:
     """Of the location record: milliseconds since 1970 where the peer's clock is right."""
     round_trip: float | None = None
     """Seconds, as measured before; None where nothing recent is known."""
+    by_meeting: bool = False
+    """Whether both sides dial at once, at a moment that the relay has brokered."""
 
     def __str__(self) -> str:
+        if self.by_meeting:
+            return f"{self.endpoint} by a meeting"
         return f"{self.endpoint} from {self.source}" if self.source else str(self.endpoint)
 
 

@@ -60,8 +60,9 @@ def write(
     """Write MESSAGE to SERVICE of GUID, or every line of standard input.
 
     Each is kept until the other side has it, whenever that is there: this ends when all are in the
-    other side's store, those of before too. If it is ended sooner, it goes on with the next 'peer
-    write' to the same peer. The other side reads by 'peer mail'.
+    other side's store, those of before too; or, where it is away, in its relay's mailbox. If it is
+    ended sooner, it goes on with the next 'peer write' to the same peer. The other side reads by
+    'peer mail'.
     """
 
     async def work(terminal: Terminal) -> None:

@@ -228,6 +228,7 @@ def listen(
 @_mode
 @click.option("--policy", help="Which paths it may take: 'only direct, not metered'.")
 @click.option("--wait", is_flag=True, help="Wait until the peer is there and offers SERVICE.")
+@click.option("--metadata", default="", help="What SERVICE sees before it takes the session.")
 @click.option(
     "--linger",
     metavar="SECONDS",
@@ -245,6 +246,7 @@ def connect(
     mode: str | None,
     policy: str | None,
     wait: bool,
+    metadata: str,
     linger: float | None,
     as_json: bool,
 ) -> Invocation:
@@ -263,6 +265,7 @@ def connect(
             mode=mode,
             policy=policy,
             wait=wait,
+            metadata=metadata,
             linger=linger,
         ),
         as_json,

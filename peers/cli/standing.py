@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from peers import ConnectionClosed, DialCounts, Path, Peer, Session
+from peers import ConnectionClosed, DialCounts, Path, Peer, PeerFigures, Session
 
 __all__ = ["AddressShown", "PathShown", "SessionShown", "Standing", "standing"]
 
@@ -69,6 +69,10 @@ class Standing(msgspec.Struct, frozen=True):
     """The TCP port for direct paths; None before the peer is open."""
     addresses: tuple[AddressShown, ...]
     services: tuple[str, ...]
+    watches: tuple[str, ...]
+    """GUIDs."""
+    conversations: tuple[tuple[str, str], ...]
+    """The GUID and the service of each one that is open."""
     sessions: tuple[SessionShown, ...]
     dialed: dict[str, int]
     """Connections that this peer has opened, by the reason."""
@@ -90,6 +94,10 @@ class Standing(msgspec.Struct, frozen=True):
             port = "" if self.port is None else f", port {self.port}"
             yield f"address    {address.host} ({address.provenance}, {address.phase}{port})"
         yield f"services   {', '.join(self.services) or 'none'}"
+        for guid in self.watches:
+            yield f"watches    {guid}"
+        for guid, service in self.conversations:
+            yield f"converses  {guid} {service}"
         counts = sum(self.dialed.values()), sum(self.not_dialed.values())
         yield f"dialed     {counts[0]}, not dialed {counts[1]}"
         yield f"sessions   {len(self.sessions) or 'none'}"
@@ -105,7 +113,7 @@ def standing(peer: Peer) -> Standing:
     status, config = peer.status, peer.config
     addresses: tuple[AddressShown, ...] = ()
     sessions: tuple[SessionShown, ...] = ()
-    services: tuple[str, ...] = ()
+    figures = PeerFigures((), (), ())
     port, relay_guid, dialing = None, None, DialCounts()
     try:
         addresses = tuple(
@@ -113,7 +121,7 @@ def standing(peer: Peer) -> Standing:
             for host, (provenance, phase) in peer.places.items()
         )
         sessions = tuple(map(_session, peer.sessions))
-        services, port, relay_guid = peer.services, peer.port, peer.relay_guid
+        figures, port, relay_guid = peer.figures(), peer.port, peer.relay_guid
         dialing = peer.dialing
     except ConnectionClosed:
         pass  # It is not open yet: there is no more to tell.
@@ -129,7 +137,9 @@ def standing(peer: Peer) -> Standing:
         zone=config.ddns.zone if config.ddns is not None else None,
         port=port,
         addresses=addresses,
-        services=services,
+        services=figures.services,
+        watches=figures.watches,
+        conversations=figures.conversations,
         sessions=sessions,
         dialed=dialing.dialed,
         not_dialed=dialing.refused,

@@ -1,6 +1,7 @@
 """What `peer listen`, `peer connect`, `peer watch` and `peer ping` do."""
 
 import asyncio
+import base64
 import contextlib
 import functools
 import statistics
@@ -35,6 +36,7 @@ async def connect(
     mode: str | None = None,
     policy: str | None = None,
     wait: bool = False,
+    metadata: str = "",
     linger: float | None = None,
 ) -> None:
     """Lines of standard input out, messages in, until either side ends.
@@ -51,7 +53,10 @@ async def connect(
     """
     async with make_peer() as peer:
         chosen = Mode(mode) if mode is not None else None
-        session = await peer.connect(guid, service, mode=chosen, policy=policy, wait=wait)
+        word = metadata.encode(errors="surrogateescape")
+        session = await peer.connect(
+            guid, service, mode=chosen, policy=policy, wait=wait, metadata=word
+        )
         where = path_of(session)
         await terminal.tell(
             f"connected: {session.mode.value}, {where}",
@@ -140,6 +145,18 @@ class _Conversation:
             quiet = quiet + 1 if settled and not self._heard else 0
 
 
+def _metadata_of(session: Session) -> tuple[str, dict[str, str]]:
+    """Return what the caller has said before its session began, for people and for programs."""
+    data = session.metadata
+    if not data:
+        return "", {}
+    try:
+        return f" ({data.decode()})", {"metadata": data.decode()}
+    except UnicodeDecodeError:
+        encoded = base64.b64encode(data).decode()
+        return f" ({data!r})", {"metadata_base64": encoded}
+
+
 async def listen(
     terminal: Terminal,
     make_peer: MakePeer,
@@ -157,11 +174,13 @@ async def listen(
 
     async def serve(session: Session) -> None:
         lines.caller_came(session)
+        text, fact = _metadata_of(session)
         await terminal.tell(
-            f"session with {session.remote}: {path_of(session)}",
+            f"session with {session.remote}: {path_of(session)}{text}",
             event="session",
             remote=session.remote,
             mode=session.mode,
+            **fact,
         )
         async for message in session:
             if echo:

@@ -130,11 +130,15 @@ async def numbers_from_the_future(end: Called) -> None:
 
 @in_both("R11.49", "forgets half a frame of the path before")
 async def half_a_frame(end: Called) -> None:
-    end.write(packed([DATA, 1, [b"half a message"]])[:-3])
-    await end.path.pipe.flush()
-    await end.move()
-    end.send(b"one")
+    # Together, so that the half has arrived when the other has come back: a cut may lose the rest.
+    end.acks = False  # Nothing may come behind it.
+    end.send(b"one", written=False)
+    end.write(packed([DATA, 1, [b"one"]]) + packed([DATA, 2, [b"half a message"]])[:-3])
     await came_back(end, 1)
+    await end.move()
+    end.acks = True
+    end.send(b"two")
+    await came_back(end, 2)
 
 
 @in_second("R11.24", "keeps the parts of a message over paths")

@@ -19,7 +19,7 @@ from peers.control.requests import Answers, Unanswered
 from peers.control.tell import tell_safely
 from peers.transport import RelayAddress, probe_idle
 from protocol.codec import encode_location
-from protocol.endpoint import SignedEntry
+from protocol.endpoint import Endpoint, SignedEntry
 from protocol.errors import (
     Code,
     ProtocolViolation,
@@ -179,6 +179,20 @@ class ControlConnection:
     def local_host(self) -> str:
         """The source address of the connection: one of this host's own."""
         return self._messages.local_host
+
+    @property
+    def local_port(self) -> int:
+        """The source port of the connection; 0 where it is not known."""
+        return self._messages.local_port
+
+    @property
+    def observed(self) -> Endpoint | None:
+        """Where the relay sees the connection come from; None where it does not know."""
+        told = self.registration
+        try:
+            return Endpoint.parse(told.observed_host, told.observed_port)
+        except ProtocolViolation:
+            return None
 
     @property
     def is_closed(self) -> bool:

@@ -61,6 +61,9 @@ class MessageStream:
         self.closed: asyncio.Future[RoamRelayError] = self._loop.create_future()
         self.local_host = host_in(stream.local)
         """The source address: one of this host's own."""
+        port = stream.local.rpartition(":")[2]
+        self.local_port = int(port) if port.isascii() and port.isdigit() else 0
+        """The source port; 0 where the stream does not tell."""
         self.was_forgotten = False
         """Whether it has ended as the other end knew nothing of it any more."""
 

@@ -99,6 +99,11 @@ class Watching:
                 del self._readers[guid]
                 self._send(Watch(guid, watching=False))
 
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The GUIDs of the peers that are watched."""
+        return tuple(self._readers)
+
     def receive(self, event: PeerEvent) -> None:
         """Take news from the relay."""
         for reader in self._readers.get(event.guid, ()):

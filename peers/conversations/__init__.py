@@ -1,7 +1,6 @@
 """Conversations: messages that outlive both programs, above sessions and below the peer."""
 
 from peers.conversations.conversation import Conversation
-from peers.conversations.courier import Courier
 from peers.conversations.message import Disruption, Message, Sent
 from peers.conversations.room import Conversations, Store, checked_store
 from peers.conversations.tables import MessageState
@@ -9,7 +8,6 @@ from peers.conversations.tables import MessageState
 __all__ = [
     "Conversation",
     "Conversations",
-    "Courier",
     "Disruption",
     "Message",
     "MessageState",

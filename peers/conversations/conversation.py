@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from peers.config import checked_function, checked_seconds
+from peers.conversations.courier import Courier
 from peers.conversations.database import Work
 from peers.conversations.keeper import Keeper
 from peers.conversations.link import Links
@@ -60,6 +61,8 @@ class Conversation:
         self._reads = False
         """Whether a task waits for the next message."""
         self._links = Links()
+        self._courier: Courier | None = None
+        """None before it is open."""
         self.remote = remote
         """The GUID of the other peer."""
         self.service = service
@@ -109,6 +112,12 @@ class Conversation:
         """Whether a session carries it now."""
         return self._links.newest is not None
 
+    @property
+    def mailbox_error(self) -> RoamRelayError | None:
+        """Why the last letter for the other side was not taken; None where it was, or there was
+        none. It is tried again."""
+        return None if self._courier is None else self._courier.error
+
     async def send(
         self,
         payload: bytes | bytearray | memoryview,
@@ -117,7 +126,7 @@ class Conversation:
         also: Work | None = None,
     ) -> str:
         """Send one message; return its id when it is safe in the store here. It leaves as soon as
-        the other side is there.
+        the other side is there, or its mailbox takes it.
 
         After `expires` seconds, where it has not left, it is not sent any more; one that has left
         is told to have expired only once the other side has said that it has not got it. What
@@ -232,9 +241,21 @@ class ConversationEnd(Conversation):
         """Whether it was opened, and is not closed."""
         return self._keeper is not None and not self._is_closed
 
-    def begin(self, keeper: Keeper) -> None:
+    def begin(self, keeper: Keeper, courier: Courier) -> None:
         """It is open from now on."""
         self._keeper = keeper
+        self._courier = courier
+
+    @property
+    def courier(self) -> Courier:
+        """What leaves letters for it."""
+        if self._courier is None:
+            raise ConnectionClosed("the conversation is not open")
+        return self._courier
+
+    def cut(self) -> None:
+        """What a session of before still brings is not taken any more."""
+        self._links.source = None
 
     @property
     def error(self) -> RoamRelayError | None:

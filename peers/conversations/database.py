@@ -209,8 +209,9 @@ class Database:
                 )
                 held.callback(connection.close)
                 connection.execute("PRAGMA journal_mode = WAL")
-                # What is deleted is written over: nobody finds it in the file afterwards.
-                connection.execute("PRAGMA secure_delete = ON")
+            # What is deleted is written over: nobody finds it in the file afterwards, neither what
+            # was said nor the key that a letter was sealed for.
+            connection.execute("PRAGMA secure_delete = ON")
             connection.execute("PRAGMA synchronous = FULL")
             self._go_up(connection, owner)
             self._connection = connection

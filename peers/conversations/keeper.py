@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from peers.config import log
-from peers.conversations import tables
+from peers.conversations import letters, tables
 from peers.conversations.database import Database, Work
 from peers.conversations.numbers import Breach, Queue, Received, adopt, missed, new_items
 from peers.tasks import Waiters, calling
 from protocol.conversation import (
     Acknowledged,
     Announced,
+    Enclosed,
     Item,
     Letter,
     Messages,
@@ -53,6 +54,7 @@ class _Found:
     queue: Queue
     weight: int
     held: int
+    owes: int
 
 
 def _find(connection: sqlite3.Connection, remote: str, service: str) -> _Found:
@@ -63,6 +65,7 @@ def _find(connection: sqlite3.Connection, remote: str, service: str) -> _Found:
         Queue(tables.lines(db, row), row.settled),
         tables.weight(db, row.id),
         tables.held(db, row.id),
+        letters.owed(db, row.id),
     )
 
 
@@ -94,6 +97,8 @@ class Keeper:
         """Numbers up to this one may have left."""
         self.held = found.held
         """Messages that wait to be done."""
+        self.owes = found.owes
+        """Letters that are not answered."""
         self.came = 0
         """Messages that have come since this began."""
         self.goes = False
@@ -233,28 +238,36 @@ class Keeper:
         if number is None and asked is None:
             return
         now, settles = time.time(), number or 0
+        # Of a later line letters may have brought some: it is asked for by itself.
+        line = self.queue.line(asked.line) if asked is not None else None
 
         def work(connection: sqlite3.Connection) -> tuple[list[bytes], int]:
             db = _cursor(connection)
             changed = [name for name, _ in tables.settle(db, self._id, settles)]
-            if asked is not None:
-                changed += tables.expire(db, self._id, now, frame.received)
+            if line is not None:
+                changed += tables.expire(db, self._id, now, frame.received, line.last)
             if breach is not None:
                 tables.note(db, self._id, breach, here=False)
             return changed, tables.weight(db, self._id)
 
         changed, self._weight = await self._insist(work)
         if breach is not None:
-            log.warning(
-                "out of step with the other side's store",
-                peer=self.row.remote[:8],
-                what=breach.kind.value,
-                count=breach.count,
-            )
-        for gone in [one for one in self._cache if one <= settles]:
+            self._log(breach)
+        self._settled(settles)
+        self._forget(changed)
+
+    def _log(self, breach: Breach) -> None:
+        log.warning(
+            "out of step with the other side's store",
+            peer=self.row.remote[:8],
+            what=breach.kind.value,
+            count=breach.count,
+        )
+
+    def _settled(self, number: int) -> None:
+        for gone in [one for one in self._cache if one <= number]:
             self._uncache(gone)
-        self.queue.settle(settles)
-        self._changed(changed)
+        self.queue.settle(number)
 
     async def expire(self) -> float | None:
         """End what has not left and whose time is over; return when the next one expires."""
@@ -277,9 +290,10 @@ class Keeper:
         return done
 
     def _forget(self, names: list[bytes]) -> None:
-        """Nothing of these is to be sent any more."""
-        for number in [one for one, item in self._cache.items() if item.id in names]:
-            self._uncache(number)
+        """These have changed, and nothing of them is to be sent any more."""
+        if names:
+            for number in [one for one, item in self._cache.items() if item.id in names]:
+                self._uncache(number)
         self._changed(names)
 
     async def entries(self) -> list[tables.Entry]:
@@ -298,6 +312,7 @@ class Keeper:
 
         def work(connection: sqlite3.Connection) -> Received:
             db = _cursor(connection)
+            letters.heard(db, self._id, frame.epoch)
             known = tables.received(db, self._id, frame.line)
             state, breach = adopt(tables.current(db, self._id), known, frame)
             if state != known:
@@ -307,6 +322,7 @@ class Keeper:
             return state
 
         state = await self._insist(work)
+        self.owes = 0
         before = state.received if state.before is None else state.before
         return Acknowledged(frame.line, state.received, self.room, before)
 
@@ -344,6 +360,73 @@ class Keeper:
             self.arrived.wake()
         self._changed(read)
         return Acknowledged(frame.line, received, self.room, received)
+
+    # -- letters ----------------------------------------------------------------------------------
+
+    async def begin_session(self) -> int:
+        """Return the epoch that a session names, before the first message is sent on it."""
+        return await self._insist(lambda db: letters.stamp(_cursor(db), self._id))
+
+    async def next_letter(
+        self, is_away: Callable[[], bool], *, leaves: bool
+    ) -> tuple[letters.Leaving | None, float | None]:
+        """Return the letter that is to be left next, if there is any; and when those that were left
+        are void. None where a session has come, which is looked at in the transaction."""
+        answers, now = self.held <= INBOX, time.time()
+
+        def work(connection: sqlite3.Connection) -> tuple[letters.Leaving | None, float | None]:
+            if not is_away():
+                return None, None
+            db = _cursor(connection)
+            return letters.compose(db, self._id, now, answers=answers, leaves=leaves)
+
+        leaving, void_at = await self._insist(work)
+        if leaves and leaving is not None:
+            self.gone = max(self.gone, leaving.last)
+            for number in [one for one in self._cache if one <= leaving.last]:
+                self._uncache(number)
+        return leaving, void_at
+
+    async def has_left(self, leaving: letters.Leaving, lifetime: float) -> None:
+        """The relay has a letter, and keeps it for so many seconds."""
+        until = time.time() + lifetime
+
+        def work(connection: sqlite3.Connection) -> tuple[list[bytes], int]:
+            db = _cursor(connection)
+            return letters.left(db, self._id, leaving, until), letters.owed(db, self._id)
+
+        changed, self.owes = await self._insist(work)
+        self._changed(changed)
+
+    async def bring(
+        self, enclosed: Enclosed, settle: Callable[[sqlite3.Cursor], None], cut: Callable[[], None]
+    ) -> None:
+        """Take what a letter brings, and settle it, in one transaction; a ProtocolViolation where
+        something in it is no item. `cut` is called where its sender has begun another epoch: what
+        a session before it brings is too late."""
+        part = enclosed.part
+        items = [read_item(item) for item in part.items] if part is not None else []
+        moment = time.time(), 2 * INBOX
+
+        def work(connection: sqlite3.Connection) -> letters.Brought:
+            db = _cursor(connection)
+            brought = letters.bring(db, self._id, enclosed, items, moment)
+            if brought.is_newer:
+                cut()
+            settle(db)
+            return brought
+
+        brought = await self._insist(work)
+        came, self._weight, self.owes = brought.came, brought.weight, brought.owes
+        self.held += came
+        self.came += came
+        for breach in brought.breaches:
+            self._log(breach)
+        self._settled(brought.settled)
+        if came:
+            self.arrived.wake()
+        self._forget(brought.changed)
+        self.grown.wake()
 
     @property
     def room(self) -> int:

@@ -8,6 +8,8 @@ announced a line last: what still arrives on another one is passed over, and sen
 import asyncio
 from collections import deque
 
+from msgspec.structs import replace
+
 from peers.config import log
 from peers.conversations.keeper import INBOX, Keeper
 from peers.conversations.numbers import Announce, Sender, Transmit
@@ -69,6 +71,8 @@ class Link:
         """Set when there may be something to do."""
         self._taken = asyncio.Event()
         """Set when frames that had come are dealt with."""
+        self._epoch: int | None = None
+        """What this session names; None before it has."""
         self._sender: Sender | None = None
         """None while another session is newer."""
         self._last: Acknowledged | None = None
@@ -198,7 +202,10 @@ class Link:
                     keeper.goes = self._sender.is_free
                     return
                 case Announce(announced):
-                    await self.session.send(pack_frame(announced))
+                    if self._epoch is None:
+                        self._epoch = await keeper.begin_session()
+                    named = replace(announced, epoch=self._epoch)
+                    await self.session.send(pack_frame(named))
                 case Transmit(line, first, count):
                     self._ready.extend(_frames(line, first, await keeper.load(first, count)))
         keeper.goes = False

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from protocol.conversation import Acknowledged, Announced
+from protocol.conversation import Acknowledged, Announced, Part
 from protocol.errors import ProtocolViolation
 
 __all__ = [
@@ -24,12 +24,17 @@ __all__ = [
     "Sender",
     "Transmit",
     "adopt",
+    "fits",
+    "later",
     "missed",
     "new_items",
 ]
 
 BATCH = 64
 """Numbers that are taken out of the store at once."""
+
+_LAST_EPOCH = 2**53 - 2
+"""One that a forger has named; from then on what expires in letters is told less surely."""
 
 
 class Break(StrEnum):
@@ -97,6 +102,26 @@ def new_items(known: Received | None, first: int, count: int) -> int:
     return min(known.received + 1 - first, count)
 
 
+def fits(
+    known: Received | None, follows: Received | None, current: int, part: Part
+) -> tuple[Received, Breach | None] | None:
+    """Return what a recipient has of the line of a letter before it takes what is in it, and in
+    what way that is out of step; None where something before it is missing, and may come yet.
+
+    `known` is what it has of that line, `follows` of the one before, `current` the last number that
+    has arrived, of whichever line.
+    """
+    if known is None and part.follows is not None:
+        if follows is None or follows.received < part.begins:
+            return None
+        state, breach = Received(part.begins), None
+    else:
+        state, breach = adopt(current, known, Announced(part.line, part.begins + 1))
+    if part.items and part.first > state.received + 1:
+        return None
+    return state, breach
+
+
 # -- the sender ---------------------------------------------------------------------------------
 
 
@@ -133,6 +158,10 @@ class Queue:
         """The line to go on with; None where nothing is left."""
         return self._lines[0] if self._lines else None
 
+    def line(self, name: bytes) -> Line | None:
+        """Return the line of this name; None where nothing of it is left."""
+        return next((line for line in self._lines if line.id == name), None)
+
     def add(self, line: bytes, number: int) -> None:
         """A number was given, in this line; of several it may be told of a later one first."""
         if self._lines and (newest := self._lines[-1]).id == line:
@@ -160,6 +189,12 @@ class Transmit:
     line: bytes
     first: int
     count: int
+
+
+def later(epoch: int) -> int:
+    """Return the epoch after this one. A sender's are even, so that a recipient can name one after
+    what it has heard of: all letters up to that are void, and those of the next epoch are not."""
+    return min(epoch + 2 - epoch % 2, _LAST_EPOCH)
 
 
 class Sender:

@@ -2,7 +2,8 @@
 
 A session is opened where something is to be sent, and once when a conversation is opened, so that
 the other side knows that this one is there; then, whenever a session was lost, again and again: at
-once where the relay says that the other side has come, else after growing pauses, for ever.
+once where the relay says that the other side has come, else after growing pauses, for ever. While
+none can be had, what waits leaves in letters (courier.py); those that come are taken by intake.py.
 """
 
 import asyncio
@@ -19,9 +20,12 @@ from typing import TypeAlias
 from peers.config import log
 from peers.conversations import tables
 from peers.conversations.conversation import Conversation, ConversationEnd
+from peers.conversations.courier import Courier
 from peers.conversations.database import Database
+from peers.conversations.intake import Allowed, Intake, Target, is_known
 from peers.conversations.keeper import Keeper, load_keeper
 from peers.conversations.link import Link
+from peers.mailbox import Mailbox
 from peers.services import ConversationsEnd, Services
 from peers.session import Session, SessionEnd
 from peers.tasks import Tasks, backoff, unless
@@ -38,6 +42,8 @@ Opener: TypeAlias = Callable[[str, str, bool], Awaitable[Session]]
 _LONGEST = 60.0
 """Seconds between two attempts to find the other side, at most; so long too it is waited for before
 it is asked anew."""
+_AT_ONCE = 16
+"""Conversations whose other sides are asked for at once: a program may open thousands."""
 _GOODBYE = 1.5
 """Seconds for a session to be closed cleanly, when its conversation is closed."""
 _OFFERED = 1_024
@@ -99,8 +105,9 @@ class _Service:
 class Conversations:
     """Looks after the conversations of one peer."""
 
-    def __init__(self, guid: str, services: Services, opener: Opener) -> None:
+    def __init__(self, guid: str, services: Services, opener: Opener, mailbox: Mailbox) -> None:
         self._guid = guid
+        self._mailbox = mailbox
         self._services = services
         self._opener = opener
         self._tasks = Tasks()
@@ -111,8 +118,17 @@ class Conversations:
         """None while there is none."""
         self._database: Database | None = None
         """None before it is open."""
+        self._intake: Intake | None = None
+        """None before it is open."""
+        self._letters_from: dict[str, Allowed] = {}
+        """Who may leave letters, for each service that was ever offered."""
         self._turn = asyncio.Lock()
         """Held by who opens the database."""
+        self._found = asyncio.Lock()
+        """Held while a letter is taken, and while a conversation is opened, so that what it begins
+        with is all that came."""
+        self._dialing = asyncio.Semaphore(_AT_ONCE)
+        """Held by who asks for another side now."""
         self._is_closed = False
 
     def conversation(
@@ -124,6 +140,11 @@ class Conversations:
         self._use(store)
         begin = partial(self._begin, disclose=disclose)
         return ConversationEnd(guid, service, begin, self._end)
+
+    @property
+    def open(self) -> tuple[tuple[str, str], ...]:
+        """The GUID and the service of each conversation that is open."""
+        return tuple((one.remote, one.service) for one in self._running)
 
     async def begun(
         self,
@@ -146,6 +167,8 @@ class Conversations:
                 if row.remote not in offer.open:
                     offer.offered.put_nowait(await self._take(row.remote, service))
             offer.admit()
+            self._letters_from[service] = offer.allow
+            await self._publish()
             while True:
                 # No timeout: when somebody begins one is not ours to decide.
                 conversation = await offer.offered.get()
@@ -155,6 +178,10 @@ class Conversations:
                     yield conversation
             if offer.error is not None:
                 raise offer.error
+        except ConnectionClosed:
+            if not self._is_closed:
+                raise
+            # The peer was closed while this began: nobody comes any more.
         finally:
             left, offer.offered, offer.allow = offer.offered, None, frozenset()
             while not left.empty():
@@ -165,9 +192,11 @@ class Conversations:
 
     async def close(self) -> None:
         """End what runs: nothing comes or leaves any more. Sessions are the peer's to close."""
-        self._is_closed = True
+        is_first, self._is_closed = not self._is_closed, True
         for conversation in self._running:
             conversation.stop()
+        if is_first and self._running:
+            await asyncio.gather(*(self._flush(one) for one in self._running))
         for offer in self._offers.values():
             offer.end(None)
         await self._tasks.close()
@@ -205,7 +234,16 @@ class Conversations:
                     await database.close()
                     raise
                 self._database = database
+                self._intake = Intake(database, self._mailbox)
+                self._tasks.spawn(self._intake.run(self._letter_for))
             return self._database
+
+    async def _publish(self) -> None:
+        if self._intake is not None:
+            try:
+                await self._intake.publish(self._letters_from)
+            except StoreFailed as error:  # Whoever opens the next one says it again.
+                log.warning("the mailbox was not published", reason=error.reason)
 
     # -- each of them ---------------------------------------------------------------------------
 
@@ -213,16 +251,23 @@ class Conversations:
         self, conversation: ConversationEnd, *, disclose: str | Collection[str] = "anyone"
     ) -> Keeper:
         remote, service = conversation.remote, conversation.service
-        keeper = await load_keeper(await self._opened(), remote, service)
-        offer = self._offer(service, disclose)
-        if remote in offer.open:
-            raise UsageError(f"the conversation with {remote[:8]} for {service} is open already")
-        offer.open[remote] = conversation
-        offer.admit()
-        conversation.begin(keeper)
+        database = await self._opened()
+        async with self._found:
+            keeper = await load_keeper(database, remote, service)
+            offer = self._offer(service, disclose)
+            if remote in offer.open:
+                raise UsageError(
+                    f"the conversation with {remote[:8]} for {service} is open already"
+                )
+            offer.open[remote] = conversation
+            offer.admit()
+            conversation.begin(keeper, Courier(keeper, conversation.links, self._mailbox))
+        self._letters_from.setdefault(service, frozenset())
+        await self._publish()
         running = self._running[conversation] = Tasks()
         running.spawn(self._expire(conversation), partial(_failed, conversation))
         running.spawn(self._connect(conversation), partial(_failed, conversation))
+        running.spawn(conversation.courier.run(), partial(_failed, conversation))
         return keeper
 
     async def _end(self, conversation: ConversationEnd, keeper: Keeper) -> None:
@@ -231,6 +276,7 @@ class Conversations:
         try:
             if running is not None:
                 await running.close()
+                await self._flush(conversation)
         finally:
             offer = self._offers.get(conversation.service)
             if offer is not None and offer.open.get(conversation.remote) is conversation:
@@ -243,6 +289,12 @@ class Conversations:
                     await keeper.forget_empty()
                 if offer is not None:
                     self._leave(offer)
+
+    async def _flush(self, conversation: ConversationEnd) -> None:
+        """Answer the letters that came, where no session has done that."""
+        with contextlib.suppress(RoamRelayError, TimeoutError):
+            async with asyncio.timeout(_GOODBYE):
+                await conversation.courier.flush()
 
     def _leave(self, offer: _Service) -> None:
         """Take a service back that nothing needs any more."""
@@ -304,6 +356,26 @@ class Conversations:
         await conversation.open()
         return conversation
 
+    @contextlib.asynccontextmanager
+    async def _letter_for(self, remote: str, service: str) -> AsyncIterator[Target | None]:
+        """Find the conversation that a letter is for."""
+        offer = self._offers.get(service)
+        if offer is not None and remote not in offer.open and offer.offered is not None:
+            known = offer.allow is None or remote in offer.allow
+            if known and offer.offered.qsize() < _OFFERED:
+                offer.offered.put_nowait(await self._take(remote, service))
+        database = await self._opened()
+        async with self._found:
+            offer = self._offers.get(service)
+            if offer is not None and (there := offer.open.get(remote)) is not None:
+                yield there
+                return
+            allowed = self._letters_from.get(service, frozenset())
+            if allowed is None or remote in allowed or await is_known(database, remote, service):
+                yield _Unopened(await load_keeper(database, remote, service))
+            else:
+                yield None
+
     # -- in the background ----------------------------------------------------------------------
 
     async def _carry(
@@ -321,11 +393,13 @@ class Conversations:
 
     async def _connect(self, conversation: ConversationEnd) -> None:
         """Have a session where one is needed."""
-        links, keeper = conversation.links, conversation.keeper
+        links, keeper, courier = conversation.links, conversation.keeper, conversation.courier
         pauses = backoff(random.random, longest=_LONGEST)
         is_first = True
         while True:
-            while links.newest is not None or not (is_first or len(keeper.queue)):
+            while links.newest is not None or not (is_first or len(keeper.queue) or keeper.owes):
+                if links.newest is not None:
+                    courier.rest()
                 waiters = keeper.grown if links.newest is None else links.changed
                 await waiters.wait()  # No timeout: there is nothing to do before.
             came = asyncio.Event()
@@ -333,7 +407,7 @@ class Conversations:
             try:
                 session = await unless(
                     came,
-                    partial(self._session, conversation, wait=not is_first),
+                    partial(self._session, conversation, wait=courier.is_away),
                     discard=Session.abort,
                 )
                 if session is not None and not _carries(session):
@@ -342,10 +416,12 @@ class Conversations:
             except (RoamRelayError, ValueError, TimeoutError) as error:
                 pause = next(pauses)
                 log.debug("not there", peer=conversation.remote[:8], reason=str(error))
+                courier.go()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await came.wait()
             else:
+                courier.rest()
                 if session is not None:
                     before = keeper.queue.settled, keeper.came
                     await self._carry(conversation, session, opened_here=True)
@@ -361,7 +437,9 @@ class Conversations:
             is_first = False
 
     async def _session(self, conversation: ConversationEnd, *, wait: bool) -> Session:
-        async with asyncio.timeout(_LONGEST):
+        # Who is waited for costs nothing until it is there.
+        turn = contextlib.nullcontext() if wait else self._dialing
+        async with turn, asyncio.timeout(_LONGEST):
             return await self._opener(conversation.remote, conversation.service, wait)
 
     async def _come(self, conversation: ConversationEnd, came: asyncio.Event) -> None:
@@ -379,6 +457,16 @@ class Conversations:
                 # The clock of the day may be set: it is looked at again in any case.
                 async with asyncio.timeout(min(pause, _NEVER)):
                     await keeper.expiring.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class _Unopened:
+    """A conversation that is not open, for a letter."""
+
+    keeper: Keeper
+
+    def cut(self) -> None:
+        """There is no session."""
 
 
 def _carries(session: Session) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from peers.conversations.numbers import Breach, Break, Line, Received
+from peers.mailbox import MIGRATION as _MAILBOX
 from protocol.conversation import Item, Letter, Receipt
 
 __all__ = [
@@ -74,6 +75,18 @@ MIGRATIONS: Sequence[str] = (
         count INTEGER NOT NULL,
         here INTEGER NOT NULL
     );
+    """,
+    f"""
+    {_MAILBOX};
+    ALTER TABLE roam_conversation ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE roam_conversation ADD COLUMN posted INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE roam_conversation ADD COLUMN lettered INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE roam_conversation ADD COLUMN void_at REAL;
+    ALTER TABLE roam_conversation ADD COLUMN sessioned INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE roam_conversation ADD COLUMN fence INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE roam_conversation ADD COLUMN owes INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE roam_conversation ADD COLUMN answers BLOB;
+    ALTER TABLE roam_conversation ADD COLUMN missed INTEGER NOT NULL DEFAULT 0
     """,
 )
 """Statements that lead from one version of the tables to the next, the first from an empty file.
@@ -161,7 +174,7 @@ def find(db: sqlite3.Cursor, remote: str, service: str) -> Row:
 def forget_empty(db: sqlite3.Cursor, conversation: int) -> None:
     """Forget a conversation in which nothing was ever said."""
     db.execute(
-        "DELETE FROM roam_conversation WHERE id = ?1 AND last = 0 AND current = 0 "
+        "DELETE FROM roam_conversation WHERE id = ?1 AND last = 0 AND current = 0 AND fence = 0 "
         "AND NOT EXISTS (SELECT 1 FROM roam_received WHERE conversation = ?1)",
         (conversation,),
     )
@@ -304,17 +317,18 @@ def settle(db: sqlite3.Cursor, conversation: int, number: int) -> list[tuple[byt
 
 
 def expire(
-    db: sqlite3.Cursor, conversation: int, now: float, above: int | None = None
+    db: sqlite3.Cursor, conversation: int, now: float, above: int | None = None, last: int = 2**53
 ) -> list[bytes]:
-    """End the messages whose time is over: those above this number, or that have not left. Return
-    their ids."""
+    """End the messages whose time is over: those above this number, up to the last, or that have
+    not left. Return their ids."""
     if above is None:
         db.execute("SELECT gone FROM roam_conversation WHERE id = ?", (conversation,))
         (above,) = db.fetchone()
     db.execute(
-        "UPDATE roam_outgoing SET state = 'expired', payload = NULL, expires = NULL "
-        f"WHERE conversation = ? AND number > ? AND expires <= ? AND {_TO_GO_SQL} RETURNING id",
-        (conversation, above, now),
+        "UPDATE roam_outgoing SET state = 'expired', payload = NULL, expires = NULL WHERE "
+        f"conversation = ? AND number > ? AND number <= ? AND expires <= ? "
+        f"AND {_TO_GO_SQL} RETURNING id",
+        (conversation, above, last, now),
     )
     return [name for (name,) in db.fetchall()]
 

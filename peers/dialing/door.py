@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from peers.config import Dial, HostPort, PeerConfig, log
+from peers.dialing.own_port import OwnPort
 from peers.dialing.scopes import (
     Here,
     Known,
@@ -24,7 +25,7 @@ from peers.dialing.scopes import (
     server_refusal,
     word_of,
 )
-from peers.dialing.shares import QUESTION, QUESTIONS, SHARES
+from peers.dialing.shares import MEETING, MEETINGS, QUESTION, QUESTIONS, SHARES
 from peers.dialing.wishes import Ask, DialCounts, Leg, Node, Reason
 from peers.host import Interfaces
 from peers.tasks import Spawn
@@ -34,6 +35,7 @@ from peers.transport import (
     RawStream,
     RelayAddress,
     dial,
+    dial_from,
     open_tcp,
     open_upgraded,
     resolve,
@@ -60,6 +62,9 @@ twice. With fresh sockets a silent host gets nine of one dial at most, whatever 
 _MAX_AGAIN = 4
 """Dials that are made again at once, beside the one that has no answer: where all are slow, as this
 host or the other one is busy, they are not made slower by it."""
+_MEETING_TRIES = (0.2, 0.4, 0.8, 1.6)
+"""Seconds for each SYN of a meeting, before a fresh one: one of both sides has to come when the
+other has opened its way already."""
 _MAX_RELAYS = 64
 """Addresses of relays, and of proxies, that are remembered; beyond it the one met first is
 forgotten."""
@@ -116,8 +121,10 @@ class Door:
         self._servers = _name_servers(config)
         self._budgets = Budgets(SHARES)
         self._questions = Budgets(QUESTIONS)
+        self._meetings = Budgets(MEETINGS)
         self._relays: OrderedDict[Endpoint, None] = OrderedDict()
         self._proxies: OrderedDict[Endpoint, None] = OrderedDict()
+        self._own_port = OwnPort(port)
         self._under_way: dict[tuple[str, Endpoint], asyncio.Event] = {}
         """Dials of endpoints where the peer was not met: one at a time. Others wait for its end."""
         self._made_again = 0
@@ -131,9 +138,15 @@ class Door:
         """What was dialed, and what was not."""
         return DialCounts(dict(self._dialed), dict(self._refused), dict(self._asked))
 
+    @property
+    def listening_port(self) -> int:
+        """Where this peer listens, and from where it dials its relay as far as that can be."""
+        return self._listening[1]
+
     def network_changed(self) -> None:
         """This host has moved."""
         self._budgets.network_changed()
+        self._meetings.network_changed()
 
     def doubts(self, ask: Ask) -> bool:
         """Whether a dial would wait for what the relay says."""
@@ -191,6 +204,40 @@ class Door:
         told = _word(ask, ask.caution or self._config.dial) is Word.TOLD
         return min(timeout, _HELD) if told else timeout
 
+    async def meet(self, ask: Ask, source: str) -> RawStream:
+        """Dial from the listening port and the local address `source` where the other side dials
+        this peer at the same time, some times within a few seconds.
+
+        Raises:
+            DialRefused: it is not dialed.
+            PathFailed: nothing came of it.
+        """
+        loop = asyncio.get_running_loop()
+        attempt = Attempt(ask.remote, ask.endpoint, MEETING)
+        reason = self._scope_refusal(ask) or self._meetings.refusal(attempt, loop.time())
+        if reason is not None:
+            raise self._refusal(ask, reason)
+        self._dialed[ask.reason] += 1
+        address = Address(ask.endpoint.host, ask.endpoint.port)
+        outcome = Outcome.SILENT
+        try:
+            for patience in _MEETING_TRIES:
+                over = loop.time() + patience
+                try:
+                    async with asyncio.timeout_at(over):
+                        return await open_tcp(await dial_from(address, source, self.listening_port))
+                except TimeoutError:
+                    continue
+                except OSError as error:
+                    outcome = outcome_of(error)
+                    if outcome is not Outcome.REFUSED:
+                        raise PathFailed(f"{ask.endpoint}: {error.strerror or error}") from None
+                # A NAT may refuse what it has not sent for; the other side's SYN is on its way.
+                await asyncio.sleep(over - loop.time())
+            raise PathFailed(f"{ask.endpoint}: nobody came to the meeting")
+        finally:
+            self._meetings.over(attempt, outcome, loop.time())
+
     async def to_relay(
         self, relay: RelayAddress, leg: Leg, *, spawn: Spawn, timeout: float
     ) -> Opened:
@@ -205,6 +252,7 @@ class Door:
             self._refused[leg.reason] += 1
             raise RelayUnavailable(f"no relay can be at {relay}: {never}")
         self._note(self._relays, relay.host, relay.port)
+        own_port = self._own_port.towards(relay) if leg.reason is Reason.CONTROL else None
         opened = await open_upgraded(
             relay,
             leg.path,
@@ -214,7 +262,10 @@ class Door:
             local_address=leg.source,
             early=leg.early,
             avoid=leg.avoid,
+            port=own_port,
         )
+        if own_port is not None:
+            self._own_port.dialed(relay, opened.stream)
         met = opened.stream.remote
         port = met.rpartition(":")[2]
         # A proxy is at a port of its own.

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping
 from peers.dialing.scopes import Word
 from protocol.dialing import Rate, Share
 
-__all__ = ["QUESTION", "QUESTIONS", "SHARES"]
+__all__ = ["MEETING", "MEETINGS", "QUESTION", "QUESTIONS", "SHARES"]
 
 QUESTION = "a question"
 
@@ -40,6 +40,17 @@ SHARES: Mapping[Hashable, Share] = {
 }  # fmt: skip
 """A race has sixteen candidates at most, so that one fits into what is the zone's and the relay's.
 Told entries are few: beside the relay's, a home has one or two."""
+
+MEETING = "a meeting"
+
+MEETINGS: Mapping[Hashable, Share] = {
+    MEETING: Share(
+        Rate(8, 15.0), Rate(4, 15.0), Rate(16, 5.0), Rate(64, 1.0), Rate(256, 0.25),
+        first_pause=5.0, longest_pause=60.0,
+    )
+}  # fmt: skip
+"""Where the relay sees a peer's connection, and the peer has signed that it comes from there. Each
+is four SYNs at most, to what has shown by a TCP handshake that it is there."""
 
 QUESTIONS: Mapping[Hashable, Share] = {
     QUESTION: Share(

@@ -26,6 +26,8 @@ class Reason(StrEnum):
     SURVEY = "survey"
     DIAL_BACK = "dial back"
     """To a caller that has not come by itself."""
+    MEETING = "meeting"
+    """Both sides of a session dial one another at once, as the relay has brokered it."""
     CONTROL = "control connection"
     LEG = "plane"
     NAME_SERVER = "name server"

@@ -1,10 +1,10 @@
 """A letter that has come: opened, or spoiled."""
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from peers.mailbox.keys import Tables
 from protocol.letters import Fault, OpenedLetter
 
 __all__ = ["IncomingLetter", "Keeper", "Spoiled"]
@@ -13,10 +13,10 @@ __all__ = ["IncomingLetter", "Keeper", "Spoiled"]
 class Keeper(Protocol):
     """The mailbox that a letter is in."""
 
-    async def run(self, work: Callable[[sqlite3.Connection], None]) -> None:
+    async def run(self, work: Callable[[Tables], None]) -> None:
         """Do work in the store."""
 
-    def settle(self, tables: sqlite3.Connection, letter: "IncomingLetter", prekey: int) -> None:
+    def settle(self, tables: Tables, letter: "IncomingLetter", prekey: int) -> None:
         """A letter is safe, as far as this transaction is."""
 
     def forget(self, letter: "IncomingLetter") -> None:
@@ -63,7 +63,7 @@ class IncomingLetter:
         await self._mailbox.run(self.settle)
         self.forget()
 
-    def settle(self, tables: sqlite3.Connection) -> None:
+    def settle(self, tables: Tables) -> None:
         """Do the first half of `done` within a transaction of the same store, in its thread: with
         what the letter brings, all of it or nothing."""
         self._mailbox.settle(tables, self, self._prekey)

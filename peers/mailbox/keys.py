@@ -6,9 +6,11 @@ host; that it may be wrong changes how long a key is kept, and nothing else.
 
 import os
 import sqlite3
+from typing import TypeAlias
 
 __all__ = [
     "MIGRATION",
+    "Tables",
     "current",
     "half_of",
     "is_new",
@@ -16,6 +18,9 @@ __all__ = [
     "settle",
     "settled_place",
 ]
+
+Tables: TypeAlias = sqlite3.Connection | sqlite3.Cursor
+"""A database within a transaction; its rows are read by position."""
 
 MIGRATION = """
     CREATE TABLE roam_prekey (
@@ -42,12 +47,12 @@ _MAX_LETTERS = 100_000
 """Letters that are remembered; beyond it the oldest, if it came again, would be another one."""
 
 
-def is_new(tables: sqlite3.Connection) -> bool:
+def is_new(tables: Tables) -> bool:
     """Whether there is no prekey at all: nothing is known here of those that a relay may have."""
     return tables.execute("SELECT 1 FROM roam_prekey LIMIT 1").fetchone() is None
 
 
-def current(tables: sqlite3.Connection, now: float) -> tuple[int, bytes]:
+def current(tables: Tables, now: float) -> tuple[int, bytes]:
     """Return number and private half of the prekey for all, made where it is time for another one;
     halves that are of no use any more are destroyed."""
     row = tables.execute(
@@ -66,7 +71,7 @@ def current(tables: sqlite3.Connection, now: float) -> tuple[int, bytes]:
     return _make(tables, now, one_time=False)
 
 
-def make_one_time(tables: sqlite3.Connection, now: float, count: int) -> list[tuple[int, bytes]]:
+def make_one_time(tables: Tables, now: float, count: int) -> list[tuple[int, bytes]]:
     """Make so many prekeys for one letter each; return their numbers and private halves."""
     tables.execute(
         "DELETE FROM roam_prekey WHERE number IN (SELECT number FROM roam_prekey WHERE one_time "
@@ -76,13 +81,13 @@ def make_one_time(tables: sqlite3.Connection, now: float, count: int) -> list[tu
     return [_make(tables, now, one_time=True) for _ in range(count)]
 
 
-def half_of(tables: sqlite3.Connection, number: int) -> bytes | None:
+def half_of(tables: Tables, number: int) -> bytes | None:
     """Return the private half of a prekey; None where it is not kept."""
     row = tables.execute("SELECT half FROM roam_prekey WHERE number = ?", (number,)).fetchone()
     return bytes(row[0]) if row is not None else None
 
 
-def settled_place(tables: sqlite3.Connection, sender: str, letter: bytes) -> int | None:
+def settled_place(tables: Tables, sender: str, letter: bytes) -> int | None:
     """Return the place in the mailbox of a letter of this sender and id that came before and is
     safe; None where there is none."""
     found = tables.execute(
@@ -91,9 +96,7 @@ def settled_place(tables: sqlite3.Connection, sender: str, letter: bytes) -> int
     return int(found[0]) if found is not None else None
 
 
-def settle(
-    tables: sqlite3.Connection, letter: tuple[str, bytes, int], number: int, now: float
-) -> None:
+def settle(tables: Tables, letter: tuple[str, bytes, int], number: int, now: float) -> None:
     """A letter, of a sender, with an id, at a place, is safe: if it comes again it is a replay, and
     the half of a prekey that was for it alone is destroyed."""
     tables.execute("INSERT OR REPLACE INTO roam_letter VALUES (?, ?, ?, ?)", (*letter, now))
@@ -105,7 +108,7 @@ def settle(
     )
 
 
-def _make(tables: sqlite3.Connection, now: float, *, one_time: bool) -> tuple[int, bytes]:
+def _make(tables: Tables, now: float, *, one_time: bool) -> tuple[int, bytes]:
     # At random: the relay learns nothing of how many there were, nor of a store that was lost.
     number, half = int.from_bytes(os.urandom(8), "big") >> 1, os.urandom(32)
     tables.execute(

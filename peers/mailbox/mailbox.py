@@ -7,7 +7,6 @@ who uses it.
 
 import asyncio
 import random
-import sqlite3
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -48,7 +47,7 @@ from protocol.mail import (
     PrekeyResponse,
 )
 from protocol.messages import MAX_MESSAGE_BYTES
-from protocol.prekeys import SignedPrekey, make_prekey, open_prekey, sign_prekey
+from protocol.prekeys import Prekey, SignedPrekey, make_prekey, open_prekey, sign_prekey
 
 __all__ = ["Mailbox", "Store"]
 
@@ -73,7 +72,7 @@ _YEAR = 31_536_000
 class Store(Protocol):
     """A database with the tables of `MIGRATION`."""
 
-    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    async def run(self, work: Callable[[keys.Tables], _T]) -> _T:
         """Do work in one transaction, which is on the disk when this returns.
 
         Raises:
@@ -131,12 +130,24 @@ class Mailbox:
             ProtocolViolation: the payload is too long, or the relay's answer is none.
             IdentityError, ValueError: not a GUID, a service, an id or a time.
         """
+        return await self.put(
+            guid,
+            service,
+            payload,
+            prekey=await self.prekey(guid, service),
+            message_id=message_id,
+            lifetime=lifetime,
+        )
+
+    async def prekey(self, guid: str, service: str) -> Prekey:
+        """Return what a letter is to be sealed for, to be left by `put` soon after. Nothing has
+        left by that.
+
+        Raises:
+            as `leave`.
+        """
         checked_guid(guid)
         checked_service(service)
-        if len(message_id) != 16:
-            raise ValueError("message_id has 16 bytes")
-        if not lifetime >= 1:
-            raise ValueError(f"lifetime is seconds, and at least 1, not {lifetime!r:.40}")
         async with self._turns:
             connection = await self._registration.connection(self._timeout)
             if MAILBOX not in connection.relay.features:
@@ -145,7 +156,27 @@ class Mailbox:
             _check(asked)
             if not isinstance(asked, PrekeyResponse) or asked.prekey is None:
                 raise ProtocolViolation("the relay has answered without a prekey")
-            prekey = open_prekey(guid, asked.prekey)
+            return open_prekey(guid, asked.prekey)
+
+    async def put(
+        self,
+        guid: str,
+        service: str,
+        payload: bytes,
+        *,
+        prekey: Prekey,
+        message_id: bytes,
+        lifetime: float,
+    ) -> int:
+        """Leave a letter, sealed for that prekey; the rest of `leave`."""
+        if len(message_id) != 16:
+            raise ValueError("message_id has 16 bytes")
+        if not lifetime >= 1:
+            raise ValueError(f"lifetime is seconds, and at least 1, not {lifetime!r:.40}")
+        async with self._turns:
+            connection = await self._registration.connection(self._timeout)
+            if MAILBOX not in connection.relay.features:
+                raise Unsupported("the relay keeps no letters for peers who are away")
             sealed = seal_letter(self._identity, guid, prekey, (service, message_id, payload))
             left = LetterLeave(0, guid, service, message_id, sealed, int(min(lifetime, _YEAR)))
             answer = await connection.mail(left, self._timeout)
@@ -227,13 +258,13 @@ class Mailbox:
 
     # -- the letters' side ----------------------------------------------------------------------
 
-    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    async def run(self, work: Callable[[keys.Tables], _T]) -> _T:
         """Do work in the store."""
         if self._store is None:
             raise UsageError("the mailbox has no store")
         return await self._store.run(work)
 
-    def settle(self, tables: sqlite3.Connection, letter: IncomingLetter, prekey: int) -> None:
+    def settle(self, tables: keys.Tables, letter: IncomingLetter, prekey: int) -> None:
         """A letter is safe, as far as this transaction is."""
         keys.settle(tables, (letter.sender, letter.id, letter.number), prekey, time.time())
 
@@ -342,7 +373,7 @@ class Mailbox:
             raise LetterFault(Fault.BLOCKED, "this peer blocks the sender")
         head = read_head(letter.sealed)
 
-        def look(tables: sqlite3.Connection) -> tuple[int | None, bytes | None]:
+        def look(tables: keys.Tables) -> tuple[int | None, bytes | None]:
             place = keys.settled_place(tables, letter.guid, letter.id)
             return place, keys.half_of(tables, head.number)
 

@@ -13,6 +13,7 @@ from peers.roaming.crowd import Crowd
 from peers.services import Accept, Refusal, SessionRequest
 from peers.tasks import Tasks, calling
 from protocol.errors import CallbackFailed, Code, Refused, RoamRelayError
+from protocol.messages import Mode
 
 __all__ = ["DECIDES_WITHIN", "Decisions"]
 
@@ -28,8 +29,8 @@ _FAILED = Refusal(Code.INTERNAL, "the application failed to decide")
 _LATE = Refusal(Code.REQUEST_TIMEOUT, "the application did not decide in time")
 _CROWDED = Refusal(Code.LIMIT_EXCEEDED, "too many requests wait for the application")
 
-_Key = tuple[bytes, str, str, bytes]
-"""What is decided on: the session, its caller, the service, and the caller's word."""
+_Key = tuple[bytes, str, str, Mode, bytes]
+"""What is decided on: the session, its caller, the service, the mode, and the caller's word."""
 
 
 @dataclass(eq=False, slots=True)
@@ -64,7 +65,7 @@ class Decisions:
     ) -> Refusal | None:
         """Return why the program refuses a session; None where it takes it. A caller that says
         hello again meanwhile, over another path, waits for the same word."""
-        key = session_id, request.remote, request.service, request.metadata
+        key = session_id, request.remote, request.service, request.mode, request.metadata
         pending = self._pending.get(key)
         if pending is None:
             if not self._crowd.has_room(request.remote):

@@ -17,6 +17,7 @@ from peers.roaming.closed import Closed
 from peers.roaming.crowd import Crowd
 from peers.roaming.decisions import Decisions
 from peers.roaming.local import Local
+from peers.roaming.meetings import Midway
 from peers.roaming.route import Route
 from peers.roaming.sessions import Sessions
 from peers.roaming.ways import Ways
@@ -168,7 +169,12 @@ class Incoming:
         entries = self._ways.entries_for(route) if route is not None else ()
         if closed is not None:
             entries = closed.entries(self._local.location)
-        connection.answer(ServiceAnswer(number, Verdict.ACCEPTED, entries=entries))
+        offer, midway = b"", None
+        if route is not None and request.offer:
+            offer, midway = self._ways.meetings.answer(connection, route, request)
+        connection.answer(ServiceAnswer(number, Verdict.ACCEPTED, entries=entries, offer=offer))
+        if midway is not None:
+            self._local.tasks.spawn(self._come(midway))
         ticket = request.ticket
         if ticket is not None and ticket not in self._legs.of(request.guid):
             self._open_leg(connection, request.guid, ticket, request.url)
@@ -223,6 +229,16 @@ class Incoming:
             return
         self._join(route, welcomed.path, attempt.number, welcomed.welcome, dialed_here=True)
 
+    async def _come(self, midway: Midway) -> None:
+        """Come to a meeting, and take what comes of it as any path that comes in."""
+        try:
+            stream = await self._ways.meetings.come(midway)
+        except RoamRelayError as error:
+            remote = midway.route.session.remote
+            log.debug("no meeting", peer=remote[:8], reason=error.reason)
+            return
+        await self.serve(stream)
+
     async def _attach(self, connection: ControlConnection, ticket: str, url: str) -> None:
         try:
             leg = await self._ways.open_plane(connection, ticket, url)
@@ -238,6 +254,8 @@ class Incoming:
     ) -> None:
         """Take one incoming stream to its session, or close it with a reason. `ticket` is for the
         next plane, where the stream is a leg of one."""
+        if kind is PathKind.DIRECT and self._ways.meetings.take(stream):
+            return
         path = self._local.paths.make(stream, kind, server=True)
         try:
             take = partial(self._take_flight, path)

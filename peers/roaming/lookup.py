@@ -68,10 +68,11 @@ class Lookup:
         entries: tuple[SignedEntry, ...],
         timeout: float,
         mode: Mode | None = None,
+        offer: bytes = b"",
     ) -> Answered:
         """Send the service request of a session, its first one or one for its next path; `entries`
         are this side's own, as far as they may be told. `mode` is the session's unless another is
-        given.
+        given, and `offer` goes with it.
 
         Raises:
             RoamRelayError: what the relay or the other peer said, or that there is no relay.
@@ -88,6 +89,7 @@ class Lookup:
                 entries,
                 seconds,
                 session.has_had_path,
+                offer,
             )
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from peers.choice import newest
 from peers.config import PathFacts, PathKind, log
+from peers.control import Answered
 from peers.location import Found
 from peers.roaming.candidates import NothingToDial
 from peers.roaming.lookup import Directory, Lookup, first_that_knows
@@ -123,8 +124,7 @@ class Rounds:
     async def _by_relay(self, attempt: Attempt, timeout: float) -> Welcomed:
         route, session = attempt.route, attempt.session
         resume = session.has_had_path
-        answer = await self._lookup.ask_relay(session, self._ways.entries_for(route), timeout)
-        route.learn_disclosed(answer.response.entries)
+        answer = await self._ask(route, timeout)
         if session.mode in _RELAYED:
             rule = session.terms.policy.refusal(PathFacts(PathKind.RELAYED))
             if rule is None:
@@ -141,11 +141,16 @@ class Rounds:
         since = now if route.lost_at is None else route.lost_at
         if await others.fail_within(since + _DIRECT - now):
             raise PathFailed("no direct path, and too soon for the relay")
-        entries = self._ways.entries_for(route)
-        answer = await self._lookup.ask_relay(session, entries, self._request_timeout, Mode.AUTO)
-        route.learn_disclosed(answer.response.entries)
+        answer = await self._ask(route, self._request_timeout, Mode.AUTO)
         log.info("no direct path, over the relay", peer=session.remote[:8])
         return await self._ways.relayed(attempt, answer)
+
+    async def _ask(self, route: Route, timeout: float, mode: Mode | None = None) -> Answered:
+        entries, offer = self._ways.entries_for(route), self._ways.meetings.offer(route)
+        answer = await self._lookup.ask_relay(route.session, entries, timeout, mode, offer)
+        route.learn_disclosed(answer.response.entries)
+        self._ways.meetings.answered(route, offer, answer)
+        return answer
 
     async def _next_plane(self, attempt: Attempt) -> Welcomed:
         try:

@@ -1,21 +1,24 @@
 """What is known of one session's paths, in one record."""
 
+import asyncio
 import contextlib
 from dataclasses import dataclass
 
+from peers.choice import Candidate
 from peers.config import PathKind
 from peers.dialing import Known
 from peers.location import OwnLocation
 from peers.path import PathEnd
 from peers.session import SessionEnd, SessionFlight, Trace
+from peers.transport import Stream
 from protocol.endpoint import Endpoint, SignedEntry, read_entry
-from protocol.errors import PathFailed, ProtocolViolation
+from protocol.errors import PathFailed, ProtocolViolation, RoamRelayError
 from protocol.features import RELAY_FALLBACK, shared
 from protocol.hosts import host_in
 from protocol.messages import PathHello, PathWelcome
 from protocol.session import Early
 
-__all__ = ["Attempt", "Route", "Welcomed"]
+__all__ = ["Attempt", "Meeting", "Route", "Welcomed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,59 @@ class Welcomed:
         self.path.abort()
 
 
+class Meeting:
+    """Both sides of a session dial one another, once: the connection that comes of it."""
+
+    def __init__(self, candidate: Candidate, delay: float = 0.0) -> None:
+        loop = asyncio.get_running_loop()
+        self.moment = loop.time() + delay
+        """When it is, by the loop's clock."""
+        self.candidate = candidate
+        self.arrived: asyncio.Future[Stream] = loop.create_future()
+        """The other side's half, where its SYN has come to this peer's listening port."""
+        self.taken = asyncio.Event()
+        """Set when somebody has taken the connection, and it belongs there."""
+        self._is_taken = False
+        """Whether somebody has, or nobody may any more."""
+        self._met: asyncio.Future[Stream] = loop.create_future()
+
+    def meet(self, stream: Stream) -> bool:
+        """It is there; return False where it was over before."""
+        if self._met.done():
+            return False
+        self._met.set_result(stream)
+        return True
+
+    def close(self) -> None:
+        """It is over: what nobody has taken, nobody will."""
+        self.fail(PathFailed("the meeting is over"))
+        if self._is_taken:
+            return
+        self._is_taken = True
+        for half in (self._met, self.arrived):
+            if half.done() and not half.cancelled() and half.exception() is None:
+                half.result().abort()
+
+    def fail(self, error: RoamRelayError) -> None:
+        """Nothing comes of it, if nothing has yet."""
+        if not self._met.done():
+            self._met.set_exception(error)
+            self._met.exception()  # Nobody may wait for it.
+
+    async def take(self) -> Stream:
+        """Wait for the connection, and take it: once. No timeout: a meeting has one.
+
+        Raises:
+            PathFailed: there is none, or somebody has taken it.
+        """
+        stream = await asyncio.shield(self._met)
+        if self._is_taken:
+            raise PathFailed("the meeting is over")
+        self._is_taken = True
+        self.taken.set()
+        return stream
+
+
 class Route:
     """A session, and the one place for what is known of its paths."""
 
@@ -48,6 +104,8 @@ class Route:
         """What the zone has said last."""
         self._path_host: str | None = None
         """The other end's address of the last direct path."""
+        self.meeting: Meeting | None = None
+        """The last one that this side has asked for."""
         self.ticket = ""
         """Of a session that is on a plane: what its next one is asked for with."""
         self.falls_back = False

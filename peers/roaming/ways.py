@@ -1,6 +1,7 @@
 """Ways to a path for a session, each tried once: direct, by the relay's plane, with a plane's
 ticket. What is tried when, and again, is decided elsewhere (rounds.py, search.py)."""
 
+import asyncio
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from peers.control import Answered, ControlConnection, KnownRelay, Registration
 from peers.dialing import Ask, DialRefused, Known, Leg, Node, Reason
 from peers.location import Located
 from peers.path import Dialing, Flight, PathEnd, Proven, open_direct
-from peers.roaming.candidates import Candidates
+from peers.roaming.candidates import Candidates, NothingToDial
 from peers.roaming.local import Local
+from peers.roaming.meetings import Meetings
 from peers.roaming.race import choose
 from peers.roaming.route import Attempt, Route, Welcomed
 from peers.transport import Opened
@@ -27,6 +29,10 @@ _PATIENCE = 0.2
 """Seconds for which a better candidate may come after the first one (design §6)."""
 _SILENT = 2.0
 """Seconds for a proven candidate to answer the hello, where there is another one to ask."""
+
+_MEETS_WITHIN = 0.9
+"""Seconds for a meeting from its moment on where a session has no path: nearly all that succeed do
+so at the first try, and the relay may be left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,8 @@ class Ways:
         self._local = local
         self._candidates = candidates
         self._registration = registration
+        self.meetings = Meetings(local, registration)
+        """Of this peer's sessions with others."""
         self._timeout = local.config.path_timeout
 
     def network_changed(self, gone: frozenset[str]) -> None:
@@ -128,6 +136,8 @@ class Ways:
             DialRefused: it is not dialed.
             PathFailed, WrongIdentity: the peer is not there.
         """
+        if candidate.by_meeting:
+            return await self._by_meeting(route, candidate)
         ask = self.ask_for(route, candidate, reason)
         try:
             usual = route.session.usual_round_trip
@@ -155,18 +165,21 @@ class Ways:
         """
         route, terms = attempt.route, attempt.session.terms
         reason = _reason(attempt)
-        candidates = [only] if only is not None else self._candidates.of(route)
+        candidates = [only] if only is not None else self._candidates_of(route)
         if len(candidates) > 1:
             # What the relay has to be asked for holds up nothing else.
             doubts = self._local.door.doubts
-            candidates.sort(key=lambda one: doubts(self.ask_for(route, one, reason)))
+            candidates.sort(
+                key=lambda one: (one.by_meeting, doubts(self.ask_for(route, one, reason)))
+            )
         choice = await choose(
             candidates,
             lambda candidate: self.prove_for(route, candidate, reason, attempt.flight),
             stagger=self._local.config.stagger,
             patience=0.0 if quick or terms.select != "fastest" else _PATIENCE,
         )
-        left = list(choice.proven)
+        # A path that needed no meeting needs none when it is lost, either.
+        left = sorted(choice.proven, key=lambda one: one.candidate.by_meeting)
         silent = len(choice.failed)
         try:
             while True:
@@ -179,8 +192,12 @@ class Ways:
             for unused in left:
                 unused.path.abort()
         if only is None:
+            is_first = proven is choice.proven[0]
             route.trace.note(
-                "chosen", proven.candidate, round_trip=proven.round_trip, reason=choice.rule
+                "chosen",
+                proven.candidate,
+                round_trip=proven.round_trip,
+                reason=choice.rule if is_first else "the best of the others",
             )
         return self._still_there(Welcomed(proven.path, welcome, all_answered=not silent))
 
@@ -252,6 +269,42 @@ class Ways:
         return await self._open_leg(_At(connection.relay, connection.source, url), ticket)
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _candidates_of(self, route: Route) -> list[Candidate]:
+        """Return what is dialed, and last the meeting that is arranged."""
+        meeting = route.meeting
+        if meeting is None or meeting.taken.is_set():
+            return self._candidates.of(route)
+        try:
+            candidates = self._candidates.of(route)
+        except NothingToDial:
+            candidates = []
+        route.trace.note("candidate", meeting.candidate, reason="where the relay sees it")
+        return [*candidates, meeting.candidate]
+
+    async def _by_meeting(self, route: Route, candidate: Candidate) -> Proven:
+        meeting, remote = route.meeting, route.session.remote
+        if meeting is None or meeting.candidate is not candidate:
+            raise PathFailed("the meeting is over")
+        until = meeting.moment + _MEETS_WITHIN
+        try:
+            # A session that has a path can wait: a meeting has an end of its own.
+            async with asyncio.timeout_at(until if route.session.path is None else None):
+                stream = await meeting.take()
+        except TimeoutError:
+            raise PathFailed(f"{candidate}: nobody within {_MEETS_WITHIN:g} s") from None
+        path = self._local.paths.make(stream, PathKind.DIRECT, server=False)
+        try:
+            await path.prove(remote, self._timeout)
+            if rule := self._candidates.refusal(route.session.terms, path):
+                raise PathFailed(f"the policy says '{rule}'")
+        except BaseException as error:
+            path.abort()
+            if isinstance(error, RoamRelayError):
+                route.trace.note("failed", candidate, reason=error.reason)
+            raise
+        route.trace.note("proven", candidate, round_trip=path.round_trip)
+        return Proven(candidate, path, path.round_trip or 0.0)
 
     async def _ask(self, attempt: Attempt, proven: Proven, *, last: bool) -> PathWelcome | None:
         """Say hello; return None where another candidate should be asked."""

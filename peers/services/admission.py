@@ -28,7 +28,7 @@ class SessionRequest:
     metadata: bytes
     """What the caller has given to `connect`: its own word, at most 1,024 bytes."""
     path: Path
-    """Where the caller comes from: the kind of path and its addresses."""
+    """Where the caller comes from now: the kind of path and its addresses. The session may move."""
 
 
 Accept: TypeAlias = Callable[[SessionRequest], Awaitable[bool | str] | bool | str]

@@ -19,8 +19,8 @@ class TraceEvent:
     at: float
     """Seconds since the session began here."""
     what: str
-    """`candidate`, `dropped`, `refused`, `proven`, `failed`, `chosen`, `kept`, `path`, `standby` or
-    `lost`."""
+    """`candidate`, `dropped`, `refused`, `met`, `proven`, `failed`, `chosen`, `kept`, `path`,
+    `standby` or `lost`."""
     where: str = ""
     """The candidate or the path."""
     round_trip: float | None = None

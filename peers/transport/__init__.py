@@ -2,7 +2,7 @@
 
 from peers.transport.listening import DirectServer
 from peers.transport.relay_url import RelayAddress, RelayTrips
-from peers.transport.sockets import Address, dial, dial_any, open_tcp, resolve
+from peers.transport.sockets import Address, dial, dial_any, dial_from, open_tcp, resolve
 from peers.transport.stream import Opened, Stream
 from peers.transport.tcp import FORGOTTEN, SILENT, RawStream, probe_idle
 from peers.transport.trust import Trust
@@ -21,6 +21,7 @@ __all__ = [
     "Trust",
     "dial",
     "dial_any",
+    "dial_from",
     "open_tcp",
     "open_upgraded",
     "probe_idle",

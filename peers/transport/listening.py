@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Self
 
 from peers.tasks import Spawn
+from peers.transport.sockets import share_port
 from peers.transport.stream import Stream
 from peers.transport.tcp import RawStream, expect_answers
 from protocol.errors import PathFailed
@@ -154,6 +155,7 @@ def _bind(host: str, port: int) -> socket.socket:
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind((host, port))
+        share_port(listening)  # After the bind: who takes a port that is taken is told so.
         listening.listen(_BACKLOG)
         listening.setblocking(False)
     except BaseException:

@@ -9,6 +9,11 @@ none after the kernel's own second.
 
 A host with several addresses is dialed at all of them, in a staggered race (RFC 8305): the family
 that a network does not carry costs a stagger.
+
+What leaves from the port at which this peer listens shows the mapping at which a NAT would let
+others in. Where that cannot be, as the same two ends have a connection already or one that is not
+forgotten yet, the kernel says so before a packet is sent, and any free port is taken. So it is for
+every fresh socket.
 """
 
 import asyncio
@@ -36,9 +41,11 @@ __all__ = [
     "connecting",
     "dial",
     "dial_any",
+    "dial_from",
     "dial_relay",
     "dial_through",
     "fresh_after",
+    "share_port",
     "in_turn",
     "open_tcp",
     "resolve",
@@ -58,6 +65,10 @@ MAX_ADDRESSES = 8
 """Addresses of one host that are tried: a name may have any number."""
 _SYN_COUNT = getattr(socket, "TCP_SYNCNT", None)
 """Linux's: how often a SYN is repeated."""
+_SHARED_PORT = getattr(socket, "SO_REUSEPORT", None)
+"""Several sockets of one user at one port, where a system has that."""
+_TAKEN = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
+"""Errors of a port that cannot be dialed from just now."""
 _OUT_OF_SOCKETS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -131,9 +142,11 @@ async def dial_any(
     *,
     source: str | None = None,
     usual: Callable[[Address], float | None] = lambda address: None,
+    port: int | None = None,
 ) -> Dialed:
     """Dial all the addresses of one host, each a stagger after the one before or when that has
-    failed, and return the first that answers. `usual` tells their usual round trips.
+    failed, and return the first that answers. `usual` tells their usual round trips, and `port` is
+    as for `dial`.
 
     Raises:
         OSError: what the only one said, or what each did.
@@ -142,7 +155,7 @@ async def dial_any(
 
     async def attempt(address: Address) -> Dialed:
         try:
-            return await dial(address, source=source, round_trip=usual(address))
+            return await dial(address, source=source, round_trip=usual(address), port=port)
         except OSError as error:
             failed.append((address, error))
             raise PathFailed(str(error)) from None
@@ -151,7 +164,7 @@ async def dial_any(
     if not ordered:
         raise OSError("no address to dial")
     if len(ordered) == 1:
-        return await dial(ordered[0], source=source, round_trip=usual(ordered[0]))
+        return await dial(ordered[0], source=source, round_trip=usual(ordered[0]), port=port)
     try:
         return await race(
             [partial(attempt, address) for address in ordered], stagger=STAGGER, discard=_discard
@@ -169,10 +182,13 @@ def _discard(dialed: Dialed) -> None:
 
 
 async def dial_relay(
-    relay: RelayAddress, source: str | None, avoid: Collection[str] = ()
+    relay: RelayAddress,
+    source: str | None,
+    avoid: Collection[str] = (),
+    port: int | None = None,
 ) -> Dialed:
     """Dial a relay, at whichever of its addresses answers first but those to `avoid`, from the
-    local address `source` (None: the route's), and keep how far it is.
+    local address `source` (None: the route's) and `port` as for `dial`, and keep how far it is.
 
     Raises:
         OSError: none of them answers, or its name leads nowhere.
@@ -182,7 +198,7 @@ async def dial_relay(
     wanted = [address for address in found if address.host not in avoid]
     if not wanted:
         raise OSError(errno.EADDRNOTAVAIL, f"{relay.host} has no other address")
-    return await _dial_known(wanted, relay, source)
+    return await _dial_known(wanted, relay, source, port)
 
 
 async def dial_through(proxy: URL, relay: RelayAddress, source: str | None) -> Dialed:
@@ -208,10 +224,16 @@ async def dial_through(proxy: URL, relay: RelayAddress, source: str | None) -> D
 
 
 async def _dial_known(
-    addresses: Sequence[Address], relay: RelayAddress, source: str | None
+    addresses: Sequence[Address],
+    relay: RelayAddress,
+    source: str | None,
+    port: int | None = None,
 ) -> Dialed:
     dialed = await dial_any(
-        addresses, source=source, usual=lambda address: relay.trips.get(address.host, source)
+        addresses,
+        source=source,
+        usual=lambda address: relay.trips.get(address.host, source),
+        port=port,
     )
     if dialed.round_trip is not None:
         relay.trips.put(dialed.address.host, source, dialed.round_trip)
@@ -250,10 +272,12 @@ async def dial(
     round_trip: float | None = None,
     repeats: int | None = None,
     connect: Connect | None = None,
+    port: int | None = None,
 ) -> Dialed:
     """Connect to one address, from the local address `source` (None: the route's), by up to three
     sockets; the first that connects is returned, and the others are closed. `repeats` is how often
-    the kernel repeats the SYN of each, where it can be told (None: for minutes).
+    the kernel repeats the SYN of each, where it can be told (None: for minutes). `port` is one of
+    this peer's own that is shared (`share_port`): the first socket leaves from it where it can.
 
     No timeout: who dials has a time of its own.
 
@@ -269,11 +293,28 @@ async def dial(
         if not over.done():
             over.set_result(None)
 
-    def begin() -> None:
-        one = _socket(address, source)
-        if repeats is not None and _SYN_COUNT is not None:
-            one.setsockopt(socket.IPPROTO_TCP, _SYN_COUNT, repeats)
-        attempt = (connect or connecting)(one, (address.host, address.port))
+    def connected_from(port: int) -> "tuple[socket.socket, asyncio.Future[None]]":
+        one = _socket(address, source, port)
+        try:
+            if repeats is not None and _SYN_COUNT is not None:
+                one.setsockopt(socket.IPPROTO_TCP, _SYN_COUNT, repeats)
+            attempt = (connect or connecting)(one, (address.host, address.port))
+            # What the kernel refuses, it refuses before a packet has left.
+            error = attempt.exception() if attempt.done() and port else None
+            if isinstance(error, OSError) and error.errno in _TAKEN:
+                raise error
+        except BaseException:
+            one.close()
+            raise
+        return one, attempt
+
+    def begin(port: int | None = None) -> None:
+        try:
+            one, attempt = connected_from(port or 0)
+        except OSError as error:
+            if not port or error.errno not in _TAKEN:
+                raise
+            one, attempt = connected_from(0)
         running[attempt] = one, loop.time()
         attempt.add_done_callback(ended)
 
@@ -290,7 +331,7 @@ async def dial(
 
     timers = [loop.call_later(start, begin_another) for start in fresh_after(round_trip)]
     try:
-        begin()
+        begin(port)
         await over
         attempt = min((one for one in running if one.done()), key=_failed)
         attempt.result()
@@ -308,6 +349,23 @@ async def dial(
             one.close()
 
 
+async def dial_from(address: Address, source: str, port: int) -> socket.socket:
+    """Connect by one socket from a local address and a port that is shared (`share_port`); the
+    other end may do so at the same time (RFC 9293 §3.5). The caller has a timeout.
+
+    Raises:
+        OSError: it was refused, or the two ends have a connection already.
+    """
+    one = _socket(address, source, port)
+    try:
+        await connecting(one, (address.host, address.port))
+    except BaseException:
+        asyncio.get_running_loop().remove_writer(one)
+        one.close()
+        raise
+    return one
+
+
 def _failed(attempt: "asyncio.Future[None]") -> bool:
     return attempt.cancelled() or attempt.exception() is not None
 
@@ -320,17 +378,31 @@ def _is_connected(one: socket.socket) -> bool:
     return True
 
 
-def _socket(address: Address, source: str | None) -> socket.socket:
+def share_port(one: socket.socket) -> None:
+    """Let others of this user's sockets leave from the port that a socket has: of a listening one
+    after it was bound, so that who takes a port that is taken is told so. Nothing happens where a
+    system cannot."""
+    if _SHARED_PORT is not None:
+        one.setsockopt(socket.SOL_SOCKET, _SHARED_PORT, 1)
+
+
+def _socket(address: Address, source: str | None, port: int = 0) -> socket.socket:
     one = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         one.setblocking(False)
         expect_answers(one)
-        if source is not None:
-            if (":" in source) != (":" in address.host):
-                raise OSError(
-                    errno.EADDRNOTAVAIL, f"no way from {source} to {address.host}: not one family"
-                )
-            one.bind((source, 0))
+        if source is not None and (":" in source) != (":" in address.host):
+            raise OSError(
+                errno.EADDRNOTAVAIL, f"no way from {source} to {address.host}: not one family"
+            )
+        if port:
+            # The first for the next socket there, while this one is still remembered.
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            share_port(one)
+            if address.family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if source is not None or port:
+            one.bind((source or ("::" if ":" in address.host else "0.0.0.0"), port))
     except BaseException:
         one.close()
         raise

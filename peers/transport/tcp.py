@@ -142,6 +142,9 @@ class RawStream(asyncio.Protocol):
         """Seconds of silence after which the kernel probes; None where it does not."""
         self.transport: asyncio.Transport | None = None
         self.local = self.remote = ""
+        self.gave_up = False
+        """Whether this host has given it up without a word from the other end, which may not know
+        yet that it has ended."""
 
     @property
     def paused(self) -> bool:
@@ -213,6 +216,7 @@ class RawStream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = FORGOTTEN if self._was_forgotten(exc) else _reason(exc)
+        self.gave_up = isinstance(exc, OSError) and not isinstance(exc, ConnectionError)
         # Its owner has it too: a cycle, which would keep both, and TLS, until the collector comes.
         owner, self._owner = self._owner, None
         if owner is not None:

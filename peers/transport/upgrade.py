@@ -209,6 +209,8 @@ class _Wanted:
     """Seconds for a proxy that the environment names, before the way without it."""
     avoid: Collection[str]
     """Addresses of the relay's host that are not dialed."""
+    port: int | None
+    """This peer's own, from which the relay is dialed where that can be."""
 
 
 async def open_upgraded(
@@ -221,13 +223,15 @@ async def open_upgraded(
     local_address: str | None = None,
     early: bytes = b"",
     avoid: Collection[str] = (),
+    port: int | None = None,
 ) -> Opened:
     """Open a byte stream to `path` at the relay.
 
     The stream waits for `set_owner`. `local_address` is the source address to use; None leaves it
     to the routes. `spawn` owns the task that a WebSocket needs. `early` are the first bytes for the
     other leg of a plane: they travel with the request, and save a round trip. `avoid` are addresses
-    of the relay's host that are not dialed: who answers there has proven to be another. `carrier`
+    of the relay's host that are not dialed: who answers there has proven to be another. `port` is
+    as for `dial`, on the way without a proxy. `carrier`
     is a demand; None tries the raw one, and a WebSocket where the upgrade is refused, or the other
     way round where that has passed in this network.
 
@@ -236,7 +240,7 @@ async def open_upgraded(
             `code` is the relay's. `RelayMisconfigured` where waiting will not cure it.
     """
     more = [(EARLY_HEADER, base64.b64encode(early).decode())] if early else []
-    wanted = _Wanted(relay, path, local_address, more, spawn, timeout / 2, avoid)
+    wanted = _Wanted(relay, path, local_address, more, spawn, timeout / 2, avoid, port)
     try:
         relay.tls()  # What cannot be used is said before anything is dialed.
         async with asyncio.timeout(timeout):
@@ -297,7 +301,7 @@ async def _reach(wanted: _Wanted) -> Dialed:
     directly where there is none, or it does not let us through."""
     relay, proxy = wanted.relay, proxy_for(wanted.relay.url)
     if proxy is None or relay.url.scheme != "https":
-        return await dial_relay(relay, wanted.source, wanted.avoid)
+        return await dial_relay(relay, wanted.source, wanted.avoid, wanted.port)
     try:
         async with asyncio.timeout(wanted.patience):
             return await dial_through(proxy, relay, wanted.source)
@@ -305,7 +309,7 @@ async def _reach(wanted: _Wanted) -> Dialed:
         refused = str(error) or "no answer"
     log.info("not through the proxy", relay=str(relay), reason=refused)
     try:
-        return await dial_relay(relay, wanted.source, wanted.avoid)
+        return await dial_relay(relay, wanted.source, wanted.avoid, wanted.port)
     except OSError as error:
         raise OSError(f"{error}; and not through the proxy: {refused}") from None
 
@@ -320,7 +324,8 @@ async def _open_websocket(wanted: _Wanted, dialed: Dialed | None = None) -> Open
     # aiohttp takes 0.2 s to import: only who needs it pays.
     from peers.transport.websocket import open_websocket
 
-    if dialed is None and wanted.avoid:
+    own_port = wanted.port is not None and proxy_for(wanted.relay.url) is None
+    if dialed is None and (wanted.avoid or own_port):
         dialed = await _reach(wanted)
     return await open_websocket(
         wanted.relay, wanted.path, wanted.source, wanted.more, wanted.spawn, dialed

@@ -82,6 +82,8 @@ class Book:
         self._database = Database(file, _MIGRATIONS, "state")
         self.bans = Bans()
         self._members: dict[str, Member] = {}
+        self._is_behind = False
+        """Whether others have changed the store, and that is not read yet."""
 
     async def open(self) -> None:
         """Read what is stored.
@@ -94,10 +96,21 @@ class Book:
             bans, members = await self._database.run(_load)
         except StoreFailed as error:
             raise ConfigError(f"state: cannot use the store {self._file}: {error}") from None
-        for ban in bans:
-            self.bans.put(ban)
-        for member in members:
-            self._remember(member)
+        self._take(bans, members)
+
+    async def refresh(self) -> bool:
+        """Take over what other processes have stored since; return whether that was anything. A
+        store that cannot be read now is asked again the next time."""
+        try:
+            if not (self._is_behind or await self._database.changed()):
+                return False
+            self._is_behind = True
+            bans, members = await self._database.run(_load)
+        except StoreFailed:
+            return False
+        self._is_behind = False
+        self._take(bans, members)
+        return True
 
     async def close(self) -> None:
         """Close the store."""
@@ -106,6 +119,16 @@ class Book:
     def member(self, guid: str) -> Member | None:
         """Return who is admitted, and until when; it may be over."""
         return self._members.get(guid)
+
+    def _take(self, bans: list[Ban], members: list[Member]) -> None:
+        """Know what the store knows, and nothing else."""
+        for ban in self.bans:
+            self.bans.lift(ban.subject)
+        for ban in bans:
+            self.bans.put(ban)
+        self._members.clear()
+        for member in members:
+            self._remember(member)
 
     # -- changes --------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from protocol.messages import (
 )
 from relay.backplane import ALONE, Backplane, Question
 from relay.broker.pending import Pending, PendingRequests
-from relay.broker.reply import Asker, Elsewhere, Reply
+from relay.broker.reply import Asker, Elsewhere, Reply, told_of
 from relay.limits import Cause, Windows
 from relay.log import guarded
 from relay.metrics import Metrics
@@ -83,7 +83,7 @@ class _Absent:
 
     def __init__(self, guid: str, cause: Cause) -> None:
         self.guid = guid
-        self.observed_host = ""
+        self.observed_host, self.observed_port = "", 0
         self.features: frozenset[str] = frozenset()
         self.cause = cause
         self.asks: dict[Any, None] = {}
@@ -206,7 +206,7 @@ class Broker:
         try:
             if answer.verdict is _ACCEPTED:
                 offer = answer.offer if pending.forward.offer else b""
-                self._accepted(reply, answer, offer, now)
+                self._accepted(reply, answer, offer, callee, now)
             else:
                 reply.fail(answer.code or Code.REFUSED, answer.reason)
         except BaseException as error:
@@ -412,6 +412,7 @@ class Broker:
             message.resume,
             leg.url,
             offer,
+            *told_of(caller, message.mode, entries, offer),
         )
         pending = Pending(reply, forward, callee, now + message.timeout, now)
         self._requests.add(pending)
@@ -427,7 +428,9 @@ class Broker:
 
     # -- answering ------------------------------------------------------------------------------
 
-    def _accepted(self, reply: Reply, answer: ServiceAnswer, offer: bytes, now: float) -> None:
+    def _accepted(
+        self, reply: Reply, answer: ServiceAnswer, offer: bytes, flow: Attachment, now: float
+    ) -> None:
         message = reply.request
         callee = self._registry.get(message.guid)
         if callee is None:
@@ -447,7 +450,7 @@ class Broker:
                     "the peer disclosed no proven endpoint; mode central works without one",
                 )
                 return
-        reply.succeed(callee, now, entries, offer)
+        reply.succeed(callee, now, entries, offer, flow)
 
     @contextlib.contextmanager
     def _taking(self, what: str, pending: Pending) -> Iterator[None]:

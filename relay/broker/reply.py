@@ -8,13 +8,13 @@ from msgspec import structs
 
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code
-from protocol.messages import Message, PeerState, ServiceRequestTo, ServiceResponse
+from protocol.messages import Message, Mode, PeerState, ServiceRequestTo, ServiceResponse
 from relay.limits import Cause, cause_of
 from relay.metrics import Metrics, RequestTold
 from relay.presence import RegisteredPeer
 from relay.tally import Figures
 
-__all__ = ["Asker", "Elsewhere", "Reply"]
+__all__ = ["Asker", "Elsewhere", "Reply", "told_of"]
 
 
 class Asker(Protocol):
@@ -23,6 +23,8 @@ class Asker(Protocol):
     guid: str
     observed_host: str
     """Where it comes from; empty where that is not known."""
+    observed_port: int
+    """0 where that is not known."""
     cause: Cause
     """Who is charged for what it asks."""
     asks: dict[Any, None]
@@ -40,12 +42,29 @@ class Asker(Protocol):
         """Queue a message."""
 
 
+class Seen(Protocol):
+    """Whose connection it is that the relay sees."""
+
+    observed_host: str
+    observed_port: int
+
+
+def told_of(
+    flow: Seen | None, mode: Mode, entries: tuple[SignedEntry, ...], offer: bytes
+) -> tuple[str, int]:
+    """Return where the relay sees the flow on which one side has made an offer, for the other one;
+    nothing where that one learns none of its addresses besides."""
+    if flow is None or not (offer and entries and flow.observed_host and flow.observed_port):
+        return "", 0
+    return (flow.observed_host, flow.observed_port) if mode in _DIRECT else ("", 0)
+
+
 class Elsewhere:
     """Somebody at another node: what it may be told was looked at there, and so were its rates."""
 
     def __init__(self, guid: str, host: str, answered: Callable[[ServiceResponse], None]) -> None:
         self.guid = guid
-        self.observed_host = host
+        self.observed_host, self.observed_port = host, 0
         self.features: frozenset[str] = frozenset()
         self.cause = cause_of(host, guid)
         self.asks: dict[Any, None] = {}
@@ -66,6 +85,8 @@ class _State(Enum):
 # Python 3.11 looks an enum's member up in 0.3 µs: as long as a look-up of a peer takes.
 _OWED, _GOOD, _FAILED = _State
 _ONLINE = PeerState.ONLINE
+_DIRECT = Mode.COMBINED, Mode.AUTO
+"""The modes in which the other side is asked, and may learn addresses."""
 
 
 class Reply:
@@ -94,8 +115,10 @@ class Reply:
         now: float,
         entries: tuple[SignedEntry, ...] = (),
         offer: bytes = b"",
+        flow: Seen | None = None,
     ) -> None:
-        """Tell the caller how to reach the callee, and what that one offers."""
+        """Tell the caller how to reach the callee, and what that one offers, on its `flow`."""
+        host, port = told_of(flow, self.request.mode, entries, offer)
         self._give(
             _GOOD,
             "ok",
@@ -106,6 +129,8 @@ class Reply:
                 entries=entries,
                 ticket=self.ticket,
                 offer=offer,
+                observed_host=host,
+                observed_port=port,
             ),
         )
 

@@ -81,13 +81,18 @@ class Cluster:
         identity: Identity,
         metrics: Metrics,
         clock: Callable[[], float],
+        *,
+        shares_port: bool = False,
     ) -> None:
+        """With `shares_port`, the nodes are processes of one machine at one port: none has an
+        address of its own for peers, and each leads legs to the others."""
         if config.cluster is None:
             raise ValueError("a cluster has a configuration")
         own = self._config = config.cluster
         self.node = own.node
         self.directory = Directory(own.node, time_ns(), own.all_urls)
         self.seal = Seal(identity)
+        self._shares_port = shares_port
         self._metrics = metrics
         self._clock = clock
         self._link = Link(own, config.in_state)
@@ -124,6 +129,10 @@ class Cluster:
         return self.directory.home(guid)
 
     def url_of(self, node: str) -> str:
+        return "" if self._shares_port else self.inner_url_of(node)
+
+    def inner_url_of(self, node: str) -> str:
+        """Return where the other nodes reach one."""
         return next(iter(self.directory.nodes.get(node, ())), "")
 
     def came(self, peer: PeerHere) -> None:
@@ -157,7 +166,9 @@ class Cluster:
             del self._waiting[number]
 
     def url(self) -> str:
-        """Return where this node is reached."""
+        """Return where peers reach this node, and no other one; empty where they cannot."""
+        if self._shares_port:
+            return ""
         return self.directory.urls[0] if self.directory.urls else ""
 
     def counts(self) -> dict[str, int]:

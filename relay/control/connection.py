@@ -94,7 +94,7 @@ class ControlConnection:
         self.instance = b""
         self.flow = 0
         self.features: frozenset[str] = frozenset()
-        self.observed_host = source.host
+        self.observed_host, self.observed_port = source.host, source.port
         self.cause = cause_of(source.host)
         """Who is charged: the source's network, and the key as soon as it is proven."""
         self.had = Account()

@@ -44,15 +44,21 @@ class Front:
         self.port = 0
 
     async def open(
-        self, hosts: Sequence[str], port: int, context: ssl.SSLContext | None = None
+        self,
+        hosts: Sequence[str],
+        port: int,
+        context: ssl.SSLContext | None = None,
+        *,
+        is_shared: bool = False,
     ) -> None:
-        """Listen at each host; by https:// where there is a context.
+        """Listen at each host; by https:// where there is a context. A port that is shared is that
+        of other processes too.
 
         Raises:
             ConfigError: it cannot listen there.
         """
         await self._runner.setup()
-        bound = await bind(hosts, port)
+        bound = await bind(hosts, port, is_shared=is_shared)
         self._entrance.open(bound.tcp, context)
         self.port, self.endpoints = bound.port, bound.endpoints
         scheme = "http" if context is None else "https"

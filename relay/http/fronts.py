@@ -1,4 +1,5 @@
-"""Where one relay serves: peers, and operators where that is an address of its own."""
+"""Where one relay serves: peers, operators where that is an address of its own, and the other
+processes of its machine that are one relay with it."""
 
 import ssl
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ __all__ = ["Fronts"]
 
 
 class Fronts:
-    """Both of them. Call `open` first; `close`, and at the end `cleanup`."""
+    """All of them. Call `open` first; `close`, and at the end `cleanup`."""
 
     def __init__(
         self,
@@ -30,6 +31,8 @@ class Fronts:
         shared = {} if config.admin_hosts else for_operators
         self.peers = make(for_peers.with_more({**health, **shared}))
         self.operators = make(Routes({**for_operators, **health}))
+        self.siblings = make(for_peers)
+        """Where legs are led to this process, and to no other one that shares its port."""
 
     @property
     def ports(self) -> set[int]:
@@ -39,17 +42,20 @@ class Fronts:
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """The same, address by address."""
-        return self.peers.endpoints + self.operators.endpoints
+        return self.peers.endpoints + self.operators.endpoints + self.siblings.endpoints
 
-    async def open(self, context: ssl.SSLContext | None) -> None:
+    async def open(self, context: ssl.SSLContext | None, *, is_shared: bool = False) -> None:
         """Listen, by https:// where there is a context; for operators only where others reach
-        them: on a loopback address nobody is on the way.
+        them: on a loopback address nobody is on the way. Where the port is shared with other
+        processes, these have an address of their own.
 
         Raises:
             ConfigError: it cannot listen at one of them.
         """
         config = self._config
-        await self.peers.open(config.hosts, config.port, context)
+        await self.peers.open(config.hosts, config.port, context, is_shared=is_shared)
+        if is_shared:
+            await self.siblings.open(("127.0.0.1",), 0)
         if not config.admin_hosts:
             return
         if config.admin_is_on_loopback:
@@ -69,10 +75,14 @@ class Fronts:
         """Accept nobody any more. Who is here already stays."""
         self.peers.close()
         self.operators.close()
+        self.siblings.close()
 
     async def cleanup(self) -> None:
         """End everything that HTTP still has."""
         try:
             await self.peers.cleanup()
         finally:
-            await self.operators.cleanup()
+            try:
+                await self.siblings.cleanup()
+            finally:
+                await self.operators.cleanup()

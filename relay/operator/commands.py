@@ -28,6 +28,7 @@ __all__ = [
     "InvitationShown",
     "Invitations",
     "InvitationsShown",
+    "NodeShown",
     "OperatorError",
     "PeerShown",
     "Peers",
@@ -224,6 +225,18 @@ class TopShown(_Answer, frozen=True, tag="top"):
     peers: tuple[Used, ...]
 
 
+class NodeShown(msgspec.Struct, frozen=True):
+    """One process of several that are one relay on this machine."""
+
+    node: str
+    is_here: bool
+    """Whether it answers: one that has ended is started anew."""
+    started: float = 0.0
+    registered: int = 0
+    connections: int = 0
+    planes: int = 0
+
+
 class StatusShown(_Answer, frozen=True, tag="status"):
     """How the relay is."""
 
@@ -240,6 +253,8 @@ class StatusShown(_Answer, frozen=True, tag="status"):
     registered: int
     connections: int
     planes: int
+    nodes: tuple[NodeShown, ...] = ()
+    """The processes that it is, where it is several: what is above is of all."""
 
 
 class BanShown(msgspec.Struct, frozen=True):

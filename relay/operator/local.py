@@ -11,14 +11,13 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from relay.config import ConfigError
 from relay.log import guarded, log
 from relay.operator.commands import Answer, Asked, Failed, OperatorError
-from relay.operator.desk import Desk
 from relay.tasks import Tasks
 
 __all__ = ["LocalDoor", "ask"]
@@ -36,6 +35,16 @@ _LONGEST_PATH = 107
 _read = msgspec.json.Decoder(Asked).decode
 _read_answer: Callable[[bytes], Answer] = msgspec.json.Decoder(Answer).decode
 _write = msgspec.json.Encoder().encode
+
+
+class Desk(Protocol):
+    """Where what is asked is done."""
+
+    def turned_away(self) -> None:
+        """Somebody could not be heard."""
+
+    async def do(self, asked: Asked) -> Answer:
+        """Do what is asked."""
 
 
 class LocalDoor:

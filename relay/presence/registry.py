@@ -51,6 +51,8 @@ class Attachment(Protocol):
     features: frozenset[str]
     observed_host: str
     """Where it comes from; empty where that is not known."""
+    observed_port: int
+    """0 where that is not known."""
     cause: Cause
     heard: float
     asks: dict[Any, None]
@@ -117,6 +119,8 @@ class RegisteredPeer:
     """Live control connections by flow number; the newest is last."""
     observed_hosts: frozenset[str] = field(init=False, default=frozenset())
     """Where the live flows come from."""
+    primary: Attachment | None = field(init=False, default=None)
+    """The newest live flow."""
     proofs: dict[Endpoint, None] = field(init=False, default_factory=dict)
     """Endpoints at which the relay itself has met the peer's key (proofs.py)."""
     _passed: _Passed = field(init=False, default=_NOTHING_PASSED)
@@ -126,11 +130,7 @@ class RegisteredPeer:
         """Call it after every change of `flows`."""
         hosts = (flow.observed_host for flow in self.flows.values())
         self.observed_hosts = frozenset(host for host in hosts if host)
-
-    @property
-    def primary(self) -> Attachment | None:
-        """The newest live flow."""
-        return next(reversed(self.flows.values()), None)
+        self.primary = next(reversed(self.flows.values()), None)
 
     def last_seen(self, now: float) -> float:
         """Return the seconds since anything was heard of the peer."""

@@ -46,6 +46,8 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         """None while it is not open. In the thread only."""
         self._is_closed = False
+        self._version = 0
+        """Of the file, as SQLite counts the changes of others. In the thread only."""
 
     async def open(self) -> None:
         """Open the file, made where there is none, and bring its tables up to the version of now.
@@ -68,6 +70,14 @@ class Database:
             StoreFailed: nothing has changed.
         """
         return await self._in_thread(lambda: self._transaction(work))
+
+    async def changed(self) -> bool:
+        """Return whether another process has changed the file since this was asked last.
+
+        Raises:
+            StoreFailed: it cannot be said.
+        """
+        return await self._in_thread(self._has_changed)
 
     async def scrub(self) -> None:
         """See that what was deleted is gone from the disk too, as far as files can say that: from
@@ -119,6 +129,7 @@ class Database:
             connection.close()
             raise
         self._connection = connection
+        self._has_changed()
 
     def _go_up(self, connection: sqlite3.Connection) -> None:
         """Each step is one transaction with the number of its version: a kill between two of them,
@@ -148,6 +159,13 @@ class Database:
                 connection.execute("ROLLBACK")
             raise
         return result
+
+    def _has_changed(self) -> bool:
+        if self._connection is None:
+            return False
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        before, self._version = self._version, version
+        return bool(version != before)
 
     def _scrub(self) -> None:
         if self._connection is not None:

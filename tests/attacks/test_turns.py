@@ -98,7 +98,7 @@ async def test_requests_that_come_together(monkeypatch: pytest.MonkeyPatch, path
 
 
 async def test_who_asks_over_http_has_a_share_and_the_health_check_is_answered() -> None:
-    config = RelayConfig(port=0, work_per_network=0.01)
+    config = RelayConfig(port=0, work_per_network=0.002)
     async with RelayServer(config) as relay, honest(relay) as two:
         async with stranger(relay) as (reader, writer):
             writer.write(REQUEST % b"/metrics" * 100)

@@ -8,7 +8,6 @@ from textual.widgets import Static
 
 from peers import ContactLink, Mode
 from tests.chat.world import eventually, relay_at, screen
-from tests.support.ports import free_port
 
 
 async def test_a_contact_is_added_by_its_link_and_messages_go_both_ways(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Tree:
         pytest.fail(str(missing), pytrace=False)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def world(old: Tree, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     world = World(old, Tree(NEW, ROOT), tmp_path_factory.mktemp("compat"))
     # What is tested runs elsewhere: this loop only passes lines on, and should be out of the way.

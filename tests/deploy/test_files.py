@@ -56,7 +56,7 @@ def test_the_image_has_all_that_the_packages_need() -> None:
     for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]:
         package = pattern.rstrip("*")
         assert f"COPY {package} /source/{package}" in text
-    for extra in ("dns", "uvloop"):
+    for extra in ("dns", "sodium", "uvloop"):
         assert extra in project["project"]["optional-dependencies"]
     assert f"EXPOSE {RelayConfig().port}" in text
 

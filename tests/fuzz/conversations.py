@@ -24,7 +24,7 @@ def frames(data: bytes) -> None:
         pieces.append(data[:size])
         data = data[size:]
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        connection.executescript(tables.MIGRATIONS[0])
+        connection.executescript(";".join(tables.MIGRATIONS))
         db = connection.cursor()
         row = tables.find(db, "x" * 52, "chat")
         queue = Queue()

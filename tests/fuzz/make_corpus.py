@@ -8,6 +8,7 @@ import dns.message
 from protocol.codec import encode, encode_location
 from protocol.endpoint import Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code
+from protocol.first_bytes import flight_head
 from protocol.identity import Identity
 from protocol.mail import (
     Letter,
@@ -201,6 +202,15 @@ def main() -> None:
     said += [packed([2, bytes(range(16)), 1, 5, 0]), packed([1, bytes(range(16)), 1, [None, None]])]
     made["conversations"] = [b"\0" + one for one in said]
     made["conversations"].append(bytes((1, len(said[0]))) + said[0] + said[2])
+    flight = flight_head(bytes(16), bytes(32), 20) + bytes(20)
+    hello = encode(PathHello(SESSION, "chat", Mode.P2P, resume=True, path=2))
+    made["flights"] = [
+        b"\0\7" + flight + b"\x16\3\1",
+        b"\0\0\x16\3\1",
+        b"\0\1\x52\x52\1\2",
+        b"\1" + hello + b"\x94\1\1\0\0" + b"".join(FRAMES[:1]) + b"\x95\x08\2\0\5\xc4\2xx",
+        b"\1" + hello + b"".join(FRAMES[2:]),
+    ]
     for name, data in TOML.items():
         made[name].append(data)
     for name, texts in TEXTS.items():

@@ -116,6 +116,10 @@ class _Pair:
                 self.deliver(side, other, 1 + draw.number(9000))
             case 5 if side.machine.inbox:
                 side.got.append(side.machine.take())
+            case 5 if self.revised:
+                # Beside the path, as before that of the next one.
+                flight = side.machine.flight(1 + draw.number(9000))
+                other.machine.take_flight(flight, self.now)
             case 6:
                 self.now += draw.number(20) / 10
                 side.machine.handle_timeout(self.now)

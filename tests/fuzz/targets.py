@@ -3,7 +3,18 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fuzz import codec, configs, control, conversations, hosts, http, letters, names, sessions
+from tests.fuzz import (
+    codec,
+    configs,
+    control,
+    conversations,
+    flights,
+    hosts,
+    http,
+    letters,
+    names,
+    sessions,
+)
 
 __all__ = ["CORPUS", "TARGETS", "corpus_of"]
 
@@ -15,6 +26,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "control-peer": control.at_the_peer,
     "letters": letters.letters,
     "conversations": conversations.frames,
+    "flights": flights.flights,
     "session-frames": sessions.frames,
     "session-2-frames": sessions.frames_2,
     "session-pairs": sessions.pairs,

@@ -202,6 +202,7 @@ IMPORTS = {
     "netlink": "from peers.host.netlink import read_netlink; read_netlink()",
     "qr": "from peers.cli.contacts import _drawn, ContactLink; from peers import Identity; "
     "_drawn(ContactLink(Identity.generate().guid))",
+    "sodium": "import nacl.bindings",
     "tables": "from peers.cli.bars import Bars; Bars(sys.stderr)",
     "uvloop": "import uvloop",
 }

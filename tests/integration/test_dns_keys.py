@@ -1,4 +1,7 @@
-"""A peer's key by the commands; and what outlives kill -9."""
+"""A peer's key by the commands; and what outlives kill -9.
+
+Each command is a process of its own once; what is asked besides is asked in this one.
+"""
 
 import re
 import subprocess
@@ -8,9 +11,12 @@ from pathlib import Path
 import dns.message
 import dns.query
 import pytest
+from click.testing import CliRunner
 
 from protocol.dns_records import peer_name
 from protocol.identity import Identity as AnyIdentity
+from relay.cli import main
+from tests.peers.cli import commands
 from tests.support import processes
 
 ZONE = "peers.example.org"
@@ -38,7 +44,7 @@ def _relay_dns_key(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_commands_give_the_same_key_and_it_outlives_kill_9(folder: Path) -> None:
+async def test_the_commands_give_the_same_key_and_it_outlives_kill_9(folder: Path) -> None:
     config = ("--config", str(folder / "relay.toml"))
     key, tsig = str(folder / "alice.key"), str(folder / "alice.tsig")
     with processes.relay(folder, *config) as (url, process):
@@ -47,17 +53,18 @@ def test_the_commands_give_the_same_key_and_it_outlives_kill_9(folder: Path) -> 
         found = re.search(r'server = "127\.0\.0\.1:(\d+)"', done.stdout)
         assert found is not None
         port = found[1]
-        guid = processes.run_peer("--key", key, "id").stdout.strip()
+        _, guid, _ = await commands.run_peer("--key", key, "id")
+        guid = guid.strip()
         assert _relay_dns_key(*config, guid).stdout == Path(tsig).read_text()
         zone = ("--zone", ZONE, "--name-server", f"127.0.0.1:{port}")
         with processes.peer(
             *zone, "--dns-key", tsig, "--key", key, "listen", "chat", "--json"
         ) as alice:
             processes.fact(alice)
-            located = processes.run_peer(
+            _, located, err = await commands.run_peer(
                 *zone, "--key", str(folder / "bob.key"), "locate", guid, "chat", "--json"
             )
-            assert '"source":"dns"' in located.stdout, located.stderr
+            assert '"source":"dns"' in located, err
             name = f"{peer_name(guid, ZONE)}."
             before = _ask(int(port), name)
             assert before
@@ -67,7 +74,7 @@ def test_the_commands_give_the_same_key_and_it_outlives_kill_9(folder: Path) -> 
             alice.wait(10)
     # As its peer was killed too, nobody withdraws it, and the relay has it from its store.
     with processes.relay(folder, *config, "--log-format", "json") as (url, process):
-        port = _port(folder, url, key)
+        port = await _port(folder, url, key)
         assert _ask(port, name) == before
         with processes.peer(
             "--zone",
@@ -89,12 +96,12 @@ def test_the_commands_give_the_same_key_and_it_outlives_kill_9(folder: Path) -> 
         assert _ask(port, name) == [], "withdrawn"
 
 
-def _port(folder: Path, url: str, key: str) -> int:
-    done = processes.run_peer(
+async def _port(folder: Path, url: str, key: str) -> int:
+    _, out, err = await commands.run_peer(
         "--relay", url, "--key", key, "ddns-key", "--out", str(folder / "again.tsig"), "--json"
     )
-    found = re.search(r'"server":"127\.0\.0\.1:(\d+)"', done.stdout)
-    assert found is not None, done.stderr
+    found = re.search(r'"server":"127\.0\.0\.1:(\d+)"', out)
+    assert found is not None, err
     return int(found[1])
 
 
@@ -103,13 +110,19 @@ def _ask(port: int, name: str) -> list[str]:
     return [rdata.to_text() for rrset in answer.answer for rdata in rrset]
 
 
-def test_commands_that_lack_something_say_what(folder: Path) -> None:
+async def test_commands_that_lack_something_say_what(folder: Path) -> None:
     guid = AnyIdentity.generate().guid
-    nowhere = ("--identity", str(folder / "none.key"))
-    assert "none.key" in _relay_dns_key(*nowhere, "--zone", ZONE, guid).stderr
     identity = ("--identity", str(folder / "relay.key"))
-    assert "--zone" in _relay_dns_key(*identity, guid).stderr
-    assert "not a GUID" in _relay_dns_key(*identity, "--zone", ZONE, "bob").stderr
-    done = processes.run_peer("--name-server", "127.0.0.1", "--key", str(folder / "a"), "id")
-    assert done.returncode == 2
-    assert "--zone" in done.stderr
+    for words, said in (
+        (("--identity", str(folder / "none.key"), "--zone", ZONE, guid), "none.key"),
+        ((*identity, guid), "--zone"),
+        ((*identity, "--zone", ZONE, "bob"), "not a GUID"),
+    ):
+        done = CliRunner().invoke(main, ["dns-key", *words])
+        assert done.exit_code
+        assert said in done.stderr
+    code, _, err = await commands.run_peer(
+        "--name-server", "127.0.0.1", "--key", str(folder / "a"), "id"
+    )
+    assert code == 2
+    assert "--zone" in err

@@ -80,6 +80,11 @@ async def test_a_first_path_has_none_and_a_resumed_one_begins_with_it() -> None:
         assert first[FLIGHT_HEAD + size] == TLS_HANDSHAKE, "and TLS stands right behind it"
         assert b"the oldest" not in first
         assert at.here.id not in first
+        both = [rooms(one).sessions for one in (at.bob, at.alice)]
+        assert [one.find_by_flight(first[4:20]) is not None for one in both] == [True, True]
+        await at.here.close()
+        await asyncio.wait_for(at.there.close(), 30)
+        assert [one.find_by_flight(first[4:20]) for one in both] == [None, None]
 
 
 async def test_a_recorded_flight_brings_nothing_and_moves_nobody() -> None:

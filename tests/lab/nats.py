@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from tests.lab.network import LabUnavailable, Network, network
 
-__all__ = ["KINDS", "REACHABLE", "RELAY", "sites"]
+__all__ = ["KINDS", "MEETS", "REACHABLE", "RELAY", "sites"]
 
 RELAY = "203.0.113.1"
 _OUTSIDE = {"alice": "203.0.113.5", "bob": "203.0.113.6"}
@@ -24,6 +24,19 @@ _MASQUERADE = """
 table ip site {
     chain out { type nat hook postrouting priority srcnat; oifname "OUT" masquerade HOW; }
     chain in { type filter hook forward priority filter; iifname "OUT" ct state new drop; }
+    chain own { type filter hook input priority filter; iifname "OUT" ct state new drop; }
+}
+"""
+"""As RFC 5382 asks (REQ-4), what nobody has sent for is dropped, and not refused."""
+
+
+_CONE = """
+table ip site {
+    chain out { type nat hook postrouting priority srcnat; oifname "OUT" masquerade; }
+    chain back {
+        type nat hook prerouting priority dstnat;
+        iifname "OUT" tcp dport 1024-65535 dnat to HOST;
+    }
 }
 """
 
@@ -35,15 +48,19 @@ def _masquerade(how: str = "", out: str = "relay") -> str:
 KINDS = {
     "open": "",
     "stateful firewall": _STATEFUL,
+    "endpoint-independent": _CONE.replace("OUT", "relay"),
     "port-restricted": _masquerade(),
     "symmetric": _masquerade("random,fully-random"),
     "double NAT": _masquerade(),
 }
-"""What the router of a site filters and translates. Linux keeps a source's port where it is free,
+"""What the router of a site filters and translates. `endpoint-independent` lets in whoever comes to
+a port that it may have given out, for its one host. Linux keeps a source's port where it is free,
 and lets in only what answers: `port-restricted` and `double NAT` map by the endpoint, and filter by
 address and port; `symmetric` maps by address and port too."""
-REACHABLE = frozenset({"open"})
+REACHABLE = frozenset({"open", "endpoint-independent"})
 """The kinds whose hosts others can dial."""
+MEETS = frozenset(KINDS) - {"symmetric"}
+"""The kinds of which two can meet: their mapping is the same for all destinations."""
 
 
 def _is_routed(kind: str) -> bool:
@@ -72,7 +89,7 @@ def _site(net: Network, name: str, kind: str, number: int) -> None:
     net[name].ip(f"route add default via {gateway}")
     net[router].forward()
     if rules := KINDS[kind]:
-        net[router].run("nft", "-f", "-", given=rules)
+        net[router].run("nft", "-f", "-", given=rules.replace("HOST", host))
     if _is_routed(kind):
         net["relay"].ip(f"route add {base}/28 via {outside}")
 

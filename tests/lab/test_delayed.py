@@ -107,7 +107,7 @@ def test_figure_1_a_new_session_uses_ip2_because_it_is_faster(set_stage: SetStag
         stage.finish(cn1, "figure 1 with a slow anchor, old session")
 
 
-@pytest.mark.parametrize("mode", ["p2p", "central"])
+@pytest.mark.parametrize("mode", ["p2p", pytest.param("central", marks=pytest.mark.nightly)])
 def test_a_link_that_loses_five_in_a_hundred(set_stage: SetStage, mode: str) -> None:
     link = Link(delay_ms=10, jitter_ms=5, loss=0.05)
     stage = set_stage(links={("mr1", "mn1"): link, ("mr2", "mn1"): link})

@@ -17,7 +17,7 @@ def test_figure(on_stage: Stage, scene: Scene) -> None:
     scene.play(on_stage)
 
 
-@pytest.mark.parametrize("mode", ["p2p", "auto"])
+@pytest.mark.parametrize("mode", ["p2p", pytest.param("auto", marks=pytest.mark.nightly)])
 def test_a_hard_move_loses_nothing_in_the_other_modes(on_stage: Stage, mode: str) -> None:
     figure_5(on_stage, mode)
 
@@ -71,7 +71,9 @@ def test_bouncing_between_two_routers(on_stage: Stage) -> None:
         on_stage.finish(cn1, "bouncing every 2 s")
 
 
-@pytest.mark.parametrize("mode", ["p2p", "central", "auto"])
+@pytest.mark.parametrize(
+    "mode", ["p2p", pytest.param("central", marks=pytest.mark.nightly), "auto"]
+)
 def test_the_caller_moves_and_then_both_at_once(on_stage: Stage, mode: str) -> None:
     lab = on_stage.lab
     with on_stage.talk("cn3", mode) as cn3:
@@ -116,7 +118,7 @@ def test_direct_sessions_do_not_miss_the_server(on_stage: Stage) -> None:
         on_stage.finish(cn1, "move without the server")
 
 
-@pytest.mark.parametrize("mode", ["auto", "combined"])
+@pytest.mark.parametrize("mode", ["auto", pytest.param("combined", marks=pytest.mark.nightly)])
 def test_only_the_relay_serves_where_the_direct_path_is_filtered(
     on_stage: Stage, mode: str
 ) -> None:

@@ -6,7 +6,7 @@ from tests.lab.conftest import SetStage
 from tests.lab.draft import IP1, IP2, access, six
 
 
-@pytest.mark.parametrize("mode", ["p2p", "central"])
+@pytest.mark.parametrize("mode", ["p2p", pytest.param("central", marks=pytest.mark.nightly)])
 def test_a_hard_move_over_ipv6_alone(set_stage: SetStage, mode: str) -> None:
     stage = set_stage(links=access(25), versions=[6])
     net = stage.net
@@ -26,7 +26,7 @@ def test_a_hard_move_over_ipv6_alone(set_stage: SetStage, mode: str) -> None:
         stage.finish(cn3, "IPv6 alone, RTT 50 ms", 0.05)
 
 
-@pytest.mark.parametrize("mode", ["p2p", "auto"])
+@pytest.mark.parametrize("mode", [pytest.param("p2p", marks=pytest.mark.nightly), "auto"])
 def test_from_a_network_with_both_to_one_with_either(set_stage: SetStage, mode: str) -> None:
     """Whichever version a session uses, it goes on where only the other one is left."""
     stage = set_stage(versions=[4, 6])

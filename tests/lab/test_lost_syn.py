@@ -42,7 +42,7 @@ def moved(stage: Stage, mode: str, scene: str, round_trip: float) -> Result:
         return stage.finish(cn3, scene, round_trip)
 
 
-@pytest.mark.parametrize("mode", ["p2p", "central"])
+@pytest.mark.parametrize("mode", [pytest.param("p2p", marks=pytest.mark.nightly), "central"])
 @pytest.mark.parametrize("round_trip_ms", [10, 50] if NIGHTLY else [50])
 def test_the_first_syn_is_lost(set_stage: SetStage, mode: str, round_trip_ms: int) -> None:
     round_trip = round_trip_ms / 1e3

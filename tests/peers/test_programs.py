@@ -2,13 +2,29 @@
 
 import asyncio
 import contextlib
+import queue
+import re
+import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from peers import Identity, Mode, Peer, PeerConfig, Session, SessionLost
+from peers import (
+    ConnectionClosed,
+    Identity,
+    Mode,
+    Peer,
+    PeerConfig,
+    Session,
+    SessionLost,
+    SessionSettings,
+    blocking,
+)
 from relay.server import RelayServer
 from tests.support.faults import mute
 from tests.support.sessions import pair
@@ -120,3 +136,79 @@ async def test_a_web_application_stops_although_its_contact_is_dead(
         assert [await one for one in visits] == [502, 502]
     assert sorted(ended) == ["/ask, 1", "/tell, 1"]
     listener.close()
+
+
+# -- what docs/programs.md shows for a program that is there already ---------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "programs.md"
+
+
+def shown(containing: str) -> str:
+    """Return the block of the page that has these words."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (block,) = [block for block in blocks if containing in block]
+    return str(block)
+
+
+async def test_an_application_s_lifespan_opens_and_closes_a_peer(relay: RelayServer) -> None:
+    class FastAPI:
+        def __init__(self, lifespan: Any) -> None:
+            self.lifespan = lifespan
+            self.state = SimpleNamespace()
+
+    names: dict[str, Any] = {
+        "contextlib": contextlib,
+        "Peer": Peer,
+        "FastAPI": FastAPI,
+        "identity": Identity.generate(),
+        "url": relay.url,
+    }
+    exec(shown("FastAPI(lifespan=lifespan)"), names)
+    app = names["app"]
+    async with app.lifespan(app):
+        assert app.state.peer.status.is_registered
+    assert app.state.peer.status.state == "closed"
+
+
+async def test_threads_beside_a_program_end_with_its_peer(relay: RelayServer, bob: Peer) -> None:
+    heard: queue.Queue[tuple[str, bytes]] = queue.Queue()
+    loop, identity = asyncio.get_running_loop(), Identity.generate()
+
+    async def calls() -> None:
+        session = await bob.connect(identity.guid, "chat", wait=True)
+        await session.send(b"hello")
+
+    def mainloop() -> None:
+        asyncio.run_coroutine_threadsafe(calls(), loop).result(SOON)
+        assert heard.get(timeout=SOON) == (bob.guid, b"hello")
+
+    names: dict[str, Any] = {
+        "contextlib": contextlib,
+        "threading": threading,
+        "blocking": blocking,
+        "ConnectionClosed": ConnectionClosed,
+        "SessionLost": SessionLost,
+        "identity": identity,
+        "url": relay.url,
+        "mainloop": mainloop,
+        "show": lambda *words: heard.put(words),
+    }
+    before = set(threading.enumerate())
+    await asyncio.to_thread(exec, shown("threading.Thread(target=serve"), names)
+    ours = set(threading.enumerate()) - before
+    for thread in ours:
+        if not thread.name.startswith("asyncio_"):
+            await asyncio.to_thread(thread.join, SOON)
+            assert not thread.is_alive(), thread
+
+
+async def test_what_is_shown_for_a_phone_is_a_configuration(relay: RelayServer) -> None:
+    names: dict[str, Any] = {
+        "PeerConfig": PeerConfig,
+        "Mode": Mode,
+        "SessionSettings": SessionSettings,
+        "url": relay.url,
+    }
+    exec(shown("resume_window=36_000.0"), names)
+    async with Peer(Identity.generate(), config=names["config"]) as peer:
+        assert peer.status.is_registered

@@ -588,6 +588,15 @@ def vectors() -> dict[str, Any]:
             for rule, what, value in conversation.PASSED_OVER
         ],
         "conversation_lines": conversation.LINES,
+        "conversation_letters": [
+            {"rule": "R17.25", "value": plain(value), "bytes": conversation.packed(value).hex()}
+            for value in conversation.LETTERS
+        ],
+        "refused_conversation_letters": [
+            {"rule": rule, "what": what, **shortened(conversation.packed(value))}
+            for rule, what, value in conversation.REFUSED_LETTERS
+        ],
+        "conversation_parts": conversation.PARTS,
         "first_bytes": first_bytes(),
         "first_flights": first_flights(),
         **more_vectors(),

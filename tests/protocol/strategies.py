@@ -26,6 +26,7 @@ COUNTS = st.integers(0, 2**63 - 1)
 WINDOWS = st.integers(1024, 2**40)
 SIGNED = st.builds(SignedEntry, st.binary(max_size=256), SIGNATURES)
 ENTRIES = st.lists(SIGNED, max_size=messages.MAX_ENTRIES).map(tuple)
+OBSERVED = st.sampled_from(["", "192.0.2.1", "2001:db8::1"])
 OFFERS = st.binary(max_size=100) | st.just(bytes(MAX_OFFER))
 PREKEYS = st.builds(SignedPrekey, st.binary(max_size=MAX_PREKEY), SIGNATURES)
 LETTERS = st.binary(max_size=500) | st.just(bytes(MAX_LETTER))
@@ -123,6 +124,8 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "resume": st.booleans(),
         "url": st.text(max_size=512),
         "offer": OFFERS,
+        "observed_host": OBSERVED,
+        "observed_port": st.integers(0, 65535),
     },
     messages.ServiceResponse: {
         "request": REQUESTS,
@@ -135,6 +138,8 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "ticket": st.none() | TICKETS,
         "url": st.text(max_size=512),
         "offer": OFFERS,
+        "observed_host": OBSERVED,
+        "observed_port": st.integers(0, 65535),
     },
     messages.EndpointQuery: {"request": REQUESTS, "guid": GUIDS, "entry": SIGNED},
     messages.EndpointResponse: {

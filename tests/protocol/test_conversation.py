@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 from protocol.conversation import (
     MAX_FRAME,
+    Enclosed,
     Letter,
     Messages,
     Receipt,
+    pack_enclosed,
     pack_frame,
     pack_item,
+    read_enclosed,
     read_frame,
     read_item,
 )
@@ -36,10 +39,34 @@ def test_frames_are_read_and_written(vector: dict[str, Any]) -> None:
     assert pack_frame(frame) == data
 
 
+@pytest.mark.parametrize("vector", FILE["conversation_letters"], ids=range(4))
+def test_letters_are_read_and_written(vector: dict[str, Any]) -> None:
+    data = bytes.fromhex(vector["bytes"])
+    assert pack_enclosed(read_letter(data)) == data
+
+
+@pytest.mark.parametrize(
+    "vector",
+    FILE["refused_conversation_letters"],
+    ids=lambda one: one["what"].replace(" ", "-"),
+)
+def test_what_is_no_letter_is_refused(vector: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolViolation):
+        read_letter(bytes.fromhex(vector["bytes"]))
+
+
+def read_letter(data: bytes) -> Enclosed:
+    enclosed = read_enclosed(data)
+    for item in enclosed.part.items if enclosed.part is not None else ():
+        read_item(item)
+    return enclosed
+
+
 def test_what_a_later_version_adds_is_passed_over() -> None:
     assert read_frame(msgpack.packb([3, "anything"])) is None
-    assert read_frame(msgpack.packb([0, b"l" * 16, 1, "more"])) is not None
+    assert read_frame(msgpack.packb([0, b"l" * 16, 1, 0, "more"])) is not None
     assert read_item(msgpack.packb([2])) is None
+    assert read_enclosed(msgpack.packb([0, 0, None, None, "more"])).part is None
 
 
 def test_a_frame_that_is_too_large_says_so() -> None:
@@ -56,7 +83,7 @@ def test_a_time_is_one(sent: float) -> None:
 
 @given(st.binary(max_size=200))
 def test_whatever_comes_is_read_or_refused(data: bytes) -> None:
-    for read in (read_frame, read_item):
+    for read in (read_frame, read_item, read_enclosed):
         with contextlib.suppress(ProtocolViolation):
             read(data)
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgpack
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.codec import MessageDecoder, UnknownType, encode
@@ -13,11 +13,14 @@ from protocol.errors import ProtocolViolation
 from protocol.messages import Limits, Message, ServiceResponse
 from protocol.tables import FROM_PEER, FROM_RELAY, ON_PATH
 from tests.protocol.strategies import FIELDS, any_of, required_fields
+from tests.support.scale import of
 
 TABLES = (FROM_PEER, FROM_RELAY, ON_PATH)
 EVERY = [(table, cls) for table in TABLES for cls in table.values()]
 IDS = [cls.__name__ for _, cls in EVERY]
 ALL = pytest.mark.parametrize(("table", "cls"), EVERY, ids=IDS)
+SOME = settings(max_examples=of(15, 1000))
+"""For each message; any bytes at all are for the fuzz target `codec`."""
 
 
 def decode(table: dict[str, type[Message]], data: bytes) -> list[Message | UnknownType]:
@@ -42,6 +45,7 @@ def test_the_tables_name_every_message_by_its_type() -> None:
 
 
 @ALL
+@SOME
 @given(data=st.data())
 def test_what_is_encoded_is_decoded(
     table: dict[str, type[Message]], cls: type[Message], data: st.DataObject
@@ -52,6 +56,7 @@ def test_what_is_encoded_is_decoded(
 
 
 @ALL
+@SOME
 @given(data=st.data())
 def test_keys_that_are_not_known_are_ignored(
     table: dict[str, type[Message]], cls: type[Message], data: st.DataObject
@@ -62,6 +67,7 @@ def test_keys_that_are_not_known_are_ignored(
 
 
 @ALL
+@SOME
 @given(data=st.data())
 def test_a_required_key_that_is_missing_is_refused(
     table: dict[str, type[Message]], cls: type[Message], data: st.DataObject
@@ -75,6 +81,7 @@ def test_a_required_key_that_is_missing_is_refused(
 
 
 @ALL
+@SOME
 @given(data=st.data())
 def test_a_field_of_another_type_is_refused(
     table: dict[str, type[Message]], cls: type[Message], data: st.DataObject

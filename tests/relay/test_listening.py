@@ -80,12 +80,14 @@ async def test_an_address_that_this_machine_has_not_is_one_error_with_the_next_s
 async def test_any_port_is_one_that_is_free_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     made, tried = module._socket, []
 
-    def taken_twice(family: Any, host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    def taken_twice(
+        family: Any, host: str, port: int, kind: socket.SocketKind, use: Any
+    ) -> socket.socket:
         if kind is socket.SOCK_DGRAM:
             tried.append(port)
             if len(tried) < 3:
                 raise OSError(errno.EADDRINUSE, "Address already in use")
-        return made(family, host, port, kind)
+        return made(family, host, port, kind, use)
 
     monkeypatch.setattr(module, "_socket", taken_twice)
     bound = await bind([HERE], 0, udp=True)

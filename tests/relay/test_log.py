@@ -262,3 +262,30 @@ def test_a_json_log_is_json_whatever_raises() -> None:
     assert any(line.get("of") == "'%d'" for line in lines)
     assert {"event", "level", "timestamp"} <= set.intersection(*map(set, lines))
     assert done.returncode == 1
+
+
+KINDS = r"""
+from relay.log import configure, log
+configure("json", "info")
+log.info("plain", text="a\x1b\n\x7f\"\\", number=-5, part=0.25, yes=True, nothing=None)
+log.info("large", number=2**70)
+log.info("\x9b\u202e\udce9", text="é")
+log.info("others", data=b"x", many=[1, "b"], words={"a": object})
+"""
+
+
+def test_a_json_line_is_ascii_and_means_what_was_said() -> None:
+    done = run("-c", KINDS)
+    assert done.stderr.isascii()
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    said = [
+        {key: value for key, value in line.items() if key not in ("level", "timestamp")}
+        for line in lines
+    ]
+    plain = {"text": 'a\x1b\n\x7f"\\', "number": -5, "part": 0.25, "yes": True, "nothing": None}
+    assert said == [
+        {"event": "plain", **plain},
+        {"event": "large", "number": 2**70},
+        {"event": "\x9b\u202e\udce9", "text": "é"},
+        {"event": "others", "data": "b'x'", "many": [1, "b"], "words": {"a": "<class 'object'>"}},
+    ]

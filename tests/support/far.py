@@ -57,6 +57,9 @@ async def far(
         rooms(peer).location.update(Hosts())
         rooms(peer).location.update = lambda hosts: False  # type: ignore[method-assign]
         relay.proofs.consider = lambda guid: None  # type: ignore[method-assign]
+        # Nor is it met where the relay sees it.
+        meetings = rooms(peer).ways.meetings
+        meetings.answer = lambda *_: (b"", None)  # type: ignore[method-assign]
         peer.listen("chat")
         await peer.published()
         registration = relay.registry.get(peer.guid)

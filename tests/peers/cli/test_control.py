@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from peers import Identity, Peer
+from peers import Identity, Peer, PeerFigures
 from peers.cli.control import NotControlled, ask
 from peers.cli.standing import standing
 from relay.server import RelayServer
 from tests.peers.cli.commands import peer, run_peer
+
+THERE = Identity.generate().guid
 
 
 @pytest.fixture
@@ -154,11 +156,21 @@ async def test_what_is_asked_wrongly_is_refused_and_too_many_are_turned_away(
                     await asyncio.sleep(0.01)
 
 
-async def test_a_peer_that_is_not_open_yet_can_be_looked_at(relay: RelayServer) -> None:
+async def test_a_peer_can_be_looked_at_before_it_is_open_and_afterwards(
+    relay: RelayServer, tmp_path: Path
+) -> None:
     one = Peer(Identity.generate(), relay.url)
     before = standing(one)
     assert (before.state, before.services, before.port) == ("connecting", (), None)
     async with one:
         one.listen("chat")
         assert (standing(one).state, standing(one).services) == ("registered", ("chat",))
+        async with contextlib.aclosing(one.watch(THERE)) as presences:
+            await anext(presences)
+            async with one.conversation(THERE, "notes", store=str(tmp_path / "store")):
+                shown = standing(one)
+        assert (shown.watches, shown.conversations) == ((THERE,), ((THERE, "notes"),))
+        assert f"watches    {THERE}" in shown.lines()
+        assert f"converses  {THERE} notes" in shown.lines()
+        assert one.figures() == PeerFigures(("chat",), (), ())
     assert standing(one).state == "closed"

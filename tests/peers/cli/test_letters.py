@@ -1,11 +1,13 @@
 """`peer write` and `peer mail`: messages that outlive the commands."""
 
+import asyncio
 import sqlite3
 from pathlib import Path
 
 import pytest
 
 from peers import Identity
+from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.peers.cli.commands import peer, run_peer
 
@@ -51,3 +53,19 @@ async def test_what_is_wrong_with_a_store_is_one_line(tmp_path: Path, relay: Rel
     with sqlite3.connect(store) as db:
         assert db.execute("SELECT count(*) FROM roam_outgoing").fetchone() == (0,)
     db.close()
+
+
+async def test_what_is_written_to_who_is_away_is_stored_and_read_later(tmp_path: Path) -> None:
+    async with RelayServer(RelayConfig(port=0, state=str(tmp_path / "state"))) as server:
+        alice = ("--relay", server.url, "--key", str(tmp_path / "alice.key"))
+        bob = ("--relay", server.url, "--key", str(tmp_path / "bob.key"))
+        guid = Identity.load_or_create(tmp_path / "alice.key").guid
+        assert server.mailbox is not None
+        async with peer(*alice, "mail", "letters"), asyncio.timeout(30):
+            while not server.mailbox.ledger.boxes:
+                await asyncio.sleep(0.01)
+        code, out, err = await run_peer(*bob, "write", guid, "letters", "hello", "--json")
+        assert code == 0, err
+        assert '"event":"stored"' in out.replace(" ", "")
+        async with peer(*alice, "mail", "letters") as reading:
+            assert await reading.line() == "hello"

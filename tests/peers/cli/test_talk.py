@@ -519,3 +519,28 @@ async def test_who_connects_has_a_time(tmp_path: Path) -> None:
     )
     assert code == 3
     assert "waiting" not in said
+
+
+async def test_a_word_before_the_session_is_shown_and_a_refusal_is_told(
+    alice: Peer, bob: Peer, base: tuple[str, ...], tmp_path: Path
+) -> None:
+    async with peer(*base, "listen", "chat", "--json") as running:
+        guid = str((await running.fact())["guid"])
+        there = ("--relay", base[1], "--key", str(tmp_path / "other.key"))
+        async with peer(*there, "connect", guid, "chat", "--metadata", "room 7\u202e"):
+            assert (await running.fact())["metadata"] == "room 7\u202e"
+        session = await bob.connect(guid, "chat", metadata=b"\xff\x00")
+        assert (await running.fact())["metadata_base64"] == "/wA="
+        await session.close()
+        code, _, err = await run_peer(*there, "connect", guid, "chat", "--metadata", "x" * 1025)
+        assert (code, err) == (2, "peer: metadata has at most 1024 bytes, not 1025\n")
+    async with peer(*base, "listen", "chat") as running:
+        guid = await listening(running)
+        session = await bob.connect(guid, "chat", metadata="room 7\u202e".encode())
+        assert (await running.news()).endswith(r" (room 7\u202e)")
+        await session.close()
+    # What the other program gives as its reason acts on no terminal.
+    alice.listen("members", accept=lambda request: "members \x1b[2J only")
+    await alice.published()
+    code, _, err = await run_peer(*there, "connect", alice.guid, "members")
+    assert (code, err) == (6, "peer: members \\x1b[2J only\n")

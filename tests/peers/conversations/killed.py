@@ -32,7 +32,7 @@ class File(Disk):
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute("PRAGMA synchronous = OFF")  # Nothing but programs is killed.
         if is_new:
-            self.connection.executescript(tables.MIGRATIONS[0])
+            self.connection.executescript(";".join(tables.MIGRATIONS))
             self.connection.execute("CREATE TABLE told (what TEXT, payload BLOB)")
         if left is not None:
 

@@ -17,14 +17,17 @@ from peers import (
     Mode,
     Peer,
     PeerConfig,
+    PeerOffline,
     Refused,
     Sent,
+    Session,
     UsageError,
 )
 from peers.conversations import keeper as keeping
 from peers.conversations import room
 from peers.conversations.conversation import ConversationEnd
 from relay.server import RelayServer
+from tests.support.rooms import rooms
 from tests.support.sessions import MODES
 
 PATIENCE = 30.0
@@ -470,3 +473,38 @@ async def test_of_two_sessions_one_stays(alice: Peer, bob: Peer, stores: tuple[P
             await asyncio.sleep(0)
         await here.send(b"still")
         assert await take(there, 1) == [b"still"]
+
+
+async def test_of_many_conversations_a_few_ask_for_their_other_sides_at_once(
+    alice: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversations = rooms(alice).conversations
+    asked: list[str] = []
+    now, most = 0, 0
+    go_on = asyncio.Event()
+
+    async def opener(guid: str, service: str, wait: bool) -> Session:
+        nonlocal now, most
+        asked.append(guid)
+        if not wait:
+            now += 1
+            most = max(most, now)
+        try:
+            await go_on.wait()
+        finally:
+            now -= not wait
+        raise PeerOffline("not there")
+
+    monkeypatch.setattr(conversations, "_opener", opener)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(2 * room._AT_ONCE + 3):
+            chat = alice.conversation(Identity.generate().guid, "chat", store=tmp_path / "a.db")
+            await (await stack.enter_async_context(chat)).send(b"waits")
+        async with asyncio.timeout(PATIENCE):
+            while len(asked) < room._AT_ONCE:
+                await asyncio.sleep(0)
+        go_on.set()
+        async with asyncio.timeout(PATIENCE):
+            while len(set(asked)) < 2 * room._AT_ONCE + 3:
+                await asyncio.sleep(0)
+    assert most == room._AT_ONCE

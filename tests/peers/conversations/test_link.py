@@ -34,7 +34,7 @@ class Disk:
     def __init__(self, image: bytes | None = None) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         if image is None:
-            self.connection.executescript(tables.MIGRATIONS[0])
+            self.connection.executescript(";".join(tables.MIGRATIONS))
         else:
             self.connection.deserialize(image)
 

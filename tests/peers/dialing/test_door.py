@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from peers.config import CarrierKind, Dial, PeerConfig
 from peers.dialing import Ask, DialRefused, Door, Known, Leg, Reason, door
 from peers.dialing.door import Passage
 from peers.host import Interfaces
-from peers.transport import Opened, RelayAddress
+from peers.transport import Opened, RawStream, RelayAddress
 from protocol.dialing import Outcome
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed, RelayUnavailable, RoamRelayError, WrongIdentity
@@ -293,7 +294,7 @@ async def test_the_relay_and_the_proxy_that_were_dialed_are_nobodys_endpoints(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def opens(relay: RelayAddress, *more: object, **options: object) -> Opened:
-        return Opened(cast(Any, SimpleNamespace(remote="6.6.6.6:3000")), "")
+        return Opened(cast(Any, SimpleNamespace(remote="6.6.6.6:3000", local="9.9.9.9:1")), "")
 
     monkeypatch.setattr(door, "open_upgraded", opens)
     through = make(relay="http://5.5.5.5:7000")
@@ -318,3 +319,80 @@ async def test_a_domain_cannot_name_a_relay_where_nobody_can_be(
                 RelayAddress(f"http://{host}:80"), leg, spawn=lambda *_: None, timeout=1.0
             )
     assert through.counts.refused == {Reason.CONTROL: 4}
+
+
+async def test_a_relay_is_dialed_from_the_listening_port_unless_it_may_have_the_last_one_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ports: list[int | None] = []
+    stream = RawStream()
+
+    async def opens(relay: RelayAddress, *more: object, **options: Any) -> Opened:
+        ports.append(options["port"])
+        stream.local, stream.remote = f"9.9.9.9:{options['port'] or 1}", "5.5.5.5:7000"
+        return Opened(stream, "")
+
+    monkeypatch.setattr(door, "open_upgraded", opens)
+    through, relay = make(relay="http://5.5.5.5:7000"), RelayAddress("http://5.5.5.5:7000")
+
+    async def dialed(reason: Reason) -> None:
+        leg = Leg("/v1/control", reason, CarrierKind.RAW)
+        await through.to_relay(relay, leg, spawn=lambda *_: None, timeout=1.0)
+
+    await dialed(Reason.CONTROL)
+    await dialed(Reason.LEG)
+    stream.connection_lost(ConnectionResetError())
+    await dialed(Reason.CONTROL)
+    stream.connection_lost(TimeoutError())
+    await dialed(Reason.CONTROL)
+    await dialed(Reason.CONTROL)
+    assert ports == [4000, None, 4000, None, 4000]
+
+
+# -- meetings -------------------------------------------------------------------------------------
+
+
+def test_a_meeting_is_a_few_tries_from_the_listening_port_and_has_a_budget_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[tuple[float, str, int]] = []
+
+    async def refuses(address: object, source: str, port: int) -> socket.socket:
+        tried.append((asyncio.get_running_loop().time(), source, port))
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+
+    monkeypatch.setattr(door, "dial_from", refuses)
+
+    async def scene() -> None:
+        through, loop = make(), asyncio.get_running_loop()
+        ask = Ask(GUID, THERE, replace(SEEN, may_ask=True), Reason.MEETING)
+        with pytest.raises(PathFailed, match="nobody came"):
+            await through.meet(ask, "10.0.0.1")
+        assert [when for when, *_ in tried] == pytest.approx([0.0, 0.2, 0.6, 1.4])
+        assert {(source, port) for _, source, port in tried} == {("10.0.0.1", 4000)}
+        assert loop.time() == pytest.approx(3.0)
+        assert through.counts.dialed == {Reason.MEETING: 1}
+        for _ in range(20):
+            with pytest.raises(PathFailed):
+                await through.meet(ask, "10.0.0.1")
+        assert len(tried) < 4 * 10
+        assert through.counts.refused == {"the relay's": 21 - through.counts.dialed["meeting"]}
+        # What comes to nothing there says nothing of what is dialed otherwise.
+        assert await dial(through, Ask(GUID, THERE, SEEN), 0.0, None, Outcome.MET) == 0.0
+
+    run(scene())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.168.7.7", "5.5.5.5"])
+def test_nobody_meets_at_a_well_known_port_or_in_a_network_that_nothing_speaks_for(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr(door, "dial_from", None)
+
+    async def scene() -> None:
+        at = Endpoint(host, 22)
+        ask = Ask(GUID, at, Known(frozenset({at}), may_ask=True), Reason.MEETING)
+        with pytest.raises(DialRefused):
+            await make().meet(ask, "10.0.0.1")
+
+    run(scene())

@@ -1,12 +1,14 @@
 """What test_netlink.py runs inside a new network namespace: real interfaces come and go.
 
 The loopback interface serves where a carrier does not matter: every kernel has it, and it needs no
-duplicate detection. Usage: `python -m tests.peers.host.in_namespace SCENARIO
-asyncio|uvloop`. pyroute2 makes the changes in a thread, because it needs an event loop of its own.
+duplicate detection. Usage: `python -m tests.peers.host.in_namespace SCENARIO`, which is run in
+asyncio's loop and in uvloop's, each with a namespace of its own. pyroute2 makes the changes in a
+thread, because it needs an event loop of its own.
 """
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import logging
 import socket
@@ -22,6 +24,8 @@ from peers.host import netlink
 from peers.host.source import Addresses, LocalAddress, WatchedAddresses, system_addresses, usable
 
 Changes = AsyncGenerator[Addresses, None]
+
+CLONE_NEWNET = 0x40000000  # sched.h
 
 
 async def change(*steps: Callable[[IPRoute], Any]) -> None:
@@ -186,6 +190,12 @@ async def overflow(_changes: Changes) -> None:
         await until(changes, lambda by_host: many[-1] not in by_host)
 
 
+def another_namespace() -> None:
+    """Go on in a new network namespace, whose interfaces nobody has touched."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+
+
 async def main(scenario: Callable[[Changes], Any]) -> None:
     source = system_addresses()
     assert isinstance(source, WatchedAddresses)
@@ -197,6 +207,8 @@ if __name__ == "__main__":
     scenario = {f.__name__: f for f in (addresses, links, duplicates, burst, overflow)}[sys.argv[1]]
     # That a step took long says how busy the machine is, and is no warning; nor in pyroute2's loop.
     logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing"))
-    factory = uvloop.new_event_loop if sys.argv[2] == "uvloop" else asyncio.SelectorEventLoop
-    with asyncio.Runner(debug=True, loop_factory=factory) as runner:
-        runner.run(main(scenario))
+    for factory in (asyncio.SelectorEventLoop, uvloop.new_event_loop):
+        print(f"with {factory.__name__}")
+        another_namespace()
+        with asyncio.Runner(debug=True, loop_factory=factory) as runner:
+            runner.run(main(scenario))

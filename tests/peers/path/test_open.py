@@ -224,10 +224,12 @@ class CountedFlight:
 async def test_a_flight_leaves_only_where_the_key_was_met_before(alice: Peer) -> None:
     paths, door, flight = Paths(Identity.generate()), open_door(), CountedFlight()
     ask = Ask(alice.guid, Endpoint("127.0.0.1", alice.port))
-    for made in (0, 1, 2):
-        path = await open_direct(door, ask, paths, 10, Dialing(make_flight=flight.make))
+    for is_met in (False, True, True):
+        before = flight.made
+        path = await open_direct(door, ask, paths, 60, Dialing(make_flight=flight.make))
         assert path.remote_guid == alice.guid, "who cannot open it goes on with TLS"
-        assert flight.made == made
+        # Where the machine is busy, the handshake was begun again, with another one.
+        assert (flight.made > before) is is_met
     assert flight.failures == 0
     await paths.abort()
 
@@ -244,11 +246,12 @@ async def test_who_bears_nothing_before_tls_is_told_of(alice: Peer) -> None:
     between = Swallowing(alice.port, 0)
     async with between.open() as endpoint, asyncio.timeout(60):
         ask = Ask(alice.guid, endpoint)
-        await open_direct(door, ask, paths, 10)
+        await open_direct(door, ask, paths, 60)
         await paths.abort()
     server = await asyncio.start_server(tls_alone, "127.0.0.1", endpoint.port)
     with pytest.raises(PathFailed):
-        await open_direct(door, ask, paths, 10, Dialing(make_flight=flight.make))
-    assert (came, flight.failures) == ([b"R"], 1)
+        await open_direct(door, ask, paths, 60, Dialing(make_flight=flight.make))
+    assert set(came) == {b"R"}
+    assert flight.failures > 0
     await asyncio.wait_for(paths.close(), 10)
     await close_server(server)

@@ -198,7 +198,7 @@ class SealedFlight:
 ANSWER = SealedFlight(b"its answer").data
 
 
-@pytest.mark.parametrize("answer", [ANSWER, b""])
+@pytest.mark.parametrize("answer", [ANSWER, b""], ids=["answered", "not"])
 @pytest.mark.parametrize("size", [1, 53, 54, 55, 10_000])
 def test_what_is_sealed_before_tls_is_taken_and_answered_and_tls_goes_on(
     answer: bytes, size: int
@@ -255,9 +255,10 @@ def test_who_can_use_none_goes_on_with_tls() -> None:
 
 
 UNKNOWN = [b"RR\x01\x02", b"RR\x02\x01", b"R\x16"]
+UNKNOWN_IDS = ["kind", "version", "neither"]
 
 
-@pytest.mark.parametrize("begin", [ANSWER, *UNKNOWN])
+@pytest.mark.parametrize("begin", [ANSWER, *UNKNOWN], ids=["answer", *UNKNOWN_IDS])
 def test_who_has_sent_no_flight_takes_none(begin: bytes) -> None:
     async def scene() -> None:
         it = Scene()
@@ -272,7 +273,7 @@ def test_who_has_sent_no_flight_takes_none(begin: bytes) -> None:
     run(scene())
 
 
-@pytest.mark.parametrize("begin", UNKNOWN)
+@pytest.mark.parametrize("begin", UNKNOWN, ids=UNKNOWN_IDS)
 def test_what_is_not_known_before_tls_ends_the_path(begin: bytes) -> None:
     async def scene() -> None:
         it = Scene()

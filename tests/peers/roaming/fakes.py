@@ -131,10 +131,24 @@ class FakeRounds:
         return self.calls[-1]
 
 
+class NoMeetings:
+    """Nothing is offered, and nobody is met."""
+
+    def offer(self, route: Route) -> bytes:
+        return b""
+
+    def answered(self, route: Route, asked: bytes, answer: object) -> None:
+        assert not asked
+
+    def take(self, stream: object) -> bool:
+        return False
+
+
 class FakeWays:
     """Ways that lead where the test says."""
 
     def __init__(self) -> None:
+        self.meetings = NoMeetings()
         self.directs: list[Call] = []
         self.changes: list[frozenset[str]] = []
         self.planes: list[str] = []

@@ -233,6 +233,7 @@ class Home(World):
         self.legs: asyncio.Queue[str] = asyncio.Queue()
         self.leg_opens = asyncio.Event()
         self.forbids: Any = None
+        self.meetings = self.ways.meetings
         self.incoming = Incoming(
             self.local,
             self.services,

@@ -19,7 +19,7 @@ from peers.host.address import LocalAddress
 from peers.location import Hosts
 from peers.path import Dialing, PathEnd
 from peers.roaming import Candidates, Ways, ways
-from peers.roaming.route import Attempt
+from peers.roaming.route import Attempt, Meeting
 from peers.session import end
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code, PathFailed, Refused, RelayUnavailable, RoamRelayError
@@ -375,3 +375,45 @@ async def test_explain_tells_candidates_drops_and_the_rule(relay: RelayServer) -
         assert "better than" in told.rule
         assert "prefer private" in text
         session.abort()
+
+
+# -- meetings -------------------------------------------------------------------------------------
+
+MIDWAY = Candidate(Endpoint("192.0.2.9", 5000), provenance=None, by_meeting=True)
+
+
+@pytest.mark.parametrize("dials", [False, True])
+def test_a_session_without_a_path_waits_for_a_meeting_a_little_while(
+    monkeypatch: pytest.MonkeyPatch, dials: bool
+) -> None:
+    async def scene() -> None:
+        around, loop = Around(monkeypatch), asyncio.get_running_loop()
+        route = make_route(CALLER)
+        if dials:
+            route.learn(signed(FIRST.host))
+            around.says[FIRST] = PathFailed("refused")
+        route.meeting = Meeting(MIDWAY)
+        began = loop.time()
+        with pytest.raises(PathFailed, match=r"by a meeting: nobody within 0.9 s"):
+            await around.ways.direct(route.attempt())
+        assert loop.time() - began == pytest.approx(0.9)
+        tried = [event.where for event in route.trace.events if event.what == "candidate"]
+        assert tried[-1] == "192.0.2.9:5000 by a meeting"
+        route.meeting.close()
+
+    run(scene())
+
+
+def test_a_meeting_that_has_come_to_nothing_leaves_what_else_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene() -> None:
+        around = Around(monkeypatch)
+        attempt = around.attempt()
+        attempt.route.meeting = Meeting(MIDWAY)
+        attempt.route.meeting.fail(PathFailed("nobody came to the meeting"))
+        welcomed = await around.ways.direct(attempt)
+        assert welcomed.path.remote == str(FIRST)
+        attempt.route.meeting.close()
+
+    run(scene())

@@ -7,7 +7,7 @@ import pytest
 
 from peers.session import FlightKeysChanged, Over, SessionEnd, SessionNews, Trace
 from protocol.codec import encode
-from protocol.features import EARLY_DATA, SESSION_2, SESSION_FEATURES
+from protocol.features import EARLY_DATA, FIRST_FLIGHT, SESSION_2, SESSION_FEATURES
 from protocol.first_bytes import MAX_SEALED
 from protocol.first_flight import key_id_in
 from protocol.messages import PathHello
@@ -20,7 +20,9 @@ class Pair:
     """Both ends of a session that have a path. That of the callee lives on when the caller moves:
     it does not know yet."""
 
-    def __init__(self, *, session_id: bytes = b"s" * 16) -> None:
+    def __init__(
+        self, *, session_id: bytes = b"s" * 16, features: tuple[str, ...] = SESSION_FEATURES
+    ) -> None:
         self.told: list[SessionNews] = []
         self.caller, self.callee = (
             SessionEnd(
@@ -30,7 +32,7 @@ class Pair:
         )
         self.number = 0
         self.paths: tuple[FakePath, FakePath]
-        self.join()
+        self.join(features)
 
     def join(self, features: tuple[str, ...] = SESSION_FEATURES) -> None:
         """Give both a path, which the caller has dialed."""
@@ -164,6 +166,20 @@ def test_none_leaves_where_a_path_delivers_or_the_other_side_takes_none() -> Non
         fresh = SessionEnd(b"s" * 16, CALLER, PATIENT, Trace(lambda: 0.0), pair.told.append)
         assert fresh.flight(1) is None, "never had a path"
         fresh.abort()
+
+    run(scene())
+
+
+@pytest.mark.parametrize("features", [(), (SESSION_2, EARLY_DATA), (EARLY_DATA, FIRST_FLIGHT)])
+def test_an_old_party_never_sees_one(features: tuple[str, ...]) -> None:
+    async def scene() -> None:
+        pair = Pair(features=features)
+        pair.move()
+        await pair.caller.send(b"waits for the hello")
+        assert pair.caller.flight(2) is None
+        assert pair.caller.flight_keys == pair.callee.flight_keys == ()
+        assert not [one for one in pair.told if isinstance(one, FlightKeysChanged)]
+        pair.end()
 
     run(scene())
 

@@ -279,3 +279,12 @@ async def ended(caller: socket.socket) -> bool:
             return not await asyncio.get_running_loop().sock_recv(caller, 1)
     except ConnectionError:
         return True
+
+
+def test_nobody_else_listens_at_a_port_that_is_shared() -> None:
+    server = DirectServer.bind(["127.0.0.1"], 0)
+    try:
+        with pytest.raises(PathFailed, match="cannot listen"):
+            DirectServer.bind(["127.0.0.1"], server.port)
+    finally:
+        server.close()

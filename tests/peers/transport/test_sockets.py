@@ -5,7 +5,7 @@ import errno
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peers.transport import sockets as module
+from peers.transport.listening import DirectServer
 from peers.transport.relay_url import RelayAddress
 from peers.transport.sockets import (
     Address,
@@ -192,7 +193,7 @@ def test_who_runs_out_of_sockets_goes_on_with_those_that_there_are(
 ) -> None:
     made = []
 
-    def scarce(address: Address, source: str | None) -> socket.socket:
+    def scarce(address: Address, source: str | None, port: int) -> socket.socket:
         if made:
             raise OSError(errno.EMFILE, "Too many open files")
         made.append(one := socket.socket())
@@ -369,7 +370,12 @@ class Fates:
         self.took = 0.0
 
     async def dial(
-        self, address: Address, *, source: str | None = None, round_trip: float | None = None
+        self,
+        address: Address,
+        *,
+        source: str | None = None,
+        round_trip: float | None = None,
+        port: int | None = None,
     ) -> Dialed:
         self.starts[address.host] = asyncio.get_running_loop().time()
         self.told.append(round_trip)
@@ -509,3 +515,77 @@ async def _until_closed(one: socket.socket) -> None:
     async with asyncio.timeout(10):
         while one.fileno() >= 0:
             await asyncio.sleep(0)
+
+
+# -- from the port at which a peer listens --------------------------------------------------------
+
+
+@pytest.fixture
+def there() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
+
+
+def shared_port() -> DirectServer:
+    return DirectServer.bind(["127.0.0.1"], 0)
+
+
+async def test_the_first_socket_leaves_from_the_listening_port(there: socket.socket) -> None:
+    own = shared_port()
+    try:
+        dialed = await dial(Address(*there.getsockname()), port=own.port)
+        with dialed.connected:
+            assert dialed.connected.getsockname() == ("127.0.0.1", own.port)
+    finally:
+        own.close()
+
+
+@pytest.mark.parametrize("source", [None, "127.0.0.1"])
+async def test_where_both_ends_have_a_connection_any_port_is_taken_at_once(
+    there: socket.socket, source: str | None
+) -> None:
+    own, at = shared_port(), Address(*there.getsockname())
+    made: list[socket.socket] = []
+
+    def connect(one: socket.socket, where: tuple[str, int]) -> "asyncio.Future[None]":
+        made.append(one)
+        return module.connecting(one, where)
+
+    try:
+        first = await dial(at, source=source, port=own.port)
+        # Without a round trip that is known, and so without a fresh socket for 300 ms.
+        second = await dial(at, source=source, port=own.port, connect=connect)
+        with first.connected, second.connected:
+            assert first.connected.getsockname()[1] == own.port
+            assert second.connected.getsockname()[1] != own.port
+        assert len(made) == 2
+    finally:
+        own.close()
+
+
+async def test_where_another_program_has_the_port_any_is_taken(there: socket.socket) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        dialed = await dial(Address(*there.getsockname()), port=port)
+        with dialed.connected:
+            assert dialed.connected.getsockname()[1] != port
+
+
+def test_a_fresh_socket_leaves_from_any_port() -> None:
+    ports: list[int] = []
+
+    def connect(one: socket.socket, where: tuple[str, int]) -> "asyncio.Future[None]":
+        ports.append(one.getsockname()[1])
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if len(ports) == 3:
+            answer.set_result(None)
+        return answer
+
+    own = shared_port()
+    try:
+        dialed = run(dial(NOWHERE, port=own.port, connect=connect))
+        dialed.connected.close()
+        assert ports[0] == own.port
+        assert own.port not in ports[1:]
+    finally:
+        own.close()

@@ -131,3 +131,24 @@ async def test_what_is_not_stored_does_not_hold(tmp_path: Path) -> None:
         await kept.redeem(invitation(), ALICE)
     assert len(kept.bans) == 0
     assert kept.member(ALICE) is None
+
+
+async def test_what_another_process_stores_is_taken_over(tmp_path: Path) -> None:
+    clock = Clock()
+    async with book(tmp_path / "book", clock) as one, book(tmp_path / "book", clock) as other:
+        assert not await other.refresh()
+        await one.ban(ALICE, None, "")
+        await one.allow(BOB)
+        assert await other.refresh()
+        assert [ban.subject for ban in other.bans] == [ALICE]
+        assert other.member(BOB) == one.member(BOB)
+        assert not await other.refresh()
+        await one.lift(ALICE)
+        await one.revoke_member(BOB)
+        assert await other.refresh()
+        assert len(other.bans) == 0
+        assert other.member(BOB) is None
+        # What it has stored itself is no news to it.
+        await other.ban(BOB, None, "")
+        assert not await other.refresh()
+        assert await one.refresh()

@@ -44,27 +44,24 @@ async def test_an_embedded_relay_is_asked_and_its_program_decides(tmp_path: Path
 
 def test_the_commands(tmp_path: Path) -> None:
     state = str(tmp_path / "state")
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "relay", *words, "--state", state],
+    with processes.relay(tmp_path, "--state", state, "--log-format", "json") as (url, process):
+        done = subprocess.run(
+            [sys.executable, "-m", "relay", "status", "--json", "--state", state],
             text=True,
             capture_output=True,
             timeout=60,
             env=processes.environment(),
-            check=False,
+            check=True,
         )
-
-    with processes.relay(tmp_path, "--state", state, "--log-format", "json") as (url, process):
-        told = json.loads(run("status", "--json").stdout)
+        told = json.loads(done.stdout)
         assert (told["urls"], told["state"]) == ([url], state)
         assert msgspec.convert(told, StatusShown).draining is False
-        said = run("drain")
-        assert (said.returncode, said.stderr) == (0, "")
+        said = CliRunner().invoke(main, ["drain", "--state", state])
+        assert (said.exit_code, said.stderr) == (0, "")
         assert "drains" in said.stdout
         assert process.wait(processes.DEADLINE) == 0
-    none = run("status")
-    assert none.returncode == 1
+    none = CliRunner().invoke(main, ["status", "--state", state])
+    assert none.exit_code == 1
     assert "no relay runs here" in none.stderr
 
 

@@ -1,0 +1,135 @@
+"""The operator's desk of several processes that are one relay: each is asked, and one answer made.
+
+What the operator has said is in one book for all. What is asked of all is the same everywhere, so
+that it holds at each of them when it is said to be done.
+"""
+
+from collections.abc import Callable, Mapping
+from time import time
+
+from msgspec import structs
+
+from relay.log import log
+from relay.operator import (
+    Answer,
+    Asked,
+    Bans,
+    BansShown,
+    Done,
+    Drain,
+    Failed,
+    Invitations,
+    InvitationsShown,
+    NodeShown,
+    OperatorError,
+    Peers,
+    PeersShown,
+    StatusShown,
+    Top,
+    TopShown,
+    ask,
+)
+
+__all__ = ["NodesDesk"]
+
+_ONE_BOOK = Bans | Invitations
+
+
+class NodesDesk:
+    """`sockets` are the doors of the processes, by their names; `drain` ends them all."""
+
+    def __init__(
+        self, sockets: Mapping[str, str], state: str | None, drain: Callable[[], None]
+    ) -> None:
+        self._sockets = sockets
+        self._state = state
+        self._drain = drain
+        self._started = time()
+
+    def turned_away(self) -> None:
+        """Somebody could not be heard: too many are being heard."""
+        log.warning("an operator was turned away: too many ask at once")
+
+    async def do(self, asked: Asked) -> Answer:
+        """Do what is asked, at every process."""
+        if isinstance(asked, Drain):
+            self._drain()
+            return Done("all nodes", "drains", 0)
+        found: dict[str, Answer] = {}
+        # One after the other: two that write the same would wait for one another anyway.
+        for name, path in self._sockets.items():
+            try:
+                found[name] = await ask(path, asked)
+            except OperatorError as error:
+                log.warning("a node could not be asked", process=name, reason=str(error))
+                continue
+            if isinstance(asked, _ONE_BOOK) and isinstance(
+                found[name], BansShown | InvitationsShown
+            ):
+                return found[name]
+        if not found:
+            return Failed("no node answers now: its log says why")
+        return self._joined(asked, found)
+
+    def _joined(self, asked: Asked, found: Mapping[str, Answer]) -> Answer:
+        answers = list(found.values())
+        done = [one for one in answers if isinstance(one, Done)]
+        if done:
+            return structs.replace(done[0], ended=sum(one.ended for one in done))
+        statuses = {name: one for name, one in found.items() if isinstance(one, StatusShown)}
+        if statuses:
+            return self._status(statuses)
+        peers = [one for one in answers if isinstance(one, PeersShown)]
+        if peers and isinstance(asked, Peers):
+            rows = [peer for one in peers for peer in one.peers]
+            return PeersShown(sum(one.total for one in peers), tuple(rows[: asked.limit]))
+        tops = [one for one in answers if isinstance(one, TopShown)]
+        if tops and isinstance(asked, Top):
+            return _top(tops, asked)
+        return answers[0]
+
+    def _status(self, found: Mapping[str, StatusShown]) -> StatusShown:
+        nodes = tuple(
+            NodeShown(name, True, one.started, one.registered, one.connections, one.planes)
+            if (one := found.get(name)) is not None
+            else NodeShown(name, False)
+            for name in self._sockets
+        )
+        first = next(iter(found.values()))
+        return structs.replace(
+            first,
+            state=self._state,
+            admin_urls=(),
+            started=self._started,
+            draining=all(one.draining for one in found.values()),
+            registered=sum(one.registered for one in nodes),
+            connections=sum(one.connections for one in nodes),
+            planes=sum(one.planes for one in nodes),
+            nodes=nodes,
+        )
+
+
+def _top(found: list[TopShown], asked: Top) -> TopShown:
+    rows = [row for one in found for row in one.peers]
+    if asked.by == "bytes":
+        rows.sort(key=lambda row: row.sent + row.received, reverse=True)
+    else:
+        rows.sort(key=lambda row: int(getattr(row, asked.by)), reverse=True)
+    process = structs.replace(
+        found[0].process,
+        cpu_seconds=sum(one.process.cpu_seconds for one in found),
+        resident_bytes=sum(one.process.resident_bytes or 0 for one in found) or None,
+        descriptors=sum(one.process.descriptors or 0 for one in found) or None,
+    )
+    added = ("connections", "registered", "planes", "messages_in", "messages_out", "requests")
+    totals = {
+        name: sum(getattr(one, name) for one in found)
+        for name in (*added, "refusals", "plane_bytes")
+    }
+    return structs.replace(
+        found[0],
+        process=process,
+        loop_lag=max(one.loop_lag for one in found),
+        peers=tuple(rows[: asked.limit]),
+        **totals,
+    )

@@ -1,0 +1,65 @@
+"""The nats-server between the processes of one machine: where its program is, and what it is told.
+
+Loopback, a user with a password of chance, and nothing that it keeps. What passes it is sealed with
+the relay's key besides (`relay.backplane`).
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+from protocol.errors import MissingExtra
+from relay import disk
+from relay.config import ConfigError
+from relay.nodes.division import Backbone
+
+__all__ = ["command", "prepare"]
+
+_USER = "relay"
+_CONFIG, _PASSWORD, _LOG = "nats.conf", "nats.password", "nats.log"
+_LONGEST_LOG = 1 << 20
+"""Bytes, after which it begins another one."""
+
+
+def command(folder: str) -> list[str]:
+    """Return the command that runs it from a folder that is prepared.
+
+    Raises:
+        MissingExtra: there is no such program.
+    """
+    own = os.path.dirname(sys.executable)
+    found = shutil.which("nats-server", path=own) or shutil.which("nats-server")
+    if found is None:
+        raise MissingExtra("several processes as one relay", "nodes")
+    return [found, "-c", str(Path(folder, _CONFIG))]
+
+
+def prepare(folder: str) -> Backbone:
+    """Write what it is told into a folder, for its owner alone; return how it is reached.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    password = secrets.token_hex(32)
+    lines = (
+        f'listen: "127.0.0.1:{port}"',
+        f"log_file: {json.dumps(str(Path(folder, _LOG)))}",
+        f"logfile_size_limit: {_LONGEST_LOG}",
+        "logfile_max_num: 2",
+        f"authorization {{ user: {_USER}, password: {json.dumps(password)} }}",
+    )
+    try:
+        for name, text in ((_CONFIG, "\n".join((*lines, ""))), (_PASSWORD, password)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(Path(folder, name))
+            disk.make(Path(folder, name), text.encode())
+    except OSError as error:
+        raise ConfigError(f"nodes: cannot write into {folder}: {error.strerror}") from None
+    return Backbone(f"nats://127.0.0.1:{port}", _USER, str(Path(folder, _PASSWORD)))

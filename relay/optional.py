@@ -1,0 +1,76 @@
+"""What of a relay is there where it is configured, and comes with libraries that may be missing:
+its zone, and its part in a cluster. Each is None where there is none.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from protocol.extras import needed
+from protocol.identity import Identity
+from relay.admission import Admission
+from relay.config import RelayConfig
+from relay.keys import Keys
+from relay.metrics import Metrics
+from relay.presence import Registry
+
+if TYPE_CHECKING:
+    from relay.cluster import Cluster
+    from relay.dns import DnsServer
+
+__all__ = ["ZoneParts", "cluster_of", "zone_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneParts:
+    """What the zone needs of its relay."""
+
+    keys: Keys
+    registry: Registry
+    admission: Admission
+    metrics: Metrics
+    clock: Callable[[], float]
+
+
+def zone_of(config: RelayConfig, share: int, parts: ZoneParts) -> "DnsServer | None":
+    """Return the relay's own zone; `share` is how many connections it may have of the process.
+
+    Raises:
+        MissingExtra: its library is not installed.
+    """
+    if config.dns is None:
+        return None
+    with needed("dns", "the relay's own zone"):
+        from relay.dns import DnsServer, ZonePeers
+
+    peers = ZonePeers(parts.registry, lambda guid, host: parts.admission.judge(guid, host) is None)
+    dns = structs.replace(
+        config.dns,
+        host=config.dns.host or config.host,
+        store=config.in_state(config.dns.store) if config.dns.store else None,
+        max_connections=min(config.dns.max_connections, share),
+    )
+    return DnsServer(dns, parts.keys, peers, parts.metrics, parts.clock)
+
+
+def cluster_of(
+    config: RelayConfig,
+    identity: Identity,
+    metrics: Metrics,
+    clock: Callable[[], float],
+    *,
+    shares_port: bool,
+) -> "Cluster | None":
+    """Return the relay's part in its cluster.
+
+    Raises:
+        MissingExtra: its library is not installed.
+    """
+    if config.cluster is None:
+        return None
+    with needed("cluster", "a cluster of relays"):
+        from relay.cluster import Cluster
+
+    return Cluster(config, identity, metrics, clock, shares_port=shares_port)

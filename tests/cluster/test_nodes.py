@@ -1,0 +1,266 @@
+"""`relay serve --nodes`: several processes of one machine as one relay, and what ends any of them.
+
+One relay serves all tests here but those that end it: it heals.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from peers import Identity, Mode, Peer
+from protocol.codec import encode_location
+from protocol.errors import Code
+from protocol.messages import Error
+from relay.operator import Answer, Asked, Ban, OperatorError, Peers, PeersShown, Status, StatusShown
+from relay.operator import ask as ask_at
+from tests.cluster.test_failover import numbered
+from tests.relay.client import client, registered
+from tests.support import processes
+
+TIMEOUT = 120.0
+NODES = ("node-1", "node-2")
+
+
+@dataclass(frozen=True)
+class Fleet:
+    url: str
+    state: Path
+    process: subprocess.Popen[str]
+
+    async def ask(self, asked: Asked, node: str = "") -> Answer:
+        """Ask the relay, or one of its processes."""
+        folder = self.state / "nodes" / node if node else self.state
+        return await ask_at(str(folder / "operator.sock"), asked)
+
+    async def status(self) -> StatusShown:
+        answer = await self.ask(Status())
+        assert isinstance(answer, StatusShown)
+        return answer
+
+    async def home(self, guid: str) -> str:
+        """Return the node that a peer is at; empty: at none."""
+        for node in NODES:
+            with contextlib.suppress(OperatorError):
+                answer = await self.ask(Peers(), node)
+                if isinstance(answer, PeersShown) and guid in {one.guid for one in answer.peers}:
+                    return node
+        return ""
+
+    def pid(self, node: str) -> int:
+        """Return the process that has a node's door."""
+        with socket.socket(socket.AF_UNIX) as one:
+            one.connect(str(self.state / "nodes" / node / "operator.sock"))
+            return int(
+                struct.unpack("3i", one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+            )
+
+    async def whole(self) -> None:
+        """Wait until each process answers, and knows that the other one is there."""
+        async with asyncio.timeout(TIMEOUT):
+            while not all(one.is_here for one in (await self.status()).nodes):
+                await asyncio.sleep(0.05)
+
+    async def elsewhere(self, stack: contextlib.AsyncExitStack, guid: str) -> Peer:
+        """Return a peer that is at the node where another one is not."""
+        home = await self.home(guid)
+        for _ in range(40):
+            one = await stack.enter_async_context(Peer(Identity.generate(), self.url))
+            if await self.home(one.guid) not in ("", home):
+                return one
+        raise AssertionError("forty connections came to one process")
+
+
+@contextlib.contextmanager
+def fleet(folder: Path, *flags: str) -> Iterator[Fleet]:
+    flags = ("--nodes", "2", "--state", str(folder / "state"), "--drain-timeout", "0", *flags)
+    with processes.relay(folder, *flags) as (url, process):
+        yield Fleet(url, folder / "state", process)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    folder = tmp_path_factory.mktemp("nodes")
+    (folder / "relay.toml").write_text('admin_host = "127.0.0.1"\nadmin_port = 0\n')
+    with fleet(folder, "--config", str(folder / "relay.toml")) as running:
+        yield running
+        left = children(running)
+        running.process.terminate()
+        assert running.process.wait(60) == 0, "it has drained"
+        _, alive = psutil.wait_procs(left, 60)
+        assert not alive
+
+
+@contextlib.asynccontextmanager
+async def pair(relay: Fleet) -> AsyncIterator[tuple[Peer, Peer]]:
+    """Open two peers that are at different processes."""
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(TIMEOUT):
+        await relay.whole()
+        alice = await stack.enter_async_context(Peer(Identity.generate(), relay.url))
+        yield alice, await relay.elsewhere(stack, alice.guid)
+
+
+def children(relay: Fleet) -> list[psutil.Process]:
+    found: list[psutil.Process] = psutil.Process(relay.process.pid).children(recursive=True)
+    return found
+
+
+def nats_of(relay: Fleet) -> psutil.Process:
+    (found,) = (one for one in children(relay) if "nats-server" in one.name())
+    return found
+
+
+async def test_every_mode_between_two_processes(shared: Fleet) -> None:
+    async with pair(shared) as (alice, bob):
+        listener = alice.listen("chat")
+        for mode in Mode:
+            here = await bob.connect(alice.guid, "chat", mode=mode, wait=True)
+            there = await anext(listener)
+            await asyncio.gather(numbered(here, there, 0, 20), numbered(there, here, 0, 20))
+            await here.close()
+
+
+async def test_a_process_is_killed_and_nothing_is_lost(shared: Fleet) -> None:
+    async with pair(shared) as (alice, bob):
+        listener = alice.listen("chat")
+        here = await bob.connect(alice.guid, "chat", mode=Mode.CENTRAL, wait=True)
+        there = await anext(listener)
+        await asyncio.gather(numbered(here, there, 0, 100), numbered(there, here, 0, 100))
+        node = await shared.home(alice.guid)
+        before = shared.pid(node)
+        os.kill(before, signal.SIGKILL)
+        await asyncio.gather(numbered(here, there, 100, 100), numbered(there, here, 100, 100))
+        await here.close()
+        await shared.whole()
+        assert shared.pid(node) != before
+
+
+async def test_nats_is_killed_and_all_is_well_again(shared: Fleet) -> None:
+    async with pair(shared) as (alice, bob):
+        listener = alice.listen("chat")
+        before = nats_of(shared)
+        here = await bob.connect(alice.guid, "chat", mode=Mode.CENTRAL, wait=True)
+        there = await anext(listener)
+        before.kill()
+        await asyncio.gather(numbered(here, there, 0, 100), numbered(there, here, 0, 100))
+        await here.close()
+        while True:
+            with contextlib.suppress(ValueError):
+                if nats_of(shared).pid != before.pid:
+                    break
+            await asyncio.sleep(0.05)
+        again = await bob.connect(alice.guid, "chat", mode=Mode.CENTRAL, wait=True)
+        await again.close()
+
+
+async def test_what_the_operator_says_holds_at_each_process(shared: Fleet) -> None:
+    async with asyncio.timeout(TIMEOUT):
+        await shared.whole()
+        carol = Identity.generate()
+        async with registered(shared.url, identity=carol) as there:
+            node = await shared.home(carol.guid)
+            (other,) = set(NODES) - {node}
+            # Said to the process where it is not: the other one reads it in the book.
+            await shared.ask(Ban(carol.guid), other)
+            assert (await there.expect(Error)).code is Code.NOT_ADMITTED
+        for _ in range(6):
+            async with client(shared.url, carol) as again:
+                await again.hello()
+                again.send(again.signed_register(encode_location(again.record("chat"))))
+                assert (await again.expect(Error)).code is Code.NOT_ADMITTED
+
+
+async def test_status_and_metrics_are_of_all(shared: Fleet) -> None:
+    async with pair(shared):
+        status = await shared.status()
+        assert [one.node for one in status.nodes] == list(NODES)
+        assert status.registered == sum(one.registered for one in status.nodes) >= 2
+        said = {"event": ""}
+        for line in shared.process.stderr or ():
+            said = json.loads(line)
+            assert said["node"] in ("supervisor", *NODES), "one log, and each line says of whom"
+            if said["event"] == "all nodes serve":
+                break
+        url = f"{said['admin']}/metrics"
+        text = await asyncio.to_thread(
+            lambda: urllib.request.urlopen(url, timeout=30).read().decode()
+        )
+        for node in NODES:
+            assert f'roam_relay_cluster_now{{node="{node}",state="nodes"}} 2.0' in text
+
+
+@pytest.mark.nightly
+async def test_a_process_that_hangs_is_started_anew(shared: Fleet) -> None:
+    async with pair(shared) as (alice, bob):
+        listener = alice.listen("chat")
+        here = await bob.connect(alice.guid, "chat", mode=Mode.CENTRAL, wait=True)
+        there = await anext(listener)
+        node = await shared.home(alice.guid)
+        before = shared.pid(node)
+        os.kill(before, signal.SIGSTOP)
+        await asyncio.gather(numbered(here, there, 0, 100), numbered(there, here, 0, 100))
+        gone = psutil.Process(before)
+        await asyncio.to_thread(psutil.wait_procs, [gone], 60)
+        await here.close()
+
+
+def test_nothing_is_left_of_one_that_is_killed(tmp_path: Path) -> None:
+    with fleet(tmp_path) as relay:
+        left = children(relay)
+        assert len(left) == 3
+        left[0].suspend()  # It could not end by itself.
+        relay.process.kill()
+        relay.process.wait(60)
+        _, alive = psutil.wait_procs(left, 60)
+        assert not alive
+
+
+@pytest.mark.parametrize(
+    ("words", "config", "says"),
+    [
+        (("--nodes", "0"), "", "a number from 1 to 64, or 'auto'"),
+        (("--nodes", "x"), "", "a number from 1 to 64, or 'auto'"),
+        (("--nodes", "2"), '[dns]\nzone = "example.org"\n', "[dns]"),
+        (("--nodes", "2"), '[cluster]\nnode = "a"\n', "[cluster]"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(
+    tmp_path: Path, words: tuple[str, ...], config: str, says: str
+) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text(config)
+    ended = processes.run_relay(tmp_path, "serve", "--port", "0", "--config", str(file), *words)
+    assert ended.returncode in (1, 2)
+    (line,) = (one for one in ended.stderr.splitlines() if one.startswith("Error: "))
+    assert says in line
+
+
+def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        ended = processes.run_relay(tmp_path, "serve", "--nodes", "2", "--port", port)
+    assert ended.returncode == 1
+    assert "another program listens there" in ended.stderr
+
+
+def test_a_book_that_cannot_be_used_is_said_before_any_process_begins(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir(0o700)
+    (state / "relay.sqlite").write_bytes(b"no tables" * 1000)
+    (state / "relay.sqlite").chmod(0o600)
+    words = ("--nodes", "2", "--port", "0", "--state", str(state))
+    ended = processes.run_relay(tmp_path, "serve", *words)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("Error: state: cannot use the store")

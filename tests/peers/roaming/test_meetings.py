@@ -1,0 +1,267 @@
+"""Meetings: who is dialed, by whose word, when; and that whichever SYN wins is the session's path.
+
+First with a door that dials nobody, on a clock that jumps; then real peers. Routers that let in
+only what answers are in tests/lab/test_nats.py.
+"""
+
+import asyncio
+import dataclasses
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from peers import Identity, Mode, PathKind, Peer, PeerConfig
+from peers.config import Policy
+from peers.control import Answered, KnownRelay
+from peers.dialing import Ask
+from peers.roaming.candidates import Candidates, NothingToDial
+from peers.roaming.meetings import Meetings
+from peers.roaming.route import Route
+from peers.transport import RelayAddress
+from protocol.endpoint import Endpoint
+from protocol.errors import PathFailed
+from protocol.features import OFFER
+from protocol.meeting import Reflexive, meeting_body, read_meeting
+from protocol.messages import ServiceRequestFrom, ServiceResponse
+from protocol.offer import answer_offer, make_offer, open_answer, open_offer
+from relay.server import RelayServer
+from tests.peers.roaming.fakes import CALLEE, CALLER, HERE, THERE, make_local, make_route
+from tests.support.sessions import exchange, joined, pair
+from tests.support.virtual_time import run
+
+SEEN = Endpoint("198.51.100.7", 4000)
+"""Where the relay sees this peer."""
+OTHER = Reflexive("198.51.100.9", 5000, 0.2)
+AUTO = dataclasses.replace(CALLER, mode=Mode.AUTO)
+
+
+class Stream:
+    def __init__(self, remote: str) -> None:
+        self.remote = remote
+        self.round_trip = 0.01
+        self.aborted = False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Connection:
+    """A control connection from the listening port."""
+
+    def __init__(self) -> None:
+        self.observed: Endpoint | None = SEEN
+        self.local_port, self.local_host = 4000, "10.0.0.1"
+        self.round_trip = 0.1
+        self.relay = KnownRelay(RelayAddress("http://192.0.2.99:1"), THERE.guid, frozenset({OFFER}))
+
+
+class Scene:
+    """A peer whose door notes when it is asked to dial for a meeting, and for whom."""
+
+    def __init__(self) -> None:
+        self.listening_port = 4000
+        self.dialed: list[tuple[float, Ask, str]] = []
+        self.finds: Stream | None = None
+        self.connection = Connection()
+        self.current: Any = self.connection
+        self.local = dataclasses.replace(make_local(), door=cast(Any, self))
+        self.meetings = Meetings(self.local, cast(Any, self))
+
+    async def meet(self, ask: Ask, source: str) -> Any:
+        self.dialed.append((asyncio.get_running_loop().time(), ask, source))
+        if self.finds is None:
+            raise PathFailed("nobody came")
+        return self.finds
+
+    def asks(self, route: Route, there: Reflexive, host: str, port: int) -> None:
+        """A request is accepted: with this offer, and this word of the relay."""
+        asked = self.meetings.offer(route)
+        offer = answer_offer(THERE, HERE.guid, route.session.id, asked, meeting_body(there))
+        response = ServiceResponse(0, offer=offer, observed_host=host, observed_port=port)
+        self.meetings.answered(route, asked, Answered(cast(Any, self.connection), response))
+
+    async def settled(self) -> None:
+        """Wait until whatever was begun is over."""
+        while len(self.local.tasks):
+            await asyncio.sleep(1.0)
+
+
+def request(there: Reflexive, host: str, port: int) -> ServiceRequestFrom:
+    offer = make_offer(THERE, HERE.guid, b"s" * 16, meeting_body(there))
+    return ServiceRequestFrom(
+        1, THERE.guid, "chat", Mode.AUTO, b"s" * 16, offer=offer, observed_host=host,
+        observed_port=port,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "is_dialed"),
+    [
+        (OTHER.host, OTHER.port, True),
+        (OTHER.host, OTHER.port + 1, False),
+        ("198.51.100.10", OTHER.port, False),
+        ("", 0, False),
+    ],
+)
+def test_only_where_offer_and_relay_agree_anybody_is_dialed(
+    host: str, port: int, is_dialed: bool
+) -> None:
+    async def scene() -> None:
+        here = Scene()
+        route = make_route(AUTO)
+        here.asks(route, OTHER, host, port)
+        assert (route.meeting is not None) is is_dialed
+        await here.settled()
+        assert [ask.endpoint for _, ask, _ in here.dialed] == [OTHER.endpoint] * is_dialed
+        callee = make_route(dataclasses.replace(CALLEE, mode=Mode.AUTO))
+        offer, midway = here.meetings.answer(
+            cast(Any, here.connection), callee, request(OTHER, host, port)
+        )
+        assert (bool(offer), midway is not None) == (is_dialed, is_dialed)
+
+    run(scene())
+
+
+def test_each_offers_where_the_relay_sees_it_and_dials_in_the_middle() -> None:
+    async def scene() -> None:
+        here, loop = Scene(), asyncio.get_running_loop()
+        route = make_route(dataclasses.replace(CALLEE, mode=Mode.AUTO))
+        asked = request(OTHER, OTHER.host, OTHER.port)
+        offer, midway = here.meetings.answer(cast(Any, here.connection), route, asked)
+        body = open_answer(offer, HERE.guid, THERE.guid, b"s" * 16, asked.offer)
+        assert read_meeting(body) == Reflexive(SEEN.host, SEEN.port, 0.1)
+        assert midway is not None
+        began = loop.time()
+        with pytest.raises(PathFailed, match="nobody came"):
+            await here.meetings.come(midway)
+        ((when, ask, source),) = here.dialed
+        assert when - began == pytest.approx(0.9 + (0.1 + 0.2) / 2)
+        assert (ask.remote, ask.endpoint, source) == (THERE.guid, OTHER.endpoint, "10.0.0.1")
+
+        caller = make_route(AUTO)
+        body = open_offer(here.meetings.offer(caller), HERE.guid, THERE.guid, b"s" * 16)
+        assert read_meeting(body) == Reflexive(SEEN.host, SEEN.port, 0.1)
+        began = loop.time()
+        here.asks(caller, OTHER, OTHER.host, OTHER.port)
+        await here.settled()
+        assert here.dialed[1][0] - began == pytest.approx(0.9)
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "central",
+        "p2p",
+        "discloses nothing",
+        "no relay",
+        "not seen",
+        "another port",
+        "policy",
+        "old",
+    ],
+)
+def test_who_may_not_or_cannot_offers_nothing(case: str) -> None:
+    async def scene() -> None:
+        here, terms = Scene(), AUTO
+        match case:
+            case "central" | "p2p":
+                terms = dataclasses.replace(AUTO, mode=Mode(case))
+            case "discloses nothing":
+                terms = dataclasses.replace(AUTO, discloses=False)
+            case "policy":
+                terms = dataclasses.replace(AUTO, policy=Policy.parse("only relayed"))
+            case "no relay":
+                here.current = None
+            case "not seen":
+                here.connection.observed = None
+            case "another port":
+                here.connection.local_port = 5
+            case "old":
+                here.connection.relay = here.connection.relay._replace(features=frozenset())
+        assert here.meetings.offer(make_route(terms)) == b""
+        assert here.meetings.offer(make_route(AUTO)) == b"" or case in (
+            "central", "p2p", "discloses nothing", "policy",
+        )  # fmt: skip
+
+    run(scene())
+
+
+def test_what_comes_from_there_to_the_listening_port_is_the_meeting_s() -> None:
+    async def scene() -> None:
+        here, route = Scene(), make_route(AUTO)
+        here.asks(route, OTHER, OTHER.host, OTHER.port)
+        stranger, other = Stream("198.51.100.9:5001"), Stream("198.51.100.9:5000")
+        assert not here.meetings.take(cast(Any, stranger))
+        assert here.meetings.take(cast(Any, other))
+        assert not here.meetings.take(cast(Any, Stream(other.remote))), "once"
+        assert route.meeting is not None
+        assert await route.meeting.take() is cast(Any, other)
+        await here.settled()
+        assert not here.dialed, "it was there before its moment"
+        assert not other.aborted
+        assert not here.meetings.take(cast(Any, Stream(other.remote))), "it is over"
+
+    run(scene())
+
+
+def test_one_network_has_its_share_of_the_meetings_that_others_ask_for() -> None:
+    async def scene() -> None:
+        here = Scene()
+
+        def asked(number: int, host: str) -> bool:
+            route = make_route(dataclasses.replace(CALLEE, mode=Mode.AUTO))
+            route.session.id = session = number.to_bytes(16, "big")
+            there = Reflexive(host, 5000)
+            offer = make_offer(THERE, HERE.guid, session, meeting_body(there))
+            known = request(there, host, 5000)
+            of_session = msgspec.structs.replace(known, session=session, offer=offer)
+            answered, midway = here.meetings.answer(cast(Any, here.connection), route, of_session)
+            assert bool(answered) is (midway is not None)
+            return midway is not None
+
+        assert [asked(number, f"198.51.100.{number}") for number in range(1, 18)] == (
+            [True] * 16 + [False]
+        )
+        assert asked(18, "203.0.113.1")
+
+    run(scene())
+
+
+def test_what_nobody_takes_is_closed() -> None:
+    async def scene() -> None:
+        here, route = Scene(), make_route(AUTO)
+        here.finds = Stream("198.51.100.9:5000")
+        here.asks(route, OTHER, OTHER.host, OTHER.port)
+        await here.settled()
+        assert here.finds.aborted
+        assert route.meeting is not None
+        with pytest.raises(PathFailed, match="over"):
+            await route.meeting.take()
+
+    run(scene())
+
+
+async def test_peers_that_can_dial_nobody_meet_and_lose_nothing(
+    relay: RelayServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(candidates: Candidates, route: Route) -> None:
+        raise NothingToDial("the test leaves nothing")
+
+    monkeypatch.setattr(Candidates, "of", nothing)
+    config = PeerConfig(relay=relay.url)
+    async with (
+        Peer(Identity.generate(), config=config) as alice,
+        Peer(Identity.generate(), config=config) as bob,
+    ):
+        here, there = await pair(alice, bob, Mode.AUTO)
+        await exchange(here, there)
+        await joined(here, PathKind.DIRECT)
+        await exchange(here, there)
+        text = str(here.explain())
+        assert "by a meeting" in text
+        assert here.path is not None
+        assert there.path is not None
+        assert here.path.kind is there.path.kind is PathKind.DIRECT
