@@ -8,6 +8,7 @@ from textual.widgets import Static
 
 from peers import ContactLink, Mode
 from tests.chat.world import eventually, relay_at, screen
+from tests.support.ports import free_port
 
 
 async def test_a_contact_is_added_by_its_link_and_messages_go_both_ways(tmp_path: Path) -> None:
@@ -83,9 +84,13 @@ async def test_what_others_send_is_shown_and_does_nothing(tmp_path: Path) -> Non
         await bob.shows(shown)
         assert friend.name == "[red]Bob[/red]"
         await eventually(lambda: "[red]Bob[/red]: online" in alice.status)
-        drawn = html.unescape(bob.app.export_screenshot()).replace("\xa0", " ")
-        assert "[bold]b[/]" in drawn
-        assert not {"\x1b", "\x07", "\u202e", "\u2066"} & set(drawn)
+
+        def drawn() -> str:
+            return html.unescape(bob.app.export_screenshot()).replace("\xa0", " ")
+
+        # A line is drawn a moment after it is there.
+        await eventually(lambda: "[bold]b[/]" in drawn(), pause=0.1)
+        assert not {"\x1b", "\x07", "\u202e", "\u2066"} & set(drawn())
 
 
 async def test_a_file_arrives_and_is_never_written_over_another(tmp_path: Path) -> None:
