@@ -9,7 +9,7 @@ import asyncio
 import os
 import sqlite3
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias, TypeVar
 
@@ -133,17 +133,26 @@ class Database:
 
     def _go_up(self, connection: sqlite3.Connection) -> None:
         """Each step is one transaction with the number of its version: a kill between two of them,
-        or within one, leaves a version that is whole."""
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        or within one, leaves a version that is whole; of two programs that open a file at once one
+        makes the step."""
+        version = _version_of(connection)
+        while version < len(self._migrations):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if _version_of(connection) == version:
+                    for statement in _statements(self._migrations[version]):
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA user_version = {version + 1}")
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            version = _version_of(connection)
         if version > len(self._migrations):
             raise StoreFailed(
                 f"a newer version of this program has written it (its tables are of version "
                 f"{version}, and {len(self._migrations)} is the newest known here): run that one"
-            )
-        for number in range(version, len(self._migrations)):
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {self._migrations[number]}; "
-                f"PRAGMA user_version = {number + 1}; COMMIT;"
             )
 
     def _transaction(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
@@ -199,3 +208,18 @@ def _make_private(file: str) -> None:
             )
     finally:
         os.close(descriptor)
+
+
+def _version_of(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Return the statements of a script one by one: as a whole it would end the transaction."""
+    statement = ""
+    for part in script.split(";"):
+        statement += f"{part};"
+        if statement.strip("; \n") and sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

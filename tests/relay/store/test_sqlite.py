@@ -4,7 +4,9 @@ import asyncio
 import os
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -156,3 +158,34 @@ async def test_a_folder_in_which_others_may_write_is_no_place_for_a_store(tmp_pa
     assert list(folder.iterdir()) == []
     folder.chmod(0o1777)  # As /tmp is: nobody replaces what is another's.
     await (await opened(folder / "store.sqlite")).close()
+
+
+async def test_of_two_programs_that_open_a_new_file_at_once_one_makes_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one has looked at the version before."""
+    file = tmp_path / "store.sqlite"
+    right = sqlite3.connect
+    others: list[str] = []
+
+    def connect(name: str, **settings: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = right(name, **settings)
+        if len(others) < 2:
+            connection.set_trace_callback(overtake)
+        return connection
+
+    def overtake(statement: str) -> None:
+        """Before either step is begun, another program makes it."""
+        if statement.startswith("BEGIN IMMEDIATE") and len(others) < 2:
+            others.append(statement)
+            with closing(right(file, isolation_level=None)) as other:
+                number = len(others)
+                other.executescript(
+                    f"BEGIN; {LATER[number - 1]}; PRAGMA user_version = {number}; END"
+                )
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    database = await opened(file, LATER)
+    assert len(others) == 2
+    await database.run(lambda tables: tables.execute("INSERT INTO rows VALUES (1, 'new')"))
+    await database.close()
