@@ -10,6 +10,8 @@ from peers import ContactLink, Mode
 from tests.chat.world import eventually, relay_at, screen
 from tests.support.ports import free_port
 
+pytestmark = pytest.mark.nightly
+
 
 async def test_a_contact_is_added_by_its_link_and_messages_go_both_ways(tmp_path: Path) -> None:
     async with (

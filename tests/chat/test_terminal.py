@@ -13,6 +13,8 @@ from examples.chat.messenger import Messenger, Place
 from tests.chat.world import eventually, relay_at
 from tests.support import processes
 
+pytestmark = pytest.mark.nightly
+
 ROOT = Path(__file__).parents[2]
 
 
