@@ -193,7 +193,7 @@ async def test_who_breaks_off_in_a_loop_over_events_or_sessions_breaks_off_alone
         second.abort()
 
 
-@pytest.mark.parametrize("when", ["announced", "dialed"])
+@pytest.mark.parametrize("when", ["announced", "dialed", "met"])
 async def test_a_service_that_closes_while_its_caller_is_dialed_ends_that_session_alone(
     alice: Peer, bob: Peer, when: str
 ) -> None:
@@ -203,7 +203,15 @@ async def test_a_service_that_closes_while_its_caller_is_dialed_ends_that_sessio
         await alice.published()
         # The caller cannot reach the callee: it is dialed in place of dialing.
         ways = rooms(alice).ways
-        direct, closed = ways.direct, asyncio.Event()
+        direct, come, closed = ways.direct, ways.meetings.come, asyncio.Event()
+
+        async def met_meanwhile(midway: Any) -> Any:
+            try:
+                stream = await come(midway)
+                listener.close()
+                return stream
+            finally:
+                closed.set()
 
         async def close_meanwhile(*arguments: Any, **more: Any) -> Any:
             try:
@@ -216,7 +224,11 @@ async def test_a_service_that_closes_while_its_caller_is_dialed_ends_that_sessio
             finally:
                 closed.set()
 
-        ways.direct = close_meanwhile  # type: ignore[method-assign]
+        if when == "met":
+            ways.meetings.come = met_meanwhile  # type: ignore[method-assign]
+        else:
+            ways.meetings.answer = lambda *_: (b"", None)  # type: ignore[method-assign]
+            ways.direct = close_meanwhile  # type: ignore[method-assign]
         rooms(alice).direct.close()
         opening = asyncio.create_task(bob.connect(alice.guid, "chat", mode="combined", timeout=5))
         await asyncio.wait_for(closed.wait(), 10)
