@@ -1,5 +1,5 @@
 """Two programs with numbered messages both ways, and a relay with a mailbox: killed at random
-moments, one or all of them, or away for a while, or with a disk that is full; and what the
+moments, one or all of them, or moved, or away for a while, or with a disk that is full; what the
 programs' own tables, written in the same transactions, say in the end.
 """
 
@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import select
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -27,7 +28,7 @@ QUIET = 1.0
 """Seconds without a line: the other one has nothing more to do alone."""
 TROUBLES = (
     *("one", "one", "both", "relay", "relay", "all"),
-    *("away", "away", "full disk", "full disk of the relay"),
+    *("away", "away", "move", "move", "full disk", "full disk of the relay"),
 )
 
 
@@ -147,7 +148,8 @@ class Run:
             for number in range(2):
                 store = folder / f"{number}.db"
                 words = [self.relay.url, str(keys[number]), guids[1 - number], str(store)]
-                self.programs.append(Program([*words, str(count)], store))
+                hosts = ",".join(f"127.{70 + number}.0.{last}" for last in (1, 2))
+                self.programs.append(Program([*words, str(count), hosts], store))
                 self._stack.callback(self.programs[-1].end)
             self._stack = self._stack.pop_all()
 
@@ -186,6 +188,10 @@ class Run:
                 while other.line(QUIET) not in ("over", ""):
                     pass
                 victim.begin()
+            case "move":
+                for program in self.programs[: chance.randint(1, 2)]:
+                    if program.is_open:  # Before that it has no ear for it.
+                        program.process.send_signal(signal.SIGUSR1)
             case "full disk":
                 if not victim.is_open:
                     victim.line()  # A store is opened where there is room for it.
