@@ -31,10 +31,11 @@ from relay.key_file import read_key
 from relay.keys import Former
 from relay.log import configure, log
 from relay.nodes import Program, Supervisor, count_of, serve_node
-from relay.place import configured, make_key, own_key
+from relay.place import configured, make_key, may_keep_nothing, own_key
 from relay.process import cores, open_standard_descriptors, run, spare_the_collector
 from relay.rotation import read_former
 from relay.server import RelayServer
+from relay.store import FolderTaken
 from relay.systemd import Systemd
 from relay.top import COMMANDS as TOP
 from relay.upkeep import COMMANDS as UPKEEP
@@ -207,7 +208,17 @@ def serve(
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until there is something to reload.
         systemd = Systemd(os.environ)
-        run(_serve(config, anew, ready_file, systemd, _Who(identity, former)))
+        try:
+            run(_serve(config, anew, ready_file, systemd, _Who(identity, former)))
+        except FolderTaken:
+            if not may_keep_nothing(file, os.environ, flags):
+                raise
+            said = "another relay of this user has the place for its files: this one has a key of "
+            said += "its own, no bans, and forgets all at its end: name a folder with --state"
+            log.warning(said, taken=config.state)
+            flags["state"] = ""
+            config = anew()
+            run(_serve(config, anew, ready_file, systemd, _Who(own_key(config), ())))
     except (ConfigError, IdentityError, MissingExtra) as error:
         raise click.ClickException(shown(str(error))) from None
 

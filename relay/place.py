@@ -10,16 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from platformdirs import user_data_path
 
 from protocol.errors import IdentityError
 from protocol.identity import Identity
 from relay import config as configuration
 from relay import disk
-from relay.config import KEY, ConfigError, RelayConfig
+from relay.config import ENVIRONMENT_PREFIX, KEY, ConfigError, RelayConfig
 from relay.key_file import read_key
 
-__all__ = ["configured", "default_state", "make_key", "own_key"]
+__all__ = ["configured", "default_state", "make_key", "may_keep_nothing", "own_key"]
 
 
 def default_state(environment: Mapping[str, str]) -> str:
@@ -39,6 +40,24 @@ def configured(
         ConfigError: as `relay.config.load`.
     """
     return configuration.load(file, environment, flags, place=default_state(environment))
+
+
+def may_keep_nothing(
+    file: str | None, environment: Mapping[str, str], flags: Mapping[str, Any]
+) -> bool:
+    """Whether a relay can do without a place: nobody has named one, the system neither, and nothing
+    that is configured needs it."""
+    if any(environment.get(name) for name in ("STATE_DIRECTORY", f"{ENVIRONMENT_PREFIX}STATE")):
+        return False
+    if flags.get("state") is not None:
+        return False
+    if file is not None and "state" in msgspec.toml.decode(Path(file).read_bytes()):
+        return False
+    try:
+        configured(file, environment, {**flags, "state": ""})
+    except ConfigError:
+        return False
+    return True
 
 
 def own_key(config: RelayConfig) -> Identity:

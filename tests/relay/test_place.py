@@ -128,3 +128,29 @@ def test_what_is_insecure_is_said_at_the_start(tmp_path: Path) -> None:
     assert "tls_certificate" in warned["reach"]["next_step"]
     assert "forgotten" in warned["state"]["said"]
     assert "new GUID" in warned["identity"]["said"]
+
+
+def test_a_second_relay_of_the_same_user_serves_and_keeps_nothing(home: Path) -> None:
+    """It did before there was a place. Who has named one is told that it is taken."""
+    log = ("--log-format", "json")
+    with processes.plain_relay(home, *log) as (first, one):
+        with processes.plain_relay(home, *log) as (second, other):
+            assert first != second
+            other.terminate()
+            _, said = other.communicate(timeout=60)
+        lines = [json.loads(line) for line in said.splitlines()]
+        (told,) = [line for line in lines if line["event"].startswith("another relay of this user")]
+        assert told["level"] == "warning"
+        assert told["taken"] == str(home / "data" / "roam-relay" / "relay")
+        (served,) = [line for line in lines if line["event"] == "serving"]
+        assert other.returncode == 0
+        for words in (("--state", told["taken"]), ("--admission", "invited")):
+            if words[0] == "--admission":
+                (home / "relay.toml").write_text('admission = "invited"\n')
+                words = ("--config", str(home / "relay.toml"))
+            ended = processes.run_relay(home, "serve", "--port", "0", *words)
+            assert ended.returncode == 1
+            assert "another relay uses" in ended.stderr
+        one.terminate()
+        _, said = one.communicate(timeout=60)
+        assert served["relay"] not in said
