@@ -307,10 +307,13 @@ class Keeper:
 
     # -- what comes -----------------------------------------------------------------------------
 
-    async def adopt(self, frame: Announced) -> Acknowledged:
-        """Go on with a line, as its sender says; return the answer."""
+    async def adopt(self, frame: Announced, become: Callable[[], None]) -> Acknowledged:
+        """Go on with a line, as its sender says; return the answer. `become` is called where its
+        session becomes the current one: in the transaction, so that a letter of before, which is
+        taken meanwhile, does not cut the session that came after it."""
 
         def work(connection: sqlite3.Connection) -> Received:
+            become()
             db = _cursor(connection)
             letters.heard(db, self._id, frame.epoch)
             known = tables.received(db, self._id, frame.line)

@@ -153,8 +153,7 @@ class Link:
         links, keeper = self._links, self._keeper
         match frame:
             case Announced():
-                links.source = self
-                await self._acknowledge(await keeper.adopt(frame))
+                await self._acknowledge(await keeper.adopt(frame, self._become_source))
             case Messages():
                 taken = await keeper.take(frame, lambda: links.source is self)
                 if taken is not None:
@@ -166,6 +165,9 @@ class Link:
                     asked = sender.asked
                     asked = asked if asked is not None and asked.line == frame.line else None
                     await keeper.settle(sender.acknowledged(frame), frame, asked)
+
+    def _become_source(self) -> None:
+        self._links.source = self
 
     async def _acknowledge(self, frame: Acknowledged) -> None:
         self._told, self._last = frame.received + frame.room, frame

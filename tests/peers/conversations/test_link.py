@@ -23,7 +23,15 @@ from peers.conversations import tables
 from peers.conversations.keeper import INBOX, Keeper, load_keeper
 from peers.conversations.link import Link, Links
 from peers.conversations.numbers import Received, adopt
-from protocol.conversation import Announced, Messages, pack_frame, pack_item, read_frame
+from protocol.conversation import (
+    Announced,
+    Enclosed,
+    Messages,
+    Part,
+    pack_frame,
+    pack_item,
+    read_frame,
+)
 from protocol.errors import SessionLost
 from tests.support import scale
 
@@ -330,14 +338,45 @@ async def test_what_still_comes_by_an_older_session_is_passed_over() -> None:
     side.disk.connection.close()
 
 
+async def test_a_letter_of_before_does_not_cut_the_session_that_is_announced_meanwhile() -> None:
+    """It was on its way to the store when the session's line came."""
+    side, here, there = Side(), Wire(), Wire()
+    here.other, there.other = there, here
+    await side.start()
+    run, links, cuts = side.disk.run, side.links, []
+
+    def cut() -> None:
+        cuts.append(links.source)
+        links.source = None
+
+    async def after_a_letter(work: Callable[[sqlite3.Connection], Any], **more: Any) -> Any:
+        side.disk.run = run
+        part = Part(b"k" * 16, 0, None, 1, (pack_item(None),))
+        await side.keeper.bring(Enclosed(1, 0, None, part), lambda cursor: None, cut)
+        return await run(work, **more)
+
+    side.disk.run = after_a_letter
+    link = Link(here, side.keeper, links, opened_here=True)
+    carrying = asyncio.create_task(link.run())
+    await there.send(pack_frame(Announced(b"l" * 16, 1, epoch=2)))
+    await there.send(pack_frame(Messages(b"l" * 16, 1, (pack_item(None),))))
+    for _ in range(40):
+        await asyncio.sleep(0)
+    assert [read_frame(data).received for data in there.came] == [0, 1]
+    assert cuts == [None]
+    carrying.cancel()
+    await asyncio.gather(carrying, return_exceptions=True)
+    side.disk.connection.close()
+
+
 async def test_what_waits_for_the_store_is_not_taken_once_another_session_was_answered() -> None:
     """The disk was full when it came, and the other side has been told that it is not here."""
     side = Side()
     await side.start()
     frame = Messages(b"l" * 16, 1, (pack_item(None),))
-    await side.keeper.adopt(Announced(b"l" * 16, 1))
+    await side.keeper.adopt(Announced(b"l" * 16, 1), lambda: None)
     assert await side.keeper.take(frame, lambda: False) is None
-    assert (await side.keeper.adopt(Announced(b"l" * 16, 1))).received == 0
+    assert (await side.keeper.adopt(Announced(b"l" * 16, 1), lambda: None)).received == 0
     assert (await side.keeper.take(frame, lambda: True)).received == 1
     side.disk.connection.close()
 
