@@ -308,9 +308,8 @@ class Keeper:
     # -- what comes -----------------------------------------------------------------------------
 
     async def adopt(self, frame: Announced, become: Callable[[], None]) -> Acknowledged:
-        """Go on with a line, as its sender says; return the answer. `become` is called where its
-        session becomes the current one: in the transaction, so that a letter of before, which is
-        taken meanwhile, does not cut the session that came after it."""
+        """Go on with a line; return the answer. `become` makes its session the current one, in the
+        transaction: a letter that was taken before cuts none that came after it."""
 
         def work(connection: sqlite3.Connection) -> Received:
             become()
@@ -407,8 +406,7 @@ class Keeper:
         """Take what a letter brings, and settle it, in one transaction; a ProtocolViolation where
         something in it is no item. `cut` is called where its sender has begun another epoch: what
         a session before it brings is too late."""
-        part = enclosed.part
-        items = [read_item(item) for item in part.items] if part is not None else []
+        items = [] if (part := enclosed.part) is None else [read_item(one) for one in part.items]
         moment = time.time(), 2 * INBOX
 
         def work(connection: sqlite3.Connection) -> letters.Brought:
