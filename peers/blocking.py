@@ -9,6 +9,7 @@ and leaving the block closes the peer cleanly.
 import asyncio
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -43,6 +44,10 @@ _T = TypeVar("_T")
 INTERRUPTS_SEEN = 0.5
 """Seconds: a signal that comes just before a thread begins to wait does not wake it, and is seen
 this late at the latest."""
+
+
+_THREADS, _THREADS_EACH = 128, 16
+"""In which a program's `accept` runs: in all, and for one caller."""
 
 
 class _Call(Generic[_T]):
@@ -411,14 +416,22 @@ class Peer:
 
 def _in_threads(function: Callable[[SessionRequest], bool | str]) -> Accept:
     """Return a function that runs this one in a thread of its own: one that hangs holds up neither
-    the loop, nor the end of the program."""
+    the loop, nor the end of the program. It counts until it ends, whatever was answered meanwhile:
+    a caller that finds too many is refused."""
     checked_function(function, "accept")
+    running: Counter[str] = Counter()
 
     async def accept(request: SessionRequest) -> bool | str:
         loop = asyncio.get_running_loop()
         found: asyncio.Future[bool | str | Exception] = loop.create_future()
+        if running[request.remote] >= _THREADS_EACH or running.total() >= _THREADS:
+            raise CallbackFailed("accept has not ended for too many callers before")
+        running[request.remote] += 1
 
         def tell(said: bool | str | Exception) -> None:
+            running[request.remote] -= 1
+            if not running[request.remote]:
+                del running[request.remote]
             if not found.done():  # Else it comes too late.
                 found.set_result(said)
 

@@ -2,7 +2,8 @@
 
 from peers.conversations.conversation import Conversation
 from peers.conversations.message import Disruption, Message, Sent
-from peers.conversations.room import Conversations, Store, checked_store
+from peers.conversations.room import Conversations
+from peers.conversations.store import Store, checked_store
 from peers.conversations.tables import MessageState
 
 __all__ = [

@@ -232,6 +232,13 @@ class ConversationEnd(Conversation):
         return self._open
 
     @property
+    def kept(self) -> Keeper:
+        """The same, also while it is being closed."""
+        if self._keeper is None:
+            raise ConnectionClosed("the conversation was never open")
+        return self._keeper
+
+    @property
     def links(self) -> Links:
         """What carries it."""
         return self._links
@@ -290,7 +297,7 @@ class ConversationEnd(Conversation):
                     return found
                 if self._error is not None:
                     raise self._error
-                if keeper.came == came:
+                if keeper.came == came and self.is_open:
                     # No timeout: when the next message comes is the other application's to decide.
                     await keeper.arrived.wait()
             return []

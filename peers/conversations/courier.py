@@ -90,7 +90,7 @@ class Courier:
         Raises:
             RoamRelayError: the relay does not take it; it is answered when it is open again.
         """
-        while (await self._next())[0] is not None:
+        while self._keeper.owes and (await self._next())[0] is not None:
             await self._leave()
 
     async def _next(self, *, leaves: bool = False) -> tuple[Leaving | None, float | None]:

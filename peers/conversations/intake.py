@@ -16,7 +16,7 @@ from peers.conversations.database import Database
 from peers.conversations.keeper import Keeper
 from peers.mailbox import IncomingLetter, Mailbox
 from protocol.conversation import read_enclosed
-from protocol.errors import ConnectionClosed, ProtocolViolation, StoreFailed, StoreFull, StoreLocked
+from protocol.errors import ConnectionClosed, ProtocolViolation, RoamRelayError, StoreFailed
 from protocol.mail import LetterService
 from protocol.messages import MAX_DISCLOSE, MAX_SERVICES, Disclosure
 
@@ -92,12 +92,21 @@ class Intake:
             log.error("letters are not taken any more", reason=error.reason)
 
     async def _take(self, letter: IncomingLetter, find: Find) -> None:
+        """Take one letter, whatever keeps it from being taken now; until the peer is closed."""
+        is_told = False
         while True:
             try:
                 await self._bring(letter, find)
                 return
-            except (StoreFull, StoreLocked) as error:
-                log.warning("a store takes nothing: it is tried again", reason=error.reason)
+            except RoamRelayError as error:
+                if not is_told:
+                    is_told = True
+                    peer = letter.sender[:8]
+                    log.warning("a letter is tried again", peer=peer, reason=error.reason)
+            except Exception as error:
+                # It is this letter's fault alone; it comes again on the next connection.
+                log.error("unexpected at a letter", peer=letter.sender[:8], exc_info=error)
+                return
             await asyncio.sleep(_AGAIN)
 
     async def _bring(self, letter: IncomingLetter, find: Find) -> None:

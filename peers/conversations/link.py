@@ -37,6 +37,11 @@ _FLYING = 16
 _AHEAD = 4 * _FLYING
 """Frames that may wait here until the store has taken those before. More than both sides together
 have on their way: so nobody who sends waits for somebody who waits for him."""
+_DOUBT, _LONGEST_DOUBT = 2.0, 60.0
+"""Seconds without an acknowledgement of what has left after which the line is announced anew; twice
+as many each time. What both sides have said on two sessions may have crossed: then what left on
+this one was passed over there, and only another announcement brings it again. That goes behind what
+is under way, so that a slow way carries nothing twice."""
 _MORE = INBOX // 4
 """Room that is told by itself, when nothing comes that is to be acknowledged."""
 
@@ -66,6 +71,7 @@ class Link:
     ) -> None:
         self._keeper = keeper
         self._links = links
+        self._loop = asyncio.get_running_loop()
         self._came: deque[Frame] = deque()
         self._work = asyncio.Event()
         """Set when there may be something to do."""
@@ -81,6 +87,9 @@ class Link:
         """Frames that are to leave, and the last number in each."""
         self._flying: deque[int] = deque()
         """The last number in each frame that has left, and is not acknowledged."""
+        self._moved = 0.0
+        """When the first of them left, or an acknowledgement came, by the loop's clock."""
+        self._doubt = _DOUBT
         self._told = 0
         """The number up to which the other side knows of room."""
         self.session = session
@@ -147,7 +156,13 @@ class Link:
             await self._tell_room()
             if reading.done() and not self._came:
                 return
-            await self._work.wait()  # No timeout: the session has its own.
+            try:
+                async with asyncio.timeout_at(self._moved + self._doubt if self._flying else None):
+                    await self._work.wait()  # Else no timeout: the session has its own.
+            except TimeoutError:
+                self._doubt = min(2 * self._doubt, _LONGEST_DOUBT)
+                self._sender = None
+                self._ready.clear()
 
     async def _receive(self, frame: Frame) -> None:
         links, keeper = self._links, self._keeper
@@ -161,6 +176,7 @@ class Link:
             case Acknowledged():
                 while self._flying and self._flying[0] <= frame.received:
                     self._flying.popleft()
+                    self._moved, self._doubt = self._loop.time(), _DOUBT
                 if (sender := self._sender) is not None:
                     asked = sender.asked
                     asked = asked if asked is not None and asked.line == frame.line else None
@@ -196,6 +212,8 @@ class Link:
         while len(self._flying) < _FLYING:
             if self._ready:
                 last, messages = self._ready.popleft()
+                if not self._flying:
+                    self._moved = self._loop.time()
                 self._flying.append(last)
                 await self.session.send(pack_frame(messages))
                 continue

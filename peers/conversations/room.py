@@ -12,6 +12,7 @@ import os
 import random
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,16 +26,14 @@ from peers.conversations.database import Database
 from peers.conversations.intake import Allowed, Intake, Target, is_known
 from peers.conversations.keeper import Keeper, load_keeper
 from peers.conversations.link import Link
+from peers.conversations.store import Store
 from peers.mailbox import Mailbox
 from peers.services import ConversationsEnd, Services
 from peers.session import Session, SessionEnd
 from peers.tasks import Tasks, backoff, unless
 from protocol.errors import ConnectionClosed, RoamRelayError, StoreFailed, UsageError
 
-__all__ = ["Conversations", "Store", "checked_store"]
-
-Store: TypeAlias = str | os.PathLike[str] | sqlite3.Connection
-"""Where conversations are kept: a file, or a database of the program's own."""
+__all__ = ["Conversations"]
 
 Opener: TypeAlias = Callable[[str, str, bool], Awaitable[Session]]
 """Opens a session with a service of a peer; says whether to wait for that peer without end."""
@@ -47,32 +46,10 @@ _AT_ONCE = 16
 _GOODBYE = 1.5
 """Seconds for a session to be closed cleanly, when its conversation is closed."""
 _OFFERED = 1_024
-"""Conversations that others have begun and that the program has not taken; more are refused."""
+"""Conversations of a service that others have begun and that the program has not taken; as many by
+letter, while nobody asks for them. More are refused."""
 _NEVER = 3_600.0
 """Seconds after which expiry is looked at again, though nothing is known to expire."""
-
-
-def checked_store(store: object) -> Store:
-    """Return what names a store.
-
-    Raises:
-        TypeError: it names none.
-        ValueError: no file has such a name.
-    """
-    if isinstance(store, sqlite3.Connection):
-        return store
-    name = os.fspath(store) if isinstance(store, str | os.PathLike) else None
-    if not isinstance(name, str):
-        raise TypeError(
-            f"store is the name of a file or an sqlite3.Connection, not {type(store).__name__}"
-        )
-    try:
-        usable = bool(name) and b"\0" not in os.fsencode(name)
-    except UnicodeEncodeError:
-        usable = False
-    if not usable:
-        raise ValueError(f"store is the name of a file, not {name!r:.80}")
-    return name
 
 
 @dataclass(slots=True)
@@ -89,6 +66,8 @@ class _Service:
     end."""
     error: RoamRelayError | None = None
     """Why nobody comes any more."""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by who opens a conversation that the other side begins."""
 
     def end(self, error: RoamRelayError | None) -> None:
         """Nobody comes any more."""
@@ -127,6 +106,8 @@ class Conversations:
         self._found = asyncio.Lock()
         """Held while a letter is taken, and while a conversation is opened, so that what it begins
         with is all that came."""
+        self._strangers: Counter[str] = Counter()
+        """Conversations that others have begun by letter and that are not open, by service."""
         self._dialing = asyncio.Semaphore(_AT_ONCE)
         """Held by who asks for another side now."""
         self._is_closed = False
@@ -164,8 +145,7 @@ class Conversations:
         offer.offered = asyncio.Queue()
         try:
             for row in await database.run(lambda db: tables.unfinished(db.cursor(), service)):
-                if row.remote not in offer.open:
-                    offer.offered.put_nowait(await self._take(row.remote, service))
+                await self._newcomer(offer, row.remote, most=None)
             offer.admit()
             self._letters_from[service] = offer.allow
             await self._publish()
@@ -262,9 +242,16 @@ class Conversations:
             offer.open[remote] = conversation
             offer.admit()
             conversation.begin(keeper, Courier(keeper, conversation.links, self._mailbox))
+            running = self._running[conversation] = Tasks()
         self._letters_from.setdefault(service, frozenset())
-        await self._publish()
-        running = self._running[conversation] = Tasks()
+        try:
+            await self._publish()
+        except BaseException:
+            conversation.stop()
+            del self._running[conversation], offer.open[remote]
+            self._leave(offer)
+            await running.close()
+            raise
         running.spawn(self._expire(conversation), partial(_failed, conversation))
         running.spawn(self._connect(conversation), partial(_failed, conversation))
         running.spawn(conversation.courier.run(), partial(_failed, conversation))
@@ -316,7 +303,13 @@ class Conversations:
         """Give the sessions of a service to its conversations."""
         try:
             async for session in offer.listener:
-                await self._came(offer, session)
+                try:
+                    await self._came(offer, session)
+                except Exception as error:
+                    # It is this session's end, and nobody else's.
+                    unknown = None if isinstance(error, RoamRelayError) else error
+                    log.error("no conversation", peer=session.remote[:8], exc_info=unknown)
+                    session.abort("the other side cannot take it")
         except RoamRelayError as error:
             for conversation in list(offer.open.values()):
                 conversation.fail(error)
@@ -326,55 +319,69 @@ class Conversations:
         if not _carries(session):
             session.abort(f"{session.service} is for conversations")
             return
-        conversation = offer.open.get(session.remote)
-        if conversation is None and offer.offered is not None:
-            if offer.offered.qsize() >= _OFFERED:
-                session.abort("too many conversations wait to be taken")
-                return
-            try:
-                conversation = await self._take(session.remote, session.service)
-            except StoreFailed as error:
-                log.warning("no conversation", peer=session.remote[:8], reason=error.reason)
-                session.abort("the store of the other side takes nothing")
-                return
-            offer.offered.put_nowait(conversation)
-        if conversation is None:
-            session.abort("no such conversation is open")
+        try:
+            conversation = await self._newcomer(offer, session.remote, most=_OFFERED)
+        except StoreFailed as error:
+            log.warning("no conversation", peer=session.remote[:8], reason=error.reason)
+            session.abort("the store of the other side takes nothing")
+            return
+        running = None if conversation is None else self._running.get(conversation)
+        if conversation is None or running is None or not conversation.is_open:
+            session.abort("no such conversation is open, or too many wait to be taken")
             return
         for link in conversation.links.all:
             # Of one side an older session is one that it has lost; and where both have opened one,
             # that of the smaller GUID stays: its other side closes its own.
             if not link.opened_here or self._guid > session.remote:
                 link.session.abort("the conversation has another session")
-        self._running[conversation].spawn(
+        running.spawn(
             self._carry(conversation, session, opened_here=False),
             partial(_failed, conversation),
         )
 
-    async def _take(self, remote: str, service: str) -> ConversationEnd:
-        conversation = ConversationEnd(remote, service, self._begin, self._end)
-        await conversation.open()
-        return conversation
+    async def _newcomer(
+        self, offer: _Service, remote: str, *, most: int | None
+    ) -> ConversationEnd | None:
+        """Return the conversation with a peer: the one that is open, or one for who asks for them;
+        None where nobody does, or so many wait to be taken already."""
+        async with offer.turn:
+            there = offer.open.get(remote)
+            offered = offer.offered
+            if there is not None or offered is None:
+                return there
+            if most is not None and offered.qsize() >= most:
+                return None
+            conversation = ConversationEnd(remote, offer.listener.service, self._begin, self._end)
+            try:
+                await conversation.open()
+            except UsageError:  # The program has opened it meanwhile.
+                return offer.open.get(remote)
+            if offer.offered is not offered:  # Nobody asks any more.
+                await conversation.close()
+                return None
+            offered.put_nowait(conversation)
+            return conversation
 
     @contextlib.asynccontextmanager
     async def _letter_for(self, remote: str, service: str) -> AsyncIterator[Target | None]:
         """Find the conversation that a letter is for."""
         offer = self._offers.get(service)
-        if offer is not None and remote not in offer.open and offer.offered is not None:
-            known = offer.allow is None or remote in offer.allow
-            if known and offer.offered.qsize() < _OFFERED:
-                offer.offered.put_nowait(await self._take(remote, service))
+        if offer is not None and (offer.allow is None or remote in offer.allow):
+            await self._newcomer(offer, remote, most=_OFFERED)
         database = await self._opened()
         async with self._found:
             offer = self._offers.get(service)
             if offer is not None and (there := offer.open.get(remote)) is not None:
-                yield there
+                yield there if there.is_open else _Unopened(there.kept)
                 return
-            allowed = self._letters_from.get(service, frozenset())
-            if allowed is None or remote in allowed or await is_known(database, remote, service):
-                yield _Unopened(await load_keeper(database, remote, service))
-            else:
-                yield None
+            if not await is_known(database, remote, service):
+                allowed = self._letters_from.get(service, frozenset())
+                may_begin = allowed is None or remote in allowed
+                if not may_begin or self._strangers[service] >= _OFFERED:
+                    yield None
+                    return
+                self._strangers[service] += 1
+            yield _Unopened(await load_keeper(database, remote, service))
 
     # -- in the background ----------------------------------------------------------------------
 

@@ -47,6 +47,8 @@ class Waker:
         self._came = asyncio.Event()
         self._is_running = False
         self._warned = -_TELL
+        self._secure: ssl.SSLContext | None = None
+        """How an `https://` endpoint is met; None before that."""
 
     def came(self, guid: str) -> None:
         """A letter has come for a peer that does not read."""
@@ -65,8 +67,10 @@ class Waker:
     async def _run(self) -> None:
         """Tell of everybody, until nobody is left to be told of."""
         try:
-            secure = ssl.create_default_context() if self._url.startswith("https:") else False
-            connector = aiohttp.TCPConnector(limit=_AT_ONCE, ssl=secure)
+            if self._secure is None and self._url.startswith("https:"):
+                # In a thread: it reads all authorities of the system, for tens of milliseconds.
+                self._secure = await asyncio.to_thread(ssl.create_default_context)
+            connector = aiohttp.TCPConnector(limit=_AT_ONCE, ssl=self._secure or False)
             timeout = aiohttp.ClientTimeout(_TIMEOUT)
             async with (
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as http,

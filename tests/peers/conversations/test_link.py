@@ -19,11 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peers.conversations import keeper as keeping
+from peers.conversations import link as link_module
 from peers.conversations import tables
 from peers.conversations.keeper import INBOX, Keeper, load_keeper
 from peers.conversations.link import Link, Links
 from peers.conversations.numbers import Received, adopt
 from protocol.conversation import (
+    Acknowledged,
     Announced,
     Enclosed,
     Messages,
@@ -364,6 +366,33 @@ async def test_a_letter_of_before_does_not_cut_the_session_that_is_announced_mea
         await asyncio.sleep(0)
     assert [read_frame(data).received for data in there.came] == [0, 1]
     assert cuts == [None]
+    carrying.cancel()
+    await asyncio.gather(carrying, return_exceptions=True)
+    side.disk.connection.close()
+
+
+async def test_what_was_passed_over_on_a_session_that_lives_is_announced_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The announcements of two sessions have crossed: the other side takes from another one."""
+    monkeypatch.setattr(link_module, "_DOUBT", 0.01)
+    side, here, there = Side(), Wire(), Wire()
+    here.other, there.other = there, here
+    await side.send(b"hello")
+    carrying = asyncio.create_task(Link(here, side.keeper, side.links, opened_here=True).run())
+    seen = []
+    async with asyncio.timeout(20):
+        async for data in there:
+            frame = read_frame(data)
+            seen.append(type(frame).__name__)
+            if isinstance(frame, Announced):
+                await there.send(pack_frame(Acknowledged(frame.line, 0, 1000, 0)))
+            elif len(seen) == 6:  # Twice it was passed over.
+                await there.send(pack_frame(Acknowledged(frame.line, 1, 1000, 1)))
+                break
+        while len(side.keeper.queue):
+            await asyncio.sleep(0)
+    assert seen == ["Announced", "Messages"] * 3
     carrying.cancel()
     await asyncio.gather(carrying, return_exceptions=True)
     side.disk.connection.close()

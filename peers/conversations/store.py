@@ -1,0 +1,33 @@
+"""What names a store of conversations."""
+
+import os
+import sqlite3
+from typing import TypeAlias
+
+__all__ = ["Store", "checked_store"]
+
+Store: TypeAlias = str | os.PathLike[str] | sqlite3.Connection
+"""Where conversations are kept: a file, or a database of the program's own."""
+
+
+def checked_store(store: object) -> Store:
+    """Return what names a store.
+
+    Raises:
+        TypeError: it names none.
+        ValueError: no file has such a name.
+    """
+    if isinstance(store, sqlite3.Connection):
+        return store
+    name = os.fspath(store) if isinstance(store, str | os.PathLike) else None
+    if not isinstance(name, str):
+        raise TypeError(
+            f"store is the name of a file or an sqlite3.Connection, not {type(store).__name__}"
+        )
+    try:
+        usable = bool(name) and b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise ValueError(f"store is the name of a file, not {name!r:.80}")
+    return name
