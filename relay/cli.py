@@ -230,6 +230,7 @@ def _supervise(
     identity = own_key(config)
     configure(config.log_format, config.log_level, "supervisor")
     open_standard_descriptors()
+    raise_limit()
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until there is something to reload.
 

@@ -22,6 +22,10 @@ from relay.key_file import read_key
 
 __all__ = ["configured", "default_state", "make_key", "may_keep_nothing", "own_key"]
 
+_STORED = ("dns", "mailbox")
+_OUTLIVING = ("state", "identity", *(f"{table}_store" for table in _STORED))
+"""Keys, and keys of tables, by which somebody names what is to outlive a relay."""
+
 
 def default_state(environment: Mapping[str, str]) -> str:
     """Return the folder: the one that systemd names (STATE_DIRECTORY), or one of this user's."""
@@ -45,13 +49,14 @@ def configured(
 def may_keep_nothing(
     file: str | None, environment: Mapping[str, str], flags: Mapping[str, Any]
 ) -> bool:
-    """Whether a relay can do without a place: nobody has named one, the system neither, and nothing
-    that is configured needs it."""
-    if any(environment.get(name) for name in ("STATE_DIRECTORY", f"{ENVIRONMENT_PREFIX}STATE")):
+    """Whether a relay can do without a place: nobody has named one, nor a file that outlives it,
+    the system neither, and nothing that is configured needs it."""
+    said = {} if file is None else msgspec.toml.decode(Path(file).read_bytes(), type=dict[str, Any])
+    tables = {f"{table}_store" for table in _STORED if "store" in said.get(table, ())}
+    named = {name for name, value in flags.items() if value is not None} | set(said) | tables
+    if environment.get("STATE_DIRECTORY") or not named.isdisjoint(_OUTLIVING):
         return False
-    if flags.get("state") is not None:
-        return False
-    if file is not None and "state" in msgspec.toml.decode(Path(file).read_bytes()):
+    if any(environment.get(f"{ENVIRONMENT_PREFIX}{name.upper()}") for name in _OUTLIVING):
         return False
     try:
         configured(file, environment, {**flags, "state": ""})

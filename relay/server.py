@@ -70,8 +70,8 @@ BOOK, _KNOWN = "relay.sqlite", "known.sqlite"
 STORES = {BOOK: Book.VERSION, _KNOWN: KnownPeers.VERSION}
 """The same, each with the version of its tables."""
 
-_BEAT = 0.1
-"""Seconds between two looks at the deadlines."""
+_BEAT, _HEARING = 0.1, 0.3
+"""Seconds between two looks at the deadlines, and at what the operator has said elsewhere."""
 
 
 class RelayServer:
@@ -380,14 +380,19 @@ class RelayServer:
             self.metrics.gauges["cluster_now"] = self.cluster.counts
             urls = self.urls if self._siblings is None else self._fronts.siblings.urls
             self._tasks.spawn(self.cluster.serve(urls, self._presence, self.broker))
+        if self._siblings is not None:
+            self._tasks.spawn(self._hear_of_operator())
         self._tasks.spawn(self._known.load(self.registry, monotonic))
         self._tasks.spawn(self._keep_time())
 
     async def _hear_of_operator(self) -> None:
-        """Take over what the operator has said to another process of this machine."""
-        with guarded("reading what the operator has said"):
-            if await self.admission.book.refresh():
-                await self.operator.review()
+        """Take over what the operator says to other processes of this machine, one time after the
+        other: reading it, and sending away whom it concerns, may take longer than the pause."""
+        while True:
+            await asyncio.sleep(_HEARING)
+            with guarded("reading what the operator has said"):
+                if await self.admission.book.refresh():
+                    await self.operator.review()
 
     async def _give_up(self) -> None:
         """Close what the next relay needs; planes go on."""
@@ -465,8 +470,6 @@ class RelayServer:
             with guarded("telling watchers"):
                 await in_turns(loop, self.watches.telling(now))
             beat += 1
-            if self._siblings is not None and beat % 3 == 0:
-                self._tasks.spawn(self._hear_of_operator())
             if beat % 10 == 0:
                 with guarded("forgetting what was asked"):
                     self.proofs.forget(now)

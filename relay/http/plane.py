@@ -115,16 +115,17 @@ class PlaneRoute:
         """Let the bearer of a ticket, with its GUID and signature, come in: return its seat, or
         its way to the node that has the plane, and what it brings for the other leg; or a
         refusal."""
+        ticket, guid, signature = bearer
+        host = self._detours.host_of(ticket, headers, visitor.origin.host)
+        wait = visitor.led(host) if host != visitor.origin.host else 0.0
         early = answers.early_bytes(headers)
         if early is None:
             visitor.refused("bad_message", "early bytes that cannot be read")
             return answers.refusal(Code.BAD_MESSAGE, f"{EARLY_HEADER} cannot be read")
-        if wait := visitor.toll.take(SIGNATURE):
+        if wait := wait or visitor.toll.take(SIGNATURE):
             visitor.refused("work")
             return answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
-        ticket, guid, signature = bearer
         node = self._detours.node_of(ticket, headers)
-        host = self._detours.host_of(ticket, headers, visitor.origin.host)
         try:
             seat: Seat | Detour = (
                 await self._detours.open(node, Wanted(*bearer, early, host, cause_of(host)))

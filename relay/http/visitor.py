@@ -160,6 +160,14 @@ class Visitor:
         self.origin = self._hall.doorkeeper.origin(self, self._connection, headers)
         self.toll.cause = cause_of(self.origin.charged)
 
+    def led(self, host: str) -> float:
+        """Another node has led its leg here, and has proven that it has come to it from this
+        address (empty: nobody knows), which answers for it, and pays for all of it. Return 0, or
+        for how many seconds it has to wait."""
+        self.origin = Origin(host, 0, self._connection.host)
+        self._hall.doorkeeper.moved(self, self.origin.charged)
+        return self.toll.pass_on(cause_of(self.origin.charged), ARRIVAL + EVENT + ANSWER)
+
     def taken(self) -> None:
         """Its socket is being taken from aiohttp: that the one connection ends is not its end."""
         self._upgraded()

@@ -38,6 +38,18 @@ class Toll:
         self._purse = left
         return 0.0
 
+    def pass_on(self, cause: Cause, spent: float) -> float:
+        """Somebody else turns out to be who pays, also for what was spent so far; return 0, or for
+        how many seconds the next step has to wait, as he has nothing left. Who has paid so far gets
+        it back."""
+        paid, before = self._purse + spent, self.cause
+        self.cause, self._purse = cause, 0.0
+        wait = self._charge(cause, spent + _PURSE)
+        if not wait:
+            self._purse = _PURSE
+        self._charge(before, -paid)
+        return wait
+
     def give_back(self, cost: float) -> None:
         """A part of what was paid is charged elsewhere, or was no cost."""
         self._purse += cost

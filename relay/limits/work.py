@@ -82,7 +82,8 @@ class Work:
 
     def charge(self, cause: Cause, cost: float, now: float) -> float:
         """Charge what is about to be done; return 0, or for how many seconds it has to wait: then
-        nothing is charged. A cost above what can be saved is a debt."""
+        nothing is charged. A cost above what can be saved is a debt; one below 0 gives back what
+        was charged, at once."""
         # Asked for several times for each connection: no calls, and nothing is built but a list.
         wide, network, key = cause
         quiet, wait = False, 0.0
@@ -101,7 +102,7 @@ class Work:
                 wait = max(wait, -left / level.rate, _SHORTEST)
             quiet = left >= level.quiet
             found.append(bucket)
-        if wait:
+        if wait and cost >= 0:
             return wait if wait < _LONGEST else _LONGEST
         for bucket in found:
             bucket[0] -= cost

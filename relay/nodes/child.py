@@ -66,11 +66,16 @@ class Child:
         pause = _FIRST
         while not self._stopping.is_set():
             began = monotonic()
-            code = await self._run()
+            ended: dict[str, object]
+            try:
+                ended = {"code": await self._run()}
+            except OSError as error:
+                # It could not begin: no descriptors or no memory, or its program has gone.
+                ended = {"reason": error.strerror or str(error)}
             if self._stopping.is_set():
                 return
             pause = _FIRST if monotonic() - began >= _SOON else pause
-            log.warning("a process has ended", process=self.name, code=code, again_in=pause)
+            log.warning("a process has ended", process=self.name, **ended, again_in=pause)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
             pause = min(2 * pause, _LONGEST)

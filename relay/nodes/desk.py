@@ -18,6 +18,7 @@ from relay.operator import (
     Done,
     Drain,
     Failed,
+    Forget,
     Invitations,
     InvitationsShown,
     NodeShown,
@@ -56,12 +57,14 @@ class NodesDesk:
             self._drain()
             return Done("all nodes", "drains", 0)
         found: dict[str, Answer] = {}
+        silent: list[str] = []
         # One after the other: two that write the same would wait for one another anyway.
         for name, path in self._sockets.items():
             try:
                 found[name] = await ask(path, asked)
             except OperatorError as error:
                 log.warning("a node could not be asked", process=name, reason=str(error))
+                silent.append(name)
                 continue
             if isinstance(asked, _ONE_BOOK) and isinstance(
                 found[name], BansShown | InvitationsShown
@@ -69,13 +72,20 @@ class NodesDesk:
                 return found[name]
         if not found:
             return Failed("no node answers now: its log says why")
-        return self._joined(asked, found)
+        answer = self._joined(asked, found)
+        if silent and isinstance(answer, Done):
+            said = f"{answer.said}; {' and '.join(silent)} did not answer: say it again later"
+            return structs.replace(answer, said=said)
+        return answer
 
     def _joined(self, asked: Asked, found: Mapping[str, Answer]) -> Answer:
         answers = list(found.values())
-        done = [one for one in answers if isinstance(one, Done)]
+        done = {name: one for name, one in found.items() if isinstance(one, Done)}
         if done:
-            return structs.replace(done[0], ended=sum(one.ended for one in done))
+            first = next(iter(done.values()))
+            # What each keeps is its own. The rest is in one book: the first has done it for all.
+            said = _said(found) if isinstance(asked, Forget) else first.said
+            return structs.replace(first, said=said, ended=sum(one.ended for one in done.values()))
         statuses = {name: one for name, one in found.items() if isinstance(one, StatusShown)}
         if statuses:
             return self._status(statuses)
@@ -107,6 +117,18 @@ class NodesDesk:
             planes=sum(one.planes for one in nodes),
             nodes=nodes,
         )
+
+
+def _said(found: Mapping[str, Answer]) -> str:
+    """Return what was done, of each process where that differs."""
+    words = {
+        name: one.said if isinstance(one, Done) else f"not done: {one.reason}"
+        for name, one in found.items()
+        if isinstance(one, Done | Failed)
+    }
+    if len(set(words.values())) == 1:
+        return next(iter(words.values()))
+    return "; ".join(f"{name}: {said}" for name, said in words.items())
 
 
 def _top(found: list[TopShown], asked: Top) -> TopShown:

@@ -8,9 +8,25 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from relay.config import ClusterConfig, ConfigError, RelayConfig, Siblings
+from relay.config import (
+    CERTIFICATE,
+    RELOADED,
+    ClusterConfig,
+    ConfigError,
+    RelayConfig,
+    Siblings,
+)
 
-__all__ = ["Assignment", "Backbone", "Place", "assignment", "check_shared", "count_of", "names_of"]
+__all__ = [
+    "Assignment",
+    "Backbone",
+    "Place",
+    "assignment",
+    "check_shared",
+    "count_of",
+    "names_of",
+    "reloaded",
+]
 
 MOST = 64
 """Processes of one relay."""
@@ -80,6 +96,18 @@ def check_shared(config: RelayConfig) -> None:
             "nodes: one machine's processes have a nats-server of their own: with [cluster], give "
             "each process its own port and configuration instead (docs/scaling.md)"
         )
+
+
+def reloaded(old: RelayConfig, new: RelayConfig) -> tuple[RelayConfig, tuple[str, ...]]:
+    """Return what holds after a reload, also for a process that is started anew then; and the keys
+    that differ and need a restart of all."""
+    keys = {
+        name for name in RelayConfig.__struct_fields__ if getattr(new, name) != getattr(old, name)
+    }
+    taken = {name: getattr(new, name) for name in keys & RELOADED}
+    if (old.tls_certificate is None) != (new.tls_certificate is None):
+        taken = {name: value for name, value in taken.items() if name not in CERTIFICATE}
+    return structs.replace(old, **taken), tuple(sorted(keys - set(taken)))
 
 
 def assignment(config: RelayConfig, name: str, place: Place) -> Assignment:

@@ -18,7 +18,7 @@ from relay import disk
 from relay.config import ConfigError
 from relay.nodes.division import Backbone
 
-__all__ = ["command", "prepare"]
+__all__ = ["command", "hold_port", "prepare"]
 
 _USER = "relay"
 _CONFIG, _PASSWORD, _LOG = "nats.conf", "nats.password", "nats.log"
@@ -39,14 +39,32 @@ def command(folder: str) -> list[str]:
     return [found, "-c", str(Path(folder, _CONFIG))]
 
 
-def prepare(folder: str) -> Backbone:
+def hold_port() -> socket.socket:
+    """Return a free loopback port that the nats-server listens at, as often as it is started, and
+    nobody else, until this is closed.
+
+    It does not listen: Linux lets one program do so at a port that others merely have, where all
+    of them say SO_REUSEADDR. To who wants any free port, or one for a connection, it is taken.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    held = socket.socket()
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+    except OSError as error:
+        held.close()
+        raise ConfigError(f"nodes: no port for the nats-server: {error.strerror}") from None
+    return held
+
+
+def prepare(folder: str, port: int) -> Backbone:
     """Write what it is told into a folder, for its owner alone; return how it is reached.
 
     Raises:
         ConfigError: the folder cannot be written.
     """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     password = secrets.token_hex(32)
     lines = (
         f'listen: "127.0.0.1:{port}"',

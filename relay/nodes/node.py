@@ -40,6 +40,8 @@ async def serve_node(prepare: Callable[[RelayConfig], object]) -> None:
     config = assigned.config
     node = config.cluster.node if config.cluster is not None else ""
     configure(config.log_format, config.log_level, node)
+    # From now on: a start may take longer than one that hangs is waited for.
+    alive = loop.create_task(_live())
     try:
         prepare(config)
         file = config.identity or ""
@@ -58,15 +60,13 @@ async def serve_node(prepare: Callable[[RelayConfig], object]) -> None:
             await _serve(server, reader, node)
     except (ConfigError, IdentityError, MissingExtra) as error:
         _say(Unable(str(error)))
+    finally:
+        alive.cancel()
     log.info("stopped")
 
 
 async def _serve(server: RelayServer, reader: asyncio.StreamReader, node: str) -> None:
-    loop = asyncio.get_running_loop()
-    tasks = [
-        loop.create_task(_follow(server, reader, node)),
-        loop.create_task(_live()),
-    ]
+    following = asyncio.get_running_loop().create_task(_follow(server, reader, node))
     try:
         await _joined(server)
         log.info("serving", url=" ".join(server.urls), relay=server.guid)
@@ -76,8 +76,7 @@ async def _serve(server: RelayServer, reader: asyncio.StreamReader, node: str) -
         log.info("draining", connections=len(server.connections))
         await server.drain()
     finally:
-        for task in tasks:
-            task.cancel()
+        following.cancel()
 
 
 async def _joined(server: RelayServer) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import ssl
 import sys
 import tempfile
 from asyncio import FIRST_COMPLETED
@@ -19,7 +18,6 @@ from time import time
 from typing import assert_never
 
 import msgspec
-from msgspec import structs
 
 from protocol.extras import needed
 from protocol.identity import Identity
@@ -31,14 +29,13 @@ from relay.log import configure, log
 from relay.nodes import nats
 from relay.nodes.child import Child
 from relay.nodes.desk import NodesDesk
-from relay.nodes.division import Place, assignment, check_shared, names_of
+from relay.nodes.division import Place, assignment, check_shared, names_of, reloaded
 from relay.nodes.metrics import MetricsFront
 from relay.nodes.reports import Alive, Serving, Unable, read
 from relay.operator import LocalDoor
 from relay.server import BOOK
 from relay.succession import take_folder
 from relay.systemd import Systemd
-from relay.tls import Certificate
 
 __all__ = ["Program", "Supervisor"]
 
@@ -115,17 +112,19 @@ class Supervisor:
         await _make_book(book)
         bound = await reserve(config.hosts, config.port)
         stack.callback(bound.close)
+        held = nats.hold_port()
+        stack.callback(held.close)
         place = Place(
             shared,
             self._key_file(shared),
             book,
             bound.port,
-            nats.prepare(str(Path(shared, _NATS))),
+            nats.prepare(str(Path(shared, _NATS)), held.getsockname()[1]),
         )
         between = self._make(place)
         metrics = MetricsFront(config, self._here)
         stack.push_async_callback(metrics.close)
-        await metrics.open(self._context())
+        await metrics.open()
         if config.state is not None and config.operator_socket:
             sockets = {name: str(Path(shared, name, _SOCKET)) for name in self._names}
             desk = NodesDesk(sockets, config.state, self._stop.set)
@@ -154,7 +153,7 @@ class Supervisor:
         alive = loop.create_task(self._program.systemd.keep_alive())
         try:
             await self._become_ready(metrics, keeping)
-            loop.add_signal_handler(signal.SIGHUP, self._reload, place)
+            loop.add_signal_handler(signal.SIGHUP, self._reload, place, metrics)
             await self._until_stopped(keeping)
             self._program.systemd.stopping(self._config.drain_timeout)
             log.info("draining")
@@ -240,22 +239,24 @@ class Supervisor:
         self._stop.set()
         self._changed.set()
 
-    def _reload(self, place: Place) -> None:
+    def _reload(self, place: Place, metrics: MetricsFront) -> None:
         self._program.systemd.reloading()
         urls = next(iter(self._serving.values()))[1].urls
         try:
-            config = self._program.anew()
-            check_shared(config)
+            config, later = reloaded(self._config, self._program.anew())
+            metrics.reload(config)
         except ConfigError as error:
             log.error("not reloaded: all is as it was", reason=str(error))
             return
         finally:
             self._program.systemd.ready(self._status(urls))
-        self._config = structs.replace(config, state=self._config.state)
+        self._config = config
         for name, child in self._children.items():
             child.tell(self._word(name, place))
         configure(config.log_format, config.log_level, "supervisor")
         log.info("all nodes were told to reload")
+        if later:
+            log.warning("what has changed here needs a restart", keys=list(later))
 
     def _word(self, name: str, place: Place) -> bytes:
         return _encode(assignment(self._config, name, place)) + b"\n"
@@ -269,12 +270,6 @@ class Supervisor:
         file = Path(folder, KEY)
         disk.make(file, self._identity.to_pem())
         return str(file)
-
-    def _context(self) -> ssl.SSLContext | None:
-        config = self._config
-        if config.tls_certificate is None or config.tls_key is None or config.admin_is_on_loopback:
-            return None
-        return Certificate(config.tls_certificate, config.tls_key).context
 
 
 async def _make_book(file: str) -> None:

@@ -1,6 +1,8 @@
 """Legs of planes that are at another node than the one where they come."""
 
 import asyncio
+import json
+import logging
 import os
 
 import pytest
@@ -14,9 +16,10 @@ from protocol.messages import (
     ServiceResponse,
     Verdict,
 )
+from relay.backplane import tag_of
 from relay.server import RelayServer
 from tests.cluster.nats import TIMEOUT, NatsServer, cluster, known
-from tests.relay.client import Client, registered, upgrade, upgrade_with
+from tests.relay.client import Client, client, registered, upgrade, upgrade_with
 
 
 async def asked(
@@ -149,3 +152,29 @@ async def test_a_node_that_has_gone_has_no_planes(nats: NatsServer) -> None:
         writer.close()
         assert status == 101
         del reader
+
+
+async def test_a_leg_that_was_led_here_is_charged_to_whom_it_is_of(
+    nats: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "relay")
+    async with cluster(nats, "a", "b", work_per_network=0.002) as (a, b):
+        ticket = tag_of("a") + "0" * 24
+        async with client(a.url) as bob:
+            target = bob.plane_target(ticket, a.guid)
+
+        async def led(host: str) -> str:
+            """Return why a leg is refused that the other node leads here."""
+            proof = b.cluster.origin(ticket, host) if b.cluster is not None else ""
+            body = await refused(a, target, f"Roam-Relay-Node: {host} {proof}\r\n")
+            return str(json.loads(body)["code"])
+
+        # The node that brings them has as little time as everybody: enough for five by itself.
+        for number in range(1, 30):
+            assert await led(f"192.0.2.{number}") == Code.TICKET_UNKNOWN
+        said = [one.getMessage() for one in caplog.records if "refused" in one.getMessage()]
+        assert any("192.0.2.1 by 127.0.0.1" in one for one in said), said
+        async with asyncio.timeout(TIMEOUT):
+            while await led("198.51.100.1") != Code.LIMIT_EXCEEDED:
+                pass  # Who comes often pays for itself,
+        assert await led("192.0.2.200") == Code.TICKET_UNKNOWN, "and for nobody else"

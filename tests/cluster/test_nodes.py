@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import struct
@@ -31,6 +32,10 @@ from tests.support import processes
 
 TIMEOUT = 120.0
 NODES = ("node-1", "node-2")
+
+
+LATER = "what has changed here needs a restart"
+CONFIG = 'admin_host = "127.0.0.1"\nadmin_port = 0\n'
 
 
 @dataclass(frozen=True)
@@ -89,11 +94,25 @@ def fleet(folder: Path, *flags: str) -> Iterator[Fleet]:
         yield Fleet(url, folder / "state", process)
 
 
+@contextlib.contextmanager
+def few_descriptors() -> Iterator[None]:
+    """Let what is started meanwhile have fewer descriptors than it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard - 1), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("nodes")
-    (folder / "relay.toml").write_text('admin_host = "127.0.0.1"\nadmin_port = 0\n')
-    with fleet(folder, "--config", str(folder / "relay.toml")) as running:
+    (folder / "relay.toml").write_text(CONFIG)
+    with contextlib.ExitStack() as stack:
+        with few_descriptors():
+            relay = fleet(folder, "--config", str(folder / "relay.toml"))
+            running = stack.enter_context(relay)
         yield running
         left = children(running)
         running.process.terminate()
@@ -198,6 +217,39 @@ async def test_status_and_metrics_are_of_all(shared: Fleet) -> None:
         )
         for node in NODES:
             assert f'roam_relay_cluster_now{{node="{node}",state="nodes"}} 2.0' in text
+
+
+def test_all_take_the_descriptors_that_they_may_have(shared: Fleet) -> None:
+    for process in (psutil.Process(shared.process.pid), *children(shared)):
+        soft, hard = process.rlimit(resource.RLIMIT_NOFILE)
+        assert soft == hard
+
+
+async def test_a_reload_says_once_what_needs_a_restart(shared: Fleet) -> None:
+    async with asyncio.timeout(TIMEOUT):
+        await shared.whole()
+        file = shared.state.parent / "relay.toml"
+        file.write_text(f'host = "127.0.0.2"\nmax_connections = 100\n{CONFIG}')
+        shared.process.send_signal(signal.SIGHUP)
+        said: list[dict[str, object]] = []
+        wanted = {"reloaded": len(NODES), LATER: 1}
+        while any(
+            [one["event"] for one in said].count(event) < count for event, count in wanted.items()
+        ):
+            assert shared.process.stderr is not None
+            said.append(json.loads(await asyncio.to_thread(shared.process.stderr.readline)))
+        file.write_text(CONFIG)
+        later = [one for one in said if one["event"] == LATER]
+        assert [(one["node"], one["keys"]) for one in later] == [("supervisor", ["host"])]
+        # One that is started anew is where it was.
+        node = NODES[0]
+        before = shared.pid(node)
+        os.kill(before, signal.SIGKILL)
+        await shared.whole()
+        assert shared.pid(node) != before
+        status = await shared.ask(Status(), node)
+        assert isinstance(status, StatusShown)
+        assert status.urls == (shared.url,)
 
 
 @pytest.mark.nightly

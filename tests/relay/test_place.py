@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from relay.cli import main
 from relay.config import ConfigError, load
-from relay.place import configured, default_state, own_key
+from relay.place import configured, default_state, make_key, may_keep_nothing, own_key
 from tests.support import processes
 
 
@@ -46,6 +46,37 @@ def test_names_stay_where_they_were_without_a_state_folder(tmp_path: Path) -> No
     assert config.admin_token == "/etc/token"
     assert config.dns is not None
     assert config.dns.store == os.path.abspath("dns.sqlite")
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "flags"),
+    [
+        ('identity = "relay.key"\n', {}, {}),
+        ("", {"ROAM_RELAY_IDENTITY": "relay.key"}, {}),
+        ("", {}, {"identity": "relay.key"}),
+        ('state = "/srv/relay"\n', {}, {}),
+        ('[dns]\nzone = "a.example"\nstore = "zone.sqlite"\n', {}, {}),
+        ("", {"ROAM_RELAY_MAILBOX_STORE": "letters.sqlite"}, {}),
+    ],
+)
+def test_who_has_named_what_is_kept_wants_it_kept(
+    tmp_path: Path, text: str, environment: dict[str, str], flags: dict[str, str]
+) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text(text)
+    assert not may_keep_nothing(str(file), environment, flags)
+    file.write_text('[dns]\nzone = "a.example"\n')
+    assert may_keep_nothing(str(file), {}, {"log_level": "info", "state": None})
+
+
+def test_a_second_relay_with_a_key_of_its_own_is_told_of_the_first(tmp_path: Path) -> None:
+    with processes.plain_relay(tmp_path):
+        key = str(tmp_path / "second.key")
+        make_key(key)
+        ended = processes.run_relay(tmp_path, "serve", "--port", "0", "--identity", key)
+    assert ended.returncode == 1
+    (line,) = (one for one in ended.stderr.splitlines() if one.startswith("Error: "))
+    assert "give each a folder of its own" in line
 
 
 @pytest.mark.parametrize("said", [{"ROAM_RELAY_STATE": ""}, {}])

@@ -13,7 +13,7 @@ import pytest
 from msgspec import structs
 
 from protocol import lateness
-from relay.config import ConfigError, DnsConfig, RelayConfig
+from relay.config import ConfigError, DnsConfig, RelayConfig, Siblings
 from relay.control import ControlConnection
 from relay.dns import DnsServer
 from relay.http.door import TurnedAway
@@ -240,3 +240,29 @@ async def test_nobody_is_judged_silent_by_a_beat_that_was_held_up_before_all_is_
     judged = [number for number, (what, _) in enumerate(story) if what == "judged"]
     before = [[seconds for _, seconds in story[number - 2 : number]] for number in judged]
     assert before == [[0.1, turn], [turn, turn], [0.1, 0.1]]
+
+
+async def test_what_the_operator_says_elsewhere_is_read_one_time_after_the_other() -> None:
+    async with RelayServer(RelayConfig(port=0), siblings=Siblings(book=None)) as relay:
+        reading, beats = 0, asyncio.Event()
+        refresh, expire = asyncio.Event(), relay.proofs.expire
+        count = 0
+
+        async def slow() -> bool:
+            nonlocal reading
+            reading += 1
+            await refresh.wait()
+            return False
+
+        def beat(now: float) -> None:
+            nonlocal count
+            count += reading > 0
+            if count >= 8:
+                beats.set()
+            expire(now)
+
+        relay.admission.book.refresh = slow  # type: ignore[method-assign]
+        relay.proofs.expire = beat  # type: ignore[method-assign]
+        async with asyncio.timeout(60):
+            await beats.wait()
+        assert reading == 1

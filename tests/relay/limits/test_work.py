@@ -76,3 +76,12 @@ def test_who_has_gone_is_forgotten_within_a_minute_of_others_coming() -> None:
     assert work.charge(cause_of("203.0.113.1", "heavy"), 1.0, 601.5) == 0.0
     use_up(work, cause_of("203.0.113.1", "heavy"), 601.5)
     assert work.charge(cause_of("203.0.113.1", "heavy"), 1.0, 601.5) > 0, "who owes is not"
+
+
+def test_what_is_given_back_is_so_also_to_whom_has_nothing_left() -> None:
+    work = Work(RATES)
+    cause = cause_of("192.0.2.1")
+    while not work.charge(cause, 1_000.0, 0.0):
+        pass
+    assert not work.charge(cause, -2_000.0, 0.0)
+    assert not work.charge(cause, 1.0, 0.0)

@@ -1,6 +1,7 @@
 """What each process of one relay gets of its configuration."""
 
 import pytest
+from msgspec import structs
 
 from relay.config import ClusterConfig, ConfigError, DnsConfig, RelayConfig
 from relay.nodes.division import (
@@ -10,6 +11,7 @@ from relay.nodes.division import (
     check_shared,
     count_of,
     names_of,
+    reloaded,
 )
 
 
@@ -52,3 +54,21 @@ def test_each_has_its_own_folder_and_all_have_one_key_port_and_book() -> None:
 def test_what_cannot_be_shared(config: RelayConfig, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         check_shared(config)
+
+
+def test_a_reload_changes_what_can_be_changed_while_it_serves() -> None:
+    old = RelayConfig(host="127.0.0.1", state="/state", max_connections=10)
+    new = RelayConfig(host="::1", port=9, state="/else", max_connections=20, log_level="debug")
+    config, later = reloaded(old, new)
+    assert config == structs.replace(old, max_connections=20, log_level="debug")
+    assert later == ("host", "port", "state")
+    assert reloaded(old, old) == (old, ())
+
+
+def test_a_certificate_cannot_come_or_go_with_a_reload() -> None:
+    plain = RelayConfig()
+    secure = RelayConfig(tls_certificate="a", tls_key="b")
+    other = RelayConfig(tls_certificate="c", tls_key="d")
+    assert reloaded(plain, secure) == (plain, ("tls_certificate", "tls_key"))
+    assert reloaded(secure, plain) == (secure, ("tls_certificate", "tls_key"))
+    assert reloaded(secure, other) == (other, ())

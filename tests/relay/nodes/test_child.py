@@ -1,0 +1,36 @@
+"""One process that is kept running, whatever becomes of its program."""
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from relay.nodes.child import Child
+
+TIMEOUT = 60.0
+
+
+async def test_one_that_cannot_be_started_is_started_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "relay")
+    program = tmp_path / "python"
+    monkeypatch.setattr(sys, "executable", str(program))
+    said = asyncio.Event()
+    command = [os.path.realpath("/bin/sh"), "-c", "echo here; read line"]
+    child = Child("one", command, b"", lambda line: said.set(), 0.0)
+    keeping = asyncio.create_task(child.keep())
+    async with asyncio.timeout(TIMEOUT):
+        while not caplog.records:
+            await asyncio.sleep(0.01)
+            assert not keeping.done()
+        assert "a process has ended" in caplog.records[0].getMessage()
+        assert "No such file" in caplog.records[0].getMessage()
+        program.write_text('#!/bin/sh\nshift 4\nexec "$@"\n')
+        program.chmod(0o700)
+        await said.wait()
+        child.stop(9)
+        await keeping
