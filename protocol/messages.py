@@ -66,6 +66,8 @@ MAX_DISCLOSE = 256
 """GUIDs in one disclosure list."""
 MAX_METADATA = 1_024
 """Bytes that a session's caller says to the callee's application."""
+MAX_NODES = 16
+"""Nodes of one relay that it names."""
 MAX_FEATURES = 32
 """Features that one side may name (protocol/features.py)."""
 MAX_FEATURE_NAME = 32
@@ -278,6 +280,14 @@ class Challenge(Message, frozen=True, tag="challenge"):
     feature `succession`."""
 
 
+class RelayNode(Struct, frozen=True):
+    """One of the relays that are one (docs/scaling.md), as peers reach it."""
+
+    url: RelayUrl
+    weight: Annotated[int, Meta(ge=0, le=65_535)] = 100
+    """How many peers come to it, in proportion."""
+
+
 class Registered(Message, frozen=True, tag="registered"):
     """The record with this `seq` is in force."""
 
@@ -288,6 +298,8 @@ class Registered(Message, frozen=True, tag="registered"):
     lease: float
     relays: tuple[str, ...] = ()
     fqdn: str = ""
+    nodes: Annotated[tuple[RelayNode, ...], Meta(max_length=MAX_NODES)] = ()
+    """Of a relay that is several, all that are there, this one too."""
 
 
 class ServiceRequestFrom(Message, frozen=True, tag="service_request_from"):
@@ -386,6 +398,8 @@ class Restarting(Message, frozen=True, tag="restarting"):
 
     delay: Seconds
     spread: Seconds
+    urls: Annotated[tuple[RelayUrl, ...], Meta(max_length=MAX_NODES)] = ()
+    """Of a relay that is several: those where the peer may go at once."""
 
 
 class Ping(Message, frozen=True, tag="ping"):

@@ -20,6 +20,7 @@ from relay.broker import Broker, BrokerLimits
 from relay.config import CERTIFICATE, LIVE, PACE, RelayConfig, Siblings
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
 from relay.dashboard import DashboardRoutes, Stream, View
+from relay.departure import send_away
 from relay.http import (
     AdminRoutes,
     AdminToken,
@@ -200,7 +201,7 @@ class RelayServer:
         self._reception = Reception(
             config,
             self.keys,
-            Rooms(self.admission, self.dns, self.planes.pacer, self.mailbox),
+            Rooms(self.admission, self.dns, self.planes.pacer, self.mailbox, backplane),
             self.metrics,
             monotonic,
         )
@@ -327,12 +328,8 @@ class RelayServer:
         names_of_all = names(ports, self.config.state)
         if self._siblings is not None or not await self._succession.open(names_of_all):
             self._fronts.close()
-        connections = list(self.connections)
-        spread = min(60.0, len(connections) / 500)
-        leaving = one_by_one(
-            "sending a peer away", lambda one: one.restart(delay=0.5, spread=spread), connections
-        )
-        await in_turns(self.metrics.loop, leaving)
+        elsewhere = self.cluster.leave() if self.cluster is not None else ()
+        await send_away(list(self.connections), elsewhere, self.metrics.loop)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.drain_timeout):
                 await self.planes.finished()

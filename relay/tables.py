@@ -29,6 +29,9 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     urls: str | tuple[str, ...] = ()
     """Where peers reach this relay, and no other one of the cluster: `http://` or `https://`, an
     array, or commas. Empty: where it listens."""
+    weight: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 100
+    """How many peers, in proportion to the weights of the others, come to this relay when they
+    choose anew; 0: hardly any."""
     prefix: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "roam-relay"
     """What the cluster's subjects begin with: clusters with different ones share NATS."""
     credentials: str | None = None

@@ -68,6 +68,8 @@ def unit_of(name: str, kind: kinds.Type, annotation: str, said: str) -> str:
         return ""
     if annotation == "_Share":
         return "part of 1"
+    if "in proportion" in said:
+        return "in proportion"
     if "per_second" in name:
         return "a second"
     if "bytes" in name or said.startswith("Bytes") or "held" in name:

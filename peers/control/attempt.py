@@ -6,20 +6,22 @@ It ends with a registered connection or with an error; when the next one comes i
 
 import asyncio
 import ipaddress
+import random
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import ifaddr
 
 from peers.config import PeerConfig
-from peers.control.account import Account, Line
+from peers.control.account import Account, KnownRelay, Line
 from peers.control.connection import ControlConnection, Tell
 from peers.control.doubt import PROBES
 from peers.control.handshake import Handshake, Records
+from peers.control.nodes import Nodes, Way
 from peers.control.pin import Pin
 from peers.control.refusal import Phase, judge, unproven
 from peers.control.relay_address import RelayAddresses
-from peers.dialing import Door, Leg, Reason
+from peers.dialing import Door, Leg, Node, Reason
 from peers.tasks import Tasks
 from peers.transport import Stream
 from protocol.errors import Code, RelayUnavailable, RoamRelayError
@@ -65,6 +67,7 @@ class Home:
     """Through which the relay is dialed."""
     standing: Standing = field(default_factory=Standing)
     pin: Pin = field(default_factory=Pin)
+    nodes: Nodes = field(default_factory=lambda: Nodes(random.random))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +126,18 @@ def _depends_on_way(ended: AttemptEnded) -> bool:
 
 
 async def _from(home: Home, flow: int, source: str | None, tell: Tell) -> ControlConnection:
-    """Try every address of the relay. What one of them says counts for the others only where it has
-    proven to be the relay, and the answer would be the same."""
-    try:
-        addresses = await home.relay.find()
-    except RoamRelayError as error:
-        raise AttemptEnded(error) from None
+    """Try every address of the relay, and the nodes that it has named. What one of them says counts
+    for the others only where it has proven to be the relay, and the answer would be the same."""
     failure = AttemptEnded(RelayUnavailable(f"{home.relay} has no address"))
-    for address in addresses:
-        patience = _PATIENCE if address is not addresses[-1] else None
-        line = Line(address, source, flow, home.pin, patience)
+    try:
+        ways = home.nodes.ways(await home.relay.find())
+    except RoamRelayError as error:
+        ways, failure = home.nodes.ways(()), AttemptEnded(error)
+    for way in ways:
+        patience = _PATIENCE if way is not ways[-1] else None
+        line = Line(way.address, source, flow, _pin(home, way), patience)
         try:
-            return await _register(home, line, tell)
+            return await _register(home, line, tell, way)
         except AttemptEnded as ended:
             if _concerns_all(home, ended):
                 raise
@@ -151,14 +154,21 @@ def _concerns_all(home: Home, ended: AttemptEnded) -> bool:
     return final or ended.error.code is Code.STALE_SEQUENCE
 
 
-async def _register(home: Home, line: Line, tell: Tell) -> ControlConnection:
+def _pin(home: Home, way: Way) -> Pin:
+    """Return what is expected there: of a node that the relay has named, the key of that relay."""
+    if way.named_by is None or home.pin.guid is not None:
+        return home.pin
+    return Pin(way.named_by.guid)
+
+
+async def _register(home: Home, line: Line, tell: Tell, way: Way) -> ControlConnection:
     """Try every address of one host until one has proven to be the relay."""
     strangers: set[str] = set()
     failure: AttemptEnded | None = None
     while True:
         handshake = Handshake(home.account, line, tell)
         try:
-            stream = await _open(home, line, strangers)
+            stream = await _open(home, line, strangers, way.named_by)
         except RoamRelayError as error:
             raise failure or AttemptEnded(error) from None
         there = host_in(stream.remote)
@@ -183,15 +193,25 @@ async def _shake_hands(home: Home, handshake: Handshake, stream: Stream) -> Cont
     return made
 
 
-async def _open(home: Home, line: Line, strangers: Collection[str]) -> Stream:
-    timeout = home.config.connect_timeout
-    opened = await home.door.to_relay(
-        line.address,
-        Leg("/v1/control", Reason.CONTROL, home.config.carrier, line.source, avoid=strangers),
-        spawn=home.tasks.spawn,
-        timeout=min(timeout, line.patience or timeout),
-    )
-    return opened.stream
+async def _open(
+    home: Home, line: Line, strangers: Collection[str], named_by: KnownRelay | None = None
+) -> Stream:
+    timeout = min(home.config.connect_timeout, line.patience or home.config.connect_timeout)
+    leg = Leg("/v1/control", Reason.CONTROL, home.config.carrier, line.source, avoid=strangers)
+    if named_by is None:
+        opened = await home.door.to_relay(
+            line.address, leg, spawn=home.tasks.spawn, timeout=timeout
+        )
+        return opened.stream
+    there = str(line.address)
+    node = Node(named_by.address, named_by.guid, there)
+    # One that was met and is not the relay is not dialed twice.
+    at = None
+    if not strangers:
+        at = await home.door.to_node(node, leg, spawn=home.tasks.spawn, timeout=timeout)
+    if at is None:
+        raise RelayUnavailable(f"nobody is at {there}, where the relay has named a node of it")
+    return at.stream
 
 
 def _sources_towards(relay: str) -> list[str]:

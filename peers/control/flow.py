@@ -226,6 +226,7 @@ class Flow:
         held = self._held = _Held(connection)
         try:
             self._home.standing.is_kept = True
+            self._home.nodes.registered(connection.relay, connection.registration.nodes)
             self._happened(AttemptSucceeded())
             log.info("registered", relay=str(connection.address), source=connection.local_host)
             tell_safely(self._tell, FlowUp(self, connection))
@@ -240,10 +241,18 @@ class Flow:
                 connection.restarting,
                 held.network_changed,
                 self._awaited.is_urgent,
-                connection.was_forgotten,
+                connection.was_forgotten or self._knows_other(connection),
                 self._judge(error, Phase.REGISTERED),
             )
         )
+
+    def _knows_other(self, connection: ControlConnection) -> bool:
+        """Keep what the relay has said of its nodes; return whether there is another one."""
+        nodes = self._home.nodes
+        nodes.told(connection.relay, connection.registration.nodes)
+        if connection.restarting is not None and connection.restarting.urls:
+            nodes.sent_away(connection.relay, connection.restarting.urls)
+        return nodes.has_other(connection.address, self._home.relay.known)
 
     async def _look_after(self, held: _Held) -> None:
         """Try a new connection beside one that is doubted: if the relay answers there, and still

@@ -128,8 +128,8 @@ class ConnectionEnded:
     urgent: bool = False
     """Whether somebody waits for the relay."""
     forgotten: bool = False
-    """Whether the way may be lost, and not the relay: few others have lost it in this moment, if
-    any."""
+    """Whether the way may be lost, and not the relay, or there is another node of it: few others
+    come in this moment to where this flow does, if any."""
     judgement: Judgement = PASSES
 
 

@@ -77,6 +77,11 @@ class RelayAddresses:
         """The relay's host, as far as it is known; empty where it is not."""
         return self._last[0].host if self._last else ""
 
+    @property
+    def known(self) -> tuple[RelayAddress, ...]:
+        """Where it is, as far as it was found."""
+        return self._last
+
     def __str__(self) -> str:
         return self._text if self._domain else " or ".join(map(str, self._last))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from protocol.messages import ServiceRequestTo, ServiceResponse
+from protocol.messages import RelayNode, ServiceRequestTo, ServiceResponse
 from relay.backplane.directory import CameElsewhere, Outranked, PeerHere, WentElsewhere
 from relay.backplane.messages import Asked, Claim
 
@@ -48,6 +48,10 @@ class Backplane(Protocol):
     def url_of(self, node: str) -> str:
         """Return where peers reach another node; empty where that is not known."""
 
+    def nodes(self) -> tuple[RelayNode, ...]:
+        """Return where peers reach each node that they may come to, this one first where it is one
+        of them; none where nodes have no address of their own."""
+
     def refusal(self, now: float) -> str | None:
         """Return why nothing can be said of peers at other nodes now; None where it can be."""
 
@@ -73,6 +77,9 @@ class Alone:
 
     def url_of(self, node: str) -> str:
         return ""
+
+    def nodes(self) -> tuple[RelayNode, ...]:
+        return ()
 
     def refusal(self, now: float) -> str | None:
         return None

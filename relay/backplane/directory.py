@@ -16,6 +16,7 @@ until it hears no more of that one.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
 from relay.backplane.messages import Beat, Bye, Came, Claim, Known, NodeMessage, Tell, Went
 
@@ -135,16 +136,23 @@ class _Node:
     serial: int = 0
     """Of what it has announced, up to which nothing was missed."""
     urls: tuple[str, ...] = ()
+    weight: int = 100
+    leaves: bool = False
     claims: dict[str, Claim] = field(default_factory=dict)
 
 
 class Directory:
     """The directory of one node. `now` is any clock that only grows."""
 
-    def __init__(self, node: str, incarnation: int, urls: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, node: str, incarnation: int, urls: tuple[str, ...] = (), weight: int = 100
+    ) -> None:
         self._node = node
         self._incarnation = incarnation
         self.urls = urls
+        self._weight = weight
+        self.leaves = False
+        """Whether this node drains."""
         self._serial = 0
         self._own: dict[str, Claim] = {}
         self._homes: dict[str, Claim] = {}
@@ -161,6 +169,14 @@ class Directory:
     def nodes(self) -> dict[str, tuple[str, ...]]:
         """The other nodes that are there, and where peers reach each."""
         return {node.name: node.urls for node in self._nodes.values()}
+
+    def open_nodes(self) -> list[tuple[str, int]]:
+        """Return where peers reach each node that they may come to, and its weight; this one first,
+        if it is such a one."""
+        own = [] if self.leaves else [(self.urls[:1], self._weight)]
+        others = sorted(self._nodes.values(), key=lambda node: node.name)
+        open_ones = own + [(node.urls[:1], node.weight) for node in others if not node.leaves]
+        return [(url, weight) for urls, weight in open_ones for url in urls if _is_one(url)]
 
     @property
     def is_whole(self) -> bool:
@@ -185,7 +201,15 @@ class Directory:
 
     def beat(self, *, is_new: bool = False) -> Beat:
         """Return what is said every second."""
-        return Beat(self._node, self._incarnation, self._serial, self.urls, is_new)
+        return Beat(
+            self._node,
+            self._incarnation,
+            self._serial,
+            self.urls,
+            is_new,
+            self._weight,
+            self.leaves,
+        )
 
     def bye(self) -> Bye:
         """Return what is said at the end."""
@@ -263,7 +287,8 @@ class Directory:
         node.heard = max(node.heard, now)
         match message:
             case Beat():
-                node.urls = message.urls
+                node.urls, node.weight = message.urls, message.weight
+                node.leaves = message.leaves
                 yield from self._count(node, message.serial, now, is_beat=True)
                 if message.is_new:
                     yield Say(node.name, self.beat())
@@ -422,3 +447,9 @@ class Directory:
 def _gone(claim: Claim, ago: float) -> WentElsewhere:
     """Return what is left of a claim whose end nobody has told."""
     return WentElsewhere(claim.guid, claim.seq, claim.instance, ago, False, claim.shown, claim.host)
+
+
+def _is_one(url: str) -> bool:
+    """Whether a URL is one node's: one that listens at all addresses, and was not told which are
+    its own, is at none that anybody could be sent to."""
+    return (urlsplit(url).hostname or "") not in ("", "::", "0.0.0.0")

@@ -118,6 +118,10 @@ class Beat(_Said, frozen=True, tag="beat"):
     """Where peers reach it."""
     is_new: bool = False
     """Whether it has just come: the others answer with a beat of theirs at once."""
+    weight: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 100
+    """How many peers come to it, in proportion."""
+    leaves: bool = False
+    """Whether it drains: nobody is sent there."""
 
 
 class Came(_Said, frozen=True, tag="came"):

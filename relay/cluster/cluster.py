@@ -14,7 +14,7 @@ from time import time_ns
 
 from protocol.errors import Code
 from protocol.identity import Identity
-from protocol.messages import ServiceResponse
+from protocol.messages import MAX_NODES, RelayNode, ServiceResponse
 from relay.backplane import (
     LOST,
     Answered,
@@ -90,7 +90,7 @@ class Cluster:
             raise ValueError("a cluster has a configuration")
         own = self._config = config.cluster
         self.node = own.node
-        self.directory = Directory(own.node, time_ns(), own.all_urls)
+        self.directory = Directory(own.node, time_ns(), own.all_urls, own.weight)
         self.seal = Seal(identity)
         self._shares_port = shares_port
         self._metrics = metrics
@@ -130,6 +130,21 @@ class Cluster:
 
     def url_of(self, node: str) -> str:
         return "" if self._shares_port else self.inner_url_of(node)
+
+    def nodes(self) -> tuple[RelayNode, ...]:
+        if self._shares_port:
+            return ()
+        found = self.directory.open_nodes()
+        if len(found) > MAX_NODES:
+            # Each peer is told others, and this one.
+            found = [found[0], *random.sample(found[1:], MAX_NODES - 1)]
+        return tuple(RelayNode(url, weight) for url, weight in found)
+
+    def leave(self) -> tuple[str, ...]:
+        """This node drains: tell the others, and return where its peers may go."""
+        self.directory.leaves = True
+        self._say_all(self.directory.beat())
+        return tuple(node.url for node in self.nodes()) if self.is_in else ()
 
     def inner_url_of(self, node: str) -> str:
         """Return where the other nodes reach one."""

@@ -142,9 +142,9 @@ class ControlConnection:
         said = Error(refusal.code, refusal.reason[:512], refusal.retry_after)
         self._say_and_close(said, refusal.code)
 
-    def restart(self, delay: float, spread: float) -> None:
+    def restart(self, said: Restarting) -> None:
         """Tell the peer that the relay goes down, and close."""
-        self._say_and_close(Restarting(delay, spread), Code.RESTARTING)
+        self._say_and_close(said, Code.RESTARTING)
 
     def abort(self, reason: str) -> None:
         """Drop the connection now."""
@@ -425,8 +425,8 @@ class ControlConnection:
         return
 
     def _confirm(self, seq: int) -> None:
-        name = self._reception.domain_name(self.guid)
-        self.send(confirmation(self._reception.limits, self._source, seq, name))
+        told, name = self._reception, self._reception.domain_name(self.guid)
+        self.send(confirmation(told.limits, self._source, seq, name, told.nodes()))
 
     def _unexpected(self, message: Message | UnknownType, now: float) -> None:
         if isinstance(message, UnknownType):

@@ -27,6 +27,7 @@ from protocol.messages import (
     LocationRecord,
     Register,
     Registered,
+    RelayNode,
 )
 from protocol.sealing import seal
 from relay.control.source import Source
@@ -111,9 +112,13 @@ def check_register(claim: Claim, register: Register) -> LocationRecord:
     return decode_location(register.location)
 
 
-def confirmation(limits: Limits, source: Source, seq: int, name: str) -> Registered:
+def confirmation(
+    limits: Limits, source: Source, seq: int, name: str, nodes: tuple[RelayNode, ...]
+) -> Registered:
     """Return what a peer is told when its record is in force, whose name in the zone is this."""
-    return Registered(seq, source.host, source.port, limits.heartbeat, limits.lease, fqdn=name)
+    return Registered(
+        seq, source.host, source.port, limits.heartbeat, limits.lease, fqdn=name, nodes=nodes
+    )
 
 
 def check_key_request(claim: Claim, request: DnsKeyRequest) -> None:

@@ -9,6 +9,7 @@ from protocol.dns_records import peer_name
 from protocol.features import MAILBOX, RELAY_FEATURES
 from protocol.messages import Challenge, Hello, Limits
 from relay.admission import Admission, Operators
+from relay.backplane import ALONE, Backplane
 from relay.config import RelayConfig
 from relay.control.handshake import Claim, challenge
 from relay.keys import Keys
@@ -36,6 +37,7 @@ class Rooms:
     dns: "DnsServer | None"
     pacer: Pacer
     mailbox: "Mailbox | None" = None
+    backplane: Backplane = ALONE
 
 
 class Reception:
@@ -53,6 +55,8 @@ class Reception:
         self.keys = keys
         self.dns = rooms.dns
         self.mailbox = rooms.mailbox
+        self.nodes = rooms.backplane.nodes
+        """Where else a peer may go, as it is told."""
         self.features = tuple(
             name for name in RELAY_FEATURES if name != MAILBOX or rooms.mailbox is not None
         )

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 
 from peers import Identity, Mode, Peer
+from protocol.messages import Restarting
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.attacks.test_callee import echo, talks
@@ -27,7 +28,7 @@ async def test_a_relay_that_always_restarts_is_come_back_to_ever_more_slowly() -
                 for connection in list(evil.connections):
                     if connection.guid and evil.registry.get(connection.guid) is not None:
                         came.append(loop.time())
-                        connection.restart(0.0, 0.0)
+                        connection.restart(Restarting(0.0, 0.0))
 
         async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
             tasks.create_task(send_away())

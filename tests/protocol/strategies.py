@@ -111,6 +111,9 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "lease": SECONDS,
         "relays": st.lists(st.text(max_size=50), max_size=5).map(tuple),
         "fqdn": st.text(max_size=100),
+        "nodes": st.lists(
+            st.builds(messages.RelayNode, st.text(max_size=50), st.integers(0, 65_535)), max_size=4
+        ).map(tuple),
     },
     messages.ServiceRequestFrom: {
         "request": REQUESTS,
@@ -196,7 +199,11 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
     mail.LetterDone: {
         "numbers": st.lists(LETTER_NUMBERS, min_size=1, max_size=mail.MAX_DONE).map(tuple)
     },
-    messages.Restarting: {"delay": SECONDS, "spread": SECONDS},
+    messages.Restarting: {
+        "delay": SECONDS,
+        "spread": SECONDS,
+        "urls": st.lists(st.text(max_size=50), max_size=16).map(tuple),
+    },
     messages.Ping: {"ping": REQUESTS},
     messages.Pong: {"ping": REQUESTS},
     messages.Error: {

@@ -9,6 +9,7 @@ from peers.config import PeerConfig
 from peers.control import attempt as module
 from peers.control.account import Line
 from peers.control.attempt import AttemptEnded, Home, Standing, attempt
+from peers.control.nodes import Way
 from peers.control.refusal import Phase, StaleRecord
 from peers.control.relay_address import RelayAddresses
 from peers.dialing import Door
@@ -52,7 +53,8 @@ async def play(
     left, tried = list(errors), []
     _, connection = await connected(Events())
 
-    async def register(home: Home, line: Line, tell: object) -> object:
+    async def register(home: Home, line: Line, tell: object, way: Way) -> object:
+        assert way == Way(line.address)
         tried.append((str(line.address), line.source))
         assert (line.flow, line.expected_relay) == (2, home.config.relay_guid)
         if left:
