@@ -5,6 +5,7 @@ import logging
 import os
 from pathlib import Path
 
+import msgspec
 import nats as nats_client
 import pytest
 
@@ -171,3 +172,36 @@ async def test_one_caller_has_its_bound_across_nodes(nats: NatsServer) -> None:
             )
         response = await bob.expect(ServiceResponse)
         assert (response.request, response.code) == (2, Code.LIMIT_EXCEEDED)
+
+
+async def test_a_node_of_another_version_is_understood_as_far_as_it_goes(
+    nats: NatsServer,
+) -> None:
+    async with cluster(nats, "a", "b") as (a, b), registered(b.url) as bob:
+        assert a.cluster is not None
+        assert b.config.cluster is not None
+        guid, seal = Identity.generate().guid, a.cluster.seal
+        subject = f"{b.config.cluster.prefix}.1.all"
+        later = await nats_client.connect(nats.url)
+
+        async def say(**words: object) -> None:
+            data = msgspec.msgpack.encode({"node": "z", "incarnation": 1, **words})
+            await later.publish(subject, seal.wrap(subject, data))
+
+        # What it says more is passed over, also at the end of a claim; what is missing has a
+        # default; and a kind that is not known here is nothing, and no end of the connection.
+        claim = [guid, 5, b"i" * 16, "z", 1, "", True, True, b"", "more", {"and": "more"}]
+        await say(type="beat", serial=0, urls=["http://192.0.2.1:8440"], color="green")
+        await say(type="sings", song=[1, 2, 3])
+        await say(type="came", claim=claim, mood=7)
+        await later.flush()
+        await known(guid, "z", a, b)
+        assert a.cluster.directory.nodes["z"] == ("http://192.0.2.1:8440",)
+        await until(a, lambda: a.metrics.cluster["foreign"] >= 1)
+        assert (await ask(bob, guid, Mode.P2P)).code is Code.CLUSTER_UNAVAILABLE
+        async with registered(a.url, "chat") as alice:
+            await known(alice.identity.guid, "a", b)
+            assert (await ask(bob, alice.identity.guid, Mode.P2P)).code is None
+        # It says nothing more, and is lost with all that it has claimed.
+        await known(guid, "", a, b)
+        await later.close()
