@@ -25,6 +25,10 @@ class Question:
     """Called once with what came of it, with whatever number; not where it was dropped."""
     ticket: str | None = None
     """Of a plane that is made here already: the leg of the peer that is asked."""
+    port: int = 0
+    """At which the caller is observed; 0 where that is not known."""
+    offers: bool = False
+    """Whether the caller knows of offers."""
 
 
 @dataclass(frozen=True, slots=True)

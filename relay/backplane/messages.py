@@ -14,7 +14,15 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 from protocol.identity import Identity
-from protocol.messages import Guid, InstanceId, RequestId, Seconds, ServiceRequestTo, Ticket
+from protocol.messages import (
+    Guid,
+    InstanceId,
+    ObservedPort,
+    RequestId,
+    Seconds,
+    ServiceRequestTo,
+    Ticket,
+)
 from protocol.messages import ServiceResponse as Response
 
 __all__ = [
@@ -176,6 +184,10 @@ class Asked(_Said, frozen=True, tag="asked"):
     leg, and for nothing else."""
     url: _Url = ""
     """Where that leg is opened."""
+    port: ObservedPort = 0
+    """At which the caller is observed; 0 where that is not known."""
+    offers: bool = False
+    """Whether the caller knows of offers."""
 
 
 class Answered(_Said, frozen=True, tag="answered"):

@@ -26,7 +26,7 @@ from protocol.messages import (
 )
 from relay.backplane import ALONE, Backplane, Question
 from relay.broker.pending import Pending, PendingRequests
-from relay.broker.reply import Asker, Elsewhere, Reply, told_of
+from relay.broker.reply import Asker, Elsewhere, Reply, asked_of, told_of
 from relay.limits import Cause, Windows
 from relay.log import guarded
 from relay.metrics import Metrics
@@ -335,7 +335,7 @@ class Broker:
                 self._settle(reply)
 
         request = structs.replace(message, entries=entries)
-        question = Question(caller.guid, caller.observed_host, request, answered, ticket)
+        question = asked_of(caller, request, answered, ticket)
         waiting[question] = None
         self._elsewhere[caller] = waiting
         if self._backplane.ask(question, now):

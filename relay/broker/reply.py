@@ -8,13 +8,15 @@ from msgspec import structs
 
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code
+from protocol.features import OFFER
 from protocol.messages import Message, Mode, PeerState, ServiceRequestTo, ServiceResponse
+from relay.backplane import Question
 from relay.limits import Cause, cause_of
 from relay.metrics import Metrics, RequestTold
 from relay.presence import RegisteredPeer
 from relay.tally import Figures
 
-__all__ = ["Asker", "Elsewhere", "Reply", "told_of"]
+__all__ = ["Asker", "Elsewhere", "Reply", "asked_of", "told_of"]
 
 
 class Asker(Protocol):
@@ -59,14 +61,39 @@ def told_of(
     return (flow.observed_host, flow.observed_port) if mode in _DIRECT else ("", 0)
 
 
+def asked_of(
+    caller: Asker,
+    request: ServiceRequestTo,
+    answered: Callable[[ServiceResponse], None],
+    ticket: str | None,
+) -> Question:
+    """Return what another node is asked for a caller."""
+    return Question(
+        caller.guid,
+        caller.observed_host,
+        request,
+        answered,
+        ticket,
+        caller.observed_port,
+        OFFER in caller.features,
+    )
+
+
 class Elsewhere:
     """Somebody at another node: what it may be told was looked at there, and so were its rates."""
 
-    def __init__(self, guid: str, host: str, answered: Callable[[ServiceResponse], None]) -> None:
+    def __init__(
+        self,
+        guid: str,
+        seen: tuple[str, int],
+        features: frozenset[str],
+        answered: Callable[[ServiceResponse], None],
+    ) -> None:
+        """`seen` is where its node sees it: the address and the port."""
         self.guid = guid
-        self.observed_host, self.observed_port = host, 0
-        self.features: frozenset[str] = frozenset()
-        self.cause = cause_of(host, guid)
+        self.observed_host, self.observed_port = seen
+        self.features = features
+        self.cause = cause_of(self.observed_host, guid)
         self.asks: dict[Any, None] = {}
         self.had = Figures()
         self._answered = answered

@@ -382,6 +382,8 @@ class Cluster:
             question.request,
             question.ticket,
             url,
+            question.port,
+            question.offers,
         )
         if not self._say(waiting.node, asked, f"{self._none}.{waiting.number}"):
             self._end(waiting, _unavailable("the connection to the other nodes was lost"))

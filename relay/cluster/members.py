@@ -7,6 +7,7 @@ from typing import assert_never
 from msgspec import structs
 
 from protocol.errors import Code
+from protocol.features import OFFER
 from protocol.messages import ServiceResponse
 from relay.backplane import (
     AskedHere,
@@ -76,6 +77,8 @@ class Members:
             url = self._url() if response.ticket is not None else ""
             news.answer(structs.replace(response, url=url))
 
-        caller = Elsewhere(asked.caller, asked.host, answered)
+        seen = asked.host, asked.port
+        features = frozenset({OFFER}) if asked.offers else frozenset()
+        caller = Elsewhere(asked.caller, seen, features, answered)
         leg = None if asked.ticket is None else Leg(asked.ticket, asked.url)
         self._broker.asked(caller, asked.request, leg, now)
