@@ -22,6 +22,7 @@ from benchmarks import (
     letters,
     messages,
     names,
+    nodes,
     peers,
     proofs,
     sessions,
@@ -47,6 +48,7 @@ _PARTS = (
     "gap",
     "setup",
     "names",
+    "nodes",
 )
 
 _STANDING = 200
@@ -248,6 +250,10 @@ def main(
         "letters": lambda: _run(lambda: letters.measure_letters(stored)),
         "gap": lambda: _gap(moves),
         "setup": lambda: _setup(setups),
+        "nodes": lambda: (
+            nodes.measure_nodes(mebibytes << 20, round_trips // 20)
+            + nodes.measure_subscriptions((injected, 2 * injected))
+        ),
         "names": lambda: _run(lambda: names.measure_names(queries, moves)),
     }
     results = [

@@ -33,14 +33,23 @@ from protocol.messages import (
 )
 from protocol.tables import FROM_RELAY
 
-__all__ = ["measure_direct", "measure_nats", "measure_relay"]
+__all__ = [
+    "Control",
+    "measure_direct",
+    "measure_nats",
+    "measure_relay",
+    "read",
+    "upgraded",
+    "write_plain",
+]
 
 _M = TypeVar("_M")
 _WRITE = 256 * 1024
 _NATS_MESSAGE = 512 * 1024
 
 
-def _write_plain(connect: Callable[[], socket.socket], total: int) -> None:
+def write_plain(connect: Callable[[], socket.socket], total: int) -> None:
+    """Write `total` bytes to what `connect` returns."""
     data = bytes(_WRITE)
     with connect() as target:
         for _ in range(total // _WRITE):
@@ -49,7 +58,7 @@ def _write_plain(connect: Callable[[], socket.socket], total: int) -> None:
         target.recv(1)
 
 
-def _read(source: socket.socket, total: int) -> float:
+def read(source: socket.socket, total: int) -> float:
     """Read `total` bytes; return the seconds from the first to the last."""
     view = memoryview(bytearray(1 << 20))
     left = total - source.recv_into(view)
@@ -74,17 +83,17 @@ def measure_direct(total: int) -> list[Row]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = listening.getsockname()
         writer = multiprocessing.get_context("fork").Process(
-            target=_write_plain, args=(lambda: socket.create_connection(address), total)
+            target=write_plain, args=(lambda: socket.create_connection(address), total)
         )
         writer.start()
         source, _ = listening.accept()
         with source:
-            seconds = _read(source, total)
+            seconds = read(source, total)
         writer.join(10)
     return _rows("loopback, no server", total, seconds, None)
 
 
-class _Control:
+class Control:
     """A blocking control connection, enough to get a ticket."""
 
     def __init__(self, server: Server, service: str | None) -> None:
@@ -121,12 +130,19 @@ class _Control:
             if isinstance(message, cls):
                 return message
 
-    def leg(self, ticket: str | None) -> socket.socket:
+    def leg(self, ticket: str | None, at: Server | None = None) -> socket.socket:
+        """Open a leg, at the own relay or at another node of it."""
         assert ticket is not None
         proof = self.identity.sign(CONTEXT_PLANE, self.relay_key, ticket.encode())
         signature = base64.urlsafe_b64encode(proof).decode().rstrip("=")
         target = f"/v1/plane/{ticket}?guid={self.identity.guid}&signature={signature}"
-        return upgraded(self._server, target)
+        return upgraded(at or self._server, target)
+
+    def __enter__(self) -> "Control":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._socket.close()
@@ -151,7 +167,7 @@ def upgraded(server: Server, target: str) -> socket.socket:
 
 def measure_relay(server: Server, total: int) -> list[Row]:
     """Return the rate through a plane, and the relay's CPU for it."""
-    callee, caller = _Control(server, "bulk"), _Control(server, None)
+    callee, caller = Control(server, "bulk"), Control(server, None)
     caller.send(ServiceRequestTo(1, callee.identity.guid, "bulk", Mode.CENTRAL, os.urandom(16)))
     asked = callee.expect(ServiceRequestFrom)
     callee.send(ServiceAnswer(asked.request, Verdict.ACCEPTED))
@@ -159,12 +175,12 @@ def measure_relay(server: Server, total: int) -> list[Row]:
     source, target = callee.leg(asked.ticket), caller.leg(answer.ticket)
     before = cpu_seconds(server.pid)
     writer = multiprocessing.get_context("fork").Process(
-        target=_write_plain, args=(lambda: target, total)
+        target=write_plain, args=(lambda: target, total)
     )
     writer.start()
     target.close()
     with source:
-        seconds = _read(source, total)
+        seconds = read(source, total)
     cpu = cpu_seconds(server.pid) - before
     writer.join(10)
     callee.close()
@@ -201,7 +217,7 @@ def measure_nats(server: Server, total: int) -> list[Row]:
     writer = multiprocessing.get_context("fork").Process(target=_write_nats, args=(server, total))
     writer.start()
     with source:
-        seconds = _read(source, total)
+        seconds = read(source, total)
     cpu = cpu_seconds(server.pid) - before
     writer.join(10)
     return _rows("nats-server (Go), 512 KiB messages", total, seconds, cpu)
