@@ -252,6 +252,7 @@ def main(
         "setup": lambda: _setup(setups),
         "nodes": lambda: (
             nodes.measure_nodes(mebibytes << 20, round_trips // 20)
+            + nodes.measure_shared_port(mebibytes << 20, 5)
             + nodes.measure_subscriptions((injected, 2 * injected))
         ),
         "names": lambda: _run(lambda: names.measure_names(queries, moves)),

@@ -113,9 +113,10 @@ def raise_descriptors() -> int:
 def relay_server(
     changes: Mapping[str, str] | None = None,
     program: tuple[str, ...] = ("-m", "relay"),
+    flags: tuple[str, ...] = ("--state", ""),
 ) -> Iterator[Server]:
     """Run our relay with its rates lifted: the load comes from few peers. `changes` are made in its
-    environment; `program` is what Python runs."""
+    environment; `program` is what Python runs, and `flags` what this version's is told."""
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready"
         lifted = {
@@ -133,7 +134,7 @@ def relay_server(
             str(ready),
         ]
         if program == ("-m", "relay"):  # Of a version of before this is not known.
-            command += ["--state", ""]
+            command += flags
         with _process(command, lifted) as pid:
             end = time.monotonic() + 30
             while not ready.exists():

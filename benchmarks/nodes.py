@@ -13,8 +13,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from benchmarks.bulk import Control, read, write_plain
-from benchmarks.measure import Row, Server, cpu_seconds, nats_server, relay_server, resident
+from benchmarks.measure import (
+    Row,
+    Server,
+    cpu_seconds,
+    median_rows,
+    nats_server,
+    relay_server,
+    resident,
+)
 from protocol.identity import Identity
 from protocol.messages import (
     Mode,
@@ -25,7 +35,7 @@ from protocol.messages import (
     Verdict,
 )
 
-__all__ = ["measure_nodes", "measure_subscriptions"]
+__all__ = ["measure_nodes", "measure_shared_port", "measure_subscriptions"]
 
 _BATCH = 10_000
 """Subscriptions that are sent before the answer to a PING is waited for."""
@@ -89,9 +99,12 @@ def _plane(
     asked, answer = _ask(caller, callee, Mode.CENTRAL)
     source, target = callee.leg(asked.ticket), caller.leg(answer.ticket, at)
     before = sum(map(cpu_seconds, pids))
-    writer = multiprocessing.get_context("fork").Process(
-        target=write_plain, args=(lambda: target, total)
-    )
+
+    def connect() -> socket.socket:
+        source.close()  # That process has a copy of it.
+        return target
+
+    writer = multiprocessing.get_context("fork").Process(target=write_plain, args=(connect, total))
     writer.start()
     target.close()
     with source:
@@ -149,3 +162,18 @@ def _answered(one: socket.socket, data: bytes) -> None:
         heard = (heard + one.recv(65_536))[-4096:]
         if heard.endswith(b"PING\r\n"):
             one.sendall(b"PONG\r\n")
+
+
+def measure_shared_port(total: int, planes: int) -> list[Row]:
+    """Return what planes cost of which each leg comes to any of two processes at one port."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        changes = {"ROAM_RELAY_DRAIN_TIMEOUT": "0"}
+        flags = ("--nodes", "2", "--state", folder)
+        with relay_server(changes, flags=flags) as server, contextlib.ExitStack() as stack:
+            children = psutil.Process(server.pid).children(recursive=True)
+            pids = {one.pid for one in children if "nats" not in one.name()}
+            callee, caller = (stack.enter_context(Control(server, one)) for one in ("bulk", None))
+            for _ in range(planes):
+                rows += _plane("two processes at one port", caller, callee, server, pids, total)
+    return median_rows([rows[number : number + 2] for number in range(0, len(rows), 2)])

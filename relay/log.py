@@ -109,6 +109,8 @@ def _to_show(
     }
 
 
+_WHOLE = 4096
+"""Bytes that a pipe takes in one piece, whoever writes into it besides (PIPE_BUF)."""
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 _encode = msgspec.json.Encoder().encode
 _as_any_json = structlog.processors.JSONRenderer(separators=(",", ":"))
@@ -131,9 +133,12 @@ def _as_json(logger: Any, method: str, words: structlog.typing.EventDict) -> str
 class _Writer(logging.Handler):
     """Writes lines to a descriptor in a thread of its own: whoever logs never waits."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, is_shared: bool = False) -> None:
+        """With `is_shared` other processes write there too."""
         super().__init__()
         self._descriptor = descriptor
+        self._most = _WHOLE if is_shared else 1 << 30
+        """Bytes of lines that are written in one go."""
         self._waiting: deque[str] = deque()
         self._dropped = 0
         self._stopped = False
@@ -164,15 +169,26 @@ class _Writer(logging.Handler):
 
     def _write(self) -> None:
         while lines := self._next():
-            text = "".join(f"{line}\n" for line in lines)
-            data = memoryview(text.encode(errors="backslashreplace"))
-            # A log that cannot be written (its reader has gone, the disk is full) ends no relay.
-            with contextlib.suppress(OSError):
-                while data:
-                    try:
-                        data = data[os.write(self._descriptor, data) :]
-                    except BlockingIOError:
-                        select.select([], [self._descriptor], [])
+            for piece in self._pieces(lines):
+                data = memoryview(piece)
+                # A log that cannot be written (no reader, or a full disk) ends no relay.
+                with contextlib.suppress(OSError):
+                    while data:
+                        try:
+                            data = data[os.write(self._descriptor, data) :]
+                        except BlockingIOError:
+                            select.select([], [self._descriptor], [])
+
+    def _pieces(self, lines: list[str]) -> Iterator[bytes]:
+        """Put lines together, whole ones."""
+        piece = b""
+        for line in lines:
+            data = f"{line}\n".encode(errors="backslashreplace")
+            if piece and len(piece) + len(data) > self._most:
+                yield piece
+                piece = b""
+            piece += data
+        yield piece
 
     def _next(self) -> list[str]:
         """Wait for lines, and return them: none at the end."""
@@ -240,7 +256,11 @@ def configure(style: str, level: str, node: str = "") -> None:
         if style == "console"
         else [_as_json]
     )
-    handler = logging.NullHandler() if sys.stderr is None else _Writer(sys.stderr.fileno())
+    handler = (
+        logging.NullHandler()
+        if sys.stderr is None
+        else _Writer(sys.stderr.fileno(), is_shared=bool(node))
+    )
     handler.setFormatter(_Lines(renderers, node))
     # The lines do not say where in the code they come from, nor in which thread: looking that up
     # costs as much as the rest of a line (the logging HOWTO, "Optimization").

@@ -30,6 +30,7 @@ from relay.http import (
     Doorkeeper,
     Front,
     Fronts,
+    Handover,
     PlaneRoute,
     Proxies,
     PublicRoutes,
@@ -228,13 +229,14 @@ class RelayServer:
         public = PublicRoutes(self.registry, monotonic, backplane)
         most = DetourLimits.of(config, self._descriptors.limit)
         detours = Detours(self.cluster, most, self.metrics, self._tasks.spawn)
+        self._handover = Handover.of(config, siblings)
         limits = CarrierLimits(config.write_deadline, config.outbox_bytes)
         self._fronts = Fronts(
             config,
             self._front_of,
             for_peers(
                 ControlRoute(self.doorkeeper, limits, self._connect, monotonic),
-                PlaneRoute(self.planes, self.broker, self._reception, detours),
+                PlaneRoute(self.planes, self.broker, self._reception, detours, self._handover),
                 public,
             ),
             admin.metrics | DashboardRoutes(admin, self._dashboard, public.about).routes,
@@ -417,6 +419,9 @@ class RelayServer:
             }
             context = certificate.context
         await self._fronts.open(context, is_shared=self._siblings is not None)
+        if self._handover is not None:
+            self._handover.open(self._fronts.peers.take)
+            self._stack.callback(self._handover.close)
         self._listening += self._fronts.endpoints
         self.urls, self.admin_urls = self._fronts.peers.urls, self._fronts.operators.urls
         self.url = self.urls[0]

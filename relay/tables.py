@@ -78,6 +78,8 @@ class Siblings(msgspec.Struct, frozen=True, kw_only=True):
 
     book: str | None
     """The file for that, in the state folder that they share; None: there is none."""
+    folder: str | None = None
+    """In which each has a folder of its own, by its name as a node; None: there is none."""
 
 
 def check_fields(config: msgspec.Struct) -> None:

@@ -192,10 +192,14 @@ class Cluster:
 
     def node_of(self, ticket: str) -> tuple[str, ...]:
         """Return where the node is reached whose plane a ticket is for, if that is another one."""
-        for node, urls in self.directory.nodes.items():
+        return self.directory.nodes.get(self.name_of(ticket), ())
+
+    def name_of(self, ticket: str) -> str:
+        """Return the name of that node; empty where it is this one, or has gone."""
+        for node in self.directory.nodes:
             if ticket.startswith(tag_of(node)) and node != self.node:
-                return urls
-        return ()
+                return node
+        return ""
 
     def origin(self, ticket: str, host: str) -> str:
         """Return the proof that the bearer of a ticket has come to a node from an address."""

@@ -8,6 +8,7 @@ from relay.http.door import Doorkeeper, Rules
 from relay.http.entrance import Deadlines
 from relay.http.front import Front
 from relay.http.fronts import Fronts
+from relay.http.handover import Handover
 from relay.http.origin import Proxies, is_near
 from relay.http.plane import PlaneRoute
 from relay.http.public import PublicRoutes
@@ -22,6 +23,7 @@ __all__ = [
     "Doorkeeper",
     "Front",
     "Fronts",
+    "Handover",
     "PlaneRoute",
     "Proxies",
     "PublicRoutes",

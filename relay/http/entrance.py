@@ -111,29 +111,42 @@ class Entrance:
                 loop.remove_reader(listening)
                 self._pauses[listening] = loop.call_later(_PAUSE, self._resume, listening)
                 return
-            visitor, stays = None, False
-            try:
-                sock.setblocking(False)
-                host = host_of(address)
-                visitor = Visitor(self._hall, sock, (host, address[1]), self._tls)
-                # For whom a proxy brings it is charged when the proxy has said who it is.
-                trusted = self._doorkeeper.proxies.trusts(host)
-                wait = 0.0 if trusted else visitor.toll.take(ARRIVAL)
-                if wait and self._doorkeeper.waiting(host) >= _HELD:
-                    # Little more than two calls of the system: the backlog is everybody's.
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                    self._doorkeeper.refused("too_often", host)
-                    continue
-                if self._doorkeeper.arrive(visitor, host, sock.fileno()):
-                    visitor.begin(wait)
-                    stays = True
-            finally:
-                if not stays:
-                    try:
-                        if visitor is not None:
-                            visitor.left()
-                    finally:
-                        sock.close()
+            self._arrive(sock, address)
+
+    def take(self, sock: socket.socket) -> None:
+        """Serve a connection that another process has accepted, and has read nothing of, as one
+        that has just come."""
+        try:
+            address = sock.getpeername()
+        except OSError:  # It has gone meanwhile.
+            sock.close()
+            return
+        self._arrive(sock, address)
+
+    def _arrive(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        visitor, stays = None, False
+        try:
+            sock.setblocking(False)
+            host = host_of(address)
+            visitor = Visitor(self._hall, sock, (host, address[1]), self._tls)
+            # For whom a proxy brings it is charged when the proxy has said who it is.
+            trusted = self._doorkeeper.proxies.trusts(host)
+            wait = 0.0 if trusted else visitor.toll.take(ARRIVAL)
+            if wait and self._doorkeeper.waiting(host) >= _HELD:
+                # Little more than two calls of the system: the backlog is everybody's.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                self._doorkeeper.refused("too_often", host)
+                return
+            if self._doorkeeper.arrive(visitor, host, sock.fileno()):
+                visitor.begin(wait)
+                stays = True
+        finally:
+            if not stays:
+                try:
+                    if visitor is not None:
+                        visitor.left()
+                finally:
+                    sock.close()
 
     def _visit(self, visitor: Visitor) -> Visit:
         server = self._runner.server

@@ -1,6 +1,7 @@
 """Where some routes are served: an HTTP server behind the entrance that its connections come by."""
 
 import logging
+import socket
 import ssl
 from collections.abc import Sequence
 
@@ -64,6 +65,10 @@ class Front:
         scheme = "http" if context is None else "https"
         shown = (f"[{host}]" if ":" in host else host for host in hosts)
         self.urls = tuple(f"{scheme}://{host}:{self.port}" for host in shown)
+
+    def take(self, sock: socket.socket) -> None:
+        """Serve a connection that has come to another process, which has read nothing of it."""
+        self._entrance.take(sock)
 
     def close(self) -> None:
         """Accept nobody any more. Who is here already stays."""

@@ -10,6 +10,7 @@ from protocol.messages import EARLY_HEADER, RESUME_HEADER, WEBSOCKET_PROTOCOL
 from relay.broker import Broker
 from relay.control import Reception
 from relay.http import answers
+from relay.http.handover import Handover
 from relay.http.origin import Headers
 from relay.http.raw_request import RawRequest, is_raw_upgrade
 from relay.http.takeover import (
@@ -46,12 +47,19 @@ class PlaneRoute:
     the peer's service requests."""
 
     def __init__(
-        self, planes: Planes, broker: Broker, reception: Reception, detours: Detours
+        self,
+        planes: Planes,
+        broker: Broker,
+        reception: Reception,
+        detours: Detours,
+        handover: Handover | None = None,
     ) -> None:
+        """`handover` is there where processes share the port."""
         self._planes = planes
         self._detours = detours
         self._broker = broker
         self._reception = reception
+        self._handover = handover
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve a request. A leg whose sender goes away meanwhile ends its plane."""
@@ -93,6 +101,8 @@ class PlaneRoute:
     ) -> web.Response | None:
         """Serve a request that aiohttp need not read. The socket becomes the leg, or is closed;
         not where a refusal is returned."""
+        if self._is_given(visitor, request, sock):
+            return None
         bearer = (request.ticket, request.guid, request.signature)
         admitted = await self._admit(visitor, bearer, request.headers)
         if isinstance(admitted, web.Response):
@@ -108,6 +118,18 @@ class PlaneRoute:
                 sock.close()
                 raise
         return None
+
+    def _is_given(self, visitor: Visitor, request: RawRequest, sock: socket.socket) -> bool:
+        """Give the connection to the process that has the plane, where that is another one; return
+        whether it is that one's now. It asks all that is asked here."""
+        if self._handover is None or not visitor.is_whole:
+            return False
+        node = self._detours.name_of(request.ticket)
+        if not node or not self._handover.give(node, sock):
+            return False
+        self._reception.metrics.cluster["leg given"] += 1
+        visitor.left()
+        return True
 
     async def _admit(
         self, visitor: Visitor, bearer: tuple[str, str, str], headers: Headers

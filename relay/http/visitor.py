@@ -210,6 +210,12 @@ class Visitor:
         self._hall.doorkeeper.left(self)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether all that it has sent is still in its socket: no header of a proxy was taken
+        out."""
+        return not self._connection.proxy
+
+    @property
     def is_asking(self) -> bool:
         """Whether aiohttp has it and it is nothing but a client of HTTP."""
         return self._stage is _Stage.ASKING

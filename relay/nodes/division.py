@@ -130,4 +130,4 @@ def assignment(config: RelayConfig, name: str, place: Place) -> Assignment:
             prefix=_PREFIX,
         ),
     )
-    return Assignment(one, Siblings(book=place.book))
+    return Assignment(one, Siblings(book=place.book, folder=place.folder))

@@ -48,6 +48,9 @@ class Nodes(Protocol):
     def node_of(self, ticket: str) -> tuple[str, ...]:
         """Return where the node is reached whose plane a ticket is for, if that is another one."""
 
+    def name_of(self, ticket: str) -> str:
+        """Return the name of that node; empty where it is this one, or has gone."""
+
     def origin(self, ticket: str, host: str) -> str:
         """Return the proof that the bearer of a ticket has come from an address."""
 
@@ -162,6 +165,10 @@ class Detours:
         if self._nodes is None or NODE_HEADER in headers:
             return ""
         return next(iter(self._nodes.node_of(ticket)), "")
+
+    def name_of(self, ticket: str) -> str:
+        """Return the name of the node that a ticket's plane is at; empty where that is this one."""
+        return "" if self._nodes is None else self._nodes.name_of(ticket)
 
     def host_of(self, ticket: str, headers: Headers, host: str) -> str:
         """Return where a leg has come from that another node has led here; else `host`."""

@@ -54,6 +54,17 @@ class Fleet:
         assert isinstance(answer, StatusShown)
         return answer
 
+    async def metric(self, node: str, sample: str) -> float:
+        """Return what a process says of itself; 0 where it says nothing."""
+        answer = await self.ask(Status(), node)
+        assert isinstance(answer, StatusShown)
+        url = f"{answer.admin_urls[0]}/metrics"
+        text = await asyncio.to_thread(
+            lambda: urllib.request.urlopen(url, timeout=30).read().decode()
+        )
+        found = [line for line in text.splitlines() if line.startswith(f"{sample} ")]
+        return float(found[0].split()[-1]) if found else 0.0
+
     async def home(self, guid: str) -> str:
         """Return the node that a peer is at; empty: at none."""
         for node in NODES:
@@ -148,6 +159,45 @@ async def test_every_mode_between_two_processes(shared: Fleet) -> None:
             there = await anext(listener)
             await asyncio.gather(numbered(here, there, 0, 20), numbered(there, here, 0, 20))
             await here.close()
+
+
+GIVEN = 'roam_relay_cluster_total{event="leg given"}'
+
+
+async def test_a_leg_comes_to_its_plane_wherever_it_has_come(shared: Fleet) -> None:
+    async with pair(shared) as (alice, bob):
+        listener = alice.listen("chat")
+        while not [one for one in NODES if await shared.metric(one, GIVEN)]:
+            here = await bob.connect(alice.guid, "chat", mode=Mode.CENTRAL, wait=True)
+            there = await anext(listener)
+            await asyncio.gather(numbered(here, there, 0, 20), numbered(there, here, 0, 20))
+            await here.close()
+        for node in NODES:
+            assert not await shared.metric(node, 'roam_relay_plane_bytes_total{way="detour"}')
+
+
+@pytest.mark.nightly
+async def test_a_leg_is_given_to_a_process_that_dies(shared: Fleet) -> None:
+    async with pair(shared) as (alice, bob):
+        listener = alice.listen("chat")
+        here = await bob.connect(alice.guid, "chat", mode=Mode.CENTRAL, wait=True)
+        there = await anext(listener)
+        await asyncio.gather(numbered(here, there, 0, 50), numbered(there, here, 0, 50))
+        node = await shared.home(alice.guid)
+        (other,) = set(NODES) - {node}
+        before, given = shared.pid(node), await shared.metric(other, GIVEN)
+        os.kill(before, signal.SIGSTOP)
+        sending = asyncio.gather(numbered(here, there, 50, 100), numbered(there, here, 50, 100))
+        try:
+            # Both look for another plane; a leg that comes to the other process is given on.
+            while await shared.metric(other, GIVEN) == given and not sending.done():
+                await asyncio.sleep(0.05)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(before, signal.SIGKILL)
+        await sending
+        await here.close()
+        await shared.whole()
 
 
 async def test_a_process_is_killed_and_nothing_is_lost(shared: Fleet) -> None:

@@ -1,5 +1,6 @@
 """Who writes what: a relay in somebody's program nothing, `relay serve` what it is told to."""
 
+import fcntl
 import json
 import os
 import signal
@@ -289,3 +290,29 @@ def test_a_json_line_is_ascii_and_means_what_was_said() -> None:
         {"event": "\x9b\u202e\udce9", "text": "é"},
         {"event": "others", "data": "b'x'", "many": [1, "b"], "words": {"a": "<class 'object'>"}},
     ]
+
+
+def test_lines_of_several_processes_stay_whole_in_one_log() -> None:
+    program = (
+        "import sys; from relay.log import configure, log; configure('json', 'info', sys.argv[1])\n"
+        "for number in range(1500): log.info('line', number=number, text='x' * 200)\n"
+        "print('said', flush=True)\n"
+    )
+    reading, writing = os.pipe()
+    # It is full at once: what is longer than a pipe takes in one piece would be torn.
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    with open(reading) as log:
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", program, node], stdout=subprocess.PIPE, stderr=writing
+            )
+            for node in ("node-1", "node-2")
+        ]
+        os.close(writing)
+        for one in writers:
+            assert one.stdout is not None
+            assert one.stdout.readline() == b"said\n"
+            one.stdout.close()
+        lines = [json.loads(line) for line in log]
+        assert [one.wait(60) for one in writers] == [0, 0]
+    assert {one["node"] for one in lines} == {"node-1", "node-2"}

@@ -3,7 +3,7 @@
 import pytest
 from msgspec import structs
 
-from relay.config import ClusterConfig, ConfigError, DnsConfig, RelayConfig
+from relay.config import ClusterConfig, ConfigError, DnsConfig, RelayConfig, Siblings
 from relay.nodes.division import (
     Backbone,
     Place,
@@ -36,7 +36,7 @@ def test_each_has_its_own_folder_and_all_have_one_key_port_and_book() -> None:
         "/state/nodes/node-2",
     )
     for one in (first, second):
-        assert one.siblings.book == "/state/relay.sqlite"
+        assert one.siblings == Siblings(book="/state/relay.sqlite", folder="/state/nodes")
         assert one.config.in_state(one.config.identity or "") == "/state/relay.key"
         assert one.config.in_state(one.config.admin_token or "") == "/state/token"
         assert (one.config.port, one.config.admin_port) == (8440, 0)
