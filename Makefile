@@ -21,7 +21,7 @@ GATE = -m pytest -n 4 $(ARGS)
 	touch $@
 
 demo: .venv/.installed
-	$(BIN)/python examples/demo.py
+	$(BIN)/python examples/demo.py $(ARGS)
 
 checks: .venv/.installed
 	$(BIN)/ruff format --check .

@@ -22,9 +22,9 @@ from peers.cli.file_transfer import send_file
 MESSAGES = 50
 
 
-def plane_bytes(relay: str) -> int:
-    """Return the relay's own count of bytes through planes."""
-    with urllib.request.urlopen(f"{relay}/metrics", timeout=30) as answer:
+def plane_bytes(admin: str) -> int:
+    """Return the relay's own count of bytes through planes, from where its metrics are."""
+    with urllib.request.urlopen(f"{admin}/metrics", timeout=30) as answer:
         lines = answer.read().decode().splitlines()
     return int(sum(float(line.split()[-1]) for line in lines if "plane_bytes_total{" in line))
 
@@ -65,20 +65,20 @@ async def talk(peer: Peer, guid: str, mode: Mode, file: Path, bar: Progress) -> 
 
 
 async def visit(
-    peer: Peer, relay: str, guid: str, mode: Mode, file: Path, bar: Progress
+    peer: Peer, admin: str, guid: str, mode: Mode, file: Path, bar: Progress
 ) -> dict[str, object]:
     """Return what was seen in one mode, and how many bytes the relay moved meanwhile."""
-    before = await asyncio.to_thread(plane_bytes, relay)
+    before = await asyncio.to_thread(plane_bytes, admin)
     try:
         seen = await talk(peer, guid, mode, file, bar)
     except RoamRelayError as error:
         seen = {"error": f"{type(error).__name__}: {error}"}
-    relayed = await asyncio.to_thread(plane_bytes, relay) - before
+    relayed = await asyncio.to_thread(plane_bytes, admin) - before
     return {"mode": mode.value, **seen, "relayed": relayed}
 
 
-async def main(relay: str, key: str, guid: str, file: Path) -> None:
-    """Visit the mobile node in every mode."""
+async def main(relay: str, key: str, guid: str, file: Path, admin: str) -> None:
+    """Visit the mobile node in every mode. `admin` is where the relay's metrics are."""
     bar = Progress(
         TextColumn("{task.description:>8}"),
         BarColumn(),
@@ -89,8 +89,9 @@ async def main(relay: str, key: str, guid: str, file: Path) -> None:
     async with Peer(Identity.load_or_create(key), relay) as peer:
         with bar:
             for mode in Mode:
-                print(json.dumps(await visit(peer, relay, guid, mode, file, bar)), flush=True)
+                print(json.dumps(await visit(peer, admin, guid, mode, file, bar)), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4])))
+    admin = sys.argv[5] if len(sys.argv) > 5 else sys.argv[1]
+    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]), admin))

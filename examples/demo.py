@@ -2,12 +2,15 @@
 
 In every mode they exchange messages and a file; the table shows what happened. The exit code is 0
 only if every message and every file arrived intact, on the way that the mode promises; how long
-anything took is shown and not judged. DEMO_MIB is the size of the file (64).
+anything took is shown and not judged. DEMO_MIB is the size of the file (64). With `--nodes` (`make
+demo ARGS=--nodes`) the relay is three processes at one port, and each peer comes to any of them.
 """
 
+import argparse
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -112,14 +115,22 @@ def show(console: Console, seen: Sequence[dict[str, Any]]) -> None:
     console.print(table)
 
 
-def run(folder: Path, started: list[subprocess.Popen[str]]) -> list[str]:
-    """Play the demo in an empty folder; return what is wrong."""
+def run(folder: Path, started: list[subprocess.Popen[str]], nodes: int) -> list[str]:
+    """Play the demo in an empty folder, with so many processes as one relay; return what is
+    wrong."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     ready = folder / "ready"
+    changes = {}
+    if nodes > 1:
+        # The metrics of all are at an address of their own.
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        changes = {"ROAM_RELAY_ADMIN_HOST": "127.0.0.1", "ROAM_RELAY_ADMIN_PORT": port}
     relay_process = subprocess.Popen(
         [sys.executable, "-m", "relay", "serve", "--port", "0", "--ready-file", str(ready)]
-        + ["--log-level", "warning", "--state", str(folder / "relay")],
+        + ["--log-level", "warning", "--state", str(folder / "relay"), "--nodes", str(nodes)],
         text=True,
+        env=os.environ | changes,
     )
     started.append(relay_process)
     relay = wait_for(ready, relay_process)
@@ -142,7 +153,7 @@ def run(folder: Path, started: list[subprocess.Popen[str]]) -> list[str]:
     payload.write_bytes(os.urandom(size))
     correspondent = subprocess.Popen(
         [sys.executable, str(HERE / "correspondent.py"), relay, str(folder / "cn.key"), guid]
-        + [str(payload)],
+        + [str(payload), f"http://127.0.0.1:{port}" if nodes > 1 else relay],
         text=True,
         stdout=subprocess.PIPE,
     )
@@ -157,12 +168,15 @@ def run(folder: Path, started: list[subprocess.Popen[str]]) -> list[str]:
     return wrong
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Run the demo; stop every process that it started."""
+    words = argparse.ArgumentParser(description="See every mode work.")
+    words.add_argument("--nodes", action="store_true", help="three processes as one relay")
+    nodes = 3 if words.parse_args(arguments).nodes else 1
     started: list[subprocess.Popen[str]] = []
     with tempfile.TemporaryDirectory() as folder:
         try:
-            wrong = run(Path(folder), started)
+            wrong = run(Path(folder), started, nodes)
         finally:
             for process in reversed(started):
                 process.terminate()
@@ -182,6 +196,6 @@ def main() -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -34,9 +34,12 @@ def seen(**changes: Any) -> list[dict[str, Any]]:
 STORED = dict.fromkeys(("payload.bin", *(f"{n}-payload.bin" for n in (1, 2, 3))), "right")
 
 
-def test_the_demo_shows_every_mode() -> None:
+@pytest.mark.parametrize(
+    "words", [(), pytest.param(("--nodes",), marks=pytest.mark.nightly)], ids=["one", "nodes"]
+)
+def test_the_demo_shows_every_mode(words: tuple[str, ...]) -> None:
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).parents[2] / "examples" / "demo.py")],
+        [sys.executable, str(Path(__file__).parents[2] / "examples" / "demo.py"), *words],
         capture_output=True,
         text=True,
         timeout=180,
