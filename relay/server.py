@@ -226,7 +226,7 @@ class RelayServer:
         view = View(held, urandom(32), with_addresses=config.dashboard_addresses)
         self._dashboard = Stream(view, self.metrics.loop, self._tasks.spawn)
         admin = AdminRoutes(self.doorkeeper, self.metrics, self._admin_token)
-        public = PublicRoutes(self.registry, monotonic, backplane)
+        public = PublicRoutes(self.registry, monotonic, backplane, self.guid)
         most = DetourLimits.of(config, self._descriptors.limit)
         detours = Detours(self.cluster, most, self.metrics, self._tasks.spawn)
         self._handover = Handover.of(config, siblings)

@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -267,6 +268,36 @@ async def test_status_and_metrics_are_of_all(shared: Fleet) -> None:
         )
         for node in NODES:
             assert f'roam_relay_cluster_now{{node="{node}",state="nodes"}} 2.0' in text
+
+
+async def test_a_look_up_answers_alike_at_each_process(shared: Fleet) -> None:
+    async with pair(shared) as (alice, bob):
+        for peer in (alice, bob):
+            peer.listen("open")
+            peer.listen("hidden", disclose="nobody")
+            await peer.published()
+
+        def look(guid: str, service: str) -> tuple[int, dict[str, object]]:
+            url = f"{shared.url}/v1/peers/{guid}/services/{service}"
+            try:
+                with urllib.request.urlopen(url, timeout=30) as answer:
+                    return answer.status, json.loads(answer.read())
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code, json.loads(error.read())
+
+        # Each is a connection of its own, that comes to any of both processes; and of the two
+        # peers each process has one.
+        for _ in range(6):
+            for peer in (alice, bob):
+                status, said = await asyncio.to_thread(look, peer.guid, "open")
+                assert (status, said["guid"], said["state"]) == (200, peer.guid, "online")
+                endpoints = said["endpoints"]
+                assert isinstance(endpoints, list)
+                assert {one["port"] for one in endpoints} == {peer.port}
+                for service in ("hidden", "none"):
+                    status, said = await asyncio.to_thread(look, peer.guid, service)
+                    assert (status, said["code"]) == (404, "unknown_service")
 
 
 def test_all_take_the_descriptors_that_they_may_have(shared: Fleet) -> None:
