@@ -12,14 +12,15 @@ from protocol.messages import Mode, PeerState, ServiceRequestTo, ServiceResponse
 from relay.backplane import ALONE, Backplane, Question
 from relay.http import answers
 from relay.http.visit import visitor_of
+from relay.limits import Counts
 from relay.presence import GonePeer, RegisteredPeer, Registry
 
 __all__ = ["PublicRoutes"]
 
 _ELSEWHERE = 30.0
 """Units that a question to another node costs, at both."""
-_AT_ONCE = 256
-"""Look-ups that wait for other nodes."""
+_OF_ONE, _AT_ONCE = 16, 256
+"""Look-ups that wait for other nodes, of one network and in all."""
 _PATIENCE = 5.0
 """Seconds for another node to answer."""
 
@@ -44,7 +45,7 @@ class PublicRoutes:
         self._backplane = backplane
         self._clock = clock
         self._own = own
-        self._asking = 0
+        self._asking = Counts(_OF_ONE, _AT_ONCE)
         """Look-ups that wait for another node."""
 
     async def lookup(self, request: web.Request) -> web.Response:
@@ -74,10 +75,13 @@ class PublicRoutes:
             return answers.refusal(Code.CLUSTER_UNAVAILABLE, refusal, 1.0)
         if home is not None:
             toll = visitor_of(request).toll
-            wait = 1.0 if self._asking >= _AT_ONCE else toll.take(_ELSEWHERE)
-            if wait:
+            if wait := toll.take(_ELSEWHERE):
                 return answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
-            return await self._ask_elsewhere(guid, service, now)
+            place = self._asking.take(toll.cause.network, toll.cause.wide)
+            if place is None:
+                return answers.refusal(Code.LIMIT_EXCEEDED, "too many look-ups wait", 1.0)
+            with place:
+                return await self._ask_elsewhere(guid, service, now)
         gone = self._registry.gone(guid)
         if gone is None:
             unknown = self._registry.unknown(now)
@@ -98,7 +102,6 @@ class PublicRoutes:
 
         wanted = ServiceRequestTo(0, guid, service, Mode.P2P, bytes(16), timeout=_PATIENCE)
         question = Question(self._own, "", wanted, take)
-        self._asking += 1
         try:
             if not self._backplane.ask(question, now):
                 unknown = self._registry.unknown(now)
@@ -107,7 +110,6 @@ class PublicRoutes:
             response = await answered
         finally:
             self._backplane.drop(question)
-            self._asking -= 1
         code = response.code
         if code in (Code.REFUSED, Code.NO_ENDPOINT):
             code = Code.UNKNOWN_SERVICE  # Who it is for is nobody's to know.
