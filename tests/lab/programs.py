@@ -173,12 +173,18 @@ class Commands:
         """Return what a session that is opened in a host says of its path."""
         return self._output(host, "tests.lab.explain", str(self._config), guid, mode)
 
-    def _output(self, host: Host, *words: str) -> str:
+    def nat_call(self, host: Host, guid: str, mode: str, patience: float) -> dict[str, Any]:
+        """Return what a caller in a host says of its way to a direct path (tests/lab/nat_call.py),
+        which it waits for during so many seconds."""
+        words = ("tests.lab.nat_call", str(self._config), guid, mode, str(patience))
+        return dict(json.loads(self._output(host, *words, deadline=DEADLINE + patience)))
+
+    def _output(self, host: Host, *words: str, deadline: float = DEADLINE) -> str:
         done = subprocess.run(
             host.lasting(sys.executable, "-m", *words),
             capture_output=True,
             text=True,
-            timeout=DEADLINE,
+            timeout=deadline,
             env=environment() | {"HOME": os.fspath(self._folder)},
             cwd=ROOT,
             check=True,
