@@ -119,13 +119,15 @@ class Program:
 class Commands:
     """`relay` and `peer` in the hosts of one lab, which all use the relay at one address."""
 
-    def __init__(self, folder: Path, server: str) -> None:
+    def __init__(self, folder: Path, server: str, more: str = "") -> None:
+        """`more` are further lines of the peers' configuration."""
         self._folder = folder
         self._server = server
         self._config = folder / "peer.toml"
         host = f"[{server}]" if ":" in server else server
         self._config.write_text(
-            f'relay = "http://{host}:{PORT}"\n[session]\nping_interval = 0.5\nsilence_limit = 2.0\n'
+            f'relay = "http://{host}:{PORT}"\n{more}'
+            "[session]\nping_interval = 0.5\nsilence_limit = 2.0\n"
         )
 
     def peer(self, name: str, *arguments: str) -> tuple[str, ...]:
