@@ -76,6 +76,8 @@ class Lease:
             return []
         if self.mapped is not None and now >= self._ends:
             self.mapped = None
+            if self.state is State.HELD:
+                self.state = State.RESTING
         if now < self._due:
             return []
         if self.state in (State.HELD, State.RESTING):

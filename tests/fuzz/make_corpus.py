@@ -219,7 +219,11 @@ def main() -> None:
     mapped = b"\0\x82\0\0\0\0\0\0\x9c\x40\x9c\x40\0\0\0\x78"
     made["gateway-answers"] = [
         b"".join(bytes((len(one),)) + one for one in said)
-        for said in ((pcp, pcp), (older, mapped, address, address, mapped))
+        for said in (
+            (pcp, pcp),
+            (older, mapped, address, address, mapped),
+            (pcp[:7] + b"\1" + pcp[8:], b"", b""),
+        )
     ]
     for name, data in TOML.items():
         made[name].append(data)

@@ -149,6 +149,7 @@ def test_a_router_that_grants_a_moment_is_not_asked_all_the_time() -> None:
     assert one.next_timeout() == pytest.approx(1.1)
     assert one.handle_timeout(1.1) == []
     assert one.mapped is None
+    assert one.state is State.RESTING
     assert one.next_timeout() == pytest.approx(10.1)
 
 
