@@ -50,8 +50,8 @@ PEER_RATE, PEER_BURST = 1.0, 32
 """Probes of one peer: sustained, a second; and at once."""
 SPACING, CLOSE_TOGETHER = 0.0108, 8
 """Seconds for each start of a probe, whoever it is for; and how many begin at once, one in a turn
-of the loop, before their seconds have to pass: 100 in any second. A probe that follows another at
-once finds the processor's caches warm: eight of one peer take 12 ms of the CPU where they took 14."""
+of the loop, before their seconds have to pass: 100 in any second. What follows at once finds the
+processor's caches warm: eight of one peer take 12 ms of the CPU where they took 14."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0
 """Seconds between two probes of an endpoint that was not proven; doubled each time."""
 _HALVED = 60.0
