@@ -60,7 +60,7 @@ async def test_an_ended_session_is_gone_without_a_collection(
         while relay.planes.live or relay.planes.pending or any(one() is not None for one in gone):
             await asyncio.sleep(0.01)
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         await meet()  # What a peer makes once, it keeps.
         gc.collect()
         await until_gone()
