@@ -3,17 +3,21 @@
 Every text that comes from others is cleaned (clean.py) and shown as plain text.
 """
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 import segno
 from textual import work
-from textual.app import App, ComposeResult
+from textual.app import App, ComposeResult, ScreenStackError
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.css.query import NoMatches
 from textual.screen import Screen
+from textual.widget import MountError
 from textual.widgets import Footer, Input, Label, ListItem, ListView, Static
 
 from examples.chat.book import Line, Standing
@@ -132,11 +136,20 @@ class ChatApp(App[None]):
         """The conversations, whatever lies over them."""
         return self.screen_stack[0]
 
+    @contextlib.contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Whatever comes while the program ends finds its screen half taken apart."""
+        try:
+            yield
+        except (NoMatches, ScreenStackError, MountError):
+            if self.is_running:
+                raise
+
     # -- what happens ---------------------------------------------------------------------------
 
     @work
     async def _follow(self) -> None:
-        while True:
+        while self.is_running:
             await self._show()
             await self.messenger.changed()
 
@@ -145,9 +158,10 @@ class ChatApp(App[None]):
         listed = self.messenger.listed
         if self.friend not in listed:
             self._look_at(listed[0] if listed else None)
-        await self._show_friends(listed)
-        await self._show_lines()
-        self._show_status()
+        with self._drawing():
+            await self._show_friends(listed)
+            await self._show_lines()
+            self._show_status()
 
     async def _show_friends(self, listed: list[Friend]) -> None:
         view = self._front.query_one("#friends", ListView)
@@ -217,7 +231,8 @@ class ChatApp(App[None]):
     # -- the status line ------------------------------------------------------------------------
 
     def _show_status(self) -> None:
-        _update(self._front.query_one("#status", Static), "\n".join(self._status()))
+        with self._drawing():
+            _update(self._front.query_one("#status", Static), "\n".join(self._status()))
 
     def _status(self) -> list[str]:
         messenger, friend = self.messenger, self.friend
@@ -263,9 +278,10 @@ class ChatApp(App[None]):
     async def _turn_to(self, friend: Friend) -> None:
         self._look_at(friend)
         self._lines.clear()
-        await self._front.query_one("#said").remove_children()
-        await self._show()
-        self._front.query_one("#input").focus()
+        with self._drawing():
+            await self._front.query_one("#said").remove_children()
+            await self._show()
+            self._front.query_one("#input").focus()
 
     def action_step(self, by: int) -> None:
         listed = self.messenger.listed
@@ -290,7 +306,8 @@ class ChatApp(App[None]):
             await self.messenger.write(friend, text)
         except (RoamRelayError, ValueError) as error:
             self._say(f"Not sent: {error}. It is in the input again", is_error=True)
-            self._front.query_one("#input", Input).value = text
+            with self._drawing():
+                self._front.query_one("#input", Input).value = text
 
     @work
     async def action_add(self) -> None:

@@ -9,9 +9,11 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
+
+from msgspec import structs
 
 from examples.chat import transfer
 from examples.chat.book import Book, Contact, Standing
@@ -19,6 +21,7 @@ from examples.chat.clean import cleaned
 from examples.chat.transfer import Offer, TransferFailed
 from peers import (
     UNKNOWN,
+    AddressSource,
     ContactLink,
     Conversation,
     Identity,
@@ -61,8 +64,10 @@ class Place:
 
     folder: Path
     downloads: Path
-    listen_hosts: tuple[str, ...] = ("0.0.0.0", "::")
-    """Where direct paths are accepted."""
+    config: PeerConfig = field(default_factory=PeerConfig)
+    """What the peer is to do otherwise than by default."""
+    addresses: AddressSource | None = None
+    """What tells of this host's addresses; None: the system."""
 
 
 class Friend:
@@ -276,7 +281,8 @@ class Messenger:
             self.book.close()
 
     async def _live(self, relay: str) -> None:
-        peer = self._peer = Peer(self.identity, config=self._config(relay))
+        config = self._config(relay)
+        peer = self._peer = Peer(self.identity, config=config, addresses=self.place.addresses)
         life = asyncio.create_task(self._life(peer))
         try:
             await self._anew.wait()  # No timeout: until something is to be otherwise.
@@ -297,13 +303,13 @@ class Messenger:
 
     def _config(self, relay: str) -> PeerConfig:
         every = [one.contact for one in self.friends.values()]
-        return PeerConfig(
+        return structs.replace(
+            self.place.config,
             relay=relay,
             wait_for_relay=True,
             mode=Mode.AUTO,
             guids={one.guid: one.mode for one in every},
             blocked=tuple(one.guid for one in every if one.standing is Standing.BLOCKED),
-            listen_hosts=self.place.listen_hosts,
         )
 
     async def _open(self, peer: Peer, group: asyncio.TaskGroup) -> None:
