@@ -26,7 +26,7 @@ from peers.control import (
     StandbyLost,
     Watching,
 )
-from peers.conversations import Conversations
+from peers.conversations import Conversations, Preference
 from peers.dialing import Door
 from peers.host import AddressSource, Interfaces, system_addresses
 from peers.location import OwnLocation
@@ -173,8 +173,10 @@ def build(
         whereabouts = Whereabouts(interfaces, location, registration, sessions, publication)
         opening = Opening(config, services, whereabouts, outgoing)
 
-        async def open_conversation(guid: str, service: str, wait: bool) -> Session:
-            wish = Wish(guid, service, conversation=True)
+        async def open_conversation(
+            guid: str, service: str, wanted: Preference, wait: bool
+        ) -> Session:
+            wish = Wish(guid, service, wanted.mode, wanted.policy, conversation=True)
             return await opening.open(wish, config.request_timeout, wait=wait)
 
         mailbox = Mailbox(identity, config, registration, services.blocks)

@@ -16,6 +16,7 @@ from peers.conversations.database import Work
 from peers.conversations.keeper import Keeper
 from peers.conversations.link import Links
 from peers.conversations.message import Disruption, Message, Sent, disruption
+from peers.conversations.store import NO_PREFERENCE, Preference
 from peers.conversations.tables import Entry, MessageState, Waiting
 from peers.tasks import check_loop
 from protocol.conversation import MAX_LETTER, Receipt
@@ -50,6 +51,7 @@ class Conversation:
         service: str,
         begin: Callable[["ConversationEnd"], Awaitable[Keeper]],
         end: Callable[["ConversationEnd", Keeper], Awaitable[None]],
+        preference: Preference = NO_PREFERENCE,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._begin = begin
@@ -67,6 +69,7 @@ class Conversation:
         """The GUID of the other peer."""
         self.service = service
         """The service that it is for."""
+        self._preference = preference
 
     def __repr__(self) -> str:
         return f"<Conversation with {self.remote[:8]} for {self.service}>"
@@ -237,6 +240,11 @@ class ConversationEnd(Conversation):
         if self._keeper is None:
             raise ConnectionClosed("the conversation was never open")
         return self._keeper
+
+    @property
+    def preference(self) -> Preference:
+        """By what sessions it is carried that are opened here."""
+        return self._preference
 
     @property
     def links(self) -> Links:
