@@ -171,7 +171,7 @@ def build(
         publication = Publication(config, registration, names, tasks)
         outgoing = Outgoing(config, sessions, presence.watch, lookup.ask_names)
         whereabouts = Whereabouts(interfaces, location, registration, sessions, publication)
-        opening = Opening(config, services, whereabouts, outgoing)
+        opening = Opening(identity.guid, config, services, whereabouts, outgoing)
 
         async def open_conversation(
             guid: str, service: str, wanted: Preference, wait: bool

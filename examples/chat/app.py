@@ -48,7 +48,8 @@ Start this program with  --relay https://relay.example , or press Ctrl+N and pas
 the relay that it names becomes yours. A relay for trying it out:  relay serve
 """
 SILENCE = "Nothing was said yet. What you write is kept until it has arrived, whoever is away."
-STRANGER = "This one is not among your contacts. Answer to add them, or press Ctrl+B to block them."
+STRANGER = """This one is not among your contacts. Answer to add them, press Ctrl+N and paste
+their link to add them by name, or Ctrl+B to block them."""
 
 
 def _update(shown: Static, text: str) -> None:
@@ -92,6 +93,7 @@ class ChatApp(App[None]):
     .title { text-style: bold; }
     .hint { color: $text-muted; }
     #text { width: auto; }
+    #text.wrapped { width: 100%; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+n", "add", "Add", priority=True),
@@ -258,9 +260,10 @@ class ChatApp(App[None]):
         else:
             why, figures = session.explain(), session.figures()
             trip = f", {why.round_trip * 1e3:.1f} ms" if why.round_trip is not None else ""
+            moves = max(figures.paths - 1, 0)
             path = (
                 f"path: {why.path}{trip}, because {why.rule or 'there is none yet'}"
-                f" · {max(figures.paths - 1, 0)} moves"
+                f" · {moves} move{'' if moves == 1 else 's'}"
             )
         return [cleaned(f"{about} · {relay}", limit=300), cleaned(path, limit=300)]
 
@@ -372,9 +375,16 @@ class ChatApp(App[None]):
         if session is None:
             text = "There is no session now: it begins when both are online, or something is sent."
         else:
-            text = f"{session.explain()}\n\n{session.figures()}"
+            carried = session.figures()
+            text = (
+                f"{session.explain()}\n\n"
+                f"carried   {carried.sent_bytes:,} bytes there, {carried.acknowledged} of "
+                f"{carried.sent} parts acknowledged; {carried.taken_bytes:,} bytes here\n"
+                f"for       {carried.seconds:,.0f} s, over {carried.paths} paths"
+            )
         text = cleaned(text, limit=20_000, lines=True)
-        await self.push_screen_wait(Shown("Why the path is what it is", Content(text)))
+        shown = Shown("Why the path is what it is", Content(text), wraps=True)
+        await self.push_screen_wait(shown)
 
     def action_block(self) -> None:
         friend = self.friend
