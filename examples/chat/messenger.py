@@ -136,7 +136,6 @@ class Messenger:
         self._running: asyncio.Task[None] | None = None
         self._anew = asyncio.Event()
         self._news = asyncio.Event()
-        self._sending = asyncio.Lock()
 
     # -- for the screen -------------------------------------------------------------------------
 
@@ -220,10 +219,9 @@ class Messenger:
         if friend.contact.standing is Standing.STRANGER:
             self._keep(replace(friend.contact, standing=Standing.CONTACT))
         chat = await friend.chat()
-        async with self._sending:
-            payload = text.encode(errors="replace")
-            message = await chat.send(payload, also=self.book.departure(friend.guid, text))
-            self.book.name(friend.guid, message)
+        payload, message = text.encode(errors="replace"), chat.new_message_id()
+        also = self.book.departure(friend.guid, message, text)
+        await chat.send(payload, message_id=message, also=also)
         self._tell()
         self._spawn(self._follow(friend, chat, message))
 
@@ -345,13 +343,6 @@ class Messenger:
     async def _read(self, friend: Friend, chat: Conversation) -> None:
         friend.open(chat)
         friend.trouble = ""
-        left = await chat.outgoing()
-        lines = self.book.lines(friend.guid)
-        named = {line.id for line in lines}
-        for sent in left:
-            if sent.id not in named:
-                self.book.name(friend.guid, sent.id)
-        self.book.give_up_names(friend.guid)
         follow = [
             line.id
             for line in self.book.lines(friend.guid)

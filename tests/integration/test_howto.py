@@ -13,7 +13,7 @@ from textual.app import App, ComposeResult
 from textual.content import Content
 from textual.widgets import Input, Static
 
-from peers import DdnsConfig, Identity, Peer, PeerConfig, Session, UnknownPeer
+from peers import DdnsConfig, Identity, Peer, PeerConfig, Session, UnknownPeer, UnknownService
 from peers.cli.main import parse
 from relay.config import DnsConfig, RelayConfig
 from relay.server import RelayServer
@@ -88,7 +88,7 @@ async def test_two_peers_that_have_no_relay(tmp_path: Path) -> None:
         answering = asyncio.create_task(names["answer"]())
         async with asyncio.timeout(60):
             while not answering.done():
-                with contextlib.suppress(UnknownPeer):  # Until it is in the zone.
+                with contextlib.suppress(UnknownPeer, UnknownService):  # Until it is in the zone.
                     assert await names["ask"](alice.guid) == b"echo hello"
                     break
             else:

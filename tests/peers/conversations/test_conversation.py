@@ -119,6 +119,27 @@ async def test_its_mode_and_policy_go_before_the_configuration(
         alice.conversation(bob.guid, "chat", store=stores[0], policy="only sideways")
 
 
+async def test_what_is_written_with_a_message_may_know_its_id(
+    alice: Peer, bob: Peer, stores: tuple[Path, Path]
+) -> None:
+    async with alice.conversation(bob.guid, "chat", store=stores[0]) as here:
+        message_id = here.new_message_id()
+
+        def remember(database: sqlite3.Connection) -> None:
+            database.execute("CREATE TABLE mine (id)")
+            database.execute("INSERT INTO mine VALUES (?)", (message_id,))
+
+        assert await here.send(b"one", message_id=message_id, also=remember) == message_id
+        assert [sent.id for sent in await here.outgoing()] == [message_id]
+        with contextlib.closing(sqlite3.connect(stores[0])) as database:
+            assert database.execute("SELECT id FROM mine").fetchall() == [(message_id,)]
+        with pytest.raises(ValueError, match="was sent with the id"):
+            await here.send(b"two", message_id=message_id)
+        with pytest.raises(ValueError, match="message_id"):
+            await here.send(b"two", message_id="my own")
+        assert len(await here.outgoing()) == 1
+
+
 @MODES
 async def test_in_every_mode(relay: RelayServer, stores: tuple[Path, Path], mode: Mode) -> None:
     """Either side may dial, over whatever path."""
