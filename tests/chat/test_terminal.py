@@ -72,6 +72,8 @@ async def test_the_program_talks_from_a_terminal_and_ends(
         terminal.press("-l", bob.link.text)
         terminal.press("Enter")
         await eventually(lambda: terminal.shows("Bob: online"), pause=0.2)
+        # The question lies over it a moment longer, and takes the keys.
+        await eventually(lambda: not terminal.shows("A friend's link"), pause=0.2)
         terminal.press("-l", "hello from a terminal")
         terminal.press("Enter")
         await eventually(lambda: any(one.waiting for one in bob.listed), pause=0.2)
