@@ -6,8 +6,10 @@ What is said about that between both sides is in file_transfer.py.
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
+import stat
 import sys
 import time
 from collections import Counter
@@ -159,19 +161,32 @@ def _sender(path: Path) -> str:
 
 
 def _take(path: Path) -> BinaryIO | None:
-    """Open a file for this program alone; None where another one has it, or it is no file of ours
-    to lock."""
+    """Open a file for this program alone; None where another one has it, or it is no file that a
+    program of this user has made.
+
+    Raises:
+        OSError: it cannot be made.
+    """
     if sys.platform == "win32":
         return None
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    file = os.fdopen(descriptor, "r+b")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
-            return file
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EACCES, errno.ENXIO, errno.EISDIR):
+            return None
+        raise
+    try:
+        there = os.fstat(descriptor)
+        # In a folder that others may write into, what another user has put there is not ours.
+        is_ours = stat.S_ISREG(there.st_mode) and there.st_uid == os.geteuid()
+        if is_ours and there.st_nlink == 1:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(there, os.lstat(path)):
+                return os.fdopen(descriptor, "r+b")
     except OSError:
         pass  # Another program has it, has just removed it, or there are no locks here.
-    file.close()
+    os.close(descriptor)
     return None
 
 

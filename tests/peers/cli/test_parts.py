@@ -208,6 +208,36 @@ async def test_nobody_goes_on_with_the_file_of_somebody_else(
     assert len(receiver.there) == 1
 
 
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "folder"])
+async def test_what_others_have_put_there_is_not_written_into(
+    bob: Peer, receiver: Receiver, tmp_path: Path, kind: str
+) -> None:
+    await broken_off(bob, receiver, content(2 * MIB), 3 * MIB)
+    (kept,) = receiver.there
+    path, other = tmp_path / "in" / kept, tmp_path / "other"
+    path.unlink()
+    other.write_bytes(b"of somebody else")
+    match kind:
+        case "link":
+            path.symlink_to(other)
+        case "hard link":
+            path.hardlink_to(other)
+        case "pipe":
+            os.mkfifo(path)
+        case _:
+            path.mkdir()
+    data = content(3 * MIB)
+    session = await began(bob, receiver, len(data))
+    _, receiving = await receiver.takes()
+    for at in range(0, len(data), MIB):
+        await session.send(data[at : at + MIB])
+    await session.send(msgspec.json.encode({"sha256": hashlib.sha256(data).hexdigest()}))
+    assert await session.receive() == b"ok"
+    assert (await receiving).path.read_bytes() == data
+    assert other.read_bytes() == b"of somebody else"
+    session.abort()
+
+
 async def test_a_sender_that_is_cancelled_leaves_nothing(bob: Peer, receiver: Receiver) -> None:
     sending = await began(bob, receiver, 4 * MIB)
     _, receiving = await receiver.takes()
