@@ -100,7 +100,8 @@ lab-rivals: .venv/.rivals
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[rivals]'
 	touch $@
 
-# A longer chaos run: SECONDS=600 SEED=… replays one; ARGS=--conversations kills programs instead.
+# A longer chaos run: SECONDS=600 SEED=… replays one; ARGS=--conversations has two programs with numbered
+# messages and a relay that are killed, kept away, moved and given a full disk instead.
 chaos: .venv/.installed
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED)) $(ARGS)
 

@@ -221,7 +221,9 @@ class RelayServer:
         }
         self._admin_token = AdminToken()
         held = self.registry, self.planes, self.metrics
-        view = View(held, urandom(32), with_addresses=config.dashboard_addresses)
+        nodes = tuple if self.cluster is None else self.cluster.nodes_now
+        shown = config.dashboard_addresses
+        view = View(held, urandom(32), with_addresses=shown, nodes=nodes)
         self._dashboard = Stream(view, self.metrics.loop, self._tasks.spawn)
         admin = AdminRoutes(self.doorkeeper, self.metrics, self._admin_token)
         public = PublicRoutes(self.registry, monotonic, backplane)

@@ -26,7 +26,7 @@ from peers.conversations.database import Database
 from peers.conversations.intake import Allowed, Intake, Target, is_known
 from peers.conversations.keeper import Keeper, load_keeper
 from peers.conversations.link import Link
-from peers.conversations.store import Store
+from peers.conversations.store import Preference, Store
 from peers.mailbox import Mailbox
 from peers.services import ConversationsEnd, Services
 from peers.session import Session, SessionEnd
@@ -35,7 +35,7 @@ from protocol.errors import ConnectionClosed, RoamRelayError, StoreFailed, Usage
 
 __all__ = ["Conversations"]
 
-Opener: TypeAlias = Callable[[str, str, bool], Awaitable[Session]]
+Opener: TypeAlias = Callable[[str, str, Preference, bool], Awaitable[Session]]
 """Opens a session with a service of a peer; says whether to wait for that peer without end."""
 
 _LONGEST = 60.0
@@ -113,14 +113,19 @@ class Conversations:
         self._is_closed = False
 
     def conversation(
-        self, guid: str, service: str, store: Store, disclose: str | Collection[str]
+        self,
+        guid: str,
+        service: str,
+        store: Store,
+        disclose: str | Collection[str],
+        preference: Preference,
     ) -> Conversation:
         """Return a conversation, to be opened."""
         if guid == self._guid:
             raise ValueError("guid is this peer's own: a conversation has two sides")
         self._use(store)
         begin = partial(self._begin, disclose=disclose)
-        return ConversationEnd(guid, service, begin, self._end)
+        return ConversationEnd(guid, service, begin, self._end, preference)
 
     @property
     def open(self) -> tuple[tuple[str, str], ...]:
@@ -447,7 +452,9 @@ class Conversations:
         # Who is waited for costs nothing until it is there.
         turn = contextlib.nullcontext() if wait else self._dialing
         async with turn, asyncio.timeout(_LONGEST):
-            return await self._opener(conversation.remote, conversation.service, wait)
+            return await self._opener(
+                conversation.remote, conversation.service, conversation.preference, wait
+            )
 
     async def _come(self, conversation: ConversationEnd, came: asyncio.Event) -> None:
         while conversation.links.newest is None:

@@ -26,6 +26,7 @@ from relay.backplane import (
     News,
     NodeLost,
     NodeMessage,
+    NodeNow,
     Outranked,
     PeerHere,
     Question,
@@ -174,6 +175,10 @@ class Cluster:
     def counts(self) -> dict[str, int]:
         """Return how many nodes are there, this one too, and how many peers are at any of them."""
         return {"nodes": len(self.directory.nodes) + 1, "peers": len(self.directory)}
+
+    def nodes_now(self) -> list[NodeNow]:
+        """Return the nodes as they are known here, this one first."""
+        return self.directory.nodes_now(self._clock(), is_in=self.is_in)
 
     def node_of(self, ticket: str) -> tuple[str, ...]:
         """Return where the node is reached whose plane a ticket is for, if that is another one."""
