@@ -31,8 +31,8 @@ __all__ = [
     "LockSide",
     "NoiseLock",
     "chosen_of",
-    "lock_body",
-    "locks_body",
+    "lock_part",
+    "locks_part",
     "prologue",
     "read_lock",
     "read_locks",
@@ -82,7 +82,6 @@ class _Chosen(msgspec.Struct, frozen=True, omit_defaults=True):
     lock: Word | None = None
 
 
-_encode = msgspec.msgpack.Encoder().encode
 _decode_offered = msgspec.msgpack.Decoder(_Offered).decode
 _decode_chosen = msgspec.msgpack.Decoder(_Chosen).decode
 
@@ -111,13 +110,13 @@ def chosen_of(offered: Iterable[str] | None, taken: Iterable[Lock]) -> Lock | No
     return next((lock for lock in Lock if lock.value in both), None)
 
 
-def locks_body(locks: Sequence[str], relay: bytes) -> dict[str, object]:
-    """Return what the body of a request's offer says of locks."""
+def locks_part(locks: Sequence[str], relay: bytes) -> dict[str, object]:
+    """Return the part of a request's body that says so."""
     return {"locks": tuple(locks), "relay": relay}
 
 
-def lock_body(lock: str) -> dict[str, object]:
-    """Return what the body of an answer's offer says of locks."""
+def lock_part(lock: str) -> dict[str, object]:
+    """Return the part of an answer's body that says so."""
     return {"lock": lock}
 
 
