@@ -69,7 +69,9 @@ class Offers:
         body = self._body(route, asked, answer)
         self._meetings.answered(route, body, answer)
         if not asked.locks:
-            return LOCKED_BY_TLS
+            # Who was asked takes a request that offers nothing for a ticket's.
+            before = route.agreed if route.session.has_had_path else None
+            return LOCKED_BY_TLS if before is None else before.by_ticket()
         lock = read_lock(body)
         agreed = Agreed(asked.relay, tuple(asked.locks), lock or Lock.TLS)
         if lock in asked.locks:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from peers import Mode
+from peers import Mode, PathKind
 from peers.control import Answered, KnownRelay
 from peers.roaming.locks import LOCKED_BY_TLS
 from peers.roaming.meetings import Meetings
@@ -16,9 +16,10 @@ from protocol.endpoint import Endpoint
 from protocol.features import OFFER
 from protocol.lock import Agreed, Lock, lock_part, locks_part, read_lock, read_locks
 from protocol.meeting import Reflexive, meeting_part, read_meeting
-from protocol.messages import ServiceRequestFrom, ServiceResponse
+from protocol.messages import PathWelcome, ServiceRequestFrom, ServiceResponse
 from protocol.offer import answer_offer, body_of, make_offer, open_answer, open_offer
 from tests.peers.roaming.fakes import CALLEE, CALLER, HERE, THERE, make_local, make_route
+from tests.support.fake_path import FakePath
 from tests.support.virtual_time import run
 
 SESSION = b"s" * 16
@@ -86,6 +87,12 @@ def test_to_a_relay_that_passes_none_on_nothing_is_offered(case: str) -> None:
         assert here.offers.ask(route) == NOTHING_ASKED
         response = Answered(cast(Any, here), ServiceResponse(0, offer=b"unasked"))
         assert here.offers.answered(route, NOTHING_ASKED, response) == LOCKED_BY_TLS
+        # A session that has had a path goes on under the lock that it has agreed on.
+        route.agreed = before = Agreed(b"r" * 32, ("noise",), "noise")
+        assert here.offers.answered(route, NOTHING_ASKED, response) == LOCKED_BY_TLS
+        route.session.take_path(FakePath(PathKind.RELAYED).path, 1, PathWelcome(), dialed_here=True)
+        assert here.offers.answered(route, NOTHING_ASKED, response) == before.by_ticket()
+        route.session.abort("the test is over")
 
     run(scene())
 
