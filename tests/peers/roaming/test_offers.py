@@ -8,6 +8,7 @@ import pytest
 
 from peers import Mode, PathKind
 from peers.control import Answered, KnownRelay
+from peers.roaming.closed import Closed
 from peers.roaming.locks import LOCKED_BY_TLS
 from peers.roaming.meetings import Meetings
 from peers.roaming.offers import NOTHING_ASKED, Offers
@@ -138,6 +139,28 @@ def test_an_answer_says_the_lock_and_where_to_meet(mode: Mode) -> None:
         meets = mode is Mode.AUTO
         assert (read_meeting(told) is not None, midway is not None) == (meets, meets)
         assert route.agreed == agreed
+        await asyncio.sleep(0)
+
+    run(scene())
+
+
+def test_who_has_missed_the_last_word_of_a_session_is_told_the_lock() -> None:
+    async def scene() -> None:
+        here = Scene()
+        terms = dataclasses.replace(CALLEE, mode=Mode.AUTO)
+        closed = Closed(terms, False, cast(Any, None), 60.0, 1, dialed_by_caller=True)
+        said = locks_part(("noise",), b"r" * 32) | meeting_part(OTHER)
+        offer = make_offer(THERE, HERE.guid, SESSION, body_of(said))
+        request = ServiceRequestFrom(
+            1, THERE.guid, "chat", Mode.AUTO, SESSION, ticket="a" * 32, offer=offer, resume=True,
+            observed_host=OTHER.host, observed_port=OTHER.port,
+        )  # fmt: skip
+        body = here.offers.heard(request)
+        agreed = Agreed(b"r" * 32, ("noise",), Lock.NOISE)
+        answer, midway = here.offers.answer(cast(Any, here), closed, request, body, agreed)
+        told = open_answer(answer, HERE.guid, THERE.guid, SESSION, offer)
+        assert (read_lock(told), read_meeting(told), midway) == ("noise", None, None)
+        assert closed.agreed == agreed
         await asyncio.sleep(0)
 
     run(scene())
