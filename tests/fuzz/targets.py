@@ -13,6 +13,7 @@ from tests.fuzz import (
     hosts,
     http,
     letters,
+    locks,
     names,
     sessions,
 )
@@ -28,6 +29,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "letters": letters.letters,
     "conversations": conversations.frames,
     "flights": flights.flights,
+    "locks": locks.locks,
     "gateway-answers": gateways.answers,
     "session-frames": sessions.frames,
     "session-2-frames": sessions.frames_2,
