@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from protocol.errors import Code
 from protocol.identity import Identity
@@ -25,12 +27,15 @@ from protocol.mail import (
 )
 from protocol.messages import Disclosure
 from protocol.prekeys import SignedPrekey
+from relay import disk
 from relay.cluster import ClusterStore
 from relay.config import MailboxConfig
 from relay.server import RelayServer
 from tests.cluster.nats import TIMEOUT, NatsServer, joined, nats_server, node
 from tests.relay.client import Client
 from tests.relay.mailbox.test_on_sockets import PREKEY, leave, named, take_letters
+from tests.relay.mailbox.test_waker import Endpoint
+from tests.support import processes
 
 JETSTREAM = "jetstream {{ store_dir: '{}', sync_interval: always }}"
 
@@ -303,3 +308,73 @@ async def test_a_nats_that_keeps_nothing_is_said(
         async with asyncio.timeout(TIMEOUT):
             while not any("not kept now" in one.getMessage() for one in caplog.records):
                 await asyncio.sleep(0.01)
+
+
+async def test_a_node_killed_before_it_has_answered_loses_nothing_and_doubles_nothing(
+    post: NatsServer, tmp_path: Path
+) -> None:
+    key = tmp_path / "relay.key"
+    identity = Identity.generate()
+    disk.make(key, identity.to_pem())
+    (tmp_path / "x.toml").write_text(
+        f'identity = "{key}"\nstate = "{tmp_path / "x"}"\ndrain_timeout = 0.0\n'
+        f'[cluster]\nnode = "x"\nservers = "{post.url}"\nprefix = "{tmp_path.name}"\n'
+    )
+    config = node("b", post, tmp_path.name, state=str(tmp_path / "b"))
+    alice, said = Identity.generate(), []
+    async with RelayServer(config, identity) as b, named(b.url) as bob:
+        await ready(b)
+        await take_letters(bob, alice.guid)
+        with processes.relay(tmp_path, "--config", str(tmp_path / "x.toml")) as (url, process):
+            async with named(url, alice) as sender, asyncio.timeout(TIMEOUT):
+                while (await put(sender, leave(bob, 1))).code is not None:
+                    pass  # That node has not read all that is there yet.
+                for name in range(2, 40):
+                    sender.send(leave(bob, name))
+                for _ in range(3):
+                    said.append((await sender.expect(LetterResponse)).request)
+                process.kill()
+                process.wait()
+        async with named(b.url, alice) as sender:
+            # Which of the others were stored its sender does not know: it leaves them again.
+            for name in range(1, 40):
+                assert (await put(sender, leave(bob, name))).code is None
+        bob.send(LetterWindow(64))
+        letters = [await bob.expect(Letter) for _ in range(39)]
+        names = [int.from_bytes(letter.id, "big") for letter in letters]
+        assert sorted(names) == list(range(1, 40))
+        assert set(said) <= set(names)
+        assert [one.number for one in letters] == sorted(one.number for one in letters)
+        bob.send(LetterDone(tuple(one.number for one in letters)))
+        await counted(b, 0)
+
+
+async def test_who_has_mail_is_told_once_by_one_of_the_nodes(
+    post: NatsServer, tmp_path: Path
+) -> None:
+    told = Endpoint()
+    app = web.Application()
+    app.router.add_post("/", told.answer)
+    async with (
+        TestServer(app) as server,
+        offices(post, tmp_path, "a", "b", wake_url=str(server.make_url("/"))) as (a, b),
+        named(a.url) as alice,
+        named(b.url) as carol,
+    ):
+        for round_ in range(4):  # Whose turn it is goes by chance.
+            async with named(a.url) as bob:
+                await take_letters(bob)
+            for one in (a, b):
+                assert one.mailbox is not None
+                async with asyncio.timeout(TIMEOUT):
+                    while one.mailbox.ledger.boxes <= round_ or one.registry.get(bob.identity.guid):
+                        await asyncio.sleep(0.01)
+            for name in (1, 2):
+                for sender in (alice, carol):
+                    assert (await put(sender, leave(bob, name))).code is None
+            assert await told.told() == {"guid": bob.identity.guid}
+        # Each letter has been heard by both when all of them are counted.
+        for one in (a, b):
+            await counted(one, 16)
+        assert told.asked.empty()
+        assert a.metrics.wakes["told"] + b.metrics.wakes["told"] == 4
