@@ -212,7 +212,6 @@ async def test_status_and_metrics_are_of_all(shared: Fleet) -> None:
             assert f'roam_relay_cluster_now{{node="{node}",state="nodes"}} 2.0' in text
 
 
-@pytest.mark.nightly
 async def test_letters_outlive_nats_and_any_process(shared: Fleet) -> None:
     bob = Identity.generate()
     async with asyncio.timeout(TIMEOUT):
@@ -252,6 +251,7 @@ async def kept(one: Client, asked: MailboxUpdate | LetterLeave) -> int:
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.nightly
 async def test_a_process_that_hangs_is_started_anew(shared: Fleet) -> None:
     async with pair(shared) as (alice, bob):
         listener = alice.listen("chat")
