@@ -40,6 +40,8 @@ _HEADER = "Roam-Relay"
 _FULL = {10023, 10028, 10047, 10053, 10077, 10122}
 """Codes of JetStream that say that there is no room: of the server, the account, the stream."""
 _IN_USE = 10058
+_SERVER = 2, 11
+"""The version from which on what is in a stream has a time of its own."""
 _NONE = "there is no connection to NATS"
 
 
@@ -124,6 +126,9 @@ class LetterStream:
         try:
             async with asyncio.timeout(4 * CONNECTING):
                 await self._servers.connect(client, closed, failed)
+                version = client.connected_server_version
+                if (version.major, version.minor) < _SERVER:
+                    raise LinkLost("letters need nats-server 2.11 or later")
                 last = await self._make(connection.stream)
                 inbox = client.new_inbox()
                 await client.subscribe(
