@@ -26,6 +26,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "control-peer": control.at_the_peer,
     "letters": letters.letters,
     "conversations": conversations.frames,
+    "conversation-letters": conversations.enclosed,
     "flights": flights.flights,
     "session-frames": sessions.frames,
     "session-2-frames": sessions.frames_2,
