@@ -58,10 +58,8 @@ class Index:
     def __init__(self, quotas: Quotas) -> None:
         self.ledger = Ledger(quotas)
         self.boxes: dict[str, Box] = {}
-        self.last = 0
-        """The number of what was heard last."""
-        self.expired = 0
-        """Letters that were dropped as their time was over."""
+        self.expired: list[str] = []
+        """The recipients of letters that were dropped as their time was over."""
         self._letters: dict[str, dict[int, InStream]] = {}
         self._numbers: dict[Name, int] = {}
         self._ends: list[tuple[float, str, int]] = []
@@ -148,6 +146,6 @@ class Index:
                 letter = self.get(guid, number)
                 if letter is not None:
                     self.drop(letter.name)
-                    self.expired += 1
+                    self.expired.append(guid)
             elif (box := self.boxes.get(guid)) is not None and box.expires <= now:
                 self.drop_box(guid)

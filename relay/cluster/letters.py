@@ -13,7 +13,6 @@ import asyncio
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from functools import partial
 from hashlib import blake2b
 from os import urandom
 from typing import Annotated, Any, TypeVar
@@ -28,7 +27,7 @@ from relay.backplane import Seal
 from relay.cluster.letter_index import BOX_LASTS, Box, Index, InStream, Name
 from relay.cluster.link import LinkLost
 from relay.cluster.servers import Servers
-from relay.cluster.stream import Heard, LetterStream, Opened, StreamAway, StreamFull
+from relay.cluster.stream import Heard, LetterStream, StreamAway, StreamFull
 from relay.config import RelayConfig
 from relay.limits import Cause
 from relay.log import guarded, log
@@ -113,7 +112,9 @@ class ClusterStore:
         self._clock = clock
         self._spawn = spawn
         self._index = Index(self._quotas)
-        self._opened = Opened(0)
+        self._last = 0
+        """The number in the stream that was given last, when this node began to follow it."""
+        self._news: News | None = None
         self._is_ready = False
         self._state = ""
         """What was logged of it last."""
@@ -121,7 +122,8 @@ class ClusterStore:
         """What was put into the stream here and was not heard yet."""
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """Of senders: their letters go into the stream one after the other."""
-        self._policies: OrderedDict[int, _BoxBody] = OrderedDict()
+        self._policies: OrderedDict[bytes, _BoxBody] = OrderedDict()
+        """By what their digests are."""
         self._serving: asyncio.Task[None] | None = None
 
     @property
@@ -134,7 +136,8 @@ class ClusterStore:
         return self._is_ready
 
     async def open(self, news: News) -> None:
-        self._serving = asyncio.get_running_loop().create_task(self._serve(news))
+        self._news = news
+        self._serving = asyncio.get_running_loop().create_task(self._serve())
 
     async def close(self) -> None:
         serving, self._serving = self._serving, None
@@ -168,8 +171,9 @@ class ClusterStore:
 
     def expire(self, then: Then[int]) -> None:
         self._index.time(self._clock())
-        expired, self._index.expired = self._index.expired, 0
-        then(expired)
+        expired, self._index.expired = self._index.expired, []
+        # All nodes have dropped them: one counts.
+        then(sum(map(self.wakes, expired)))
 
     async def forget(self, guid: str) -> int:
         index = self._whole()
@@ -350,13 +354,13 @@ class ClusterStore:
             box = self._whole().boxes.get(guid)
             if box is None:
                 return None
-            known = self._policies.get(box.number)
+            known = self._policies.get(box.digest)
             if known is not None:
-                self._policies.move_to_end(box.number)
+                self._policies.move_to_end(box.digest)
                 return known
             body = await self._stream.read(box.number)
             if body is not None and _digest(body) == box.digest:
-                said = self._policies[box.number] = _box_body(body)
+                said = self._policies[box.digest] = _box_body(body)
                 while len(self._policies) > _POLICIES:
                     self._policies.popitem(last=False)
                 return said
@@ -400,15 +404,43 @@ class ClusterStore:
             turn = self._turns[guid] = asyncio.Lock()
         return turn
 
+    # -- what the stream says -------------------------------------------------------------------
+
+    def opened(self, last: int) -> None:
+        """It is told from the beginning from now on."""
+        expired = self._index.expired
+        self._index, self._last = Index(self._quotas), last
+        self._index.expired = expired
+
+    def hear(self, heard: Heard) -> None:
+        """Something is there, or was put there."""
+        self._index.time(heard.at)
+        kind, _, rest = heard.subject.removeprefix("at.").partition(".")
+        try:
+            if kind == "letter":
+                self._hear_letter(heard, rest)
+            elif kind == "box":
+                self._hear_box(heard, rest)
+        except (ValueError, msgspec.MsgspecError):
+            log.warning("something in the stream of letters cannot be read: of another version?")
+
+    def whole(self) -> None:
+        """Nothing else is there now."""
+        if self._is_ready or self._news is None:
+            return
+        self._is_ready, self._state = True, ""
+        log.info("letters are kept", waiting=self._index.ledger.letters)
+        self._news.again(self._last)
+
     # -- inside: the stream ---------------------------------------------------------------------
 
-    async def _serve(self, news: News) -> None:
+    async def _serve(self) -> None:
         """Follow the stream, as long as the relay serves."""
         while True:
             reason = "it has failed"
             with guarded("keeping the stream of letters"):
                 try:
-                    await self._stream.run(self._begin, partial(self._hear, news))
+                    await self._stream.run(self)
                 except LinkLost as error:
                     reason = error.reason
             self._is_ready = False
@@ -417,29 +449,7 @@ class ClusterStore:
                 log.warning("letters are not kept now", reason=reason)
             await asyncio.sleep(_AGAIN * (1 + random.random()))
 
-    def _begin(self, opened: Opened) -> None:
-        expired = self._index.expired
-        self._index, self._opened = Index(self._quotas), opened
-        self._index.expired = expired
-
-    def _hear(self, news: News, heard: Heard) -> None:
-        index = self._index
-        index.last = heard.number
-        index.time(heard.at)
-        kind, _, rest = heard.subject.removeprefix("at.").partition(".")
-        try:
-            if kind == "letter":
-                self._hear_letter(news, heard, rest)
-            elif kind == "box":
-                self._hear_box(heard, rest)
-        except (ValueError, msgspec.MsgspecError):
-            log.warning("something in the stream of letters cannot be read: of another version?")
-        if heard.is_last and not self._is_ready:
-            self._is_ready, self._state = True, ""
-            log.info("letters are kept", waiting=index.ledger.letters)
-            news.again(self._opened.last)
-
-    def _hear_letter(self, news: News, heard: Heard, rest: str) -> None:
+    def _hear_letter(self, heard: Heard, rest: str) -> None:
         recipient, sender, name_hex = rest.split(".")
         name = Name(recipient, sender, bytes.fromhex(name_hex))
         if heard.said is None:
@@ -463,8 +473,8 @@ class ClusterStore:
         own = self._own.get(head.token)
         if own is not None and not own.done():
             own.set_result(refusal)
-        if self._is_ready and (own is None or refusal is None):
-            news.came(recipient)
+        if self._is_ready and self._news is not None and (own is None or refusal is None):
+            self._news.came(recipient)
 
     def _hear_box(self, heard: Heard, guid: str) -> None:
         if heard.said is None:

@@ -8,8 +8,9 @@ import asyncio
 import binascii
 import contextlib
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import nats.errors
 from nats.aio.client import Client
@@ -23,7 +24,7 @@ from relay.cluster.servers import CONNECTING, Servers, close, in_words
 from relay.log import guarded, log
 from relay.store import StoreFailed
 
-__all__ = ["Heard", "LetterStream", "Opened", "StreamAway", "StreamFull"]
+__all__ = ["Follower", "Heard", "LetterStream", "StreamAway", "StreamFull"]
 
 ANSWER = 5.0
 """Seconds for NATS to answer."""
@@ -54,14 +55,6 @@ class StreamFull(StoreFailed):
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """All that is there will be heard from now on."""
-
-    last: int
-    """The number that was given last."""
-
-
-@dataclass(frozen=True, slots=True)
 class Heard:
     """Something was put into the stream."""
 
@@ -72,8 +65,19 @@ class Heard:
     """Unix time, by the clock of NATS."""
     said: bytes | None
     """What is said of it, by a relay of this cluster; None: what was there is gone."""
-    is_last: bool
-    """Whether nothing else is there."""
+
+
+class Follower(Protocol):
+    """Who is told all that is in the stream."""
+
+    def opened(self, last: int) -> None:
+        """It is told from the beginning from now on; the number that was given last is this."""
+
+    def hear(self, heard: Heard) -> None:
+        """Something is there, or was put there."""
+
+    def whole(self) -> None:
+        """Nothing else is there now."""
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +90,7 @@ class _Connection:
     delivered: int = 0
     """How many messages the consumer has said, counted by it."""
     signs: int = 0
+    has_complained: bool = False
 
 
 class LetterStream:
@@ -99,8 +104,8 @@ class LetterStream:
         self._replicas = replicas
         self._connection: _Connection | None = None
 
-    async def run(self, opened: Callable[[Opened], None], hear: Callable[[Heard], None]) -> None:
-        """Connect, make the stream where there is none, say all that is in it and what is put into
+    async def run(self, follower: Follower) -> None:
+        """Connect, make the stream where there is none, tell all that is in it and what is put into
         it from then on, until the connection is over.
 
         Raises:
@@ -121,7 +126,7 @@ class LetterStream:
 
         async def take(message: Msg) -> None:
             with guarded("reading what is said in the stream of letters"):
-                await self._take(connection, message, hear)
+                await self._take(connection, message, follower)
 
         try:
             async with asyncio.timeout(4 * CONNECTING):
@@ -137,11 +142,11 @@ class LetterStream:
                     pending_msgs_limit=_PENDING,
                     pending_bytes_limit=_PENDING_BYTES,
                 )
-                opened(Opened(last))
+                follower.opened(last)
                 self._connection = connection
                 following = await connection.stream.add_consumer(self._name, self._follower(inbox))
             if not following.num_pending:
-                hear(Heard("", last, 0.0, None, is_last=True))
+                follower.whole()
             await self._watch(connection)
         except TimeoutError:
             raise LinkLost("NATS did not answer in time") from None
@@ -366,19 +371,20 @@ class LetterStream:
             if silent >= _SILENT:
                 raise LinkLost("nothing is heard of JetStream any more")
 
-    async def _take(
-        self, connection: _Connection, message: Msg, hear: Callable[[Heard], None]
-    ) -> None:
+    async def _take(self, connection: _Connection, message: Msg, follower: Follower) -> None:
         connection.signs += 1
         headers = message.headers or {}
         if headers.get("Status"):
             answer = message.reply or headers.get("Nats-Consumer-Stalled")
             if answer:
-                # Flow control: what came before this is read.
-                await connection.client.publish(answer)
+                # Flow control: what came before this is read. Where it cannot be said it is over.
+                with contextlib.suppress(nats.errors.Error, OSError):
+                    await connection.client.publish(answer)
             delivered = headers.get(api.Header.LAST_CONSUMER)
             if delivered is not None and int(delivered) > connection.delivered:
                 self._missed(connection)
+            elif not message.reply:
+                follower.whole()  # It is idle.
             return
         about = message.metadata
         if about.sequence.consumer != connection.delivered + 1:
@@ -389,18 +395,16 @@ class LetterStream:
             sealed = b64decode(headers.get(_HEADER, ""), validate=True)
             said = self._seal.unwrap(message.subject, sealed)
         except (Foreign, binascii.Error):
-            log.warning("something in the stream of letters was said by no relay of this cluster")
-            return
-        is_gone = headers.get(api.Header.ROLLUP) is not None
-        hear(
-            Heard(
-                message.subject.removeprefix(self._base),
-                about.sequence.stream,
-                about.timestamp.timestamp(),
-                None if is_gone else said,
-                is_last=not about.num_pending,
-            )
-        )
+            if not connection.has_complained:
+                connection.has_complained = True
+                log.warning("what no relay of this cluster has said is in the stream of letters")
+        else:
+            is_gone = headers.get(api.Header.ROLLUP) is not None
+            at, number = about.timestamp.timestamp(), about.sequence.stream
+            subject = message.subject.removeprefix(self._base)
+            follower.hear(Heard(subject, number, at, None if is_gone else said))
+        if not about.num_pending:
+            follower.whole()
 
     def _missed(self, connection: _Connection) -> None:
         log.warning("something in the stream of letters was missed: all of it is read anew")

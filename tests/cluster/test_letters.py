@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from peers import Conversation, MessageState, Peer
 from protocol.errors import Code
 from protocol.identity import Identity
 from protocol.mail import (
@@ -32,6 +33,7 @@ from relay.cluster import ClusterStore
 from relay.config import MailboxConfig
 from relay.server import RelayServer
 from tests.cluster.nats import TIMEOUT, NatsServer, joined, nats_server, node
+from tests.peers.conversations.test_conversation import reaches, take
 from tests.relay.client import Client
 from tests.relay.mailbox.test_on_sockets import PREKEY, leave, named, take_letters
 from tests.relay.mailbox.test_waker import Endpoint
@@ -378,3 +380,37 @@ async def test_who_has_mail_is_told_once_by_one_of_the_nodes(
             await counted(one, 16)
         assert told.asked.empty()
         assert a.metrics.wakes["told"] + b.metrics.wakes["told"] == 4
+
+
+async def test_two_that_are_never_there_at_once_talk_from_node_to_node(
+    post: NatsServer, tmp_path: Path
+) -> None:
+    alice, bob = Identity.generate(), Identity.generate()
+    stores = {alice.guid: tmp_path / "alice.db", bob.guid: tmp_path / "bob.db"}
+
+    @contextlib.asynccontextmanager
+    async def there(who: Identity, at: RelayServer) -> AsyncIterator[Conversation]:
+        other = bob.guid if who is alice else alice.guid
+        async with (
+            Peer(who, at.url) as peer,
+            peer.conversation(other, "chat", store=stores[who.guid]) as chat,
+        ):
+            yield chat
+
+    async with offices(post, tmp_path, "a", "b") as (a, b):
+        for known, who in enumerate((alice, bob), 1):
+            async with there(who, a):
+                for one in (a, b):
+                    assert one.mailbox is not None
+                    async with asyncio.timeout(TIMEOUT):
+                        while one.mailbox.ledger.boxes < known:
+                            await asyncio.sleep(0.01)
+        for round_ in range(2):
+            async with there(alice, a) as chat:
+                if round_:
+                    assert await take(chat, 1) == [b"answer"]
+                ids = [await chat.send(b"%d" % number) for number in range(3)]
+                await reaches(chat, ids[-1], MessageState.STORED)
+            async with there(bob, b) as chat:
+                assert await take(chat, 3) == [b"0", b"1", b"2"]
+                await reaches(chat, await chat.send(b"answer"), MessageState.STORED)
