@@ -12,7 +12,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from protocol.errors import RoamRelayError
-from relay.cluster.servers import CONNECTING, Servers, close, in_words
+from relay.cluster.servers import CONNECTING, Servers, check_wanted, close, in_words
 from relay.config import ClusterConfig
 from relay.log import log
 
@@ -110,6 +110,7 @@ class Link:
                 # The first one may overtake the subscriptions.
                 await client.flush()
                 await client.flush()
+            check_wanted()
             self._outbox = asyncio.Queue(_WAITING)
             last_word = opened()
             try:

@@ -11,7 +11,7 @@ from nats.aio.client import Client
 
 from relay.config import ClusterConfig
 
-__all__ = ["CONNECTING", "Servers", "close", "in_words"]
+__all__ = ["CONNECTING", "Servers", "check_wanted", "close", "in_words"]
 
 CONNECTING = 5.0
 """Seconds for a server to take a connection, and to know of a subscription."""
@@ -68,6 +68,19 @@ class Servers:
                 self._place(config.tls_certificate), self._place(config.tls_key)
             )
         return context
+
+
+def check_wanted() -> None:
+    """To be called behind what the library waits for: `wait_for` of Python 3.11, which it uses, has
+    an answer in place of a cancellation that comes at the same instant, and who goes on then never
+    ends.
+
+    Raises:
+        CancelledError: this task has been cancelled.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def close(client: Client) -> None:

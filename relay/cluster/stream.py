@@ -20,7 +20,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from relay.backplane import Foreign, Seal
 from relay.cluster.link import LinkLost
-from relay.cluster.servers import CONNECTING, Servers, close, in_words
+from relay.cluster.servers import CONNECTING, Servers, check_wanted, close, in_words
 from relay.log import guarded, log
 from relay.store import StoreFailed
 
@@ -145,6 +145,7 @@ class LetterStream:
                 follower.opened(last)
                 self._connection = connection
                 following = await connection.stream.add_consumer(self._name, self._follower(inbox))
+            check_wanted()
             if not following.num_pending:
                 follower.whole()
             await self._watch(connection)

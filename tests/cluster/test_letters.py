@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from nats.aio.client import Client as NatsClient
 
 from peers import Conversation, MessageState, Peer
 from protocol.errors import Code
@@ -414,3 +416,24 @@ async def test_two_that_are_never_there_at_once_talk_from_node_to_node(
             async with there(bob, b) as chat:
                 assert await take(chat, 3) == [b"0", b"1", b"2"]
                 await reaches(chat, await chat.send(b"answer"), MessageState.STORED)
+
+
+@pytest.mark.parametrize("name", ["flush", "request"])
+async def test_a_node_ends_though_the_library_has_missed_that_it_was_told_to(
+    post: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As `wait_for` of Python 3.11 does, where an answer comes at that instant."""
+    real, reached = getattr(NatsClient, name), asyncio.Event()
+
+    async def deaf(self: NatsClient, *given: Any, **named: Any) -> Any:
+        if not reached.is_set():
+            reached.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(TIMEOUT)
+        return await real(self, *given, **named)
+
+    monkeypatch.setattr(NatsClient, name, deaf)
+    config = node("a", post, tmp_path.name, state=str(tmp_path / "a"))
+    async with asyncio.timeout(TIMEOUT / 2):
+        async with RelayServer(config):
+            await reached.wait()
