@@ -65,6 +65,11 @@ class Index:
         self._ends: list[tuple[float, str, int]] = []
         """When which letter of whom ends; number 0: the box."""
 
+    @property
+    def ends(self) -> int:
+        """How many ends are remembered, those of what has gone before its time too."""
+        return len(self._ends)
+
     def put(self, letter: InStream) -> None:
         """A letter is in the stream; another one of its name is not any more."""
         self.drop(letter.name)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -437,3 +438,48 @@ async def test_a_node_ends_though_the_library_has_missed_that_it_was_told_to(
     async with asyncio.timeout(TIMEOUT / 2):
         async with RelayServer(config):
             await reached.wait()
+
+
+async def test_what_others_put_into_the_stream_counts_for_nothing(
+    post: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with offices(post, tmp_path, "a") as (a,), named(a.url) as bob, named(a.url) as alice:
+        await take_letters(bob)
+        assert (await put(alice, leave(bob, 1))).code is None
+        stranger = await nats.connect(post.url)
+        stream, base = stranger.jetstream(), f"{tmp_path.name}.1.mail.at"
+        guid, other = bob.identity.guid, alice.identity.guid
+        for subject in (f"letter.{guid}.{other}.{bytes(16).hex()}", f"box.{guid}", "what.ever"):
+            for headers in ({}, {"Roam-Relay": "eHh4"}, {"Nats-Rollup": "sub"}):
+                await stream.publish(f"{base}.{subject}", b"forged", headers=dict(headers))
+        # A node that comes reads all of it, and is whole at the end.
+        config = node("b", post, tmp_path.name, state=str(tmp_path / "b"))
+        async with RelayServer(config, a.identity) as b:
+            await ready(b)
+            assert b.mailbox is not None
+            assert (b.mailbox.ledger.letters, a.mailbox and a.mailbox.ledger.letters) == (1, 1)
+        await stranger.close()
+        assert await fetch(bob, 1) == [1]
+    said = "what no relay of this cluster has said"
+    assert sum(said in one.getMessage() for one in caplog.records) == 2, "once a connection"
+
+
+async def test_a_stream_that_was_lost_begins_anew(post: NatsServer, tmp_path: Path) -> None:
+    async with offices(post, tmp_path, "a") as (a,), named(a.url) as bob, named(a.url) as alice:
+        await take_letters(bob)
+        bob.send(LetterWindow(8))
+        for name in (1, 2, 3):
+            assert (await put(alice, leave(bob, name))).code is None
+            await bob.expect(Letter)
+        operator = await nats.connect(post.url)
+        await operator.jetstream().delete_stream(f"{tmp_path.name}_mail")
+        await operator.close()
+        # Its numbers begin again; who has a connection from before hears of what comes.
+        async with asyncio.timeout(TIMEOUT):
+            while True:
+                bob.send(MailboxUpdate(1, (LetterService("chat", Disclosure.ANYONE),), PREKEY))
+                if (await bob.expect(MailboxState)).code is None:
+                    break
+                await asyncio.sleep(0.05)
+        assert (await put(alice, leave(bob, 1))).code is None
+        assert int.from_bytes((await bob.expect(Letter)).id, "big") == 1
