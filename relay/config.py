@@ -293,9 +293,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def keeps_letters(self) -> bool:
-        """Whether the relay has a mailbox. One of a cluster has none: its letters would not be
-        found by peers who come to another one."""
-        return self.state is not None and self.mailbox.enabled and self.cluster is None
+        """Whether the relay has a mailbox."""
+        return self.state is not None and self.mailbox.enabled
 
     @property
     def only_on_loopback(self) -> bool:

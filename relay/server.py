@@ -43,10 +43,9 @@ from relay.keys import Former, Keys
 from relay.limits import Shares, record_budget
 from relay.listening import serves
 from relay.log import guarded
-from relay.mailbox import Mailbox
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
-from relay.optional import ZoneParts, cluster_of, zone_of
+from relay.optional import ZoneParts, cluster_of, mailbox_of, zone_of
 from relay.plane import DetourLimits, Detours, PlaneLimits, Planes, pace_of
 from relay.presence import (
     Keeping,
@@ -197,7 +196,7 @@ class RelayServer:
             Shares(record_budget(config.max_connections)),
             self._known,
         )
-        self.mailbox = Mailbox.of(config, self.metrics, time, self._tasks.spawn)
+        self.mailbox = mailbox_of(config, self.cluster, self.metrics, time, self._tasks.spawn)
         self._reception = Reception(
             config,
             self.keys,

@@ -106,12 +106,15 @@ def hosts_of(host: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 class MailboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Letters for peers who are away: the table `[mailbox]`, or variables `ROAM_RELAY_MAILBOX_` and
-    a name. Without a state folder there is none, nor in a cluster."""
+    a name. Without a state folder there is none. In a cluster they are in a JetStream stream of its
+    NATS, for all nodes; what is configured here is to be the same at each."""
 
     enabled: bool = True
     """Whether letters are kept."""
     store: str = "mailbox.sqlite"
-    """The SQLite file for them. A name in `state` unless it begins with `/`."""
+    """The SQLite file for them. A name in `state` unless it begins with `/`. None in a cluster."""
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=5)] = 1
+    """In a cluster: servers of NATS that have each letter; 3 where NATS is a cluster itself."""
     lifetime: Annotated[int, msgspec.Meta(ge=60, le=31_536_000)] = 2_592_000
     """Seconds for which a letter is kept at most, whatever its sender asks for: 30 days."""
     max_letters_per_peer: Annotated[int, msgspec.Meta(ge=8)] = 4_096

@@ -122,6 +122,12 @@ class Conversation:
         none. It is tried again."""
         return None if self._courier is None else self._courier.error
 
+    @property
+    def session_error(self) -> RoamRelayError | None:
+        """Why no session with the other side could be opened last; None where one could, or none
+        was asked for. It is tried again."""
+        return self._links.error
+
     async def send(
         self,
         payload: bytes | bytearray | memoryview,

@@ -185,6 +185,11 @@ class Directory:
         claim = self._homes.get(guid)
         return None if claim is None or claim.node == self._node else claim
 
+    def is_here(self, guid: str) -> bool:
+        """Whether a peer is at this node, and no other one."""
+        claim = self._homes.get(guid)
+        return claim is not None and claim.node == self._node
+
     def is_said_by(self, node: str, incarnation: int) -> bool:
         """Whether this is the program that has a node's name, as far as is known here."""
         known = self._nodes.get(node)

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import count
 from time import time_ns
 
@@ -37,10 +38,12 @@ from relay.backplane import (
     tag_of,
 )
 from relay.broker import Broker
+from relay.cluster.letters import ClusterStore
 from relay.cluster.link import Link, LinkLost
 from relay.cluster.members import Members
 from relay.config import RelayConfig
 from relay.log import guarded, log
+from relay.mailbox import Spawn
 from relay.metrics import Metrics
 from relay.presence import Presence
 
@@ -90,6 +93,7 @@ class Cluster:
         if config.cluster is None:
             raise ValueError("a cluster has a configuration")
         own = self._config = config.cluster
+        self._relay_config = config
         self.node = own.node
         self.directory = Directory(own.node, time_ns(), own.all_urls)
         self.seal = Seal(identity)
@@ -165,6 +169,23 @@ class Cluster:
         number = self._numbers_of.pop(question, None)
         if number is not None:
             del self._waiting[number]
+
+    def letters(self, clock: Callable[[], float], spawn: Spawn) -> ClusterStore:
+        """Return where the letters of all nodes are. `clock` gives Unix time."""
+        return ClusterStore(self._relay_config, self.seal, self.wakes, clock, spawn)
+
+    def wakes(self, guid: str) -> bool:
+        """Return whether it is this node that says who has mail, of this peer: the one that it is
+        at; of one that is nowhere, the same of all that are there, by chance."""
+        if self.directory.home(guid) is not None:
+            return False
+        if self.directory.is_here(guid):
+            return True
+
+        def lot(node: str) -> bytes:
+            return blake2b(f"{node} {guid}".encode(), digest_size=8).digest()
+
+        return all(lot(self.node) >= lot(node) for node in self.directory.nodes)
 
     def url(self) -> str:
         """Return where peers reach this node, and no other one; empty where they cannot."""

@@ -3,6 +3,8 @@
 Findings are not made here: their files stand beside these and stay.
 """
 
+from itertools import pairwise
+
 import dns.message
 
 from protocol.codec import encode, encode_location
@@ -213,6 +215,18 @@ def main() -> None:
     said += [packed([2, bytes(range(16)), 1, 5, 0]), packed([1, bytes(range(16)), 1, [None, None]])]
     made["conversations"] = [b"\0" + one for one in said]
     made["conversations"].append(bytes((1, len(said[0]))) + said[0] + said[2])
+    line, message, most = bytes(range(1, 17)), [0, SESSION, 1.0, b"hi"], 2**53 - 1
+    posted = [
+        packed([0, 0, None, [line, 0, None, 1, [message, message]]]),
+        packed([0, 0, [bytes(range(16)), 1], None]),
+        packed([2, 1, [bytes(range(16)), 2, -1], [line, 2, bytes(range(16)), 3, [None, message]]]),
+        packed([2, 3, None, [line, 0, None, 1, []]]),
+        packed([most, most, None, [line, most - 1, None, most, [[1, SESSION, ""]]]]),
+    ]
+    made["conversation-letters"] = [b"\0" + one for one in posted]
+    made["conversation-letters"] += [
+        bytes((1, len(one))) + one + other for one, other in pairwise(posted)
+    ]
     flight = flight_head(bytes(16), bytes(32), 20) + bytes(20)
     hello = encode(PathHello(SESSION, "chat", Mode.P2P, resume=True, path=2))
     made["flights"] = [

@@ -28,6 +28,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "control-peer": control.at_the_peer,
     "letters": letters.letters,
     "conversations": conversations.frames,
+    "conversation-letters": conversations.enclosed,
     "flights": flights.flights,
     "locks": locks.locks,
     "gateway-answers": gateways.answers,

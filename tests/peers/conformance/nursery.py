@@ -404,7 +404,7 @@ def passes_offers_to_everybody() -> None:
 
 def takes_letters_from_anybody() -> None:
     """Takes letters whoever leaves them, where there is a mailbox."""
-    plant(store, "_takes", lambda services, sender, service: False)
+    plant(store, "takes", lambda services, sender, service: False)
 
 
 def keeps_what_is_done() -> None:
