@@ -69,6 +69,7 @@ class Opening:
             select=select or config.select_for(guid, service),
             fallback=config.fallback,
             standby=config.standby,
+            locks=config.locks,
             conversation=wish.conversation,
             metadata=checked_metadata(wish.metadata),
         )

@@ -56,6 +56,9 @@ class Explanation:
     """What led to it, the oldest first; 256 at most."""
     standby: str = "none"
     """Kind and both ends of the path that stands ready, with the reason; or why there is none."""
+    lock: str = "none"
+    """What the path of now is locked by: `tls` or, by the relay alone, `noise`; `none` without
+    any."""
 
     def __str__(self) -> str:
         trip = "" if self.round_trip is None else f", {self.round_trip * 1e3:.1f} ms"
@@ -66,6 +69,7 @@ class Explanation:
             + (f", policy {self.policy!r}" if self.policy else "")
             + (", pinned" if self.pinned else ""),
             f"standby   {self.standby}",
+            f"lock      {self.lock}",
         ]
         return "\n".join([*head, *map(str, self.events)])
 
