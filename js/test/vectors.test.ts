@@ -2,14 +2,14 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { concat, fromHex, toHex, utf8 } from "../src/bytes.js";
-import { ProtocolViolation } from "../src/errors.js";
-import { guidOf, Identity, isGuid, keyOf, verify } from "../src/identity.js";
-import { isNewer, readControl, readHead } from "../src/messages.js";
-import { pack, Reader, unpack, type Value } from "../src/messagepack.js";
-import { SETTINGS } from "../src/session/liveness.js";
-import { SessionMachine } from "../src/session/machine.js";
-import { answerOffer, makeOffer, openAnswer, openOffer } from "../src/offer.js";
+import { concat, fromHex, toHex, utf8 } from "../dist/bytes.js";
+import { ProtocolViolation } from "../dist/errors.js";
+import { guidOf, Identity, isGuid, keyOf, verify } from "../dist/identity.js";
+import { isNewer, readControl, readHead } from "../dist/messages.js";
+import { pack, Reader, unpack, type Value } from "../dist/messagepack.js";
+import { SETTINGS } from "../dist/session/liveness.js";
+import { SessionMachine } from "../dist/session/machine.js";
+import { answerOffer, makeOffer, openAnswer, openOffer } from "../dist/offer.js";
 import { bytesOf, valueOf, vectors, type Vector } from "./vectors.js";
 
 const NEW = { received: 0, consumed: 0, partial: 0, window: SETTINGS.window };
@@ -202,7 +202,7 @@ test("a plane request", async () => {
   const { relay, bearer, ticket, request } = vectors["plane_request"];
   const seed = vectors["identities"].find((one: Vector) => one["guid"] === bearer).seed;
   const identity = await Identity.fromSeed(fromHex(seed));
-  const { planePath } = await import("../src/plane.js");
+  const { planePath } = await import("../dist/plane.js");
   const path = await planePath(identity, keyOf(relay), ticket);
   assert.ok(request.startsWith(`GET ${path} HTTP/1.1\r\n`), path);
   assert.ok(concat(utf8(path)).length < 400);

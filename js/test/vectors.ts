@@ -1,12 +1,11 @@
 /** docs/protocol-vectors.json, and the values in it. */
 
 import { readFileSync } from "node:fs";
-import { concat, fromHex, type Bytes } from "../src/bytes.js";
-import { Float, type Value } from "../src/messagepack.js";
+import { concat, fromHex, type Bytes } from "../dist/bytes.js";
+import { Float, type Value } from "../dist/messagepack.js";
 
-const FILE = new URL("../../../docs/protocol-vectors.json", import.meta.url);
+const FILE = new URL("../../docs/protocol-vectors.json", import.meta.url);
 
-// eslint-style types would say nothing here: the file is what it is.
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 export type Vector = { [key: string]: any };
 
