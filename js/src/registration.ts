@@ -8,7 +8,7 @@ import type { Identity } from "./identity.js";
 import { pack } from "./messagepack.js";
 import type { Control } from "./messages.js";
 import { Reconnect } from "./reconnect.js";
-import { now, pause, unless, Waiters } from "./time.js";
+import { Deferred, now, pause, unless, Waiters } from "./time.js";
 
 /** How this peer stands with its relay. */
 export type Status =
@@ -33,6 +33,7 @@ export class Registration {
   readonly changes = new Waiters();
   private readonly reconnect = new Reconnect();
   private readonly ending = new AbortController();
+  private readonly ended = new Deferred<void>();
   private readonly hurries = new Waiters();
   private readonly instance = random(16);
   private seq = 0;
@@ -59,8 +60,13 @@ export class Registration {
     return this.current;
   }
 
-  /** Something says that it is worth trying now. */
+  /** Somebody waits for the relay. */
   hurry(): void {
+    this.hurries.wake();
+  }
+
+  /** The network may have changed: see whether the relay still answers, or come back at once. */
+  moved(): void {
     this.hurries.wake();
     this.current?.doubt(2);
   }
@@ -73,6 +79,7 @@ export class Registration {
   close(): void {
     this.settle({ state: "over", error: new PeerClosed("the peer was closed") });
     this.ending.abort(new PeerClosed("the peer was closed"));
+    this.ended.resolve();
   }
 
   private record(): Bytes {
@@ -112,9 +119,8 @@ export class Registration {
   private async rest(seconds: number, atLeast: number): Promise<void> {
     const until = now() + seconds;
     const hurried = this.hurries.changed();
-    const aborted = new Promise<void>((done) => this.ending.signal.addEventListener("abort", () => done(), { once: true }));
-    await pause(atLeast, aborted);
-    if (!this.ending.signal.aborted) await pause(Math.max(0, until - now()), hurried, aborted);
+    await pause(atLeast, this.ended.promise);
+    if (!this.ending.signal.aborted) await pause(Math.max(0, until - now()), hurried, this.ended.promise);
   }
 
   private hear(message: Control): void {

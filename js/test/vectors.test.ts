@@ -202,7 +202,7 @@ test("a plane request", async () => {
   const { relay, bearer, ticket, request } = vectors["plane_request"];
   const seed = vectors["identities"].find((one: Vector) => one["guid"] === bearer).seed;
   const identity = await Identity.fromSeed(fromHex(seed));
-  const { planePath } = await import("../dist/plane.js");
+  const { planePath } = await import("../dist/legs.js");
   const path = await planePath(identity, keyOf(relay), ticket);
   assert.ok(request.startsWith(`GET ${path} HTTP/1.1\r\n`), path);
   assert.ok(concat(utf8(path)).length < 400);
