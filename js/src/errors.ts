@@ -17,8 +17,10 @@ export function codeOf(word: unknown): Code {
 }
 
 /** The root of everything that this package throws, but for what an `AbortSignal` gives as its
- * reason, and `TypeError` and `RangeError` for wrong arguments. */
+ * reason, and `TypeError` and `RangeError` for wrong arguments. Names are written out: a page's copy is
+ * minified, and its classes have others. */
 export class RoamRelayError extends Error {
+  override readonly name: string = "RoamRelayError";
   /** The word on the wire, where the error has one. */
   readonly code: Code | null;
   /** Seconds after which to ask again; null where nobody has said. */
@@ -26,7 +28,6 @@ export class RoamRelayError extends Error {
 
   constructor(reason: string, code: Code | null = null, retryAfter: number | null = null) {
     super(reason);
-    this.name = new.target.name;
     this.code = code;
     this.retryAfter = retryAfter;
   }
@@ -34,22 +35,34 @@ export class RoamRelayError extends Error {
 
 /** The other side broke the protocol. */
 export class ProtocolViolation extends RoamRelayError {
+  override readonly name: string = "ProtocolViolation";
   constructor(reason: string, code: Code = "bad_message") {
     super(reason, code);
   }
 }
 /** A text that is no GUID, or a key that cannot be used. */
-export class IdentityError extends RoamRelayError {}
+export class IdentityError extends RoamRelayError {
+  override readonly name: string = "IdentityError";
+}
 /** The relay cannot be reached, or refuses this peer. */
-export class RelayUnavailable extends RoamRelayError {}
+export class RelayUnavailable extends RoamRelayError {
+  override readonly name: string = "RelayUnavailable";
+}
 /** Another program, or tab, with the same key has registered later. This one does not come back. */
-export class Superseded extends RelayUnavailable {}
+export class Superseded extends RelayUnavailable {
+  override readonly name: string = "Superseded";
+}
 /** Nobody with this GUID has registered. */
-export class UnknownPeer extends RoamRelayError {}
+export class UnknownPeer extends RoamRelayError {
+  override readonly name: string = "UnknownPeer";
+}
 /** The peer offers no such service, or not to this one. */
-export class UnknownService extends RoamRelayError {}
+export class UnknownService extends RoamRelayError {
+  override readonly name: string = "UnknownService";
+}
 /** The other side is not here now. */
 export class PeerOffline extends RoamRelayError {
+  override readonly name: string = "PeerOffline";
   /** Seconds since it was last heard; null where the relay does not know. */
   readonly lastSeen: number | null;
   constructor(reason: string, retryAfter: number | null, lastSeen: number | null) {
@@ -58,17 +71,28 @@ export class PeerOffline extends RoamRelayError {
   }
 }
 /** The other side, or its program, said no. */
-export class Refused extends RoamRelayError {}
+export class Refused extends RoamRelayError {
+  override readonly name: string = "Refused";
+}
 /** A rate or a count. */
-export class LimitExceeded extends RoamRelayError {}
+export class LimitExceeded extends RoamRelayError {
+  override readonly name: string = "LimitExceeded";
+}
 /** The other side did not answer in time. */
-export class RequestTimeout extends RoamRelayError {}
+export class RequestTimeout extends RoamRelayError {
+  override readonly name: string = "RequestTimeout";
+}
 /** The other side cannot lock a path as this one does: it takes only TLS, or is too old. */
-export class LockUnsupported extends RoamRelayError {}
+export class LockUnsupported extends RoamRelayError {
+  override readonly name: string = "LockUnsupported";
+}
 /** There is no path, or it has failed. */
-export class PathFailed extends RoamRelayError {}
+export class PathFailed extends RoamRelayError {
+  override readonly name: string = "PathFailed";
+}
 /** The session has ended without a clean close. */
 export class SessionLost extends RoamRelayError {
+  override readonly name: string = "SessionLost";
   /** Messages sent here that the other side is not known to have. It may have some of them. */
   readonly messages: readonly Uint8Array[];
   constructor(reason: string, messages: readonly Uint8Array[], code: Code | null = null) {
@@ -80,9 +104,13 @@ export class SessionLost extends RoamRelayError {
   }
 }
 /** Something was asked of a session that was closed, or finished, here. */
-export class SessionClosed extends RoamRelayError {}
+export class SessionClosed extends RoamRelayError {
+  override readonly name: string = "SessionClosed";
+}
 /** The peer was closed. */
-export class PeerClosed extends RoamRelayError {}
+export class PeerClosed extends RoamRelayError {
+  override readonly name: string = "PeerClosed";
+}
 
 /** The error for a code that a request was answered with. */
 export function errorFor(

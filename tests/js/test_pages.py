@@ -1,0 +1,186 @@
+"""The package in Debian's Chromium: page and page, over cuts of every kind, asleep, and doubled."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from relay.config import RelayConfig
+from relay.server import RelayServer
+from tests.js.pages import call, open_page, served
+from tests.js.wire import Wire, wire
+from tests.relay.dashboard.chromium import Page, browser
+
+
+class Relay:
+    """A relay behind a wire, that can be ended without a word and replaced."""
+
+    def __init__(self, way: Wire, stack: contextlib.AsyncExitStack) -> None:
+        self.wire = way
+        self._stack = stack
+
+    async def replace(self) -> None:
+        """Cut all that is attached, and let another relay, with another key, take its place."""
+        relay = await self._stack.enter_async_context(RelayServer(RelayConfig(port=0)))
+        self.wire.target = int(relay.url.rpartition(":")[2])
+        self.wire.cut()
+
+
+@dataclass
+class Scene:
+    """Two tabs, a relay for each of them to reach, and the page."""
+
+    first: Page
+    second: Page
+    relay: Relay
+    url: str
+
+
+@contextlib.asynccontextmanager
+async def scene(folder: Path) -> AsyncIterator[Scene]:
+    async with contextlib.AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayServer(RelayConfig(port=0)))
+        way = await stack.enter_async_context(wire(int(relay.url.rpartition(":")[2])))
+        url = await stack.enter_async_context(served())
+        first = await stack.enter_async_context(browser(folder))
+        second = await stack.enter_async_context(first.another())
+        for page in (first, second):
+            await open_page(page, url)
+        yield Scene(first, second, Relay(way, stack), url)
+
+
+async def meet(it: Scene, **options: object) -> None:
+    """Open a session from the first page to the second."""
+    relay = it.relay.wire.url
+    guid = await call(it.second, "open", relay, options)
+    await call(it.second, "listen", "chat")
+    await call(it.first, "open", relay, options)
+    await call(it.first, "connect", guid, "chat")
+    await it.second.until("driven.session !== null")
+
+
+Cut = Callable[[], Awaitable[None]]
+
+
+async def converse(it: Scene, total: int, cuts: list[Cut]) -> None:
+    """Exchange numbered messages, with cuts between the first and the last of them."""
+    pages = (it.first, it.second)
+    for page in pages:
+        await call(page, "exchange")
+    step = total // (len(cuts) + 1)
+    for number, cut in enumerate(cuts, start=1):
+        for page in pages:
+            await call(page, "allow", number * step)
+        # Some have come and some are on their way.
+        await it.first.until(f"driven.got >= {number * step - step // 2}")
+        await cut()
+    for page in pages:
+        await call(page, "allow", total)
+    for page in pages:
+        await page.until(f"driven.got >= {total} || driven.wrong || driven.fault")
+        told = await page.run("[driven.got, driven.sent, driven.wrong, driven.fault]")
+        assert told == [total, total, "", ""]
+
+
+async def offline(page: Page) -> None:
+    """Take the network from a page, and give it back."""
+    conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    await page.ask("Network.emulateNetworkConditions", offline=True, **conditions)
+    await page.until("!navigator.onLine")
+    await asyncio.sleep(0.2)  # Time is to pass without a network.
+    await page.ask("Network.emulateNetworkConditions", offline=False, **conditions)
+
+
+def cut_of(it: Scene, kind: str) -> Cut:
+    async def reset() -> None:
+        it.relay.wire.cut()
+
+    async def silence() -> None:
+        it.relay.wire.silence()
+        await it.first.until("driven.session.path.path === null")
+        it.relay.wire.sound()
+
+    async def off_and_on() -> None:
+        await offline(it.first)
+
+    kinds: dict[str, Cut] = {
+        "reset": reset,
+        "relay": it.relay.replace,
+        "offline": off_and_on,
+        "silence": silence,
+    }
+    return kinds[kind]
+
+
+async def test_page_and_page_over_cuts(tmp_path: Path) -> None:
+    async with scene(tmp_path) as it:
+        await meet(it)
+        await converse(it, 300, [cut_of(it, kind) for kind in ("reset", "offline", "relay")])
+        said = await it.first.run("driven.session.explain()")
+        assert (said["path"], said["lock"], said["state"]) == ("relayed", "noise", "open")
+        await it.first.run("driven.session.close()")
+        assert await it.second.run("driven.session.closed().then(() => 'clean')") == "clean"
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["reset", "relay", "offline", "silence"])
+async def test_page_and_page_at_length(tmp_path: Path, kind: str) -> None:
+    async with scene(tmp_path) as it:
+        await meet(it)
+        await converse(it, 10_000, [cut_of(it, kind)] * 10)
+
+
+async def test_one_key_in_two_tabs(tmp_path: Path) -> None:
+    async with scene(tmp_path) as it:
+        relay = it.relay.wire.url
+        older = await call(it.first, "open", relay, {"key": "mine"})
+        newer = await call(it.second, "open", relay, {"key": "mine"})
+        # The key is kept for both, and no script reads it.
+        assert older == newer
+        # The newer one stays, the older one is told and does not fight.
+        await it.first.until("driven.statuses.at(-1) === 'over'")
+        assert await it.first.run("driven.peer.status.error.name") == "Superseded"
+        connect = f"driven.failure(() => driven.peer.connect('{'a' * 52}', 'chat'))"
+        assert await it.first.run(connect) == "Superseded superseded"
+        assert await it.second.run("driven.statuses.join()") == "online"
+
+
+async def test_a_key_that_cannot_be_kept(tmp_path: Path) -> None:
+    async with scene(tmp_path) as it:
+        refuse = "indexedDB.constructor.prototype.open = () => { throw new Error('denied'); }"
+        await it.first.run(refuse)
+        await call(it.first, "open", it.relay.wire.url, {"key": "mine"})
+        assert "denied" in await it.first.run("driven.storageFailure")
+        assert await it.first.run("driven.peer.status.state") == "online"
+        await call(it.second, "open", it.relay.wire.url, {"key": "mine"})
+        assert await it.second.run("driven.storageFailure") is None
+
+
+async def test_a_tab_that_was_frozen(tmp_path: Path) -> None:
+    async with scene(tmp_path) as it:
+        await meet(it, session={"silenceLimit": 0.4, "pingInterval": 0.1, "resumeWindow": 2})
+        await call(it.first, "exchange")
+        # For less than the resume window: the session goes on.
+        await freeze(it, 1.0)
+        await it.second.run("driven.session.send('1 ')")
+        await it.first.until("driven.got === 1")
+        # For longer: it is lost, and the page hears of it at once.
+        woken = await freeze(it, 4.0)
+        await it.first.until("driven.fault")
+        assert await it.first.run("driven.faultAt") - woken < 1000
+        assert (await it.first.run("driven.fault")).startswith("SessionLost")
+
+
+async def freeze(it: Scene, seconds: float) -> float:
+    """Freeze the first page for so long, its wire with it; return when it has woken, in
+    milliseconds since 1970."""
+    await it.first.ask("Page.setWebLifecycleState", state="frozen")
+    it.relay.wire.cut()
+    await asyncio.sleep(seconds)  # Time is to pass while it sleeps.
+    woken = time.time() * 1000
+    await it.first.ask("Page.setWebLifecycleState", state="active")
+    return woken
