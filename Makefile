@@ -36,6 +36,14 @@ js/node_modules/.installed: js/package.json js/package-lock.json
 	cd js && npm ci --silent
 	touch $@
 
+# A chat for pages, with a relay of its own: prints its address, and what to do. ARGS='--port 9000'
+demo-web: js/dist/roam-relay.min.js .venv/.installed
+	$(BIN)/python -m examples.web $(ARGS)
+
+# The same in Debian's Chromium; writes docs/pictures/web.png.
+web-picture: js/dist/roam-relay.min.js .venv/.installed
+	$(BIN)/python -m tests.js.picture
+
 checks: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
