@@ -33,12 +33,14 @@ class Member:
 
     def hear(self, said: dict[str, Any]) -> None:
         """Take one more word, in the form that this member understands."""
-        if not self.is_page:
-            if "say" not in said:
-                return
-            line = f"{said['name']}: {said['say']}"
+        if self.is_page:
+            word = json.dumps(said)
+        elif "say" in said:
+            word = f"{said['name']}: {said['say']}"
+        else:
+            return
         try:
-            self.words.put_nowait(json.dumps(said).encode() if self.is_page else line.encode())
+            self.words.put_nowait(word.encode())
         except asyncio.QueueFull:
             self.session.abort("too much is unread")
 

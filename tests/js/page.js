@@ -42,6 +42,11 @@ class Driven {
     })().catch((error) => { this.faultAt = Date.now(); this.fault = `${error.name} ${error.code}`; });
     return true;
   }
+  again() {
+    this.session = null;
+    this.allowed = this.sent = this.got = 0;
+    return true;
+  }
   allow(count) { this.allowed = count; this.more?.(); return true; }
   async failure(what) { try { await what(); return ""; } catch (error) { return `${error.name} ${error.code}`; } }
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from peers import Identity, Mode, Peer, Session
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.js.pages import call, open_page, served
@@ -86,6 +87,53 @@ async def converse(it: Scene, total: int, cuts: list[Cut]) -> None:
         assert told == [total, total, "", ""]
 
 
+async def exchange(session: Session, allowed: "asyncio.Queue[int]") -> None:
+    """Say numbers, as many as are allowed, and expect the same from the other side; a 0 is the
+    end."""
+
+    async def hear() -> None:
+        got = 0
+        async for message in session:
+            got += 1
+            assert message == f"{got} ".encode()
+
+    sent = 0
+    async with asyncio.TaskGroup() as both:
+        both.create_task(hear())
+        while most := await allowed.get():
+            for number in range(sent + 1, most + 1):
+                await session.send(f"{number} ".encode())
+            sent = most
+        await session.close()
+
+
+async def converse_with_peer(it: Scene, session: Session, total: int, cuts: list[Cut]) -> None:
+    """Exchange numbered messages between the first page and a peer of this library."""
+    allowed: asyncio.Queue[int] = asyncio.Queue()
+    talking = asyncio.ensure_future(exchange(session, allowed))
+    try:
+        await call(it.first, "exchange")
+        step = total // (len(cuts) + 1)
+        for number, cut in enumerate(cuts, start=1):
+            await call(it.first, "allow", number * step)
+            allowed.put_nowait(number * step)
+            await it.first.until(f"driven.got >= {number * step - step // 2}")
+            await cut()
+        await call(it.first, "allow", total)
+        allowed.put_nowait(total)
+        await it.first.until(f"driven.got >= {total} || driven.wrong || driven.fault")
+        await it.first.until(f"driven.session.explain().acknowledged >= {total} || driven.fault")
+        told = await it.first.run("[driven.got, driven.sent, driven.wrong, driven.fault]")
+        assert told == [total, total, "", ""]
+        allowed.put_nowait(0)
+        async with asyncio.timeout(60):
+            await talking
+        assert session.figures().received == total
+    finally:
+        talking.cancel()
+        await asyncio.gather(talking, return_exceptions=True)
+
+
 async def offline(page: Page) -> None:
     """Take the network from a page, and give it back."""
     conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
@@ -132,6 +180,36 @@ async def test_page_and_page_at_length(tmp_path: Path, kind: str) -> None:
     async with scene(tmp_path) as it:
         await meet(it)
         await converse(it, 10_000, [cut_of(it, kind)] * 10)
+
+
+async def test_page_and_peer_over_cuts(tmp_path: Path) -> None:
+    async with scene(tmp_path) as it, Peer(Identity.generate(), it.relay.wire.url) as peer:
+        listener = peer.listen("chat")
+        await peer.published()
+        guid = await call(it.first, "open", it.relay.wire.url)
+        # The page calls the peer,
+        await call(it.first, "connect", peer.guid, "chat", {"mode": "central"})
+        cuts = [cut_of(it, kind) for kind in ("reset", "offline", "relay")]
+        await converse_with_peer(it, await anext(listener), 300, cuts)
+        # and the peer calls the page.
+        await call(it.first, "again")
+        await call(it.first, "listen", "chat")
+        session = await peer.connect(guid, "chat", mode=Mode.AUTO, wait=True)
+        assert session.explain().lock == "noise"
+        await it.first.until("driven.session !== null")
+        cuts = [cut_of(it, kind) for kind in ("offline", "reset")]
+        await converse_with_peer(it, session, 300, cuts)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["reset", "relay", "offline", "silence"])
+async def test_page_and_peer_at_length(tmp_path: Path, kind: str) -> None:
+    async with scene(tmp_path) as it, Peer(Identity.generate(), it.relay.wire.url) as peer:
+        listener = peer.listen("chat")
+        await peer.published()
+        await call(it.first, "open", it.relay.wire.url)
+        await call(it.first, "connect", peer.guid, "chat")
+        await converse_with_peer(it, await anext(listener), 10_000, [cut_of(it, kind)] * 10)
 
 
 async def test_one_key_in_two_tabs(tmp_path: Path) -> None:
