@@ -16,11 +16,13 @@ export async function planePath(identity: Identity, relayKey: Uint8Array, ticket
   return `/v1/plane/${ticket}?guid=${identity.guid}&signature=${signature}`;
 }
 
+/** `most` bytes may wait on a leg whose other side has proven itself. */
 export class Legs {
   private relayKey: Bytes | null = null;
 
   constructor(
     private readonly identity: Identity, private readonly url: string, private readonly registration: Registration,
+    private readonly most: number,
   ) {}
 
   /** Open the leg that a ticket is for, and lock it with the other side. */
@@ -32,6 +34,7 @@ export class Legs {
     const timer = setTimeout(() => stream.close(), LOCK_SECONDS * 1000);
     try {
       const path = await lock(stream, side);
+      stream.most = this.most; // What a window allows, and may wait to be opened.
       return { path, ticket: stream.resumeTicket || null };
     } catch (error) {
       stream.close();

@@ -70,7 +70,7 @@ export class Peer {
       identity, url: socketUrl(url), relay: options.relayGuid ?? null, agent: (options.agent ?? "").slice(0, 128),
     };
     this.registration = new Registration(place, () => this.listeners.keys(), (message) => this.hear(message));
-    this.legs = new Legs(identity, socketUrl(url), this.registration);
+    this.legs = new Legs(identity, socketUrl(url), this.registration, 2 * this.settings.window + (4 << 20));
     this.presences = new Presences(this.registration);
     this.ways = {
       byTicket: (route, ticket) => this.byTicket(route, ticket),
@@ -135,12 +135,14 @@ export class Peer {
       const terms = { id: random(16), remote: guid, service, mode, isCaller: true, metadata };
       const route = new Route(terms, this.ways, this.settings);
       this.add(route);
+      const dialing = this.byRequest(route, timeout, signal);
       try {
-        const leg = await unless(signal, this.byRequest(route, timeout, signal));
+        const leg = await unless(signal, dialing);
         await unless(signal, route.greet(leg, 1));
         return new Session(route, NOTHING);
       } catch (error) {
         this.drop(route);
+        dialing.then(({ path }) => path.cut(), () => undefined); // It may come after all.
         if (!wait || !(error instanceof RoamRelayError) || !isAway(error)) throw error;
         const least = Math.max(error.retryAfter ?? 0, Math.min(0.5 * 2 ** failures, 30));
         await unless(signal, pause(least, this.presences.until(guid, "online", signal)));
@@ -249,7 +251,7 @@ export class Peer {
     const connection = await this.registration.ready(signal);
     const relay = connection.relayKey;
     const offer = await makeOffer(this.identity, remote, id, locksBody(relay));
-    const resume = route.isWithout || undefined;
+    const resume = route.hasBegun || undefined;
     const said = await connection.request({ guid: remote, service, mode, session: id, resume, offer }, timeout);
     if (said === null) throw new RequestTimeout("the relay has not answered", "request_timeout");
     if (said.code !== null) throw errorFor(said.code, said.reason, said.retry_after, said.last_seen);

@@ -51,6 +51,8 @@ export class Reconnect {
     if (ended.retryAfter !== null) {
       return told(Math.min(ended.retryAfter, LONGEST_TOLD[ended.stage]) * (1 + 0.25 * chance));
     }
+    // Another program had the key, and a clock that is ahead: now this one knows by how much.
+    if (ended.code === "stale_sequence" && this.failures === 1) return { seconds: SHORTEST, atLeast: SHORTEST };
     const longest = urgent ? RETURN_URGENT : LONGEST_WAIT;
     if (this.sentAway > 1) {
       const rest = Math.min(FIRST_WAIT * 2 ** (this.sentAway - 2), urgent ? RETURN_URGENT : LONGEST_REST);

@@ -74,7 +74,12 @@ export class Route {
 
   /** Whether it waits for a path. */
   get isWithout(): boolean {
-    return this.path === null && this.outcome === null && this.rank.path > 0;
+    return this.path === null && this.outcome === null && this.hasBegun;
+  }
+
+  /** Whether it has had a path. */
+  get hasBegun(): boolean {
+    return this.rank.path > 0;
   }
 
   note(what: string): void {
@@ -87,7 +92,7 @@ export class Route {
   /** Say hello on a leg, as path `number`, and take it where it is welcome. */
   async greet(leg: Leg, number: number): Promise<void> {
     const { id, service, mode, isCaller, metadata } = this.terms;
-    const isFirst = this.rank.path === 0;
+    const isFirst = !this.hasBegun;
     const head = new HeadReader(leg.path);
     try {
       this.highest = Math.max(this.highest, number);
@@ -145,7 +150,7 @@ export class Route {
     this.note(`path ${rank.path}, by the relay`);
     if (first) leg.path.send(pack(first)).catch(() => this.lost(leg.path, "the path has failed"));
     void old?.close();
-    void this.read(leg.path, rest);
+    this.guard(this.read(leg.path, rest));
     this.act();
     this.changes.wake();
   }
@@ -173,7 +178,7 @@ export class Route {
         this.act();
       }, wait);
     }
-    void this.pump();
+    this.guard(this.pump());
     this.changes.wake();
   }
 
@@ -206,7 +211,15 @@ export class Route {
     this.pathReason = reason;
     this.note(`path lost: ${reason}`);
     this.act();
-    void this.search();
+    this.guard(this.search());
+  }
+
+  /** What nobody expected is said, and ends this session alone. */
+  private guard(work: Promise<void>): void {
+    work.catch((error: unknown) => {
+      console.error(error);
+      this.lose("a fault of this package", "internal");
+    });
   }
 
   private async read(path: LockedPath, rest: Bytes): Promise<void> {
@@ -283,6 +296,7 @@ export class Route {
       } catch (error) {
         if (!(error instanceof RoamRelayError)) throw error;
         this.note(`no path: ${error.message}`);
+        if (this.path !== null) return false; // The other side has made one meanwhile.
         if (error.code === "session_unknown") this.lose("the other side knows no such session", "session_unknown");
         if (error.code === "superseded" || error.code === "not_admitted") this.lose(error.message, error.code);
         if (error.code === "peer_offline" || error.code === "unknown_peer") return true;

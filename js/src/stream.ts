@@ -30,7 +30,10 @@ export class WebSocketStream implements Stream {
   /** The ticket for the next plane, on a leg of one. */
   resumeTicket: string | null = null;
   isOpen = true;
+  /** Bytes that may wait to be read, beside one message: nobody is known yet. More of them end the stream. */
+  most = 131_072;
   private arrived: Uint8Array[] = [];
+  private waits = 0;
   private waiting: ((data: Bytes | null) => void) | null = null;
 
   private constructor(private readonly socket: Socket, private readonly isLeg: boolean) {
@@ -79,6 +82,7 @@ export class WebSocketStream implements Stream {
     if (this.arrived.length) {
       const data = concat(...this.arrived);
       this.arrived = [];
+      this.waits = 0;
       return Promise.resolve(data);
     }
     if (!this.isOpen) return Promise.resolve(null);
@@ -102,8 +106,13 @@ export class WebSocketStream implements Stream {
     }
     const bytes = new Uint8Array(data as ArrayBuffer);
     if (!bytes.length) return;
-    if (this.waiting) this.answer(bytes);
-    else this.arrived.push(bytes);
+    if (this.waiting) {
+      this.answer(bytes);
+      return;
+    }
+    this.arrived.push(bytes);
+    this.waits += bytes.length;
+    if (this.waits - bytes.length > this.most) this.close();
   }
 
   private text(data: string): void {
