@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from peers import Identity, Mode, Peer, Session
+from peers import Code, Identity, Mode, Peer, PeerConfig, RoamRelayError, Session
+from protocol.lock import Lock
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.js.pages import call, open_page, served
@@ -199,6 +200,16 @@ async def test_page_and_peer_over_cuts(tmp_path: Path) -> None:
         await it.first.until("driven.session !== null")
         cuts = [cut_of(it, kind) for kind in ("offline", "reset")]
         await converse_with_peer(it, session, 300, cuts)
+        # A peer that takes nothing but TLS has no lock in common with a page, whoever calls.
+        config = PeerConfig(locks=(Lock.TLS,))
+        async with Peer(Identity.generate(), it.relay.wire.url, config=config) as strict:
+            strict.listen("chat")
+            await strict.published()
+            connect = f"driven.failure(() => driven.peer.connect('{strict.guid}', 'chat'))"
+            assert await it.first.run(connect) == "LockUnsupported lock_unsupported"
+            with pytest.raises(RoamRelayError) as refused:
+                await strict.connect(guid, "chat", mode=Mode.AUTO)
+            assert refused.value.code is Code.LOCK_UNSUPPORTED
 
 
 @pytest.mark.nightly
@@ -216,10 +227,11 @@ async def test_one_key_in_two_tabs(tmp_path: Path) -> None:
     async with scene(tmp_path) as it:
         relay = it.relay.wire.url
         older = await call(it.first, "open", relay, {"key": "mine"})
+        await it.second.run("(real => { Date.now = () => real() - 3_600_000; })(Date.now)")
         newer = await call(it.second, "open", relay, {"key": "mine"})
         # The key is kept for both, and no script reads it.
         assert older == newer
-        # The newer one stays, the older one is told and does not fight.
+        # The newer one stays, its clock an hour behind; the older is told, and does not fight.
         await it.first.until("driven.statuses.at(-1) === 'over'")
         assert await it.first.run("driven.peer.status.error.name") == "Superseded"
         connect = f"driven.failure(() => driven.peer.connect('{'a' * 52}', 'chat'))"
