@@ -10,6 +10,14 @@ from protocol.endpoint import Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code
 from protocol.first_bytes import flight_head
 from protocol.identity import Identity
+from protocol.lock import (
+    LOCK_HEAD,
+    Agreed,
+    LockSide,
+    NoiseLock,
+    lock_part,
+    locks_part,
+)
 from protocol.mail import (
     Letter,
     LetterDone,
@@ -51,6 +59,7 @@ from protocol.messages import (
     Verdict,
     Watch,
 )
+from protocol.offer import body_of
 from protocol.prekeys import SignedPrekey
 from tests.fuzz.targets import CORPUS, TARGETS
 from tests.protocol import vectors_conversation as vectors
@@ -58,6 +67,7 @@ from tests.protocol.vectors_conversation import packed
 from tests.relay.dns.asking import NAME
 
 ONE = Identity.from_seed(b"1" * 32)
+AGREED = Agreed(bytes(32), ("tls", "noise"), "noise")
 ENTRY = sign_entry(ONE, Entry(1, "chat", "192.0.2.1", 9, Phase.NEW, 120, Provenance.INTERFACE))
 RECORD = encode_location(LocationRecord(1 << 40, (ServiceRecord("chat", (ENTRY,)),)))
 SESSION = b"s" * 16
@@ -210,6 +220,16 @@ def main() -> None:
         b"\0\1\x52\x52\1\2",
         b"\1" + hello + b"\x94\1\1\0\0" + b"".join(FRAMES[:1]) + b"\x95\x08\2\0\5\xc4\2xx",
         b"\1" + hello + b"".join(FRAMES[2:]),
+    ]
+    lock = NoiseLock(LockSide(ONE, bytes(32), SESSION, AGREED, is_caller=True), b"e" * 32)
+    lock.start()
+    offered = body_of(locks_part(("tls", "noise"), bytes(32)) | lock_part("noise"))
+    made["locks"] = [
+        b"\0\0\7" + lock.to_send(),
+        b"\0\1\0" + LOCK_HEAD + bytes(range(130)),
+        *(bytes((1, 90, change, 3)) for change in range(4)),
+        b"\1\0\2" + bytes((0, 16)) + bytes(16),
+        b"\2" + offered,
     ]
     for name, data in TOML.items():
         made[name].append(data)

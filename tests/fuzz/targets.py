@@ -12,6 +12,7 @@ from tests.fuzz import (
     hosts,
     http,
     letters,
+    locks,
     names,
     sessions,
 )
@@ -27,6 +28,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "letters": letters.letters,
     "conversations": conversations.frames,
     "flights": flights.flights,
+    "locks": locks.locks,
     "session-frames": sessions.frames,
     "session-2-frames": sessions.frames_2,
     "session-pairs": sessions.pairs,

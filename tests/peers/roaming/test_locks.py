@@ -17,6 +17,7 @@ from protocol.offer import body_of
 from relay.server import RelayServer
 from tests.peers.roaming.fakes import CALLER, HERE, THERE
 from tests.support.faults import reset
+from tests.support.rooms import rooms
 from tests.support.sessions import exchange, joined, pair
 
 TLS, NOISE = Lock.TLS, Lock.NOISE
@@ -141,6 +142,33 @@ async def test_a_peer_that_takes_noise_alone_talks_to_one_that_takes_both(
             assert path.lock is (await joined(other)).lock is NOISE
         await here.close()
         await asyncio.wait_for(there.close(), 20)
+
+
+@pytest.mark.parametrize("dials", ["caller", "callee"])
+async def test_the_plane_of_a_ticket_has_the_lock_of_the_last_one(
+    relay: RelayServer, dials: str
+) -> None:
+    async with (
+        Peer(Identity.generate(), config=config(relay)) as alice,
+        Peer(Identity.generate(), config=config(relay, None, NOISE)) as bob,
+    ):
+        here, there = await pair(alice, bob, Mode.CENTRAL)
+        await exchange(here, there, 20)
+        peer, session = (bob, here) if dials == "caller" else (alice, there)
+        route = rooms(peer).sessions.find(session.id)
+        assert route is not None
+        assert route.agreed is not None
+        assert route.agreed.chosen == "noise"
+        attempt = route.attempt()
+        welcomed = await rooms(peer).ways.next_plane(attempt)
+        assert welcomed.path.lock is NOISE
+        assert route.take(
+            welcomed.path, attempt.number, welcomed.welcome, dialed_here=True,
+            ticket=welcomed.resume_ticket,
+        )  # fmt: skip
+        await exchange(here, there, 20)
+        other = there if dials == "caller" else here
+        assert (await joined(other)).lock is NOISE
 
 
 async def test_where_both_have_both_it_is_tls(relay: RelayServer) -> None:
