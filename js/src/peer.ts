@@ -29,6 +29,8 @@ export interface PeerOptions extends Waiting {
   /** What the relay's operator reads in the log: up to 128 characters. */
   readonly agent?: string;
   readonly session?: Partial<SessionSettings>;
+  /** Wait for a relay that cannot be reached, or refuses, until the signal says otherwise. */
+  readonly wait?: boolean;
 }
 
 export interface ConnectOptions extends Waiting {
@@ -89,12 +91,14 @@ export class Peer {
   }
 
   /** Attach to a relay; resolves once this peer is registered there. It comes back by itself from then
-   * on, until `close`. Throws `RelayUnavailable` where the relay refuses it for good. */
+   * on, until `close`. Throws `RelayUnavailable` where that does not work at once; where it is to `wait`,
+   * only for what is final. */
   static async open(options: PeerOptions): Promise<Peer> {
     const url = relayUrl(options.relay);
     const peer = new Peer(options.identity ?? (await Identity.generate()), url, options);
     try {
-      await peer.registration.ready(options.signal);
+      if (options.wait) await peer.registration.ready(options.signal);
+      else await peer.registration.first(options.signal);
     } catch (error) {
       await peer.close();
       throw error;

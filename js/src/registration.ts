@@ -13,7 +13,7 @@ import { Deferred, now, pause, unless, Waiters } from "./time.js";
 /** How this peer stands with its relay. */
 export type Status =
   | { readonly state: "online"; readonly relay: string }
-  | { readonly state: "away"; readonly reason: string }
+  | { readonly state: "away"; readonly reason: string; readonly error: RoamRelayError | null }
   | { readonly state: "over"; readonly error: RoamRelayError };
 
 export interface Place {
@@ -27,7 +27,7 @@ export interface Place {
 const HUNDRED_YEARS = 100 * 365.25 * 86_400_000;
 
 export class Registration {
-  status: Status = { state: "away", reason: "not attached yet" };
+  status: Status = { state: "away", reason: "not attached yet", error: null };
   /** The connection of now; null while there is none. */
   current: ControlConnection | null = null;
   readonly changes = new Waiters();
@@ -58,6 +58,16 @@ export class Registration {
       await unless(signal, this.changes.changed());
     }
     return this.current;
+  }
+
+  /** The first attempt is over, and has worked. Throws why not. One that has told how far another
+   * program's numbers are is followed by a second. */
+  async first(signal?: AbortSignal): Promise<void> {
+    while (this.current === null) {
+      const error = this.status.state === "online" ? null : this.status.error;
+      if (error && error.code !== "stale_sequence") throw error;
+      await unless(signal, this.changes.changed());
+    }
   }
 
   /** Somebody waits for the relay. */
@@ -111,7 +121,7 @@ export class Registration {
         this.settle({ state: "over", error: endedError(came) });
         return;
       }
-      this.settle({ state: "away", reason: came.reason });
+      this.settle({ state: "away", reason: came.reason, error: endedError(came) });
       await this.rest(wait.seconds, wait.atLeast);
     }
   }

@@ -288,14 +288,18 @@ export class Route {
     this.highest = Math.max(this.highest, number);
     const ticket = this.ticket;
     this.ticket = null;
-    for (const way of [ticket ? () => this.ways.byTicket(this, ticket) : null, () => this.ways.byRequest(this)]) {
-      if (way === null || this.path !== null || this.outcome !== null) continue;
+    const ways: [string, () => Promise<Leg>][] = [["by a request", () => this.ways.byRequest(this)]];
+    if (ticket) ways.unshift(["by the last plane's ticket", () => this.ways.byTicket(this, ticket)]);
+    for (const [what, way] of ways) {
+      if (this.path !== null || this.outcome !== null) continue;
       try {
-        await this.greet(await way(), number);
+        const leg = await way();
+        this.note(`${what}: a plane`);
+        await this.greet(leg, number);
         return false;
       } catch (error) {
         if (!(error instanceof RoamRelayError)) throw error;
-        this.note(`no path: ${error.message}`);
+        this.note(`${what}: ${error.message}`);
         if (this.path !== null) return false; // The other side has made one meanwhile.
         if (error.code === "session_unknown") this.lose("the other side knows no such session", "session_unknown");
         if (error.code === "superseded" || error.code === "not_admitted") this.lose(error.message, error.code);

@@ -1,4 +1,6 @@
-"""The package in Debian's Chromium: page and page, over cuts of every kind, asleep, and doubled."""
+"""The package in Debian's Chromium: page and page, page and peer, over cuts of every kind; asleep,
+doubled, without storage, and from elsewhere.
+"""
 
 import asyncio
 import contextlib
@@ -53,6 +55,11 @@ async def scene(folder: Path) -> AsyncIterator[Scene]:
         for page in (first, second):
             await open_page(page, url)
         yield Scene(first, second, Relay(way, stack), url)
+        # What a cut network makes a browser log is in order, and nothing else.
+        told = [one for page in (first, second) for one in page.complaints]
+        assert all(
+            "WebSocket" in one or "net::ERR" in one or "status of 404" in one for one in told
+        )
 
 
 async def meet(it: Scene, **options: object) -> None:
@@ -223,46 +230,75 @@ async def test_page_and_peer_at_length(tmp_path: Path, kind: str) -> None:
         await converse_with_peer(it, await anext(listener), 10_000, [cut_of(it, kind)] * 10)
 
 
-async def test_one_key_in_two_tabs(tmp_path: Path) -> None:
+async def test_a_page_and_its_browser(tmp_path: Path) -> None:
+    """One browser for all of it: each begins with fresh pages."""
     async with scene(tmp_path) as it:
-        relay = it.relay.wire.url
-        older = await call(it.first, "open", relay, {"key": "mine"})
-        await it.second.run("(real => { Date.now = () => real() - 3_600_000; })(Date.now)")
-        newer = await call(it.second, "open", relay, {"key": "mine"})
-        # The key is kept for both, and no script reads it.
-        assert older == newer
-        # The newer one stays, its clock an hour behind; the older is told, and does not fight.
-        await it.first.until("driven.statuses.at(-1) === 'over'")
-        assert await it.first.run("driven.peer.status.error.name") == "Superseded"
-        connect = f"driven.failure(() => driven.peer.connect('{'a' * 52}', 'chat'))"
-        assert await it.first.run(connect) == "Superseded superseded"
-        assert await it.second.run("driven.statuses.join()") == "online"
+        for part in (
+            one_key_in_two_tabs,
+            a_key_that_cannot_be_kept,
+            a_tab_that_was_frozen,
+            origins,
+        ):
+            for page in (it.first, it.second):
+                await page.open("about:blank")
+                await open_page(page, it.url)
+            await part(it)
 
 
-async def test_a_key_that_cannot_be_kept(tmp_path: Path) -> None:
-    async with scene(tmp_path) as it:
-        refuse = "indexedDB.constructor.prototype.open = () => { throw new Error('denied'); }"
-        await it.first.run(refuse)
-        await call(it.first, "open", it.relay.wire.url, {"key": "mine"})
-        assert "denied" in await it.first.run("driven.storageFailure")
-        assert await it.first.run("driven.peer.status.state") == "online"
-        await call(it.second, "open", it.relay.wire.url, {"key": "mine"})
-        assert await it.second.run("driven.storageFailure") is None
+async def one_key_in_two_tabs(it: Scene) -> None:
+    relay = it.relay.wire.url
+    older = await call(it.first, "open", relay, {"key": "mine"})
+    await it.second.run("(real => { Date.now = () => real() - 3_600_000; })(Date.now)")
+    newer = await call(it.second, "open", relay, {"key": "mine"})
+    # The key is kept for both, and no script reads it.
+    assert older == newer
+    # The newer one stays, its clock an hour behind; the older is told, and does not fight.
+    await it.first.until("driven.statuses.at(-1) === 'over'")
+    assert await it.first.run("driven.peer.status.error.name") == "Superseded"
+    connect = f"driven.failure(() => driven.peer.connect('{'a' * 52}', 'chat'))"
+    assert await it.first.run(connect) == "Superseded superseded"
+    assert await it.second.run("driven.statuses.join()") == "online"
 
 
-async def test_a_tab_that_was_frozen(tmp_path: Path) -> None:
-    async with scene(tmp_path) as it:
-        await meet(it, session={"silenceLimit": 0.4, "pingInterval": 0.1, "resumeWindow": 2})
-        await call(it.first, "exchange")
-        # For less than the resume window: the session goes on.
-        await freeze(it, 1.0)
-        await it.second.run("driven.session.send('1 ')")
-        await it.first.until("driven.got === 1")
-        # For longer: it is lost, and the page hears of it at once.
-        woken = await freeze(it, 4.0)
-        await it.first.until("driven.fault")
-        assert await it.first.run("driven.faultAt") - woken < 1000
-        assert (await it.first.run("driven.fault")).startswith("SessionLost")
+async def a_key_that_cannot_be_kept(it: Scene) -> None:
+    refuse = "indexedDB.constructor.prototype.open = () => { throw new Error('denied'); }"
+    await it.first.run(refuse)
+    await call(it.first, "open", it.relay.wire.url, {"key": "mine"})
+    assert "denied" in await it.first.run("driven.storageFailure")
+    assert await it.first.run("driven.peer.status.state") == "online"
+    await call(it.second, "open", it.relay.wire.url, {"key": "mine"})
+    assert await it.second.run("driven.storageFailure") is None
+
+
+async def a_tab_that_was_frozen(it: Scene) -> None:
+    await meet(it, session={"silenceLimit": 0.4, "pingInterval": 0.1, "resumeWindow": 2})
+    await call(it.first, "exchange")
+    # For less than the resume window: the session goes on.
+    await freeze(it, 1.0)
+    await it.second.run("driven.session.send('1 ')")
+    await it.first.until("driven.got === 1")
+    # For longer: it is lost, and the page hears of it at once.
+    woken = await freeze(it, 3.0)
+    await it.first.until("driven.fault")
+    assert await it.first.run("driven.faultAt") - woken < 1000
+    assert (await it.first.run("driven.fault")).startswith("SessionLost")
+
+
+async def origins(it: Scene) -> None:
+    elsewhere = it.url.replace("127.0.0.1", "localhost")
+    async with RelayServer(RelayConfig(port=0)) as relay:
+        await open_page(it.first, elsewhere)
+        attach = f"driven.failure(() => driven.open('{relay.url}'))"
+        assert await it.first.run(attach) == "RelayUnavailable refused"
+    named = RelayConfig(port=0, page_origins=(elsewhere.rstrip("/"),))
+    async with RelayServer(named) as relay:
+        guid = await call(it.first, "open", relay.url)
+        await call(it.first, "listen", "chat")
+        look = f"driven.peer.lookup('{guid}', 'chat').then(one => one.state)"
+        await it.first.until(f"{look}.catch(() => null)")
+        assert await it.first.run(look) == "online"
+        missing = f"driven.failure(() => driven.peer.lookup('{guid}', 'other'))"
+        assert await it.first.run(missing) == "UnknownService unknown_service"
 
 
 async def freeze(it: Scene, seconds: float) -> float:

@@ -93,7 +93,7 @@ by("join").addEventListener("submit", (event) => {
   if (!name || peer) return;
   comeIn().catch((error) => {
     say(error instanceof RoamRelayError ? error.message : `${error}`, "bad");
-    if (!session) peer = void peer?.close();
+    if (!session) peer = void peer?.close(); // Who says again that they come in tries again.
   });
 });
 
