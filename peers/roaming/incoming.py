@@ -178,8 +178,8 @@ class Incoming:
         if closed is not None:
             entries = closed.entries(self._local.location)
         offer, midway = b"", None
-        if route is not None and request.offer:
-            offer, midway = self._ways.offers.answer(connection, route, request, body, agreed)
+        if request.offer and (known := route or closed) is not None:
+            offer, midway = self._ways.offers.answer(connection, known, request, body, agreed)
         connection.answer(ServiceAnswer(number, Verdict.ACCEPTED, entries=entries, offer=offer))
         if midway is not None:
             self._local.tasks.spawn(self._come(midway))

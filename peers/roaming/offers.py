@@ -7,6 +7,7 @@ them is locked by (locks.py). What was offered is opened once; what does not hol
 from dataclasses import dataclass
 
 from peers.control import Answered, ControlConnection, Registration
+from peers.roaming.closed import Closed
 from peers.roaming.local import Local
 from peers.roaming.locks import LOCKED_BY_TLS
 from peers.roaming.meetings import Meetings, Midway
@@ -69,7 +70,9 @@ class Offers:
         body = self._body(route, asked, answer)
         self._meetings.answered(route, body, answer)
         if not asked.locks:
-            return LOCKED_BY_TLS
+            # Who was asked takes a request that offers nothing for a ticket's.
+            before = route.agreed if route.session.has_had_path else None
+            return LOCKED_BY_TLS if before is None else before.by_ticket()
         lock = read_lock(body)
         agreed = Agreed(asked.relay, tuple(asked.locks), lock or Lock.TLS)
         if lock in asked.locks:
@@ -104,21 +107,25 @@ class Offers:
     def answer(
         self,
         connection: ControlConnection,
-        route: Route,
+        known: Route | Closed,
         request: ServiceRequestFrom,
         body: bytes,
-        agreed: Agreed | None,
+        agreed: Agreed,
     ) -> tuple[bytes, Midway | None]:
         """Return what answers a request whose offer has this body, with what is `agreed` of a
-        plane, and the meeting that follows; empty and None where there is nothing to say."""
+        plane, and the meeting that follows; empty and None where there is nothing to say. Who has
+        missed the last word of a session meets nobody."""
         if not body:
-            if request.offer:
-                route.trace.note("dropped", reason="what the other side offers does not hold")
+            if request.offer and isinstance(known, Route):
+                known.trace.note("dropped", reason="what the other side offers does not hold")
             return b"", None
-        parts, midway = self._meetings.answer(connection, route, request, body)
-        if agreed is not None and agreed.offered:
+        parts: dict[str, object] = {}
+        midway = None
+        if isinstance(known, Route):
+            parts, midway = self._meetings.answer(connection, known, request, body)
+        if agreed.offered:
             parts |= lock_part(agreed.chosen)
-            route.agreed = agreed
+            known.agreed = agreed
         if not parts:
             return b"", None
         identity = self._local.identity

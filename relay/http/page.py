@@ -21,6 +21,8 @@ _REFUSED = 4000
 """What is added to the status of a refusal, for the code of a close frame."""
 _CLOSES_WITHIN = 1.0
 """Seconds for a page to close as well: a browser does at once."""
+_MOST = 1024
+"""Bytes of a message that may come meanwhile."""
 _ANY = "*"
 
 
@@ -66,7 +68,10 @@ async def refuse_page(request: web.Request, response: web.StreamResponse) -> web
     if not code or chosen_protocol(request) != PAGE_PROTOCOL:
         return response
     websocket = web.WebSocketResponse(
-        protocols=(PAGE_PROTOCOL,), compress=False, timeout=_CLOSES_WITHIN
+        protocols=(PAGE_PROTOCOL,),
+        compress=False,
+        timeout=_CLOSES_WITHIN,
+        max_msg_size=_MOST,
     )
     if not can_become(websocket, request):
         return response

@@ -6,8 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from peers import Mode
+from peers import Mode, PathKind
 from peers.control import Answered, KnownRelay
+from peers.roaming.closed import Closed
 from peers.roaming.locks import LOCKED_BY_TLS
 from peers.roaming.meetings import Meetings
 from peers.roaming.offers import NOTHING_ASKED, Offers
@@ -16,9 +17,10 @@ from protocol.endpoint import Endpoint
 from protocol.features import OFFER
 from protocol.lock import Agreed, Lock, lock_part, locks_part, read_lock, read_locks
 from protocol.meeting import Reflexive, meeting_part, read_meeting
-from protocol.messages import ServiceRequestFrom, ServiceResponse
+from protocol.messages import PathWelcome, ServiceRequestFrom, ServiceResponse
 from protocol.offer import answer_offer, body_of, make_offer, open_answer, open_offer
 from tests.peers.roaming.fakes import CALLEE, CALLER, HERE, THERE, make_local, make_route
+from tests.support.fake_path import FakePath
 from tests.support.virtual_time import run
 
 SESSION = b"s" * 16
@@ -86,6 +88,12 @@ def test_to_a_relay_that_passes_none_on_nothing_is_offered(case: str) -> None:
         assert here.offers.ask(route) == NOTHING_ASKED
         response = Answered(cast(Any, here), ServiceResponse(0, offer=b"unasked"))
         assert here.offers.answered(route, NOTHING_ASKED, response) == LOCKED_BY_TLS
+        # A session that has had a path goes on under the lock that it has agreed on.
+        route.agreed = before = Agreed(b"r" * 32, ("noise",), "noise")
+        assert here.offers.answered(route, NOTHING_ASKED, response) == LOCKED_BY_TLS
+        route.session.take_path(FakePath(PathKind.RELAYED).path, 1, PathWelcome(), dialed_here=True)
+        assert here.offers.answered(route, NOTHING_ASKED, response) == before.by_ticket()
+        route.session.abort("the test is over")
 
     run(scene())
 
@@ -131,6 +139,28 @@ def test_an_answer_says_the_lock_and_where_to_meet(mode: Mode) -> None:
         meets = mode is Mode.AUTO
         assert (read_meeting(told) is not None, midway is not None) == (meets, meets)
         assert route.agreed == agreed
+        await asyncio.sleep(0)
+
+    run(scene())
+
+
+def test_who_has_missed_the_last_word_of_a_session_is_told_the_lock() -> None:
+    async def scene() -> None:
+        here = Scene()
+        terms = dataclasses.replace(CALLEE, mode=Mode.AUTO)
+        closed = Closed(terms, False, cast(Any, None), 60.0, 1, dialed_by_caller=True)
+        said = locks_part(("noise",), b"r" * 32) | meeting_part(OTHER)
+        offer = make_offer(THERE, HERE.guid, SESSION, body_of(said))
+        request = ServiceRequestFrom(
+            1, THERE.guid, "chat", Mode.AUTO, SESSION, ticket="a" * 32, offer=offer, resume=True,
+            observed_host=OTHER.host, observed_port=OTHER.port,
+        )  # fmt: skip
+        body = here.offers.heard(request)
+        agreed = Agreed(b"r" * 32, ("noise",), Lock.NOISE)
+        answer, midway = here.offers.answer(cast(Any, here), closed, request, body, agreed)
+        told = open_answer(answer, HERE.guid, THERE.guid, SESSION, offer)
+        assert (read_lock(told), read_meeting(told), midway) == ("noise", None, None)
+        assert closed.agreed == agreed
         await asyncio.sleep(0)
 
     run(scene())
