@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import aiohttp.web
 
-from examples.web import application
+from examples.ask import application
 from peers import Identity
 from relay.config import RelayConfig
 from relay.server import RelayServer
