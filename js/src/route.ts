@@ -46,6 +46,8 @@ const HEAD_SECONDS = 10;
 const BUFFERED = 1 << 20;
 const MOST_TRACE = 64;
 const LONGEST_PAUSE = 30;
+/** Seconds after which a timer was held back, and not only busy. */
+const LATE = 1;
 
 export class Route {
   readonly machine: SessionMachine;
@@ -174,6 +176,7 @@ export class Route {
     if (due !== null) {
       const wait = Math.min(Math.max(0, due - now()) * 1000, 2 ** 31 - 1);
       this.timer = setTimeout(() => {
+        if (now() > due + LATE) this.machine.woke(now());
         this.machine.handleTimeout(now());
         this.act();
       }, wait);

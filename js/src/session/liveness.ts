@@ -22,6 +22,8 @@ export const SETTINGS: SessionSettings = {
 };
 
 const MOST_PATIENCE = 16;
+/** Seconds for the other side to say something, after this one has slept. */
+const WAKING = 2;
 
 export class Liveness {
   heard = 0;
@@ -66,6 +68,13 @@ export class Liveness {
   probe(now: number, timeout: number): number {
     this.answerDue = Math.min(this.answerDue ?? Infinity, now + timeout);
     return this.ping(now);
+  }
+
+  /** This program has slept, or its timers were held back as in a hidden tab: its silence says nothing of
+   * the path. Note a ping on which something must be heard soon. */
+  woke(now: number): number {
+    this.heard = this.progress = now;
+    return this.probe(now, WAKING);
   }
 
   pong(number: number, now: number): void {

@@ -219,6 +219,14 @@ export class SessionMachine {
     if (this.attached && !this.isOver) this.say(PING, this.liveness.probe(now, timeout));
   }
 
+  /** What was due long ago is handled only now. A path whose session may be lost there is none. */
+  woke(now: number): void {
+    const { silenceLimit, resumeWindow } = this.settings;
+    if (this.attached && !this.isOver && now < this.liveness.heard + silenceLimit + resumeWindow) {
+      this.say(PING, this.liveness.woke(now));
+    }
+  }
+
   /** When `handleTimeout` must be called next; null when never. */
   get nextTimeout(): number | null {
     if (this.isOver) return null;
