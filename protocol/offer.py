@@ -21,6 +21,7 @@ __all__ = [
     "MAX_OFFER",
     "answer_offer",
     "body_of",
+    "body_with",
     "make_offer",
     "open_answer",
     "open_offer",
@@ -39,7 +40,7 @@ MAX_BODY = MAX_OFFER - _SIGNATURE
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def body_of(parts: Mapping[str, object]) -> bytes:
+def body_with(parts: Mapping[str, object]) -> bytes:
     """Return the body that says these parts, each a feature's own under its key."""
     return _encode(parts)
 
@@ -86,6 +87,11 @@ def open_answer(offer: bytes, maker: str, here: str, session: bytes, asked: byte
     """
     key = public_key_of(here)
     return _opened(offer, maker, CONTEXT_OFFER_ANSWER, key, session, _hash(asked))
+
+
+def body_of(offer: bytes) -> bytes:
+    """Return the body of an offer of which nothing is proven; empty where there is none."""
+    return offer[_SIGNATURE:MAX_OFFER]
 
 
 def _sealed(identity: Identity, body: bytes, context: bytes, *parts: bytes) -> bytes:

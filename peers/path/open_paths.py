@@ -9,8 +9,10 @@ from peers.path.end import FINISH_TIMEOUT, PathEnd
 from peers.path.noise import NoiseChannel
 from peers.path.tls import TlsChannel, TlsContext
 from peers.transport import Stream
+from protocol.hosts import host_in
 from protocol.identity import Identity
 from protocol.lock import LockSide
+from protocol.session import Keepalives
 
 __all__ = ["Begun", "Paths"]
 
@@ -29,6 +31,7 @@ class Paths:
 
     def __init__(self, identity: Identity) -> None:
         self._tls = TlsContext(identity)
+        self._keepalives = Keepalives()
         self._open: set[PathEnd] = set()
         self._none_open = asyncio.Event()
 
@@ -55,7 +58,9 @@ class Paths:
             channel = NoiseChannel(side)
         else:
             channel = self._tls.channel(server=server)
-        path = PathEnd(stream, channel, kind, self._closed)
+        at = host_in(stream.local)
+        keepalive = self._keepalives.at(at) if kind is PathKind.DIRECT else None
+        path = PathEnd(stream, channel, kind, self._closed, keepalive)
         self._open.add(path)
         return path
 

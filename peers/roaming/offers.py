@@ -17,7 +17,14 @@ from protocol.features import OFFER
 from protocol.identity import public_key_of
 from protocol.lock import Agreed, Lock, lock_part, locks_part, read_lock
 from protocol.messages import Mode, ServiceRequestFrom
-from protocol.offer import answer_offer, body_of, make_offer, open_answer, open_offer
+from protocol.offer import (
+    answer_offer,
+    body_of,
+    body_with,
+    make_offer,
+    open_answer,
+    open_offer,
+)
 
 __all__ = ["NOTHING_ASKED", "Asked", "Offers"]
 
@@ -62,34 +69,35 @@ class Offers:
             parts |= locks_part(locks, relay)
         if not parts:
             return NOTHING_ASKED
-        offer = make_offer(self._local.identity, session.remote, session.id, body_of(parts))
+        offer = make_offer(self._local.identity, session.remote, session.id, body_with(parts))
         return Asked(offer, relay, locks)
 
     def answered(self, route: Route, asked: Asked, answer: Answered) -> Agreed:
         """The other side has accepted a request: return what it has chosen of locks."""
-        body = self._body(route, asked, answer)
-        self._meetings.answered(route, body, answer)
+        self._meetings.answered(route, asked.offer, answer)
         if not asked.locks:
             # Who was asked takes a request that offers nothing for a ticket's.
             before = route.agreed if route.session.has_had_path else None
             return LOCKED_BY_TLS if before is None else before.by_ticket()
-        lock = read_lock(body)
+        lock = self._chosen(route, asked, answer.response.offer)
         agreed = Agreed(asked.relay, tuple(asked.locks), lock or Lock.TLS)
         if lock in asked.locks:
             route.agreed = agreed
         return agreed
 
-    def _body(self, route: Route, asked: Asked, answer: Answered) -> bytes:
-        """Return the body of what answers an offer; empty where nothing does."""
-        session, answering = route.session, answer.response.offer
-        if not (asked.offer and answering):
-            return b""
-        maker, here = session.remote, self._local.identity.guid
+    def _chosen(self, route: Route, asked: Asked, answering: bytes) -> str | None:
+        """Return what an answer says of the lock; None where it says nothing that holds. That it is
+        TLS need not be proven: that is what is taken where nothing is said."""
+        lock = read_lock(body_of(answering))
+        if lock is None or lock == Lock.TLS:
+            return lock
+        session, here = route.session, self._local.identity.guid
         try:
-            return open_answer(answering, maker, here, session.id, asked.offer)
+            open_answer(answering, session.remote, here, session.id, asked.offer)
         except ProtocolViolation as error:
             route.trace.note("dropped", reason=f"what the other side offers: {error.reason}")
-            return b""
+            return None
+        return lock
 
     # -- this side is asked -----------------------------------------------------------------------
 
@@ -129,5 +137,5 @@ class Offers:
         if not parts:
             return b"", None
         identity = self._local.identity
-        asked, body = request.offer, body_of(parts)
+        asked, body = request.offer, body_with(parts)
         return answer_offer(identity, request.guid, request.session, asked, body), midway

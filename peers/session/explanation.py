@@ -59,6 +59,8 @@ class Explanation:
     lock: str = "none"
     """What the path of now is locked by: `tls` or, by the relay alone, `noise`; `none` without
     any."""
+    keepalive: str = ""
+    """How often the path of now is pinged while it is quiet, and why; empty without any."""
 
     def __str__(self) -> str:
         trip = "" if self.round_trip is None else f", {self.round_trip * 1e3:.1f} ms"
@@ -71,6 +73,8 @@ class Explanation:
             f"standby   {self.standby}",
             f"lock      {self.lock}",
         ]
+        if self.keepalive:
+            head.append(f"pinged    {self.keepalive}")
         return "\n".join([*head, *map(str, self.events)])
 
 

@@ -181,6 +181,7 @@ class Session:
             rule=self._trace.rule if path else "",
             pinned=self.pinned,
             standby=self._trace.standby_shown(self.standby),
+            keepalive=self._machine.keepalive_shown if path else "",
             events=self._trace.events,
         )
 

@@ -105,7 +105,7 @@ def application(doorkeeper: Doorkeeper, routes: Routes) -> web.Application:
             refusal.force_close()
             return refusal
         if path in _UPGRADED and not routes.pages.serves(request):
-            visitor.refused("foreign_page")
+            visitor.refused("foreign_page", request.headers["Origin"][:80])
             return answers.refusal(
                 Code.REFUSED, "pages of this origin are not served: 'page_origins' names those"
             )

@@ -17,7 +17,7 @@ from protocol.features import OFFER
 from protocol.identity import public_key_of
 from protocol.lock import LOCK_HEAD, Lock, locks_part
 from protocol.messages import ServiceRequestFrom, ServiceRequestTo, ServiceResponse
-from protocol.offer import body_of, make_offer
+from protocol.offer import body_with, make_offer
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.relay.client import client
@@ -150,7 +150,7 @@ async def test_who_says_garbage_is_ended_and_the_callee_goes_on(
         await evil.hello(features=(OFFER,))
         await evil.register()
         here, there = await pair(alice, bob, Mode.CENTRAL)
-        said = body_of(locks_part(("noise",), public_key_of(relay.guid)))
+        said = body_with(locks_part(("noise",), public_key_of(relay.guid)))
         offer = make_offer(evil.identity, alice.guid, b"e" * 16, said)
         evil.send(ServiceRequestTo(1, alice.guid, "chat", Mode.CENTRAL, b"e" * 16, offer=offer))
         response = await evil.expect(ServiceResponse)

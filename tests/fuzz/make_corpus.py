@@ -59,8 +59,9 @@ from protocol.messages import (
     Verdict,
     Watch,
 )
-from protocol.offer import body_of
+from protocol.offer import body_with
 from protocol.prekeys import SignedPrekey
+from tests.fuzz.gateways import NONCE
 from tests.fuzz.targets import CORPUS, TARGETS
 from tests.protocol import vectors_conversation as vectors
 from tests.protocol.vectors_conversation import packed
@@ -223,13 +224,26 @@ def main() -> None:
     ]
     lock = NoiseLock(LockSide(ONE, bytes(32), SESSION, AGREED, is_caller=True), b"e" * 32)
     lock.start()
-    offered = body_of(locks_part(("tls", "noise"), bytes(32)) | lock_part("noise"))
+    offered = body_with(locks_part(("tls", "noise"), bytes(32)) | lock_part("noise"))
     made["locks"] = [
         b"\0\0\7" + lock.to_send(),
         b"\0\1\0" + LOCK_HEAD + bytes(range(130)),
         *(bytes((1, 90, change, 3)) for change in range(4)),
         b"\1\0\2" + bytes((0, 16)) + bytes(16),
         b"\2" + offered,
+    ]
+    pcp = bytes((2, 129, 0, 0)) + bytes((0, 0, 0, 120)) + bytes(16) + NONCE + b"\6\0\0\0"
+    pcp += b"\x9c\x40\x9c\x40" + bytes(10) + b"\xff\xff\xc6\x33\x64\7"
+    older = b"\0\x81\0\1\0\0\0\0"
+    address = b"\0\x80\0\0\0\0\0\0\xc6\x33\x64\7"
+    mapped = b"\0\x82\0\0\0\0\0\0\x9c\x40\x9c\x40\0\0\0\x78"
+    made["gateway-answers"] = [
+        b"".join(bytes((len(one),)) + one for one in said)
+        for said in (
+            (pcp, pcp),
+            (older, mapped, address, address, mapped),
+            (pcp[:7] + b"\1" + pcp[8:], b"", b""),
+        )
     ]
     for name, data in TOML.items():
         made[name].append(data)

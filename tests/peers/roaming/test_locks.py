@@ -13,7 +13,7 @@ from peers.roaming.locks import LOCKED_BY_TLS, agreed_by, check_lock, side_of
 from protocol.errors import Code
 from protocol.lock import Agreed, Lock, locks_part
 from protocol.messages import ServiceRequestFrom
-from protocol.offer import body_of
+from protocol.offer import body_with
 from relay.server import RelayServer
 from tests.peers.roaming.fakes import CALLER, HERE, THERE
 from tests.support.faults import reset
@@ -31,7 +31,7 @@ def request(**fields: Any) -> ServiceRequestFrom:
 
 
 def body(*locks: str) -> bytes:
-    return body_of(locks_part(locks, RELAY))
+    return body_with(locks_part(locks, RELAY))
 
 
 @pytest.mark.parametrize(

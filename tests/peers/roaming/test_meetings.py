@@ -24,7 +24,7 @@ from protocol.errors import PathFailed
 from protocol.features import OFFER
 from protocol.meeting import Reflexive, meeting_part, read_meeting
 from protocol.messages import ServiceRequestFrom, ServiceResponse
-from protocol.offer import body_of, make_offer
+from protocol.offer import answer_offer, body_with, make_offer
 from relay.server import RelayServer
 from tests.peers.roaming.fakes import CALLEE, CALLER, HERE, THERE, make_local, make_route
 from tests.support.sessions import exchange, joined, pair
@@ -76,11 +76,15 @@ class Scene:
 
     def asks(self, route: Route, there: Reflexive, host: str, port: int) -> None:
         """A request is accepted: with this offer, and this word of the relay."""
-        asked = self.offer(route)
-        assert asked
-        response = ServiceResponse(0, observed_host=host, observed_port=port)
-        answer = Answered(cast(Any, self.connection), response)
-        self.meetings.answered(route, body_of(meeting_part(there)), answer)
+        asked = self.asked(route)
+        said = body_with(meeting_part(there))
+        offer = answer_offer(THERE, HERE.guid, route.session.id, asked, said)
+        response = ServiceResponse(0, offer=offer, observed_host=host, observed_port=port)
+        self.meetings.answered(route, asked, Answered(cast(Any, self.connection), response))
+
+    def asked(self, route: Route) -> bytes:
+        """Return the offer of a request of a session."""
+        return make_offer(HERE, THERE.guid, route.session.id, body_with(self.offer(route)))
 
     def offer(self, route: Route) -> dict[str, object]:
         """Return what this side offers for a session."""
@@ -93,7 +97,7 @@ class Scene:
 
 
 def request(there: Reflexive, host: str, port: int) -> ServiceRequestFrom:
-    offer = make_offer(THERE, HERE.guid, b"s" * 16, body_of(meeting_part(there)))
+    offer = make_offer(THERE, HERE.guid, b"s" * 16, body_with(meeting_part(there)))
     return ServiceRequestFrom(
         1, THERE.guid, "chat", Mode.AUTO, b"s" * 16, offer=offer, observed_host=host,
         observed_port=port,
@@ -124,9 +128,30 @@ def test_only_where_offer_and_relay_agree_anybody_is_dialed(
             cast(Any, here.connection),
             callee,
             request(OTHER, host, port),
-            body_of(meeting_part(OTHER)),
+            body_with(meeting_part(OTHER)),
         )
         assert (bool(offer), midway is not None) == (is_dialed, is_dialed)
+
+    run(scene())
+
+
+def test_of_what_is_not_the_other_side_s_answer_nobody_is_dialed() -> None:
+    """Whoever has made it: it is looked at when it is needed."""
+
+    async def scene() -> None:
+        here, route = Scene(), make_route(AUTO)
+        asked = here.asked(route)
+        body = body_with(meeting_part(OTHER))
+        for_another = answer_offer(THERE, HERE.guid, b"t" * 16, asked, body)
+        for offer in (for_another, b"x" * 64 + body, body, b"x"):
+            response = ServiceResponse(
+                0, offer=offer, observed_host=OTHER.host, observed_port=OTHER.port
+            )
+            here.meetings.answered(route, asked, Answered(cast(Any, here.connection), response))
+            assert not here.meetings.take(cast(Any, Stream("198.51.100.9:5000"))), "nor let in"
+            await here.settled()
+        assert not here.dialed
+        assert "what the other side offers" in str(route.trace.events)
 
     run(scene())
 
@@ -136,9 +161,9 @@ def test_each_offers_where_the_relay_sees_it_and_dials_in_the_middle() -> None:
         here, loop = Scene(), asyncio.get_running_loop()
         route = make_route(dataclasses.replace(CALLEE, mode=Mode.AUTO))
         asked = request(OTHER, OTHER.host, OTHER.port)
-        body = body_of(meeting_part(OTHER))
+        body = body_with(meeting_part(OTHER))
         offer, midway = here.meetings.answer(cast(Any, here.connection), route, asked, body)
-        assert read_meeting(body_of(offer)) == Reflexive(SEEN.host, SEEN.port, 0.1)
+        assert read_meeting(body_with(offer)) == Reflexive(SEEN.host, SEEN.port, 0.1)
         assert midway is not None
         began = loop.time()
         with pytest.raises(PathFailed, match="nobody came"):
@@ -148,7 +173,7 @@ def test_each_offers_where_the_relay_sees_it_and_dials_in_the_middle() -> None:
         assert (ask.remote, ask.endpoint, source) == (THERE.guid, OTHER.endpoint, "10.0.0.1")
 
         caller = make_route(AUTO)
-        assert read_meeting(body_of(here.offer(caller))) == Reflexive(SEEN.host, SEEN.port, 0.1)
+        assert read_meeting(body_with(here.offer(caller))) == Reflexive(SEEN.host, SEEN.port, 0.1)
         began = loop.time()
         here.asks(caller, OTHER, OTHER.host, OTHER.port)
         await here.settled()
@@ -216,7 +241,7 @@ def test_one_network_has_its_share_of_the_meetings_that_others_ask_for() -> None
             route = make_route(dataclasses.replace(CALLEE, mode=Mode.AUTO))
             route.session.id = session = number.to_bytes(16, "big")
             there = Reflexive(host, 5000)
-            body = body_of(meeting_part(there))
+            body = body_with(meeting_part(there))
             asking = msgspec.structs.replace(request(there, host, 5000), session=session)
             connection = cast(Any, here.connection)
             answered, midway = here.meetings.answer(connection, route, asking, body)

@@ -18,7 +18,7 @@ from protocol.features import OFFER
 from protocol.lock import Agreed, Lock, lock_part, locks_part, read_lock, read_locks
 from protocol.meeting import Reflexive, meeting_part, read_meeting
 from protocol.messages import PathWelcome, ServiceRequestFrom, ServiceResponse
-from protocol.offer import answer_offer, body_of, make_offer, open_answer, open_offer
+from protocol.offer import answer_offer, body_with, make_offer, open_answer, open_offer
 from tests.peers.roaming.fakes import CALLEE, CALLER, HERE, THERE, make_local, make_route
 from tests.support.fake_path import FakePath
 from tests.support.virtual_time import run
@@ -46,7 +46,7 @@ class Scene:
         self.route = make_route(dataclasses.replace(CALLER, mode=mode))
         asked = self.offers.ask(self.route)
         said = {key: value for part in parts for key, value in part.items()}
-        offer = answer_offer(THERE, HERE.guid, SESSION, asked.offer, body_of(said))
+        offer = answer_offer(THERE, HERE.guid, SESSION, asked.offer, body_with(said))
         response = ServiceResponse(0, offer=offer[:-1] if spoilt else offer)
         return self.offers.answered(self.route, asked, Answered(cast(Any, self), response))
 
@@ -126,7 +126,7 @@ def test_an_answer_says_the_lock_and_where_to_meet(mode: Mode) -> None:
     async def scene() -> None:
         here, route = Scene(), make_route(dataclasses.replace(CALLEE, mode=mode))
         said = locks_part(BOTH, b"r" * 32) | meeting_part(OTHER)
-        offer = make_offer(THERE, HERE.guid, SESSION, body_of(said))
+        offer = make_offer(THERE, HERE.guid, SESSION, body_with(said))
         request = ServiceRequestFrom(
             1, THERE.guid, "chat", mode, SESSION, ticket="a" * 32, offer=offer,
             observed_host=OTHER.host, observed_port=OTHER.port,
@@ -150,7 +150,7 @@ def test_who_has_missed_the_last_word_of_a_session_is_told_the_lock() -> None:
         terms = dataclasses.replace(CALLEE, mode=Mode.AUTO)
         closed = Closed(terms, False, cast(Any, None), 60.0, 1, dialed_by_caller=True)
         said = locks_part(("noise",), b"r" * 32) | meeting_part(OTHER)
-        offer = make_offer(THERE, HERE.guid, SESSION, body_of(said))
+        offer = make_offer(THERE, HERE.guid, SESSION, body_with(said))
         request = ServiceRequestFrom(
             1, THERE.guid, "chat", Mode.AUTO, SESSION, ticket="a" * 32, offer=offer, resume=True,
             observed_host=OTHER.host, observed_port=OTHER.port,
