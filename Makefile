@@ -158,4 +158,5 @@ format: .venv/.installed
 	$(BIN)/ruff check --fix .
 
 clean:
+	rm -rf js/node_modules js/dist js/build
 	rm -rf .venv .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
