@@ -14,6 +14,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import (
+    apart,
     bulk,
     choice,
     conversations,
@@ -45,6 +46,7 @@ _PARTS = (
     "messages",
     "conversations",
     "letters",
+    "apart",
     "gap",
     "setup",
     "names",
@@ -248,6 +250,7 @@ def main(
         "messages": lambda: _messages(count),
         "conversations": lambda: _conversations(stored),
         "letters": lambda: _run(lambda: letters.measure_letters(stored)),
+        "apart": lambda: _run(lambda: apart.measure_apart(stored)),
         "gap": lambda: _gap(moves),
         "setup": lambda: _setup(setups),
         "nodes": lambda: (

@@ -12,7 +12,7 @@ import msgspec
 from protocol.endpoint import Endpoint
 from protocol.errors import ProtocolViolation
 
-__all__ = ["MEETING_DELAY", "Reflexive", "begins_after", "meeting_body", "read_meeting"]
+__all__ = ["MEETING_DELAY", "Reflexive", "begins_after", "meeting_part", "read_meeting"]
 
 MEETING_DELAY = 0.3
 """Seconds from the response to a request until its two sides dial one another, beside the round
@@ -46,13 +46,12 @@ class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
     meeting: Reflexive | None = None
 
 
-_encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Body).decode
 
 
-def meeting_body(reflexive: Reflexive) -> bytes:
-    """Return the body of an offer that says so."""
-    return _encode(_Body(reflexive))
+def meeting_part(reflexive: Reflexive) -> dict[str, object]:
+    """Return the part of an offer's body that says so."""
+    return {"meeting": reflexive}
 
 
 def read_meeting(body: bytes) -> Reflexive | None:

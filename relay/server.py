@@ -31,6 +31,7 @@ from relay.http import (
     Front,
     Fronts,
     Handover,
+    Pages,
     PlaneRoute,
     Proxies,
     PublicRoutes,
@@ -44,10 +45,9 @@ from relay.keys import Former, Keys
 from relay.limits import Shares, record_budget
 from relay.listening import serves
 from relay.log import guarded
-from relay.mailbox import Mailbox
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
-from relay.optional import ZoneParts, cluster_of, zone_of
+from relay.optional import ZoneParts, cluster_of, mailbox_of, zone_of
 from relay.plane import DetourLimits, Detours, PlaneLimits, Planes, pace_of
 from relay.presence import (
     Keeping,
@@ -198,7 +198,7 @@ class RelayServer:
             Shares(record_budget(config.max_connections)),
             self._known,
         )
-        self.mailbox = Mailbox.of(config, self.metrics, time, self._tasks.spawn)
+        self.mailbox = mailbox_of(config, self.cluster, self.metrics, time, self._tasks.spawn)
         self._reception = Reception(
             config,
             self.keys,
@@ -223,7 +223,8 @@ class RelayServer:
         }
         self._admin_token = AdminToken()
         held = self.registry, self.planes, self.metrics
-        view = View(held, urandom(32), with_addresses=config.dashboard_addresses)
+        nodes = tuple if self.cluster is None else self.cluster.nodes_now
+        view = View(held, urandom(32), with_addresses=config.dashboard_addresses, nodes=nodes)
         self._dashboard = Stream(view, self.metrics.loop, self._tasks.spawn)
         admin = AdminRoutes(self.doorkeeper, self.metrics, self._admin_token)
         public = PublicRoutes(self.registry, monotonic, backplane, self.guid)
@@ -238,6 +239,7 @@ class RelayServer:
                 ControlRoute(self.doorkeeper, limits, self._connect, monotonic),
                 PlaneRoute(self.planes, self.broker, self._reception, detours, self._handover),
                 public,
+                Pages(config.pages),
             ),
             admin.metrics | DashboardRoutes(admin, self._dashboard, public.about).routes,
             admin.health,
@@ -385,8 +387,7 @@ class RelayServer:
         self._tasks.spawn(self._keep_time())
 
     async def _hear_of_operator(self) -> None:
-        """Take over what the operator says to other processes of this machine, one time after the
-        other: reading it, and sending away whom it concerns, may take longer than the pause."""
+        """Take over what the operator says to other processes here; one time after the other."""
         while True:
             await asyncio.sleep(_HEARING)
             with guarded("reading what the operator has said"):

@@ -1,6 +1,5 @@
 """Why a session's path is what it is: a bounded trace, as facts and as text."""
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -56,6 +55,9 @@ class Explanation:
     """What led to it, the oldest first; 256 at most."""
     standby: str = "none"
     """Kind and both ends of the path that stands ready, with the reason; or why there is none."""
+    lock: str = "none"
+    """What the path of now is locked by: `tls` or, by the relay alone, `noise`; `none` without
+    any."""
     keepalive: str = ""
     """How often the path of now is pinged while it is quiet, and why; empty without any."""
 
@@ -68,6 +70,7 @@ class Explanation:
             + (f", policy {self.policy!r}" if self.policy else "")
             + (", pinned" if self.pinned else ""),
             f"standby   {self.standby}",
+            f"lock      {self.lock}",
         ]
         if self.keepalive:
             head.append(f"pinged    {self.keepalive}")
@@ -80,7 +83,7 @@ class Trace:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._began = clock()
-        self._events: deque[TraceEvent] = deque(maxlen=_LIMIT)
+        self._events: list[TraceEvent] = []  # A deque takes 0.7 KiB, at every session.
         self.rule = ""
         """The last one that has decided for a path."""
         self.standby = ""
@@ -92,6 +95,8 @@ class Trace:
         """Keep one event."""
         at = self._clock() - self._began
         self._events.append(TraceEvent(at, what, str(where), round_trip, reason))
+        if len(self._events) > _LIMIT:
+            del self._events[0]
         if what == "chosen":
             self.rule = reason
 

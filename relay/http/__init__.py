@@ -10,6 +10,7 @@ from relay.http.front import Front
 from relay.http.fronts import Fronts
 from relay.http.handover import Handover
 from relay.http.origin import Proxies, is_near
+from relay.http.page import Pages
 from relay.http.plane import PlaneRoute
 from relay.http.public import PublicRoutes
 from relay.http.routes import Routes, for_peers
@@ -24,6 +25,7 @@ __all__ = [
     "Front",
     "Fronts",
     "Handover",
+    "Pages",
     "PlaneRoute",
     "Proxies",
     "PublicRoutes",

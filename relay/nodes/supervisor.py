@@ -119,7 +119,11 @@ class Supervisor:
             self._key_file(shared),
             book,
             bound.port,
-            nats.prepare(str(Path(shared, _NATS)), held.getsockname()[1]),
+            nats.prepare(
+                str(Path(shared, _NATS)),
+                held.getsockname()[1],
+                keeps_letters=config.keeps_letters,
+            ),
         )
         between = self._make(place)
         metrics = MetricsFront(config, self._here)
