@@ -25,6 +25,7 @@ from peers.conversations.database import Database
 from peers.conversations.intake import Allowed, Intake, Target, is_known, untaken
 from peers.conversations.keeper import Keeper, load_keeper
 from peers.conversations.link import Link
+from peers.conversations.offered import OfferedService
 from peers.conversations.store import Preference, Store
 from peers.mailbox import Mailbox
 from peers.services import Services
