@@ -69,11 +69,11 @@ def test_who_has_named_what_is_kept_wants_it_kept(
     assert may_keep_nothing(str(file), {}, {"log_level": "info", "state": None})
 
 
-def test_a_second_relay_with_a_key_of_its_own_is_told_of_the_first(tmp_path: Path) -> None:
-    with processes.plain_relay(tmp_path):
-        key = str(tmp_path / "second.key")
+def test_a_second_relay_with_a_key_of_its_own_is_told_of_the_first(home: Path) -> None:
+    with processes.plain_relay(home):
+        key = str(home / "second.key")
         make_key(key)
-        ended = processes.run_relay(tmp_path, "serve", "--port", "0", "--identity", key)
+        ended = processes.run_relay(home, "serve", "--port", "0", "--identity", key)
     assert ended.returncode == 1
     (line,) = (one for one in ended.stderr.splitlines() if one.startswith("Error: "))
     assert "give each a folder of its own" in line
