@@ -14,7 +14,7 @@ import pytest
 from peers import Identity, LinkState, Mode, Peer, Session
 from protocol.messages import RelayNode, Restarting
 from relay.server import RelayServer
-from tests.cluster.nats import TIMEOUT, NatsServer, cluster, joined, node
+from tests.cluster.nats import TIMEOUT, NatsServer, cluster, joined, node, until
 from tests.cluster.test_failover import numbered, three
 from tests.relay.client import client, registered
 from tests.support.rooms import rooms
@@ -36,14 +36,17 @@ async def moved(peer: Peer, url: str) -> None:
 
 async def test_peers_are_told_of_all_nodes_and_where_to_go(nats: NatsServer) -> None:
     async with cluster(nats, "a", "b", cluster={"weight": 7}) as (a, b):
+        first, second = RelayNode(a.url, 7), RelayNode(b.url, 7)
+        await until(a, lambda: a.cluster is not None and a.cluster.nodes() == (first, second))
         async with client(a.url) as alice:
-            assert (await alice.register()).nodes == (RelayNode(a.url, 7), RelayNode(b.url, 7))
+            assert (await alice.register()).nodes == (first, second)
             draining = asyncio.create_task(a.drain())
             assert await alice.expect(Restarting) == Restarting(0.0, 0.0, (b.url,))
         await draining
         # A node that drains is nowhere to go.
+        await until(b, lambda: b.cluster is not None and b.cluster.nodes() == (second,))
         async with client(b.url) as bob:
-            assert (await bob.register()).nodes == (RelayNode(b.url, 7),)
+            assert (await bob.register()).nodes == (second,)
 
 
 async def test_where_there_is_no_other_node_nobody_is_sent_to_one(nats: NatsServer) -> None:
