@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,11 @@ def home(peer: Peer) -> str:
     """Return the URL of the node that a peer is at."""
     current = rooms(peer).registration.current
     return "" if current is None else str(current.relay.address)
+
+
+def names_two(relay: RelayServer) -> bool:
+    """Whether a node can say where the other one is."""
+    return relay.cluster is not None and len(relay.cluster.nodes()) == 2
 
 
 async def moved(peer: Peer, url: str) -> None:
@@ -92,6 +98,7 @@ async def test_each_node_drains_and_its_peers_have_gone_to_the_other(nats: NatsS
             for name in ("b", "a", "b"):
                 new = await stack.enter_async_context(one(name))
                 await joined(a, new, nodes=2)
+                await until(a, partial(names_two, a))
                 seen = [watch(peer) for peer in (alice, bob)]
                 await asyncio.gather(
                     a.drain(),
