@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar, assert_never
 
-from peers.config import HostPort, PeerConfig, log
+from peers.config import PeerConfig, log
 from peers.control.account import Account, KnownRelay
 from peers.control.attempt import Home, Standing
 from peers.control.connection import (
@@ -32,7 +32,6 @@ from peers.control.relay_address import RelayAddresses
 from peers.control.tell import tell_safely
 from peers.dialing import Door
 from peers.tasks import Tasks, race
-from peers.transport import Trust
 from protocol.endpoint import SignedEntry
 from protocol.errors import (
     ConnectionClosed,
@@ -139,7 +138,7 @@ class Registration:
         self._home = (
             Home(
                 account,
-                _relay(config.relay, config),
+                RelayAddresses.of(config.relay, config),
                 config,
                 records,
                 self._tasks,
@@ -457,17 +456,3 @@ class Registration:
                 raise
             # This flow alone was given up, for one from another address.
             raise RelayUnavailable("the connection to the relay was closed here") from None
-
-
-def _relay(url: str, config: PeerConfig) -> RelayAddresses:
-    trust = Trust(config.relay_ca)
-    if config.relay_ca is not None:
-        trust.context()
-    return RelayAddresses(
-        url,
-        trust=trust,
-        nameservers=[
-            HostPort.parse(text) for text in (config.ddns.nameservers if config.ddns else ())
-        ],
-        timeout=config.connect_timeout,
-    )

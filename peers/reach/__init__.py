@@ -1,0 +1,31 @@
+"""How others reach this host: what its network does to that, and what a doctor says of it. PURE."""
+
+from peers.reach.diagnosis import (
+    AddressSeen,
+    Diagnosis,
+    Finding,
+    HealthSeen,
+    Level,
+    NameSeen,
+    RegistrationSeen,
+    WaySeen,
+    ZoneSeen,
+    diagnose,
+)
+from peers.reach.mapping import Mapping, Observation, mapping_of
+
+__all__ = [
+    "AddressSeen",
+    "Diagnosis",
+    "Finding",
+    "HealthSeen",
+    "Level",
+    "Mapping",
+    "NameSeen",
+    "Observation",
+    "RegistrationSeen",
+    "WaySeen",
+    "ZoneSeen",
+    "diagnose",
+    "mapping_of",
+]
