@@ -1,18 +1,16 @@
 """How others reach this host: what its network does to that, and what a doctor says of it. PURE."""
 
-from peers.reach.diagnosis import (
+from peers.reach.diagnosis import Finding, Level, diagnose
+from peers.reach.mapping import Mapping, Observation, mapping_of
+from peers.reach.seen import (
     AddressSeen,
     Diagnosis,
-    Finding,
     HealthSeen,
-    Level,
     NameSeen,
     RegistrationSeen,
     WaySeen,
     ZoneSeen,
-    diagnose,
 )
-from peers.reach.mapping import Mapping, Observation, mapping_of
 
 __all__ = [
     "AddressSeen",
