@@ -33,6 +33,7 @@ GROUPS = {
     "letters": ("R7.67", "R7.68"),
     "first_flights": ("R10.53", "R10.54", "R10.55"),
     "offers": ("R2.4", "R7.72", "R7.73"),
+    "observations": ("R5.35", "R5.36"),
     "sealed": ("R7.30", "R7.31"),
     "invitation": ("R7.9", "R7.10"),
     "messages": (

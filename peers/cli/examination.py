@@ -9,19 +9,20 @@ not disturbed; each look has a timeout, and none keeps the next one from being d
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from time import time_ns
 
 from peers.config import CarrierKind, HostPort, Identity, PathKind, PeerConfig
 from peers.control import Account, ControlConnection, Handshake, Line, Pin, RelayAddresses
-from peers.dialing import Door, Leg, Reason, health_of
+from peers.dialing import Door, Leg, Reason, health_of, observe
 from peers.host import Addresses, Interfaces, system_addresses
 from peers.path import Paths
 from peers.reach import (
     AddressSeen,
     Diagnosis,
     HealthSeen,
+    Mapping,
     NameSeen,
     Observation,
     RegistrationSeen,
@@ -31,8 +32,8 @@ from peers.reach import (
 )
 from peers.tasks import Tasks
 from peers.transport import DirectServer, RelayAddress, Stream, proxy_for, resolve
-from protocol.endpoint import Endpoint, Entry, Phase, Provenance, sign_entry
-from protocol.errors import Code, PathFailed, ProtocolViolation, RelayUnavailable, RoamRelayError
+from protocol.endpoint import Entry, Phase, Provenance, sign_entry
+from protocol.errors import Code, PathFailed, RelayUnavailable, RoamRelayError
 from protocol.extras import needed
 from protocol.features import ENDPOINT_QUERY
 from protocol.hosts import host_in, is_address
@@ -100,6 +101,7 @@ class Examination:
         self._interfaces = Interfaces(config)
         self._account = Account(identity, os.urandom(16))
         self._records = _Records()
+        self._observations: list[Observation] = []
 
     async def run(self) -> Diagnosis:
         """Look at all of it.
@@ -138,11 +140,12 @@ class Examination:
             if proxy_for(relay.url) is None and any(one.relay is relay for one in places):
                 self._tell(f"asking {relay} for its time and its certificate")
                 health.append(await self._health(relay))
-        registrations = []
-        for place in places:
-            if any((one.relay, one.host) == (str(place.relay), place.host) for one in working):
-                self._tell(f"registering at {place.relay}, and asking it to dial this host")
-                registrations.append(await self._registration(place))
+        reached = [
+            place
+            for place in places
+            if any((one.relay, one.host) == (str(place.relay), place.host) for one in working)
+        ]
+        registrations = await self._registrations(reached) if reached else ()
         return replace(seen, names=names, ways=ways, health=health, registrations=registrations)
 
     # -- one look each ----------------------------------------------------------------------------
@@ -239,7 +242,8 @@ class Examination:
             is_relay=health.status == 200 and health.body.strip() == b"ok",
         )
 
-    async def _registration(self, place: _Place) -> RegistrationSeen:
+    async def _registrations(self, places: Sequence[_Place]) -> list[RegistrationSeen]:
+        """Register at each, from one port: so what different relays see can be compared."""
         tasks, paths = Tasks(), Paths(self._identity)
         direct = self._listen()
         try:
@@ -252,7 +256,11 @@ class Examination:
                 path.abort()
 
             await direct.start(serve, tasks.spawn)
-            return await self._registered(place, direct.port, tasks)
+            found = []
+            for place in places:
+                self._tell(f"registering at {place.relay}, and asking it to dial this host")
+                found.append(await self._registered(place, direct.port, tasks))
+            return found
         finally:
             direct.close()
             await tasks.close()
@@ -270,30 +278,43 @@ class Examination:
         seen = RegistrationSeen(str(place.relay), place.host, port=port, proxied=bool(place.proxy))
         try:
             try:
-                connection, stream = await self._connected(place, port, tasks)
+                connection = await self._connected(place, port, tasks)
             except RelayUnavailable as error:
                 if error.code is not Code.STALE_SEQUENCE:
                     raise
-                connection, stream = await self._connected(place, port, tasks)
+                connection = await self._connected(place, port, tasks)
         except RoamRelayError as error:
             return replace(seen, failure=error)
         try:
             seen = replace(
                 seen,
                 relay_guid=connection.relay_guid,
-                local=_local_of(connection),
+                local=connection.local,
                 observed=connection.observed,
             )
             if place.proxy:
                 return replace(seen, why_unknown="it comes by a proxy, which nobody gets through")
-            seen = replace(seen, mapping=mapping_of(tuple(_observations(connection, stream))))
+            seen = replace(seen, may_observe=connection.second_port is not None)
+            seen = replace(seen, mapping=await self._mapping(connection))
             return await self._dialed(seen, connection)
         finally:
             connection.close()
 
-    async def _connected(
-        self, place: _Place, port: int, tasks: Tasks
-    ) -> tuple[ControlConnection, Stream]:
+    async def _mapping(self, connection: ControlConnection) -> Mapping:
+        """Return what the mapping depends on: by what is seen at this relay, at its second port,
+        and at the other addresses and relays that were asked from the same port."""
+        local, seen = connection.local, connection.observed
+        if local is None or seen is None or connection.met_at is None:
+            return Mapping.UNKNOWN
+        self._observations.append(Observation(local, connection.met_at, seen))
+        at = connection.second_port
+        if at is not None and local != seen:
+            with contextlib.suppress(PathFailed):
+                there = await observe(at, local, self._config.connect_timeout)
+                self._observations.append(Observation(local, at, there))
+        return mapping_of([one for one in self._observations if one.local == local])
+
+    async def _connected(self, place: _Place, port: int, tasks: Tasks) -> ControlConnection:
         """Register from the port at which this host listens.
 
         Raises:
@@ -306,8 +327,7 @@ class Examination:
         pin = Pin(self._config.relay_guid, self._config.relay_pin_file)
         line = Line(place.address, pin=pin)
         handshake = Handshake(self._account, line, lambda event: None)
-        connection = await handshake.register(opened.stream, self._records, timeout)
-        return connection, opened.stream
+        return await handshake.register(opened.stream, self._records, timeout)
 
     async def _dialed(
         self, seen: RegistrationSeen, connection: ControlConnection
@@ -357,18 +377,3 @@ class Examination:
         except RoamRelayError as error:
             return ZoneSeen(config.zone, failure=error.reason)
         return ZoneSeen(config.zone, loop.time() - began)
-
-
-def _local_of(connection: ControlConnection) -> Endpoint | None:
-    with contextlib.suppress(ProtocolViolation):
-        return Endpoint.parse(connection.local_host, connection.local_port)
-    return None
-
-
-def _observations(connection: ControlConnection, stream: Stream) -> Iterator[Observation]:
-    local, seen = _local_of(connection), connection.observed
-    with contextlib.suppress(ProtocolViolation, ValueError):
-        host, _, port = stream.remote.rpartition(":")
-        by = Endpoint.parse(host.strip("[]"), int(port))
-        if local is not None and seen is not None:
-            yield Observation(local, by, seen)

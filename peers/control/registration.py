@@ -25,6 +25,7 @@ from peers.control.connection import (
 )
 from peers.control.flow import Awaited, Flow, FlowDown, FlowEvent, FlowUp
 from peers.control.handshake import Records, follow
+from peers.control.mappings import Mappings
 from peers.control.message_stream import FlowLost
 from peers.control.pin import Pin
 from peers.control.refusal import StaleRecord
@@ -149,6 +150,8 @@ class Registration:
             if config.relay is not None
             else None
         )
+        self.mappings = Mappings(door, self._tasks)
+        """What is known of the NATs of the networks that this peer registers from."""
         self._said: set[str] = set()
         """Why it is not registered, as far as that is in the log; each reason once."""
         self._flows: list[Flow] = []
@@ -399,6 +402,7 @@ class Registration:
         self.failure = None
         self._said.clear()
         self.last_relay = connection.relay
+        self.mappings.look(connection)
         self._changed.set()
         self._tell_changes()
 

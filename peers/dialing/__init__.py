@@ -1,7 +1,7 @@
 """Whom this peer dials: the one door for every connection that it opens."""
 
 from peers.dialing.door import DialRefused, Door, Passage
-from peers.dialing.looks import Health, health_of
+from peers.dialing.looks import Health, health_of, observe
 from peers.dialing.scopes import Here, Known, Word, refusal, word_of
 from peers.dialing.wishes import Ask, DialCounts, Leg, Node, Reason, Witness
 
@@ -20,6 +20,7 @@ __all__ = [
     "Witness",
     "Word",
     "health_of",
+    "observe",
     "refusal",
     "word_of",
 ]

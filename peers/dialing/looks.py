@@ -1,8 +1,10 @@
-"""What a relay answers to plain HTTP: whether it is one, what time it has, how long its certificate
-is good. For who examines a network; a peer needs none of it."""
+"""What a relay is asked beside a conversation: at its second port, where a connection is seen; and
+by plain HTTP, for who examines a network, whether it is one, what time it has, and for how long its
+certificate is good."""
 
 import asyncio
 import contextlib
+import os
 import ssl
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -11,13 +13,55 @@ from typing import Any
 
 import h11
 
-from peers.transport import RelayAddress, dial_relay
-from protocol.errors import RelayUnavailable, RoamRelayError
+from peers.transport import Address, RelayAddress, dial_from, dial_relay
+from protocol.dialing import is_well_known
+from protocol.endpoint import Endpoint
+from protocol.errors import PathFailed, ProtocolViolation, RelayUnavailable, RoamRelayError
+from protocol.observation import SIZE, question, read_answer
 
-__all__ = ["Health", "health_of"]
+__all__ = ["Health", "health_of", "observe"]
 
 _MAX_BYTES = 65_536
 """Of an answer; a longer one is somebody else's."""
+
+
+_WEB = (80, 443)
+"""Ports below 1024 at which a relay may serve."""
+
+
+async def observe(at: Endpoint, local: Endpoint, timeout: float) -> Endpoint:
+    """Ask a relay at its second port where it sees a connection that leaves from a local address
+    and a port that is shared. The relay is dialed where it was met, and has named the port.
+
+    Raises:
+        PathFailed: nobody says so in time, or it is a well-known service's port.
+    """
+    if is_well_known(at.port) and at.port not in _WEB:
+        raise PathFailed(f"port {at.port} is a well-known service's")
+    asked = question(os.urandom(20))
+    try:
+        async with asyncio.timeout(timeout):
+            return read_answer(asked, await _answer(at, local, asked))
+    except TimeoutError:
+        raise PathFailed(f"no answer from {at} within {timeout:g} s") from None
+    except (OSError, EOFError, ProtocolViolation) as error:
+        raise PathFailed(f"{at} does not say where it sees this: {error}") from None
+
+
+async def _answer(at: Endpoint, local: Endpoint, asked: bytes) -> bytes:
+    connected = await dial_from(Address(at.host, at.port), local.host, local.port)
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.sock_sendall(connected, asked)
+        answer = b""
+        while len(answer) < SIZE:
+            data = await loop.sock_recv(connected, SIZE - len(answer))
+            if not data:
+                raise EOFError("it has hung up")
+            answer += data
+        return answer
+    finally:
+        connected.close()
 
 
 @dataclass(frozen=True, slots=True)

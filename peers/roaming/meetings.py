@@ -20,7 +20,7 @@ from protocol.dialing import network_of, unwrapped
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed, ProtocolViolation, RoamRelayError
 from protocol.features import OFFER
-from protocol.meeting import Reflexive, begins_after, meeting_body, read_meeting
+from protocol.meeting import Mapping, Reflexive, begins_after, hopeless, meeting_body, read_meeting
 from protocol.messages import Mode, ServiceRequestFrom
 from protocol.offer import answer_offer, make_offer, open_answer, open_offer
 
@@ -70,6 +70,9 @@ class Meetings:
         here = None if current is None else self._reflexive(route, current)
         if here is None:
             return b""
+        if reason := hopeless(here.kind, Mapping.UNKNOWN):
+            route.trace.note("dropped", "a meeting", reason=reason)
+            return b""
         session, identity = route.session, self._local.identity
         return make_offer(identity, session.remote, session.id, meeting_body(here))
 
@@ -90,6 +93,9 @@ class Meetings:
         if there is None or (at := there.endpoint) is None or str(at) in self._expected:
             return
         if session.terms.policy.refusal(PathFacts(PathKind.DIRECT, at.host)) is not None:
+            return
+        if reason := hopeless(self._registration.mappings.of(answer.connection), there.kind):
+            route.trace.note("dropped", f"{at} by a meeting", reason=reason)
             return
         delay = begins_after(answer.connection.round_trip, there.round_trip, asked=False)
         meeting = Meeting(Candidate(at, provenance=None, by_meeting=True), delay)
@@ -134,13 +140,16 @@ class Meetings:
             return b"", None
         if session.terms.policy.refusal(PathFacts(PathKind.DIRECT, at.host)) is not None:
             return b"", None
+        if reason := hopeless(here.kind, there.kind):
+            route.trace.note("dropped", f"{at} by a meeting", reason=reason)
+            # Who asks learns why, where it knows the word; else it would wait for a meeting.
+            return self._answer(request, here) if there.mapping else b"", None
         network = _network(at)
         if not self._has_room(network):
             return b"", None
         self._answered[session.id] = network
-        offer = answer_offer(identity, request.guid, session.id, request.offer, meeting_body(here))
         delay = begins_after(here.round_trip, there.round_trip, asked=True)
-        return offer, Midway(route, at, connection.local_host, delay)
+        return self._answer(request, here), Midway(route, at, connection.local_host, delay)
 
     async def come(self, midway: Midway) -> Stream:
         """Return the connection of a meeting that the other side has asked for.
@@ -154,6 +163,11 @@ class Meetings:
             self._answered.pop(midway.route.session.id, None)
 
     # -- inside -----------------------------------------------------------------------------------
+
+    def _answer(self, request: ServiceRequestFrom, here: Reflexive) -> bytes:
+        """Return the offer that answers one."""
+        identity, body = self._local.identity, meeting_body(here)
+        return answer_offer(identity, request.guid, request.session, request.offer, body)
 
     def _has_room(self, network: str) -> bool:
         """Whether one more meeting may be asked for from a network."""
@@ -175,7 +189,8 @@ class Meetings:
             return None
         if connection.local_port != self._local.door.listening_port:
             return None
-        return Reflexive(observed.host, observed.port, connection.round_trip)
+        mapping = self._registration.mappings.of(connection)
+        return Reflexive(observed.host, observed.port, connection.round_trip, mapping.value)
 
     async def _meet(self, midway: Midway, meeting: Meeting) -> None:
         """Bring the two together: whichever SYN wins. What has come of it is the session's, if that

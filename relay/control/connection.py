@@ -426,7 +426,7 @@ class ControlConnection:
 
     def _confirm(self, seq: int) -> None:
         name = self._reception.domain_name(self.guid)
-        self.send(confirmation(self._reception.limits, self._source, seq, name))
+        self.send(confirmation(self._reception, self._source, seq, name))
 
     def _unexpected(self, message: Message | UnknownType, now: float) -> None:
         if isinstance(message, UnknownType):

@@ -111,6 +111,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "lease": SECONDS,
         "relays": st.lists(st.text(max_size=50), max_size=5).map(tuple),
         "fqdn": st.text(max_size=100),
+        "observe_port": st.integers(0, 65535),
     },
     messages.ServiceRequestFrom: {
         "request": REQUESTS,
