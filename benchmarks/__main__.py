@@ -27,6 +27,7 @@ from benchmarks import (
     sessions,
     setup,
     signaling,
+    standby,
 )
 from benchmarks.growth_chart import chart
 from benchmarks.measure import Row, median_rows, nats_server, relay_server, websocket_server
@@ -38,6 +39,7 @@ _PARTS = (
     "growth",
     "proofs",
     "sessions",
+    "standby",
     "bulk",
     "messages",
     "conversations",
@@ -46,6 +48,9 @@ _PARTS = (
     "setup",
     "names",
 )
+
+_STANDING = 200
+"""Sessions with a second path, at most: each needs six descriptors."""
 
 
 def _run(work: Callable[[], Awaitable[list[Row]]]) -> list[Row]:
@@ -234,6 +239,7 @@ def main(
         "signaling": lambda: _signaling(round_trips, before),
         "peers": lambda: _peers(counts, idle, before),
         "sessions": lambda: _sessions(opened, idle),
+        "standby": lambda: standby.measure_standby(min(opened, _STANDING), idle),
         "growth": lambda: _growth(counts, injected, idle, round_trips),
         "proofs": lambda: _proofs(proving, before),
         "bulk": lambda: _bulk(mebibytes << 20),

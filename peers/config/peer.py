@@ -85,7 +85,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     selects: dict[str, Literal["fastest", "latest"]] = {}
     """The same for a service or for a peer's GUID."""
     probe_interval: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
-    """Between probes for a better direct path while a session lives; 0 does not look."""
+    """Between probes for a better direct path while a session lives; 0 does not look. Up to sixteen
+    times as long where the session carries nothing."""
     fallback: bool = True
     """Whether a session in `combined` that finds no direct path is opened in `auto` instead, and
     one that loses its direct path goes on over the relay until there is one again."""

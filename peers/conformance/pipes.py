@@ -272,6 +272,10 @@ class TlsPipe(Pipe):
         """The version of TLS that is spoken."""
         return self._connection.get_protocol_version_name()
 
+    def export(self, label: bytes, size: int, context: bytes) -> bytes:
+        """Return what both ends can derive from it, once proven (RFC 8446 §7.5)."""
+        return self._connection.export_keying_material(label, size, context)
+
     async def receive(self) -> bytes:
         while True:
             try:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from peers.conformance import (
     peer_calls,
     peer_control,
+    peer_flights,
     peer_further,
     peer_moves,
     peer_paths,
@@ -42,6 +43,7 @@ SUBJECTS = (
     peer_session,
     peer_moves,
     peer_standby,
+    peer_flights,
     peer_calls,
     peer_further,
     relay_http,

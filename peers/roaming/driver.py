@@ -386,7 +386,7 @@ class Driver:
 
     def _time(self) -> None:
         self._timer = None
-        action = self._monitor.time(self._loop.time())
+        action = self._monitor.time(self._loop.time(), self.route.session.carried)
         if action is not None:
             self._begin_look(action)
         self.handle(Input.TIME)

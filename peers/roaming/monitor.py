@@ -6,7 +6,8 @@ In `auto`, and in `combined` that has fallen back, from the relay to a direct pa
 minute, and whenever something changes.
 Between direct paths only the session's caller looks, in rounds of a few probes, and the session
 moves when another candidate was clearly better in five rounds running, so that delays that jitter
-move nothing. A session that is pinned is left where it is.
+move nothing. After as many rounds without a message in between, the next ones become rarer, until
+there is one. A session that is pinned is left where it is.
 """
 
 from collections import deque
@@ -26,6 +27,8 @@ _DIRECT_INTERVAL = 60.0
 """Seconds between attempts to move an `auto` session from the relay to a direct path."""
 ROUNDS = 5
 """Rounds in all of which a candidate must be clearly better before the session moves."""
+_RAREST = 16
+"""Intervals between two rounds of probes of a session that carries nothing, at most."""
 _CALLEE_LATER = 4
 """Staggers by which the callee of a relayed session looks later than its caller."""
 _TOLD_PAUSE = 1.0
@@ -81,6 +84,12 @@ class Monitor:
         self._deadline = 0.0
         self._began = -_TOLD_PAUSE
         """When the last look began."""
+        self._carried = -1
+        """Messages that the session had carried when the last round of probes began."""
+        self._quiet = 0
+        """Rounds of probes since it has carried any."""
+        self._rests_until = 0.0
+        """No round before that, where it has carried nothing meanwhile."""
         self.state = MonitorState.OFF
 
     def next_timeout(self) -> float | None:
@@ -119,6 +128,7 @@ class Monitor:
 
     def hurry(self, now: float) -> None:
         """Something has changed here: look now."""
+        self._quiet, self._rests_until = 0, 0.0
         match self.state:
             case MonitorState.WAITING:
                 self._deadline = now
@@ -129,6 +139,7 @@ class Monitor:
 
     def told(self, now: float) -> None:
         """The other side says that it is elsewhere: look now, or a pause after the last look."""
+        self._quiet, self._rests_until = 0, 0.0
         match self.state:
             case MonitorState.WAITING:
                 self._deadline = min(self._deadline, max(now, self._began + _TOLD_PAUSE))
@@ -137,11 +148,21 @@ class Monitor:
             case _:
                 pass
 
-    def time(self, now: float) -> MonitorAction | None:
-        """A deadline may have come; return how to look, if it is time to."""
+    def time(self, now: float, carried: int = 0) -> MonitorAction | None:
+        """A deadline may have come, and the session has carried so many messages, both ways: return
+        how to look, if it is time to."""
         if self.state is not MonitorState.WAITING or now < self._deadline:
             return None
         wish = self._wish
+        if wish is MonitorAction.PROBE:
+            if carried == self._carried and now < self._rests_until:
+                # Asked as often as ever: what carries something is measured again at once.
+                self._wait(now + self._pace.probe_interval)
+                return None
+            self._quiet = self._quiet + 1 if carried == self._carried else 0
+            self._carried = carried
+            intervals = min(2 ** max(self._quiet - ROUNDS, 0), _RAREST)
+            self._rests_until = now + intervals * self._pace.probe_interval
         self.state = MonitorState.OFF if wish is None else MonitorState.LOOKING
         self._began = now
         return wish

@@ -114,6 +114,11 @@ class SessionEnd(Session):
             metadata=self._metadata_to_say,
         )
 
+    @property
+    def carried(self) -> int:
+        """Messages that were sent here, and that have arrived here."""
+        return self._machine.sent + self._machine.received
+
     def early(self) -> Early:
         """Return what leaves right behind the hello: the oldest of what the other side is not known
         to have, where it takes that and no path delivers it."""

@@ -16,11 +16,14 @@ from peers import Listener, Mode, RoamRelayError, Session
 from tests.chaos.world import Host, Relay
 from tests.support.addresses import absent_addresses
 from tests.support.faults import mute, reset
+from tests.support.flights import meddled_flights
 
 _PACE = 0.002
 """Seconds between two messages of one sender, on average."""
 _LEAST = 6
 """Troubles of a run, however short it is."""
+_MEDDLED = 0.4
+"""The share of sealed flights that somebody between the peers has changed."""
 _QUIET = 3.0
 """Seconds without trouble before the end, so that the last trouble is answered too."""
 
@@ -37,6 +40,8 @@ class Report:
     paths: int = 0
     longest_gap: float = 0.0
     troubles: Counter[str] = field(default_factory=Counter)
+    flights: Counter[str] = field(default_factory=Counter)
+    """What has become of the sealed flights and their answers."""
     faults: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -44,6 +49,8 @@ class Report:
             f"seed {self.seed}: {self.seconds:.0f} s, {self.sessions} sessions on {self.paths} "
             f"paths, {self.received} of {self.sent} messages, longest gap {self.longest_gap:.2f} s",
             ", ".join(f"{count} × {what}" for what, count in sorted(self.troubles.items())),
+            "flights: "
+            + ", ".join(f"{count} {what}" for what, count in sorted(self.flights.items())),
             *(f"FAULT {fault}" for fault in self.faults),
         ]
         return "\n".join(lines)
@@ -157,6 +164,9 @@ class Chaos:
         began = time.monotonic()
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(absent_addresses())
+            # Not the run's own chance: how many flights there are is not drawn.
+            chance = random.Random(self.report.seed)
+            self.report.flights = stack.enter_context(meddled_flights(chance, _MEDDLED)).done
             await self.relay.start()
             stack.push_async_callback(self.relay.kill)
             await stack.enter_async_context(self.alice.peer)

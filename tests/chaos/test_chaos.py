@@ -26,6 +26,7 @@ async def test_chaos(tmp_path: Path, run: int) -> None:
     assert report.sent > 1000
     assert report.paths > of(1, 2) * report.sessions, "paths were cut and replaced"
     assert report.troubles.total() > 5
+    assert report.flights.total() > 0, "paths were resumed with a sealed flight"
 
 
 @RUNS

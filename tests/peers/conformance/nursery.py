@@ -20,13 +20,16 @@ from msgspec import structs
 
 from peers.conformance import own
 from peers.control import handshake, message_stream, refusal
+from peers.dialing import Passage
 from peers.location.told import OwnLocation
 from peers.path.end import PathEnd, PathUser
 from peers.roaming import incoming
 from peers.roaming.closed import ClosedSessions
+from peers.session import end
 from peers.session.end import SessionEnd
-from protocol import endpoint
+from protocol import endpoint, first_flight
 from protocol.errors import Code
+from protocol.first_flight import Opened
 from protocol.identity import CONTEXT_REGISTER, Identity
 from protocol.messages import Pong
 from protocol.session import machine as machines
@@ -238,6 +241,36 @@ def follows_no_number() -> None:
     plant(OwnLocation, "advance", lambda self, seq: False)
 
 
+def sends_flights_to_anybody() -> None:
+    """Seals a flight for whoever listens, whatever the other side has named."""
+    plant(end, "FIRST_FLIGHT", "session-2")
+
+
+def sends_flights_anywhere() -> None:
+    """Sends a flight also where the other side was not met."""
+    right = Passage.__init__
+
+    def wrong(self: Passage, *given: Any, is_met: bool = False) -> None:
+        right(self, *given, is_met=True)
+
+    plant(Passage, "__init__", wrong)
+
+
+def takes_old_flights() -> None:
+    """Looks at no number in a flight."""
+    plant(SessionEnd, "would_take", lambda self, number, *, dialed_here: True)
+
+
+def answers_with_the_same_key() -> None:
+    """Seals its answer as if it were a flight."""
+
+    def wrong(self: Opened, random: bytes, plain: bytes) -> bytes:
+        cipher = self.secret.cipher(random, here=True, answers=False)
+        return first_flight._sealed(cipher, self.secret.id, random, plain)
+
+    plant(Opened, "answer", wrong)
+
+
 PEER_FAULTS: dict[str, tuple[Fault, str, str]] = {
     "nothing": (nothing, "", ""),
     "skips nothing": (skips_nothing, "R11.17", "what comes twice is"),
@@ -284,6 +317,10 @@ PEER_FAULTS: dict[str, tuple[Fault, str, str]] = {
         "R5.12",
         "has come back",
     ),
+    "sends flights to anybody": (sends_flights_to_anybody, "R10.50", "who has not named"),
+    "sends flights anywhere": (sends_flights_anywhere, "R10.56", "not met before"),
+    "takes old flights": (takes_old_flights, "R10.57", "whose number is old"),
+    "answers with the same key": (answers_with_the_same_key, "R10.54", "its key does not open"),
     "follows no number": (follows_no_number, "R6.14", "is in force"),
 }
 """Each fault, the rule that it breaks, and what the kit says of it."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given
@@ -66,6 +66,40 @@ def test_without_an_interval_nobody_probes() -> None:
     monitor = Monitor(CALLER, dataclasses.replace(PACE, probe_interval=0.0))
     monitor.path_taken(PathKind.DIRECT, 0.0)
     assert monitor.next_timeout() is None
+
+
+def _probes(monitor: Monitor, began: float, ended: float, carried: int = 0) -> list[float]:
+    """Return when there is a round, each over at once."""
+    rounds = []
+    while (due := monitor.next_timeout()) is not None and due <= ended:
+        assert due >= began
+        if monitor.time(due, carried) is PROBE:
+            rounds.append(due)
+            monitor.looked(due)
+    return rounds
+
+
+def test_a_session_that_carries_nothing_is_probed_ever_more_rarely() -> None:
+    monitor = Monitor(CALLER, PACE)
+    monitor.path_taken(PathKind.DIRECT, 0.0)
+    rounds = _probes(monitor, 0.0, 4000.0)
+    pauses = [after - before for before, after in pairwise(rounds)]
+    # As many as a move needs come as ever.
+    assert pauses[: ROUNDS + 1] == [30.0] * (ROUNDS + 1)
+    assert pauses[ROUNDS + 1 : ROUNDS + 5] == [60.0, 120.0, 240.0, 480.0]
+    assert set(pauses[ROUNDS + 4 :]) == {480.0}
+
+
+def test_what_it_carries_and_each_change_is_looked_at_as_soon_as_ever() -> None:
+    monitor = Monitor(CALLER, PACE)
+    monitor.path_taken(PathKind.DIRECT, 0.0)
+    last = _probes(monitor, 0.0, 4000.0)[-1]
+    assert _probes(monitor, last, 4100.0, carried=1)[0] <= 4030.0
+    quiet = _probes(monitor, 4000.0, 8000.0, carried=1)[-1]
+    monitor.hurry(quiet + 1)
+    assert monitor.time(quiet + 1, 1) is PROBE
+    monitor.looked(quiet + 1)
+    assert _probes(monitor, quiet, quiet + 31, carried=1) == [quiet + 31]
 
 
 def test_a_change_is_looked_at_at_once_or_after_the_look_that_is_under_way() -> None:
