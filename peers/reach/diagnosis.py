@@ -6,7 +6,7 @@ and how, is the work of the command.
 
 import ipaddress
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from peers.reach.seen import (
@@ -17,6 +17,7 @@ from peers.reach.seen import (
     WaySeen,
     ZoneSeen,
 )
+from protocol.dialing import is_public, unwrapped
 from protocol.errors import Code, RelayMisconfigured, RelayUnavailable, RoamRelayError
 from protocol.meeting import Mapping
 
@@ -54,6 +55,15 @@ class Finding:
 def diagnose(seen: Diagnosis) -> Iterator[Finding]:
     """Say what was seen, and what to do about it."""
     yield from _interfaces(seen)
+    found = any(one.failure is None for one in seen.registrations)
+    for finding in _faults(seen):
+        # What keeps nobody from being found is no error: there are others of the same relay.
+        yield replace(finding, level="warning") if found and finding.level == "error" else finding
+    if seen.zone is not None:
+        yield from _zone(seen.zone)
+
+
+def _faults(seen: Diagnosis) -> Iterator[Finding]:
     for name in seen.names:
         yield from _name(name)
     for relay in dict.fromkeys(one.relay for one in seen.ways):
@@ -63,8 +73,6 @@ def diagnose(seen: Diagnosis) -> Iterator[Finding]:
     for registration in seen.registrations:
         yield from _registration(registration)
     yield from _network(seen)
-    if seen.zone is not None:
-        yield from _zone(seen.zone)
 
 
 def _interfaces(seen: Diagnosis) -> Iterator[Finding]:
@@ -263,6 +271,8 @@ def _registration(seen: RegistrationSeen) -> Iterator[Finding]:
 
 def _observed(seen: RegistrationSeen, facts: dict[str, Any]) -> Iterator[Finding]:
     local, observed = seen.local, seen.observed
+    if seen.proxied:
+        return
     facts = facts | {
         "local": None if local is None else str(local),
         "observed": None if observed is None else str(observed),
@@ -324,6 +334,12 @@ def _reachable(seen: RegistrationSeen, facts: dict[str, Any]) -> Iterator[Findin
             )
         case False:
             behind = seen.mapping is not Mapping.NONE
+            address = unwrapped(observed)
+            dials = (
+                ""
+                if address is None or is_public(address)
+                else ("; or it does not dial private addresses ('proof_networks' of the relay)")
+            )
             step = (
                 f"if the router is yours: map TCP port {seen.port} to this host and fix it as "
                 "'listen_port'; else nothing: peers meet where their NATs allow it, and talk over "
@@ -337,7 +353,7 @@ def _reachable(seen: RegistrationSeen, facts: dict[str, Any]) -> Iterator[Findin
                 "reachable",
                 f"the relay did not reach this host at {observed} port {seen.port} "
                 f"({seen.family}): a {'NAT' if behind else 'firewall'} lets nobody in who was not "
-                "asked",
+                f"asked{dials}",
                 step,
                 facts,
             )

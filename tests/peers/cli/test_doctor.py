@@ -246,6 +246,14 @@ async def test_it_ends_at_once_when_it_is_told_to(tmp_path: Path) -> None:
     await close_server(server)
 
 
+async def test_one_of_several_relays_that_is_down(relay: RelayServer, tmp_path: Path) -> None:
+    urls = f"http://127.0.0.1:{free_port()},{relay.url}"
+    code, found, _ = await findings("--relay", urls, "--key", str(tmp_path / "a.key"))
+    assert code == 0
+    assert levels(found, "relay") == ["warning"]
+    assert found["kind"][0]["networks"] == {"IPv4": "open"}
+
+
 async def test_another_relay_than_the_one_that_is_expected(
     base: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -253,3 +261,27 @@ async def test_another_relay_than_the_one_that_is_expected(
     file.write_text(f'relay_guid = "{Identity.generate().guid}"\n')
     code, found, _ = await findings("--config", str(file), *base)
     assert (code, levels(found, "registration")) == (10, ["error"])
+
+
+async def test_behind_a_proxy_nobody_is_asked_to_dial_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    chain, secret = certificate(tmp_path)
+    file = tmp_path / "peer.toml"
+    file.write_text(f'relay_ca = "{chain}"\n')
+    async with (
+        RelayServer(RelayConfig(port=0, tls_certificate=chain, tls_key=secret)) as server,
+        picky_proxy(server.url, lambda head: True, None) as proxy,
+    ):
+        monkeypatch.setenv("https_proxy", f"http://u:s3cret@127.0.0.1:{proxy.port}")
+        base = ("--relay", server.url, "--key", str(tmp_path / "a.key"))
+        code, found, _ = await findings("--config", str(file), *base)
+        assert proxy.count(b"connect 127.0.0.1:") == len(proxy.heads) == 3
+    assert code == 0
+    assert found["reachable"][0]["reachable"] is None
+    assert "behind a proxy" in found["kind"][0]["said"]
+    assert "clock" not in found, "what answers would be the proxy"
+    assert "s3cret" not in json.dumps(found)

@@ -175,3 +175,19 @@ def test_who_is_not_admitted_is_told_how_to_ask() -> None:
 def test_a_name_and_a_zone_that_are_not_found() -> None:
     seen = Diagnosis(HERE, [NameSeen(URL, failure="no such name")], zone=ZoneSeen("z", None, "-"))
     assert levels(seen) == {"interfaces": "good", "DNS": "error", "zone": "warning"}
+
+
+def test_one_relay_of_several_that_is_down_is_no_error() -> None:
+    other = replace(RAW, relay="https://other.example", seconds=None, failure=SILENT)
+    names = [NameSeen(URL, ("203.0.113.1",)), NameSeen("https://third.example", failure="no such")]
+    found_at = replace(REGISTERED, mapping=Mapping.NONE, observed=LOCAL, reachable=True)
+    seen = Diagnosis(HERE, names, [RAW, other], [], [found_at])
+    assert {one.level for one in diagnose(seen)} == {"good", "warning"}
+    assert levels(replace(seen, registrations=[]))["relay"] == "error"
+
+
+def test_a_relay_may_not_dial_where_it_sees_a_private_address() -> None:
+    for observed, said in ((SEEN, False), (Endpoint("10.0.0.7", 4000), True)):
+        one = replace(REGISTERED, observed=observed, reachable=False, mapping=Mapping.NONE)
+        seen = Diagnosis(HERE, [], [RAW], [], [one])
+        assert ("proof_networks" in found(seen, "reachable").said) is said
