@@ -5,9 +5,7 @@ in tests/lab/test_doctor.py.
 """
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator
 from email.utils import formatdate
 from pathlib import Path
 from time import time
@@ -23,7 +21,7 @@ from tests.peers.cli.commands import peer, run_peer
 from tests.relay.certificates import certificate
 from tests.support.picky_proxy import picky_proxy
 from tests.support.ports import free_port
-from tests.support.servers import close_server
+from tests.support.servers import serving
 
 
 async def findings(*arguments: str) -> tuple[int, dict[str, list[dict[str, Any]]], str]:
@@ -144,29 +142,10 @@ async def test_http_where_tls_is_and_the_other_way_round(
     assert "mend" in found["relay"][0]["next_step"]
 
 
-@contextlib.asynccontextmanager
-async def answering(answer: bytes) -> AsyncIterator[str]:
-    """Something at a relay's place that answers each request by the same."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(answer)
-            await writer.drain()
-            writer.write_eof()
-            await reader.read()
-        writer.transport.abort()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        await close_server(server)
-
-
 async def test_a_page_to_log_in_at(tmp_path: Path) -> None:
     page = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nlogin"
-    async with answering(page) as url:
+    async with picky_proxy("http://127.0.0.1:1", lambda head: False, page) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}"
         code, found, _ = await findings("--relay", url, "--key", str(tmp_path / "a.key"))
     assert code == 3
     assert levels(found, "relay") == ["error"]
@@ -230,20 +209,14 @@ async def test_it_ends_at_once_when_it_is_told_to(tmp_path: Path) -> None:
 
     async def says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         reached.set()
-        with contextlib.suppress(OSError):
-            await reader.read()
-        writer.transport.abort()
+        await reader.read()
 
-    server = await asyncio.start_server(says_nothing, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with (
-        asyncio.timeout(20),
-        peer("--relay", url, "--key", str(tmp_path / "a.key"), "doctor") as running,
-    ):
-        await reached.wait()
-        await running.stop()
-        assert running.task.cancelled()
-    await close_server(server)
+    async with asyncio.timeout(20), serving(says_nothing) as port:
+        url = f"http://127.0.0.1:{port}"
+        async with peer("--relay", url, "--key", str(tmp_path / "a.key"), "doctor") as running:
+            await reached.wait()
+            await running.stop()
+            assert running.task.cancelled()
 
 
 async def test_one_of_several_relays_that_is_down(relay: RelayServer, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 believed for a while."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -19,7 +18,7 @@ from protocol.observation import SIZE, answer_to
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.support.ports import free_port
-from tests.support.servers import close_server
+from tests.support.servers import serving
 
 SEEN = Endpoint("198.51.100.7", 4000)
 ELSEWHERE = Endpoint("198.51.100.7", 4001)
@@ -57,29 +56,24 @@ async def scene() -> AsyncIterator[Scene]:
     asked: list[int] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
-            question = await reader.readexactly(SIZE)
-            asked.append(writer.get_extra_info("peername")[1])
-            writer.write(scene.answers(question) or b"")
-            await writer.drain()
-        writer.close()
+        question = await reader.readexactly(SIZE)
+        asked.append(writer.get_extra_info("peername")[1])
+        writer.write(scene.answers(question) or b"")
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     direct, tasks = DirectServer.bind(("127.0.0.1",), 0), Tasks()
-    at = Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])
 
     @dataclass
     class Door:
         listening_port: int = direct.port
 
-    connection = Connection(Endpoint("127.0.0.1", direct.port), at)
-    scene = Scene(connection, asked, lambda _: b"", tasks, Mappings(cast(Any, Door()), tasks))
-    try:
-        yield scene
-    finally:
-        await tasks.close()
-        direct.close()
-        await close_server(server)
+    async with serving(serve) as port:
+        connection = Connection(Endpoint("127.0.0.1", direct.port), Endpoint("127.0.0.1", port))
+        scene = Scene(connection, asked, lambda _: b"", tasks, Mappings(cast(Any, Door()), tasks))
+        try:
+            yield scene
+        finally:
+            await tasks.close()
+            direct.close()
 
 
 def telling(seen: Endpoint) -> Callable[[bytes], bytes | None]:

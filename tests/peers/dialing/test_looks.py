@@ -1,7 +1,6 @@
 """What is read of a relay's answer to plain HTTP, whoever answers."""
 
 import asyncio
-import contextlib
 from email.utils import formatdate
 from time import time
 
@@ -10,27 +9,21 @@ import pytest
 from peers.dialing import health_of
 from peers.transport import RelayAddress
 from protocol.errors import RelayUnavailable
-from tests.support.servers import close_server
+from tests.support.servers import serving
 
 
 async def health(answer: bytes) -> tuple[int, bytes, float | None]:
     """Return what is read where a server answers so."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(answer)
-            await writer.drain()
-            writer.write_eof()
-            await reader.read()
-        writer.transport.abort()
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.write_eof()
+        await reader.read()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        relay = RelayAddress(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        found = await health_of(relay, 20.0)
-    finally:
-        await close_server(server)
+    async with serving(serve) as port:
+        found = await health_of(RelayAddress(f"http://127.0.0.1:{port}"), 20.0)
     assert found.certificate_seconds is None
     return found.status, found.body, found.clock_ahead
 
