@@ -77,6 +77,8 @@ class _Reflection(asyncio.Protocol):
         # Who cannot pay now is not served later: there is nothing to keep it for.
         if visitor.toll.take(EVENT + len(data) * BYTE + MESSAGE):
             self._abort("too_often")
+        elif self._hall.doorkeeper.draining:
+            self._abort("draining")
         elif len(self._asked) >= SIZE:
             answer = self._answer()
             if answer is None:
@@ -92,7 +94,7 @@ class _Reflection(asyncio.Protocol):
 
     def _answer(self) -> bytes | None:
         origin = self._visitor.origin
-        if self._hall.doorkeeper.draining or not origin.host or not origin.port:
+        if not origin.host or not origin.port:
             return None
         return answer_to(self._asked, origin.host, origin.port)
 

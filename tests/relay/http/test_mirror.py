@@ -128,6 +128,7 @@ async def test_a_relay_that_drains_says_nothing_more() -> None:
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
         writer.transport.abort()
+        assert relay.metrics.refusals == {"draining": 1}
 
 
 async def test_the_port_is_the_relay_s_alone() -> None:
