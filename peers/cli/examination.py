@@ -196,7 +196,7 @@ class Examination:
     async def _ways(self, places: Sequence[_Place]) -> AsyncIterator[WaySeen]:
         wanted = self._config.carrier
         carriers = tuple(CarrierKind) if wanted is None else (wanted,)
-        for carrier in carriers:
+        for carrier in carriers if places else ():
             self._tell(f"trying to reach the relay by {carrier.value}")
             tries = [
                 self._way(place, source, carrier)
