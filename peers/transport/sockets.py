@@ -67,8 +67,6 @@ _SYN_COUNT = getattr(socket, "TCP_SYNCNT", None)
 """Linux's: how often a SYN is repeated."""
 _SHARED_PORT = getattr(socket, "SO_REUSEPORT", None)
 """Several sockets of one user at one port, where a system has that."""
-_TAKEN = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
-"""Errors of a port that cannot be dialed from just now."""
 _OUT_OF_SOCKETS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -277,46 +275,53 @@ async def dial(
     """Connect to one address, from the local address `source` (None: the route's), by up to three
     sockets; the first that connects is returned, and the others are closed. `repeats` is how often
     the kernel repeats the SYN of each, where it can be told (None: for minutes). `port` is one of
-    this peer's own that is shared (`share_port`): the first socket leaves from it where it can.
+    this peer's own that is shared (`share_port`): the first socket leaves from it where it can, and
+    where that one fails, another one from any port.
 
     No timeout: who dials has a time of its own.
 
     Raises:
-        OSError: no socket could be made, or any of them has been refused.
+        OSError: no socket could be made, or any of them has been refused, from any port.
     """
     loop = asyncio.get_running_loop()
     running: dict[asyncio.Future[None], tuple[socket.socket, float]] = {}
     over: asyncio.Future[None] = loop.create_future()
     """Done when any of them is, or when no other one can be made."""
 
-    def ended(attempt: "asyncio.Future[None]") -> None:
-        if not over.done():
-            over.set_result(None)
+    from_port: set[asyncio.Future[None]] = set()
 
-    def connected_from(port: int) -> "tuple[socket.socket, asyncio.Future[None]]":
-        one = _socket(address, source, port)
+    def ended(attempt: "asyncio.Future[None]") -> None:
+        if over.done():
+            return
+        if attempt in from_port and _failed(attempt):
+            # Something on the way, or this host, may know that port and not let it through.
+            from_port.clear()
+            running.pop(attempt)[0].close()
+            if not running:
+                begin_or_end()
+            return
+        over.set_result(None)
+
+    def begin(port: int | None = None) -> None:
+        one = _socket(address, source, port or 0)
         try:
             if repeats is not None and _SYN_COUNT is not None:
                 one.setsockopt(socket.IPPROTO_TCP, _SYN_COUNT, repeats)
             attempt = (connect or connecting)(one, (address.host, address.port))
-            # What the kernel refuses, it refuses before a packet has left.
-            error = attempt.exception() if attempt.done() and port else None
-            if isinstance(error, OSError) and error.errno in _TAKEN:
-                raise error
         except BaseException:
             one.close()
             raise
-        return one, attempt
-
-    def begin(port: int | None = None) -> None:
-        try:
-            one, attempt = connected_from(port or 0)
-        except OSError as error:
-            if not port or error.errno not in _TAKEN:
-                raise
-            one, attempt = connected_from(0)
         running[attempt] = one, loop.time()
+        if port:
+            from_port.add(attempt)
         attempt.add_done_callback(ended)
+
+    def begin_or_end() -> None:
+        try:
+            begin()
+        except OSError as error:
+            over.set_exception(error)
+            over.exception()  # Who dials may have left in this very moment.
 
     def begin_another() -> None:
         # What is connected is only late to say so, on a busy machine.
@@ -331,7 +336,12 @@ async def dial(
 
     timers = [loop.call_later(start, begin_another) for start in fresh_after(round_trip)]
     try:
-        begin(port)
+        try:
+            begin(port)
+        except OSError:
+            if not port:
+                raise
+            begin()
         await over
         attempt = min((one for one in running if one.done()), key=_failed)
         attempt.result()

@@ -589,3 +589,42 @@ def test_a_fresh_socket_leaves_from_any_port() -> None:
         assert own.port not in ports[1:]
     finally:
         own.close()
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.ECONNREFUSED, errno.EHOSTUNREACH])
+def test_where_the_shared_port_is_not_let_through_any_port_is_tried(error: int, late: bool) -> None:
+    ports: list[int] = []
+
+    def connect(one: socket.socket, where: tuple[str, int]) -> "asyncio.Future[None]":
+        ports.append(one.getsockname()[1])
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[None] = loop.create_future()
+        if len(ports) == 2:
+            answer.set_result(None)
+        elif late:
+            loop.call_later(0.1, answer.set_exception, OSError(error, "not from there"))
+        else:
+            answer.set_exception(OSError(error, "not from there"))
+        return answer
+
+    own = shared_port()
+    try:
+        dialed = run(dial(NOWHERE, port=own.port, connect=connect))
+        dialed.connected.close()
+        assert ports[0] == own.port
+        assert own.port not in ports[1:]
+        assert len(ports) == 2
+    finally:
+        own.close()
+
+
+async def test_who_refuses_any_port_has_refused() -> None:
+    own = shared_port()
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        at = Address(*gone.getsockname())
+    try:
+        with pytest.raises(ConnectionRefusedError):
+            await dial(at, port=own.port)
+    finally:
+        own.close()
