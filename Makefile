@@ -74,8 +74,9 @@ dashboard-pictures: .venv/.installed
 chat-picture: .venv/.installed
 	$(BIN)/python -m tests.chat.picture
 
-# Which pairs of sites behind NATs and firewalls talk directly, as a table; docs/nat.md. ARGS=--write
-lab-nats: .venv/.installed
+# Which pairs of sites behind NATs and firewalls talk directly, as tables; docs/nat.md. ARGS=--write,
+# and ARGS='--ice --write' for that beside ICE.
+lab-nats: $(if $(findstring --ice,$(ARGS)),.venv/.rivals,.venv/.installed)
 	$(BIN)/python -m tests.lab.nat_table $(ARGS)
 
 # How long every kind of move takes, as a table; docs/lab.md. All of it takes hours:

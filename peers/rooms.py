@@ -28,6 +28,7 @@ from peers.control import (
 )
 from peers.conversations import Conversations
 from peers.dialing import Door
+from peers.gateway import PortMapper
 from peers.host import AddressSource, Interfaces, system_addresses
 from peers.location import OwnLocation
 from peers.mailbox import Mailbox
@@ -108,6 +109,7 @@ class Rooms:
     mailbox: Mailbox
     publication: Publication
     whereabouts: Whereabouts
+    ports: PortMapper
     opening: Opening
     conversations: Conversations
 
@@ -196,6 +198,7 @@ def build(
             mailbox=mailbox,
             publication=publication,
             whereabouts=whereabouts,
+            ports=PortMapper(config.map_port, direct.port, whereabouts.port_mapped),
             opening=opening,
             conversations=Conversations(identity.guid, services, open_conversation, mailbox),
         )
@@ -212,6 +215,8 @@ async def start(rooms: Rooms, config: PeerConfig, addresses: AddressSource | Non
     source = addresses or system_addresses()
     await rooms.whereabouts.begin(source, look=bool(config.sources) or config.relay is None)
     spawn(rooms.whereabouts.follow(source))
+    if rooms.ports.is_wanted:
+        spawn(rooms.ports.run())
     if rooms.names is not None:
         rooms.names.start(spawn)
     if config.relay is None:
@@ -246,6 +251,7 @@ def pass_on(event: RegistrationEvent | ServicesChanged, rooms: Rooms, link: Link
             rooms.mailbox.connected(connection)
             differs = link.registered()
             rooms.whereabouts.registered()
+            rooms.ports.look()
             rooms.sessions.relay_found()
             rooms.presence.restore()
         case StandbyLost():

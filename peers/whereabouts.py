@@ -43,6 +43,8 @@ class Whereabouts:
         self._publication = publication
         self._known = asyncio.Event()
         """Set when a snapshot was seen: what is new in the first one has not just come."""
+        self._mapped: Endpoint | None = None
+        """Where the router says that it passes others on to this peer."""
         self._is_silent = False
         """Whether a first snapshot was waited for in vain."""
 
@@ -112,6 +114,13 @@ class Whereabouts:
             self._sessions.tell_locations()
             self._publication.changed()
 
+    def port_mapped(self, at: Endpoint | None) -> None:
+        """The router passes others on from there, or from nowhere."""
+        self._mapped = at
+        if self._tell():
+            self._sessions.tell_locations()
+            self._publication.changed()
+
     # -- inside ---------------------------------------------------------------------------------
 
     def _take(self, snapshot: Addresses) -> None:
@@ -136,13 +145,17 @@ class Whereabouts:
 
         Addresses that flows come from are sure to work, and go first.
         """
+        # The router's word counts where the relay sees this host: behind another translation its
+        # address leads nowhere, and one that lies names nobody else.
+        observed, at = self._registration.observed, self._mapped
         live = [connection.local_host for connection in self._registration.connections]
         return self._location.update(
             Hosts(
                 own=(*live, *self._interfaces.hosts),
                 live=frozenset(live),
                 leaving=self._interfaces.leaving,
-                observed=self._registration.observed,
+                observed=observed,
+                mapped=at if at is not None and at.host in observed else None,
             )
         )
 

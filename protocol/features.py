@@ -13,6 +13,7 @@ __all__ = [
     "EARLY_DATA",
     "ENDPOINT_QUERY",
     "FIRST_FLIGHT",
+    "IDLE",
     "MAILBOX",
     "OFFER",
     "RELAY_FALLBACK",
@@ -41,6 +42,8 @@ FIRST_FLIGHT = "first-flight"
 """The next path of a session may begin with a sealed flight (protocol/first_flight.py)."""
 STANDBY = "standby"
 """A second path may stand ready beside the session's own, and the session go on over it."""
+IDLE = "idle"
+"""A path that is quiet may be pinged less often, where one of both sides wishes that."""
 
 CONVERSATION = "conversation"
 """The session carries a conversation (protocol/conversation.py), and no messages of its own."""
@@ -56,7 +59,7 @@ CONTROL_FEATURES: tuple[str, ...] = (ENDPOINT_QUERY, SUCCESSION, MAILBOX, OFFER)
 """What this version names on a control connection, relay and peer alike."""
 RELAY_FEATURES: tuple[str, ...] = CONTROL_FEATURES
 """What a relay of this version names."""
-SESSION_FEATURES: tuple[str, ...] = (SESSION_2, EARLY_DATA, FIRST_FLIGHT)
+SESSION_FEATURES: tuple[str, ...] = (SESSION_2, EARLY_DATA, FIRST_FLIGHT, IDLE)
 """What this version names at the head of every path, whatever the terms of the session."""
 
 

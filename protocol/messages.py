@@ -438,7 +438,7 @@ class PathHello(Message, frozen=True, tag="path_hello"):
     partial: Annotated[int, Meta(ge=0)] = 0
     """Bytes of message `received` + 1 that the sender of this has received."""
     idle: Seconds = 0.0
-    """Kept for the interval of an idle path's pings, once both sides agree on one."""
+    """The longest quiet of a path that its sender wishes; 0 for no wish."""
     standby: bool = False
     """Whether the path is to stand ready, and the session to stay where it is."""
     metadata: Metadata = b""

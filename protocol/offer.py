@@ -17,6 +17,7 @@ __all__ = [
     "MAX_BODY",
     "MAX_OFFER",
     "answer_offer",
+    "body_of",
     "make_offer",
     "open_answer",
     "open_offer",
@@ -75,6 +76,11 @@ def open_answer(offer: bytes, maker: str, here: str, session: bytes, asked: byte
     """
     key = public_key_of(here)
     return _opened(offer, maker, CONTEXT_OFFER_ANSWER, key, session, _hash(asked))
+
+
+def body_of(offer: bytes) -> bytes:
+    """Return the body of an offer of which nothing is proven; empty where there is none."""
+    return offer[_SIGNATURE:MAX_OFFER]
 
 
 def _sealed(identity: Identity, body: bytes, context: bytes, *parts: bytes) -> bytes:

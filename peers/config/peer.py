@@ -105,6 +105,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Where direct paths are accepted."""
     listen_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     """The port of direct paths; 0 is any free one."""
+    map_port: str = ""
+    """The router that is asked to pass `listen_port` on, so that others can dial this host behind
+    it (PCP, NAT-PMP; IPv4): its address, or `auto` for that of the default route, which only Linux
+    tells. Empty asks nobody."""
     advertise: tuple[str, ...] = ()
     """Addresses to register beside the one that leads to the relay."""
     sources: tuple[str, ...] = ()
@@ -144,6 +148,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             for text in getattr(self, key):
                 if not is_address(text):
                     raise ConfigError(f"{key}: not an IP address: {text[:80]!r}")
+        if self.map_port not in ("", "auto") and (
+            not is_address(self.map_port) or ":" in self.map_port
+        ):
+            raise ConfigError(f"map_port: 'auto' or an IPv4 address, not {self.map_port[:80]!r}")
         for text in (self.policy, *self.policies.values()):
             Policy.parse(text)
         if self.invitation is not None:

@@ -50,7 +50,7 @@ MEETINGS: Mapping[Hashable, Share] = {
     )
 }  # fmt: skip
 """Where the relay sees a peer's connection, and the peer has signed that it comes from there. Each
-is four SYNs at most, to what has shown by a TCP handshake that it is there."""
+is five SYNs at most, of four sockets, to what has shown by a TCP handshake that it is there."""
 
 QUESTIONS: Mapping[Hashable, Share] = {
     QUESTION: Share(

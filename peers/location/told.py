@@ -58,6 +58,8 @@ class Hosts:
     """Those that are for old sessions only."""
     observed: tuple[str, ...] = ()
     """Those that are not its own: the relay has seen them."""
+    mapped: Endpoint | None = None
+    """Where a router passes others on to this peer."""
 
 
 def _clock() -> int:
@@ -100,6 +102,7 @@ class OwnLocation:
         self._signed: dict[tuple[str, str, int], SignedEntry] = {}
         self._hosts = Hosts()
         self._addresses: dict[str, tuple[Provenance, Phase]] = {}
+        self._mapped: Endpoint | None = None
         self.update(self._hosts)
 
     @property
@@ -129,8 +132,10 @@ class OwnLocation:
             )
             for host, provenance in new.items()
         }
-        if list(addresses.items()) == list(self._addresses.items()):
+        is_same = list(addresses.items()) == list(self._addresses.items())
+        if is_same and hosts.mapped == self._mapped:
             return False
+        self._mapped = hosts.mapped
         self._addresses = addresses
         self._signed.clear()
         return True
@@ -196,6 +201,10 @@ class OwnLocation:
             except ProtocolViolation:
                 continue
             entries.append(self._sign(service, endpoint, provenance, phase))
+        at = self._mapped
+        if at is not None and port is None and (at.host not in addresses or at.port != self._port):
+            mapped = self._sign(service, at, Provenance.CONFIGURED, Phase.PREFERRED)
+            entries.insert(MAX_ENTRIES - 1, mapped)
         return tuple(entries[:MAX_ENTRIES])
 
     def _sign(

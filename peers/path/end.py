@@ -27,7 +27,7 @@ from protocol.errors import (
 from protocol.first_bytes import FirstBytes
 from protocol.first_flight import EXPORTED_BYTES, EXPORTER_LABEL
 from protocol.messages import Message, PathHello, PathReject, PathWelcome
-from protocol.session import EARLY_BYTES, NO_EARLY, Early
+from protocol.session import EARLY_BYTES, NO_EARLY, Early, Keepalive
 from protocol.tables import ON_PATH
 
 __all__ = ["FINISH_TIMEOUT", "Flight", "PathEnd", "PathUser"]
@@ -94,12 +94,16 @@ class PathEnd(Path):
         tls: TlsChannel,
         kind: PathKind,
         on_closed: Callable[["PathEnd"], None],
+        keepalive: Keepalive | None = None,
     ) -> None:
+        """`keepalive` says what its network bears, of a direct path."""
         super().__init__(kind, stream.local, stream.remote)
         self._loop = asyncio.get_running_loop()
         self._stream = stream
         self._tls = tls
         self._on_closed = on_closed
+        self.keepalive = keepalive
+        """What the network at this end was seen to bear; None of a relayed path."""
         self._stage = _Stage.HANDSHAKE
         self._decoder: MessageDecoder | None = MessageDecoder(ON_PATH)
         """Reads the head; None when a session has the path."""

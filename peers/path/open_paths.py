@@ -8,7 +8,9 @@ from peers.config import PathKind
 from peers.path.end import FINISH_TIMEOUT, PathEnd
 from peers.path.tls import TlsChannel, TlsContext
 from peers.transport import Stream
+from protocol.hosts import host_in
 from protocol.identity import Identity
+from protocol.session import Keepalives
 
 __all__ = ["Begun", "Paths"]
 
@@ -27,6 +29,7 @@ class Paths:
 
     def __init__(self, identity: Identity) -> None:
         self._tls = TlsContext(identity)
+        self._keepalives = Keepalives()
         self._open: set[PathEnd] = set()
         self._none_open = asyncio.Event()
 
@@ -42,7 +45,9 @@ class Paths:
         """Return a path over a stream, as TLS server or as TLS client; or one that has `begun`,
         whose first flight is on its way already."""
         channel = begun.channel if begun is not None else self._tls.channel(server=server)
-        path = PathEnd(stream, channel, kind, self._closed)
+        at = host_in(stream.local)
+        keepalive = self._keepalives.at(at) if kind is PathKind.DIRECT else None
+        path = PathEnd(stream, channel, kind, self._closed, keepalive)
         self._open.add(path)
         return path
 

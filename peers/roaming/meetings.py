@@ -22,7 +22,7 @@ from protocol.errors import PathFailed, ProtocolViolation, RoamRelayError
 from protocol.features import OFFER
 from protocol.meeting import Mapping, Reflexive, begins_after, hopeless, meeting_body, read_meeting
 from protocol.messages import Mode, ServiceRequestFrom
-from protocol.offer import answer_offer, make_offer, open_answer, open_offer
+from protocol.offer import answer_offer, body_of, make_offer, open_answer, open_offer
 
 __all__ = ["Meetings", "Midway"]
 
@@ -48,6 +48,12 @@ class Midway:
     """The local address from which the relay is reached."""
     delay: float
     """Seconds until then."""
+    asked: bytes = b""
+    """The offer of this side's request; empty where the other side has asked, whose offer is
+    proven."""
+    answer: bytes = b""
+    """The offer of the other side's answer, of which nothing is proven before that moment: most
+    sessions have a direct path by then, and are open sooner without."""
 
 
 class Meetings:
@@ -56,7 +62,7 @@ class Meetings:
     def __init__(self, local: Local, registration: Registration) -> None:
         self._local = local
         self._registration = registration
-        self._expected: dict[str, Meeting] = {}
+        self._expected: dict[str, tuple[Meeting, Midway]] = {}
         """By the other side's end: meetings that this side has asked for, and are not over."""
         self._answered: dict[bytes, str] = {}
         """Sessions whose meeting this side was asked for, and is not over, with who has asked: its
@@ -83,12 +89,7 @@ class Meetings:
         route.meeting = None
         if not (asked and response.offer) or len(self._expected) >= _MAX_MEETINGS:
             return
-        maker, here = session.remote, self._local.identity.guid
-        try:
-            body = open_answer(response.offer, maker, here, session.id, asked)
-        except ProtocolViolation as error:
-            route.trace.note("dropped", reason=f"what the other side offers: {error.reason}")
-            return
+        body = body_of(response.offer)
         there = _agreed(body, response.observed_host, response.observed_port)
         if there is None or (at := there.endpoint) is None or str(at) in self._expected:
             return
@@ -99,8 +100,9 @@ class Meetings:
             return
         delay = begins_after(answer.connection.round_trip, there.round_trip, asked=False)
         meeting = Meeting(Candidate(at, provenance=None, by_meeting=True), delay)
-        midway = Midway(route, at, answer.connection.local_host, delay)
-        self._expected[str(at)] = meeting
+        source = answer.connection.local_host
+        midway = Midway(route, at, source, delay, asked, response.offer)
+        self._expected[str(at)] = meeting, midway
         if self._local.tasks.spawn(self._meet(midway, meeting)) is None:
             self._over(meeting)
             return
@@ -109,8 +111,12 @@ class Meetings:
     def take(self, stream: Stream) -> bool:
         """Whether an incoming connection is the other half of a meeting that this side has asked
         for: then it belongs there."""
-        meeting = self._expected.get(stream.remote)
-        if meeting is None or meeting.arrived.done():
+        meeting, midway = self._expected.get(stream.remote, (None, None))
+        if meeting is None or midway is None or meeting.arrived.done():
+            return False
+        try:
+            self._prove(midway)
+        except PathFailed:
             return False
         meeting.arrived.set_result(stream)
         return True
@@ -212,7 +218,7 @@ class Meetings:
                             result.abort()
                     # What has kept this side from dialing may be the connection that arrives now.
                     patience = _ARRIVES_WITHIN
-            del self._expected[str(midway.at)]
+            self._forget(meeting)
             if stream is None:
                 meeting.fail(failed)
             elif meeting.meet(stream):
@@ -231,6 +237,8 @@ class Meetings:
         session = route.session
         if session.is_over or (session.path is not None and session.path.kind is PathKind.DIRECT):
             raise PathFailed("the session needs no meeting")
+        if midway.asked:
+            self._prove(midway)
         known = Known(frozenset({at}), may_ask=True)
         ask = Ask(session.remote, at, known, Reason.MEETING, session.terms.policy.dial)
         try:
@@ -241,11 +249,29 @@ class Meetings:
         route.trace.note("met", f"{at} by a meeting", round_trip=stream.round_trip)
         return stream
 
+    def _prove(self, midway: Midway) -> None:
+        """Believe what answers this side's offer, as it is dialed by it now.
+
+        Raises:
+            PathFailed: it is not the other side's.
+        """
+        session, here = midway.route.session, self._local.identity.guid
+        try:
+            open_answer(midway.answer, session.remote, here, session.id, midway.asked)
+        except ProtocolViolation as error:
+            reason = f"what the other side offers: {error.reason}"
+            midway.route.trace.note("dropped", reason=reason)
+            raise PathFailed(reason) from None
+
     def _over(self, meeting: Meeting) -> None:
-        at = str(meeting.candidate.endpoint)
-        if self._expected.get(at) is meeting:
-            del self._expected[at]
+        self._forget(meeting)
         meeting.close()
+
+    def _forget(self, meeting: Meeting) -> None:
+        at = str(meeting.candidate.endpoint)
+        expected, _ = self._expected.get(at, (None, None))
+        if expected is meeting:
+            del self._expected[at]
 
 
 def _network(at: Endpoint) -> str:

@@ -29,6 +29,7 @@ from protocol.features import (
     CONVERSATION,
     EARLY_DATA,
     FIRST_FLIGHT,
+    IDLE,
     SESSION_2,
     SESSION_FEATURES,
     STANDBY,
@@ -44,6 +45,7 @@ from protocol.session import (
     SessionSettings,
     State,
     SwitchAsked,
+    agreed_quiet,
 )
 
 __all__ = ["SessionEnd"]
@@ -69,6 +71,8 @@ class SessionEnd(Session):
         self._flight_keys = FlightKeys()
         self._flight_failed = False
         """Whether one has come to nothing: then no more leave before the next path is taken."""
+        self._quiet = 0.0
+        """Seconds for which both sides let a direct path be quiet; 0 for no longer than usual."""
         self.number = 0
         """The highest number of a path that was tried or taken, by either side."""
 
@@ -97,6 +101,7 @@ class SessionEnd(Session):
             entries=entries,
             features=(*self.terms.features, *SESSION_FEATURES),
             partial=machine.partial,
+            idle=machine.settings.idle_interval,
             standby=standby,
             metadata=self._metadata_to_say,
         )
@@ -111,6 +116,7 @@ class SessionEnd(Session):
             entries,
             features=(*self.terms.features, *SESSION_FEATURES),
             partial=machine.partial,
+            idle=machine.settings.idle_interval,
             metadata=self._metadata_to_say,
         )
 
@@ -205,6 +211,9 @@ class SessionEnd(Session):
             early=path.early,
         )
         self._features_shared = features
+        wish = self._machine.settings.idle_interval
+        self._quiet = agreed_quiet(wish, there.idle) if IDLE in features else 0.0
+        self._be_quiet(path)
         self._export(path, dialed_here)
         if not self.has_had_path and not self.terms.is_caller:
             self.metadata = there.metadata
@@ -326,6 +335,7 @@ class SessionEnd(Session):
         # After a violation the machine has ended the session, and says so in its events.
         with contextlib.suppress(ProtocolViolation):
             self._machine.follow(standby.machine, asked, self._loop.time())
+        self._be_quiet(path)
         self._after()
         self._set_timer()
         self._tell_switched()
@@ -368,6 +378,10 @@ class SessionEnd(Session):
         """Only the caller says something, and only on the first path."""
         return self.metadata if self.terms.is_caller and not self.has_had_path else b""
 
+    def _be_quiet(self, path: PathEnd | None) -> None:
+        if path is not None and path.keepalive is not None and self._quiet:
+            self._machine.be_quiet(self._quiet, path.keepalive)
+
     def _pathless(self, reason: str) -> None:
         if not self._go_over(reason):
             super()._pathless(reason)
@@ -399,6 +413,7 @@ class SessionEnd(Session):
         number = self.number + 1
         self._machine.switch(standby.machine, number, self._loop.time())
         self._take_over(standby.release(), number, reason, dialed_here=True)
+        self._be_quiet(self._path)
         self._set_timer()
         self._tell_switched()
         return True

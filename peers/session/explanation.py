@@ -56,6 +56,8 @@ class Explanation:
     """What led to it, the oldest first; 256 at most."""
     standby: str = "none"
     """Kind and both ends of the path that stands ready, with the reason; or why there is none."""
+    keepalive: str = ""
+    """How often the path of now is pinged while it is quiet, and why; empty without any."""
 
     def __str__(self) -> str:
         trip = "" if self.round_trip is None else f", {self.round_trip * 1e3:.1f} ms"
@@ -67,6 +69,8 @@ class Explanation:
             + (", pinned" if self.pinned else ""),
             f"standby   {self.standby}",
         ]
+        if self.keepalive:
+            head.append(f"pinged    {self.keepalive}")
         return "\n".join([*head, *map(str, self.events)])
 
 

@@ -170,18 +170,17 @@ class Session:
 
     def explain(self) -> Explanation:
         """Return why the path is what it is: candidates, probes, what was dropped, the rule."""
-        path = self._path
+        path, select = self._path, self._terms.select
         return Explanation(
             mode=self.mode.value,
-            select=self._terms.select
-            if isinstance(self._terms.select, str)
-            else "the program's own",
+            select=select if isinstance(select, str) else "the program's own",
             policy=self._terms.policy.text,
             path=f"{path.kind.value}, {path.remote}" if path else "none",
             round_trip=self.round_trip,
             rule=self._trace.rule if path else "",
             pinned=self.pinned,
             standby=self._trace.standby_shown(self.standby),
+            keepalive=self._machine.keepalive_shown if path else "",
             events=self._trace.events,
         )
 

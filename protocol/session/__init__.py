@@ -3,6 +3,7 @@
 from protocol.session.closed import ClosedSession
 from protocol.session.early import EARLY_BYTES, NO_EARLY, Early
 from protocol.session.events import Ended, HelpWanted, Moved, PathDead, SwitchedToo
+from protocol.session.keepalive import Keepalive, Keepalives, agreed_quiet
 from protocol.session.machine import SessionMachine
 from protocol.session.settings import MAX_PAYLOAD, SessionSettings
 from protocol.session.standby import QUIET_INTERVAL, Standby, SwitchAsked
@@ -17,6 +18,8 @@ __all__ = [
     "Early",
     "Ended",
     "HelpWanted",
+    "Keepalive",
+    "Keepalives",
     "Moved",
     "PathDead",
     "SessionMachine",
@@ -25,4 +28,5 @@ __all__ = [
     "State",
     "SwitchAsked",
     "SwitchedToo",
+    "agreed_quiet",
 ]

@@ -5,6 +5,7 @@ but acknowledges nothing is as dead as a silent one (design §5). Times are seco
 clock.
 """
 
+from protocol.session.keepalive import Keepalive
 from protocol.session.settings import SessionSettings
 
 __all__ = ["PathLiveness"]
@@ -12,6 +13,8 @@ __all__ = ["PathLiveness"]
 _UNPROVEN_SECONDS = 60.0
 """How long bytes count that TLS has not proven yet: a record on a slow path may take so long."""
 _MOST_PATIENCE = 16
+_QUIET = 1.5
+"""Ping intervals of quiet after which a path's end may be due to it."""
 
 
 class PathLiveness:
@@ -43,11 +46,50 @@ class PathLiveness:
         self._ping = 0
         self._answer_due: float | None = None
         self.round_trip = None
+        self._keepalive: Keepalive | None = None
+        self._quiet_limit = 0.0
+        self._interval = self._settings.ping_interval
+        """Seconds of quiet before a ping: what was right when something was heard last."""
+        self._tried: float | None = None
+        """For how long the path had been quiet when something was said to which nothing has come
+        back yet."""
+
+    def be_quiet(self, limit: float, keepalive: Keepalive) -> None:
+        """Let this path be quiet for longer: up to `limit` seconds, and what its network bears."""
+        self._quiet_limit, self._keepalive = limit, keepalive
+        self._interval = keepalive.interval(self._settings.ping_interval, limit)
+
+    @property
+    def shown(self) -> str:
+        """How often it is pinged while it is quiet, and why."""
+        every = f"every {self._interval:.3g} s"
+        if self._keepalive is None:
+            return f"{every}: nothing longer was agreed for this path"
+        safe = self._settings.ping_interval
+        return f"{every}: {self._keepalive.why(self._interval, safe)}"
+
+    def say(self, now: float) -> None:
+        """Bytes are given to the path."""
+        self._tried = max(self._tried or 0.0, now - max(self.heard, self.said))
+        self.said = now
 
     def hear(self, now: float) -> None:
         """Bytes arrived."""
+        if self._keepalive is not None:
+            if self._tried is not None:
+                self._keepalive.survived(self._tried)
+            safe = self._settings.ping_interval
+            self._interval = self._keepalive.interval(safe, self._quiet_limit)
+        self._tried = None
         self.heard = self._proven = now
         self._answer_due = None
+
+    def end(self) -> None:
+        """The path is given up, or has ended. Where nothing has come back after it was quiet, that
+        is what it has died of, as far as this side knows."""
+        tried, self._tried = self._tried or 0.0, None
+        if self._keepalive is not None and tried > self._settings.ping_interval * _QUIET:
+            self._keepalive.died(tried)
 
     def hear_part(self, now: float) -> None:
         """Bytes arrived of something that cannot be read yet. Whoever is on the way may have made
@@ -94,18 +136,18 @@ class PathLiveness:
         Saying nothing counts like hearing nothing: who receives a large message on a slow link has
         nothing to acknowledge for long, and must not look dead to its sender meanwhile.
         """
-        return max(min(self.heard, self.said), self._pinged) + self._settings.ping_interval
+        return max(min(self.heard, self.said), self._pinged) + self._interval
 
     def next_deadline(self, needed: float | None) -> float:
         """Return when `judge` or `ping_due` must be looked at next."""
-        when = min(self.ping_due(), self.heard + self._settings.silence_limit)
+        when = min(self.ping_due(), self._silent_at)
         if self._answer_due is not None:
             when = min(when, self._answer_due)
         return when if needed is None else min(when, self._stalled_at(needed))
 
     def judge(self, now: float, needed: float | None) -> str | None:
         """Return why the path is to be given up; None while it is not."""
-        if now >= self.heard + self._settings.silence_limit:
+        if now >= self._silent_at:
             return f"silent for {now - self.heard:.1f} s"
         if self._answer_due is not None and now >= self._answer_due:
             return f"no answer for {now - self._pinged:.1f} s after the network changed"
@@ -113,6 +155,12 @@ class PathLiveness:
             self.patience = min(self.patience * 2, _MOST_PATIENCE)
             return f"nothing acknowledged for {now - self.progress:.1f} s"
         return None
+
+    @property
+    def _silent_at(self) -> float:
+        """When it has been silent for too long: as long after its ping as ever."""
+        longer = self._interval - self._settings.ping_interval
+        return self.heard + self._settings.silence_limit + longer
 
     def _stalled_at(self, needed: float) -> float:
         return self.progress + self._settings.silence_limit + needed * self.patience

@@ -23,6 +23,7 @@ from protocol.session.events import Ended, Event, HelpWanted, Moved, PathDead, S
 from protocol.session.figures import Figures
 from protocol.session.frames import WRITE_BYTES, Frame, FrameReader, pack, read_location
 from protocol.session.incoming import Incoming
+from protocol.session.keepalive import Keepalive
 from protocol.session.liveness import PathLiveness
 from protocol.session.outgoing import Outgoing
 from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
@@ -255,7 +256,18 @@ class SessionMachine(Figures):
         """Give the path up: nothing more will be received from it or written to it."""
         if self.attached:
             self.attached = False
+            if self.state not in (State.CLOSED, State.LOST):
+                self._liveness.end()
             self._pathless_since = now
+
+    def be_quiet(self, limit: float, keepalive: Keepalive) -> None:
+        """Let the current path be quiet for longer than others (`PathLiveness.be_quiet`)."""
+        self._liveness.be_quiet(limit, keepalive)
+
+    @property
+    def keepalive_shown(self) -> str:
+        """How often the current path is pinged while it is quiet, and why."""
+        return self._liveness.shown
 
     def hear_part(self, now: float) -> None:
         """Bytes have arrived on the current path that cannot be read before more have."""
@@ -299,7 +311,7 @@ class SessionMachine(Figures):
             pieces.append(pack((self._last_due, outgoing.sent)))
             self._last_due = None
         if pieces:
-            self._liveness.said = now
+            self._liveness.say(now)
         return b"".join(pieces)
 
     def events(self) -> list[Event]:

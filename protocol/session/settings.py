@@ -29,6 +29,10 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """A path is pinged when nothing was heard on it for this long."""
     silence_limit: _Seconds = 6.0
     """A path is dead when nothing was heard on it, or nothing acknowledged, for this long."""
+    idle_interval: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0
+    """The longest that a direct path may be quiet before it is pinged, as far as its network is
+    seen to bear that and the other side agrees; 0 has no such wish. It saves power; who has nothing
+    to say notices by so much later that the other side is gone."""
     linger: _Seconds = 30.0
     """A closed session answers a resume for this long."""
 

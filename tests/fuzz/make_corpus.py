@@ -53,6 +53,7 @@ from protocol.messages import (
 )
 from protocol.observation import answer_to, question
 from protocol.prekeys import SignedPrekey
+from tests.fuzz.gateways import NONCE
 from tests.fuzz.targets import CORPUS, TARGETS
 from tests.protocol import vectors_conversation as vectors
 from tests.protocol.vectors_conversation import packed
@@ -215,6 +216,19 @@ def main() -> None:
         b"\0\1\x52\x52\1\2",
         b"\1" + hello + b"\x94\1\1\0\0" + b"".join(FRAMES[:1]) + b"\x95\x08\2\0\5\xc4\2xx",
         b"\1" + hello + b"".join(FRAMES[2:]),
+    ]
+    pcp = bytes((2, 129, 0, 0)) + bytes((0, 0, 0, 120)) + bytes(16) + NONCE + b"\6\0\0\0"
+    pcp += b"\x9c\x40\x9c\x40" + bytes(10) + b"\xff\xff\xc6\x33\x64\7"
+    older = b"\0\x81\0\1\0\0\0\0"
+    address = b"\0\x80\0\0\0\0\0\0\xc6\x33\x64\7"
+    mapped = b"\0\x82\0\0\0\0\0\0\x9c\x40\x9c\x40\0\0\0\x78"
+    made["gateway-answers"] = [
+        b"".join(bytes((len(one),)) + one for one in said)
+        for said in (
+            (pcp, pcp),
+            (older, mapped, address, address, mapped),
+            (pcp[:7] + b"\1" + pcp[8:], b"", b""),
+        )
     ]
     for name, data in TOML.items():
         made[name].append(data)

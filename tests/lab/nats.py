@@ -4,22 +4,28 @@ The kinds are named in the words of RFC 4787. Sites that are routed have address
 the middle, the others those of their routers.
 """
 
+import ipaddress
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.lab.network import LabUnavailable, Network, network
 
-__all__ = ["KINDS", "MEETS", "REACHABLE", "RELAY", "sites"]
+__all__ = ["KINDS", "KINDS_OF", "MEETS", "REACHABLE", "RELAYS", "sites"]
 
-RELAY = "203.0.113.1"
-_OUTSIDE = {"alice": "203.0.113.5", "bob": "203.0.113.6"}
+RELAYS = {4: "203.0.113.1", 6: "2001:db8::1"}
+"""The relay's address of each version."""
+_OUTSIDE = {
+    4: {"alice": "203.0.113.5", "bob": "203.0.113.6"},
+    6: {"alice": "2001:db8::5", "bob": "2001:db8::6"},
+}
 
 _STATEFUL = """
-table ip site {
+table inet site {
     chain in { type filter hook forward priority filter; iifname "relay" ct state new drop; }
 }
 """
+"""It lets in what answers, and what finds neighbors, which is nobody's connection."""
 _MASQUERADE = """
 table ip site {
     chain out { type nat hook postrouting priority srcnat; oifname "OUT" masquerade HOW; }
@@ -35,7 +41,7 @@ table ip site {
     chain out { type nat hook postrouting priority srcnat; oifname "OUT" masquerade; }
     chain back {
         type nat hook prerouting priority dstnat;
-        iifname "OUT" tcp dport 1024-65535 dnat to HOST;
+        iifname "OUT" meta l4proto { tcp, udp } th dport 1024-65535 dnat to HOST;
     }
 }
 """
@@ -57,22 +63,35 @@ KINDS = {
 a port that it may have given out, for its one host. Linux keeps a source's port where it is free,
 and lets in only what answers: `port-restricted` and `double NAT` map by the endpoint, and filter by
 address and port; `symmetric` maps by address and port too."""
+KINDS_OF = {4: tuple(KINDS), 6: ("open", "stateful firewall")}
+"""The kinds that there are of each version: nothing is translated in IPv6."""
 REACHABLE = frozenset({"open", "endpoint-independent"})
 """The kinds whose hosts others can dial."""
 MEETS = frozenset(KINDS) - {"symmetric"}
 """The kinds of which two can meet: their mapping is the same for all destinations."""
 
 
+_LENGTHS = {4: 24, 6: 64}
+"""Of the network in the middle."""
+_PRIVATE = {"alice": "192.168.50.0/28", "bob": "192.168.51.0/28"}
+
+
 def _is_routed(kind: str) -> bool:
     return kind in ("open", "stateful firewall")
 
 
-def _site(net: Network, name: str, kind: str, number: int) -> None:
+def _routed(name: str, version: int) -> str:
+    """Return the network of a routed site without its end, and how long it is."""
+    number = list(_OUTSIDE[version]).index(name)
+    return f"198.51.100.{16 * number}/28" if version == 4 else f"2001:db8:{number + 1}::/64"
+
+
+def _site(net: Network, name: str, kind: str, version: int) -> None:
     """Put a host behind a router of a kind. What is routed has an address of its own in the middle;
     behind two translations the inner router is a home's, and the outer one a carrier's."""
-    outside, router = _OUTSIDE[name], f"{name}-router"
+    outside, router = _OUTSIDE[version][name], f"{name}-router"
     net.host(name, router)
-    net.link(router, [f"{outside}/24"], "relay", [])
+    net.link(router, [f"{outside}/{_LENGTHS[version]}"], "relay", [])
     net["relay"].ip(f"link set {router} master middle")
     inner = router
     if kind == "double NAT":
@@ -82,21 +101,22 @@ def _site(net: Network, name: str, kind: str, number: int) -> None:
         net[inner].ip("route add default via 100.64.0.1")
         net[inner].forward()
         net[inner].run("nft", "-f", "-", given=_masquerade(out=router))
-    base = f"198.51.100.{16 * number}" if _is_routed(kind) else f"192.168.{50 + number}.0"
-    network_of, _, first = base.rpartition(".")
-    gateway, host = f"{network_of}.{int(first) + 1}", f"{network_of}.{int(first) + 2}"
-    net.link(inner, [f"{gateway}/28"], name, [f"{host}/28"])
+    site = _routed(name, version) if _is_routed(kind) else _PRIVATE[name]
+    gateway, host = (ipaddress.ip_network(site)[number] for number in (1, 2))
+    length = site.partition("/")[2]
+    net.link(inner, [f"{gateway}/{length}"], name, [f"{host}/{length}"])
     net[name].ip(f"route add default via {gateway}")
     net[router].forward()
     if rules := KINDS[kind]:
-        net[router].run("nft", "-f", "-", given=rules.replace("HOST", host))
+        net[router].run("nft", "-f", "-", given=rules.replace("HOST", str(host)))
     if _is_routed(kind):
-        net["relay"].ip(f"route add {base}/28 via {outside}")
+        net["relay"].ip(f"route add {site} via {outside}")
 
 
 @contextmanager
-def sites(alice: str, bob: str) -> Iterator[Network]:
-    """Make a relay in the middle, and a site of each kind, with one host each.
+def sites(alice: str, bob: str, version: int = 4) -> Iterator[Network]:
+    """Make a relay in the middle, and a site of each kind, with one host each: of this version of
+    IP alone.
 
     Raises:
         LabUnavailable: the tools or the rights are missing.
@@ -106,13 +126,13 @@ def sites(alice: str, bob: str) -> Iterator[Network]:
     with network() as net:
         net.host("relay")
         net["relay"].ip("link add middle type bridge", "link set middle up")
-        net["relay"].ip(f"address add {RELAY}/24 dev middle")
-        for number, (name, kind) in enumerate((("alice", alice), ("bob", bob))):
-            _site(net, name, kind, number)
+        net["relay"].ip(f"address add {RELAYS[version]}/{_LENGTHS[version]} dev middle")
+        kinds = {"alice": alice, "bob": bob}
+        for name, kind in kinds.items():
+            _site(net, name, kind, version)
         net["relay"].forward()
         for name, other in (("alice", "bob"), ("bob", "alice")):
-            kind = alice if other == "alice" else bob
-            if _is_routed(kind):
-                base = f"198.51.100.{0 if other == 'alice' else 16}"
-                net[f"{name}-router"].ip(f"route add {base}/28 via {_OUTSIDE[other]}")
+            if _is_routed(kinds[other]):
+                way = f"{_routed(other, version)} via {_OUTSIDE[version][other]}"
+                net[f"{name}-router"].ip(f"route add {way}")
         yield net

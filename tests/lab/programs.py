@@ -119,13 +119,15 @@ class Program:
 class Commands:
     """`relay` and `peer` in the hosts of one lab, which all use the relay at one address."""
 
-    def __init__(self, folder: Path, server: str) -> None:
+    def __init__(self, folder: Path, server: str, more: str = "", session: str = "") -> None:
+        """`more` are further lines of the peers' configuration, `session` of its sessions."""
         self._folder = folder
         self._server = server
         self._config = folder / "peer.toml"
         host = f"[{server}]" if ":" in server else server
         self._config.write_text(
-            f'relay = "http://{host}:{PORT}"\n[session]\nping_interval = 0.5\nsilence_limit = 2.0\n'
+            f'relay = "http://{host}:{PORT}"\n{more}'
+            f"[session]\nping_interval = 0.5\nsilence_limit = 2.0\n{session}"
         )
 
     def peer(self, name: str, *arguments: str) -> tuple[str, ...]:
@@ -174,12 +176,23 @@ class Commands:
         """Return what a session that is opened in a host says of its path."""
         return self._output(host, "tests.lab.explain", str(self._config), guid, mode)
 
-    def _output(self, host: Host, *words: str) -> str:
+    def nat_call(self, host: Host, guid: str, mode: str, patience: float) -> dict[str, Any]:
+        """Return what a caller in a host says of its way to a direct path (tests/lab/nat_call.py),
+        which it waits for during so many seconds."""
+        words = ("tests.lab.nat_call", str(self._config), guid, mode, str(patience))
+        return dict(json.loads(self._output(host, *words, deadline=DEADLINE + patience)))
+
+    def quiet_call(self, host: Host, guid: str) -> str:
+        """Return what a caller in a host has learned of quiet paths (tests/lab/quiet_call.py)."""
+        words = ("tests.lab.quiet_call", str(self._config), guid)
+        return self._output(host, *words, deadline=2 * DEADLINE)
+
+    def _output(self, host: Host, *words: str, deadline: float = DEADLINE) -> str:
         done = subprocess.run(
             host.lasting(sys.executable, "-m", *words),
             capture_output=True,
             text=True,
-            timeout=DEADLINE,
+            timeout=deadline,
             env=environment() | {"HOME": os.fspath(self._folder)},
             cwd=ROOT,
             check=True,

@@ -22,6 +22,7 @@ from peers.host import Interfaces
 from peers.host.address import LocalAddress
 from peers.location import OwnLocation
 from peers.whereabouts import Whereabouts
+from protocol.endpoint import Endpoint, read_entry
 from protocol.errors import ProtocolViolation
 from relay.server import RelayServer
 from tests.support.addresses import Addresses, absent_addresses
@@ -278,6 +279,31 @@ def test_flows_are_of_the_family_that_leads_to_the_relay(
     host.interfaces.update([ONE, TWO, at("2001:db8::1")])
     host.whereabouts.registered()
     assert host.take()[0] == ("sources", sources)
+
+
+def test_a_mapped_port_is_told_where_the_relay_sees_this_host_and_nowhere_else() -> None:
+    """What the router says is its word alone: of a victim's address nobody hears."""
+    host = Host()
+    seen, victim = Endpoint("198.51.100.7", 41000), Endpoint("203.0.113.99", 41000)
+
+    def mapped() -> list[Endpoint]:
+        entries = [read_entry(signed) for signed in host.location.entries("chat")]
+        found = [one for one in entries if one.provenance is Provenance.CONFIGURED]
+        return [one.endpoint for one in found]
+
+    host.whereabouts.port_mapped(seen)
+    assert mapped() == [], "the relay has not seen it yet"
+    host.observed = (seen.host,)
+    host.whereabouts.registered()
+    assert mapped() == [seen]
+    host.whereabouts.port_mapped(victim)
+    assert mapped() == []
+    host.whereabouts.port_mapped(seen)
+    assert mapped() == [seen]
+    host.observed = ("198.51.100.8",)
+    host.whereabouts.registered()
+    assert mapped() == [], "this host is elsewhere now"
+    host.whereabouts.port_mapped(None)
 
 
 # -- between real peers -----------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from peers.config import PathKind
 from peers.path import PathEnd
-from protocol.session import NO_EARLY
+from protocol.session import NO_EARLY, Keepalive
 
 __all__ = ["FakePath", "linked"]
 
@@ -27,6 +27,7 @@ class FakePath:
         self.local_host = local_host
         self.local = f"{local_host}:40000"
         self.remote_guid = ""
+        self.keepalive = Keepalive() if kind is PathKind.DIRECT else None
         self.round_trip: float | None = 0.05
         self.usual_round_trip: float | None = 0.04
         self.paused = False

@@ -1,10 +1,12 @@
 """What a peer tells of itself: its addresses, where they are from, and what they are for."""
 
+from dataclasses import replace
+
 import pytest
 
 from peers import Identity, Phase, Provenance
 from peers.location.told import FARTHEST_AHEAD, Hosts, Offered, OwnLocation
-from protocol.endpoint import open_entry, read_entry
+from protocol.endpoint import Endpoint, open_entry, read_entry
 from protocol.errors import ProtocolViolation
 from protocol.messages import MAX_ENTRIES, Disclosure
 
@@ -149,3 +151,25 @@ def test_what_was_followed_once_can_be_followed_after_every_start(
     again = own()
     assert again.advance(known)
     assert again.record(()).seq == known + 1
+
+
+def test_a_mapped_port_stands_beside_the_own_one_for_services_of_this_peer_alone() -> None:
+    location = own()
+    hosts = Hosts(("10.0.0.1",), observed=("198.51.100.1",))
+    assert location.update(hosts)
+    assert location.update(replace(hosts, mapped=Endpoint("198.51.100.1", 41000)))
+    assert not location.update(replace(hosts, mapped=Endpoint("198.51.100.1", 41000)))
+    entries = [read_entry(signed) for signed in location.entries("chat")]
+    assert [(one.port, one.provenance) for one in entries] == [
+        (4000, Provenance.INTERFACE),
+        (4000, Provenance.OBSERVED),
+        (41000, Provenance.CONFIGURED),
+    ]
+    assert len(location.entries("web", port=80)) == 2
+    many = tuple(f"10.0.1.{last}" for last in range(1, 30))
+    location.update(replace(hosts, own=many, mapped=Endpoint("198.51.100.1", 41000)))
+    entries = [read_entry(signed) for signed in location.entries("chat")]
+    assert len(entries) == MAX_ENTRIES
+    assert entries[-1].port == 41000, "however many addresses there are"
+    location.update(replace(hosts, mapped=Endpoint("198.51.100.1", 4000)))
+    assert len(location.entries("chat")) == 2, "the same endpoint, once"

@@ -195,6 +195,26 @@ def test_only_where_offer_and_relay_agree_anybody_is_dialed(
     run(scene())
 
 
+def test_of_what_is_not_the_other_side_s_answer_nobody_is_dialed() -> None:
+    """Whoever has made it: it is looked at when it is needed."""
+
+    async def scene() -> None:
+        here, route = Scene(), make_route(AUTO)
+        asked = here.meetings.offer(route)
+        for_another = answer_offer(THERE, HERE.guid, b"t" * 16, asked, meeting_body(OTHER))
+        for offer in (for_another, b"x" * 64 + meeting_body(OTHER), meeting_body(OTHER), b"x"):
+            response = ServiceResponse(
+                0, offer=offer, observed_host=OTHER.host, observed_port=OTHER.port
+            )
+            here.meetings.answered(route, asked, Answered(cast(Any, here.connection), response))
+            assert not here.meetings.take(cast(Any, Stream("198.51.100.9:5000"))), "nor let in"
+            await here.settled()
+        assert not here.dialed
+        assert "what the other side offers" in str(route.trace.events)
+
+    run(scene())
+
+
 def test_each_offers_where_the_relay_sees_it_and_dials_in_the_middle() -> None:
     async def scene() -> None:
         here, loop = Scene(), asyncio.get_running_loop()
