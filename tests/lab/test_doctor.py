@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.nats import RELAY, sites
+from tests.lab.nats import RELAYS, sites
 from tests.lab.network import LabUnavailable
 from tests.lab.programs import Commands, Program
 
@@ -30,7 +30,7 @@ def look(kinds: tuple[str, str], names: tuple[str, ...], folder: Path) -> list[d
     config.write_text('observe_port = 8442\nproof_networks = "198.51.100.0/24, 203.0.113.0/24"\n')
     said = []
     with sites(*kinds) as net:
-        commands = Commands(folder, RELAY)
+        commands = Commands(folder, RELAYS[4])
         with commands.relay(net["relay"], "--config", str(config)):
             for name in names:
                 doctor = Program(net[name], *commands.peer(name, "doctor", "--json"))

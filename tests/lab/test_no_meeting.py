@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.nats import RELAY, sites
+from tests.lab.nats import RELAYS, sites
 from tests.lab.network import LabUnavailable
 from tests.lab.programs import Commands
 
@@ -27,7 +27,7 @@ def test_who_cannot_meet_does_not_try(
     config.write_text("observe_port = 8442\n")
     try:
         with sites(alice, bob) as net:
-            commands = Commands(tmp_path, RELAY)
+            commands = Commands(tmp_path, RELAYS[4])
             with (
                 commands.relay(net["relay"], "--config", str(config)),
                 commands.listen(net["bob"], "--echo") as (guid, _),

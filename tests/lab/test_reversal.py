@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.nats import RELAY, sites
+from tests.lab.nats import RELAYS, sites
 from tests.lab.network import LabUnavailable
 from tests.lab.programs import Commands
 
@@ -21,7 +21,7 @@ not dial: a caller in an open network finds nobody there."""
 
 def talk(mode: str, alice: str, bob: str, folder: Path) -> None:
     with sites(alice, bob) as net:
-        commands = Commands(folder, RELAY)
+        commands = Commands(folder, RELAYS[4])
         with commands.relay(net["relay"]), commands.listen(net["bob"], "--echo") as (guid, _):
             caller = commands.connect(net["alice"], guid, mode)
             try:
@@ -50,7 +50,7 @@ def test_one_open_side_is_enough(mode: str, alice: str, bob: str, tmp_path: Path
 def test_in_p2p_nobody_asks_the_callee_to_dial(tmp_path: Path) -> None:
     try:
         with sites("open", "port-restricted") as net:
-            commands = Commands(tmp_path, RELAY)
+            commands = Commands(tmp_path, RELAYS[4])
             with commands.relay(net["relay"]), commands.listen(net["bob"]) as (guid, _):
                 caller = commands.connect(net["alice"], guid, "p2p")
                 try:
