@@ -10,7 +10,6 @@ __all__ = ["LIBRARIES", "needed"]
 LIBRARIES = {
     "cluster": "nats",
     "dns": "dns",
-    "netlink": "pyroute2",
     "qr": "segno",
     "sodium": "nacl",
     "tables": "rich",

@@ -7,7 +7,6 @@ systems, and where the kernel refuses that, the addresses are compared once a se
 
 import asyncio
 import contextlib
-import importlib.util
 import ipaddress
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -19,7 +18,6 @@ import ifaddr
 from peers.config import log
 from peers.host.address import Addresses, LocalAddress, snapshot, usable
 from peers.host.netlink import netlink_notices, open_notices, read_netlink
-from protocol.extras import LIBRARIES
 
 __all__ = [
     "Addresses",
@@ -102,13 +100,7 @@ def system_addresses() -> AddressSource:
         except OSError as error:  # Android and some sandboxes.
             log.info("no netlink, polling for addresses", reason=str(error))
         else:
-            if importlib.util.find_spec(LIBRARIES["netlink"]) is not None:
-                return WatchedAddresses(read_netlink, netlink_notices)
-            log.warning(
-                "the kernel's flags of addresses are not read (deprecated, temporary, a link "
-                "without a carrier): pip install 'roam-relay[netlink]'"
-            )
-            return WatchedAddresses(read_ifaddr, netlink_notices)
+            return WatchedAddresses(read_netlink, netlink_notices)
     return polled_addresses()
 
 

@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from peers.config import PathKind
 from peers.path.path import Path
@@ -321,6 +321,8 @@ class PathEnd(Path):
             raise PathFailed(late) from None
         except BaseException:
             self.abort()
+            # What was raised holds the frames that it came through, and these hold this path.
+            self._proven, self._head = self._failed(), self._failed()
             raise
 
     async def _start(self, before: bytes = b"") -> None:
@@ -335,9 +337,9 @@ class PathEnd(Path):
         """Take off what stands before TLS, and return what is left for that."""
         data = first.receive(data)
         if first.done:
-            self._first = None
+            take_flight, self._first, self._take_flight = self._take_flight, None, _no_answer
             if first.flight is not None:
-                self._stream.write(self._take_flight(first.flight))
+                self._stream.write(take_flight(first.flight))
         return data
 
     def _measured(self) -> float | None:
@@ -380,6 +382,7 @@ class PathEnd(Path):
             return
         self._stage = _Stage.GONE
         self._cancel_timer()
+        self._take_flight = _no_answer  # Who takes one may hold this path.
         self._lost = error.reason
         for waiter in (self._proven, self._head):
             if not waiter.done():
@@ -388,6 +391,13 @@ class PathEnd(Path):
         user, self._user = self._user, None
         if user is not None:
             user.path_lost(self, error.reason)
+
+    def _failed(self) -> "asyncio.Future[Any]":
+        """Return what stands for what will not come."""
+        future = self._loop.create_future()
+        future.set_exception(PathFailed(self._lost))
+        future.exception()
+        return future
 
     def _cancel_timer(self) -> None:
         if self._finish_timer is not None:

@@ -301,9 +301,8 @@ def _observed(seen: RegistrationSeen, facts: dict[str, Any]) -> Iterator[Finding
                 "mapping",
                 f"{where}, and others see it elsewhere ({seen.mapping.value}): it cannot be met, "
                 "only dial those who can be reached",
-                "if the router is yours: map_port = \"auto\", or map 'listen_port' by hand, or look "
-                "for a setting like 'full cone' or 'static port'; sessions in auto stay on the "
-                "relay else",
+                "if the router is yours: map_port = 'auto', or map 'listen_port' by hand, or look "
+                "for a setting like 'full cone'; sessions in auto stay on the relay else",
                 facts,
             )
         case Mapping.UNKNOWN:

@@ -73,7 +73,8 @@ class Meeting:
     def fail(self, error: RoamRelayError) -> None:
         """Nothing comes of it, if nothing has yet."""
         if not self._met.done():
-            self._met.set_exception(error)
+            # Without the frames of who has failed: they hold the session, which holds this.
+            self._met.set_exception(error.with_traceback(None))
             self._met.exception()  # Nobody may wait for it.
 
     async def take(self) -> Stream:

@@ -123,7 +123,7 @@ class Search:
         return (Action.TRY,)
 
     def _give_up(self, now: float) -> tuple[Action, ...]:
-        self.state = State.OVER
+        self._over()
         return (Action.GIVE_UP,)
 
     def _begin_at_once(self, now: float) -> tuple[Action, ...]:
@@ -180,11 +180,21 @@ class Search:
 
     def _end(self, now: float) -> tuple[Action, ...]:
         self._rest(now)
-        self.state = State.OVER
+        self._over()
         return ()
 
     def _end_without(self, now: float) -> tuple[Action, ...]:
         return (Action.CALL_OFF, *self._end(now))
+
+    def _over(self) -> None:
+        self.state = State.OVER
+        # They are its owner's, which goes now and not with the next collection.
+        self._make_waits = _no_waits
+        self._waits = _no_waits()
+
+
+def _no_waits() -> Iterator[float]:
+    return iter(())
 
 
 _HEARD = {

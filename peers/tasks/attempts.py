@@ -66,15 +66,18 @@ class Attempts(Generic[_T]):
 
 
 def _result_of(task: "asyncio.Task[_T]") -> _T | RoamRelayError:
-    try:
-        return task.result()
-    except RoamRelayError as error:
-        return error
-    except asyncio.CancelledError:
+    if task.cancelled():
         return RoamRelayError("an attempt was cancelled from inside", code=Code.INTERNAL)
-    except Exception as error:
-        _log.error("unexpected in an attempt: %r", error, exc_info=error)
-        return RoamRelayError(f"unexpected: {error!r}", code=Code.INTERNAL)
+    # Not raised here: it would hold this frame, and that the task, which holds the error.
+    error = task.exception()
+    if error is None:
+        return task.result()
+    if isinstance(error, RoamRelayError):
+        return error
+    if not isinstance(error, Exception):
+        raise error
+    _log.error("unexpected in an attempt: %r", error, exc_info=error)
+    return RoamRelayError(f"unexpected: {error!r}", code=Code.INTERNAL)
 
 
 def failure_of(errors: list[RoamRelayError]) -> RoamRelayError:

@@ -5,8 +5,9 @@ Nothing here dials.
 """
 
 import base64
+import os
+import sys
 from collections import OrderedDict
-from urllib.request import getproxies, proxy_bypass
 
 import h11
 from yarl import URL
@@ -59,6 +60,11 @@ def proxy_for(url: URL) -> URL | None:
     """Return the proxy through which a URL is reached, by the variables of the environment
     (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`); None where it is reached directly, as where they name
     what is no HTTP proxy: they may be meant for other programs."""
+    if sys.platform == "linux" and not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None
+    # With a client for HTTP of its own: who has no such variable does not pay for that.
+    from urllib.request import getproxies, proxy_bypass
+
     text = getproxies().get(url.scheme)
     if not text or proxy_bypass(url.host or ""):
         return None

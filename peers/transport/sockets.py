@@ -289,6 +289,8 @@ async def dial(
     """Done when any of them is, or when no other one can be made."""
 
     from_port: set[asyncio.Future[None]] = set()
+    anew: list[Callable[[], None]] = []
+    """What begins another one; empty when all is over, as it would hold what holds it."""
 
     def ended(attempt: "asyncio.Future[None]") -> None:
         if over.done():
@@ -298,7 +300,8 @@ async def dial(
             from_port.clear()
             running.pop(attempt)[0].close()
             if not running:
-                begin_or_end()
+                for begin_anew in anew:
+                    begin_anew()
             return
         over.set_result(None)
 
@@ -322,6 +325,8 @@ async def dial(
         except OSError as error:
             over.set_exception(error)
             over.exception()  # Who dials may have left in this very moment.
+
+    anew.append(begin_or_end)
 
     def begin_another() -> None:
         # What is connected is only late to say so, on a busy machine.
@@ -352,6 +357,7 @@ async def dial(
     finally:
         for timer in timers:
             timer.cancel()
+        anew.clear()
         for attempt, (one, _) in running.items():
             if not attempt.cancel() and not attempt.cancelled():
                 attempt.exception()  # Told already, or of a socket that was not needed.

@@ -26,7 +26,7 @@ from protocol.messages import (
 )
 from relay.backplane import ALONE, Backplane, Question
 from relay.broker.pending import Pending, PendingRequests
-from relay.broker.reply import Asker, Elsewhere, Reply, told_of
+from relay.broker.reply import NOT_TOLD, Asker, Elsewhere, Reply, told_of
 from relay.limits import Cause, Windows
 from relay.log import guarded
 from relay.metrics import Metrics
@@ -202,7 +202,8 @@ class Broker:
             return False
         self._requests.take(pending)
         reply = pending.reply
-        self._metrics.answers.add(reply.request.mode._value_, now - pending.began)
+        took = now - (pending.deadline - reply.request.timeout)
+        self._metrics.answers.add(reply.request.mode._value_, took)
         try:
             if answer.verdict is _ACCEPTED:
                 offer = answer.offer if pending.forward.offer else b""
@@ -412,7 +413,7 @@ class Broker:
             message.resume,
             leg.url,
             offer,
-            *told_of(caller, message.mode, entries, offer),
+            *(told_of(caller, message.mode, entries, offer) if offer else NOT_TOLD),
         )
         pending = Pending(reply, forward, callee, now + message.timeout, now)
         self._requests.add(pending)

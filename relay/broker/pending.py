@@ -44,11 +44,6 @@ class Pending:
     """The flows that it was forwarded over before: mostly none."""
 
     @property
-    def began(self) -> float:
-        """When it was forwarded first."""
-        return self.deadline - self.forward.timeout
-
-    @property
     def tried(self) -> tuple[Attachment, ...]:
         """All flows that it was forwarded over."""
         return (*self.before, self.callee)

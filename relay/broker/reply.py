@@ -14,7 +14,7 @@ from relay.metrics import Metrics, RequestTold
 from relay.presence import RegisteredPeer
 from relay.tally import Figures
 
-__all__ = ["Asker", "Elsewhere", "Reply", "told_of"]
+__all__ = ["NOT_TOLD", "Asker", "Elsewhere", "Reply", "told_of"]
 
 
 class Asker(Protocol):
@@ -49,14 +49,18 @@ class Seen(Protocol):
     observed_port: int
 
 
+NOT_TOLD = "", 0
+"""Without an offer, which is most often: not even asked then."""
+
+
 def told_of(
     flow: Seen | None, mode: Mode, entries: tuple[SignedEntry, ...], offer: bytes
 ) -> tuple[str, int]:
     """Return where the relay sees the flow on which one side has made an offer, for the other one;
     nothing where that one learns none of its addresses besides."""
     if flow is None or not (offer and entries and flow.observed_host and flow.observed_port):
-        return "", 0
-    return (flow.observed_host, flow.observed_port) if mode in _DIRECT else ("", 0)
+        return NOT_TOLD
+    return (flow.observed_host, flow.observed_port) if mode in _DIRECT else NOT_TOLD
 
 
 class Elsewhere:
@@ -118,7 +122,7 @@ class Reply:
         flow: Seen | None = None,
     ) -> None:
         """Tell the caller how to reach the callee, and what that one offers, on its `flow`."""
-        host, port = told_of(flow, self.request.mode, entries, offer)
+        host, port = told_of(flow, self.request.mode, entries, offer) if offer else NOT_TOLD
         self._give(
             _GOOD,
             "ok",

@@ -208,6 +208,10 @@ _FLOWING, _ENDING, _DONE = Stage.FLOWING, Stage.ENDING, Stage.DONE
 _NOTHING, _SOURCE, _TARGET, _TURN = Wait
 
 
+def _nobody(*_: object) -> None:
+    """Stands for who was told already, or has nothing to give."""
+
+
 class _Direction:
     """One way of a plane."""
 
@@ -269,6 +273,7 @@ class _Direction:
         self._pipes.drained(self)
         self._rest = memoryview(b"")
         self._give_back()
+        self.displace = _nobody  # Neither holds the other: they go now, not with a collection.
 
     def _give_back(self) -> None:
         buffer, self._buffer = self._buffer, None
@@ -404,7 +409,8 @@ class SocketPlane:
             turn, direction.turn = direction.turn, None
             if turn is not None:
                 turn.paces.pacer.leave(turn)
-        self._on_end(self, reason)
+        on_end, self._on_end = self._on_end, _nobody
+        on_end(self, reason)
 
     def _displace(self) -> None:
         self._loop.call_soon(self.close, "stalled")

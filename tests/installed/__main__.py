@@ -199,7 +199,6 @@ def types(installation: Installation) -> None:
 
 IMPORTS = {
     "dns": "from peers import Peer, Identity; Peer(Identity.generate(), 'dns:example.org')",
-    "netlink": "from peers.host.netlink import read_netlink; read_netlink()",
     "qr": "from peers.cli.contacts import _drawn, ContactLink; from peers import Identity; "
     "_drawn(ContactLink(Identity.generate().guid))",
     "sodium": "import nacl.bindings",

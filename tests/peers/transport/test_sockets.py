@@ -527,7 +527,16 @@ def there() -> Iterator[socket.socket]:
 
 
 def shared_port() -> DirectServer:
-    return DirectServer.bind(["127.0.0.1"], 0)
+    """Listen at a port that nobody has at another address of this host: none but that one can be
+    left from with any address."""
+    while True:
+        own = DirectServer.bind(["127.0.0.1"], 0)
+        try:
+            module._socket(NOWHERE, None, own.port).close()
+        except OSError:
+            own.close()
+            continue
+        return own
 
 
 async def test_the_first_socket_leaves_from_the_listening_port(there: socket.socket) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from protocol.endpoint import Endpoint
 from relay.presence.turns import (
     AT_ONCE,
+    CLOSE_TOGETHER,
     FIRST_PAUSE,
     LONGEST_PAUSE,
     NETWORK_AT_ONCE,
@@ -35,9 +36,10 @@ def endpoints(count: int, first: int = 1) -> list[Endpoint]:
 @dataclass
 class World:
     """A relay that does what is decided; time passes in it from event to event. What is probed of
-    the peers in `slow` lasts for the whole timeout, and of others 10 ms."""
+    the peers in `slow` lasts for the whole timeout, and of others 10 ms, or as long as is said."""
 
     slow: set[str] = field(default_factory=set)
+    lasts: float = 0.01
     turns: Turns = field(default_factory=lambda: Turns(LIFETIME))
     now: float = 1000.0
     running: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -51,11 +53,13 @@ class World:
         self.turns.wants(guid, network, wanted, self.now)
 
     def step(self) -> None:
-        for action in self.turns.time(self.now):
+        actions = self.turns.time(self.now)
+        assert sum(isinstance(action, Begin) for action in actions) <= 1, "others have their turns"
+        for action in actions:
             match action:
                 case Begin(guid, endpoint):
                     assert guid not in self.running, "one at a time for each peer"
-                    lasts = TIMEOUT if guid in self.slow else 0.01
+                    lasts = TIMEOUT if guid in self.slow else self.lasts
                     self.running[guid] = self.now, self.now + lasts
                     self.begun.append((self.now, guid, endpoint))
                 case CallOff(guid):
@@ -120,6 +124,23 @@ def test_one_peer_has_a_rate_and_new_endpoints_do_not_help() -> None:
     assert len(world.begun) == pytest.approx(PEER_BURST + 40.0 * PEER_RATE, abs=1)
 
 
+@pytest.mark.parametrize("quiet", [0.0, 100.0])
+def test_those_of_one_peer_follow_one_another_at_once_and_no_second_has_more_than_a_hundred(
+    quiet: float,
+) -> None:
+    world = World(lasts=0.003)
+    world.comes("before", THERE, endpoints(1))
+    world.until(1000.0 + quiet)
+    world.comes("a", HERE, endpoints(CLOSE_TOGETHER))
+    world.until(world.now + 0.5)
+    begun = [when for when, guid, _ in world.begun if guid == "a"]
+    assert len(begun) == CLOSE_TOGETHER
+    pauses = [after - before for before, after in pairwise(begun)]
+    at_once = [pause == pytest.approx(0.003) for pause in pauses]
+    assert at_once.count(False) <= (quiet == 0.0), "once where another came just before"
+    assert max(pauses) <= CLOSE_TOGETHER * SPACING
+
+
 def test_starts_are_spaced_and_every_peer_has_a_turn() -> None:
     world = World()
     for number in range(300):
@@ -127,7 +148,11 @@ def test_starts_are_spaced_and_every_peer_has_a_turn() -> None:
     world.until(1000.0 + 300 * SPACING + 1.0)
     begun = [when for when, _, _ in world.begun]
     assert {guid for _, guid, _ in world.begun} == {f"{number}" for number in range(300)}
-    assert all(after - before >= SPACING - 1e-9 for before, after in pairwise(begun))
+    assert all(later - begun[at] >= 1.0 for at, later in enumerate(begun[100:]))
+    groups = begun[::CLOSE_TOGETHER]
+    assert all(
+        after - before >= CLOSE_TOGETHER * SPACING - 1e-9 for before, after in pairwise(groups)
+    )
     assert [guid for _, guid, _ in world.begun] == [f"{number}" for number in range(300)]
 
 
@@ -161,7 +186,8 @@ def test_nobody_can_make_somebody_s_endpoint_wait_by_naming_what_is_beside_it() 
     came = world.now
     world.until(came + 10.0)
     assert came <= world.first("honest") <= came + PATIENCE + SPACING
-    assert world.first("honest") < world.first("later"), "as who has come first"
+    order = [guid for _, guid, _ in world.begun]
+    assert order.index("honest") < order.index("later"), "as who has come first"
 
 
 def test_tar_pits_of_many_networks_have_all_places_for_a_second_at_most() -> None:
