@@ -1,5 +1,5 @@
 # make demo   see every mode work      make lab   see it move      make test   the one gate
-.PHONY: site demo test checks nightly steady installed lab lab-shell lab-tests lab-picture dashboard-pictures chat-picture lab-moves lab-nats lab-rivals chaos floors reference fuzz soak rules vectors format clean
+.PHONY: site demo test checks nightly steady installed lab lab-shell lab-tests lab-picture dashboard-pictures chat-picture lab-moves lab-nats lab-rivals chaos floors reference fuzz soak rules vectors format clean js demo-web web-picture
 
 PYTHON ?= python3
 # Programs that tests start, and the tests themselves, are compiled once and not by every process:
@@ -23,13 +23,34 @@ GATE = -m pytest -n 4 $(ARGS)
 demo: .venv/.installed
 	$(BIN)/python examples/demo.py
 
+# The package for browsers and Node: built, its types checked, its size, and its tests.
+js: js/node_modules/.installed .venv/.installed
+	cd js && npm test --silent
+
+# Built alone: what pytest and the example need.
+js/dist/roam-relay.min.js: js/node_modules/.installed $(shell find js/src js/scripts -type f 2>/dev/null)
+	cd js && npm run --silent build
+
+js/node_modules/.installed: js/package.json js/package-lock.json
+	node -e 'if (parseInt(process.versions.node) < 20) throw "Node 20 or newer is needed"'
+	cd js && npm ci --silent
+	touch $@
+
+# A chat for pages, with a relay of its own: prints its address, and what to do. ARGS='--port 9000'
+demo-web: js/dist/roam-relay.min.js .venv/.installed
+	$(BIN)/python -m examples.web $(ARGS)
+
+# The same in Debian's Chromium; writes docs/pictures/web.png.
+web-picture: js/dist/roam-relay.min.js .venv/.installed
+	$(BIN)/python -m tests.js.picture
+
 checks: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: checks
+test: checks js
 	rm -f .coverage .coverage.*
 	$(BIN)/coverage run $(GATE)
 	$(BIN)/coverage combine --quiet
@@ -100,7 +121,8 @@ lab-rivals: .venv/.rivals
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[rivals]'
 	touch $@
 
-# A longer chaos run: SECONDS=600 SEED=… replays one; ARGS=--conversations kills programs instead.
+# A longer chaos run: SECONDS=600 SEED=… replays one; ARGS=--conversations has two programs with numbered
+# messages and a relay that are killed, kept away, moved and given a full disk instead.
 chaos: .venv/.installed
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
@@ -137,4 +159,5 @@ format: .venv/.installed
 	$(BIN)/ruff check --fix .
 
 clean:
+	rm -rf js/node_modules js/dist js/build
 	rm -rf .venv .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,6 +14,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import (
+    apart,
     bulk,
     choice,
     conversations,
@@ -44,6 +45,7 @@ _PARTS = (
     "messages",
     "conversations",
     "letters",
+    "apart",
     "gap",
     "setup",
     "names",
@@ -246,6 +248,7 @@ def main(
         "messages": lambda: _messages(count),
         "conversations": lambda: _conversations(stored),
         "letters": lambda: _run(lambda: letters.measure_letters(stored)),
+        "apart": lambda: _run(lambda: apart.measure_apart(stored)),
         "gap": lambda: _gap(moves),
         "setup": lambda: _setup(setups),
         "names": lambda: _run(lambda: names.measure_names(queries, moves)),

@@ -30,12 +30,12 @@ from protocol.prekeys import SignedPrekey, make_prekey
 from tests.relay.client import Client, client
 from tests.support import processes
 
-__all__ = ["measure_letters"]
+__all__ = ["LIMITS", "measure_letters"]
 
 SIZES = (512, 4096)
 """Bytes of a sealed letter: the smallest one, and one of 3.9 KiB of text."""
 _WINDOW = 64
-_LIMITS = """
+LIMITS = """
 requests_per_second = 1e6
 requests_burst = 1000000
 work_per_peer = 1.0
@@ -49,6 +49,7 @@ bytes_in_all = 8589934592
 letters_per_second = 1e6
 letters_burst = 1000000
 """
+"""Of a relay that has time for one peer alone."""
 
 
 async def measure_letters(count: int) -> list[Row]:
@@ -57,7 +58,7 @@ async def measure_letters(count: int) -> list[Row]:
     for size in SIZES:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            (folder / "relay.toml").write_text(_LIMITS)
+            (folder / "relay.toml").write_text(LIMITS)
             words = ("--config", str(folder / "relay.toml"), "--state", str(folder / "state"))
             with processes.relay(folder, *words) as (url, process):
                 rows += await _measure(url, process.pid, folder / "state", count, size)

@@ -49,7 +49,7 @@ async def talk(peer: Peer, guid: str, mode: Mode, file: Path, bar: Progress) -> 
     session = await peer.connect(guid, "file", mode=mode)
     began = time.perf_counter()
     async with session:
-        digest = await send_file(session, file, lambda done, size: bar.update(task, completed=done))
+        told = await send_file(session, file, lambda done, size: bar.update(task, completed=done))
     seconds = time.perf_counter() - began
     return {
         "path": path.kind.value,
@@ -60,7 +60,7 @@ async def talk(peer: Peer, guid: str, mode: Mode, file: Path, bar: Progress) -> 
         "in_order": in_order,
         "round_trip_ms": statistics.median(times) * 1000,
         "megabytes_per_second": file.stat().st_size / seconds / 1e6,
-        "sha256": digest,
+        "sha256": told.sha256,
     }
 
 

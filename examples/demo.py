@@ -157,6 +157,14 @@ def run(folder: Path, started: list[subprocess.Popen[str]]) -> list[str]:
     return wrong
 
 
+NEXT = """
+What to try next:
+  make lab                  the same, while real interfaces come and go
+  .venv/bin/relay serve     a relay of your own, with a dashboard; it says what to do next
+  docs/chat.md              two terminals that talk, wherever they move
+  docs/index.md             where to begin, with a server or with a program"""
+
+
 def main() -> int:
     """Run the demo; stop every process that it started."""
     started: list[subprocess.Popen[str]] = []
@@ -176,7 +184,7 @@ def main() -> int:
     if wrong:
         print("Something was lost or changed:", *wrong, sep="\n  ")
         return 1
-    print("Everything arrived intact.")
+    print("Everything arrived intact.", NEXT, sep="\n")
     return 0
 
 

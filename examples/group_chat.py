@@ -19,6 +19,7 @@ import msgspec
 
 from peers import UNKNOWN, Identity, Peer, RoamRelayError, Session, SessionLost
 from peers.cli.file_transfer import receive_file, send_file
+from peers.cli.parts import Parts
 
 PAUSE = 0.5
 """Seconds before the next attempt, where there is nobody to ask: a relay that is restarted."""
@@ -83,7 +84,7 @@ class Member:
     def __init__(self, peer: Peer, others: list[str], folder: Path) -> None:
         self._peer = peer
         self._others = others
-        self._folder = folder
+        self._parts = Parts(folder)
         self._lines = [Line(peer, guid) for guid in others]
         self._run = os.urandom(8).hex()
         self._numbers = itertools.count(1)
@@ -125,8 +126,8 @@ class Member:
                 print(f"{session.remote[:8]} {said.text}", flush=True)
 
     async def _store(self, session: Session) -> None:
-        path, digest = await receive_file(session, self._folder, lambda done, size: None)
-        print(f"# {session.remote[:8]} dropped {path.name} {digest}", flush=True)
+        stored = await receive_file(session, self._parts, lambda done, size: None)
+        print(f"# {session.remote[:8]} dropped {stored.path.name} {stored.sha256}", flush=True)
 
     async def _drop(self, file: Path, guid: str) -> None:
         """Give one member a file; again, where something broke before it was stored."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from peers import Identity, Peer, RoamRelayError, Session
 from peers.cli.file_transfer import receive_file
+from peers.cli.parts import Parts
 
 
 async def echo(session: Session) -> None:
@@ -20,7 +21,7 @@ async def echo(session: Session) -> None:
 
 async def store(session: Session, folder: Path) -> None:
     """Receive one file."""
-    await receive_file(session, folder, lambda done, size: None)
+    await receive_file(session, Parts(folder), lambda done, size: None)
     await session.close()
 
 

@@ -73,6 +73,7 @@ from protocol.errors import (
     UsageError,
     WrongIdentity,
 )
+from protocol.lock import Lock
 from protocol.messages import Mode, PeerState
 from protocol.session import SessionSettings
 from protocol.session import State as SessionState
@@ -105,6 +106,7 @@ __all__ = [
     "Listener",
     "LocalAddress",
     "Located",
+    "Lock",
     "Message",
     "MessageState",
     "MissingExtra",

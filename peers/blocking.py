@@ -446,7 +446,10 @@ def _in_threads(function: Callable[[SessionRequest], bool | str]) -> Accept:
             with contextlib.suppress(RuntimeError):  # The loop is closed: nobody asks any more.
                 loop.call_soon_threadsafe(tell, said)
 
-        threading.Thread(target=run, name="peers.blocking accept", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="peers.blocking accept", daemon=True).start()
+        except RuntimeError as error:  # The system has no thread more.
+            tell(CallbackFailed(f"accept cannot be called: {error}"))
         said = await found
         if isinstance(said, Exception):
             raise said

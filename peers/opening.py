@@ -16,6 +16,7 @@ from peers.roaming import Outgoing
 from peers.services import Services
 from peers.session import Session, Terms
 from peers.whereabouts import Whereabouts
+from protocol.errors import IdentityError
 from protocol.messages import Mode
 
 __all__ = ["Opening", "Wish"]
@@ -41,8 +42,14 @@ class Opening:
     """Opens the sessions that the program, or a conversation of it, asks for."""
 
     def __init__(
-        self, config: PeerConfig, services: Services, whereabouts: Whereabouts, outgoing: Outgoing
+        self,
+        guid: str,
+        config: PeerConfig,
+        services: Services,
+        whereabouts: Whereabouts,
+        outgoing: Outgoing,
     ) -> None:
+        self._guid = guid
         self._config = config
         self._services = services
         self._whereabouts = whereabouts
@@ -69,9 +76,12 @@ class Opening:
             select=select or config.select_for(guid, service),
             fallback=config.fallback,
             standby=config.standby,
+            locks=config.locks,
             conversation=wish.conversation,
             metadata=checked_metadata(wish.metadata),
         )
+        if guid == self._guid:
+            raise IdentityError("guid is this peer's own: each side needs a key of its own")
         self._services.use(service)
         if self._services.blocks(guid):
             raise ValueError(

@@ -37,7 +37,7 @@ from peers.control import (
     Status,
     fetch_key,
 )
-from peers.conversations import Conversation, Store, checked_store
+from peers.conversations import Conversation, Preference, Store, checked_store
 from peers.dialing import DialCounts
 from peers.host import AddressSource
 from peers.location import Located
@@ -297,26 +297,27 @@ class Peer:
         *,
         store: Store,
         disclose: str | Collection[str] = "anyone",
+        mode: ModeWord | None = None,
+        policy: str | None = None,
     ) -> Conversation:
         """Return the conversation with a peer's service, kept in `store`, to be opened by `async
         with`: messages that outlive both programs (docs/conversations.md). The service is offered
-        to that peer meanwhile, so that either side can begin; `disclose` is as in `listen`.
+        to that peer meanwhile, so that either side can begin; `disclose` is as in `listen`, and
+        `mode` and `policy` as in `connect`, for the sessions that this side opens.
 
         `store` is a file, or an `sqlite3.Connection` of the program's own database; the same one
         for all conversations of this peer. What is wrong with it is said when it is opened.
 
         Raises:
-            IdentityError: not a GUID.
-            ValueError: not a service name.
+            ValueError, IdentityError: not a service name, a mode, a policy; not a GUID.
             TypeError: `store` is neither.
-            UsageError: another store is in use.
-            ConnectionClosed: the peer is closed.
+            UsageError, ConnectionClosed: another store is in use; the peer is closed.
         """
         checked_guid(guid)
         checked_service(service)
         checked_disclosure(disclose)
-        rooms = self._open
-        return rooms.conversations.conversation(guid, service, checked_store(store), disclose)
+        rooms, place, wanted = self._open, checked_store(store), Preference(mode, policy)
+        return rooms.conversations.conversation(guid, service, place, disclose, wanted)
 
     def conversations(
         self,

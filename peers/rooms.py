@@ -26,7 +26,7 @@ from peers.control import (
     StandbyLost,
     Watching,
 )
-from peers.conversations import Conversations
+from peers.conversations import Conversations, Preference
 from peers.dialing import Door
 from peers.gateway import PortMapper
 from peers.host import AddressSource, Interfaces, system_addresses
@@ -173,10 +173,12 @@ def build(
         publication = Publication(config, registration, names, tasks)
         outgoing = Outgoing(config, sessions, presence.watch, lookup.ask_names)
         whereabouts = Whereabouts(interfaces, location, registration, sessions, publication)
-        opening = Opening(config, services, whereabouts, outgoing)
+        opening = Opening(identity.guid, config, services, whereabouts, outgoing)
 
-        async def open_conversation(guid: str, service: str, wait: bool) -> Session:
-            wish = Wish(guid, service, conversation=True)
+        async def open_conversation(
+            guid: str, service: str, wanted: Preference, wait: bool
+        ) -> Session:
+            wish = Wish(guid, service, wanted.mode, wanted.policy, conversation=True)
             return await opening.open(wish, config.request_timeout, wait=wait)
 
         mailbox = Mailbox(identity, config, registration, services.blocks)

@@ -110,6 +110,8 @@ class Code(StrEnum):
     """The recipient takes no letters for that service, or none from this sender."""
     CLUSTER_UNAVAILABLE = "cluster_unavailable"
     """The relay cannot ask the others that are one relay with it, where the callee may be."""
+    LOCK_UNSUPPORTED = "lock_unsupported"
+    """The two sides have no lock for a plane in common."""
     # A plane ticket.
     TICKET_UNKNOWN = "ticket_unknown"
     """No such ticket of a plane."""

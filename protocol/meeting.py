@@ -19,7 +19,7 @@ __all__ = [
     "Reflexive",
     "begins_after",
     "hopeless",
-    "meeting_body",
+    "meeting_part",
     "read_meeting",
 ]
 
@@ -85,13 +85,12 @@ class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
     meeting: Reflexive | None = None
 
 
-_encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Body).decode
 
 
-def meeting_body(reflexive: Reflexive) -> bytes:
-    """Return the body of an offer that says so."""
-    return _encode(_Body(reflexive))
+def meeting_part(reflexive: Reflexive) -> dict[str, object]:
+    """Return the part of an offer's body that says so."""
+    return {"meeting": reflexive}
 
 
 def read_meeting(body: bytes) -> Reflexive | None:

@@ -45,6 +45,7 @@ VERSION = 1
 UPGRADE_TOKEN = "roam-relay/1"
 """`Upgrade:` of the raw carrier, of control and plane alike."""
 WEBSOCKET_PROTOCOL = "roam-relay.1"
+PAGE_PROTOCOL = "roam-relay.1-page"
 """`Sec-WebSocket-Protocol` of the WebSocket carrier (a token may not hold a slash)."""
 
 RESUME_HEADER = "Roam-Relay-Resume"

@@ -6,6 +6,9 @@ says is for those who have made a feature of it; here it is bytes. A relay can l
 and show that of a request again to the same side for the same session: what lives in it bears both.
 """
 
+from collections.abc import Mapping
+
+import msgspec
 from cryptography.hazmat.primitives import hashes
 
 from protocol.errors import ProtocolViolation
@@ -18,6 +21,7 @@ __all__ = [
     "MAX_OFFER",
     "answer_offer",
     "body_of",
+    "body_with",
     "make_offer",
     "open_answer",
     "open_offer",
@@ -32,6 +36,13 @@ _SIGNATURE = 64
 MAX_OFFER = 2048
 """Bytes of an offer on the wire: a post-quantum key and some words."""
 MAX_BODY = MAX_OFFER - _SIGNATURE
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def body_with(parts: Mapping[str, object]) -> bytes:
+    """Return the body that says these parts, each a feature's own under its key."""
+    return _encode(parts)
 
 
 def make_offer(identity: Identity, remote: str, session: bytes, body: bytes) -> bytes:

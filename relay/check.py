@@ -358,7 +358,8 @@ def _zone(config: RelayConfig) -> Iterator[Finding]:
 def _letters(config: RelayConfig) -> Iterator[Finding]:
     if config.keeps_letters:
         most = config.mailbox.bytes_in_all >> 20
-        said = f"letters are kept for peers who are away, {most} MiB of them at most"
+        where = "" if config.cluster is None else " in a stream of NATS"
+        said = f"letters are kept for peers who are away{where}, {most} MiB of them at most"
         yield Finding("good", "mailbox", said)
         url = config.mailbox.wake_url
         if url is not None and url.startswith("http:") and not _is_here(url):
@@ -384,7 +385,7 @@ def _stores(config: RelayConfig) -> Iterator[Finding]:
         from relay.dns import DnsStore
 
         versions[config.in_state(config.dns.store)] = DnsStore.VERSION
-    if config.keeps_letters:
+    if config.keeps_letters and config.cluster is None:
         versions[config.in_state(config.mailbox.store)] = MAILBOX_VERSION
     for file, version in versions.items():
         if not os.path.exists(file):

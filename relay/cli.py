@@ -88,7 +88,7 @@ class _Who:
 @click.version_option(package_name="roam-relay")
 def main() -> None:
     """Run a Roam Relay: it tells peers where other peers are, and joins those that cannot reach
-    one another. Start with 'relay serve'."""
+    one another. Start with 'relay serve'. Exit codes: 0 done, 1 failed, 2 wrong use."""
 
 
 for _command in (*COMMANDS, *TOP, *UPKEEP):

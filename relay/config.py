@@ -16,7 +16,15 @@ from protocol.endpoint import Endpoint
 from protocol.errors import IdentityError, ProtocolViolation
 from protocol.hosts import is_host
 from protocol.identity import public_key_of
-from relay.tables import ClusterConfig, ConfigError, Siblings, check_fields, check_url, hosts_of
+from relay.tables import (
+    ClusterConfig,
+    ConfigError,
+    MailboxConfig,
+    Siblings,
+    check_fields,
+    check_url,
+    hosts_of,
+)
 
 __all__ = [
     "CERTIFICATE",
@@ -113,42 +121,6 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         _check_names(self)
 
 
-class MailboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Letters for peers who are away: the table `[mailbox]`, or variables `ROAM_RELAY_MAILBOX_` and
-    a name. Without a state folder there is none, nor in a cluster."""
-
-    enabled: bool = True
-    """Whether letters are kept."""
-    store: str = "mailbox.sqlite"
-    """The SQLite file for them. A name in `state` unless it begins with `/`."""
-    lifetime: Annotated[int, msgspec.Meta(ge=60, le=31_536_000)] = 2_592_000
-    """Seconds for which a letter is kept at most, whatever its sender asks for: 30 days."""
-    max_letters_per_peer: Annotated[int, msgspec.Meta(ge=8)] = 4_096
-    """Letters that wait for one peer. One sender has half of them, a stranger an eighth."""
-    bytes_per_peer: Annotated[int, msgspec.Meta(ge=1 << 20)] = 64 << 20
-    """Their bytes, shared alike."""
-    max_letters: Annotated[int, msgspec.Meta(ge=16)] = 200_000
-    """Letters that wait. What comes from one network has half of them."""
-    bytes_in_all: Annotated[int, msgspec.Meta(ge=1 << 24)] = 2 << 30
-    """Their bytes: what the store takes of the disk, and a tenth more."""
-    letters_per_second: Annotated[float, msgspec.Meta(gt=0)] = 20.0
-    """Letters that one peer leaves, sustained; four times as many from one network."""
-    letters_burst: _Count = 1_000
-    """Letters that one peer leaves at once, as after a time without a network."""
-    wake_url: str | None = None
-    """Where a POST with `{"guid": "..."}` says that a peer has mail and does not fetch it: to be
-    put before a push service, which wakes its phone. None: nobody is told."""
-    wake_pause: Annotated[float, msgspec.Meta(ge=1, le=86_400)] = 60.0
-    """Seconds between two of these about one peer, at least."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.wake_url is not None:
-            check_url("mailbox: wake_url", self.wake_url, ("http", "https"), with_path=True)
-        if not self.store:
-            raise ConfigError("mailbox: store: a file is needed; 'enabled = false' keeps none")
-
-
 class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that can be configured; each key is also a variable, `ROAM_RELAY_` and its name."""
 
@@ -229,6 +201,11 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_newcomers: _Count = 4_096
     """Connections that have not proven yet whose they are: before the upgrade, or not registered.
     Beyond it the network that has most of them loses its oldest."""
+    page_origins: str | tuple[str, ...] = ()
+    """Origins (`https://chat.example`) of the pages in browsers that are served, beside those of
+    the relay's own host, whatever their scheme and port: an array, or commas; `*` is every one.
+    What names another origin in a WebSocket's request is refused, and cannot read the look-up. What
+    is no page names none, and is served as ever."""
     trusted_proxies: tuple[str, ...] | None = None
     """Networks (CIDR, or addresses) of the reverse proxies whose word is taken for where a peer
     comes from: by the PROXY protocol, or X-Forwarded-For or Forwarded. In the environment separated
@@ -308,6 +285,11 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """`operators` as single ones."""
         return hosts_of(self.operators)
 
+    @property
+    def pages(self) -> tuple[str, ...]:
+        """`page_origins` as single ones."""
+        return hosts_of(self.page_origins)
+
     def in_state(self, name: str) -> str:
         """Return the path of a file: in the state folder, where there is one and it is no absolute
         path."""
@@ -315,9 +297,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def keeps_letters(self) -> bool:
-        """Whether the relay has a mailbox. One of a cluster has none: its letters would not be
-        found by peers who come to another one."""
-        return self.state is not None and self.mailbox.enabled and self.cluster is None
+        """Whether the relay has a mailbox."""
+        return self.state is not None and self.mailbox.enabled
 
     @property
     def only_on_loopback(self) -> bool:
@@ -345,6 +326,9 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 "everybody: name a file with a token as 'admin_token', or listen on 127.0.0.1 or "
                 "::1"
             )
+        for origin in self.pages:
+            if origin != "*":
+                check_url("page_origins", origin, ("http", "https"))
         for key, guids in (("listed", self.listed_guids), ("operators", self.operator_guids)):
             for guid in guids:
                 try:

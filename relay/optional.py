@@ -1,5 +1,5 @@
 """What of a relay is there where it is configured, and comes with libraries that may be missing:
-its zone, and its part in a cluster. Each is None where there is none.
+its zone, its part in a cluster, and the letters of either. Each is None where there is none.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from protocol.identity import Identity
 from relay.admission import Admission
 from relay.config import RelayConfig
 from relay.keys import Keys
+from relay.mailbox import LocalStore, Mailbox, Spawn
 from relay.metrics import Metrics
 from relay.presence import Registry
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from relay.cluster import Cluster
     from relay.dns import DnsServer
 
-__all__ = ["ZoneParts", "cluster_of", "zone_of"]
+__all__ = ["ZoneParts", "cluster_of", "mailbox_of", "zone_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +75,24 @@ def cluster_of(
         from relay.cluster import Cluster
 
     return Cluster(config, identity, metrics, clock, shares_port=shares_port)
+
+
+def mailbox_of(
+    config: RelayConfig,
+    cluster: "Cluster | None",
+    metrics: Metrics,
+    clock: Callable[[], float],
+    spawn: Spawn,
+) -> Mailbox | None:
+    """Return the relay's mailbox, that of its whole cluster where it is in one; None where it keeps
+    no letters. `clock` gives Unix time."""
+    if not config.keeps_letters:
+        return None
+    store = (
+        LocalStore(config.mailbox, config.in_state(config.mailbox.store), clock, spawn)
+        if cluster is None
+        else cluster.letters(clock, spawn)
+    )
+    mailbox = Mailbox(config.mailbox, store, metrics, clock, spawn)
+    metrics.gauges["mailbox"] = mailbox.counts
+    return mailbox

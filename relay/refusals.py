@@ -24,6 +24,7 @@ REASONS = {
     "too_many_per_address": "`max_connections_per_address` is reached",
     "too_often": "`connects_per_second` is reached",
     "draining": "the relay goes down",
+    "foreign_page": "a WebSocket of a page whose origin `page_origins` does not name",
     "untrusted_proxy": "a header of the PROXY protocol from whom `trusted_proxies` does not name",
     "bad_proxy_header": "a header of the PROXY protocol that cannot be read",
     "bad_forwarding": "`Forwarded` or `X-Forwarded-For` that cannot be read, or two answers",

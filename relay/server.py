@@ -29,6 +29,7 @@ from relay.http import (
     Descriptors,
     Doorkeeper,
     Fronts,
+    Pages,
     PlaneRoute,
     Proxies,
     PublicRoutes,
@@ -41,10 +42,9 @@ from relay.keys import Former, Keys
 from relay.limits import Shares, record_budget
 from relay.listening import serves
 from relay.log import guarded
-from relay.mailbox import Mailbox
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
-from relay.optional import ZoneParts, cluster_of, zone_of
+from relay.optional import ZoneParts, cluster_of, mailbox_of, zone_of
 from relay.plane import DetourLimits, Detours, PlaneLimits, Planes, pace_of
 from relay.presence import (
     Keeping,
@@ -195,7 +195,7 @@ class RelayServer:
             Shares(record_budget(config.max_connections)),
             self._known,
         )
-        self.mailbox = Mailbox.of(config, self.metrics, time, self._tasks.spawn)
+        self.mailbox = mailbox_of(config, self.cluster, self.metrics, time, self._tasks.spawn)
         self._reception = Reception(
             config,
             self.keys,
@@ -220,7 +220,9 @@ class RelayServer:
         }
         self._admin_token = AdminToken()
         held = self.registry, self.planes, self.metrics
-        view = View(held, urandom(32), with_addresses=config.dashboard_addresses)
+        nodes = tuple if self.cluster is None else self.cluster.nodes_now
+        shown = config.dashboard_addresses
+        view = View(held, urandom(32), with_addresses=shown, nodes=nodes)
         self._dashboard = Stream(view, self.metrics.loop, self._tasks.spawn)
         admin = AdminRoutes(self.doorkeeper, self.metrics, self._admin_token)
         public = PublicRoutes(self.registry, monotonic, backplane)
@@ -239,6 +241,7 @@ class RelayServer:
                 ControlRoute(self.doorkeeper, limits, self._connect, monotonic),
                 PlaneRoute(self.planes, self.broker, self._reception, detours),
                 public,
+                Pages(config.pages),
             ),
             admin.metrics | DashboardRoutes(admin, self._dashboard, public.about).routes,
             admin.health,

@@ -1,5 +1,5 @@
-"""The table `[cluster]` of a relay's configuration, and what all its tables are checked by. The
-relay's own keys, and where values come from, are in `relay.config`."""
+"""The tables `[cluster]` and `[mailbox]` of a relay's configuration, and what all its tables are
+checked by. The relay's own keys, and where values come from, are in `relay.config`."""
 
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -10,7 +10,15 @@ from protocol.checked import check
 from protocol.errors import RoamRelayError
 from protocol.hosts import is_host
 
-__all__ = ["ClusterConfig", "ConfigError", "Siblings", "check_fields", "check_url", "hosts_of"]
+__all__ = [
+    "ClusterConfig",
+    "ConfigError",
+    "MailboxConfig",
+    "Siblings",
+    "check_fields",
+    "check_url",
+    "hosts_of",
+]
 
 
 class ConfigError(RoamRelayError, ValueError):
@@ -94,6 +102,45 @@ def hosts_of(host: str | tuple[str, ...] | None) -> tuple[str, ...]:
     texts = (host,) if isinstance(host, str) else host or ()
     parts = (part.strip() for text in texts for part in text.split(","))
     return tuple(dict.fromkeys(part for part in parts if part))
+
+
+class MailboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Letters for peers who are away: the table `[mailbox]`, or variables `ROAM_RELAY_MAILBOX_` and
+    a name. Without a state folder there is none. In a cluster they are in a JetStream stream of its
+    NATS, for all nodes; what is configured here is to be the same at each."""
+
+    enabled: bool = True
+    """Whether letters are kept."""
+    store: str = "mailbox.sqlite"
+    """The SQLite file for them. A name in `state` unless it begins with `/`. None in a cluster."""
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=5)] = 1
+    """In a cluster: servers of NATS that have each letter; 3 where NATS is a cluster itself."""
+    lifetime: Annotated[int, msgspec.Meta(ge=60, le=31_536_000)] = 2_592_000
+    """Seconds for which a letter is kept at most, whatever its sender asks for: 30 days."""
+    max_letters_per_peer: Annotated[int, msgspec.Meta(ge=8)] = 4_096
+    """Letters that wait for one peer. One sender has half of them, a stranger an eighth."""
+    bytes_per_peer: Annotated[int, msgspec.Meta(ge=1 << 20)] = 64 << 20
+    """Their bytes, shared alike."""
+    max_letters: Annotated[int, msgspec.Meta(ge=16)] = 200_000
+    """Letters that wait. What comes from one network has half of them."""
+    bytes_in_all: Annotated[int, msgspec.Meta(ge=1 << 24)] = 2 << 30
+    """Their bytes: what the store takes of the disk, and a tenth more."""
+    letters_per_second: Annotated[float, msgspec.Meta(gt=0)] = 20.0
+    """Letters that one peer leaves, sustained; four times as many from one network."""
+    letters_burst: Annotated[int, msgspec.Meta(ge=1)] = 1_000
+    """Letters that one peer leaves at once, as after a time without a network."""
+    wake_url: str | None = None
+    """Where a POST with `{"guid": "..."}` says that a peer has mail and does not fetch it: to be
+    put before a push service, which wakes its phone. None: nobody is told."""
+    wake_pause: Annotated[float, msgspec.Meta(ge=1, le=86_400)] = 60.0
+    """Seconds between two of these about one peer, at least."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.wake_url is not None:
+            check_url("mailbox: wake_url", self.wake_url, ("http", "https"), with_path=True)
+        if not self.store:
+            raise ConfigError("mailbox: store: a file is needed; 'enabled = false' keeps none")
 
 
 def check_url(key: str, url: str, schemes: tuple[str, ...], *, with_path: bool = False) -> None:

@@ -32,7 +32,7 @@ PAGE = ROOT / "docs" / "reference.md"
 _LEVELS = ("debug", "info", "warning", "error", "exception")
 
 _SECONDS = ("timeout", "interval", "lifetime", "deadline", "grace", "lease", "heartbeat", "stale")
-_COUNTS = ("max_", "pending_", "sessions_per_")
+_COUNTS = ("max_", "pending_", "replicas", "sessions_per_")
 
 
 def docs_of(cls: type) -> dict[str, str]:

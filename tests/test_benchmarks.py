@@ -56,6 +56,10 @@ from tests.support.processes import environment
             marks=pytest.mark.nightly,
         ),
         pytest.param(
+            *("apart", ("--letters", "20"), {"roam-relay, conversation by letter"}),
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(
             *("gap", ("--moves", "2"), {"roam-relay, central", "roam-relay, auto"}),
             marks=pytest.mark.nightly,
         ),

@@ -3,17 +3,21 @@
 Every text that comes from others is cleaned (clean.py) and shown as plain text.
 """
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 import segno
 from textual import work
-from textual.app import App, ComposeResult
+from textual.app import App, ComposeResult, ScreenStackError
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.css.query import NoMatches
 from textual.screen import Screen
+from textual.widget import MountError
 from textual.widgets import Footer, Input, Label, ListItem, ListView, Static
 
 from examples.chat.book import Line, Standing
@@ -44,7 +48,8 @@ Start this program with  --relay https://relay.example , or press Ctrl+N and pas
 the relay that it names becomes yours. A relay for trying it out:  relay serve
 """
 SILENCE = "Nothing was said yet. What you write is kept until it has arrived, whoever is away."
-STRANGER = "This one is not among your contacts. Answer to add them, or press Ctrl+B to block them."
+STRANGER = """This one is not among your contacts. Answer to add them, press Ctrl+N and paste
+their link to add them by name, or Ctrl+B to block them."""
 
 
 def _update(shown: Static, text: str) -> None:
@@ -88,6 +93,7 @@ class ChatApp(App[None]):
     .title { text-style: bold; }
     .hint { color: $text-muted; }
     #text { width: auto; }
+    #text.wrapped { width: 100%; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+n", "add", "Add", priority=True),
@@ -132,11 +138,20 @@ class ChatApp(App[None]):
         """The conversations, whatever lies over them."""
         return self.screen_stack[0]
 
+    @contextlib.contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Whatever comes while the program ends finds its screen half taken apart."""
+        try:
+            yield
+        except (NoMatches, ScreenStackError, MountError):
+            if self.is_running:
+                raise
+
     # -- what happens ---------------------------------------------------------------------------
 
     @work
     async def _follow(self) -> None:
-        while True:
+        while self.is_running:
             await self._show()
             await self.messenger.changed()
 
@@ -145,9 +160,10 @@ class ChatApp(App[None]):
         listed = self.messenger.listed
         if self.friend not in listed:
             self._look_at(listed[0] if listed else None)
-        await self._show_friends(listed)
-        await self._show_lines()
-        self._show_status()
+        with self._drawing():
+            await self._show_friends(listed)
+            await self._show_lines()
+            self._show_status()
 
     async def _show_friends(self, listed: list[Friend]) -> None:
         view = self._front.query_one("#friends", ListView)
@@ -217,7 +233,8 @@ class ChatApp(App[None]):
     # -- the status line ------------------------------------------------------------------------
 
     def _show_status(self) -> None:
-        _update(self._front.query_one("#status", Static), "\n".join(self._status()))
+        with self._drawing():
+            _update(self._front.query_one("#status", Static), "\n".join(self._status()))
 
     def _status(self) -> list[str]:
         messenger, friend = self.messenger, self.friend
@@ -243,9 +260,10 @@ class ChatApp(App[None]):
         else:
             why, figures = session.explain(), session.figures()
             trip = f", {why.round_trip * 1e3:.1f} ms" if why.round_trip is not None else ""
+            moves = max(figures.paths - 1, 0)
             path = (
                 f"path: {why.path}{trip}, because {why.rule or 'there is none yet'}"
-                f" · {max(figures.paths - 1, 0)} moves"
+                f" · {moves} move{'' if moves == 1 else 's'}"
             )
         return [cleaned(f"{about} · {relay}", limit=300), cleaned(path, limit=300)]
 
@@ -263,9 +281,10 @@ class ChatApp(App[None]):
     async def _turn_to(self, friend: Friend) -> None:
         self._look_at(friend)
         self._lines.clear()
-        await self._front.query_one("#said").remove_children()
-        await self._show()
-        self._front.query_one("#input").focus()
+        with self._drawing():
+            await self._front.query_one("#said").remove_children()
+            await self._show()
+            self._front.query_one("#input").focus()
 
     def action_step(self, by: int) -> None:
         listed = self.messenger.listed
@@ -290,7 +309,8 @@ class ChatApp(App[None]):
             await self.messenger.write(friend, text)
         except (RoamRelayError, ValueError) as error:
             self._say(f"Not sent: {error}. It is in the input again", is_error=True)
-            self._front.query_one("#input", Input).value = text
+            with self._drawing():
+                self._front.query_one("#input", Input).value = text
 
     @work
     async def action_add(self) -> None:
@@ -355,9 +375,16 @@ class ChatApp(App[None]):
         if session is None:
             text = "There is no session now: it begins when both are online, or something is sent."
         else:
-            text = f"{session.explain()}\n\n{session.figures()}"
+            carried = session.figures()
+            text = (
+                f"{session.explain()}\n\n"
+                f"carried   {carried.sent_bytes:,} bytes there, {carried.acknowledged} of "
+                f"{carried.sent} parts acknowledged; {carried.taken_bytes:,} bytes here\n"
+                f"for       {carried.seconds:,.0f} s, over {carried.paths} paths"
+            )
         text = cleaned(text, limit=20_000, lines=True)
-        await self.push_screen_wait(Shown("Why the path is what it is", Content(text)))
+        shown = Shown("Why the path is what it is", Content(text), wraps=True)
+        await self.push_screen_wait(shown)
 
     def action_block(self) -> None:
         friend = self.friend

@@ -139,27 +139,11 @@ class Book:
         row = (message.sender, message.id, False, message.sent, text, "")
         return partial(_insert, row)
 
-    def departure(self, guid: str, text: str) -> Callable[[sqlite3.Connection], object]:
-        """Return what writes a message of the user, for `Conversation.send(also=...)`. Its id is
-        known only afterwards: `name` writes it down."""
-        row = (guid, None, True, time.time(), text, "queued")
-        return partial(_insert, row)
-
-    def name(self, guid: str, message_id: str) -> None:
-        """The oldest message that has no id yet has this one: they are sent one after the other."""
-        self._database.execute(
-            "UPDATE chat_lines SET id = ? WHERE number = (SELECT min(number) FROM chat_lines"
-            " WHERE guid = ? AND is_own AND id IS NULL AND state = 'queued')",
-            (message_id, guid),
-        )
-
-    def give_up_names(self, guid: str) -> None:
-        """Nothing is known any more of messages that have no id: they have left."""
-        self._database.execute(
-            "UPDATE chat_lines SET state = 'sent' WHERE guid = ? AND is_own AND id IS NULL"
-            " AND state = 'queued'",
-            (guid,),
-        )
+    def departure(
+        self, guid: str, message_id: str, text: str
+    ) -> Callable[[sqlite3.Connection], object]:
+        """Return what writes a message of the user, for `Conversation.send(also=...)`."""
+        return partial(_insert, (guid, message_id, True, time.time(), text, "queued"))
 
     def mark(self, guid: str, message_id: str, state: str) -> None:
         """Write down how a message of the user stands."""

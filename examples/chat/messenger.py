@@ -9,9 +9,11 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
+
+from msgspec import structs
 
 from examples.chat import transfer
 from examples.chat.book import Book, Contact, Standing
@@ -19,6 +21,7 @@ from examples.chat.clean import cleaned
 from examples.chat.transfer import Offer, TransferFailed
 from peers import (
     UNKNOWN,
+    AddressSource,
     ContactLink,
     Conversation,
     Identity,
@@ -61,8 +64,10 @@ class Place:
 
     folder: Path
     downloads: Path
-    listen_hosts: tuple[str, ...] = ("0.0.0.0", "::")
-    """Where direct paths are accepted."""
+    config: PeerConfig = field(default_factory=PeerConfig)
+    """What the peer is to do otherwise than by default."""
+    addresses: AddressSource | None = None
+    """What tells of this host's addresses; None: the system."""
 
 
 class Friend:
@@ -131,7 +136,6 @@ class Messenger:
         self._running: asyncio.Task[None] | None = None
         self._anew = asyncio.Event()
         self._news = asyncio.Event()
-        self._sending = asyncio.Lock()
 
     # -- for the screen -------------------------------------------------------------------------
 
@@ -215,10 +219,9 @@ class Messenger:
         if friend.contact.standing is Standing.STRANGER:
             self._keep(replace(friend.contact, standing=Standing.CONTACT))
         chat = await friend.chat()
-        async with self._sending:
-            payload = text.encode(errors="replace")
-            message = await chat.send(payload, also=self.book.departure(friend.guid, text))
-            self.book.name(friend.guid, message)
+        payload, message = text.encode(errors="replace"), chat.new_message_id()
+        also = self.book.departure(friend.guid, message, text)
+        await chat.send(payload, message_id=message, also=also)
         self._tell()
         self._spawn(self._follow(friend, chat, message))
 
@@ -276,7 +279,8 @@ class Messenger:
             self.book.close()
 
     async def _live(self, relay: str) -> None:
-        peer = self._peer = Peer(self.identity, config=self._config(relay))
+        config = self._config(relay)
+        peer = self._peer = Peer(self.identity, config=config, addresses=self.place.addresses)
         life = asyncio.create_task(self._life(peer))
         try:
             await self._anew.wait()  # No timeout: until something is to be otherwise.
@@ -297,13 +301,13 @@ class Messenger:
 
     def _config(self, relay: str) -> PeerConfig:
         every = [one.contact for one in self.friends.values()]
-        return PeerConfig(
+        return structs.replace(
+            self.place.config,
             relay=relay,
             wait_for_relay=True,
             mode=Mode.AUTO,
             guids={one.guid: one.mode for one in every},
             blocked=tuple(one.guid for one in every if one.standing is Standing.BLOCKED),
-            listen_hosts=self.place.listen_hosts,
         )
 
     async def _open(self, peer: Peer, group: asyncio.TaskGroup) -> None:
@@ -339,13 +343,6 @@ class Messenger:
     async def _read(self, friend: Friend, chat: Conversation) -> None:
         friend.open(chat)
         friend.trouble = ""
-        left = await chat.outgoing()
-        lines = self.book.lines(friend.guid)
-        named = {line.id for line in lines}
-        for sent in left:
-            if sent.id not in named:
-                self.book.name(friend.guid, sent.id)
-        self.book.give_up_names(friend.guid)
         follow = [
             line.id
             for line in self.book.lines(friend.guid)

@@ -47,15 +47,17 @@ class Shown(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter", "leave", "Back")]
 
-    def __init__(self, title: str, text: Content) -> None:
+    def __init__(self, title: str, text: Content, *, wraps: bool = False) -> None:
         super().__init__()
         self._title = title
         self._text = text
+        self._wraps = wraps
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(classes="box"):
             yield Static(self._title, markup=False, classes="title")
-            yield Static(self._text, markup=False, id="text")
+            kind = "wrapped" if self._wraps else None
+            yield Static(self._text, markup=False, id="text", classes=kind)
             yield Static("Escape: back", markup=False, classes="hint")
 
     def action_leave(self) -> None:

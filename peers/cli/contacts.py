@@ -103,6 +103,8 @@ def link(
             _write(shown, out)
         if text is None and any(map(_is_of_this_host, shown.relays)):
             terminal.notice("the relay that it names is reached from this host alone")
+        if text is None and not (shown.relays or shown.zone):
+            terminal.notice("it names no relay: others need yours (peer --relay URL link)")
         facts = _facts(shown) | {"link": shown.text}
         await terminal.answer("\n".join(lines), **facts)
 

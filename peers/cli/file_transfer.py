@@ -5,6 +5,11 @@ last message is JSON again with the checksum of all pieces. The receiver answers
 also while pieces come: `ok`, or why not. Whoever is cancelled says so: the receiver by its answer,
 the sender by the reason with which it aborts the session. A file appears under its own name only
 when it is whole.
+
+A header with a token (`resume`) may be answered, before that, by what the receiver has of the file
+from an earlier attempt: how many bytes, and their checksum. The sender goes on sending meanwhile;
+where its file begins with the same bytes it says from where it goes on: an empty message, then
+`{"from": …}`. Versions that know nothing of it send no token, or pass it over.
 """
 
 import asyncio
@@ -13,19 +18,22 @@ import errno
 import hashlib
 import itertools
 import os
+import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import IO, Annotated, BinaryIO, NamedTuple, TypeVar
 
 import msgspec
 
 from peers import Session
 from peers.cli.names import names_for
+from peers.cli.parts import WORTH, Part, Parts
 from peers.cli.source import PIECE, opened
 from peers.disk import place
 from protocol.errors import RoamRelayError, SessionClosed, SessionLost
 
-__all__ = ["TransferCancelled", "TransferFailed", "receive_file", "send_file"]
+__all__ = ["Sent", "Stored", "TransferCancelled", "TransferFailed", "receive_file", "send_file"]
 
 _NO_NAME = (errno.EINVAL, errno.ENAMETOOLONG, errno.EILSEQ)
 """What file systems say of a name that they cannot have."""
@@ -48,18 +56,61 @@ _CANCELLED = "cancelled by the receiver"
 """The receiver's answer."""
 
 
-class _Header(msgspec.Struct, frozen=True):
+_CANCELLED_THERE = "cancelled by the sender"
+"""Why the sender aborts."""
+_STEP = 16 * PIECE
+"""Bytes that are read at once where they are only looked at."""
+
+_Told = TypeVar("_Told", bound=msgspec.Struct)
+_Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class _Header(msgspec.Struct, frozen=True, omit_defaults=True):
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
     size: Annotated[int, msgspec.Meta(ge=0)]
+    resume: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")] | None = None
+    """The same for each attempt to send the same file; None: it cannot be gone on with."""
+
+
+class _Had(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The receiver has the beginning of the file."""
+
+    have: Annotated[int, msgspec.Meta(ge=0)]
+    sha256: _Sha256
+
+
+class _From(msgspec.Struct, frozen=True):
+    """The sender goes on from here."""
+
+    start: Annotated[int, msgspec.Meta(ge=0)] = msgspec.field(name="from")
 
 
 class _Trailer(msgspec.Struct, frozen=True):
-    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    sha256: _Sha256
 
 
-async def send_file(session: Session, path: Path, progress: Progress) -> str:
+class Sent(NamedTuple):
+    """A file that the receiver has stored."""
+
+    sha256: str
+    """Of all of it (hex)."""
+    resumed: int
+    """Bytes at its beginning that the receiver had from an earlier attempt."""
+
+
+class Stored(NamedTuple):
+    """A file that has arrived whole."""
+
+    path: Path
+    sha256: str
+    """Of all of it (hex)."""
+    resumed: int
+    """Bytes at its beginning that were here from an earlier attempt."""
+
+
+async def send_file(session: Session, path: Path, progress: Progress) -> Sent:
     """Send one file, or what a pipe gives until its end, and wait until the receiver has stored
-    it; return its SHA-256 (hex).
+    it.
 
     Raises:
         TransferFailed: the file cannot be read, or the receiver could not store it.
@@ -67,8 +118,9 @@ async def send_file(session: Session, path: Path, progress: Progress) -> str:
         SessionLost, SessionClosed: the session ended first.
     """
     loop = asyncio.get_running_loop()
-    answering = loop.create_task(session.receive())
-    sending = loop.create_task(_send(session, path, progress))
+    had: asyncio.Future[_Had] = loop.create_future()
+    answering = loop.create_task(_answer_of(session, had))
+    sending = loop.create_task(_send(session, path, progress, had))
     try:
         # No timeout: how long the receiver takes is its own affair, and the session has its own.
         await asyncio.wait({answering, sending}, return_when=asyncio.FIRST_COMPLETED)
@@ -83,7 +135,7 @@ async def send_file(session: Session, path: Path, progress: Progress) -> str:
             "the receiver did not store it: it closed the session without a word"
         ) from None
     except asyncio.CancelledError:
-        session.abort("cancelled by the sender")
+        session.abort(_CANCELLED_THERE)
         raise
     finally:
         answering.cancel()
@@ -96,20 +148,47 @@ async def send_file(session: Session, path: Path, progress: Progress) -> str:
     return sending.result()
 
 
-def _succeeded(task: "asyncio.Task[str]") -> bool:
+def _succeeded(task: "asyncio.Task[Sent]") -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
 
 
-async def _send(session: Session, path: Path, progress: Progress) -> str:
-    """Send all of a file; return the checksum of what was sent."""
+async def _answer_of(session: Session, had: "asyncio.Future[_Had]") -> bytes:
+    """Return the receiver's answer; what it has already goes to `had`."""
+    while True:
+        answer = await session.receive()
+        try:
+            told = msgspec.json.decode(answer, type=_Had)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return answer
+        if not had.done():
+            had.set_result(told)
+
+
+async def _send(
+    session: Session, path: Path, progress: Progress, had: "asyncio.Future[_Had]"
+) -> Sent:
+    """Send all of a file that the receiver has not; the checksum is that of the whole."""
     digest = hashlib.sha256()
     # A name need not be UTF-8; the header is.
     name = os.fsencode(path.name).decode(errors="replace")
     try:
         async with opened(path) as (file, size):
-            await session.send(msgspec.json.encode(_Header(name, size)))
-            done = 0
+            token = _token(file) if size > WORTH else None
+            await session.send(msgspec.json.encode(_Header(name, size, token)))
+            done, resumed, is_compared = 0, 0, False
             while done < size:
+                if had.done() and not is_compared:
+                    is_compared = True
+                    start = had.result().have
+                    if done < start <= size:
+                        ahead = await _read_on(file, digest.copy(), start - done)
+                        if ahead.hexdigest() == had.result().sha256:
+                            digest, done, resumed = ahead, start, start
+                            await session.send(b"")
+                            await session.send(msgspec.json.encode(_From(start)))
+                            progress(done, size)
+                            continue
+                        file.seek(done)
                 piece = await asyncio.to_thread(file.read, min(PIECE, size - done))
                 if not piece:
                     raise TransferFailed(f"{path} became shorter while it was sent")
@@ -120,20 +199,41 @@ async def _send(session: Session, path: Path, progress: Progress) -> str:
     except OSError as error:
         raise TransferFailed(f"cannot read {path}: {error.strerror}") from None
     await session.send(msgspec.json.encode(_Trailer(digest.hexdigest())))
-    return digest.hexdigest()
+    return Sent(digest.hexdigest(), resumed)
 
 
-async def receive_file(session: Session, folder: Path, progress: Progress) -> tuple[Path, str]:
-    """Receive one file into a folder; return where it is, and its SHA-256 (hex).
+def _token(file: IO[bytes]) -> str | None:
+    """Return what is the same as long as a file is; None of what came out of a pipe."""
+    if isinstance(file, tempfile.SpooledTemporaryFile):
+        return None
+    there = os.fstat(file.fileno())
+    what = (there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns)
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:32]
 
-    A name that exists already gets a number. What was stored is removed when the rest fails.
+
+async def _read_on(file: IO[bytes], digest: "hashlib._Hash", count: int) -> "hashlib._Hash":
+    """Look at the next bytes of a file; return the checksum that goes on with them."""
+    while count > 0:
+        piece = await asyncio.to_thread(file.read, min(_STEP, count))
+        if not piece:
+            break
+        await asyncio.to_thread(digest.update, piece)
+        count -= len(piece)
+    return digest
+
+
+async def receive_file(session: Session, parts: Parts, progress: Progress) -> Stored:
+    """Receive one file into a folder; return where it is.
+
+    A name that exists already gets a number. What was stored is removed when the rest fails, but
+    where the session ended without a word: that is kept for the sender's next attempt.
 
     Raises:
         TransferFailed: it cannot be stored, or did not arrive as it was sent.
         SessionLost, SessionClosed: the session ended first.
     """
     try:
-        path, digest = await _store(session, folder, progress)
+        stored = await _store(session, parts, progress)
     except TransferFailed as failure:
         await _answer(session, failure.reason.encode()[:1000])
         raise
@@ -141,7 +241,7 @@ async def receive_file(session: Session, folder: Path, progress: Progress) -> tu
         await _answer(session, _CANCELLED.encode())
         raise
     await _answer(session, b"ok")
-    return path, digest
+    return stored
 
 
 async def _answer(session: Session, answer: bytes) -> None:
@@ -150,24 +250,26 @@ async def _answer(session: Session, answer: bytes) -> None:
         await session.send(answer)
 
 
-async def _store(session: Session, folder: Path, progress: Progress) -> tuple[Path, str]:
+async def _store(session: Session, parts: Parts, progress: Progress) -> Stored:
     try:
         header = msgspec.json.decode(await session.receive(), type=_Header)
     except msgspec.DecodeError:
         raise TransferFailed("this is no file transfer") from None
-    # Whatever the file's name is: this one can be had.
-    part = folder / f".{session.id.hex()}.part"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with part.open("xb") as file:
-            digest = await _pieces(session, file, header.size, progress)
-            await asyncio.to_thread(_sync, file)
-        return await asyncio.to_thread(_placed, part, header.name), digest
+        # Whatever the file's name is: what it has before it is whole can be had.
+        async with parts.open(session, header.resume, header.size) as part:
+            coming = _Coming(part, header.size, progress)
+            try:
+                digest = await _pieces(session, parts, coming)
+            except (SessionLost, SessionClosed) as ended:
+                is_cancelled = _CANCELLED_THERE in str(ended)
+                part.is_kept = max(coming.done, part.had) > WORTH and not is_cancelled
+                raise
+            await asyncio.to_thread(_finish, part.file, header.size)
+            stored = await asyncio.to_thread(_placed, part.path, header.name)
+            return Stored(stored, digest, coming.resumed)
     except OSError as error:
         raise TransferFailed(f"cannot store {header.name}: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def _placed(part: Path, name: str) -> Path:
@@ -197,26 +299,59 @@ def _numbered(part: Path, name: str) -> Path:
     raise AssertionError("without end")
 
 
-def _sync(file: BinaryIO) -> None:
+def _finish(file: BinaryIO, size: int) -> None:
+    file.truncate(size)
     file.flush()
     os.fsync(file.fileno())
 
 
-async def _pieces(session: Session, file: BinaryIO, size: int, progress: Progress) -> str:
-    digest = hashlib.sha256()
-    done = 0
-    while done < size:
+@dataclass
+class _Coming:
+    """How far a file is."""
+
+    part: Part
+    size: int
+    progress: Progress
+    done: int = 0
+    resumed: int = 0
+    """Bytes that were there, and were not sent anew."""
+
+    def add(self, count: int) -> None:
+        """So many bytes more are there."""
+        self.done += count
+        self.progress(self.done, self.size)
+
+
+async def _pieces(session: Session, parts: Parts, coming: _Coming) -> str:
+    part, digest = coming.part, hashlib.sha256()
+    if part.had:
+        there = await _read_on(part.file, hashlib.sha256(), part.had)
+        await session.send(msgspec.json.encode(_Had(part.had, there.hexdigest())))
+        part.file.seek(0)
+    while coming.done < coming.size:
         piece = await session.receive()
-        done += len(piece)
-        if done > size:
+        parts.moved(part)
+        if not piece and part.had:
+            start = _told(await session.receive(), _From).start
+            if start != part.had or start < coming.done:
+                raise TransferFailed("it goes on from where nothing is")
+            digest = await _read_on(part.file, digest, start - coming.done)
+            coming.add(start - coming.done)
+            coming.resumed = start
+            continue
+        if coming.done + len(piece) > coming.size:
             raise TransferFailed("more arrived than was announced")
         digest.update(piece)
-        await asyncio.to_thread(file.write, piece)
-        progress(done, size)
+        await asyncio.to_thread(part.file.write, piece)
+        coming.add(len(piece))
+    sha256 = _told(await session.receive(), _Trailer).sha256
+    if sha256 != digest.hexdigest():
+        raise TransferFailed("the checksum does not match")
+    return sha256
+
+
+def _told(message: bytes, kind: type[_Told]) -> _Told:
     try:
-        trailer = msgspec.json.decode(await session.receive(), type=_Trailer)
+        return msgspec.json.decode(message, type=kind)
     except msgspec.DecodeError:
         raise TransferFailed("more arrived than was announced") from None
-    if trailer.sha256 != digest.hexdigest():
-        raise TransferFailed("the checksum does not match")
-    return trailer.sha256

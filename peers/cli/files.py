@@ -10,6 +10,7 @@ from peers import Mode, Session, SessionClosed, SessionLost
 from peers.cli.bars import Bars
 from peers.cli.file_transfer import TransferFailed, receive_file, send_file
 from peers.cli.output import OutputFailed
+from peers.cli.parts import Parts
 from peers.cli.sessions import MakePeer, closing, following, path_of, registered, serve_each
 from peers.cli.terminal import Terminal
 from peers.tasks import Tasks, unless
@@ -96,7 +97,7 @@ async def send(
                     _telling(terminal, sent, every, file=file.name),
                 ):
                     try:
-                        digest = await send_file(session, file, progress)
+                        told = await send_file(session, file, progress)
                     except asyncio.CancelledError:
                         await terminal.tell(
                             f"not sent: {file.name}: cancelled",
@@ -107,14 +108,16 @@ async def send(
                         raise
             path = path_of(session)
             seconds = time.perf_counter() - began - setup
+        resumed = f", gone on with at {told.resumed}" if told.resumed else ""
         await terminal.tell(
-            f"sent {file.name}: {sent.bytes} bytes in {seconds:.2f} s ({path})",
+            f"sent {file.name}: {sent.bytes} bytes in {seconds:.2f} s ({path}){resumed}",
             event="sent",
             file=file.name,
             bytes=sent.bytes,
             seconds=seconds,
             setup=setup,
-            sha256=digest,
+            sha256=told.sha256,
+            resumed=told.resumed,
             mode=session.mode,
             path=path,
         )
@@ -148,7 +151,7 @@ async def receive(
 
             async with _telling(terminal, got, every, remote=session.remote):
                 try:
-                    stored, digest = await receive_file(session, folder, progress)
+                    stored = await receive_file(session, parts, progress)
                 except asyncio.CancelledError:
                     if got.size:
                         await terminal.tell(
@@ -159,10 +162,11 @@ async def receive(
                         )
                     raise
         await terminal.tell(
-            f"received {stored} from {session.remote}",
+            f"received {stored.path} from {session.remote}",
             event="received",
-            file=str(stored),
-            sha256=digest,
+            file=str(stored.path),
+            sha256=stored.sha256,
+            resumed=stored.resumed,
             remote=session.remote,
             bytes=got.bytes,
         )
@@ -175,8 +179,10 @@ async def receive(
     async def ended(session: Session, reason: str) -> None:
         await terminal.tell(f"not received: {reason}", event="failed", reason=reason)
 
+    parts = Parts(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        parts.tidy()
     except OSError as error:
         raise TransferFailed(f"cannot make {folder}: {error.strerror}") from None
     async with registered(

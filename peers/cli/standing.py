@@ -18,6 +18,8 @@ class PathShown(msgspec.Struct, frozen=True):
     remote: str
     round_trip: float | None
     """Seconds."""
+    lock: str = "tls"
+    """What it is locked by."""
 
 
 class SessionShown(msgspec.Struct, frozen=True):
@@ -170,7 +172,7 @@ def _session(session: Session) -> SessionShown:
 def _path(path: Path | None, round_trip: float | None) -> PathShown | None:
     if path is None:
         return None
-    return PathShown(path.kind.value, path.local, path.remote, round_trip)
+    return PathShown(path.kind.value, path.local, path.remote, round_trip, path.lock.value)
 
 
 def _lines_of(session: SessionShown) -> Iterator[str]:
@@ -184,6 +186,7 @@ def _lines_of(session: SessionShown) -> Iterator[str]:
     else:
         trip = "" if path.round_trip is None else f", {path.round_trip * 1e3:.1f} ms"
         yield f"    path       {path.kind}, {path.local} to {path.remote}{trip}"
+        yield f"    lock       {path.lock}"
         yield f"    why        {session.why}{', pinned' if session.pinned else ''}"
     yield f"    standby    {session.standby}"
     yield (

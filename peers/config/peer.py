@@ -16,6 +16,7 @@ from protocol.errors import IdentityError, RoamRelayError
 from protocol.hosts import is_address
 from protocol.identity import GUID_LENGTH
 from protocol.invitation import BadInvitation, Token
+from protocol.lock import Lock
 from protocol.messages import Guid, Mode, Service
 from protocol.session import SessionSettings
 
@@ -99,6 +100,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     to the other: `auto`, but over no interface that `metered` names; `metered`, over those too; or
     `never`. A quiet one costs a ping a minute. A policy may say otherwise for a service or for a
     peer."""
+    locks: Annotated[tuple[Lock, ...], msgspec.Meta(min_length=1, max_length=2)] = tuple(Lock)
+    """What a path by the relay may be locked by: `tls`, or `noise`, which pages in browsers have;
+    where both sides have both it is TLS. Direct paths are under TLS always. A policy may say
+    otherwise for a service or for a peer."""
     metered: tuple[str, ...] = ()
     """Interfaces that cost money, as patterns, for policies and for `standby`: `wwan*`."""
     listen_hosts: tuple[str, ...] = ("0.0.0.0", "::")

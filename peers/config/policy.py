@@ -4,6 +4,7 @@
     clause = ( "only" / "not" / "prefer" ) term  /  "within" SECONDS
            / "dial" ( "open" / "careful" / "proven" )
            / "standby" ( "auto" / "metered" / "never" )
+           / "locks" 1*( "tls" / "noise" )
     term   = "direct" / "relayed" / "ipv4" / "ipv6" / "private" / "public" / "metered"
            / "interface" PATTERN
 
@@ -17,6 +18,7 @@ from fnmatch import fnmatchcase
 
 from peers.config.kinds import Dial, PathKind, StandbyWord
 from protocol.errors import RoamRelayError
+from protocol.lock import Lock
 
 __all__ = ["NO_POLICY", "PathFacts", "Policy", "PolicyError", "Rule", "TERMS", "VERBS"]
 
@@ -29,6 +31,8 @@ VERBS = {
     "dial": "whom to dial where the peer was not met before, in place of `dial` in the "
     "configuration",
     "standby": "whether a second path stands ready, in place of `standby` in the configuration",
+    "locks": "what a path by the relay may be locked by, one word or both, in place of `locks` in "
+    "the configuration",
 }
 """How a clause begins, and what it says."""
 TERMS = {
@@ -62,7 +66,7 @@ class PathFacts:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One clause but `within`, `dial` and `standby`."""
+    """One clause but `within`, `dial`, `standby` and `locks`."""
 
     verb: str
     term: str
@@ -106,6 +110,8 @@ class Policy:
     """Which endpoints are dialed where the peer was not met; None: what is configured."""
     standby: StandbyWord | None = None
     """Whether a second path stands ready; None: what is configured."""
+    locks: tuple[Lock, ...] | None = None
+    """What a path by the relay may be locked by; None: what is configured."""
     text: str = ""
 
     @classmethod
@@ -116,7 +122,7 @@ class Policy:
             PolicyError: it cannot be read; points at the word.
         """
         rules: list[Rule] = []
-        within = dial = standby = None
+        within = dial = standby = locks = None
         position = 0
         clauses = text.split(",") if text.strip() else []
         if len(clauses) > _MAX_CLAUSES:
@@ -137,6 +143,9 @@ class Policy:
             if verb == "standby":
                 standby = StandbyWord(_one_of(text, verb, rest, at, tuple(StandbyWord)))
                 continue
+            if verb == "locks":
+                locks = _locks(text, rest, at)
+                continue
             term, at = rest[0] if rest else ("", at + len(verb))
             if term not in TERMS:
                 raise _unknown(text, term, at, tuple(TERMS))
@@ -146,7 +155,7 @@ class Policy:
             if len(rest) > needed:
                 raise _unknown(text, *rest[needed], ("a comma",))
             rules.append(Rule(verb, term, rest[1][0] if needed == 2 else ""))
-        return cls(tuple(rules), within, dial, standby, text.strip())
+        return cls(tuple(rules), within, dial, standby, locks, text.strip())
 
     @property
     def needs_interfaces(self) -> bool:
@@ -205,6 +214,14 @@ def _one_of(
     if len(rest) > 1:
         raise _unknown(text, *rest[1], ("a comma",))
     return word
+
+
+def _locks(text: str, rest: Sequence[tuple[str, int]], at: int) -> tuple[Lock, ...]:
+    for word, here in rest or (("", at + len("locks")),):
+        if word not in tuple(Lock):
+            raise _unknown(text, word, here, tuple(Lock))
+    named = {word for word, _ in rest}
+    return tuple(lock for lock in Lock if lock in named)
 
 
 def _unknown(text: str, word: str, at: int, expected: Sequence[str]) -> PolicyError:

@@ -220,6 +220,11 @@ class RelayStage:
             raise Fault(f"{url} is no http:// or https:// URL")
         self._dials = Dials()
 
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return str(self._url)
+
     async def enter(self) -> "RelayStage":
         """Begin the next check: what the last one has left is cut."""
         await self._dials.cut()

@@ -16,6 +16,7 @@ from peers.conformance import (
     peer_control,
     peer_flights,
     peer_further,
+    peer_locks,
     peer_moves,
     peer_paths,
     peer_requests,
@@ -24,6 +25,7 @@ from peers.conformance import (
     relay_control,
     relay_http,
     relay_mailbox,
+    relay_pages,
     relay_planes,
     relay_requests,
 )
@@ -46,11 +48,13 @@ SUBJECTS = (
     peer_flights,
     peer_calls,
     peer_further,
+    peer_locks,
     relay_http,
     relay_control,
     relay_requests,
     relay_planes,
     relay_mailbox,
+    relay_pages,
 )
 """Where the checks are."""
 _START = 20.0

@@ -3,7 +3,7 @@
 from peers.conversations.conversation import Conversation
 from peers.conversations.message import Disruption, Message, Sent
 from peers.conversations.room import Conversations
-from peers.conversations.store import Store, checked_store
+from peers.conversations.store import Preference, Store, checked_store
 from peers.conversations.tables import MessageState
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Disruption",
     "Message",
     "MessageState",
+    "Preference",
     "Sent",
     "Store",
     "checked_store",

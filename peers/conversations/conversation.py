@@ -4,6 +4,7 @@ How it gets a session is in room.py, what passes over one in link.py.
 """
 
 import asyncio
+import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,6 +17,7 @@ from peers.conversations.database import Work
 from peers.conversations.keeper import Keeper
 from peers.conversations.link import Links
 from peers.conversations.message import Disruption, Message, Sent, disruption
+from peers.conversations.store import NO_PREFERENCE, Preference
 from peers.conversations.tables import Entry, MessageState, Waiting
 from peers.tasks import check_loop
 from protocol.conversation import MAX_LETTER, Receipt
@@ -50,6 +52,7 @@ class Conversation:
         service: str,
         begin: Callable[["ConversationEnd"], Awaitable[Keeper]],
         end: Callable[["ConversationEnd", Keeper], Awaitable[None]],
+        preference: Preference = NO_PREFERENCE,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._begin = begin
@@ -67,6 +70,7 @@ class Conversation:
         """The GUID of the other peer."""
         self.service = service
         """The service that it is for."""
+        self._preference = preference
 
     def __repr__(self) -> str:
         return f"<Conversation with {self.remote[:8]} for {self.service}>"
@@ -118,23 +122,32 @@ class Conversation:
         none. It is tried again."""
         return None if self._courier is None else self._courier.error
 
+    @property
+    def session_error(self) -> RoamRelayError | None:
+        """Why no session with the other side could be opened last; None where one could, or none
+        was asked for. It is tried again."""
+        return self._links.error
+
     async def send(
         self,
         payload: bytes | bytearray | memoryview,
         *,
         expires: float | None = None,
         also: Work | None = None,
+        message_id: str | None = None,
     ) -> str:
         """Send one message; return its id when it is safe in the store here. It leaves as soon as
         the other side is there, or its mailbox takes it.
 
         After `expires` seconds, where it has not left, it is not sent any more; one that has left
         is told to have expired only once the other side has said that it has not got it. What
-        `also`, a function of the database's connection, writes is in the same transaction. Whoever
-        cancels this does not know whether the message was stored.
+        `also`, a function of the database's connection, writes is in the same transaction; where
+        that has to know the id, `message_id` is one that `new_message_id` has made. Whoever cancels
+        this does not know whether the message was stored: with such an id, `state` tells.
 
         Raises:
-            TypeError, ValueError: it is no bytes, or above 57,344 of them.
+            TypeError, ValueError: it is no bytes, or above 57,344 of them; or a message was sent
+                with this id.
             ConversationFull: too many messages wait: 10,000, or 64 MiB of them.
             StoreFailed: it was not stored.
             CallbackFailed: `also` has raised; it was not stored.
@@ -145,7 +158,15 @@ class Conversation:
         if also is not None:
             checked_function(also, "also")
         until = None if expires is None else time.time() + checked_seconds(expires, "expires")
-        return (await keeper.add(message, until, also)).hex()
+        name = b"" if message_id is None else _name_of(message_id)
+        if name and await keeper.entry(name) is not None:
+            raise ValueError(f"a message was sent with the id {message_id}")
+        return (await keeper.add(message, until, also, name)).hex()
+
+    @staticmethod
+    def new_message_id() -> str:
+        """Return an id that no message has, to be given to `send`."""
+        return os.urandom(16).hex()
 
     async def state(self, message_id: str) -> Sent | None:
         """Return how a message stands that was sent here; None where nothing is known of it. The
@@ -237,6 +258,11 @@ class ConversationEnd(Conversation):
         if self._keeper is None:
             raise ConnectionClosed("the conversation was never open")
         return self._keeper
+
+    @property
+    def preference(self) -> Preference:
+        """By what sessions it is carried that are opened here."""
+        return self._preference
 
     @property
     def links(self) -> Links:

@@ -6,7 +6,7 @@ may leave some is what the program says by opening conversations; it holds after
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
@@ -20,7 +20,7 @@ from protocol.errors import ConnectionClosed, ProtocolViolation, RoamRelayError,
 from protocol.mail import LetterService
 from protocol.messages import MAX_DISCLOSE, MAX_SERVICES, Disclosure
 
-__all__ = ["Allowed", "Intake", "Target", "is_known"]
+__all__ = ["Allowed", "Intake", "Target", "is_known", "untaken"]
 
 _T = TypeVar("_T")
 
@@ -131,6 +131,22 @@ async def is_known(database: Database, remote: str, service: str) -> bool:
             "SELECT 1 FROM roam_conversation WHERE remote = ? AND service = ?", (remote, service)
         )
         return db.fetchone() is not None
+
+    return await database.run(work)
+
+
+async def untaken(database: Database, service: str, taken: Collection[str]) -> int:
+    """Return how many conversations others have begun in which this side has said nothing and has
+    something to read, or nothing was ever said; those with these peers are not counted."""
+
+    def work(connection: sqlite3.Connection) -> int:
+        db = _cursor(connection)
+        db.execute(
+            "SELECT remote FROM roam_conversation WHERE service = ? AND last = 0 "
+            "AND (current = 0 OR id IN (SELECT conversation FROM roam_inbox))",
+            (service,),
+        )
+        return sum(remote not in taken for (remote,) in db)
 
     return await database.run(work)
 

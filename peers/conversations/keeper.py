@@ -1,7 +1,6 @@
 """One conversation as it is kept: its rows in the store, and its numbers in memory.
 
-Everything that is decided by numbers is in numbers.py, every statement in tables.py; here both
-meet, one transaction for each step, whichever session it comes by.
+What decides is in numbers.py, each statement in tables.py: both meet here, in one transaction each.
 """
 
 import asyncio
@@ -112,8 +111,10 @@ class Keeper:
 
     # -- what is sent ---------------------------------------------------------------------------
 
-    async def add(self, payload: bytes, expires: float | None, also: Work | None) -> bytes:
-        """Put a message into the queue; return its id.
+    async def add(
+        self, payload: bytes, expires: float | None, also: Work | None, name: bytes = b""
+    ) -> bytes:
+        """Put a message into the queue; return its id, which is another one where none is given.
 
         Raises:
             ConversationFull, StoreFailed, CallbackFailed: it was not stored.
@@ -126,15 +127,14 @@ class Keeper:
             )
         self._adding += 1
         self._weight += len(payload)
-        stored = False
+        item = Letter(name or os.urandom(16), time.time(), payload)
         try:
-            item = Letter(os.urandom(16), time.time(), payload)
             await self._put(item, item.sent, expires, also)
-            stored = True
+        except BaseException:
+            self._weight = max(self._weight - len(payload), 0)
+            raise
         finally:
             self._adding -= 1
-            if not stored:
-                self._weight = max(self._weight - len(payload), 0)
         if expires is not None:
             self.expiring.wake()
         return item.id

@@ -26,7 +26,13 @@ from protocol.conversation import (
     pack_item,
     read_frame,
 )
-from protocol.errors import ProtocolViolation, SessionClosed, SessionLost
+from protocol.errors import (
+    ProtocolViolation,
+    RequestTimeout,
+    RoamRelayError,
+    SessionClosed,
+    SessionLost,
+)
 
 __all__ = ["Link", "Links"]
 
@@ -54,8 +60,16 @@ class Links:
         """Those that are not over."""
         self.source: Link | None = None
         """The one from which messages are taken."""
+        self.error: RoamRelayError | None = None
+        """Why no session could be opened last; None where one could."""
         self.changed = Waiters(asyncio.get_running_loop())
         """Woken when there is one more, or one less."""
+
+    def failed(self, error: Exception) -> None:
+        """No session could be opened."""
+        if not isinstance(error, RoamRelayError):
+            error = RequestTimeout(str(error) or "the other side has not come yet")
+        self.error = error
 
     @property
     def newest(self) -> "Link | None":

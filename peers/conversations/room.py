@@ -12,7 +12,6 @@ import os
 import random
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,10 +22,10 @@ from peers.conversations import tables
 from peers.conversations.conversation import Conversation, ConversationEnd
 from peers.conversations.courier import Courier
 from peers.conversations.database import Database
-from peers.conversations.intake import Allowed, Intake, Target, is_known
+from peers.conversations.intake import Allowed, Intake, Target, is_known, untaken
 from peers.conversations.keeper import Keeper, load_keeper
 from peers.conversations.link import Link
-from peers.conversations.store import Store
+from peers.conversations.store import Preference, Store
 from peers.mailbox import Mailbox
 from peers.services import ConversationsEnd, Services
 from peers.session import Session, SessionEnd
@@ -35,7 +34,7 @@ from protocol.errors import ConnectionClosed, RoamRelayError, StoreFailed, Usage
 
 __all__ = ["Conversations"]
 
-Opener: TypeAlias = Callable[[str, str, bool], Awaitable[Session]]
+Opener: TypeAlias = Callable[[str, str, Preference, bool], Awaitable[Session]]
 """Opens a session with a service of a peer; says whether to wait for that peer without end."""
 
 _LONGEST = 60.0
@@ -46,8 +45,8 @@ _AT_ONCE = 16
 _GOODBYE = 1.5
 """Seconds for a session to be closed cleanly, when its conversation is closed."""
 _OFFERED = 1_024
-"""Conversations of a service that others have begun and that the program has not taken; as many by
-letter, while nobody asks for them. More are refused."""
+"""Conversations of a service that others have begun and that the program has not taken; of those by
+letter, while nobody asks for them, as many are in the store. More are refused."""
 _NEVER = 3_600.0
 """Seconds after which expiry is looked at again, though nothing is known to expire."""
 
@@ -106,21 +105,24 @@ class Conversations:
         self._found = asyncio.Lock()
         """Held while a letter is taken, and while a conversation is opened, so that what it begins
         with is all that came."""
-        self._strangers: Counter[str] = Counter()
-        """Conversations that others have begun by letter and that are not open, by service."""
         self._dialing = asyncio.Semaphore(_AT_ONCE)
         """Held by who asks for another side now."""
         self._is_closed = False
 
     def conversation(
-        self, guid: str, service: str, store: Store, disclose: str | Collection[str]
+        self,
+        guid: str,
+        service: str,
+        store: Store,
+        disclose: str | Collection[str],
+        preference: Preference,
     ) -> Conversation:
         """Return a conversation, to be opened."""
         if guid == self._guid:
             raise ValueError("guid is this peer's own: a conversation has two sides")
         self._use(store)
         begin = partial(self._begin, disclose=disclose)
-        return ConversationEnd(guid, service, begin, self._end)
+        return ConversationEnd(guid, service, begin, self._end, preference)
 
     @property
     def open(self) -> tuple[tuple[str, str], ...]:
@@ -374,14 +376,22 @@ class Conversations:
             if offer is not None and (there := offer.open.get(remote)) is not None:
                 yield there if there.is_open else _Unopened(there.kept)
                 return
-            if not await is_known(database, remote, service):
+            is_new = not await is_known(database, remote, service)
+            if is_new:
                 allowed = self._letters_from.get(service, frozenset())
+                known = frozenset() if offer is None else frozenset(offer.open)
                 may_begin = allowed is None or remote in allowed
-                if not may_begin or self._strangers[service] >= _OFFERED:
+                if not may_begin or await untaken(database, service, known) >= _OFFERED:
                     yield None
                     return
-                self._strangers[service] += 1
-            yield _Unopened(await load_keeper(database, remote, service))
+            keeper = await load_keeper(database, remote, service)
+            try:
+                yield _Unopened(keeper)
+            finally:
+                if is_new:
+                    # Where that fails it counts, as long as it is there.
+                    with contextlib.suppress(StoreFailed):
+                        await keeper.forget_empty()
 
     # -- in the background ----------------------------------------------------------------------
 
@@ -422,12 +432,14 @@ class Conversations:
                     raise RoamRelayError("the other side keeps no conversation")
             except (RoamRelayError, ValueError, TimeoutError) as error:
                 pause = next(pauses)
+                links.failed(error)
                 log.debug("not there", peer=conversation.remote[:8], reason=str(error))
                 courier.go()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await came.wait()
             else:
+                links.error = None
                 courier.rest()
                 if session is not None:
                     before = keeper.queue.settled, keeper.came
@@ -447,7 +459,9 @@ class Conversations:
         # Who is waited for costs nothing until it is there.
         turn = contextlib.nullcontext() if wait else self._dialing
         async with turn, asyncio.timeout(_LONGEST):
-            return await self._opener(conversation.remote, conversation.service, wait)
+            return await self._opener(
+                conversation.remote, conversation.service, conversation.preference, wait
+            )
 
     async def _come(self, conversation: ConversationEnd, came: asyncio.Event) -> None:
         while conversation.links.newest is None:

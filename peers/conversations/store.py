@@ -1,10 +1,31 @@
-"""What names a store of conversations."""
+"""What names a store of conversations, and by what sessions one is carried."""
 
 import os
 import sqlite3
+from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["Store", "checked_store"]
+from peers.config import checked_mode, checked_policy
+from protocol.messages import Mode
+
+__all__ = ["NO_PREFERENCE", "Preference", "Store", "checked_store"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """By what sessions a conversation is carried that are opened here; None: as is configured."""
+
+    mode: Mode | str | None = None
+    policy: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode is not None:
+            checked_mode(self.mode)
+        if self.policy is not None:
+            checked_policy(self.policy)
+
+
+NO_PREFERENCE = Preference()
 
 Store: TypeAlias = str | os.PathLike[str] | sqlite3.Connection
 """Where conversations are kept: a file, or a database of the program's own."""

@@ -1,4 +1,4 @@
-"""One end of a path: a byte stream between two peers, under their own TLS, with the hello.
+"""One end of a path: a byte stream between two peers, under their own lock, with the hello.
 
 A path proves both identities, says which session it is for, and then carries the bytes of one
 session until either ends. It knows nothing of how its stream was made.
@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from peers.config import PathKind
+from peers.path.noise import NoiseChannel
 from peers.path.path import Path
 from peers.path.tls import TlsChannel
 from peers.transport import Stream
@@ -26,6 +27,7 @@ from protocol.errors import (
 )
 from protocol.first_bytes import FirstBytes
 from protocol.first_flight import EXPORTED_BYTES, EXPORTER_LABEL
+from protocol.lock import Lock
 from protocol.messages import Message, PathHello, PathReject, PathWelcome
 from protocol.session import EARLY_BYTES, NO_EARLY, Early, Keepalive
 from protocol.tables import ON_PATH
@@ -91,16 +93,16 @@ class PathEnd(Path):
     def __init__(
         self,
         stream: Stream,
-        tls: TlsChannel,
+        channel: TlsChannel | NoiseChannel,
         kind: PathKind,
         on_closed: Callable[["PathEnd"], None],
         keepalive: Keepalive | None = None,
     ) -> None:
         """`keepalive` says what its network bears, of a direct path."""
-        super().__init__(kind, stream.local, stream.remote)
+        super().__init__(kind, stream.local, stream.remote, channel.lock)
         self._loop = asyncio.get_running_loop()
         self._stream = stream
-        self._tls = tls
+        self._channel = channel
         self._on_closed = on_closed
         self.keepalive = keepalive
         """What the network at this end was seen to bear; None of a relayed path."""
@@ -116,7 +118,8 @@ class PathEnd(Path):
         """What has left from here behind the hello."""
         self._answered = 0.0
         """When the first bytes arrived."""
-        self._first: FirstBytes | None = None if tls.is_client else FirstBytes()
+        bears = channel.lock is Lock.TLS and not channel.is_client
+        self._first: FirstBytes | None = FirstBytes() if bears else None
         """Reads what may stand before TLS; None once that has begun, or where nothing may."""
         self._take_flight: Callable[[bytes], bytes] = _no_answer
         self._user: PathUser | None = None
@@ -145,7 +148,7 @@ class PathEnd(Path):
         """
         with self._ending(f"{self.remote}: no answer within {timeout:g} s"):
             async with asyncio.timeout(timeout):
-                began = self._tls.began or time.perf_counter()
+                began = self._channel.began or time.perf_counter()
                 if flight is not None:
                     self._first, self._take_flight = FirstBytes(), _answered_by(flight)
                 await self._start(flight.data if flight is not None else b"")
@@ -176,8 +179,8 @@ class PathEnd(Path):
                 hello, self.early = make_hello(self), make_early()
                 # Each frame in a record of its own, so that none waits for the packets of the next.
                 for piece in (encode(hello), *self.early.frames):
-                    self._tls.send(piece)
-                self._stream.write(self._tls.to_send())
+                    self._channel.send(piece)
+                self._stream.write(self._channel.to_send())
                 answer = await self._head
                 match answer:
                     case PathWelcome():
@@ -237,12 +240,15 @@ class PathEnd(Path):
     def send(self, data: bytes) -> None:
         """Send bytes of the session. Look at `paused` first."""
         if self._stage in (_Stage.HANDSHAKE, _Stage.CARRYING):
-            self._tls.send(data)
-            self._stream.write(self._tls.to_send())
+            self._channel.send(data)
+            self._stream.write(self._channel.to_send())
 
     def export(self, context: bytes) -> bytes:
-        """Return the secret that both ends of this proven path have, for a session's flights."""
-        return self._tls.export(EXPORTER_LABEL, EXPORTED_BYTES, context)
+        """Return the secret that both ends of this proven path have, for a session's flights; empty
+        where its lock gives none."""
+        if isinstance(self._channel, NoiseChannel):
+            return b""
+        return self._channel.export(EXPORTER_LABEL, EXPORTED_BYTES, context)
 
     def finish(self) -> None:
         """Close the path after all that was sent has arrived: both sides do, in either order."""
@@ -251,9 +257,9 @@ class PathEnd(Path):
         self._stage = _Stage.FINISHING
         self._user = None
         self._early.clear()
-        other_ended = self._tls.ended
-        self._tls.end()
-        self._stream.write(self._tls.to_send())
+        other_ended = self._channel.ended
+        self._channel.end()
+        self._stream.write(self._channel.to_send())
         if other_ended:
             self._stream.close()
         else:
@@ -277,10 +283,10 @@ class PathEnd(Path):
                 data = self._before_tls(self._first, data)
                 if not data:
                     return
-            plain = self._tls.receive(data)
+            plain = self._channel.receive(data)
             if self._stage is not _Stage.CARRYING:
-                self._stream.write(self._tls.to_send())
-            if self._tls.established and not self._proven.done():
+                self._stream.write(self._channel.to_send())
+            if self._channel.established and not self._proven.done():
                 self.usual_round_trip = self._measured()
                 self._proven.set_result(None)
             if plain:
@@ -290,7 +296,7 @@ class PathEnd(Path):
         except (PathFailed, ProtocolViolation) as error:
             self._fail(error)
             return
-        if self._tls.ended:
+        if self._channel.ended:
             self._other_ended()
 
     def stream_writable(self) -> None:
@@ -327,11 +333,11 @@ class PathEnd(Path):
 
     async def _start(self, before: bytes = b"") -> None:
         self._stream.set_owner(self)
-        if self._tls.is_client and not self._tls.began and self._stage is _Stage.HANDSHAKE:
-            self._tls.start()
-            self._stream.write(before + self._tls.to_send())
+        if self._channel.is_client and not self._channel.began and self._stage is _Stage.HANDSHAKE:
+            self._channel.start()
+            self._stream.write(before + self._channel.to_send())
         await self._proven
-        self._remote_guid = self._tls.remote_guid
+        self._remote_guid = self._channel.remote_guid
 
     def _before_tls(self, first: FirstBytes, data: bytes) -> bytes:
         """Take off what stands before TLS, and return what is left for that."""
@@ -347,7 +353,7 @@ class PathEnd(Path):
         if known is not None:
             return known
         # A server has answered the first bytes at once, and these are what came back.
-        return None if self._tls.is_client else time.perf_counter() - self._answered
+        return None if self._channel.is_client else time.perf_counter() - self._answered
 
     def _receive(self, plain: bytes) -> None:
         if self._user is not None:
@@ -366,12 +372,12 @@ class PathEnd(Path):
             else:
                 return
         self._early += plain
-        if len(self._early) > (_BEHIND_WELCOME if self._tls.is_client else EARLY_BYTES):
+        if len(self._early) > (_BEHIND_WELCOME if self._channel.is_client else EARLY_BYTES):
             raise ProtocolViolation("too much before the hello was answered")
 
     def _send_head(self, message: Message) -> None:
-        self._tls.send(encode(message))
-        self._stream.write(self._tls.to_send())
+        self._channel.send(encode(message))
+        self._stream.write(self._channel.to_send())
 
     def _fail(self, error: RoamRelayError) -> None:
         self._gone(error)

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from peers.config import PathKind
 from peers.path.end import FINISH_TIMEOUT, PathEnd
+from peers.path.noise import NoiseChannel
 from peers.path.tls import TlsChannel, TlsContext
 from peers.transport import Stream
 from protocol.hosts import host_in
 from protocol.identity import Identity
+from protocol.lock import LockSide
 from protocol.session import Keepalives
 
 __all__ = ["Begun", "Paths"]
@@ -17,9 +19,9 @@ __all__ = ["Begun", "Paths"]
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """TLS that has begun before its stream."""
+    """A lock that has begun before its stream."""
 
-    channel: TlsChannel
+    channel: TlsChannel | NoiseChannel
     flight: bytes
     """What the other end must get first."""
 
@@ -33,18 +35,29 @@ class Paths:
         self._open: set[PathEnd] = set()
         self._none_open = asyncio.Event()
 
-    def begin(self) -> Begun:
-        """Begin TLS as a client before there is a stream."""
-        channel = self._tls.channel(server=False)
+    def begin(self, side: LockSide | None = None) -> Begun:
+        """Begin as a client before there is a stream: TLS, or Noise as the `side` of a lock."""
+        channel = self._tls.channel(server=False) if side is None else NoiseChannel(side)
         channel.start()
         return Begun(channel, channel.to_send())
 
     def make(
-        self, stream: Stream, kind: PathKind, *, server: bool, begun: Begun | None = None
+        self,
+        stream: Stream,
+        kind: PathKind,
+        *,
+        server: bool,
+        begun: Begun | None = None,
+        side: LockSide | None = None,
     ) -> PathEnd:
         """Return a path over a stream, as TLS server or as TLS client; or one that has `begun`,
-        whose first flight is on its way already."""
-        channel = begun.channel if begun is not None else self._tls.channel(server=server)
+        whose first flight is on its way already; or the `side` of one that is locked by Noise."""
+        if begun is not None:
+            channel = begun.channel
+        elif side is not None:
+            channel = NoiseChannel(side)
+        else:
+            channel = self._tls.channel(server=server)
         at = host_in(stream.local)
         keepalive = self._keepalives.at(at) if kind is PathKind.DIRECT else None
         path = PathEnd(stream, channel, kind, self._closed, keepalive)

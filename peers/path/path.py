@@ -5,6 +5,7 @@ What is done with one is in end.py, for the rooms that do it.
 
 from peers.config import PathKind
 from protocol.hosts import host_in
+from protocol.lock import Lock
 
 __all__ = ["Path"]
 
@@ -12,8 +13,9 @@ __all__ = ["Path"]
 class Path:
     """One path of a session."""
 
-    def __init__(self, kind: PathKind, local: str, remote: str) -> None:
+    def __init__(self, kind: PathKind, local: str, remote: str, lock: Lock = Lock.TLS) -> None:
         self._kind = kind
+        self._lock = lock
         self._local = local
         self._remote = remote
         self._remote_guid = ""
@@ -26,6 +28,12 @@ class Path:
     def kind(self) -> PathKind:
         """Direct, or by the relay."""
         return self._kind
+
+    @property
+    def lock(self) -> Lock:
+        """What keeps the relay, and whoever else is on the way, from reading it: of a direct path
+        TLS, of one by the relay what both sides take."""
+        return self._lock
 
     @property
     def local(self) -> str:

@@ -12,6 +12,7 @@ from OpenSSL import SSL
 
 from protocol.errors import PathFailed
 from protocol.identity import Identity, guid_of
+from protocol.lock import Lock
 
 __all__ = ["TlsChannel", "TlsContext"]
 
@@ -56,6 +57,8 @@ class TlsChannel:
 
     Feed what arrived to `receive`, write `to_send()` to the stream after every call.
     """
+
+    lock = Lock.TLS
 
     def __init__(self, connection: SSL.Connection, *, is_client: bool) -> None:
         self._connection = connection

@@ -12,6 +12,7 @@ from peers.roaming.route import Route
 from peers.session import Terms
 from protocol.endpoint import SignedEntry
 from protocol.features import SESSION_2, SESSION_FEATURES, shared
+from protocol.lock import Agreed
 from protocol.messages import PathHello, PathWelcome
 from protocol.session import ClosedSession
 
@@ -34,6 +35,8 @@ class Closed:
     number: int
     """The highest number of a path that it has taken, and which side has dialed that."""
     dialed_by_caller: bool
+    agreed: Agreed | None = None
+    """Of the lock of its planes."""
 
     def would_take(self, number: int) -> bool:
         """Whether a path that the other side has dialed is newer (docs/protocol.md §10)."""
@@ -85,7 +88,13 @@ class ClosedSessions:
         self._forget(now)
         number, by_caller = session.path_rank
         closed = Closed(
-            session.terms, route.falls_back, numbers, now + self._linger, number, by_caller
+            session.terms,
+            route.falls_back,
+            numbers,
+            now + self._linger,
+            number,
+            by_caller,
+            route.agreed,
         )
         self._sessions[session.id] = closed
         if len(self._sessions) > _MAX_CLOSED:

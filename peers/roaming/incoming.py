@@ -17,6 +17,7 @@ from peers.roaming.closed import Closed
 from peers.roaming.crowd import Crowd
 from peers.roaming.decisions import Decisions
 from peers.roaming.local import Local
+from peers.roaming.locks import LOCKED_BY_TLS, agreed_by, side_of
 from peers.roaming.meetings import Midway
 from peers.roaming.route import Route
 from peers.roaming.sessions import Sessions
@@ -27,6 +28,7 @@ from peers.transport import Stream
 from protocol.errors import Code, RoamRelayError
 from protocol.features import CONVERSATION
 from protocol.first_flight import key_id_in
+from protocol.lock import Agreed, LockSide
 from protocol.messages import (
     VERSION,
     Mode,
@@ -161,6 +163,12 @@ class Incoming:
             code, reason = refusal.code, refusal.reason
             connection.answer(ServiceAnswer(number, Verdict.REFUSED, reason, code=code))
             return
+        body = self._ways.offers.heard(request)
+        agreed = self._agreed(request, route or closed, body)
+        if agreed is None:
+            code, reason = Code.LOCK_UNSUPPORTED, "no lock for a path by the relay in common"
+            connection.answer(ServiceAnswer(number, Verdict.REFUSED, reason, code=code))
+            return
         if route is not None and request.resume:
             route.learn_disclosed(request.entries)
             sessions.resume_asked(route)
@@ -170,14 +178,28 @@ class Incoming:
         if closed is not None:
             entries = closed.entries(self._local.location)
         offer, midway = b"", None
-        if route is not None and request.offer:
-            offer, midway = self._ways.meetings.answer(connection, route, request)
+        if request.offer and (known := route or closed) is not None:
+            offer, midway = self._ways.offers.answer(connection, known, request, body, agreed)
         connection.answer(ServiceAnswer(number, Verdict.ACCEPTED, entries=entries, offer=offer))
         if midway is not None:
             self._local.tasks.spawn(self._come(midway))
         ticket = request.ticket
         if ticket is not None and ticket not in self._legs.of(request.guid):
-            self._open_leg(connection, request.guid, ticket, request.url)
+            self._open_leg(connection, request, ticket, agreed)
+
+    def _agreed(
+        self, request: ServiceRequestFrom, known: Route | Closed | None, body: bytes
+    ) -> Agreed | None:
+        """Return what the plane of a request is locked by; None where the two sides have no lock in
+        common."""
+        if request.ticket is None:
+            return LOCKED_BY_TLS
+        if known is None:
+            config = self._local.config
+            policy = policy_for(config, request.guid, request.service)
+            return agreed_by(request, body, policy.locks or config.locks, None)
+        terms = known.terms if isinstance(known, Closed) else known.session.terms
+        return agreed_by(request, body, terms.locks_taken, known.agreed)
 
     def _has_leg(self, request: ServiceRequestFrom) -> bool:
         """Whether a leg may be opened for a request, where it asks for one: the relay is dialed for
@@ -185,8 +207,16 @@ class Incoming:
         ticket, guid = request.ticket, request.guid
         return ticket is None or ticket in self._legs.of(guid) or self._legs.has_room(guid)
 
-    def _open_leg(self, connection: ControlConnection, guid: str, ticket: str, url: str) -> None:
-        task = self._local.tasks.spawn(self._attach(connection, ticket, url))
+    def _open_leg(
+        self,
+        connection: ControlConnection,
+        request: ServiceRequestFrom,
+        ticket: str,
+        agreed: Agreed,
+    ) -> None:
+        guid = request.guid
+        side = side_of(self._local.identity, guid, request.session, agreed, is_caller=False)
+        task = self._local.tasks.spawn(self._attach(connection, ticket, request.url, side))
         if task is None:
             return
         displaced = self._legs.add(guid, ticket)
@@ -239,24 +269,31 @@ class Incoming:
             return
         await self.serve(stream)
 
-    async def _attach(self, connection: ControlConnection, ticket: str, url: str) -> None:
+    async def _attach(
+        self, connection: ControlConnection, ticket: str, url: str, side: LockSide | None
+    ) -> None:
         try:
             leg = await self._ways.open_plane(connection, ticket, url)
         except RoamRelayError as error:
             log.warning("cannot attach to the plane", reason=error.reason)
             return
-        await self.serve(leg.stream, PathKind.RELAYED, leg.resume_ticket)
+        await self.serve(leg.stream, PathKind.RELAYED, leg.resume_ticket, side)
 
     # -- paths that come in ---------------------------------------------------------------------
 
     async def serve(
-        self, stream: Stream, kind: PathKind = PathKind.DIRECT, ticket: str = ""
+        self,
+        stream: Stream,
+        kind: PathKind = PathKind.DIRECT,
+        ticket: str = "",
+        side: LockSide | None = None,
     ) -> None:
         """Take one incoming stream to its session, or close it with a reason. `ticket` is for the
-        next plane, where the stream is a leg of one."""
+        next plane, where the stream is a leg of one, and `side` this side of its lock, where that
+        is not TLS."""
         if kind is PathKind.DIRECT and self._ways.meetings.take(stream):
             return
-        path = self._local.paths.make(stream, kind, server=True)
+        path = self._local.paths.make(stream, kind, server=True, side=side)
         try:
             take = partial(self._take_flight, path)
             hello = await path.accept(self._local.config.path_timeout, take)
@@ -413,6 +450,7 @@ class Incoming:
             select=config.select_for(guid, service),
             fallback=config.fallback,
             standby=config.standby,
+            locks=config.locks,
             conversation=listener.takes_conversations,
         )
 

@@ -20,9 +20,9 @@ from protocol.dialing import network_of, unwrapped
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed, ProtocolViolation, RoamRelayError
 from protocol.features import OFFER
-from protocol.meeting import Mapping, Reflexive, begins_after, hopeless, meeting_body, read_meeting
+from protocol.meeting import Mapping, Reflexive, begins_after, hopeless, meeting_part, read_meeting
 from protocol.messages import Mode, ServiceRequestFrom
-from protocol.offer import answer_offer, body_of, make_offer, open_answer, open_offer
+from protocol.offer import body_of, open_answer
 
 __all__ = ["Meetings", "Midway"]
 
@@ -70,17 +70,16 @@ class Meetings:
 
     # -- this side asks ---------------------------------------------------------------------------
 
-    def offer(self, route: Route) -> bytes:
-        """Return what goes with a session's request; empty where there is nothing to offer."""
-        current = self._registration.current
-        here = None if current is None else self._reflexive(route, current)
+    def offer(self, route: Route, connection: ControlConnection) -> dict[str, object]:
+        """Return the part of it of the offer that goes with a session's request; empty where there
+        is nothing to offer."""
+        here = self._reflexive(route, connection)
         if here is None:
-            return b""
+            return {}
         if reason := hopeless(here.kind, Mapping.UNKNOWN):
             route.trace.note("dropped", "a meeting", reason=reason)
-            return b""
-        session, identity = route.session, self._local.identity
-        return make_offer(identity, session.remote, session.id, meeting_body(here))
+            return {}
+        return meeting_part(here)
 
     def answered(self, route: Route, asked: bytes, answer: Answered) -> None:
         """The other side has accepted a request whose offer was `asked`: meet it, where it can be
@@ -124,38 +123,35 @@ class Meetings:
     # -- this side is asked -----------------------------------------------------------------------
 
     def answer(
-        self, connection: ControlConnection, route: Route, request: ServiceRequestFrom
-    ) -> tuple[bytes, Midway | None]:
-        """Return what answers the offer of a request, and the meeting that follows; empty and None
-        where there is nothing to offer."""
-        session, identity = route.session, self._local.identity
-        if not request.offer or request.mode not in _DIRECT:
-            return b"", None
-        if session.id in self._answered:
-            return b"", None
+        self,
+        connection: ControlConnection,
+        route: Route,
+        request: ServiceRequestFrom,
+        body: bytes,
+    ) -> tuple[dict[str, object], Midway | None]:
+        """Return the part of it of what answers a request whose offer has this body, and the
+        meeting that follows; empty and None where there is nothing to offer."""
+        session = route.session
+        if request.mode not in _DIRECT or session.id in self._answered:
+            return {}, None
         here = self._reflexive(route, connection)
         if here is None:
-            return b"", None
-        try:
-            body = open_offer(request.offer, request.guid, identity.guid, session.id)
-        except ProtocolViolation as error:
-            route.trace.note("dropped", reason=f"what the other side offers: {error.reason}")
-            return b"", None
+            return {}, None
         there = _agreed(body, request.observed_host, request.observed_port)
         if there is None or (at := there.endpoint) is None:
-            return b"", None
+            return {}, None
         if session.terms.policy.refusal(PathFacts(PathKind.DIRECT, at.host)) is not None:
-            return b"", None
+            return {}, None
         if reason := hopeless(here.kind, there.kind):
             route.trace.note("dropped", f"{at} by a meeting", reason=reason)
             # Who asks learns why, where it knows the word; else it would wait for a meeting.
-            return self._answer(request, here) if there.mapping else b"", None
+            return meeting_part(here) if there.mapping else {}, None
         network = _network(at)
         if not self._has_room(network):
-            return b"", None
+            return {}, None
         self._answered[session.id] = network
         delay = begins_after(here.round_trip, there.round_trip, asked=True)
-        return self._answer(request, here), Midway(route, at, connection.local_host, delay)
+        return meeting_part(here), Midway(route, at, connection.local_host, delay)
 
     async def come(self, midway: Midway) -> Stream:
         """Return the connection of a meeting that the other side has asked for.
@@ -169,11 +165,6 @@ class Meetings:
             self._answered.pop(midway.route.session.id, None)
 
     # -- inside -----------------------------------------------------------------------------------
-
-    def _answer(self, request: ServiceRequestFrom, here: Reflexive) -> bytes:
-        """Return the offer that answers one."""
-        identity, body = self._local.identity, meeting_body(here)
-        return answer_offer(identity, request.guid, request.session, request.offer, body)
 
     def _has_room(self, network: str) -> bool:
         """Whether one more meeting may be asked for from a network."""

@@ -30,6 +30,7 @@ from protocol.errors import (
     UnknownPeer,
     WrongIdentity,
 )
+from protocol.lock import Agreed
 from protocol.messages import Mode
 
 __all__ = ["Rounds"]
@@ -124,11 +125,11 @@ class Rounds:
     async def _by_relay(self, attempt: Attempt, timeout: float) -> Welcomed:
         route, session = attempt.route, attempt.session
         resume = session.has_had_path
-        answer = await self._ask(route, timeout)
+        answer, agreed = await self._ask(route, timeout)
         if session.mode in _RELAYED:
             rule = session.terms.policy.refusal(PathFacts(PathKind.RELAYED))
             if rule is None:
-                return await self._ways.relayed(attempt, answer)
+                return await self._ways.relayed(attempt, answer, agreed)
             if session.mode is Mode.CENTRAL:
                 raise PathFailed(f"mode central goes through the relay: the policy says '{rule}'")
         return await self._ways.direct(attempt, quick=resume)
@@ -141,16 +142,18 @@ class Rounds:
         since = now if route.lost_at is None else route.lost_at
         if await others.fail_within(since + _DIRECT - now):
             raise PathFailed("no direct path, and too soon for the relay")
-        answer = await self._ask(route, self._request_timeout, Mode.AUTO)
+        answer, agreed = await self._ask(route, self._request_timeout, Mode.AUTO)
         log.info("no direct path, over the relay", peer=session.remote[:8])
-        return await self._ways.relayed(attempt, answer)
+        return await self._ways.relayed(attempt, answer, agreed)
 
-    async def _ask(self, route: Route, timeout: float, mode: Mode | None = None) -> Answered:
-        entries, offer = self._ways.entries_for(route), self._ways.meetings.offer(route)
-        answer = await self._lookup.ask_relay(route.session, entries, timeout, mode, offer)
+    async def _ask(
+        self, route: Route, timeout: float, mode: Mode | None = None
+    ) -> tuple[Answered, Agreed]:
+        """Ask the relay; return its answer, and what is agreed of the lock of a plane."""
+        entries, asked = self._ways.entries_for(route), self._ways.offers.ask(route, mode)
+        answer = await self._lookup.ask_relay(route.session, entries, timeout, mode, asked.offer)
         route.learn_disclosed(answer.response.entries)
-        self._ways.meetings.answered(route, offer, answer)
-        return answer
+        return answer, self._ways.offers.answered(route, asked, answer)
 
     async def _next_plane(self, attempt: Attempt) -> Welcomed:
         try:

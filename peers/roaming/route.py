@@ -15,6 +15,7 @@ from protocol.endpoint import Endpoint, SignedEntry, read_entry
 from protocol.errors import PathFailed, ProtocolViolation, RoamRelayError
 from protocol.features import RELAY_FALLBACK, shared
 from protocol.hosts import host_in
+from protocol.lock import Agreed
 from protocol.messages import PathHello, PathWelcome
 from protocol.session import Early
 
@@ -109,6 +110,9 @@ class Route:
         """The last one that this side has asked for."""
         self.ticket = ""
         """Of a session that is on a plane: what its next one is asked for with."""
+        self.agreed: Agreed | None = None
+        """What the last request of the session was answered with, by either side, of the lock of
+        its planes; None where nothing was said of it."""
         self.falls_back = False
         """Whether this session, in `combined`, may go on over the relay: both have named that."""
         self.lost_at: float | None = None

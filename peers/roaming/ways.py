@@ -14,13 +14,16 @@ from peers.location import Located
 from peers.path import Dialing, Flight, PathEnd, Proven, open_direct
 from peers.roaming.candidates import Candidates, NothingToDial
 from peers.roaming.local import Local
+from peers.roaming.locks import LOCKED_BY_TLS, check_lock, side_of
 from peers.roaming.meetings import Meetings
+from peers.roaming.offers import Offers
 from peers.roaming.race import choose
 from peers.roaming.route import Attempt, Route, Welcomed
 from peers.transport import Opened
 from protocol.endpoint import SignedEntry
 from protocol.errors import Code, PathFailed, RelayUnavailable, RoamRelayError
 from protocol.identity import CONTEXT_PLANE, public_key_of
+from protocol.lock import Agreed
 from protocol.messages import MAX_EARLY, PathHello, PathWelcome
 
 __all__ = ["Ways"]
@@ -54,6 +57,8 @@ class Ways:
         self._registration = registration
         self.meetings = Meetings(local, registration)
         """Of this peer's sessions with others."""
+        self.offers = Offers(local, registration, self.meetings)
+        """What goes with requests and their answers."""
         self._timeout = local.config.path_timeout
 
     def network_changed(self, gone: frozenset[str]) -> None:
@@ -229,18 +234,21 @@ class Ways:
         welcome = await path.ask(hello, self._timeout)
         return self._still_there(Welcomed(path, welcome))
 
-    async def relayed(self, attempt: Attempt, answer: Answered) -> Welcomed:
-        """Attach to the plane that the relay's answer gave, as the side that asked for it.
+    async def relayed(self, attempt: Attempt, answer: Answered, agreed: Agreed) -> Welcomed:
+        """Attach to the plane that the relay's answer gave, as the side that asked for it; the lock
+        is the one that is `agreed`.
 
         Raises:
             RelayUnavailable: the relay refused the leg, or cannot be reached.
-            RoamRelayError: the other side did not come, or rejected the path.
+            RoamRelayError: the other side did not come, or rejected the path; or has chosen a lock
+                that this one does not take.
         """
+        check_lock(attempt.session.terms, agreed)
         ticket = answer.response.ticket
         if ticket is None:
             raise RoamRelayError("the relay gave no ticket", code=Code.INTERNAL)
         at = _At(answer.connection.relay, answer.connection.source, answer.response.url)
-        return await self._over_plane(attempt, at, ticket)
+        return await self._over_plane(attempt, at, ticket, agreed)
 
     async def next_plane(self, attempt: Attempt) -> Welcomed:
         """Come back with the ticket of the session's last plane: the relay asks the other side, and
@@ -257,7 +265,9 @@ class Ways:
         # At the end of the last plane the other side's key was met; what the relay leads to by
         # another request may be anywhere.
         at, ticket = _At(relay, source), attempt.route.ticket
-        return await self._over_plane(attempt, at, ticket, attempt.flight_in)
+        before = attempt.route.agreed
+        agreed = LOCKED_BY_TLS if before is None else before.by_ticket()
+        return await self._over_plane(attempt, at, ticket, agreed, attempt.flight_in)
 
     async def open_plane(self, connection: ControlConnection, ticket: str, url: str = "") -> Opened:
         """Open this peer's leg of a plane that another peer has asked for; `url` is the relay's
@@ -326,11 +336,15 @@ class Ways:
         attempt: Attempt,
         at: _At,
         ticket: str,
+        agreed: Agreed,
         make_flight: Callable[[int], Flight | None] = lambda room: None,
     ) -> Welcomed:
-        route = attempt.route
-        begun = self._local.paths.begin()
-        flight = make_flight(MAX_EARLY - len(begun.flight))
+        route, identity = attempt.route, self._local.identity
+        session = route.session
+        side = side_of(identity, session.remote, session.id, agreed, is_caller=True)
+        begun = self._local.paths.begin(side)
+        # A flight stands before TLS alone.
+        flight = make_flight(MAX_EARLY - len(begun.flight)) if side is None else None
         before = flight.data if flight is not None else b""
         leg = await self._open_leg(at, ticket, before + begun.flight)
         path = self._local.paths.make(leg.stream, PathKind.RELAYED, server=False, begun=begun)
@@ -344,7 +358,10 @@ class Ways:
             lambda _: attempt.hello(self.entries_for(route)), self._timeout, attempt.early
         )
         route.trace.note(
-            "chosen", path.remote, round_trip=path.round_trip, reason="through the relay"
+            "chosen",
+            path.remote,
+            round_trip=path.round_trip,
+            reason=f"through the relay, locked by {path.lock}",
         )
         return self._still_there(Welcomed(path, welcome, resume_ticket=leg.resume_ticket))
 

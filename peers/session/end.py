@@ -447,8 +447,10 @@ class SessionEnd(Session):
         self._flight_failed = False
         if not {FIRST_FLIGHT, SESSION_2} <= self._features_shared:
             return
+        if not (exported := path.export(self.id)):
+            return
         before = self._flight_keys.ids
-        self._flight_keys.add(path.export(self.id), dialed_here=dialed_here)
+        self._flight_keys.add(exported, dialed_here=dialed_here)
         now = self._flight_keys.ids
         gone, come = set(before) - set(now), set(now) - set(before)
         self._tell(FlightKeysChanged(self, tuple(gone), tuple(come)))

@@ -55,6 +55,9 @@ class Explanation:
     """What led to it, the oldest first; 256 at most."""
     standby: str = "none"
     """Kind and both ends of the path that stands ready, with the reason; or why there is none."""
+    lock: str = "none"
+    """What the path of now is locked by: `tls` or, by the relay alone, `noise`; `none` without
+    any."""
     keepalive: str = ""
     """How often the path of now is pinged while it is quiet, and why; empty without any."""
 
@@ -67,6 +70,7 @@ class Explanation:
             + (f", policy {self.policy!r}" if self.policy else "")
             + (", pinned" if self.pinned else ""),
             f"standby   {self.standby}",
+            f"lock      {self.lock}",
         ]
         if self.keepalive:
             head.append(f"pinged    {self.keepalive}")

@@ -176,6 +176,7 @@ class Session:
             select=select if isinstance(select, str) else "the program's own",
             policy=self._terms.policy.text,
             path=f"{path.kind.value}, {path.remote}" if path else "none",
+            lock=path.lock.value if path else "none",
             round_trip=self.round_trip,
             rule=self._trace.rule if path else "",
             pinned=self.pinned,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from peers.choice import Select
 from peers.config import NO_POLICY, PathFacts, PathKind, Policy, StandbyWord
 from protocol.features import CONVERSATION, RELAY_FALLBACK, STANDBY
+from protocol.lock import Lock
 from protocol.messages import Mode
 
 __all__ = ["Terms"]
@@ -34,6 +35,8 @@ class Terms:
     """What this side, which has opened the session, says to the other application."""
     standby: StandbyWord = StandbyWord.NEVER
     """Whether a second path may stand ready, unless the policy says otherwise."""
+    locks: tuple[Lock, ...] = tuple(Lock)
+    """What a path by the relay may be locked by, unless the policy says otherwise."""
 
     @property
     def standby_word(self) -> StandbyWord:
@@ -42,6 +45,11 @@ class Terms:
         if not self.discloses or self.mode is Mode.CENTRAL:
             return StandbyWord.NEVER
         return self.policy.standby or self.standby
+
+    @property
+    def locks_taken(self) -> tuple[Lock, ...]:
+        """What a path by the relay may be locked by."""
+        return self.policy.locks or self.locks
 
     @property
     def features(self) -> tuple[str, ...]:

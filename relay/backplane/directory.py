@@ -111,6 +111,19 @@ class NodeLost:
 Event: TypeAlias = Outranked | CameElsewhere | WentElsewhere | Say | TellAll | NodeLost
 
 
+@dataclass(frozen=True, slots=True)
+class NodeNow:
+    """A node as it is known here, for who looks after the relay."""
+
+    name: str
+    peers: int
+    """That are registered there."""
+    heard: float | None
+    """Seconds since it was heard last; None: it is this one."""
+    is_in: bool
+    """Whether it has told all that it claims; of this one, whether it can ask the others."""
+
+
 @dataclass(slots=True)
 class _Sync:
     """All that a node claims is being told."""
@@ -172,10 +185,26 @@ class Directory:
         claim = self._homes.get(guid)
         return None if claim is None or claim.node == self._node else claim
 
+    def is_here(self, guid: str) -> bool:
+        """Whether a peer is at this node, and no other one."""
+        claim = self._homes.get(guid)
+        return claim is not None and claim.node == self._node
+
     def is_said_by(self, node: str, incarnation: int) -> bool:
         """Whether this is the program that has a node's name, as far as is known here."""
         known = self._nodes.get(node)
         return known is not None and known.incarnation == incarnation
+
+    def nodes_now(self, now: float, *, is_in: bool) -> list[NodeNow]:
+        """Return this node, and then the others by name."""
+        others = sorted(self._nodes.values(), key=lambda node: node.name)
+        return [
+            NodeNow(self._node, len(self._own), None, is_in),
+            *(
+                NodeNow(node.name, len(node.claims), max(0.0, now - node.heard), node.sync is None)
+                for node in others
+            ),
+        ]
 
     def has_namesake(self, now: float) -> bool:
         """Whether another one runs under this node's name, and has it."""

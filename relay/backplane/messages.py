@@ -203,17 +203,25 @@ class Seal:
         """Return a message that is encoded already, as it is sent."""
         return self._mac(subject, data) + data
 
+    def unwrap(self, subject: str, sealed: bytes) -> bytes:
+        """Return what `wrap` was given.
+
+        Raises:
+            Foreign: no relay of this cluster has said it there.
+        """
+        data = sealed[_MAC:]
+        if not compare_digest(sealed[:_MAC], self._mac(subject, data)):
+            raise Foreign("it was not sealed by a relay of this cluster")
+        return data
+
     def open(self, subject: str, sealed: bytes) -> NodeMessage:
         """Read a message that has come.
 
         Raises:
             Foreign: no relay of this cluster has said it there; or it cannot be read.
         """
-        data = sealed[_MAC:]
-        if not compare_digest(sealed[:_MAC], self._mac(subject, data)):
-            raise Foreign("it was not sealed by a relay of this cluster")
         try:
-            message: NodeMessage = self._decoder.decode(data)
+            message: NodeMessage = self._decoder.decode(self.unwrap(subject, sealed))
         except msgspec.MsgspecError as error:
             raise Foreign(f"it cannot be read: {error}") from None
         return message

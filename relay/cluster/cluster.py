@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import count
 from time import time_ns
 
@@ -26,6 +27,7 @@ from relay.backplane import (
     News,
     NodeLost,
     NodeMessage,
+    NodeNow,
     Outranked,
     PeerHere,
     Question,
@@ -36,10 +38,12 @@ from relay.backplane import (
     tag_of,
 )
 from relay.broker import Broker
+from relay.cluster.letters import ClusterStore
 from relay.cluster.link import Link, LinkLost
 from relay.cluster.members import Members
 from relay.config import RelayConfig
 from relay.log import guarded, log
+from relay.mailbox import Spawn
 from relay.metrics import Metrics
 from relay.presence import Presence
 
@@ -89,6 +93,7 @@ class Cluster:
         if config.cluster is None:
             raise ValueError("a cluster has a configuration")
         own = self._config = config.cluster
+        self._relay_config = config
         self.node = own.node
         self.directory = Directory(own.node, time_ns(), own.all_urls)
         self.seal = Seal(identity)
@@ -165,6 +170,23 @@ class Cluster:
         if number is not None:
             del self._waiting[number]
 
+    def letters(self, clock: Callable[[], float], spawn: Spawn) -> ClusterStore:
+        """Return where the letters of all nodes are. `clock` gives Unix time."""
+        return ClusterStore(self._relay_config, self.seal, self.wakes, clock, spawn)
+
+    def wakes(self, guid: str) -> bool:
+        """Return whether it is this node that says who has mail, of this peer: the one that it is
+        at; of one that is nowhere, the same of all that are there, by chance."""
+        if self.directory.home(guid) is not None:
+            return False
+        if self.directory.is_here(guid):
+            return True
+
+        def lot(node: str) -> bytes:
+            return blake2b(f"{node} {guid}".encode(), digest_size=8).digest()
+
+        return all(lot(self.node) >= lot(node) for node in self.directory.nodes)
+
     def url(self) -> str:
         """Return where peers reach this node, and no other one; empty where they cannot."""
         if self._shares_port:
@@ -174,6 +196,10 @@ class Cluster:
     def counts(self) -> dict[str, int]:
         """Return how many nodes are there, this one too, and how many peers are at any of them."""
         return {"nodes": len(self.directory.nodes) + 1, "peers": len(self.directory)}
+
+    def nodes_now(self) -> list[NodeNow]:
+        """Return the nodes as they are known here, this one first."""
+        return self.directory.nodes_now(self._clock(), is_in=self.is_in)
 
     def node_of(self, ticket: str) -> tuple[str, ...]:
         """Return where the node is reached whose plane a ticket is for, if that is another one."""

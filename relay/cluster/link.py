@@ -5,26 +5,21 @@ missed is asked for (`relay.backplane`). Foreign exceptions end here.
 """
 
 import asyncio
-import ssl
 from collections.abc import Callable
-from pathlib import Path
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from protocol.errors import RoamRelayError
+from relay.cluster.servers import CONNECTING, Servers, check_wanted, close, in_words
 from relay.config import ClusterConfig
 from relay.log import log
 
 __all__ = ["Link", "LinkLost", "Receive"]
 
-_CONNECTING = 5.0
-"""Seconds for a server to take a connection, and to know of a subscription."""
 _ENDING = 0.5
 """Seconds for the last word."""
-_PING = 1.0
-"""Seconds between two pings; two that stay unanswered end the connection."""
 _WAITING = 65_536
 """Messages that may wait to be sent, and to be read of each subscription: beyond it the connection
 ends, or what comes is dropped, told, and asked for again."""
@@ -44,9 +39,7 @@ class Link:
     """Of one node. `place` says where a file of the configuration is."""
 
     def __init__(self, config: ClusterConfig, place: Callable[[str], str]) -> None:
-        self._config = config
-        self._place = place
-        self._attempts = 0
+        self._servers = Servers(config, place)
         self._outbox: asyncio.Queue[tuple[str, bytes, str]] | None = None
         """None while there is no connection."""
         self._ended: asyncio.Event | None = None
@@ -97,7 +90,7 @@ class Link:
             if isinstance(error, nats.errors.SlowConsumerError):
                 log.warning("messages of the cluster were dropped: too many wait to be read")
             else:
-                why = _in_words(error)
+                why = in_words(error)
 
         async def take(message: Msg) -> None:
             headers = message.headers or {}
@@ -105,8 +98,8 @@ class Link:
 
         self._ended = ended
         try:
-            async with asyncio.timeout(_CONNECTING):
-                await self._connect(client, closed, failed)
+            async with asyncio.timeout(CONNECTING):
+                await self._servers.connect(client, closed, failed)
                 for subject in subjects:
                     await client.subscribe(
                         subject,
@@ -117,6 +110,7 @@ class Link:
                 # The first one may overtake the subscriptions.
                 await client.flush()
                 await client.flush()
+            check_wanted()
             self._outbox = asyncio.Queue(_WAITING)
             last_word = opened()
             try:
@@ -131,15 +125,14 @@ class Link:
         except TimeoutError:
             raise LinkLost("NATS did not answer in time") from None
         except (nats.errors.Error, OSError, ValueError) as error:
-            raise LinkLost(_in_words(error)) from None
+            raise LinkLost(in_words(error)) from None
         except ModuleNotFoundError as error:
             if error.name != "nkeys":
                 raise
             raise LinkLost("a file of credentials needs a library: pip install nkeys") from None
         finally:
             self._outbox = self._ended = None
-            if not client.is_closed:
-                await _close(client)
+            await close(client)
         raise LinkLost(why)
 
     async def _serve(
@@ -159,68 +152,9 @@ class Link:
             sending.cancel()
             waiting.cancel()
 
-    async def _connect(
-        self,
-        client: Client,
-        closed: Callable[[], object],
-        failed: Callable[[Exception], object],
-    ) -> None:
-        config = self._config
-        server = config.all_servers[self._attempts % len(config.all_servers)]
-        self._attempts += 1
-        options: dict[str, object] = {}
-        if config.credentials is not None:
-            options["user_credentials"] = self._place(config.credentials)
-        if config.user is not None and config.password is not None:
-            options["user"] = config.user
-            options["password"] = await asyncio.to_thread(_line, self._place(config.password))
-        if server.startswith("tls:"):
-            options["tls"] = await asyncio.to_thread(self._tls)
-        await client.connect(
-            servers=server,
-            name=f"roam-relay {config.node}",
-            allow_reconnect=False,
-            connect_timeout=int(_CONNECTING),
-            ping_interval=_PING,  # type: ignore[arg-type]  # It is slept for.
-            max_outstanding_pings=2,
-            closed_cb=closed,  # type: ignore[arg-type]
-            error_cb=failed,  # type: ignore[arg-type]
-            **options,  # type: ignore[arg-type]
-        )
-
-    def _tls(self) -> ssl.SSLContext:
-        config = self._config
-        context = ssl.create_default_context(
-            cafile=self._place(config.tls_ca) if config.tls_ca is not None else None
-        )
-        if config.tls_certificate is not None and config.tls_key is not None:
-            context.load_cert_chain(
-                self._place(config.tls_certificate), self._place(config.tls_key)
-            )
-        return context
-
 
 async def _until_lost(sending: "asyncio.Future[None] | object") -> None:
     try:
         await sending  # type: ignore[misc]
     except (nats.errors.Error, OSError):
         return  # The one that reads says why.
-
-
-async def _close(client: Client) -> None:
-    if client.connected_url is None and not client.is_connecting:
-        return  # It was never begun.
-    try:
-        async with asyncio.timeout(1.0):
-            await client.close()
-    except (nats.errors.Error, OSError, TimeoutError):
-        return  # It is over in any case.
-
-
-def _line(file: str) -> str:
-    return Path(file).read_text().strip()
-
-
-def _in_words(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    return f"NATS: {text.removeprefix('nats: ')}"

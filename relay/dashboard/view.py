@@ -8,11 +8,12 @@ that says nothing, which changes with each start.
 
 import hashlib
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from protocol.text import shown
+from relay.backplane import NodeNow
 from relay.limits import cause_of
 from relay.metrics import Metrics, RequestTold
 from relay.plane import Planes
@@ -78,11 +79,16 @@ class View:
         secret: bytes,
         *,
         with_addresses: bool = False,
+        nodes: Callable[[], Sequence[NodeNow]] = tuple,
     ) -> None:
-        """`secret` is new at each start: the numbers of networks are made from it."""
+        """`secret` is new at each start: the numbers of networks are made from it. `nodes` tells of
+        the relays that are one with this one, itself among them; none where it is alone."""
         self._registry, self._planes, self._metrics = relay
         self._secret = secret
         self._with_addresses = with_addresses
+        self._nodes = nodes
+        self._names: frozenset[str] = frozenset()
+        """The nodes of the last look."""
         self._known: dict[str, _Known] = {}
         self._looked = False
         self._asked: deque[RequestTold] | None = None
@@ -131,6 +137,7 @@ class View:
                 outcome=told.outcome,
             )
         change.now = self._now(now, len(present))
+        change.now["nodes"] = self._cluster(change)
         change.now["planes"] = yield from self._joined(now)
         self.change = change
 
@@ -183,6 +190,20 @@ class View:
         taken = list(asked)
         asked.clear()
         return taken
+
+    def _cluster(self, change: Change) -> list[dict[str, Any]]:
+        nodes = self._nodes()
+        names = frozenset(node.name for node in nodes)
+        if not change.is_first:
+            for name in sorted(names - self._names):
+                change.tell("node came", node=_text(name))
+            for name in sorted(self._names - names):
+                change.tell("node left", node=_text(name))
+        self._names = names
+        return [
+            {"name": _text(one.name), "peers": one.peers, "heard": one.heard, "in": one.is_in}
+            for one in nodes
+        ]
 
     def _joined(self, now: float) -> Generator[None, None, list[dict[str, Any]]]:
         """Yield while the planes are looked at; return those with most bytes."""

@@ -9,6 +9,7 @@ from relay.http.entrance import Deadlines
 from relay.http.front import Arrivals
 from relay.http.fronts import Fronts
 from relay.http.origin import Proxies, is_near
+from relay.http.page import Pages
 from relay.http.plane import PlaneRoute
 from relay.http.public import PublicRoutes
 from relay.http.routes import Routes, for_peers
@@ -22,6 +23,7 @@ __all__ = [
     "Descriptors",
     "Doorkeeper",
     "Fronts",
+    "Pages",
     "PlaneRoute",
     "Proxies",
     "PublicRoutes",

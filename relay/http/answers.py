@@ -10,7 +10,15 @@ from protocol.errors import Code, RoamRelayError
 from protocol.messages import CODE_HEADER, EARLY_HEADER, MAX_EARLY, UPGRADE_TOKEN
 from relay.http.origin import Headers
 
-__all__ = ["early_bytes", "json", "nobody", "not_an_upgrade", "refusal", "refused"]
+__all__ = [
+    "early_bytes",
+    "early_in_query",
+    "json",
+    "nobody",
+    "not_an_upgrade",
+    "refusal",
+    "refused",
+]
 
 _STATUS = {
     Code.TICKET_UNKNOWN: 404,
@@ -18,6 +26,7 @@ _STATUS = {
     Code.TICKET_EXPIRED: 410,
     Code.TICKET_FOREIGN: 403,
     Code.NOT_ADMITTED: 403,
+    Code.REFUSED: 403,
     Code.BAD_MESSAGE: 400,
     Code.LIMIT_EXCEEDED: 429,
     Code.RESTARTING: 503,
@@ -76,6 +85,15 @@ def early_bytes(headers: Headers) -> bytes | None:
     """Return the bytes that a request brings for the other leg; None where they are malformed."""
     try:
         data = base64.b64decode(headers.get(EARLY_HEADER, ""), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return data if len(data) <= MAX_EARLY else None
+
+
+def early_in_query(text: str) -> bytes | None:
+    """Return the same of a page, which can set no header: base64url without padding."""
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
     except (binascii.Error, ValueError):
         return None
     return data if len(data) <= MAX_EARLY else None

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from protocol.messages import WEBSOCKET_PROTOCOL
+from protocol.messages import PAGE_PROTOCOL, WEBSOCKET_PROTOCOL
 from relay.control import (
     Carrier,
     CarrierLimits,
@@ -58,7 +58,9 @@ class ControlRoute:
         """Serve a request. One whose sender goes away meanwhile leaves nothing behind."""
         is_raw = is_raw_upgrade(request.headers)
         if not is_raw:
-            websocket = web.WebSocketResponse(protocols=(WEBSOCKET_PROTOCOL,), compress=False)
+            websocket = web.WebSocketResponse(
+                protocols=(PAGE_PROTOCOL, WEBSOCKET_PROTOCOL), compress=False
+            )
             if is_foreign_websocket(request) or not can_become(websocket, request):
                 return not_an_upgrade(request)
         visitor = visitor_of(request)

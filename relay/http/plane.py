@@ -6,15 +6,17 @@ import socket
 from aiohttp import web
 
 from protocol.errors import Code
-from protocol.messages import EARLY_HEADER, RESUME_HEADER, WEBSOCKET_PROTOCOL
+from protocol.messages import EARLY_HEADER, PAGE_PROTOCOL, RESUME_HEADER
 from relay.broker import Broker
 from relay.control import Reception
 from relay.http import answers
 from relay.http.origin import Headers
+from relay.http.page import hands_out
 from relay.http.raw_request import RawRequest, is_raw_upgrade
 from relay.http.takeover import (
     accept_upgrade,
     can_become,
+    chosen_protocol,
     is_foreign_websocket,
     is_tls,
     let_go,
@@ -55,10 +57,12 @@ class PlaneRoute:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve a request. A leg whose sender goes away meanwhile ends its plane."""
-        websocket = None
+        websocket, is_page = None, False
         if not is_raw_upgrade(request.headers):
+            protocol = chosen_protocol(request)
+            is_page = protocol == PAGE_PROTOCOL
             websocket = web.WebSocketResponse(
-                protocols=(WEBSOCKET_PROTOCOL,),
+                protocols=(protocol,) if protocol else (),
                 compress=False,
                 autoping=False,
                 max_msg_size=_MAX_FRAME,
@@ -71,7 +75,10 @@ class PlaneRoute:
             query.get("guid", ""),
             query.get("signature", ""),
         )
-        admitted = await self._admit(visitor, bearer, request.headers)
+        brings = answers.early_bytes(request.headers)
+        if is_page and "early" in query:
+            brings = answers.early_in_query(query["early"])
+        admitted = await self._admit(visitor, bearer, request.headers, brings)
         if isinstance(admitted, web.Response):
             return admitted
         seat, early = admitted
@@ -81,6 +88,8 @@ class PlaneRoute:
                     return await self._raw(request, seat, early)
                 websocket.headers[RESUME_HEADER] = seat.resume
                 await websocket.prepare(request)
+                if is_page:
+                    await websocket.send_str(hands_out(seat.resume))
             except ConnectionError:
                 return answers.nobody()
             leg = WebSocketLeg(request, websocket, visitor_of(request).toll)
@@ -94,7 +103,8 @@ class PlaneRoute:
         """Serve a request that aiohttp need not read. The socket becomes the leg, or is closed;
         not where a refusal is returned."""
         bearer = (request.ticket, request.guid, request.signature)
-        admitted = await self._admit(visitor, bearer, request.headers)
+        brings = answers.early_bytes(request.headers)
+        admitted = await self._admit(visitor, bearer, request.headers, brings)
         if isinstance(admitted, web.Response):
             return admitted
         seat, early = admitted
@@ -110,12 +120,15 @@ class PlaneRoute:
         return None
 
     async def _admit(
-        self, visitor: Visitor, bearer: tuple[str, str, str], headers: Headers
+        self,
+        visitor: Visitor,
+        bearer: tuple[str, str, str],
+        headers: Headers,
+        early: bytes | None,
     ) -> tuple[Seat | Detour, bytes] | web.Response:
         """Let the bearer of a ticket, with its GUID and signature, come in: return its seat, or
-        its way to the node that has the plane, and what it brings for the other leg; or a
-        refusal."""
-        early = answers.early_bytes(headers)
+        its way to the node that has the plane, and what it brings for the other leg, which is None
+        where that cannot be read; or a refusal."""
         if early is None:
             visitor.refused("bad_message", "early bytes that cannot be read")
             return answers.refusal(Code.BAD_MESSAGE, f"{EARLY_HEADER} cannot be read")

@@ -4,7 +4,7 @@ whether the relay has time for it.
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -14,6 +14,7 @@ from relay.http import answers
 from relay.http.control import ControlRoute
 from relay.http.door import Doorkeeper
 from relay.http.forwarded import BadForwarding
+from relay.http.page import Pages, refuse_page
 from relay.http.plane import PlaneRoute
 from relay.http.public import PublicRoutes
 from relay.http.visit import visitor_of
@@ -25,6 +26,9 @@ __all__ = ["Routes", "application", "for_peers"]
 _NEVER_REFUSED = frozenset({"/v1/control", "/v1/plane/{ticket}", "/healthz", "/readyz"})
 """Peers have limits of their own behind these, and who asks whether the relay lives must not hear
 that it does not. Beyond its share such a connection ends with its answer."""
+
+_UPGRADED = frozenset({"/v1/control", "/v1/plane/{ticket}"})
+_LOOKUP = "/v1/peers/{guid}/services/{service}"
 
 _FOR_OPERATORS = frozenset({"/metrics", "/dashboard/events"})
 """What takes longer to answer."""
@@ -41,27 +45,42 @@ class Routes:
     """By path."""
     raw: RawRoutes | None = None
     """What is served without aiohttp where it can be."""
+    pages: Pages = field(default_factory=Pages)
+    """Whose pages are served."""
 
     def with_more(self, http: Mapping[str, Handler]) -> "Routes":
         """Return these, and other paths."""
-        return Routes({**self.http, **http}, self.raw)
+        return replace(self, http={**self.http, **http})
 
 
-def for_peers(control: ControlRoute, plane: PlaneRoute, public: PublicRoutes) -> Routes:
+def for_peers(
+    control: ControlRoute, plane: PlaneRoute, public: PublicRoutes, pages: Pages
+) -> Routes:
     """Return what is served where peers come."""
     return Routes(
         {
             "/v1/control": control.handle,
             "/v1/plane/{ticket}": plane.handle,
-            "/v1/peers/{guid}/services/{service}": public.lookup,
+            _LOOKUP: public.lookup,
             "/": public.about,
         },
         RawRoutes(control.handle_raw, plane.handle_raw),
+        pages,
     )
 
 
 def application(doorkeeper: Doorkeeper, routes: Routes) -> web.Application:
     """Return an aiohttp application that serves paths."""
+
+    @web.middleware
+    async def for_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        path = _path_of(request)
+        if path == _LOOKUP:
+            routes.pages.let_read(request, response)
+        if path in _UPGRADED and not response.prepared:
+            return await refuse_page(request, response)
+        return response
 
     @web.middleware
     async def from_somewhere(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -74,8 +93,7 @@ def application(doorkeeper: Doorkeeper, routes: Routes) -> web.Application:
         except BadForwarding as error:
             doorkeeper.refused("bad_forwarding", visitor.origin.text, error.reason)
             return answers.refusal(Code.BAD_MESSAGE, error.reason)
-        resource = request.match_info.route.resource
-        path = resource.canonical if resource is not None else ""
+        path = _path_of(request)
         if doorkeeper.draining and path not in _WHILE_DRAINING:
             doorkeeper.refused("draining", visitor.origin.text)
             return answers.refusal(Code.RESTARTING, "the relay goes down")
@@ -86,6 +104,11 @@ def application(doorkeeper: Doorkeeper, routes: Routes) -> web.Application:
             refusal = answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
             refusal.force_close()
             return refusal
+        if path in _UPGRADED and not routes.pages.serves(request):
+            visitor.refused("foreign_page", request.headers["Origin"][:80])
+            return answers.refusal(
+                Code.REFUSED, "pages of this origin are not served: 'page_origins' names those"
+            )
         try:
             response = await handler(request)
         finally:
@@ -96,7 +119,13 @@ def application(doorkeeper: Doorkeeper, routes: Routes) -> web.Application:
             response.force_close()
         return response
 
-    application = web.Application(middlewares=[from_somewhere])
+    application = web.Application(middlewares=[for_pages, from_somewhere])
     for path, handler in routes.http.items():
         application.router.add_get(path, handler)
     return application
+
+
+def _path_of(request: web.Request) -> str:
+    """Return the path of a request as it is served; empty where nothing is there."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else ""

@@ -16,7 +16,7 @@ from typing import cast
 from aiohttp import web
 from aiohttp.http import WS_KEY
 
-from protocol.messages import UPGRADE_TOKEN, WEBSOCKET_PROTOCOL
+from protocol.messages import PAGE_PROTOCOL, UPGRADE_TOKEN, WEBSOCKET_PROTOCOL
 from relay.http.metered import Counted
 from relay.log import log
 
@@ -24,6 +24,7 @@ __all__ = [
     "accept_upgrade",
     "accept_websocket",
     "can_become",
+    "chosen_protocol",
     "is_foreign_websocket",
     "is_tls",
     "let_go",
@@ -34,9 +35,17 @@ __all__ = [
 
 def is_foreign_websocket(request: web.Request) -> bool:
     """Whether a WebSocket's client names protocols, and none of them is ours."""
+    return chosen_protocol(request) is None
+
+
+def chosen_protocol(request: web.Request) -> str | None:
+    """Return which of the protocols that a WebSocket's client names is spoken: that of pages before
+    the other one. Empty where it names none; None where it names none of ours."""
     offered = request.headers.getall("Sec-WebSocket-Protocol", [])
     names = [name.strip() for line in offered for name in line.split(",")]
-    return bool(names) and WEBSOCKET_PROTOCOL not in names
+    if not names:
+        return ""
+    return next((one for one in (PAGE_PROTOCOL, WEBSOCKET_PROTOCOL) if one in names), None)
 
 
 def can_become(websocket: web.WebSocketResponse, request: web.Request) -> bool:
@@ -54,8 +63,8 @@ async def accept_websocket(request: web.Request) -> web.StreamResponse:
     key = request.headers.get("Sec-WebSocket-Key", "").encode()
     accepted = base64.b64encode(hashlib.sha1(key + WS_KEY).digest()).decode()
     headers = {"Sec-WebSocket-Accept": accepted}
-    if "Sec-WebSocket-Protocol" in request.headers:
-        headers["Sec-WebSocket-Protocol"] = WEBSOCKET_PROTOCOL
+    if protocol := chosen_protocol(request):
+        headers["Sec-WebSocket-Protocol"] = protocol
     return await accept_upgrade(request, headers, "websocket")
 
 

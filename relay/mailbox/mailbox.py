@@ -1,15 +1,12 @@
-"""The mailbox of one relay: what peers ask of it, done in the store, and letters handed over.
+"""The mailbox of one relay: what peers ask of it, asked of the store, and letters handed over.
 
-What is asked while the store is at work waits for it, and is done in one transaction then: with one
-write to the disk, however many peers are served by it. What a letter must be sealed for, and what
-is in it, is nothing to the relay.
+What a letter must be sealed for, and what is in it, is nothing to the relay. Where letters are kept
+is the store's: in a file of this relay, or in a stream of all relays of a cluster.
 """
 
-import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from sqlite3 import Connection
-from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias
 
 from protocol.errors import Code
 from protocol.mail import (
@@ -25,30 +22,25 @@ from protocol.mail import (
 )
 from protocol.messages import Message
 from protocol.prekeys import SignedPrekey
-from relay.config import ConfigError, MailboxConfig, RelayConfig
+from relay.config import MailboxConfig
 from relay.limits import Cause, Counts, Rates
-from relay.log import guarded, log
-from relay.mailbox.quotas import Bound, Ledger, NoRoom, Quotas
-from relay.mailbox.store import MIGRATIONS, Kept, Tables
+from relay.log import log
+from relay.mailbox.local import Spawn
+from relay.mailbox.quotas import Ledger, NoRoom
+from relay.mailbox.stores import Kept, LetterStore, StoreFault
 from relay.mailbox.waker import Waker
 from relay.metrics import Metrics
-from relay.store import Database, StoreFailed
+from relay.store import StoreFailed
 
 __all__ = ["Asked", "Mailbox", "Reader"]
 
-_T = TypeVar("_T")
-
 Asked: TypeAlias = MailboxUpdate | PrekeyRequest | LetterLeave
 """What is answered."""
-
-Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
 
 _ON_THE_WAY = 262_144
 """Bytes of letters that are on their way to one recipient, beyond the first."""
 _AT_ONCE = 8
 """Letters that are read from the store in one go."""
-_BATCH = 64
-"""Things that are done in one transaction: 4 MiB of letters at most."""
 _WAITING_EACH, _WAITING = 16, 512
 """Things that may wait for the store: of one peer (of its network four times as many), and in all:
 32 MiB of letters."""
@@ -60,6 +52,8 @@ _RETRY = 30.0
 """Seconds after which a sender tries again, where the relay cannot store a letter."""
 _FULL = 300.0
 """The same, where there is no room for it."""
+_AWAY = 2.0
+"""The same, where the cluster's store cannot be asked now."""
 _TELL = 60.0
 """Seconds between two lines in the log that say that the store takes nothing."""
 
@@ -73,18 +67,6 @@ class Reader(Protocol):
 
     def send(self, message: Message) -> None:
         """Queue a message."""
-
-
-class _Fault(StoreFailed):
-    """A fault of this program, or a row that cannot be read: nothing has changed."""
-
-
-@dataclass(slots=True)
-class _Job(Generic[_T]):
-    """Something to be done in the tables; `done` gets what came of it."""
-
-    work: Callable[[Connection], _T]
-    done: Callable[[_T | StoreFailed], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -118,29 +100,16 @@ class Mailbox:
     def __init__(
         self,
         config: MailboxConfig,
-        file: str | None,
+        store: LetterStore,
         metrics: Metrics,
         clock: Callable[[], float],
         spawn: Spawn,
     ) -> None:
-        """`clock` gives Unix time: what is kept outlives the relay. `file` is None for one that is
-        forgotten at the end."""
+        """`clock` gives Unix time, as the store's does."""
         self._config = config
-        self._file = file
+        self.store = store
         self._metrics = metrics
         self._clock = clock
-        self._spawn = spawn
-        self.ledger = Ledger(
-            Quotas(
-                Bound(config.max_letters_per_peer, config.bytes_per_peer),
-                Bound(config.max_letters, config.bytes_in_all),
-            )
-        )
-        """What waits, and of whom."""
-        self._tables = Tables(self.ledger)
-        self._database = Database(file, MIGRATIONS, "mailbox")
-        self._jobs: list[_Job[Any]] = []
-        self._is_working = False
         self._is_closed = False
         self._readings: dict[str, _Reading] = {}
         self._counts = Counts(_WAITING_EACH, _WAITING)
@@ -153,38 +122,32 @@ class Mailbox:
         self._waker = (
             None
             if config.wake_url is None
-            else Waker(config.wake_url, config.wake_pause, self.ledger.waiting, metrics, spawn)
+            else Waker(
+                config.wake_url,
+                config.wake_pause,
+                lambda guid: self.ledger.waiting(guid),
+                metrics,
+                spawn,
+            )
         )
 
-    @classmethod
-    def of(
-        cls, config: RelayConfig, metrics: Metrics, clock: Callable[[], float], spawn: Spawn
-    ) -> Self | None:
-        """Return the mailbox of a relay; None where it keeps no letters."""
-        if not config.keeps_letters:
-            return None
-        file = config.in_state(config.mailbox.store)
-        mailbox = cls(config.mailbox, file, metrics, clock, spawn)
-        metrics.gauges["mailbox"] = mailbox.counts
-        return mailbox
+    @property
+    def ledger(self) -> Ledger:
+        """What waits, and of whom."""
+        return self.store.ledger
 
     async def open(self) -> None:
-        """Read how much is stored.
+        """Open the store.
 
         Raises:
-            ConfigError: the file cannot be used.
+            ConfigError: it cannot be used.
         """
-        await self._database.open()
-        try:
-            await self._database.run(self._tables.load)
-        except StoreFailed as error:
-            raise ConfigError(f"mailbox: cannot use the store {self._file}: {error}") from None
-        self.ledger.commit()
+        await self.store.open(self)
 
     async def close(self) -> None:
         """Close the store. What waits for it is not done, and its senders leave it again."""
         self._is_closed = True
-        await self._database.close()
+        await self.store.close()
 
     # -- what peers say -------------------------------------------------------------------------
 
@@ -204,7 +167,17 @@ class Mailbox:
             place.release()
             self._answer(peer, asked, result)
 
-        self._do(self._work_of(peer, asked, now), done)
+        guid, network = peer.guid, peer.cause.network
+        match asked:
+            case MailboxUpdate():
+                self.store.update(guid, network, asked, done)
+            case PrekeyRequest(guid=recipient, service=service):
+                is_one = not self._one_time.take(f"{guid}/{recipient}", now)
+                self.store.prekey(guid, (recipient, service), is_one, done)
+            case LetterLeave():
+                cause = Cause(peer.cause.wide, network, guid)
+                lifetime = min(asked.lifetime, self._config.lifetime)
+                self.store.leave(cause, asked, lifetime, done)
 
     def window(self, peer: Reader, said: LetterWindow) -> None:
         """Hand so many letters over to a recipient, and no more before it is done with some."""
@@ -238,6 +211,27 @@ class Mailbox:
             if self._waker is not None and reading.handed:
                 self._waker.came(peer.guid)
 
+    # -- what the store says --------------------------------------------------------------------
+
+    def came(self, guid: str) -> None:
+        """There is a letter more for a peer."""
+        reading = self._readings.get(guid)
+        if reading is not None:
+            self._hand_over(reading)
+        elif self._waker is not None and self.store.wakes(guid):
+            self._waker.came(guid)
+
+    def again(self, last: int) -> None:
+        """The store was away, and is back: whoever reads goes on."""
+        for reading in list(self._readings.values()):
+            if reading.last > last:
+                # The letters of before are lost, and their numbers are given anew.
+                reading.last = 0
+                reading.handed.clear()
+                reading.safe.clear()
+            self._drop_safe(reading)
+            self._hand_over(reading)
+
     # -- the relay's side -----------------------------------------------------------------------
 
     async def forget(self, guid: str) -> bool:
@@ -246,34 +240,17 @@ class Mailbox:
         Raises:
             StoreFailed: it may be there still.
         """
-        ended: asyncio.Future[int | StoreFailed] = asyncio.get_running_loop().create_future()
-
-        def done(found: int | StoreFailed) -> None:
-            if not ended.done():
-                ended.set_result(found)
-
-        self._do(lambda tables: self._tables.forget(tables, guid), done)
-        # Bounded: what waits for the store is, and each of it has the store's own timeout.
-        found = await ended
-        if isinstance(found, StoreFailed):
-            raise found
-        await self._database.scrub()
-        return found > 0
+        return await self.store.forget(guid) > 0
 
     def sweep(self) -> None:
         """Drop what has expired: call it every minute."""
-        now = self._clock()
-
-        def work(tables: Connection) -> int:
-            self._tables.drop_unused(tables, now)
-            return self._tables.drop_expired(tables, now)
 
         def done(dropped: int | StoreFailed) -> None:
             if isinstance(dropped, int) and dropped:
                 self._metrics.letters["expired"] += dropped
                 self.sweep()  # As long as there are more.
 
-        self._do(work, done)
+        self.store.expire(done)
         for reading in list(self._readings.values()):
             self._drop_safe(reading)
             if reading.has_more:
@@ -292,20 +269,6 @@ class Mailbox:
         wait = self._rates.take(peer.guid, now)
         return wait or self._network_rates.take(peer.cause.network, now)
 
-    def _work_of(self, peer: Reader, asked: Asked, now: float) -> Callable[[Connection], object]:
-        own, at, guid = self._tables, self._clock(), peer.guid
-        match asked:
-            case MailboxUpdate():
-                network = peer.cause.network
-                return lambda tables: own.update(tables, guid, network, asked, at)
-            case PrekeyRequest(guid=recipient, service=service):
-                is_one = not self._one_time.take(f"{guid}/{recipient}", now)
-                return lambda tables: own.prekey(tables, guid, recipient, service, one_time=is_one)
-            case LetterLeave():
-                cause = Cause(peer.cause.wide, peer.cause.network, guid)
-                lifetime = min(asked.lifetime, self._config.lifetime)
-                return lambda tables: own.leave(tables, cause, asked, lifetime, at)
-
     def _answer(self, peer: Reader, asked: Asked, result: object) -> None:
         match asked, result:
             case _, StoreFailed():
@@ -315,12 +278,13 @@ class Mailbox:
                     "the relay cannot store it: its disk may be full",
                     "letters_store",
                 )
-                if self._is_closed or isinstance(result, _Fault):
+                if self._is_closed or isinstance(result, StoreFault):
                     reason = "the relay goes down" if self._is_closed else str(result)
                     said = NoRoom(Code.INTERNAL, reason, "letters_store")
                 self._refuse(peer, asked, said, _RETRY)
             case _, NoRoom():
-                self._refuse(peer, asked, result, _FULL)
+                is_away = result.code is Code.CLUSTER_UNAVAILABLE
+                self._refuse(peer, asked, result, _AWAY if is_away else _FULL)
             case MailboxUpdate(), (int(one_time), int(letters)):
                 peer.send(MailboxState(asked.request, one_time=one_time, letters=letters))
             case PrekeyRequest(), SignedPrekey():
@@ -328,11 +292,6 @@ class Mailbox:
             case LetterLeave(), Kept(lifetime, is_new):
                 self._metrics.letters["stored" if is_new else "again"] += 1
                 peer.send(LetterResponse(asked.request, lifetime=lifetime))
-                reading = self._readings.get(asked.guid)
-                if is_new and reading is not None:
-                    self._hand_over(reading)
-                elif is_new and self._waker is not None:
-                    self._waker.came(asked.guid)
             case _:
                 raise TypeError(f"not an answer: {type(result).__name__}")
 
@@ -358,7 +317,7 @@ class Mailbox:
         if not most:
             return
         reading.is_reading, reading.has_more = True, False
-        guid, last, now = reading.reader.guid, reading.last, self._clock()
+        guid = reading.reader.guid
 
         def done(letters: list[Letter] | StoreFailed) -> None:
             reading.is_reading = False
@@ -380,7 +339,7 @@ class Mailbox:
             if reading.has_more or len(letters) == most:
                 self._hand_over(reading)
 
-        self._do(lambda tables: self._tables.after(tables, guid, last, most, now), done)
+        self.store.after(guid, reading.last, most, done)
 
     def _drop_safe(self, reading: _Reading) -> None:
         """Forget letters that are safe; those that are done meanwhile, when that is done."""
@@ -400,59 +359,12 @@ class Mailbox:
             self._metrics.letters["done"] += dropped
             self._drop_safe(reading)
 
-        self._do(lambda tables: self._tables.done(tables, guid, numbers), done)
-
-    def _do(
-        self, work: Callable[[Connection], _T], done: Callable[[_T | StoreFailed], None]
-    ) -> None:
-        self._jobs.append(_Job(work, done))
-        if not self._is_working:
-            self._is_working = True
-            self._spawn(self._work())
-
-    async def _work(self) -> None:
-        """Do what waits, as long as anything does."""
-        try:
-            while self._jobs:
-                jobs, self._jobs = self._jobs[:_BATCH], self._jobs[_BATCH:]
-                results = await self._results(jobs)
-                for job, result in zip(jobs, results, strict=True):
-                    with guarded("answering about letters"):
-                        job.done(result)
-        finally:
-            self._is_working = False
-
-    async def _results(self, jobs: list[_Job[Any]]) -> list[Any]:
-        """Do jobs in one transaction; where that fails, each in its own: what one needs that there
-        is none of, as room on the disk, the others may not."""
-        try:
-            results = await self._database.run(lambda tables: [job.work(tables) for job in jobs])
-        except Exception as error:
-            self.ledger.rollback()
-            if len(jobs) > 1 and not self._is_closed:
-                return [(await self._results([job]))[0] for job in jobs]
-            if isinstance(error, StoreFailed):
-                return [error] * len(jobs)
-            self._tell_of_fault(error)
-            return [_Fault("the relay failed")] * len(jobs)
-        except BaseException:
-            self.ledger.rollback()
-            raise
-        self.ledger.commit()
-        return results
+        self.store.done(guid, numbers, done)
 
     def _tell_of_store(self, error: StoreFailed) -> None:
-        if not isinstance(error, _Fault) and self._may_tell():
-            log.warning("the mailbox cannot store anything", reason=str(error))
-
-    def _tell_of_fault(self, error: Exception) -> None:
         """Whoever asks again and again for what fails fills no log."""
-        if self._may_tell():
-            log.error("the mailbox failed at what a peer asked", exc_info=error)
-
-    def _may_tell(self) -> bool:
         now = self._clock()
-        if self._is_closed or abs(now - self._told) < _TELL:
-            return False
+        if isinstance(error, StoreFault) or self._is_closed or abs(now - self._told) < _TELL:
+            return
         self._told = now
-        return True
+        log.warning("the mailbox cannot store anything", reason=str(error))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from protocol.errors import Code
+from relay.config import MailboxConfig
 
 __all__ = ["Bound", "Ledger", "NoRoom", "Quotas", "Waiting"]
 
@@ -42,6 +43,14 @@ class Quotas:
     in_all: Bound
     boxes: int = 100_000
     """Peers that letters may be left for; one network has half of them."""
+
+    @classmethod
+    def of(cls, config: MailboxConfig) -> "Quotas":
+        """Return those that are configured."""
+        return cls(
+            Bound(config.max_letters_per_peer, config.bytes_per_peer),
+            Bound(config.max_letters, config.bytes_in_all),
+        )
 
     @property
     def sender(self) -> Bound:
@@ -141,18 +150,22 @@ class Ledger:
         self._count(letter, -1, -_weight(letter))
         self._journal.append((letter, -1))
 
+    def has_room_for_box(self, network: str) -> bool:
+        """Whether a peer more of a network may take letters."""
+        most = self._quotas.boxes
+        return self.boxes < most and self._boxes.get(network or "?", 0) < max(1, most // 2)
+
     def add_box(self, network: str) -> bool:
         """A peer of a network takes letters from now on; False where there are too many."""
-        most = self._quotas.boxes
-        if self.boxes >= most or self._boxes.get(network or "?", 0) >= max(1, most // 2):
+        if not self.has_room_for_box(network):
             return False
-        self._count_box(network, 1)
+        self.count_box(network, 1)
         self._journal_of_boxes.append((network, 1))
         return True
 
     def remove_box(self, network: str) -> None:
         """It takes none any more."""
-        self._count_box(network, -1)
+        self.count_box(network, -1)
         self._journal_of_boxes.append((network, -1))
 
     def commit(self) -> None:
@@ -165,7 +178,7 @@ class Ledger:
         for letter, change in self._journal:
             self._count(letter, -change, -change * _weight(letter))
         for network, change in self._journal_of_boxes:
-            self._count_box(network, -change)
+            self.count_box(network, -change)
         self.commit()
 
     def _bounds(self, letter: Waiting) -> Iterator[tuple[_Key, Bound, NoRoom]]:
@@ -207,7 +220,8 @@ class Ledger:
             if not used.letters:
                 del self._used[key]
 
-    def _count_box(self, network: str, change: int) -> None:
+    def count_box(self, network: str, change: int) -> None:
+        """So many peers more of a network take letters, and others have decided so: for good."""
         for key in ("", network or "?"):
             self._boxes[key] = self._boxes.get(key, 0) + change
             if not self._boxes[key]:

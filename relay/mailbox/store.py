@@ -6,16 +6,15 @@ What runs here may change the ledger: whoever runs it commits or rolls back both
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
 from protocol.errors import Code
 from protocol.mail import Letter, LetterLeave, LetterService, MailboxUpdate
-from protocol.messages import Disclosure
 from protocol.prekeys import SignedPrekey
 from relay.limits import Cause
 from relay.mailbox.quotas import Ledger, NoRoom, Waiting
+from relay.mailbox.stores import REFUSED, Kept, takes
 
 __all__ = ["MIGRATIONS", "VERSION", "Tables"]
 
@@ -54,22 +53,6 @@ _COUNTED = "recipient, sender, wide, network, size, stranger"
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[LetterService, ...]).decode
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A letter is in the mailbox."""
-
-    lifetime: int
-    """Seconds."""
-    is_new: bool
-    """Whether it was not there before."""
-
-
-REFUSED = NoRoom(
-    Code.LETTER_REFUSED, "the recipient takes no such letters from this peer", "letters_policy"
-)
-"""What is said to whom a recipient does not name, and the same where there is no recipient."""
 
 
 class Tables:
@@ -134,7 +117,7 @@ class Tables:
         box = tables.execute(
             "SELECT services, prekey, signature FROM boxes WHERE guid = ?", (recipient,)
         ).fetchone()
-        if box is None or _takes(box[0], sender, service) is None:
+        if box is None or takes(_decode(box[0]), sender, service) is None:
             return REFUSED
         row = None
         if one_time:
@@ -157,7 +140,7 @@ class Tables:
         box = tables.execute(
             "SELECT services, next FROM boxes WHERE guid = ?", (said.guid,)
         ).fetchone()
-        is_stranger = None if box is None else _takes(box[0], sender.key, said.service)
+        is_stranger = None if box is None else takes(_decode(box[0]), sender.key, said.service)
         if is_stranger is None:
             return REFUSED
         there = tables.execute(
@@ -284,15 +267,3 @@ class Tables:
 def _waiting(row: tuple[str, str, str, str, int, int]) -> Waiting:
     recipient, sender, wide, network, size, stranger = row
     return Waiting(recipient, sender, wide, network, size, bool(stranger))
-
-
-def _takes(services: bytes, sender: str, service: str) -> bool | None:
-    """Return whether a letter is taken as a stranger's; None where it is not taken."""
-    for one in _decode(services):
-        if one.service == service:
-            if one.accept is Disclosure.NOBODY:
-                return None
-            if sender in one.listed:
-                return False
-            return True if one.accept is Disclosure.ANYONE else None
-    return None

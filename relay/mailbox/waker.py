@@ -70,25 +70,30 @@ class Waker:
             if self._secure is None and self._url.startswith("https:"):
                 # In a thread: it reads all authorities of the system, for tens of milliseconds.
                 self._secure = await asyncio.to_thread(ssl.create_default_context)
-            connector = aiohttp.TCPConnector(limit=_AT_ONCE, ssl=self._secure or False)
-            timeout = aiohttp.ClientTimeout(_TIMEOUT)
-            async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout) as http,
-                asyncio.TaskGroup() as tasks,
-            ):
-                places = asyncio.Semaphore(_AT_ONCE)
-                while self._wakes:
-                    self._came.clear()
-                    # No timeout: each that has a place gives it back after its own.
-                    await places.acquire()
-                    guid = self._wakes.take(monotonic())
-                    if guid is not None:
-                        tasks.create_task(self._tell(http, guid, places))
-                        continue
-                    places.release()
-                    await self._wait(self._wakes.next_timeout(monotonic()))
+            while self._wakes:  # Somebody may come while the last connection is closed.
+                await self._tell_all()
         finally:
             self._is_running = False
+
+    async def _tell_all(self) -> None:
+        connector = aiohttp.TCPConnector(limit=_AT_ONCE, ssl=self._secure or False)
+        timeout = aiohttp.ClientTimeout(_TIMEOUT)
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as http,
+            asyncio.TaskGroup() as tasks,
+        ):
+            places = asyncio.Semaphore(_AT_ONCE)
+            while self._wakes:
+                self._came.clear()
+                # No timeout: each that has a place gives it back after its own.
+                await places.acquire()
+                guid = self._wakes.take(monotonic())
+                if guid is not None:
+                    tasks.create_task(self._tell(http, guid, places))
+                    continue
+                places.release()
+                if self._wakes:
+                    await self._wait(self._wakes.next_timeout(monotonic()))
 
     async def _wait(self, timeout: float | None) -> None:
         try:

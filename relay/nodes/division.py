@@ -93,6 +93,7 @@ def assignment(config: RelayConfig, name: str, place: Place) -> Assignment:
         # Metrics of one process alone are nobody's: the supervisor gathers those of all.
         admin_host="127.0.0.1",
         admin_port=0,
+        mailbox=structs.replace(config.mailbox, enabled=config.keeps_letters),
         admin_token=None if config.admin_token is None else config.in_state(config.admin_token),
         cluster=ClusterConfig(
             node=name,

@@ -1,7 +1,7 @@
 """The nats-server between the processes of one machine: where its program is, and what it is told.
 
-Loopback, a user with a password of chance, and nothing that it keeps. What passes it is sealed with
-the relay's key besides (`relay.backplane`).
+Loopback, a user with a password of chance, and nothing that it keeps but letters, where the relay
+has a mailbox. What passes it is sealed with the relay's key besides (`relay.backplane`).
 """
 
 import contextlib
@@ -22,6 +22,7 @@ __all__ = ["command", "prepare"]
 
 _USER = "relay"
 _CONFIG, _PASSWORD, _LOG = "nats.conf", "nats.password", "nats.log"
+_LETTERS = "letters"
 _LONGEST_LOG = 1 << 20
 """Bytes, after which it begins another one."""
 
@@ -39,8 +40,9 @@ def command(folder: str) -> list[str]:
     return [found, "-c", str(Path(folder, _CONFIG))]
 
 
-def prepare(folder: str) -> Backbone:
-    """Write what it is told into a folder, for its owner alone; return how it is reached.
+def prepare(folder: str, *, keeps_letters: bool) -> Backbone:
+    """Write what it is told into a folder, for its owner alone; return how it is reached. Letters
+    that it keeps are in that folder too, and what it has said is kept is on the disk.
 
     Raises:
         ConfigError: the folder cannot be written.
@@ -48,13 +50,16 @@ def prepare(folder: str) -> Backbone:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     password = secrets.token_hex(32)
-    lines = (
+    lines: tuple[str, ...] = (
         f'listen: "127.0.0.1:{port}"',
         f"log_file: {json.dumps(str(Path(folder, _LOG)))}",
         f"logfile_size_limit: {_LONGEST_LOG}",
         "logfile_max_num: 2",
         f"authorization {{ user: {_USER}, password: {json.dumps(password)} }}",
     )
+    if keeps_letters:
+        store = json.dumps(str(Path(folder, _LETTERS)))
+        lines += (f"jetstream {{ store_dir: {store}, sync_interval: always }}",)
     try:
         for name, text in ((_CONFIG, "\n".join((*lines, ""))), (_PASSWORD, password)):
             with contextlib.suppress(FileNotFoundError):

@@ -120,7 +120,7 @@ class Supervisor:
             self._key_file(shared),
             book,
             bound.port,
-            nats.prepare(str(Path(shared, _NATS))),
+            nats.prepare(str(Path(shared, _NATS)), keeps_letters=config.keeps_letters),
         )
         between = self._make(place)
         metrics = MetricsFront(config, self._here)

@@ -23,14 +23,22 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="how long [600]")
     parser.add_argument("--by-name", action="store_true", help="by dynamic DNS alone, no relay")
     parser.add_argument("--conversations", action="store_true", help="programs that are killed")
+    parser.add_argument("--cluster", action="store_true", help="a relay of two processes, there")
     parser.add_argument("--kills", type=int, default=200, help="how often, there [200]")
     arguments = parser.parse_args()
     seed = random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed
     if arguments.conversations:
-        print(f"seed {seed}: replay with --conversations --seed {seed}", flush=True)
+        more = " --cluster" * arguments.cluster
+        print(f"seed {seed}: replay with --conversations --seed {seed}{more}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             kills = arguments.kills
-            troubles = conversations.run(Path(folder), seed=seed, kills=kills, count=10 * kills)
+            troubles = conversations.run(
+                Path(folder),
+                seed=seed,
+                kills=kills,
+                count=10 * kills,
+                cluster=arguments.cluster,
+            )
         print(", ".join(f"{count} × {what}" for what, count in sorted(troubles.items())))
         print(f"{10 * kills} messages each way: every one once, and in order")
         return 0

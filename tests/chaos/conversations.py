@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from peers import Identity
 from tests.support import processes
 from tests.support.ports import free_port
@@ -24,6 +26,8 @@ __all__ = ["run"]
 
 DEADLINE = 120.0
 """Seconds for the next line of a program."""
+_A_PART = 0.7
+"""How often it is one process of a cluster that is killed, and not all of them."""
 QUIET = 1.0
 """Seconds without a line: the other one has nothing more to do alone."""
 TROUBLES = (
@@ -33,11 +37,14 @@ TROUBLES = (
 
 
 class Relay:
-    """A relay with a state folder, started anew at the same place when it was killed."""
+    """A relay with a state folder, started anew at the same place when it was killed. One of a
+    cluster is two processes, with a nats-server between them that keeps the letters."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, cluster: bool) -> None:
         self._folder = folder
-        self._flags = ("--port", str(free_port()), "--state", str(folder / "state"))
+        self._flags = ["--port", str(free_port()), "--state", str(folder / "state")]
+        # Nobody reads what it says, and a run may be long.
+        self._flags += ["--log-level", "error", *(("--nodes", "2") if cluster else ())]
         self._running = contextlib.ExitStack()
         self.url = self._start()
 
@@ -51,6 +58,13 @@ class Relay:
         self.process.kill()
         self.end()
         self._start()
+
+    def kill_a_part(self, chance: random.Random) -> None:
+        """End one process of a cluster without a word; it is started anew by the one that keeps
+        them."""
+        parts = psutil.Process(self.process.pid).children()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            chance.choice(sorted(parts, key=lambda one: one.pid)).kill()
 
     def end(self) -> None:
         self._running.close()
@@ -133,14 +147,15 @@ def full_disk(process: int) -> Iterator[None]:
 class Run:
     """One run, from a seed."""
 
-    def __init__(self, folder: Path, *, seed: int, count: int) -> None:
+    def __init__(self, folder: Path, *, seed: int, count: int, cluster: bool) -> None:
         """`count` messages are sent each way."""
+        self._cluster = cluster
         self._chance = random.Random(seed)
         self._count = count
         self.troubles: Counter[str] = Counter()
         self._stack = contextlib.ExitStack()
         with self._stack:
-            self.relay = Relay(folder)
+            self.relay = Relay(folder, cluster=cluster)
             self._stack.callback(self.relay.end)
             keys = [folder / f"{number}.key" for number in range(2)]
             guids = [Identity.load_or_create(key).guid for key in keys]
@@ -175,6 +190,8 @@ class Run:
             case "both":
                 other.kill()
                 victim.kill()
+            case "relay" if self._cluster and chance.random() < _A_PART:
+                self.relay.kill_a_part(chance)
             case "relay":
                 self.relay.kill()
             case "all":
@@ -198,6 +215,9 @@ class Run:
                 with full_disk(victim.process.pid):
                     for _ in range(5):
                         victim.line(QUIET / 5)
+            case "full disk of the relay" if self._cluster:
+                # nats-server cannot be told so by a limit: it ends.
+                self.relay.kill_a_part(chance)
             case "full disk of the relay":
                 with full_disk(self.relay.process.pid):
                     for _ in range(5):
@@ -214,10 +234,10 @@ class Run:
             assert done == list(range(self._count)), "not what was sent, once, in order"
 
 
-def run(folder: Path, *, seed: int, kills: int, count: int) -> Counter[str]:
+def run(folder: Path, *, seed: int, kills: int, count: int, cluster: bool = False) -> Counter[str]:
     """Let two programs send `count` messages each way, with so many troubles meanwhile; fail unless
     each was done once, in order. Return what the troubles were."""
-    with Run(folder, seed=seed, count=count) as chaos:
+    with Run(folder, seed=seed, count=count, cluster=cluster) as chaos:
         for _ in range(kills):
             chaos.trouble()
         chaos.judge()

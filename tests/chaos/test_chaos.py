@@ -46,3 +46,10 @@ def test_conversations_outlive_their_programs(tmp_path: Path, run: int) -> None:
     kills = of(1, 40)
     print(f"replay with: python -m tests.chaos --conversations --seed {seed} --kills {kills}")
     conversations.run(tmp_path, seed=seed, kills=kills, count=of(25, 300))
+
+
+@pytest.mark.nightly
+def test_conversations_outlive_their_programs_in_a_cluster(tmp_path: Path) -> None:
+    seed, kills = random.SystemRandom().randrange(2**32), 40
+    print(f"replay: python -m tests.chaos --conversations --cluster --seed {seed} --kills {kills}")
+    conversations.run(tmp_path, seed=seed, kills=kills, count=300, cluster=True)

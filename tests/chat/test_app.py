@@ -1,16 +1,25 @@
 """The messenger of examples/chat by its keys, two of them at one relay."""
 
+import asyncio
 import html
+import itertools
+from functools import partial
 from pathlib import Path
 
 import pytest
 from textual.widgets import Static
 
-from peers import ContactLink, Mode
-from tests.chat.world import eventually, relay_at, screen
+from peers import ContactLink, Identity, Mode
+from tests.chat.world import Screen, eventually, relay_at, screen
+from tests.support import scale
+from tests.support.addresses import Addresses, absent_addresses
 from tests.support.ports import free_port
 
-pytestmark = pytest.mark.nightly
+
+async def both_know(alice: Screen, bob: Screen) -> None:
+    """Have each be a contact of the other."""
+    await alice.answer("ctrl+n", bob.messenger.link.text)
+    await bob.answer("ctrl+n", alice.messenger.link.text)
 
 
 async def test_a_contact_is_added_by_its_link_and_messages_go_both_ways(tmp_path: Path) -> None:
@@ -33,6 +42,41 @@ async def test_a_contact_is_added_by_its_link_and_messages_go_both_ways(tmp_path
         await eventually(lambda: "online" in alice.status)
 
 
+async def test_what_is_typed_while_either_moves_is_whole_and_arrives_once(tmp_path: Path) -> None:
+    here, there = (Addresses([f"127.0.{n}.{last}" for last in (1, 2, 3)]) for n in (21, 22))
+    async with (
+        relay_at(0) as relay,
+        screen(tmp_path, relay.url, "alice", here) as alice,
+        screen(tmp_path, relay.url, "bob", there) as bob,
+    ):
+        await both_know(alice, bob)
+        await alice.write("hello")
+        await alice.mark("hello", "✓✓ read")
+        guid = bob.messenger.identity.guid
+
+        def is_at(host: str) -> bool:
+            session = alice.messenger.session(guid)
+            path = None if session is None else session.path
+            return path is not None and host in f"{path.local} {path.remote}"
+
+        await eventually(lambda: is_at(there.all[0]))
+        texts = []
+        moves = ((there, 1), (here, 1), (there, 2), (here, 2))
+        with absent_addresses():
+            for moving, last in moves[: scale.of(2, 4)]:
+                host = moving.all[last]
+                await alice.press(*"now ")
+                moving.set(host)
+                texts.append(f"now {host}")
+                await alice.press(*host, "enter")
+                await bob.shows(texts[-1])
+                await alice.mark(texts[-1], "✓✓ read")
+                await eventually(partial(is_at, host))
+        said = [text for line in bob.said for text in texts if text in line]
+        assert said == texts
+
+
+@pytest.mark.nightly
 async def test_what_was_said_is_there_after_a_restart_of_either_and_of_the_relay(
     tmp_path: Path,
 ) -> None:
@@ -71,6 +115,7 @@ async def test_what_is_written_before_there_is_a_relay_is_kept(tmp_path: Path) -
             await alice.mark("early", "✓✓ read")
 
 
+@pytest.mark.nightly
 async def test_what_others_send_is_shown_and_does_nothing(tmp_path: Path) -> None:
     hostile = "\x1b[31mred\x07 [bold]b[/] [@click=app.quit()]x[/] \u202egnp.exe\u2066 end"
     async with (
@@ -95,6 +140,7 @@ async def test_what_others_send_is_shown_and_does_nothing(tmp_path: Path) -> Non
         assert not {"\x1b", "\x07", "\u202e", "\u2066"} & set(drawn())
 
 
+@pytest.mark.nightly
 async def test_a_file_arrives_and_is_never_written_over_another(tmp_path: Path) -> None:
     file = tmp_path / "letter.txt"
     file.write_bytes(b"x" * 200_000)
@@ -162,6 +208,24 @@ async def test_who_is_blocked_is_asked_about_once_and_hears_nothing(tmp_path: Pa
         await bob.shows("buy this")
 
 
+async def test_what_comes_while_the_program_ends_finds_no_screen_and_is_no_error(
+    tmp_path: Path,
+) -> None:
+    async with screen(tmp_path, None, "alice") as alice:
+        friend = alice.messenger.add(ContactLink(Identity.generate().guid, (), name="Bob").text)
+
+        async def come() -> None:
+            for mode in itertools.cycle(Mode):
+                alice.messenger.set_mode(friend, mode)
+                await asyncio.sleep(0)
+
+        coming = asyncio.create_task(come())
+        await eventually(lambda: "Bob" in alice.status)
+    coming.cancel()
+    await asyncio.gather(coming, return_exceptions=True)
+
+
+@pytest.mark.nightly
 async def test_each_empty_screen_and_each_error_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

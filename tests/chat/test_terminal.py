@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from examples.chat.messenger import Messenger, Place
-from tests.chat.world import eventually, relay_at
+from tests.chat.world import LOOPBACK, eventually, relay_at
 from tests.support import processes
 
 pytestmark = pytest.mark.nightly
@@ -54,13 +54,14 @@ class Terminal:
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     terminal = Terminal(tmp_path)
     yield terminal
+    print(terminal.run("capture-pane", "-p"))  # What it showed at the end, where a test fails.
     terminal.run("kill-server")
 
 
 async def test_the_program_talks_from_a_terminal_and_ends(
     tmp_path: Path, terminal: Terminal
 ) -> None:
-    place = Place(tmp_path / "bob", tmp_path / "downloads", ("127.0.0.1",))
+    place = Place(tmp_path / "bob", tmp_path / "downloads", LOOPBACK)
     async with relay_at(0) as relay, Messenger(place, relay.url, "Bob") as bob:
         state = tmp_path / "alice"
         flags = ("--relay", relay.url, "--name", "Alice", "--state", str(state))
@@ -71,6 +72,8 @@ async def test_the_program_talks_from_a_terminal_and_ends(
         terminal.press("-l", bob.link.text)
         terminal.press("Enter")
         await eventually(lambda: terminal.shows("Bob: online"), pause=0.2)
+        # The question lies over it a moment longer, and takes the keys.
+        await eventually(lambda: not terminal.shows("A friend's link"), pause=0.2)
         terminal.press("-l", "hello from a terminal")
         terminal.press("Enter")
         await eventually(lambda: any(one.waiting for one in bob.listed), pause=0.2)

@@ -11,11 +11,14 @@ from textual.widgets import Input, Static
 
 from examples.chat.app import ChatApp
 from examples.chat.messenger import Messenger, Place
+from peers import PeerConfig
 from relay.config import RelayConfig
 from relay.server import RelayServer
+from tests.support.addresses import Addresses
 
-__all__ = ["Screen", "eventually", "screen"]
+__all__ = ["LOOPBACK", "Screen", "eventually", "screen"]
 
+LOOPBACK = PeerConfig(listen_hosts=("127.0.0.1",))
 DEADLINE = 30.0
 """Seconds; nothing here takes as long, on a busy machine either."""
 
@@ -81,9 +84,14 @@ class Screen:
 
 
 @contextlib.asynccontextmanager
-async def screen(folder: Path, relay: str | None, name: str) -> AsyncIterator[Screen]:
-    """Run a messenger whose things are in a folder."""
-    place = Place(folder / name, folder / f"{name}-downloads", ("127.0.0.1",))
+async def screen(
+    folder: Path, relay: str | None, name: str, addresses: Addresses | None = None
+) -> AsyncIterator[Screen]:
+    """Run a messenger whose things are in a folder, at the addresses that a test gives it."""
+    config = LOOPBACK
+    if addresses is not None:
+        config = PeerConfig(listen_hosts=("0.0.0.0",), sources=addresses.all)
+    place = Place(folder / name, folder / f"{name}-downloads", config, addresses)
     async with Messenger(place, relay, name.capitalize()) as messenger:
         app = ChatApp(messenger)
         app.animation_level = "none"

@@ -22,15 +22,27 @@ import pytest
 from peers import Identity, Mode, Peer
 from protocol.codec import encode_location
 from protocol.errors import Code
-from protocol.messages import Error
+from protocol.mail import (
+    Letter,
+    LetterDone,
+    LetterLeave,
+    LetterResponse,
+    LetterService,
+    LetterWindow,
+    MailboxState,
+    MailboxUpdate,
+)
+from protocol.messages import Disclosure, Error
 from relay.operator import Answer, Asked, Ban, OperatorError, Peers, PeersShown, Status, StatusShown
 from relay.operator import ask as ask_at
 from tests.cluster.test_failover import numbered
-from tests.relay.client import client, registered
+from tests.relay.client import Client, client, registered
+from tests.relay.mailbox.test_on_sockets import PREKEY, leave, named
 from tests.support import processes
 
 TIMEOUT = 120.0
 NODES = ("node-1", "node-2")
+ANYONE = Disclosure.ANYONE
 
 
 @dataclass(frozen=True)
@@ -193,11 +205,52 @@ async def test_status_and_metrics_are_of_all(shared: Fleet) -> None:
             if said["event"] == "all nodes serve":
                 break
         url = f"{said['admin']}/metrics"
-        text = await asyncio.to_thread(
-            lambda: urllib.request.urlopen(url, timeout=30).read().decode()
-        )
-        for node in NODES:
-            assert f'roam_relay_cluster_now{{node="{node}",state="nodes"}} 2.0' in text
+        wanted = [f'roam_relay_cluster_now{{node="{node}",state="nodes"}} 2.0' for node in NODES]
+        text = ""
+        # One that was away a moment ago hears of the other one with its next beat.
+        while not all(one in text for one in wanted):
+            text = await asyncio.to_thread(
+                lambda: urllib.request.urlopen(url, timeout=30).read().decode()
+            )
+
+
+async def test_letters_outlive_nats_and_any_process(shared: Fleet) -> None:
+    bob = Identity.generate()
+    async with asyncio.timeout(TIMEOUT):
+        await shared.whole()
+        async with named(shared.url, bob) as there:
+            await kept(there, MailboxUpdate(1, (LetterService("chat", ANYONE),), PREKEY))
+        async with named(shared.url) as alice:
+            for name in (1, 2):
+                await kept(alice, leave(there, name))
+        nats_of(shared).kill()
+        os.kill(shared.pid(NODES[0]), signal.SIGKILL)
+        await shared.whole()
+        async with named(shared.url) as alice:
+            await kept(alice, leave(there, 3))
+        async with named(shared.url, bob) as there:
+            there.send(LetterWindow(8))
+            found = [await there.expect(Letter) for _ in range(3)]
+            assert [int.from_bytes(one.id, "big") for one in found] == [1, 2, 3]
+            there.send(LetterDone(tuple(one.number for one in found)))
+            while await kept(there, MailboxUpdate(2)):
+                pass
+
+
+async def kept(one: Client, asked: MailboxUpdate | LetterLeave) -> int:
+    """Ask until it is done: a process may have lost its way to the others a moment ago. Return how
+    many letters wait for who asks."""
+    while True:
+        one.send(asked)
+        answer: MailboxState | LetterResponse
+        if isinstance(asked, MailboxUpdate):
+            answer = await one.expect(MailboxState)
+        else:
+            answer = await one.expect(LetterResponse)
+        if answer.code is None:
+            return answer.letters if isinstance(answer, MailboxState) else 0
+        assert answer.code in (Code.CLUSTER_UNAVAILABLE, Code.LETTER_REFUSED), answer
+        await asyncio.sleep(0.05)
 
 
 @pytest.mark.nightly

@@ -1,6 +1,10 @@
 """The files of deploy/: looked at by those who will read them."""
 
+import asyncio
+import os
+import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tomllib
@@ -9,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from relay.config import RelayConfig
+from relay.server import RelayServer
+from tests.relay.certificates import certificate
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "roam-relay.service"
@@ -71,3 +77,34 @@ def test_the_compose_file_names_what_is_here() -> None:
         if line.startswith("VOLUME")
     )
     assert f"state:{volume}" in text
+
+
+async def test_the_hook_of_an_acme_client_gives_the_relay_its_certificate(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    (hook,) = re.findall(r"<!-- test: acme -->\n```sh\n(.*?)```", page, re.DOTALL)
+    lineage, there, programs = (tmp_path / name for name in ("live", "etc", "bin"))
+    for folder in (lineage, there, programs):
+        folder.mkdir()
+    chain, key = certificate(lineage)
+    os.rename(chain, lineage / "fullchain.pem")
+    os.rename(key, lineage / "privkey.pem")
+    (programs / "systemctl").write_text(f"#!/bin/sh\necho $* > {tmp_path}/told\n")
+    (programs / "systemctl").chmod(0o755)
+    script = hook.replace("/etc/roam-relay/", f"{there}/").replace("ssl-cert", str(os.getgid()))
+    environment = os.environ | {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "RENEWED_LINEAGE": str(lineage),
+    }
+    running = ["sh", "-c", script]
+    await asyncio.to_thread(subprocess.run, running, check=True, timeout=60, env=environment)
+    assert (tmp_path / "told").read_text() == "reload roam-relay\n"
+    assert {one.name: one.stat().st_mode & 0o777 for one in there.iterdir()} == {
+        "fullchain.pem": 0o640,
+        "privkey.pem": 0o640,
+    }
+    files = {"tls_certificate": "fullchain.pem", "tls_key": "privkey.pem"}
+    config = RelayConfig(port=0, **{key: str(there / name) for key, name in files.items()})
+    async with RelayServer(config) as relay:
+        port = int(relay.url.rpartition(":")[2])
+        shown = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
+    assert shown.strip() == (lineage / "fullchain.pem").read_text().strip()

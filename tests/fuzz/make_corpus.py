@@ -3,6 +3,8 @@
 Findings are not made here: their files stand beside these and stay.
 """
 
+from itertools import pairwise
+
 import dns.message
 
 from protocol.codec import encode, encode_location
@@ -10,6 +12,14 @@ from protocol.endpoint import Entry, Phase, Provenance, sign_entry
 from protocol.errors import Code
 from protocol.first_bytes import flight_head
 from protocol.identity import Identity
+from protocol.lock import (
+    LOCK_HEAD,
+    Agreed,
+    LockSide,
+    NoiseLock,
+    lock_part,
+    locks_part,
+)
 from protocol.mail import (
     Letter,
     LetterDone,
@@ -52,6 +62,7 @@ from protocol.messages import (
     Watch,
 )
 from protocol.observation import answer_to, question
+from protocol.offer import body_with
 from protocol.prekeys import SignedPrekey
 from tests.fuzz.gateways import NONCE
 from tests.fuzz.targets import CORPUS, TARGETS
@@ -60,6 +71,7 @@ from tests.protocol.vectors_conversation import packed
 from tests.relay.dns.asking import NAME
 
 ONE = Identity.from_seed(b"1" * 32)
+AGREED = Agreed(bytes(32), ("tls", "noise"), "noise")
 ENTRY = sign_entry(ONE, Entry(1, "chat", "192.0.2.1", 9, Phase.NEW, 120, Provenance.INTERFACE))
 RECORD = encode_location(LocationRecord(1 << 40, (ServiceRecord("chat", (ENTRY,)),)))
 SESSION = b"s" * 16
@@ -208,6 +220,18 @@ def main() -> None:
     said += [packed([2, bytes(range(16)), 1, 5, 0]), packed([1, bytes(range(16)), 1, [None, None]])]
     made["conversations"] = [b"\0" + one for one in said]
     made["conversations"].append(bytes((1, len(said[0]))) + said[0] + said[2])
+    line, message, most = bytes(range(1, 17)), [0, SESSION, 1.0, b"hi"], 2**53 - 1
+    posted = [
+        packed([0, 0, None, [line, 0, None, 1, [message, message]]]),
+        packed([0, 0, [bytes(range(16)), 1], None]),
+        packed([2, 1, [bytes(range(16)), 2, -1], [line, 2, bytes(range(16)), 3, [None, message]]]),
+        packed([2, 3, None, [line, 0, None, 1, []]]),
+        packed([most, most, None, [line, most - 1, None, most, [[1, SESSION, ""]]]]),
+    ]
+    made["conversation-letters"] = [b"\0" + one for one in posted]
+    made["conversation-letters"] += [
+        bytes((1, len(one))) + one + other for one, other in pairwise(posted)
+    ]
     flight = flight_head(bytes(16), bytes(32), 20) + bytes(20)
     hello = encode(PathHello(SESSION, "chat", Mode.P2P, resume=True, path=2))
     made["flights"] = [
@@ -216,6 +240,16 @@ def main() -> None:
         b"\0\1\x52\x52\1\2",
         b"\1" + hello + b"\x94\1\1\0\0" + b"".join(FRAMES[:1]) + b"\x95\x08\2\0\5\xc4\2xx",
         b"\1" + hello + b"".join(FRAMES[2:]),
+    ]
+    lock = NoiseLock(LockSide(ONE, bytes(32), SESSION, AGREED, is_caller=True), b"e" * 32)
+    lock.start()
+    offered = body_with(locks_part(("tls", "noise"), bytes(32)) | lock_part("noise"))
+    made["locks"] = [
+        b"\0\0\7" + lock.to_send(),
+        b"\0\1\0" + LOCK_HEAD + bytes(range(130)),
+        *(bytes((1, 90, change, 3)) for change in range(4)),
+        b"\1\0\2" + bytes((0, 16)) + bytes(16),
+        b"\2" + offered,
     ]
     pcp = bytes((2, 129, 0, 0)) + bytes((0, 0, 0, 120)) + bytes(16) + NONCE + b"\6\0\0\0"
     pcp += b"\x9c\x40\x9c\x40" + bytes(10) + b"\xff\xff\xc6\x33\x64\7"

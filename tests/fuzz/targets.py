@@ -13,6 +13,7 @@ from tests.fuzz import (
     hosts,
     http,
     letters,
+    locks,
     names,
     sessions,
 )
@@ -27,7 +28,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "control-peer": control.at_the_peer,
     "letters": letters.letters,
     "conversations": conversations.frames,
+    "conversation-letters": conversations.enclosed,
     "flights": flights.flights,
+    "locks": locks.locks,
     "gateway-answers": gateways.answers,
     "session-frames": sessions.frames,
     "session-2-frames": sessions.frames_2,

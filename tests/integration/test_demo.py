@@ -44,7 +44,11 @@ def test_the_demo_shows_every_mode() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Everything arrived intact." in done.stdout
+    _, found, following = done.stdout.partition("Everything arrived intact.\n")
+    assert found
+    for named in ("make lab", ".venv/bin/relay serve", "docs/chat.md", "docs/index.md"):
+        assert named in following
+        assert not named.startswith("docs/") or (demo.HERE.parent / named).exists()
     for mode in ("p2p", "central", "combined", "auto"):
         assert mode in done.stdout
 
@@ -63,13 +67,13 @@ def test_a_file_that_is_changed_fails_the_demo(
 
             original = mobile_node.receive_file
 
-            async def forging(session, folder, progress):
-                path, digest = await original(session, folder, progress)
-                if path.name == "2-payload.bin":
-                    data = bytearray(path.read_bytes())
+            async def forging(session, parts, progress):
+                stored = await original(session, parts, progress)
+                if stored.path.name == "2-payload.bin":
+                    data = bytearray(stored.path.read_bytes())
                     data[1000] ^= 1
-                    path.write_bytes(data)
-                return path, digest
+                    stored.path.write_bytes(data)
+                return stored
 
             mobile_node.receive_file = forging
             asyncio.run(mobile_node.main(sys.argv[1], sys.argv[2], Path(sys.argv[3])))

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import aiohttp.web
 
-from examples.web import application
+from examples.ask import application
 from peers import Identity
 from relay.config import RelayConfig
 from relay.server import RelayServer
@@ -72,7 +72,7 @@ async def test_it_answers_and_stops_although_its_contact_is_dead(tmp_path: Path)
     async with asyncio.timeout(60), RelayServer(RelayConfig(port=0)) as relay:
         contact = await started("-c", ECHO, key, relay.url)
         web, idle = [
-            await started(str(EXAMPLES / "web.py"), relay.url, guid, "0") for _ in range(2)
+            await started(str(EXAMPLES / "ask.py"), relay.url, guid, "0") for _ in range(2)
         ]
         try:
             await says(idle, "Running on")

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from peers import (
+    CallbackFailed,
     ConnectionClosed,
     Identity,
+    Mode,
     PeerConfig,
     Refused,
     RelayUnavailable,
@@ -27,6 +29,7 @@ from peers import (
 from peers import blocking as face
 from relay.config import RelayConfig
 from relay.server import RelayServer
+from tests.support.fake_path import FakePath
 
 LONG = 20.0
 """Seconds: nothing takes that long."""
@@ -153,6 +156,72 @@ def test_a_function_that_ends_the_program_or_hangs_ends_nothing(url: str) -> Non
             bob.connect(alice.guid, "chat", mode="p2p")
     assert ours() == []
     hangs.set()
+
+
+async def test_so_many_threads_decide_at_once_for_all_and_for_each_caller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They count until they end, also where nobody waits for the answer any more."""
+    monkeypatch.setattr(face, "_THREADS", 5)
+    monkeypatch.setattr(face, "_THREADS_EACH", 3)
+    hangs = threading.Event()
+    decide = face._in_threads(lambda request: hangs.wait())
+    callers = [request_of(guid) for guid in ("alice", "bob", "carol")]
+
+    async def ask(number: int) -> bool | str:
+        said = decide(callers[number])
+        assert not isinstance(said, bool | str)
+        return await said
+
+    try:
+        waiting = [asyncio.create_task(ask(number)) for number in (0, 0, 0, 1, 1)]
+        await asyncio.sleep(0)
+        for number in range(3):
+            with pytest.raises(CallbackFailed, match="not ended for too many"):
+                await ask(number)
+        assert threads_deciding() == 5
+        for one in waiting[:2]:
+            one.cancel()
+        await asyncio.gather(*waiting[:2], return_exceptions=True)
+        with pytest.raises(CallbackFailed, match="not ended for too many"):
+            await ask(0)
+    finally:
+        hangs.set()
+    assert await asyncio.gather(*waiting[2:]) == [True] * 3
+    async with asyncio.timeout(20):
+        while threads_deciding():
+            await asyncio.sleep(0.01)
+    assert [await ask(number) for number in (0, 1, 2)] == [True] * 3
+
+
+def request_of(caller: str) -> SessionRequest:
+    return SessionRequest(caller, "chat", Mode.P2P, b"", FakePath().path)
+
+
+def threads_deciding() -> int:
+    return sum(one.name == "peers.blocking accept" for one in threading.enumerate())
+
+
+async def test_where_there_is_no_thread_more_a_caller_is_refused_and_takes_no_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(face, "_THREADS_EACH", 1)
+    decide = face._in_threads(lambda request: True)
+
+    def fails(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def ask() -> bool | str:
+        said = decide(request_of("alice"))
+        assert not isinstance(said, bool | str)
+        return await said
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fails)
+        for _ in range(3):
+            with pytest.raises(CallbackFailed, match="can't start new thread"):
+                await ask()
+    assert await ask() is True
 
 
 def test_a_start_that_fails_leaves_no_thread() -> None:

@@ -27,6 +27,7 @@ from peers import (
     WrongIdentity,
 )
 from peers.cli.file_transfer import TransferFailed, receive_file, send_file
+from peers.cli.parts import Parts
 from peers.path.open_paths import Paths
 from protocol.endpoint import Endpoint
 from protocol.errors import RoamRelayError
@@ -240,11 +241,12 @@ async def test_a_file_arrives_whole(alice: Peer, bob: Peer, mode: Mode, tmp_path
     seen: list[int] = []
     async with asyncio.TaskGroup() as tasks:
         receiving = tasks.create_task(
-            receive_file(there, tmp_path / "in", lambda done, size: seen.append(done))
+            receive_file(there, Parts(tmp_path / "in"), lambda done, size: seen.append(done))
         )
-        digest = await send_file(here, source, lambda done, size: None)
-    stored, there_digest = receiving.result()
-    assert digest == there_digest == hashlib.sha256(stored.read_bytes()).hexdigest()
+        sent = await send_file(here, source, lambda done, size: None)
+    stored = receiving.result()
+    content = stored.path.read_bytes()
+    assert sent.sha256 == stored.sha256 == hashlib.sha256(content).hexdigest()
     assert seen[-1] == 3_000_000
     assert [file.name for file in (tmp_path / "in").iterdir()] == ["photo.jpg"]
 
@@ -261,7 +263,7 @@ async def test_a_file_that_cannot_be_stored_is_refused(
 
         async def receive() -> None:
             with pytest.raises(TransferFailed, match="cannot store"):
-                await receive_file(there, blocked, lambda done, size: None)
+                await receive_file(there, Parts(blocked), lambda done, size: None)
 
         tasks.create_task(receive())
         with pytest.raises(TransferFailed, match="cannot store"):

@@ -227,7 +227,7 @@ async def test_a_service_that_closes_while_its_caller_is_dialed_ends_that_sessio
         if when == "met":
             ways.meetings.come = met_meanwhile  # type: ignore[method-assign]
         else:
-            ways.meetings.answer = lambda *_: (b"", None)  # type: ignore[method-assign]
+            ways.meetings.answer = lambda *_: ({}, None)  # type: ignore[method-assign]
             ways.direct = close_meanwhile  # type: ignore[method-assign]
         rooms(alice).direct.close()
         opening = asyncio.create_task(bob.connect(alice.guid, "chat", mode="combined", timeout=5))

@@ -1,7 +1,10 @@
 """The library inside other programs: one that ends while its contact is dead, a web application."""
 
+import ast
 import asyncio
+import collections
 import contextlib
+import inspect
 import queue
 import re
 import threading
@@ -22,6 +25,7 @@ from peers import (
     PeerConfig,
     Session,
     SessionLost,
+    SessionRequest,
     SessionSettings,
     blocking,
 )
@@ -212,3 +216,198 @@ async def test_what_is_shown_for_a_phone_is_a_configuration(relay: RelayServer) 
     exec(shown("resume_window=36_000.0"), names)
     async with Peer(Identity.generate(), config=names["config"]) as peer:
         assert peer.status.is_registered
+
+
+# -- the other programs of docs/programs.md, and README's --------------------------------------
+
+
+async def ran(block: str, names: dict[str, Any]) -> None:
+    """Run a block that may await, as in a coroutine or a notebook's cell."""
+    code = compile(block, "a page", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    result = eval(code, names)
+    if inspect.isawaitable(result):
+        await result
+
+
+@contextlib.asynccontextmanager
+async def running(block: str, names: dict[str, Any]) -> AsyncIterator[asyncio.Task[None]]:
+    """Run a block that has no end while inside; what ends it early is raised."""
+    task = asyncio.create_task(ran(block, names))
+    try:
+        yield task
+    finally:
+        if task.done():
+            task.result()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def answers(session: Session) -> None:
+    async for message in session:
+        await session.send(message)
+
+
+async def test_the_program_of_the_readme(
+    relay: RelayServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (PAGE.parents[1] / "README.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    first, found, second = block.replace("http://127.0.0.1:8440", relay.url).partition(
+        "async with Peer(bob_identity"
+    )
+    printed: list[tuple[Any, ...]] = []
+    async with asyncio.timeout(SOON), running(first, {}):
+        guid = Identity.load_or_create("alice.key").guid
+        names = {
+            "Peer": Peer,
+            "Mode": Mode,
+            "bob_identity": Identity.generate(),
+            "alice_guid": guid,
+            "print": lambda *words: printed.append(words),
+        }
+        async with Peer(Identity.generate(), relay.url) as waits:
+            await (await waits.connect(guid, "chat", wait=True)).close()
+        await ran(found + second, names)
+    assert names["reply"] == b"hello"
+    assert printed[0][0] is Mode.COMBINED
+
+
+async def test_a_thread_and_a_script_say_what_is_shown(
+    relay: RelayServer, alice: Peer, bob: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with asyncio.timeout(SOON):
+        serving = asyncio.create_task(alice.serve("chat", answers))
+        await alice.published()
+        async with await bob.connect(alice.guid, "chat") as session:
+            names = {
+                "asyncio": asyncio,
+                "session": session,
+                "loop": asyncio.get_running_loop(),
+            }
+            await asyncio.to_thread(exec, shown("run_coroutine_threadsafe"), names)
+            assert await session.receive() == b"from a thread"
+        printed: list[bytes] = []
+        script = shown("session.receive(timeout=5)").replace("http://127.0.0.1:8440", relay.url)
+        await asyncio.to_thread(exec, script, {"guid": alice.guid, "print": printed.append})
+        assert printed == [b"hello"]
+        serving.cancel()
+
+
+async def test_the_lines_of_a_web_application_open_and_close_its_peer(relay: RelayServer) -> None:
+    app = web.Application()
+    names: dict[str, Any] = {
+        "PEER": web.AppKey("peer", Peer),
+        "Peer": Peer,
+        "identity": Identity.generate(),
+        "url": relay.url,
+        "app": app,
+    }
+    await ran(shown("on_shutdown.append(close_peer)"), names)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    assert app[names["PEER"]].status.is_registered
+    await runner.cleanup()
+    assert app[names["PEER"]].status.state == "closed"
+
+
+async def test_what_is_shown_of_serving_and_of_who_gets_a_session(alice: Peer, bob: Peer) -> None:
+    names: dict[str, Any] = {"alice": alice, "bob": bob, "friends": [bob.guid]}
+    async with (
+        asyncio.timeout(SOON),
+        running(shown("max_sessions=100"), names),
+        await bob.connect(alice.guid, "chat", wait=True) as session,
+    ):
+        await session.send(b"hello")
+        assert await session.receive() == b"hello"
+    block = shown("metadata=b").replace('"chat"', '"rooms"')
+    names |= {"SessionRequest": SessionRequest, "rooms": {b"room 8"}, "members": {bob.guid}}
+    define, _, calls = block.partition("\nlistener")
+    await ran(define, names)
+    names["rooms"] = {b"room 7"}
+    listen, _, connect = f"listener{calls}".partition("\n")
+    await ran(listen, names)
+    async with asyncio.timeout(SOON):
+        await alice.published()
+        await ran(connect, names)
+        assert (await anext(names["listener"])).metadata == b"room 7"
+        await names["session"].close()
+
+
+async def test_what_is_shown_of_the_link_of_figures_and_of_who_is_there(
+    alice: Peer, bob: Peer
+) -> None:
+    here = asyncio.Event()
+    rows: list[tuple[Any, ...]] = []
+
+    def seen(guid: str, *when: float) -> None:
+        assert guid == alice.guid
+        here.set()
+
+    names: dict[str, Any] = {
+        "peer": bob,
+        "guid": alice.guid,
+        "settings": SimpleNamespace(relay_guid=None),
+        "show": lambda *words: rows.append(words),
+        "show_here": seen,
+        "show_away": seen,
+        "show_grey": seen,
+    }
+    async with (
+        asyncio.timeout(SOON),
+        running(shown("settings.relay_guid"), names) as following,
+        running(shown("presence.state"), names),
+    ):
+        await here.wait()
+        serving = asyncio.create_task(alice.serve("chat", answers))
+        async with await bob.connect(alice.guid, "chat", wait=True):
+            await ran(shown("session.figures()"), names)
+        assert [row[:2] for row in rows] == [(alice.guid, "chat")]
+        assert not following.done()
+        serving.cancel()
+
+
+async def test_what_is_shown_for_a_contact_that_was_restarted(alice: Peer, bob: Peer) -> None:
+    """Its messages come again with the error, and go first into the next session."""
+    heard: list[bytes] = []
+
+    async def hears(session: Session) -> None:
+        async for message in session:
+            heard.append(message)
+            if len(heard) == 1:
+                session.abort("as if it were restarted")
+
+    async def talk(session: Session) -> None:
+        if not heard:
+            await session.send(b"one")
+            await session.receive()
+        await session.acknowledged()
+
+    serving = asyncio.create_task(alice.serve("chat", hears))
+    names: dict[str, Any] = {
+        "collections": collections,
+        "SessionLost": SessionLost,
+        "peer": bob,
+        "guid": alice.guid,
+        "talk": talk,
+    }
+    block = shown("backlog.extendleft").replace("        return\n", "        break\n")
+    async with asyncio.timeout(SOON):
+        await ran(block.replace("            return\n", "            break\n"), names)
+    assert heard[0] == b"one"
+    serving.cancel()
+
+
+RUN = (
+    *("run_coroutine_threadsafe", "session.receive(timeout=5)", "FastAPI(lifespan=lifespan)"),
+    *("threading.Thread(target=serve", "resume_window=36_000.0", "on_shutdown.append(close_peer)"),
+    *("max_sessions=100", "metadata=b", "settings.relay_guid", "session.figures()"),
+    *("presence.state", "backlog.extendleft"),
+)
+"""Words of each block that is run above."""
+
+
+def test_every_block_of_the_page_is_run_above() -> None:
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        assert any(words in block for words in RUN), block

@@ -180,6 +180,6 @@ def test_a_session_a_path_and_a_service_have_nothing_that_is_for_their_rooms() -
     assert instance_attributes(peers.Session) == {"id", "metadata", "pinned"}
     assert not instance_attributes(peers.Path)
     assert not instance_attributes(peers.Listener)
-    facts = {"kind", "local", "local_host", "remote", "remote_guid", "round_trip"}
+    facts = {"kind", "local", "local_host", "lock", "remote", "remote_guid", "round_trip"}
     assert set(names_of(peers.Path)) == facts
     assert set(names_of(peers.Listener)) == {"allow", "close", "port", "service"}

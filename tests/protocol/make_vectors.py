@@ -86,6 +86,7 @@ from protocol.session.frames import Frame
 from protocol.succession import link
 from tests.protocol import sealed_letters, transcripts, vectors_refused
 from tests.protocol import vectors_conversation as conversation
+from tests.protocol import vectors_locks as locks
 
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "docs" / "protocol-vectors.json"
@@ -604,6 +605,7 @@ def vectors() -> dict[str, Any]:
             for rule, what, value in conversation.REFUSED_LETTERS
         ],
         "conversation_parts": conversation.PARTS,
+        **locks.vectors(RELAY, BOB, ALICE, SESSION),
         "first_bytes": first_bytes(),
         "first_flights": first_flights(),
         **more_vectors(),
@@ -617,7 +619,12 @@ def first_bytes() -> list[dict[str, Any]]:
         ("R10.50", "TLS", b"\x16\x03\x01\x00\x05hello", "tls"),
         ("R10.50", "a sealed flight, and then TLS", head + b"abc\x16", "flight"),
         ("R10.50", "a part of one", head + b"ab", "more"),
-        ("R10.50", "what is kept for Noise", b"\x52\x52\x01\x02", "refused"),
+        (
+            "R10.50",
+            "a path that is locked by Noise, where TLS was agreed on",
+            b"\x52\x52\x01\x02",
+            "refused",
+        ),
         ("R10.51", "another kind", b"\x52\x52\x01\x03", "refused"),
         ("R10.51", "another version", b"\x52\x52\x02\x01", "refused"),
         ("R10.51", "neither ours nor TLS", b"\x52\x16", "refused"),

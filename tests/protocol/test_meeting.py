@@ -6,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.endpoint import Endpoint
-from protocol.meeting import MEETING_DELAY, Reflexive, begins_after, meeting_body, read_meeting
+from protocol.meeting import MEETING_DELAY, Reflexive, begins_after, meeting_part, read_meeting
+from protocol.offer import body_with
 
 
 def test_what_is_offered_is_read() -> None:
     told = Reflexive("192.0.2.1", 4000, 0.05)
-    assert read_meeting(meeting_body(told)) == told
+    assert read_meeting(body_with(meeting_part(told))) == told
     assert told.endpoint == Endpoint("192.0.2.1", 4000)
     assert Reflexive("nowhere", 4000).endpoint is None
     assert Reflexive("224.0.0.1", 4000).endpoint is None

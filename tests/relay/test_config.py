@@ -101,7 +101,8 @@ def test_letters_are_kept_where_there_is_a_state_folder_and_nobody_says_otherwis
     assert not RelayConfig().keeps_letters
     assert RelayConfig(state="/var/lib/relay").keeps_letters
     cluster = ClusterConfig(node="one")
-    assert not RelayConfig(state="/var/lib/relay", identity="key", cluster=cluster).keeps_letters
+    assert RelayConfig(state="/var/lib/relay", identity="key", cluster=cluster).keeps_letters
+    assert not RelayConfig(identity="key", cluster=cluster).keeps_letters
     environment = {"ROAM_RELAY_STATE": "/s", "ROAM_RELAY_MAILBOX_LIFETIME": "3600"}
     config = load(None, environment, {})
     assert (config.mailbox.lifetime, config.keeps_letters) == (3600, True)

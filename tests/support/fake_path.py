@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from peers.config import PathKind
 from peers.path import PathEnd
+from protocol.lock import Lock
 from protocol.session import NO_EARLY, Keepalive
 
 __all__ = ["FakePath", "linked"]
@@ -23,6 +24,7 @@ class FakePath:
         lost_at_once: bool = False,
     ) -> None:
         self.kind = kind
+        self.lock = Lock.TLS
         self.remote = remote
         self.local_host = local_host
         self.local = f"{local_host}:40000"

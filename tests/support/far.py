@@ -59,7 +59,7 @@ async def far(
         relay.proofs.consider = lambda guid: None  # type: ignore[method-assign]
         # Nor is it met where the relay sees it.
         meetings = rooms(peer).ways.meetings
-        meetings.answer = lambda *_: (b"", None)  # type: ignore[method-assign]
+        meetings.answer = lambda *_: ({}, None)  # type: ignore[method-assign]
         peer.listen("chat")
         await peer.published()
         registration = relay.registry.get(peer.guid)

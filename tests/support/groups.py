@@ -21,7 +21,13 @@ GROUPS = (
 )
 """The first that a test's name begins with is its group."""
 
-FIRST = (*GROUPS, "tests/integration/", "tests/peers/dns/test_bind.py", "tests/relay/test_log.py")
+FIRST = (
+    *GROUPS,
+    "tests/js/",
+    "tests/integration/",
+    "tests/peers/dns/test_bind.py",
+    "tests/relay/test_log.py",
+)
 """What is dealt out first, in this order."""
 
 LAST = ("tests/protocol/",)

@@ -22,6 +22,7 @@ UNMEASURED = (
     "tests/cluster/test_registration.py",
     "tests/compat/",
     "tests/integration/",
+    "tests/js/",
     "tests/lab/",
     "tests/peers/control/test_refusal.py",
     "tests/peers/conversations/test_durable.py",

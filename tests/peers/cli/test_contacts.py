@@ -24,6 +24,8 @@ async def test_a_peer_makes_its_link_and_says_what_is_in_one(tmp_path: Path) -> 
     local = ("--key", str(tmp_path / "a.key"), "--relay", "http://127.0.0.1:8440")
     _, _, told = await commands.run_peer(*local, "link")
     assert told == "the relay that it names is reached from this host alone\n"
+    _, _, told = await commands.run_peer("--key", str(tmp_path / "a.key"), "link")
+    assert told == "it names no relay: others need yours (peer --relay URL link)\n"
     code, said, _ = await commands.run_peer("link", found.text)
     assert said.splitlines() == [
         f"guid   {found.guid}",

@@ -14,7 +14,8 @@ import pytest
 
 from peers import Peer, Session, SessionClosed, SessionLost
 from peers.cli import files
-from peers.cli.file_transfer import TransferFailed, receive_file, send_file
+from peers.cli.file_transfer import Stored, TransferFailed, receive_file, send_file
+from peers.cli.parts import Parts
 from relay.server import RelayServer
 from tests.peers.cli.commands import PIPE, Running, peer, run_peer
 
@@ -111,13 +112,13 @@ async def test_what_nobody_expected_ends_one_transfer(
     calls = 0
 
     async def failing(
-        session: Session, folder: Path, progress: Callable[[int, int], None]
-    ) -> tuple[Path, str]:
+        session: Session, parts: Parts, progress: Callable[[int, int], None]
+    ) -> Stored:
         nonlocal calls
         calls += 1
         if calls == 2:
             raise KeyError("nobody expected it")
-        return await original(session, folder, progress)
+        return await original(session, parts, progress)
 
     monkeypatch.setattr(files, "receive_file", failing)
     async with peer(*here, "receive", str(folder), "--json") as running:
@@ -204,11 +205,11 @@ async def test_every_name_arrives_and_so_does_what_comes_out_of_a_pipe(
     async def sent(path: Path) -> Path:
         session = await bob.connect(alice.guid, "file")
         receiving = asyncio.ensure_future(
-            receive_file(await anext(listener), tmp_path / "in", nothing)
+            receive_file(await anext(listener), Parts(tmp_path / "in"), nothing)
         )
         async with session:
             await send_file(session, path, nothing)
-        return (await receiving)[0]
+        return (await receiving).path
 
     listener = alice.listen("file")
     await alice.published()
@@ -252,11 +253,11 @@ async def test_a_file_that_is_taken_away_at_once_was_received_all_the_same(
     original = files.receive_file
 
     async def taken_away(
-        session: Session, folder: Path, progress: Callable[[int, int], None]
-    ) -> tuple[Path, str]:
-        stored, digest = await original(session, folder, progress)
-        stored.unlink()
-        return stored, digest
+        session: Session, parts: Parts, progress: Callable[[int, int], None]
+    ) -> Stored:
+        stored = await original(session, parts, progress)
+        stored.path.unlink()
+        return stored
 
     monkeypatch.setattr(files, "receive_file", taken_away)
     (tmp_path / "a").write_bytes(b"x" * 10)
@@ -296,14 +297,14 @@ async def test_a_bar_shows_the_name_as_it_is(
     try:
         async with peer(*there, "send", alice.guid, str(path), stderr=stderr) as sending:
             session = await anext(listener)
-            stored, _ = await files.receive_file(session, tmp_path / "in", nothing)
+            stored = await receive_file(session, Parts(tmp_path / "in"), nothing)
             await session.close()
             assert await sending.ended() == 0
             seen = b""
             while b"sent song[red].mp3: 1000 bytes" not in seen:
                 seen += await asyncio.to_thread(os.read, master, 65_536)
             assert seen.count(b"song[red].mp3") > 1
-        assert stored.name == "song[red].mp3"
+        assert stored.path.name == "song[red].mp3"
     finally:
         os.close(master)
         os.close(stderr)

@@ -508,6 +508,25 @@ async def test_what_is_offered_before_its_relay_is_there_waits_for_it_and_says_s
             assert (await running.news()).startswith(told), "it says once that it waits"
 
 
+@pytest.mark.parametrize("command", [("listen", "chat"), ("connect", "chat"), ("ping", "chat")])
+async def test_who_names_no_relay_is_told_how(command: tuple[str, str], tmp_path: Path) -> None:
+    name, service = command
+    whom = () if name == "listen" else (Identity.generate().guid,)
+    code, _, said = await run_peer("--key", str(tmp_path / "a.key"), name, *whom, service)
+    assert (code, len(said.splitlines())) == (3, 1)
+    assert "--relay http://HOST:PORT" in said
+
+
+async def test_who_has_one_key_for_both_sides_is_told_so(
+    base: tuple[str, ...], tmp_path: Path
+) -> None:
+    key = base[base.index("--key") + 1]
+    guid = Identity.load_or_create(key).guid
+    code, _, said = await run_peer(*base, "connect", guid, "chat")
+    assert code == 2
+    assert said == "peer: guid is this peer's own: each side needs a key of its own\n"
+
+
 async def test_who_connects_has_a_time(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

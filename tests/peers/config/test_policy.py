@@ -1,9 +1,13 @@
 """The grammar of path policies, and what each term means."""
 
+from typing import Any
+
 import pytest
 
 from peers.config.kinds import Dial, PathKind
+from peers.config.peer import ConfigError, PeerConfig
 from peers.config.policy import PathFacts, Policy, PolicyError
+from protocol.lock import Lock
 
 DIRECT, RELAYED = PathKind.DIRECT, PathKind.RELAYED
 V4 = PathFacts(DIRECT, "192.0.2.1", "eth0", False)
@@ -70,6 +74,9 @@ def test_the_earlier_preference_counts_more() -> None:
         ("dial", "nothing", 5),
         ("dial fast", "'fast'", 6),
         ("dial open wide", "'wide'", 11),
+        ("locks", "nothing", 6),
+        ("locks ssh", "'ssh'", 7),
+        ("locks tls ssh", "'ssh'", 11),
     ],
 )
 def test_errors_point_at_the_word(text: str, word: str, position: int) -> None:
@@ -81,6 +88,25 @@ def test_how_carefully_to_dial() -> None:
     assert Policy.parse("only direct, dial proven").dial is Dial.PROVEN
     assert Policy.parse("dial open, dial careful").dial is Dial.CAREFUL
     assert Policy.parse("only direct").dial is None
+
+
+def test_what_a_path_by_the_relay_may_be_locked_by() -> None:
+    assert Policy.parse("only relayed, locks noise").locks == (Lock.NOISE,)
+    assert Policy.parse("locks noise tls").locks == (Lock.TLS, Lock.NOISE)
+    assert Policy.parse("locks tls, within 2").locks == (Lock.TLS,)
+    assert Policy.parse("only relayed").locks is None
+
+
+@pytest.mark.parametrize("locks", [(), ("ssh",), "noise", ("tls", "noise", "tls")])
+def test_locks_of_a_configuration_that_are_none(locks: Any) -> None:
+    with pytest.raises(ConfigError, match="locks"):
+        PeerConfig(locks=locks)
+
+
+def test_a_configuration_takes_both_locks_unless_it_says_otherwise() -> None:
+    assert PeerConfig().locks == (Lock.TLS, Lock.NOISE)
+    words: Any = ["noise"]
+    assert PeerConfig(locks=words).locks == (Lock.NOISE,)
 
 
 def test_a_policy_has_a_bound() -> None:

@@ -23,11 +23,11 @@ from peers.control import handshake, message_stream, refusal
 from peers.dialing import Passage
 from peers.location.told import OwnLocation
 from peers.path.end import PathEnd, PathUser
-from peers.roaming import incoming
+from peers.roaming import incoming, locks
 from peers.roaming.closed import ClosedSessions
 from peers.session import end
 from peers.session.end import SessionEnd
-from protocol import endpoint, first_flight
+from protocol import endpoint, first_flight, lock
 from protocol.errors import Code
 from protocol.first_flight import Opened
 from protocol.identity import CONTEXT_REGISTER, Identity
@@ -41,7 +41,7 @@ from relay.config import RelayConfig
 from relay.control import connection
 from relay.control import handshake as relay_handshake
 from relay.control.connection import ControlConnection as RelayConnection
-from relay.http import answers
+from relay.http import answers, page, plane
 from relay.mailbox import mailbox, store
 from relay.plane import joining, tickets
 from relay.presence import registry
@@ -229,7 +229,7 @@ def drops_what_is_early() -> None:
     right = PathEnd.carry
 
     def wrong(self: PathEnd, user: PathUser) -> None:
-        if not self._tls.is_client:
+        if not self._channel.is_client:
             self._early.clear()
         right(self, user)
 
@@ -269,6 +269,16 @@ def answers_with_the_same_key() -> None:
         return first_flight._sealed(cipher, self.secret.id, random, plain)
 
     plant(Opened, "answer", wrong)
+
+
+def prefers_noise() -> None:
+    """Chooses the lock that stands last."""
+    plant(locks, "chosen_of", lambda offered, taken: [*(offered or ("tls",))][-1])
+
+
+def looks_at_no_proof() -> None:
+    """Does not look at the signature behind a handshake of Noise."""
+    plant(lock, "verify", lambda *given: None)
 
 
 PEER_FAULTS: dict[str, tuple[Fault, str, str]] = {
@@ -322,6 +332,8 @@ PEER_FAULTS: dict[str, tuple[Fault, str, str]] = {
     "takes old flights": (takes_old_flights, "R10.57", "whose number is old"),
     "answers with the same key": (answers_with_the_same_key, "R10.54", "its key does not open"),
     "follows no number": (follows_no_number, "R6.14", "is in force"),
+    "prefers Noise": (prefers_noise, "R18.2", "chooses 'noise' of"),
+    "looks at no proof": (looks_at_no_proof, "R18.15", "no end of a path whose caller signs"),
 }
 """Each fault, the rule that it breaks, and what the kit says of it."""
 
@@ -392,7 +404,7 @@ def passes_offers_to_everybody() -> None:
 
 def takes_letters_from_anybody() -> None:
     """Takes letters whoever leaves them, where there is a mailbox."""
-    plant(store, "_takes", lambda services, sender, service: False)
+    plant(store, "takes", lambda services, sender, service: False)
 
 
 def keeps_what_is_done() -> None:
@@ -430,6 +442,16 @@ def gives_no_prekey_for_one_letter() -> None:
 def hands_over_more_than_the_window() -> None:
     """Has as many letters on their way as there are."""
     plant(mailbox._Reading, "room", 64)
+
+
+def serves_every_page() -> None:
+    """Looks at no origin."""
+    plant(page.Pages, "serves", lambda self, request: True)
+
+
+def tells_pages_nothing() -> None:
+    """Has the next ticket in a header, which no page sees."""
+    plant(plane, "hands_out", lambda ticket: "{}")
 
 
 RELAY_FAULTS: dict[str, tuple[Fault, str, str]] = {
@@ -470,6 +492,8 @@ RELAY_FAULTS: dict[str, tuple[Fault, str, str]] = {
         "nothing should have come (no letter more)",
     ),
     "gives one ticket for ever": (gives_one_ticket_for_ever, "R9.16", "good twice"),
+    "serves every page": (serves_every_page, "R18.29", "no first frame"),
+    "tells pages nothing": (tells_pages_nothing, "R18.25", "in place of the ticket"),
 }
 """The same of a relay."""
 

@@ -15,17 +15,20 @@ from peers import (
     Identity,
     MessageState,
     Mode,
+    PathKind,
     Peer,
     PeerConfig,
     PeerOffline,
+    PolicyError,
     Refused,
     Sent,
     Session,
     UsageError,
 )
+from peers.conversations import Preference, room
 from peers.conversations import keeper as keeping
-from peers.conversations import room
 from peers.conversations.conversation import ConversationEnd
+from peers.opening import Wish
 from relay.server import RelayServer
 from tests.support.rooms import rooms
 from tests.support.sessions import MODES
@@ -72,6 +75,69 @@ async def test_messages_go_both_ways(alice: Peer, bob: Peer, stores: tuple[Path,
         await reaches(there, back, MessageState.DELIVERED)
         assert await here.outgoing() == ()
         assert await here.disruptions() == await there.disruptions() == ()
+
+
+async def test_its_mode_and_policy_go_before_the_configuration(
+    alice: Peer, bob: Peer, stores: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the sessions that this side opens."""
+    opening, opened = rooms(alice).opening, {}
+    original = opening.open
+
+    async def noting(wish: Wish, patience: float, *, wait: bool) -> Session:
+        session = await original(wish, patience, wait=wait)
+        opened[wish.service] = session.mode, session.path and session.path.kind
+        return session
+
+    async def answers(service: str) -> list[bytes]:
+        async for chat in bob.conversations(service, store=stores[1]):
+            return await take(chat, 1)
+        return []
+
+    monkeypatch.setattr(opening, "open", noting)
+    answering = [asyncio.create_task(answers(service)) for service in ("sealed", "relayed")]
+    async with asyncio.timeout(PATIENCE):
+        while set(bob.figures().services) != {"sealed", "relayed"}:
+            await asyncio.sleep(0.01)
+    await bob.published()
+    async with (
+        alice.conversation(bob.guid, "sealed", store=stores[0], mode="central") as sealed,
+        alice.conversation(
+            bob.guid, "relayed", store=stores[0], mode=Mode.AUTO, policy="only relayed"
+        ) as relayed,
+    ):
+        await sealed.send(b"one")
+        await relayed.send(b"two")
+        assert await asyncio.gather(*answering) == [[b"one"], [b"two"]]
+    assert opened == {
+        "sealed": (Mode.CENTRAL, PathKind.RELAYED),
+        "relayed": (Mode.AUTO, PathKind.RELAYED),
+    }
+    with pytest.raises(ValueError, match="sideways"):
+        alice.conversation(bob.guid, "chat", store=stores[0], mode="sideways")
+    with pytest.raises(PolicyError):
+        alice.conversation(bob.guid, "chat", store=stores[0], policy="only sideways")
+
+
+async def test_what_is_written_with_a_message_may_know_its_id(
+    alice: Peer, bob: Peer, stores: tuple[Path, Path]
+) -> None:
+    async with alice.conversation(bob.guid, "chat", store=stores[0]) as here:
+        message_id = here.new_message_id()
+
+        def remember(database: sqlite3.Connection) -> None:
+            database.execute("CREATE TABLE mine (id)")
+            database.execute("INSERT INTO mine VALUES (?)", (message_id,))
+
+        assert await here.send(b"one", message_id=message_id, also=remember) == message_id
+        assert [sent.id for sent in await here.outgoing()] == [message_id]
+        with contextlib.closing(sqlite3.connect(stores[0])) as database:
+            assert database.execute("SELECT id FROM mine").fetchall() == [(message_id,)]
+        with pytest.raises(ValueError, match="was sent with the id"):
+            await here.send(b"two", message_id=message_id)
+        with pytest.raises(ValueError, match="message_id"):
+            await here.send(b"two", message_id="my own")
+        assert len(await here.outgoing()) == 1
 
 
 @MODES
@@ -483,7 +549,7 @@ async def test_of_many_conversations_a_few_ask_for_their_other_sides_at_once(
     now, most = 0, 0
     go_on = asyncio.Event()
 
-    async def opener(guid: str, service: str, wait: bool) -> Session:
+    async def opener(guid: str, service: str, wanted: Preference, wait: bool) -> Session:
         nonlocal now, most
         asked.append(guid)
         if not wait:

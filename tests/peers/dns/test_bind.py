@@ -351,7 +351,7 @@ async def test_what_is_kept_serves_while_the_server_is_silent(server: Named) -> 
                 while (await anext(listener)).id != session.id:
                     pass
             with pytest.raises(NameServerUnavailable):
-                await bob.connect(bob.guid, "chat")
+                await bob.connect(Identity.generate().guid, "chat")
         finally:
             server.resume()
         await session.close()

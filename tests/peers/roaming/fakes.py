@@ -15,6 +15,8 @@ from peers.location import OwnLocation
 from peers.roaming.driver import Means
 from peers.roaming.keeper import Looked
 from peers.roaming.local import Local
+from peers.roaming.locks import LOCKED_BY_TLS
+from peers.roaming.offers import NOTHING_ASKED, Asked
 from peers.roaming.route import Attempt, Route, Welcomed
 from peers.roaming.sessions import Sessions
 from peers.roaming.signs import Signs
@@ -22,6 +24,7 @@ from peers.session import Session, SessionEnd, SessionNews, Terms, Trace
 from peers.tasks import Tasks
 from protocol.endpoint import Entry, Phase, Provenance, SignedEntry, sign_entry
 from protocol.errors import RoamRelayError
+from protocol.lock import Agreed
 from protocol.messages import PathWelcome
 from tests.support.fake_path import FakePath
 
@@ -134,14 +137,21 @@ class FakeRounds:
 class NoMeetings:
     """Nothing is offered, and nobody is met."""
 
-    def offer(self, route: Route) -> bytes:
-        return b""
-
-    def answered(self, route: Route, asked: bytes, answer: object) -> None:
-        assert not asked
-
     def take(self, stream: object) -> bool:
         return False
+
+
+class NoOffers:
+    """Nothing is offered or heard, and planes are under TLS."""
+
+    def ask(self, route: Route, mode: Mode | None = None) -> Asked:
+        return NOTHING_ASKED
+
+    def answered(self, route: Route, asked: Asked, answer: object) -> Agreed:
+        return LOCKED_BY_TLS
+
+    def heard(self, request: object) -> bytes:
+        return b""
 
 
 class FakeWays:
@@ -149,6 +159,7 @@ class FakeWays:
 
     def __init__(self) -> None:
         self.meetings = NoMeetings()
+        self.offers = NoOffers()
         self.directs: list[Call] = []
         self.changes: list[frozenset[str]] = []
         self.planes: list[str] = []

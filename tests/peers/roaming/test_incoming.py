@@ -31,6 +31,7 @@ from peers.session import Terms
 from protocol.endpoint import Endpoint
 from protocol.errors import Code, PathFailed
 from protocol.features import SESSION_FEATURES
+from protocol.lock import LockSide
 from protocol.messages import PathHello, PathWelcome, ServiceAnswer, ServiceRequestFrom
 from relay.server import RelayServer
 from tests.peers.roaming.fakes import CALLEE, CALLER, CONFIG, HERE, THERE, World, signed, turns
@@ -215,8 +216,9 @@ class FakePaths:
     def __init__(self) -> None:
         self.coming: Coming | None = None
 
-    def make(self, stream: object, kind: PathKind, *, server: bool) -> Any:
+    def make(self, stream: object, kind: PathKind, *, server: bool, side: LockSide | None) -> Any:
         assert server
+        assert side is None
         assert self.coming is not None
         return self.coming
 
@@ -233,7 +235,7 @@ class Home(World):
         self.legs: asyncio.Queue[str] = asyncio.Queue()
         self.leg_opens = asyncio.Event()
         self.forbids: Any = None
-        self.meetings = self.ways.meetings
+        self.meetings, self.offers = self.ways.meetings, self.ways.offers
         self.incoming = Incoming(
             self.local,
             self.services,

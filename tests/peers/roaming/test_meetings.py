@@ -22,9 +22,9 @@ from peers.transport import RelayAddress
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed
 from protocol.features import OFFER
-from protocol.meeting import Mapping, Reflexive, meeting_body, read_meeting
+from protocol.meeting import Mapping, Reflexive, meeting_part, read_meeting
 from protocol.messages import ServiceRequestFrom, ServiceResponse
-from protocol.offer import answer_offer, make_offer, open_answer, open_offer
+from protocol.offer import answer_offer, body_with, make_offer
 from relay.server import RelayServer
 from tests.peers.roaming.fakes import CALLEE, CALLER, HERE, THERE, make_local, make_route
 from tests.support.sessions import exchange, joined, pair
@@ -81,10 +81,19 @@ class Scene:
 
     def asks(self, route: Route, there: Reflexive, host: str, port: int) -> None:
         """A request is accepted: with this offer, and this word of the relay."""
-        asked = self.meetings.offer(route)
-        offer = answer_offer(THERE, HERE.guid, route.session.id, asked, meeting_body(there))
+        asked = self.asked(route)
+        said = body_with(meeting_part(there))
+        offer = answer_offer(THERE, HERE.guid, route.session.id, asked, said)
         response = ServiceResponse(0, offer=offer, observed_host=host, observed_port=port)
         self.meetings.answered(route, asked, Answered(cast(Any, self.connection), response))
+
+    def asked(self, route: Route) -> bytes:
+        """Return the offer of a request of a session."""
+        return make_offer(HERE, THERE.guid, route.session.id, body_with(self.offer(route)))
+
+    def offer(self, route: Route) -> dict[str, object]:
+        """Return what this side offers for a session."""
+        return self.meetings.offer(route, cast(Any, self.connection))
 
     async def settled(self) -> None:
         """Wait until whatever was begun is over."""
@@ -93,7 +102,7 @@ class Scene:
 
 
 def request(there: Reflexive, host: str, port: int) -> ServiceRequestFrom:
-    offer = make_offer(THERE, HERE.guid, b"s" * 16, meeting_body(there))
+    offer = make_offer(THERE, HERE.guid, b"s" * 16, body_with(meeting_part(there)))
     return ServiceRequestFrom(
         1, THERE.guid, "chat", Mode.AUTO, b"s" * 16, offer=offer, observed_host=host,
         observed_port=port,
@@ -112,10 +121,11 @@ def test_who_is_seen_elsewhere_by_others_offers_no_meeting() -> None:
         here = Scene()
         for mapping in Mapping:
             here.mapping, route = mapping, make_route(AUTO)
-            assert bool(here.meetings.offer(route)) is mapping.can_meet
+            offered = here.offer(route)
+            assert bool(offered) is mapping.can_meet
             assert bool(said(route)) is not mapping.can_meet
             if mapping.can_meet:
-                [body] = [here.meetings.offer(route)[64:]]
+                body = body_with(offered)
                 assert read_meeting(body) == Reflexive(SEEN.host, SEEN.port, 0.1, mapping.value)
 
     run(scene())
@@ -154,13 +164,13 @@ def test_who_is_asked_goes_where_it_may_be_and_says_why_not(
         here = Scene()
         here.mapping = own
         callee = make_route(dataclasses.replace(CALLEE, mode=Mode.AUTO))
-        asked = request(msgspec.structs.replace(OTHER, mapping=word), OTHER.host, OTHER.port)
-        offer, midway = here.meetings.answer(cast(Any, here.connection), callee, asked)
+        other = msgspec.structs.replace(OTHER, mapping=word)
+        asked, body = request(other, OTHER.host, OTHER.port), body_with(meeting_part(other))
+        offer, midway = here.meetings.answer(cast(Any, here.connection), callee, asked, body)
         assert (bool(offer), midway is not None) == (answers, goes)
         assert bool(said(callee)) is not goes
         if offer:
-            body = open_answer(offer, HERE.guid, THERE.guid, asked.session, asked.offer)
-            told = read_meeting(body)
+            told = read_meeting(body_with(offer))
             assert told is not None
             assert told.kind is own
 
@@ -188,7 +198,10 @@ def test_only_where_offer_and_relay_agree_anybody_is_dialed(
         assert [ask.endpoint for _, ask, _ in here.dialed] == [OTHER.endpoint] * is_dialed
         callee = make_route(dataclasses.replace(CALLEE, mode=Mode.AUTO))
         offer, midway = here.meetings.answer(
-            cast(Any, here.connection), callee, request(OTHER, host, port)
+            cast(Any, here.connection),
+            callee,
+            request(OTHER, host, port),
+            body_with(meeting_part(OTHER)),
         )
         assert (bool(offer), midway is not None) == (is_dialed, is_dialed)
 
@@ -200,9 +213,10 @@ def test_of_what_is_not_the_other_side_s_answer_nobody_is_dialed() -> None:
 
     async def scene() -> None:
         here, route = Scene(), make_route(AUTO)
-        asked = here.meetings.offer(route)
-        for_another = answer_offer(THERE, HERE.guid, b"t" * 16, asked, meeting_body(OTHER))
-        for offer in (for_another, b"x" * 64 + meeting_body(OTHER), meeting_body(OTHER), b"x"):
+        asked = here.asked(route)
+        body = body_with(meeting_part(OTHER))
+        for_another = answer_offer(THERE, HERE.guid, b"t" * 16, asked, body)
+        for offer in (for_another, b"x" * 64 + body, body, b"x"):
             response = ServiceResponse(
                 0, offer=offer, observed_host=OTHER.host, observed_port=OTHER.port
             )
@@ -220,9 +234,9 @@ def test_each_offers_where_the_relay_sees_it_and_dials_in_the_middle() -> None:
         here, loop = Scene(), asyncio.get_running_loop()
         route = make_route(dataclasses.replace(CALLEE, mode=Mode.AUTO))
         asked = request(OTHER, OTHER.host, OTHER.port)
-        offer, midway = here.meetings.answer(cast(Any, here.connection), route, asked)
-        body = open_answer(offer, HERE.guid, THERE.guid, b"s" * 16, asked.offer)
-        assert read_meeting(body) == Reflexive(SEEN.host, SEEN.port, 0.1, "unknown")
+        body = body_with(meeting_part(OTHER))
+        offer, midway = here.meetings.answer(cast(Any, here.connection), route, asked, body)
+        assert read_meeting(body_with(offer)) == Reflexive(SEEN.host, SEEN.port, 0.1, "unknown")
         assert midway is not None
         began = loop.time()
         with pytest.raises(PathFailed, match="nobody came"):
@@ -232,8 +246,8 @@ def test_each_offers_where_the_relay_sees_it_and_dials_in_the_middle() -> None:
         assert (ask.remote, ask.endpoint, source) == (THERE.guid, OTHER.endpoint, "10.0.0.1")
 
         caller = make_route(AUTO)
-        body = open_offer(here.meetings.offer(caller), HERE.guid, THERE.guid, b"s" * 16)
-        assert read_meeting(body) == Reflexive(SEEN.host, SEEN.port, 0.1, "unknown")
+        here_is = Reflexive(SEEN.host, SEEN.port, 0.1, "unknown")
+        assert read_meeting(body_with(here.offer(caller))) == here_is
         began = loop.time()
         here.asks(caller, OTHER, OTHER.host, OTHER.port)
         await here.settled()
@@ -248,11 +262,9 @@ def test_each_offers_where_the_relay_sees_it_and_dials_in_the_middle() -> None:
         "central",
         "p2p",
         "discloses nothing",
-        "no relay",
         "not seen",
         "another port",
         "policy",
-        "old",
     ],
 )
 def test_who_may_not_or_cannot_offers_nothing(case: str) -> None:
@@ -265,18 +277,14 @@ def test_who_may_not_or_cannot_offers_nothing(case: str) -> None:
                 terms = dataclasses.replace(AUTO, discloses=False)
             case "policy":
                 terms = dataclasses.replace(AUTO, policy=Policy.parse("only relayed"))
-            case "no relay":
-                here.current = None
             case "not seen":
                 here.connection.observed = None
             case "another port":
                 here.connection.local_port = 5
-            case "old":
-                here.connection.relay = here.connection.relay._replace(features=frozenset())
-        assert here.meetings.offer(make_route(terms)) == b""
-        assert here.meetings.offer(make_route(AUTO)) == b"" or case in (
-            "central", "p2p", "discloses nothing", "policy",
-        )  # fmt: skip
+        assert not here.offer(make_route(terms))
+        assert bool(here.offer(make_route(AUTO))) is (
+            case in ("central", "p2p", "discloses nothing", "policy")
+        )
 
     run(scene())
 
@@ -307,10 +315,10 @@ def test_one_network_has_its_share_of_the_meetings_that_others_ask_for() -> None
             route = make_route(dataclasses.replace(CALLEE, mode=Mode.AUTO))
             route.session.id = session = number.to_bytes(16, "big")
             there = Reflexive(host, 5000)
-            offer = make_offer(THERE, HERE.guid, session, meeting_body(there))
-            known = request(there, host, 5000)
-            of_session = msgspec.structs.replace(known, session=session, offer=offer)
-            answered, midway = here.meetings.answer(cast(Any, here.connection), route, of_session)
+            body = body_with(meeting_part(there))
+            asking = msgspec.structs.replace(request(there, host, 5000), session=session)
+            connection = cast(Any, here.connection)
+            answered, midway = here.meetings.answer(connection, route, asking, body)
             assert bool(answered) is (midway is not None)
             return midway is not None
 

@@ -36,8 +36,9 @@ from protocol.errors import (
     UnknownPeer,
     WrongIdentity,
 )
+from protocol.lock import Agreed
 from protocol.messages import PathWelcome, ServiceResponse
-from tests.peers.roaming.fakes import CALLEE, CALLER, NoMeetings, make_route, signed, welcomed
+from tests.peers.roaming.fakes import CALLEE, CALLER, NoOffers, make_route, signed, welcomed
 from tests.support.fake_path import FakePath
 from tests.support.faults import mute, reset, stream_of
 from tests.support.rooms import rooms
@@ -70,7 +71,7 @@ class Below:
         self.leg: RoamRelayError | FakePath = RelayUnavailable("no relay")
         self.all_answered = True
         self.dial_takes = 0.0
-        self.meetings = NoMeetings()
+        self.offers = NoOffers()
 
     # -- as the lookup ------------------------------------------------------------------------
 
@@ -111,7 +112,7 @@ class Below:
         self.done.append(f"direct {seq}, quick" if quick else f"direct {seq}")
         return self._made(self.dialing(attempt))
 
-    async def relayed(self, attempt: Attempt, answer: Any) -> Welcomed:
+    async def relayed(self, attempt: Attempt, answer: Any, agreed: Agreed) -> Welcomed:
         self.done.append("relayed")
         return self._made(self.leg)
 

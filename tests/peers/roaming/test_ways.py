@@ -19,6 +19,7 @@ from peers.host.address import LocalAddress
 from peers.location import Hosts
 from peers.path import Dialing, PathEnd
 from peers.roaming import Candidates, Ways, ways
+from peers.roaming.locks import LOCKED_BY_TLS
 from peers.roaming.route import Attempt, Meeting
 from peers.session import end
 from protocol.endpoint import Endpoint, Entry, Phase, Provenance, sign_entry
@@ -263,7 +264,7 @@ def test_without_a_ticket_or_a_relay_there_is_no_plane(monkeypatch: pytest.Monke
         around = Around(monkeypatch)
         answer = Answered(cast(Any, None), ServiceResponse(0))
         with pytest.raises(RoamRelayError, match="no ticket") as told:
-            await around.ways.relayed(around.attempt(), answer)
+            await around.ways.relayed(around.attempt(), answer, LOCKED_BY_TLS)
         assert told.value.code is Code.INTERNAL
         with pytest.raises(RelayUnavailable, match="no relay"):
             await around.ways.next_plane(around.attempt())

@@ -76,12 +76,13 @@ def test_the_text_says_what_is_and_why() -> None:
         "because   the least delay",
         "mode      p2p, select fastest, policy 'only ipv4', pinned",
     ]
-    assert lines[3] == "standby   none"
-    assert len(lines) == 5
+    assert lines[3:5] == ["standby   none", "lock      none"]
+    assert len(lines) == 6
     bare = dataclasses.replace(told, policy="", round_trip=None, rule="", pinned=False, events=())
     assert str(bare).splitlines() == [
         "path      direct, 192.0.2.1:9",
         "because   there is none",
         "mode      p2p, select fastest",
         "standby   none",
+        "lock      none",
     ]

@@ -15,6 +15,7 @@ from relay.backplane import (
     Directory,
     NodeLost,
     NodeMessage,
+    NodeNow,
     Outranked,
     PeerHere,
     Say,
@@ -54,6 +55,18 @@ def test_a_new_node_is_asked_for_all() -> None:
     assert here.is_whole
     assert here.home(GUID) == claim == Claim(GUID, 4, OLD, "b", 1, "192.0.2.1")
     assert here.nodes == {"b": ("http://b",)}
+
+
+def test_who_looks_after_a_node_is_told_of_all() -> None:
+    here, there = Directory("a", 1), Directory("b", 1)
+    there.came(PeerHere(GUID, 4, OLD, "192.0.2.1"))
+    heard(here, there.beat(), now=1.0)
+    assert here.nodes_now(3.0, is_in=False) == [
+        NodeNow("a", 0, None, False),
+        NodeNow("b", 0, 2.0, False),
+    ]
+    heard(here, *there.all_claims(), now=3.0)
+    assert here.nodes_now(3.0, is_in=True)[1] == NodeNow("b", 1, 0.0, True)
 
 
 def test_who_has_just_come_is_answered_with_a_beat() -> None:

@@ -27,8 +27,12 @@ LONG = 60.0
 class Page:
     """One tab of a browser."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(
+        self, socket: aiohttp.ClientWebSocketResponse, http: aiohttp.ClientSession, debugging: str
+    ) -> None:
         self._socket = socket
+        self._http = http
+        self._debugging = debugging
         self._numbers = itertools.count(1)
         self.complaints: list[str] = []
         """What the console, the log and uncaught errors have said."""
@@ -37,6 +41,14 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             await self.ask(f"{domain}.enable")
         return self
+
+    @contextlib.asynccontextmanager
+    async def another(self) -> AsyncIterator["Page"]:
+        """Open one more tab beside this one."""
+        tab = (await self.ask("Target.createTarget", url="about:blank"))["targetId"]
+        where = f"{self._debugging}/devtools/page/{tab}"
+        async with self._http.ws_connect(where, max_msg_size=0) as socket:
+            yield await Page(socket, self._http, self._debugging).begin()
 
     async def ask(self, method: str, **words: Any) -> dict[str, Any]:
         """Ask for one thing, and hear what is said meanwhile."""
@@ -138,7 +150,7 @@ async def browser(folder: Path) -> AsyncIterator[Page]:
                 (tab,) = [one for one in await answer.json() if one["type"] == "page"]
             where = tab["webSocketDebuggerUrl"]
             async with http.ws_connect(where, max_msg_size=0) as socket:
-                yield await Page(socket).begin()
+                yield await Page(socket, http, f"ws://127.0.0.1:{port}").begin()
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from relay.backplane import NodeNow
 from relay.dashboard.view import MOST, Change, View
 from relay.limits import PaceRates, plane_budget
 from relay.metrics import Metrics, RequestTold
@@ -19,7 +20,10 @@ class Relay:
         limits = PlaneLimits(30.0, 120.0, plane_budget(64, 64, 4096), PaceRates(None, None))
         planes = Planes((), limits, self.metrics, lambda: 0.0, lambda work: work.close())
         self.held = self.registry, planes, self.metrics
-        self.view = View(self.held, b"s" * 32, with_addresses=with_addresses)
+        self.nodes: list[NodeNow] = []
+        self.view = View(
+            self.held, b"s" * 32, with_addresses=with_addresses, nodes=lambda: self.nodes
+        )
         self.view.begin()
         self.steps = 0
 
@@ -128,3 +132,19 @@ def test_gauges_and_limits_are_as_they_are_counted() -> None:
     assert now["limited"] == {"plane": 2}
     assert now["answers"] == (1, 0.02)
     assert now["gauges"]["connections_open"] == {"all": 3}
+
+
+def test_the_nodes_of_a_cluster_are_shown_and_which_came_and_left() -> None:
+    relay = Relay()
+    assert relay.look().now["nodes"] == []
+    here, there = NodeNow("a", 3, None, True), NodeNow("b", 5, 0.5, False)
+    relay.nodes = [here, there]
+    came = relay.look()
+    assert came.now["nodes"] == [
+        {"name": "a", "peers": 3, "heard": None, "in": True},
+        {"name": "b", "peers": 5, "heard": 0.5, "in": False},
+    ]
+    assert kinds(came) == ["node came", "node came"]
+    relay.nodes = [here]
+    left = relay.look()
+    assert left.news == [{"kind": "node left", "node": "b"}]

@@ -26,7 +26,7 @@ from protocol.messages import Disclosure, Message
 from protocol.prekeys import SignedPrekey
 from relay.config import ConfigError, MailboxConfig
 from relay.limits import cause_of
-from relay.mailbox import Mailbox
+from relay.mailbox import LocalStore, Mailbox
 from relay.mailbox.store import Tables
 from relay.metrics import Metrics
 from relay.tasks import Tasks
@@ -45,9 +45,12 @@ class Post:
         self.ticks = 0.0
         self.metrics = Metrics()
         self.tasks = Tasks()
+        self.store = LocalStore(
+            config, str(file) if file is not None else None, lambda: self.now, self.tasks.spawn
+        )
         self.mailbox = Mailbox(
             config,
-            str(file) if file is not None else None,
+            self.store,
             self.metrics,
             lambda: self.now,
             self.tasks.spawn,
@@ -194,7 +197,7 @@ async def test_a_window_that_is_said_without_end_is_one_look_at_a_time() -> None
         for number in range(1000):
             there.mailbox.window(bob, LetterWindow(1 + number % 64))
             there.mailbox.done(bob, LetterDone((number + 1,)))
-        assert len(there.mailbox._jobs) == 1
+        assert len(there.store._jobs) == 1
         await there.settled()
 
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -13,7 +15,10 @@ from aiohttp.test_utils import TestServer
 from protocol.mail import Letter, LetterResponse, LetterWindow
 from relay.config import ConfigError, MailboxConfig, RelayConfig
 from relay.mailbox import waker, wakes
+from relay.metrics import Metrics
 from relay.server import RelayServer
+from relay.tasks import Tasks
+from tests.relay.certificates import certificate
 from tests.relay.mailbox.test_on_sockets import leave, named, take_letters
 
 
@@ -143,6 +148,81 @@ async def test_an_endpoint_that_is_not_there_or_never_answers(
             await outcomes(relay, failed=1)
     assert caplog.text.count("who has mail cannot be told") == 2
     silent.close()
+
+
+@pytest.mark.parametrize(
+    "is_trusted",
+    [
+        True,
+        pytest.param(False, marks=pytest.mark.expected_errors("Error on transport creation")),
+    ],
+)
+async def test_over_https_it_is_told_where_its_certificate_verifies(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_trusted: bool,
+) -> None:
+    file, key = certificate(tmp_path)
+    if is_trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", file)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(file, key)
+    found, app = Endpoint(), web.Application()
+    app.router.add_post("/", found.answer)
+    server = TestServer(app, scheme="https")
+    await server.start_server(ssl=context)
+    try:
+        url = f"https://127.0.0.1:{server.port}/"
+        async with serving(tmp_path, url) as relay, named(relay.url) as alice:
+            async with named(relay.url) as bob:
+                await take_letters(bob)
+            alice.send(leave(bob, 1))
+            assert (await alice.expect(LetterResponse)).code is None
+            if is_trusted:
+                assert await found.told() == {"guid": bob.identity.guid}
+                await outcomes(relay, told=1)
+            else:
+                await outcomes(relay, failed=1)
+                assert found.asked.empty()
+                assert "who has mail cannot be told" in caplog.text
+    finally:
+        await server.close()
+
+
+async def test_it_ends_when_nobody_is_left_to_be_told_of_and_begins_with_the_next(
+    endpoint: Endpoint,
+) -> None:
+    tasks, metrics = Tasks(), Metrics()
+    one = waker.Waker(endpoint.url, 0.05, lambda guid: 0, metrics, tasks.spawn)
+    for _ in range(3):
+        one.came("g" * 52)
+        assert await endpoint.told() == {"guid": "g" * 52}
+        async with asyncio.timeout(20):
+            while len(tasks):
+                await tasks.wait()
+    assert metrics.wakes["told"] == 3
+
+
+async def test_who_comes_while_the_last_connection_is_closed_is_told_of(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks, metrics = Tasks(), Metrics()
+    one = waker.Waker(endpoint.url, 0.05, lambda guid: 0, metrics, tasks.spawn)
+    close, others = aiohttp.ClientSession.close, ["h" * 52]
+
+    async def closed(self: aiohttp.ClientSession) -> None:
+        await close(self)
+        while others:
+            one.came(others.pop())
+
+    monkeypatch.setattr(aiohttp.ClientSession, "close", closed)
+    one.came("g" * 52)
+    assert await endpoint.told() == {"guid": "g" * 52}
+    assert await endpoint.told() == {"guid": "h" * 52}
+    async with asyncio.timeout(20):
+        while len(tasks):
+            await tasks.wait()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """A web application with a peer in it: `GET /ask?text=…` asks a contact, and answers what it says.
 
-python examples/web.py RELAY-URL GUID PORT
+python examples/ask.py RELAY-URL GUID PORT
 
 It stops within two seconds also while its handlers wait for a contact that is dead.
 """

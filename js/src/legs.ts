@@ -1,0 +1,46 @@
+/** Legs of planes: asked for with a ticket, and locked (docs/protocol.md §9, §18). */
+
+import { base64url, utf8, type Bytes } from "./bytes.js";
+import { PathFailed } from "./errors.js";
+import type { Identity } from "./identity.js";
+import { lock, type LockSide } from "./lock.js";
+import type { Registration } from "./registration.js";
+import type { Leg } from "./route.js";
+import { streamError, WebSocketStream } from "./stream.js";
+
+const LOCK_SECONDS = 20;
+
+/** The path of the URL at which a ticket is presented. */
+export async function planePath(identity: Identity, relayKey: Uint8Array, ticket: string): Promise<string> {
+  const signature = base64url(await identity.sign("plane", relayKey, utf8(ticket)));
+  return `/v1/plane/${ticket}?guid=${identity.guid}&signature=${signature}`;
+}
+
+/** `most` bytes may wait on a leg whose other side has proven itself. */
+export class Legs {
+  private relayKey: Bytes | null = null;
+
+  constructor(
+    private readonly identity: Identity, private readonly url: string, private readonly registration: Registration,
+    private readonly most: number,
+  ) {}
+
+  /** Open the leg that a ticket is for, and lock it with the other side. */
+  async open(ticket: string, side: LockSide): Promise<Leg> {
+    // That of the last relay while there is none: a ticket needs no control connection.
+    this.relayKey = this.registration.current?.relayKey ?? this.relayKey;
+    if (this.relayKey === null) throw new PathFailed("this peer was never attached");
+    const stream = await WebSocketStream.open(`${this.url}${await planePath(this.identity, this.relayKey, ticket)}`, true);
+    const timer = setTimeout(() => stream.close(), LOCK_SECONDS * 1000);
+    try {
+      const path = await lock(stream, side);
+      stream.most = this.most; // What a window allows, and may wait to be opened.
+      return { path, ticket: stream.resumeTicket || null };
+    } catch (error) {
+      stream.close();
+      throw stream.refusal ? streamError(stream) : error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}

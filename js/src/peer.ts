@@ -1,0 +1,300 @@
+/** A peer: its place at a relay, the sessions that it opens, and those that others open to it. */
+
+import { NOTHING, random, utf8, type Bytes } from "./bytes.js";
+import {
+  codeOf, errorFor, LockUnsupported, PathFailed, RelayUnavailable, RequestTimeout, RoamRelayError,
+} from "./errors.js";
+import { Identity, keyOf } from "./identity.js";
+import { Incoming } from "./incoming.js";
+import { Legs } from "./legs.js";
+import { Listener, type ListenOptions } from "./listener.js";
+import { hasChosen, LOCK, locksBody, type Agreed, type LockSide } from "./lock.js";
+import { SERVICE, type Control } from "./messages.js";
+import { makeOffer, openAnswer } from "./offer.js";
+import { Presences, type Presence } from "./presence.js";
+import { Registration, type Status } from "./registration.js";
+import { Route, type Leg, type Ways } from "./route.js";
+import { Session, type Waiting } from "./session.js";
+import { SETTINGS, type SessionSettings } from "./session/liveness.js";
+import { watchSigns } from "./signs.js";
+import { Deferred, now, pause, unless } from "./time.js";
+
+export interface PeerOptions extends Waiting {
+  /** The relay's address, `https://HOST` or `http://HOST:PORT`. */
+  readonly relay: string;
+  /** This peer's key; a new one, for as long as the program runs, where none is given. */
+  readonly identity?: Identity;
+  /** The GUID that the relay must have; without it, any that answers at its address is taken. */
+  readonly relayGuid?: string;
+  /** What the relay's operator reads in the log: up to 128 characters. */
+  readonly agent?: string;
+  readonly session?: Partial<SessionSettings>;
+  /** Wait for a relay that cannot be reached, or refuses, until the signal says otherwise. */
+  readonly wait?: boolean;
+}
+
+export interface ConnectOptions extends Waiting {
+  /** `auto` and `central` both go through the relay from here. */
+  readonly mode?: "auto" | "central";
+  /** Seconds for the other side to answer, up to 60. */
+  readonly timeout?: number;
+  /** Wait for one that is not there, until it comes or the signal says otherwise. */
+  readonly wait?: boolean;
+  /** Up to 1,024 bytes for the other side's program, read before it takes the session. */
+  readonly metadata?: Uint8Array | string;
+}
+
+/** What the relay tells anyone of a service (docs/protocol.md §14). */
+export interface Located {
+  readonly guid: string;
+  readonly service: string;
+  readonly state: "online" | "suspect" | "offline";
+  readonly last_seen: number | null;
+  readonly endpoints: readonly { readonly host: string; readonly port: number; readonly phase: string }[];
+}
+
+export class Peer {
+  private readonly registration: Registration;
+  private readonly routes = new Map<string, Route>();
+  private readonly listeners = new Map<string, Listener>();
+  private readonly presences: Presences;
+  private readonly incoming: Incoming;
+  private readonly settings: SessionSettings;
+  private readonly legs: Legs;
+  private readonly isClosed = new Deferred<void>();
+  private readonly endSigns: () => void;
+  private readonly ways: Ways;
+
+  private constructor(readonly identity: Identity, private readonly url: URL, options: PeerOptions) {
+    this.settings = { ...SETTINGS, ...options.session };
+    if (!(this.settings.window >= 1024 && this.settings.resumeWindow > 0)) throw new RangeError("a window of 1,024 at least, and times above 0");
+    const place = {
+      identity, url: socketUrl(url), relay: options.relayGuid ?? null, agent: (options.agent ?? "").slice(0, 128),
+    };
+    this.registration = new Registration(place, () => this.listeners.keys(), (message) => this.hear(message));
+    this.legs = new Legs(identity, socketUrl(url), this.registration, 2 * this.settings.window + (4 << 20));
+    this.presences = new Presences(this.registration);
+    this.ways = {
+      byTicket: (route, ticket) => this.byTicket(route, ticket),
+      byRequest: (route) => this.byRequest(route),
+      over: (route, seconds) => void this.forget(route, seconds),
+    };
+    this.incoming = new Incoming({
+      identity, routes: this.routes, listeners: this.listeners, legs: this.legs,
+      create: (terms) => new Route(terms, this.ways, this.settings), add: (route) => this.add(route),
+    });
+    this.registration.start(() => [...this.routes.values()].some((route) => route.isWithout));
+    this.endSigns = watchSigns(() => {
+      this.registration.moved();
+      for (const route of this.routes.values()) route.doubt();
+    });
+  }
+
+  /** Attach to a relay; resolves once this peer is registered there. It comes back by itself from then
+   * on, until `close`. Throws `RelayUnavailable` where that does not work at once; where it is to `wait`,
+   * only for what is final. */
+  static async open(options: PeerOptions): Promise<Peer> {
+    const url = relayUrl(options.relay);
+    const peer = new Peer(options.identity ?? (await Identity.generate()), url, options);
+    try {
+      if (options.wait) await peer.registration.ready(options.signal);
+      else await peer.registration.first(options.signal);
+    } catch (error) {
+      await peer.close();
+      throw error;
+    }
+    return peer;
+  }
+
+  get guid(): string {
+    return this.identity.guid;
+  }
+
+  /** How this peer stands with its relay. */
+  get status(): Status {
+    return this.registration.status;
+  }
+
+  /** That, and each change of it; ends once it is over. */
+  async *statuses({ signal }: Waiting = {}): AsyncGenerator<Status> {
+    for (let last: Status | null = null; ;) {
+      const { status, changes } = this.registration;
+      const changed = changes.changed();
+      if (status !== last) yield (last = status);
+      if (status.state === "over") return;
+      if (this.registration.status === status) await unless(signal, changed);
+    }
+  }
+
+  /** Open a session to a service of another peer; resolves when it has its first path. */
+  async connect(guid: string, service: string, options: ConnectOptions = {}): Promise<Session> {
+    const { mode = "auto", timeout = 10, wait = false, signal } = options;
+    keyOf(guid);
+    checkService(service);
+    if (guid === this.guid) throw new TypeError("a session with oneself");
+    const said = options.metadata ?? NOTHING;
+    const metadata = typeof said === "string" ? utf8(said) : (said.slice() as Bytes);
+    if (metadata.length > 1024) throw new RangeError("metadata has at most 1,024 bytes");
+    for (let failures = 0; ; failures++) {
+      const terms = { id: random(16), remote: guid, service, mode, isCaller: true, metadata };
+      const route = new Route(terms, this.ways, this.settings);
+      this.add(route);
+      const dialing = this.byRequest(route, timeout, signal);
+      try {
+        const leg = await unless(signal, dialing);
+        await unless(signal, route.greet(leg, 1));
+        return new Session(route, NOTHING);
+      } catch (error) {
+        this.drop(route);
+        dialing.then(({ path }) => path.cut(), () => undefined); // It may come after all.
+        if (!wait || !(error instanceof RoamRelayError) || !isAway(error)) throw error;
+        const least = Math.max(error.retryAfter ?? 0, Math.min(0.5 * 2 ** failures, 30));
+        await unless(signal, pause(least, this.presences.until(guid, "online", signal)));
+      }
+    }
+  }
+
+  /** Offer a service: others' sessions come out of the listener. */
+  listen(service: string, { select, signal }: ListenOptions = {}): Listener {
+    checkService(service);
+    signal?.throwIfAborted();
+    if (this.listeners.has(service)) throw new TypeError(`${service} is offered already`);
+    if (this.listeners.size >= 16) throw new RangeError("a peer offers 16 services at most");
+    const listener = new Listener(service, select ?? null, () => {
+      this.listeners.delete(service);
+      signal?.removeEventListener("abort", abort);
+      this.registration.update();
+    });
+    const abort = () => listener.close();
+    signal?.addEventListener("abort", abort);
+    this.listeners.set(service, listener);
+    this.registration.update();
+    return listener;
+  }
+
+  /** How another peer is, and each change of that, for as long as the loop lasts. */
+  watch(guid: string, { signal }: Waiting = {}): AsyncGenerator<Presence> {
+    keyOf(guid);
+    return this.presences.watch(guid, signal);
+  }
+
+  /** Ask the relay, over HTTP, what anyone may know of a peer's service. */
+  async lookup(guid: string, service: string, { signal }: Waiting = {}): Promise<Located> {
+    keyOf(guid);
+    checkService(service);
+    let answer: Response;
+    try {
+      answer = await fetch(new URL(`/v1/peers/${guid}/services/${service}`, this.url), { signal: signal ?? null });
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw new RelayUnavailable(`the relay cannot be asked: ${error instanceof Error ? error.message : String(error)}`);
+    }
+    const said = (await answer.json().catch(() => ({}))) as { code?: unknown; reason?: unknown };
+    if (answer.ok) return said as unknown as Located;
+    const retry = Number(answer.headers.get("Retry-After"));
+    throw errorFor(codeOf(said.code), String(said.reason ?? ""), retry > 0 ? retry : null);
+  }
+
+  /** Leave: services end, sessions are closed within `timeout` seconds or aborted, and the relay is told. */
+  async close({ timeout = 1.5 }: { readonly timeout?: number } = {}): Promise<void> {
+    for (const listener of [...this.listeners.values()]) listener.close();
+    const until = now() + timeout;
+    const live = [...this.routes.values()].filter((route) => route.outcome === null);
+    for (const route of live) {
+      route.machine.close(now());
+      route.act();
+    }
+    while (now() < until && live.some((route) => route.outcome === null && route.path !== null)) {
+      await pause(until - now(), ...live.filter((route) => route.outcome === null).map((route) => route.changes.changed()));
+    }
+    for (const route of live) if (route.outcome === null) route.lose("the peer was closed");
+    this.endSigns();
+    this.registration.close();
+    this.isClosed.resolve();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  // -- inside -----------------------------------------------------------------------------------
+
+  private hear(message: Control): void {
+    switch (message.type) {
+      case "peer_event":
+        this.presences.hear(message);
+        return;
+      case "service_request_from": {
+        const connection = this.registration.current;
+        if (connection) void this.incoming.asked(connection, message);
+        return;
+      }
+      default:
+        return;
+    }
+  }
+
+  private add(route: Route): void {
+    this.routes.set(route.key, route);
+  }
+
+  private drop(route: Route): void {
+    route.lose("it has not begun", "refused");
+    this.routes.delete(route.key);
+  }
+
+  private async forget(route: Route, seconds: number): Promise<void> {
+    if (seconds) await pause(seconds, this.isClosed.promise);
+    this.routes.delete(route.key);
+  }
+
+  /** Ask the relay for a plane, and open this side's leg of it. */
+  private async byRequest(route: Route, timeout = 10, signal?: AbortSignal): Promise<Leg> {
+    const { id, remote, service, mode } = route.terms;
+    this.registration.hurry();
+    const connection = await this.registration.ready(signal);
+    const relay = connection.relayKey;
+    const offer = await makeOffer(this.identity, remote, id, locksBody(relay));
+    const resume = route.hasBegun || undefined;
+    const said = await connection.request({ guid: remote, service, mode, session: id, resume, offer }, timeout);
+    if (said === null) throw new RequestTimeout("the relay has not answered", "request_timeout");
+    if (said.code !== null) throw errorFor(said.code, said.reason, said.retry_after, said.last_seen);
+    const body = said.offer.length ? await openAnswer(said.offer, remote, this.guid, id, offer) : null;
+    if (!hasChosen(body)) throw new LockUnsupported(`the other side takes no ${LOCK}`, "lock_unsupported");
+    if (said.ticket === null) throw new PathFailed("the relay has made no plane");
+    route.agreed = { relay, offered: [LOCK] };
+    return this.legs.open(said.ticket, this.side(route, route.agreed));
+  }
+
+  private async byTicket(route: Route, ticket: string): Promise<Leg> {
+    if (route.agreed === null) throw new PathFailed("nothing was agreed on");
+    return this.legs.open(ticket, this.side(route, { ...route.agreed, offered: [] }));
+  }
+
+  private side(route: Route, agreed: Agreed): LockSide {
+    const { remote, id } = route.terms;
+    return { identity: this.identity, remote: keyOf(remote), session: id, agreed, isCaller: true };
+  }
+}
+
+function isAway(error: RoamRelayError): boolean {
+  return error.code === "peer_offline" || error.code === "unknown_peer" || error.code === "unknown_service";
+}
+
+function checkService(service: string): void {
+  if (!SERVICE.test(service)) throw new TypeError(`${JSON.stringify(service)} is no name of a service`);
+}
+
+/** A relay's URL is `http://HOST:PORT` or `https://HOST:PORT` and nothing more. */
+function relayUrl(text: string): URL {
+  const url = new URL(text);
+  const more = url.pathname.replace(/^\/$/, "") + url.search + url.hash + url.username + url.password;
+  if (!["http:", "https:"].includes(url.protocol) || more) {
+    throw new TypeError(`a relay is http://HOST:PORT or https://HOST:PORT, and not ${text}`);
+  }
+  return url;
+}
+
+function socketUrl(url: URL): string {
+  return `${url.protocol === "https:" ? "wss:" : "ws:"}//${url.host}`;
+}

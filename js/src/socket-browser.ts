@@ -1,0 +1,16 @@
+/** The browser's own WebSocket. */
+
+export interface Socket {
+  binaryType: string;
+  readonly bufferedAmount: number;
+  onopen: (() => void) | null;
+  onmessage: ((event: { readonly data: unknown }) => void) | null;
+  onclose: ((event: { readonly code: number; readonly reason: string }) => void) | null;
+  onerror: (() => void) | null;
+  send(data: Uint8Array<ArrayBuffer>): void;
+  close(code?: number): void;
+}
+
+export function openSocket(url: string, protocols: readonly string[]): Socket {
+  return new WebSocket(url, [...protocols]) as unknown as Socket;
+}

@@ -1,0 +1,1 @@
+"""The package of js/ in a real browser, and with peers of this library."""
