@@ -13,7 +13,7 @@ import random
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
@@ -25,9 +25,10 @@ from peers.conversations.database import Database
 from peers.conversations.intake import Allowed, Intake, Target, is_known, untaken
 from peers.conversations.keeper import Keeper, load_keeper
 from peers.conversations.link import Link
+from peers.conversations.offered import OfferedService
 from peers.conversations.store import Preference, Store
 from peers.mailbox import Mailbox
-from peers.services import ConversationsEnd, Services
+from peers.services import Services
 from peers.session import Session, SessionEnd
 from peers.tasks import Tasks, backoff, unless
 from protocol.errors import ConnectionClosed, RoamRelayError, StoreFailed, UsageError
@@ -51,35 +52,6 @@ _NEVER = 3_600.0
 """Seconds after which expiry is looked at again, though nothing is known to expire."""
 
 
-@dataclass(slots=True)
-class _Service:
-    """A service at which others reach the conversations of this peer."""
-
-    listener: ConversationsEnd
-    open: dict[str, ConversationEnd] = field(default_factory=dict)
-    """The conversations that are open, by the other side's GUID."""
-    allow: frozenset[str] | None = frozenset()
-    """Who may begin one; None: anyone."""
-    offered: "asyncio.Queue[ConversationEnd | None] | None" = None
-    """Those that others have begun; None while the program does not ask for them. In it None is the
-    end."""
-    error: RoamRelayError | None = None
-    """Why nobody comes any more."""
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by who opens a conversation that the other side begins."""
-
-    def end(self, error: RoamRelayError | None) -> None:
-        """Nobody comes any more."""
-        self.error = error
-        if self.offered is not None:
-            self.offered.put_nowait(None)
-
-    def admit(self) -> None:
-        """Let those ask who may."""
-        known = frozenset(self.open)
-        self.listener.admit(None if self.allow is None else self.allow | known)
-
-
 class Conversations:
     """Looks after the conversations of one peer."""
 
@@ -91,7 +63,7 @@ class Conversations:
         self._tasks = Tasks()
         self._running: dict[ConversationEnd, Tasks] = {}
         """What runs for each."""
-        self._offers: dict[str, _Service] = {}
+        self._offers: dict[str, OfferedService] = {}
         self._store: Store | None = None
         """None while there is none."""
         self._database: Database | None = None
@@ -285,23 +257,23 @@ class Conversations:
             async with asyncio.timeout(_GOODBYE):
                 await conversation.courier.flush()
 
-    def _leave(self, offer: _Service) -> None:
+    def _leave(self, offer: OfferedService) -> None:
         """Take a service back that nothing needs any more."""
         offer.admit()
         if not offer.open and offer.offered is None and not self._is_closed:
             self._offers.pop(offer.listener.service, None)
             offer.listener.close()
 
-    def _offer(self, service: str, disclose: str | Collection[str]) -> _Service:
+    def _offer(self, service: str, disclose: str | Collection[str]) -> OfferedService:
         """Return a service, which is offered from now on."""
         offer = self._offers.get(service)
         if offer is None or self._services.listeners.get(service) is not offer.listener:
             listener = self._services.offer_conversations(service, disclose)
-            offer = self._offers[service] = _Service(listener)
+            offer = self._offers[service] = OfferedService(listener)
             self._tasks.spawn(self._serve(offer))
         return offer
 
-    async def _serve(self, offer: _Service) -> None:
+    async def _serve(self, offer: OfferedService) -> None:
         """Give the sessions of a service to its conversations."""
         try:
             async for session in offer.listener:
@@ -317,7 +289,7 @@ class Conversations:
                 conversation.fail(error)
             offer.end(error)
 
-    async def _came(self, offer: _Service, session: Session) -> None:
+    async def _came(self, offer: OfferedService, session: Session) -> None:
         if not _carries(session):
             session.abort(f"{session.service} is for conversations")
             return
@@ -342,7 +314,7 @@ class Conversations:
         )
 
     async def _newcomer(
-        self, offer: _Service, remote: str, *, most: int | None
+        self, offer: OfferedService, remote: str, *, most: int | None
     ) -> ConversationEnd | None:
         """Return the conversation with a peer: the one that is open, or one for who asks for them;
         None where nobody does, or so many wait to be taken already."""
