@@ -301,6 +301,9 @@ class Registered(Message, frozen=True, tag="registered"):
     fqdn: str = ""
     nodes: Annotated[tuple[RelayNode, ...], Meta(max_length=MAX_NODES)] = ()
     """Of a relay that is several, all that are there, this one too."""
+    observe_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """A second port at the address that was dialed, where the relay tells who connects where it is
+    seen (protocol/observation.py); 0: none."""
 
 
 class ServiceRequestFrom(Message, frozen=True, tag="service_request_from"):

@@ -251,6 +251,8 @@ async def _ports(config: RelayConfig, is_running: bool) -> AsyncIterator[Finding
     places = [("port", config.hosts, config.port, False)]
     if config.admin_host is not None:
         places.append(("admin_port", config.admin_hosts, config.admin_port, False))
+    if config.observe_port:
+        places.append(("observe_port", config.hosts, config.observe_port, False))
     if config.dns is not None:
         places.append(("dns: port", config.dns.hosts or config.hosts, config.dns.port, True))
     for about, hosts, port, udp in places:

@@ -130,6 +130,10 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     knowingly."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8440
     """0 takes any free port."""
+    observe_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    """A second port at the same addresses, for TCP: peers learn there whether their NAT shows them
+    at one port to everybody, and spare themselves meetings that cannot be (docs/nat.md). 0: none,
+    as it has to be open in the firewall too, and peers do without: they try."""
     tls_certificate: str | None = None
     """PEM chain for `https://`; needs `tls_key`."""
     tls_key: str | None = None
@@ -345,6 +349,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                     ipaddress.ip_network(text)
                 except ValueError as error:
                     raise ConfigError(f"{key}: {error}") from None
+        if self.observe_port in {self.port, self.admin_host and self.admin_port} - {0, None}:
+            raise ConfigError("observe_port: another service of this relay has that port")
         if self.heartbeat > self.lease / 2:
             raise ConfigError(
                 f"heartbeat: {self.heartbeat:g} s is more than half of the lease of "

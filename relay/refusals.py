@@ -63,6 +63,7 @@ REASONS = {
     "dns_per_address": "a TCP connection to the zone: `max_connections_per_address` of `[dns]`",
     "dns_too_many": "a TCP connection to the zone: `max_connections` of `[dns]`; of the network "
     "that has most, the one that was quiet longest",
+    "no_question": "at `observe_port`, something else than is asked there",
     "operators": "one more program at the operator's socket than are heard at once",
     "other": "a reason that is none of these",
 }
@@ -79,6 +80,7 @@ UNPROVEN = frozenset(
 _USUAL = frozenset(
     {
         *("silent", "late", "unread", "bad_tls", "bad_http", "upgrade_required"),
+        "no_question",
         *("handshake_timeout", "not_listed", "banned", "revoked", "expired", "used_up", "refused"),
         *("ticket_used", "ticket_expired", "peer_offline"),
     }

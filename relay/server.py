@@ -24,18 +24,17 @@ from relay.departure import send_away
 from relay.http import (
     AdminRoutes,
     AdminToken,
+    Arrivals,
     ControlRoute,
     Deadlines,
     Descriptors,
     Doorkeeper,
-    Front,
     Fronts,
     Handover,
     Pages,
     PlaneRoute,
     Proxies,
     PublicRoutes,
-    Routes,
     Rules,
     for_peers,
     is_near,
@@ -234,7 +233,12 @@ class RelayServer:
         limits = CarrierLimits(config.write_deadline, config.outbox_bytes)
         self._fronts = Fronts(
             config,
-            self._front_of,
+            Arrivals(
+                self.doorkeeper,
+                Deadlines(config.handshake_timeout, config.write_deadline),
+                self._reception.charge,
+                self._tasks.spawn,
+            ),
             for_peers(
                 ControlRoute(self.doorkeeper, limits, self._connect, monotonic),
                 PlaneRoute(self.planes, self.broker, self._reception, detours, self._handover),
@@ -426,15 +430,6 @@ class RelayServer:
         self._listening += self._fronts.endpoints
         self.urls, self.admin_urls = self._fronts.peers.urls, self._fronts.operators.urls
         self.url = self.urls[0]
-
-    def _front_of(self, routes: Routes) -> Front:
-        return Front(
-            routes,
-            self.doorkeeper,
-            Deadlines(self.config.handshake_timeout, self.config.write_deadline),
-            self._reception.charge,
-            self._tasks.spawn,
-        )
 
     def _connect(self, carrier: Carrier, source: Source) -> ControlConnection:
         return ControlConnection(carrier, source, self._presence, self.broker, self._reception)

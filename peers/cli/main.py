@@ -15,7 +15,7 @@ from typing import Any
 import click
 import msgspec
 
-from peers.cli import blocked, conformance, contacts, files, letters, locate, talk
+from peers.cli import blocked, conformance, contacts, doctor, files, letters, locate, talk
 from peers.cli.completion import completion
 from peers.cli.exits import Exit, exit_of
 from peers.cli.invocation import Invocation
@@ -396,8 +396,9 @@ def ping(
     )
 
 
-for _further in (conformance.group, contacts.link, letters.write, letters.mail, status, completion):
-    command.add_command(_further)
+for _more in (conformance.group, contacts.link, doctor.doctor, letters.write, letters.mail, status):
+    command.add_command(_more)
+command.add_command(completion)
 
 
 def parse(arguments: Sequence[str]) -> Invocation | int:

@@ -1,6 +1,6 @@
 """The conversation with the relay."""
 
-from peers.control.account import Account, KnownRelay
+from peers.control.account import Account, KnownRelay, Line
 from peers.control.connection import (
     ControlConnection,
     LetterArrived,
@@ -10,8 +10,9 @@ from peers.control.connection import (
     RequestArrived,
 )
 from peers.control.dns_key import DdnsKey, fetch_key
-from peers.control.handshake import Records
+from peers.control.handshake import Handshake, Records
 from peers.control.link import Link, LinkState, Status
+from peers.control.pin import Pin
 from peers.control.presence import UNKNOWN, Presence, PresenceState, Watching
 from peers.control.registration import (
     Answered,
@@ -30,11 +31,14 @@ __all__ = [
     "Answered",
     "ControlConnection",
     "DdnsKey",
+    "Handshake",
     "KnownRelay",
     "LetterArrived",
+    "Line",
     "Link",
     "LinkState",
     "PeerChanged",
+    "Pin",
     "Presence",
     "PresenceState",
     "PrimaryChanged",

@@ -27,6 +27,7 @@ from protocol.errors import (
     RequestTimeout,
     RoamRelayError,
 )
+from protocol.hosts import host_in
 from protocol.lateness import Lateness
 from protocol.mail import (
     Letter,
@@ -186,13 +187,26 @@ class ControlConnection:
         return self._messages.local_port
 
     @property
+    def local(self) -> Endpoint | None:
+        """Both; None where they are not known."""
+        return _endpoint(self.local_host, self.local_port)
+
+    @property
+    def second_port(self) -> Endpoint | None:
+        """Where the relay tells who connects where it is seen: at the address at which it was met,
+        as nobody else is to be dialed by its word. None where it does not."""
+        return _endpoint(host_in(self._messages.stream.remote), self.registration.observe_port)
+
+    @property
+    def met_at(self) -> Endpoint | None:
+        """The address and port at which the relay, or a proxy before it, was met."""
+        host, _, port = self._messages.stream.remote.rpartition(":")
+        return _endpoint(host.strip("[]"), int(port) if port.isascii() and port.isdigit() else 0)
+
+    @property
     def observed(self) -> Endpoint | None:
         """Where the relay sees the connection come from; None where it does not know."""
-        told = self.registration
-        try:
-            return Endpoint.parse(told.observed_host, told.observed_port)
-        except ProtocolViolation:
-            return None
+        return _endpoint(self.registration.observed_host, self.registration.observed_port)
 
     @property
     def is_closed(self) -> bool:
@@ -452,6 +466,13 @@ class ControlConnection:
 
 
 _NO_ANSWER = "the relay did not answer the request"
+
+
+def _endpoint(host: str, port: int) -> Endpoint | None:
+    try:
+        return Endpoint.parse(host, port)
+    except ProtocolViolation:
+        return None
 
 
 def _within_bounds(heartbeat: float) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar, assert_never
 
-from peers.config import HostPort, PeerConfig, log
+from peers.config import PeerConfig, log
 from peers.control.account import Account, KnownRelay
 from peers.control.attempt import Home, Standing
 from peers.control.connection import (
@@ -25,6 +25,7 @@ from peers.control.connection import (
 )
 from peers.control.flow import Awaited, Flow, FlowDown, FlowEvent, FlowUp
 from peers.control.handshake import Records, follow
+from peers.control.mappings import Mappings
 from peers.control.message_stream import FlowLost
 from peers.control.pin import Pin
 from peers.control.refusal import StaleRecord
@@ -32,7 +33,6 @@ from peers.control.relay_address import RelayAddresses
 from peers.control.tell import tell_safely
 from peers.dialing import Door
 from peers.tasks import Tasks, race
-from peers.transport import Trust
 from protocol.endpoint import SignedEntry
 from protocol.errors import (
     ConnectionClosed,
@@ -139,7 +139,7 @@ class Registration:
         self._home = (
             Home(
                 account,
-                _relay(config.relay, config),
+                RelayAddresses.of(config.relay, config),
                 config,
                 records,
                 self._tasks,
@@ -150,6 +150,8 @@ class Registration:
             if config.relay is not None
             else None
         )
+        self.mappings = Mappings(door, self._tasks)
+        """What is known of the NATs of the networks that this peer registers from."""
         self._said: set[str] = set()
         """Why it is not registered, as far as that is in the log; each reason once."""
         self._flows: list[Flow] = []
@@ -400,6 +402,7 @@ class Registration:
         self.failure = None
         self._said.clear()
         self.last_relay = connection.relay
+        self.mappings.look(connection)
         self._changed.set()
         self._tell_changes()
 
@@ -457,17 +460,3 @@ class Registration:
                 raise
             # This flow alone was given up, for one from another address.
             raise RelayUnavailable("the connection to the relay was closed here") from None
-
-
-def _relay(url: str, config: PeerConfig) -> RelayAddresses:
-    trust = Trust(config.relay_ca)
-    if config.relay_ca is not None:
-        trust.context()
-    return RelayAddresses(
-        url,
-        trust=trust,
-        nameservers=[
-            HostPort.parse(text) for text in (config.ddns.nameservers if config.ddns else ())
-        ],
-        timeout=config.connect_timeout,
-    )

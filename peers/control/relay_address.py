@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-from peers.config import HostPort
+from peers.config import HostPort, PeerConfig
 from peers.transport import RelayAddress, RelayTrips, Trust
 from protocol.dns_records import parse_zone
 from protocol.errors import (
@@ -71,6 +71,21 @@ class RelayAddresses:
             raise RelayUnavailable(f"{len(urls)} relays are named: {_MAX_RELAYS} are enough")
         found = [RelayAddress(url, trust=self._trust, trips=self._trips) for url in urls]
         self._last = tuple(sorted(found, key=lambda _: rng()))
+
+    @classmethod
+    def of(cls, text: str, config: PeerConfig) -> "RelayAddresses":
+        """Return what a peer's configuration names, with the authorities and the name servers of
+        the same.
+
+        Raises:
+            RelayUnavailable: it cannot be used, or the file of authorities cannot.
+        """
+        trust = Trust(config.relay_ca)
+        if config.relay_ca is not None:
+            trust.context()
+        named = config.ddns.nameservers if config.ddns else ()
+        servers = [HostPort.parse(one) for one in named]
+        return cls(text, trust=trust, nameservers=servers, timeout=config.connect_timeout)
 
     @property
     def host(self) -> str:

@@ -29,6 +29,8 @@ class Reason(StrEnum):
     MEETING = "meeting"
     """Both sides of a session dial one another at once, as the relay has brokered it."""
     CONTROL = "control connection"
+    EXAMINATION = "examination"
+    """Of the network, by a doctor."""
     LEG = "plane"
     NAME_SERVER = "name server"
     """One that a zone names as its own."""

@@ -62,6 +62,14 @@ class Lookup:
         both = Directory.RELAY, Directory.DNS
         return both[::-1] if self._config.lookup == "dns" else both
 
+    async def connected(self, timeout: float) -> None:
+        """Wait until the relay can be asked: what goes with a question may depend on the relay.
+
+        Raises:
+            RoamRelayError: there is none in time.
+        """
+        await self._registration.connection(self._patience(min(timeout, _MAX_TIMEOUT)))
+
     async def ask_relay(
         self,
         session: SessionEnd,
@@ -128,10 +136,11 @@ class Lookup:
     # -- inside ---------------------------------------------------------------------------------
 
     async def _request(self, request: ServiceRequestTo) -> Answered:
-        patience = request.timeout
-        if self._config.ddns is not None:
-            patience = min(patience, _OTHER_WAY)
-        return await self._registration.ask(request, patience)
+        return await self._registration.ask(request, self._patience(request.timeout))
+
+    def _patience(self, timeout: float) -> float:
+        """How long the relay is waited for, in seconds, of so many for the whole question."""
+        return timeout if self._config.ddns is None else min(timeout, _OTHER_WAY)
 
 
 async def first_that_knows(

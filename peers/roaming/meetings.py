@@ -20,7 +20,7 @@ from protocol.dialing import network_of, unwrapped
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed, ProtocolViolation, RoamRelayError
 from protocol.features import OFFER
-from protocol.meeting import Reflexive, begins_after, meeting_part, read_meeting
+from protocol.meeting import Mapping, Reflexive, begins_after, hopeless, meeting_part, read_meeting
 from protocol.messages import Mode, ServiceRequestFrom
 from protocol.offer import body_of, open_answer
 
@@ -74,7 +74,12 @@ class Meetings:
         """Return the part of it of the offer that goes with a session's request; empty where there
         is nothing to offer."""
         here = self._reflexive(route, connection)
-        return {} if here is None else meeting_part(here)
+        if here is None:
+            return {}
+        if reason := hopeless(here.kind, Mapping.UNKNOWN):
+            route.trace.note("dropped", "a meeting", reason=reason)
+            return {}
+        return meeting_part(here)
 
     def answered(self, route: Route, asked: bytes, answer: Answered) -> None:
         """The other side has accepted a request whose offer was `asked`: meet it, where it can be
@@ -88,6 +93,9 @@ class Meetings:
         if there is None or (at := there.endpoint) is None or str(at) in self._expected:
             return
         if session.terms.policy.refusal(PathFacts(PathKind.DIRECT, at.host)) is not None:
+            return
+        if reason := hopeless(self._registration.mappings.of(answer.connection), there.kind):
+            route.trace.note("dropped", f"{at} by a meeting", reason=reason)
             return
         delay = begins_after(answer.connection.round_trip, there.round_trip, asked=False)
         meeting = Meeting(Candidate(at, provenance=None, by_meeting=True), delay)
@@ -134,6 +142,10 @@ class Meetings:
             return {}, None
         if session.terms.policy.refusal(PathFacts(PathKind.DIRECT, at.host)) is not None:
             return {}, None
+        if reason := hopeless(here.kind, there.kind):
+            route.trace.note("dropped", f"{at} by a meeting", reason=reason)
+            # Who asks learns why, where it knows the word; else it would wait for a meeting.
+            return meeting_part(here) if there.mapping else {}, None
         network = _network(at)
         if not self._has_room(network):
             return {}, None
@@ -174,7 +186,8 @@ class Meetings:
             return None
         if connection.local_port != self._local.door.listening_port:
             return None
-        return Reflexive(observed.host, observed.port, connection.round_trip)
+        mapping = self._registration.mappings.of(connection)
+        return Reflexive(observed.host, observed.port, connection.round_trip, mapping.value)
 
     async def _meet(self, midway: Midway, meeting: Meeting) -> None:
         """Bring the two together: whichever SYN wins. What has come of it is the session's, if that

@@ -150,6 +150,7 @@ class Rounds:
         self, route: Route, timeout: float, mode: Mode | None = None
     ) -> tuple[Answered, Agreed]:
         """Ask the relay; return its answer, and what is agreed of the lock of a plane."""
+        await self._lookup.connected(timeout)
         entries, asked = self._ways.entries_for(route), self._ways.offers.ask(route, mode)
         answer = await self._lookup.ask_relay(route.session, entries, timeout, mode, asked.offer)
         route.learn_disclosed(answer.response.entries)

@@ -425,8 +425,8 @@ class ControlConnection:
         return
 
     def _confirm(self, seq: int) -> None:
-        told, name = self._reception, self._reception.domain_name(self.guid)
-        self.send(confirmation(told.limits, self._source, seq, name, told.nodes()))
+        name = self._reception.domain_name(self.guid)
+        self.send(confirmation(self._reception, self._source, seq, name))
 
     def _unexpected(self, message: Message | UnknownType, now: float) -> None:
         if isinstance(message, UnknownType):

@@ -3,8 +3,9 @@
 Without I/O: the nonce is handed in.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
@@ -112,12 +113,28 @@ def check_register(claim: Claim, register: Register) -> LocationRecord:
     return decode_location(register.location)
 
 
-def confirmation(
-    limits: Limits, source: Source, seq: int, name: str, nodes: tuple[RelayNode, ...]
-) -> Registered:
-    """Return what a peer is told when its record is in force, whose name in the zone is this."""
+class Told(Protocol):
+    """What a relay tells each peer."""
+
+    limits: Limits
+    observe_port: int
+    """Its second port; 0: none."""
+    nodes: Callable[[], tuple[RelayNode, ...]]
+    """Where else a peer may go."""
+
+
+def confirmation(told: Told, source: Source, seq: int, name: str) -> Registered:
+    """Return what a peer is told when its record is in force, whose name in the zone is this. Of a
+    second port is told who can be seen there as it is seen here: who comes by no proxy."""
     return Registered(
-        seq, source.host, source.port, limits.heartbeat, limits.lease, fqdn=name, nodes=nodes
+        seq,
+        source.host,
+        source.port,
+        told.limits.heartbeat,
+        told.limits.lease,
+        fqdn=name,
+        nodes=told.nodes(),
+        observe_port=told.observe_port if source.port and not source.proxy else 0,
     )
 
 

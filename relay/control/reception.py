@@ -89,6 +89,8 @@ class Reception:
             lease=config.lease,
         )
         """As each peer is told."""
+        self.observe_port = config.observe_port
+        """The same; 0: there is no second port."""
 
     def challenge(self, hello: Hello) -> tuple[Claim, Challenge]:
         """Take a hello; return what is claimed, and how it is answered.

@@ -6,7 +6,7 @@ from relay.http.control import ControlRoute
 from relay.http.descriptors import Descriptors, hard_limit, raise_limit, tell_of_limits
 from relay.http.door import Doorkeeper, Rules
 from relay.http.entrance import Deadlines
-from relay.http.front import Front
+from relay.http.front import Arrivals, Front
 from relay.http.fronts import Fronts
 from relay.http.handover import Handover
 from relay.http.origin import Proxies, is_near
@@ -18,6 +18,7 @@ from relay.http.routes import Routes, for_peers
 __all__ = [
     "AdminRoutes",
     "AdminToken",
+    "Arrivals",
     "ControlRoute",
     "Deadlines",
     "Descriptors",

@@ -6,6 +6,7 @@ import ssl
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import web
 
@@ -16,7 +17,7 @@ from relay.http.visitor import Hall, RawRoutes, Visitor
 from relay.limits import ARRIVAL, Charge
 from relay.tasks import Spawn
 
-__all__ = ["Deadlines", "Entrance", "Served"]
+__all__ = ["Deadlines", "Entrance", "Served", "Serves"]
 
 _AT_ONCE = 16
 """Connections that are accepted in one turn of the loop: a flood leaves the others theirs."""
@@ -41,14 +42,35 @@ class Deadlines:
     """For what is answered to be read."""
 
 
+class Serves(Protocol):
+    """Who serves those who have come in."""
+
+    @property
+    def raw(self) -> RawRoutes | None:
+        """Who serves what need not be read by `protocol`."""
+
+    def protocol(self, visitor: Visitor, hall: Hall) -> asyncio.Protocol:
+        """Return what serves a visitor's connection; it calls `visitor.served` when it has it.
+
+        Raises:
+            ConnectionAbortedError: the relay goes down.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Who serves those who have come in."""
+    """HTTP serves them."""
 
     runner: web.BaseRunner
     """aiohttp's."""
     raw: RawRoutes | None = None
     """What need not be read by aiohttp."""
+
+    def protocol(self, visitor: Visitor, hall: Hall) -> asyncio.Protocol:
+        server = self.runner.server
+        if server is None:
+            raise ConnectionAbortedError("the relay goes down")
+        return Visit(server, visitor, hall)
 
 
 class Entrance:
@@ -56,17 +78,17 @@ class Entrance:
 
     def __init__(
         self,
-        served: Served,
+        served: Serves,
         doorkeeper: Doorkeeper,
         deadlines: Deadlines,
         charge: Charge,
         spawn: Spawn,
     ) -> None:
-        self._runner = served.runner
+        self._served = served
         self._doorkeeper = doorkeeper
         self._hall = Hall(
             doorkeeper,
-            self._visit,
+            self._protocol,
             served.raw,
             charge,
             spawn,
@@ -148,8 +170,5 @@ class Entrance:
                 finally:
                     sock.close()
 
-    def _visit(self, visitor: Visitor) -> Visit:
-        server = self._runner.server
-        if server is None:
-            raise ConnectionAbortedError("the relay goes down")
-        return Visit(server, visitor, self._hall)
+    def _protocol(self, visitor: Visitor) -> asyncio.Protocol:
+        return self._served.protocol(visitor, self._hall)

@@ -4,41 +4,47 @@ import logging
 import socket
 import ssl
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from aiohttp import web
 
 from protocol.endpoint import Endpoint
 from relay.http.door import Doorkeeper
-from relay.http.entrance import Deadlines, Entrance, Served
+from relay.http.entrance import Deadlines, Entrance, Served, Serves
 from relay.http.routes import Routes, application
 from relay.limits import Charge
 from relay.listening import bind
 from relay.log import NAME, guarded
 from relay.tasks import Spawn
 
-__all__ = ["Front"]
+__all__ = ["Arrivals", "Front"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """What all fronts of a relay share: who lets in, for how long, and who is charged."""
+
+    doorkeeper: Doorkeeper
+    deadlines: Deadlines
+    charge: Charge
+    spawn: Spawn
+
+    def entrance(self, served: Serves) -> Entrance:
+        """Return an entrance by which they come to who serves them."""
+        return Entrance(served, self.doorkeeper, self.deadlines, self.charge, self.spawn)
 
 
 class Front:
     """One of a relay's fronts. Call `open` first; `close`, and at the end `cleanup`."""
 
-    def __init__(
-        self,
-        routes: Routes,
-        doorkeeper: Doorkeeper,
-        deadlines: Deadlines,
-        charge: Charge,
-        spawn: Spawn,
-    ) -> None:
+    def __init__(self, routes: Routes, arrivals: Arrivals) -> None:
         self._runner = web.AppRunner(
-            application(doorkeeper, routes),
+            application(arrivals.doorkeeper, routes),
             access_log=None,
             shutdown_timeout=0.1,
             logger=logging.getLogger(f"{NAME}.http"),
         )
-        self._entrance = Entrance(
-            Served(self._runner, routes.raw), doorkeeper, deadlines, charge, spawn
-        )
+        self._entrance = arrivals.entrance(Served(self._runner, routes.raw))
         self.urls: tuple[str, ...] = ()
         """Where it serves."""
         self.endpoints: tuple[Endpoint, ...] = ()

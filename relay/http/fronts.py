@@ -2,13 +2,14 @@
 processes of its machine that are one relay with it."""
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from aiohttp.typedefs import Handler
 
 from protocol.endpoint import Endpoint
 from relay.config import ConfigError, RelayConfig
-from relay.http.front import Front
+from relay.http.front import Arrivals, Front
+from relay.http.mirror import Mirror
 from relay.http.routes import Routes
 from relay.log import log
 
@@ -21,28 +22,30 @@ class Fronts:
     def __init__(
         self,
         config: RelayConfig,
-        make: Callable[[Routes], Front],
+        arrivals: Arrivals,
         for_peers: Routes,
         for_operators: Mapping[str, Handler],
         health: Mapping[str, Handler],
     ) -> None:
-        """`make` returns a front that serves routes."""
         self._config = config
         shared = {} if config.admin_hosts else for_operators
-        self.peers = make(for_peers.with_more({**health, **shared}))
-        self.operators = make(Routes({**for_operators, **health}))
-        self.siblings = make(for_peers)
+        self.peers = Front(for_peers.with_more({**health, **shared}), arrivals)
+        self.operators = Front(Routes({**for_operators, **health}), arrivals)
+        self.siblings = Front(for_peers, arrivals)
         """Where legs are led to this process, and to no other one that shares its port."""
+        self.mirror = Mirror(arrivals)
+        """Where peers learn what their NAT does; open where it is configured."""
 
     @property
     def ports(self) -> set[int]:
         """Where it listens."""
-        return {self.peers.port, self.operators.port} - {0}
+        return {self.peers.port, self.operators.port, self.mirror.port} - {0}
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """The same, address by address."""
-        return self.peers.endpoints + self.operators.endpoints + self.siblings.endpoints
+        fronts = self.peers, self.operators, self.siblings, self.mirror
+        return tuple(endpoint for front in fronts for endpoint in front.endpoints)
 
     async def open(self, context: ssl.SSLContext | None, *, is_shared: bool = False) -> None:
         """Listen, by https:// where there is a context; for operators only where others reach
@@ -56,6 +59,11 @@ class Fronts:
         await self.peers.open(config.hosts, config.port, context, is_shared=is_shared)
         if is_shared:
             await self.siblings.open(("127.0.0.1",), 0)
+        if config.observe_port:
+            try:
+                await self.mirror.open(config.hosts, config.observe_port, is_shared=is_shared)
+            except ConfigError as error:
+                raise ConfigError(f"observe_port: {error}") from None
         if not config.admin_hosts:
             return
         if config.admin_is_on_loopback:
@@ -76,6 +84,7 @@ class Fronts:
         self.peers.close()
         self.operators.close()
         self.siblings.close()
+        self.mirror.close()
 
     async def cleanup(self) -> None:
         """End everything that HTTP still has."""

@@ -15,6 +15,7 @@ from relay.config import RelayConfig
 from relay.http import (
     AdminRoutes,
     AdminToken,
+    Arrivals,
     Deadlines,
     Descriptors,
     Doorkeeper,
@@ -69,10 +70,12 @@ class MetricsFront:
                     "/readyz": self._readyz,
                 }
             ),
-            doorkeeper,
-            Deadlines(config.handshake_timeout, config.write_deadline),
-            self._charge,
-            self._tasks.spawn,
+            Arrivals(
+                doorkeeper,
+                Deadlines(config.handshake_timeout, config.write_deadline),
+                self._charge,
+                self._tasks.spawn,
+            ),
         )
         self._close_all = doorkeeper.end_all
 

@@ -13,6 +13,22 @@ from tests.compat.world import World
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
+@pytest.mark.parametrize("relay", [OLD, NEW])
+async def test_a_doctor_looks_at_a_relay(world: World, tmp_path: Path, relay: str) -> None:
+    """One of before cannot be asked to dial this host, and says all the rest."""
+    common = ("--relay", world.relays[relay].url, "--key", str(tmp_path / "a.key"))
+    doctor = Command(world.trees[NEW], *common, "doctor", "--json")
+    found: dict[str, dict[str, object]] = {}
+    async with world.running(doctor):
+        while "kind" not in found:
+            one = await doctor.line()
+            found[one["about"]] = one
+        await doctor.exit()
+    assert found["mapping"]["mapping"] == "none"
+    assert found["clock"]["level"] == "good"
+    assert found["reachable"]["reachable"] is (None if relay == OLD else True)
+
+
 @pytest.mark.parametrize(
     ("relay", "sending", "receiving", "mode"),
     [(NEW, OLD, NEW, "central"), (OLD, NEW, OLD, "combined")],

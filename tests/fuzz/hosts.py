@@ -1,4 +1,5 @@
-"""Text that names a place: a relay's URL, a host, a proxy of the environment, a policy."""
+"""What names a place: a relay's URL, a host, a proxy of the environment, a policy; and where a
+relay sees somebody."""
 
 import contextlib
 import os
@@ -11,10 +12,25 @@ from peers.transport.proxies import proxy_for
 from protocol.endpoint import Endpoint
 from protocol.errors import ProtocolViolation, RelayUnavailable
 from protocol.hosts import is_address, is_host
+from protocol.observation import SIZE, answer_to, read_answer
 from protocol.text import shown
 from tests.fuzz.draws import Draw
 
-__all__ = ["places", "policies", "urls"]
+__all__ = ["observations", "places", "policies", "urls"]
+
+
+def observations(data: bytes) -> None:
+    """A question at a relay's second port, and an answer to it: what is answered is read."""
+    asked, answer = data[:SIZE], data[SIZE:]
+    for host in ("192.0.2.1", "2001:db8::1"):
+        told = answer_to(asked, host, 9)
+        if told is not None:
+            assert len(told) == len(asked), "nobody gets more than was sent"
+            assert read_answer(asked, told) == Endpoint(host, 9)
+    with contextlib.suppress(ProtocolViolation):
+        seen = read_answer(asked, answer)
+        assert is_address(seen.host)
+        assert 0 < seen.port < 65536
 
 
 def urls(data: bytes) -> None:

@@ -61,6 +61,7 @@ from protocol.messages import (
     Verdict,
     Watch,
 )
+from protocol.observation import answer_to, question
 from protocol.offer import body_with
 from protocol.prekeys import SignedPrekey
 from tests.fuzz.gateways import NONCE
@@ -153,6 +154,10 @@ TEXTS = {
         b"\1TCP4 192.0.2.1 192.0.2.2 4711 80\r\nGET",
         b"\2\x21\x11\0\x0c" + bytes(12),
         b"\2\x21\x21\0\x27" + bytes(39),
+    ),
+    "observations": (
+        question(bytes(range(20))),
+        question(bytes(20)) + (answer_to(question(bytes(20)), "192.0.2.1", 9) or b""),
     ),
     "upgrade-answers": (
         b"\0HTTP/1.1 101 S\r\nUpgrade: roam-relay/1\r\nConnection: Upgrade\r\n\r\n\x81",

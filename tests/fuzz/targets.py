@@ -45,6 +45,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "forwarded": http.forwarded,
     "upgrade-answers": http.upgrade_answers,
     "proxy-answers": http.proxy_answers,
+    "observations": hosts.observations,
     "urls": hosts.urls,
     "places": hosts.places,
     "policies": hosts.policies,

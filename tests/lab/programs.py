@@ -136,11 +136,12 @@ class Commands:
         return ("peers", "--config", str(self._config), "--key", key, *arguments)
 
     @contextlib.contextmanager
-    def relay(self, host: Host) -> Iterator[Program]:
+    def relay(self, host: Host, *flags: str) -> Iterator[Program]:
         """Run the relay."""
         ready = self._folder / "ready"
         where = ("--host", self._server, "--port", str(PORT))
-        program = Program(host, "relay", "serve", *where, "--ready-file", str(ready), "--state", "")
+        flags = ("--ready-file", str(ready), "--state", "", *flags)
+        program = Program(host, "relay", "serve", *where, *flags)
         try:
             end = time.monotonic() + DEADLINE
             while not ready.exists():

@@ -79,6 +79,7 @@ from protocol.messages import (
     Verdict,
     Watch,
 )
+from protocol.observation import answer_to, question
 from protocol.offer import CONTEXT_OFFER, CONTEXT_OFFER_ANSWER, answer_offer, make_offer
 from protocol.prekeys import CONTEXT_PREKEY, make_prekey, sign_prekey
 from protocol.sealing import Receiver, seal
@@ -155,6 +156,7 @@ DNS_KEY_PARTS = (RELAY.public_key, RECEIVER.public)
 REGISTER_PARTS = (RELAY.public_key, RELAY_NONCE, ALICE.public_key, INSTANCE, LOCATION)
 
 
+ASKED_WHERE = question(bytes(range(20)))
 ASKED = msgpack.packb({"example": ["one", "two"]})
 ANSWERED = msgpack.packb({"example": "two"})
 ASKED_OFFER = make_offer(BOB, ALICE.guid, SESSION, ASKED)
@@ -565,6 +567,11 @@ def vectors() -> dict[str, Any]:
                 "offer": ANSWERED_OFFER.hex(),
             },
         },
+        "observations": [
+            {"host": host, "port": port, "question": ASKED_WHERE.hex(), "answer": answer.hex()}
+            for host, port in (("198.51.100.7", 4000), ("2001:db8::7", 65_535))
+            if (answer := answer_to(ASKED_WHERE, host, port)) is not None
+        ],
         "messages": [
             {
                 "type": type(message).__struct_config__.tag,

@@ -114,6 +114,7 @@ FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "nodes": st.lists(
             st.builds(messages.RelayNode, st.text(max_size=50), st.integers(0, 65_535)), max_size=4
         ).map(tuple),
+        "observe_port": st.integers(0, 65535),
     },
     messages.ServiceRequestFrom: {
         "request": REQUESTS,

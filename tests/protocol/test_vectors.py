@@ -16,13 +16,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from protocol.codec import MessageDecoder, decode_location, encode, encode_location
-from protocol.endpoint import Entry, SignedEntry, open_entry, sign_entry
+from protocol.endpoint import Endpoint, Entry, SignedEntry, open_entry, sign_entry
 from protocol.errors import ProtocolViolation
 from protocol.first_bytes import FirstBytes
 from protocol.first_flight import FlightKeys
 from protocol.identity import Identity, guid_of, public_key_of, verify
 from protocol.invitation import Token, opened
 from protocol.letters import LetterFault, open_letter, read_head
+from protocol.observation import answer_to, read_answer
 from protocol.offer import answer_offer, make_offer, open_answer, open_offer
 from protocol.prekeys import Prekey, SignedPrekey, make_prekey, open_prekey, sign_prekey
 from protocol.sealing import Receiver, seal
@@ -295,6 +296,13 @@ def test_the_offers() -> None:
     assert open_answer(answered, callee, caller, session, asked) == reply["body"]
     assert make_offer(by_guid[caller], callee, session, ask["body"]) == asked
     assert answer_offer(by_guid[callee], caller, session, asked, reply["body"]) == answered
+
+
+@pytest.mark.parametrize("vector", FILE["observations"], ids=lambda one: str(one["host"]))
+def test_where_somebody_is_seen(vector: dict[str, Any]) -> None:
+    asked, answer = bytes.fromhex(vector["question"]), bytes.fromhex(vector["answer"])
+    assert answer_to(asked, vector["host"], vector["port"]) == answer
+    assert read_answer(asked, answer) == Endpoint(vector["host"], vector["port"])
 
 
 def test_the_invitation() -> None:

@@ -35,7 +35,8 @@ LONG = 30.0
 def whole(folder: Path, **more: object) -> RelayConfig:
     """A relay with everything that a second one could be in the way of."""
     zone = DnsConfig(zone="example.org", port=free_port(), store="zone.sqlite")
-    settings = {"port": free_port(), "dns": zone, "state": str(folder / "state")}
+    ports = {"port": free_port(), "observe_port": free_port()}
+    settings = ports | {"dns": zone, "state": str(folder / "state")}
     return RelayConfig(**{"drain_timeout": LONG} | settings | more)  # type: ignore[arg-type]
 
 

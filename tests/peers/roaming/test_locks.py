@@ -16,7 +16,7 @@ from protocol.messages import ServiceRequestFrom
 from protocol.offer import body_with
 from relay.server import RelayServer
 from tests.peers.roaming.fakes import CALLER, HERE, THERE
-from tests.support.faults import reset
+from tests.support.faults import abort_flow, reset
 from tests.support.rooms import rooms
 from tests.support.sessions import exchange, joined, pair
 
@@ -142,6 +142,25 @@ async def test_a_peer_that_takes_noise_alone_talks_to_one_that_takes_both(
             assert path.lock is (await joined(other)).lock is NOISE
         await here.close()
         await asyncio.wait_for(there.close(), 20)
+
+
+async def test_who_asks_while_there_is_no_flow_offers_its_locks_once_there_is(
+    relay: RelayServer,
+) -> None:
+    async with (
+        Peer(Identity.generate(), config=config(relay, None, NOISE)) as callee,
+        Peer(Identity.generate(), config=config(relay)) as caller,
+    ):
+        listener = callee.listen("chat")
+        await callee.published()
+        flow = rooms(caller).registration.current
+        assert flow is not None
+        abort_flow(flow)
+        assert rooms(caller).registration.current is None
+        here = await caller.connect(callee.guid, "chat", mode=Mode.CENTRAL)
+        await exchange(here, await anext(listener))
+        assert here.explain().lock == "noise"
+        await here.close()
 
 
 @pytest.mark.parametrize("dials", ["caller", "callee"])

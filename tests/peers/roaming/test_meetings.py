@@ -22,7 +22,7 @@ from peers.transport import RelayAddress
 from protocol.endpoint import Endpoint
 from protocol.errors import PathFailed
 from protocol.features import OFFER
-from protocol.meeting import Reflexive, meeting_part, read_meeting
+from protocol.meeting import Mapping, Reflexive, meeting_part, read_meeting
 from protocol.messages import ServiceRequestFrom, ServiceResponse
 from protocol.offer import answer_offer, body_with, make_offer
 from relay.server import RelayServer
@@ -65,8 +65,13 @@ class Scene:
         self.finds: Stream | None = None
         self.connection = Connection()
         self.current: Any = self.connection
+        self.mappings: Any = self
+        self.mapping = Mapping.UNKNOWN
         self.local = dataclasses.replace(make_local(), door=cast(Any, self))
         self.meetings = Meetings(self.local, cast(Any, self))
+
+    def of(self, connection: Any) -> Mapping:
+        return self.mapping
 
     async def meet(self, ask: Ask, source: str) -> Any:
         self.dialed.append((asyncio.get_running_loop().time(), ask, source))
@@ -102,6 +107,74 @@ def request(there: Reflexive, host: str, port: int) -> ServiceRequestFrom:
         1, THERE.guid, "chat", Mode.AUTO, b"s" * 16, offer=offer, observed_host=host,
         observed_port=port,
     )  # fmt: skip
+
+
+DEPENDENT = Mapping.ADDRESS_AND_PORT_DEPENDENT
+
+
+def said(route: Route) -> list[str]:
+    return [one.reason for one in route.trace.events if one.what == "dropped"]
+
+
+def test_who_is_seen_elsewhere_by_others_offers_no_meeting() -> None:
+    async def scene() -> None:
+        here = Scene()
+        for mapping in Mapping:
+            here.mapping, route = mapping, make_route(AUTO)
+            offered = here.offer(route)
+            assert bool(offered) is mapping.can_meet
+            assert bool(said(route)) is not mapping.can_meet
+            if mapping.can_meet:
+                body = body_with(offered)
+                assert read_meeting(body) == Reflexive(SEEN.host, SEEN.port, 0.1, mapping.value)
+
+    run(scene())
+
+
+@pytest.mark.parametrize("word", ["", *Mapping])
+def test_who_asks_and_hears_that_it_cannot_be_does_not_wait_for_it(word: str) -> None:
+    async def scene() -> None:
+        here, route = Scene(), make_route(AUTO)
+        there = msgspec.structs.replace(OTHER, mapping=word)
+        here.asks(route, there, OTHER.host, OTHER.port)
+        assert (route.meeting is not None) is there.kind.can_meet
+        assert bool(said(route)) is not there.kind.can_meet
+        await here.settled()
+        assert len(here.dialed) == there.kind.can_meet
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    ("own", "word", "answers", "goes"),
+    [
+        (Mapping.NONE, "none", True, True),
+        (Mapping.UNKNOWN, "", True, True),
+        (DEPENDENT, "", False, False),
+        (DEPENDENT, "none", True, False),
+        (Mapping.NONE, DEPENDENT.value, True, False),
+    ],
+)
+def test_who_is_asked_goes_where_it_may_be_and_says_why_not(
+    own: Mapping, word: str, answers: bool, goes: bool
+) -> None:
+    """One of before, which says nothing of its NAT, would wait for a meeting that was answered."""
+
+    async def scene() -> None:
+        here = Scene()
+        here.mapping = own
+        callee = make_route(dataclasses.replace(CALLEE, mode=Mode.AUTO))
+        other = msgspec.structs.replace(OTHER, mapping=word)
+        asked, body = request(other, OTHER.host, OTHER.port), body_with(meeting_part(other))
+        offer, midway = here.meetings.answer(cast(Any, here.connection), callee, asked, body)
+        assert (bool(offer), midway is not None) == (answers, goes)
+        assert bool(said(callee)) is not goes
+        if offer:
+            told = read_meeting(body_with(offer))
+            assert told is not None
+            assert told.kind is own
+
+    run(scene())
 
 
 @pytest.mark.parametrize(
@@ -163,7 +236,7 @@ def test_each_offers_where_the_relay_sees_it_and_dials_in_the_middle() -> None:
         asked = request(OTHER, OTHER.host, OTHER.port)
         body = body_with(meeting_part(OTHER))
         offer, midway = here.meetings.answer(cast(Any, here.connection), route, asked, body)
-        assert read_meeting(body_with(offer)) == Reflexive(SEEN.host, SEEN.port, 0.1)
+        assert read_meeting(body_with(offer)) == Reflexive(SEEN.host, SEEN.port, 0.1, "unknown")
         assert midway is not None
         began = loop.time()
         with pytest.raises(PathFailed, match="nobody came"):
@@ -173,7 +246,8 @@ def test_each_offers_where_the_relay_sees_it_and_dials_in_the_middle() -> None:
         assert (ask.remote, ask.endpoint, source) == (THERE.guid, OTHER.endpoint, "10.0.0.1")
 
         caller = make_route(AUTO)
-        assert read_meeting(body_with(here.offer(caller))) == Reflexive(SEEN.host, SEEN.port, 0.1)
+        here_is = Reflexive(SEEN.host, SEEN.port, 0.1, "unknown")
+        assert read_meeting(body_with(here.offer(caller))) == here_is
         began = loop.time()
         here.asks(caller, OTHER, OTHER.host, OTHER.port)
         await here.settled()

@@ -16,7 +16,7 @@ from peers.transport import RelayAddress
 from protocol.endpoint import Endpoint
 from protocol.features import OFFER
 from protocol.lock import Agreed, Lock, lock_part, locks_part, read_lock, read_locks
-from protocol.meeting import Reflexive, meeting_part, read_meeting
+from protocol.meeting import Mapping, Reflexive, meeting_part, read_meeting
 from protocol.messages import PathWelcome, ServiceRequestFrom, ServiceResponse
 from protocol.offer import answer_offer, body_with, make_offer, open_answer, open_offer
 from tests.peers.roaming.fakes import CALLEE, CALLER, HERE, THERE, make_local, make_route
@@ -37,9 +37,13 @@ class Scene:
         self.local_host, self.round_trip = "10.0.0.1", 0.1
         self.relay = KnownRelay(RelayAddress("http://192.0.2.99:1"), THERE.guid, frozenset({OFFER}))
         self.current: Any = self
+        self.mappings: Any = self
         local = dataclasses.replace(make_local(), door=cast(Any, self))
         registration = cast(Any, self)
         self.offers = Offers(local, registration, Meetings(local, registration))
+
+    def of(self, connection: Any) -> Mapping:
+        return Mapping.UNKNOWN
 
     def answered(self, mode: Mode, *parts: dict[str, object], spoilt: bool = False) -> Agreed:
         """Return what is agreed where the other side answers so."""

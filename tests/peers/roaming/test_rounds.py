@@ -78,6 +78,9 @@ class Below:
     def directories(self, mode: Mode) -> Sequence[Directory]:
         return self.asked
 
+    async def connected(self, timeout: float) -> None:
+        """The relay can be asked."""
+
     async def ask_relay(
         self,
         session: Session,
