@@ -11,6 +11,7 @@ from peers.cli.terminal import Terminal
 from peers.config import Identity
 from peers.reach import Finding, diagnose
 from protocol.errors import RelayUnavailable, RoamRelayError
+from protocol.text import shown
 
 __all__ = ["doctor"]
 
@@ -65,9 +66,10 @@ def doctor(settings: Settings, own_key: bool, as_json: bool) -> Invocation:
 
 
 async def _print(terminal: Terminal, one: Finding) -> None:
-    step = f"\n{'':7}  → {one.next_step}" if one.next_step else ""
+    # What others have said in it makes no line of its own.
+    step = f"\n{'':7}  → {shown(one.next_step)}" if one.next_step else ""
     await terminal.answer(
-        f"{one.level:7}  {one.about}: {one.said}{step}",
+        f"{one.level:7}  {one.about}: {shown(one.said)}{step}",
         level=one.level,
         about=one.about,
         said=one.said,

@@ -108,7 +108,6 @@ class Examination:
 
         Raises:
             RelayUnavailable: what is configured as the relay is none.
-            PathFailed: nothing can listen on this host.
         """
         self._tell("looking at this host's addresses")
         seen = Diagnosis(addresses=await self._addresses())
@@ -139,13 +138,19 @@ class Examination:
         for relay in relays:
             if proxy_for(relay.url) is None and any(one.relay is relay for one in places):
                 self._tell(f"asking {relay} for its time and its certificate")
-                health.append(await self._health(relay))
+                health += [await self._health(one) for one in places if one.relay is relay][:1]
         reached = [
             place
             for place in places
             if any((one.relay, one.host) == (str(place.relay), place.host) for one in working)
         ]
-        registrations = await self._registrations(reached) if reached else ()
+        registrations: Sequence[RegistrationSeen] = ()
+        if reached:
+            try:
+                registrations = await self._registrations(reached)
+            except PathFailed as error:  # Nothing can listen here.
+                at = reached[0]
+                registrations = (RegistrationSeen(str(at.relay), at.host, failure=error),)
         return replace(seen, names=names, ways=ways, health=health, registrations=registrations)
 
     # -- one look each ----------------------------------------------------------------------------
@@ -191,7 +196,8 @@ class Examination:
             if (6 if ":" in host else 4) == version:
                 of_interfaces.setdefault(self._interfaces.interface_of(host), host)
         hosts = tuple(of_interfaces.values())[:_MAX_SOURCES]
-        return hosts if len(hosts) > 1 else (None,)
+        # Where `sources` names what may be used, nothing leaves from anywhere else.
+        return hosts if len(hosts) > 1 or self._config.sources else (None,)
 
     async def _ways(self, places: Sequence[_Place]) -> AsyncIterator[WaySeen]:
         wanted = self._config.carrier
@@ -228,9 +234,13 @@ class Examination:
         finally:
             await tasks.close()
 
-    async def _health(self, relay: RelayAddress) -> HealthSeen:
+    async def _health(self, place: _Place) -> HealthSeen:
+        relay = place.relay
         try:
-            health = await health_of(relay, self._config.connect_timeout)
+            sources = self._sources(place)
+            if not sources:
+                return HealthSeen(str(relay), failure="none of `sources` is of its family here")
+            health = await health_of(place.address, self._config.connect_timeout, sources[0])
         except RelayUnavailable as error:
             return HealthSeen(str(relay), failure=error.reason)
         left = health.certificate_seconds
@@ -321,7 +331,8 @@ class Examination:
             RoamRelayError: nobody answers, or who answers does not register this peer.
         """
         timeout = self._config.connect_timeout
-        leg = Leg("/v1/control", Reason.CONTROL, self._config.carrier)
+        source = next(iter(self._sources(place)), None)
+        leg = Leg("/v1/control", Reason.CONTROL, self._config.carrier, source)
         door = Door(self._config, self._interfaces, port)
         opened = await door.to_relay(place.address, leg, spawn=tasks.spawn, timeout=timeout)
         pin = Pin(self._config.relay_guid, self._config.relay_pin_file)

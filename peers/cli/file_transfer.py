@@ -62,12 +62,14 @@ _STEP = 16 * PIECE
 """Bytes that are read at once where they are only looked at."""
 
 _Told = TypeVar("_Told", bound=msgspec.Struct)
+_Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+"""Bytes; no file system has larger files."""
 _Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class _Header(msgspec.Struct, frozen=True, omit_defaults=True):
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-    size: Annotated[int, msgspec.Meta(ge=0)]
+    size: _Size
     resume: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")] | None = None
     """The same for each attempt to send the same file; None: it cannot be gone on with."""
 
@@ -75,14 +77,14 @@ class _Header(msgspec.Struct, frozen=True, omit_defaults=True):
 class _Had(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The receiver has the beginning of the file."""
 
-    have: Annotated[int, msgspec.Meta(ge=0)]
+    have: _Size
     sha256: _Sha256
 
 
 class _From(msgspec.Struct, frozen=True):
     """The sender goes on from here."""
 
-    start: Annotated[int, msgspec.Meta(ge=0)] = msgspec.field(name="from")
+    start: _Size = msgspec.field(name="from")
 
 
 class _Trailer(msgspec.Struct, frozen=True):
@@ -173,8 +175,9 @@ async def _send(
     name = os.fsencode(path.name).decode(errors="replace")
     try:
         async with opened(path) as (file, size):
-            token = _token(file) if size > WORTH else None
-            await session.send(msgspec.json.encode(_Header(name, size, token)))
+            token = _token(file)
+            resume = token if size > WORTH else None
+            await session.send(msgspec.json.encode(_Header(name, size, resume)))
             done, resumed, is_compared = 0, 0, False
             while done < size:
                 if had.done() and not is_compared:
@@ -196,6 +199,8 @@ async def _send(
                 await session.send(piece)
                 done += len(piece)
                 progress(done, size)
+            if _token(file) != token:
+                raise TransferFailed(f"{path} was changed while it was sent: send a copy of it")
     except OSError as error:
         raise TransferFailed(f"cannot read {path}: {error.strerror}") from None
     await session.send(msgspec.json.encode(_Trailer(digest.hexdigest())))
@@ -253,7 +258,7 @@ async def _answer(session: Session, answer: bytes) -> None:
 async def _store(session: Session, parts: Parts, progress: Progress) -> Stored:
     try:
         header = msgspec.json.decode(await session.receive(), type=_Header)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise TransferFailed("this is no file transfer") from None
     try:
         # Whatever the file's name is: what it has before it is whole can be had.
@@ -264,6 +269,10 @@ async def _store(session: Session, parts: Parts, progress: Progress) -> Stored:
             except (SessionLost, SessionClosed) as ended:
                 is_cancelled = _CANCELLED_THERE in str(ended)
                 part.is_kept = max(coming.done, part.had) > WORTH and not is_cancelled
+                raise
+            except OSError:
+                # A disk that is full now is not for ever: what was here before is worth as much.
+                part.is_kept = part.had > WORTH
                 raise
             await asyncio.to_thread(_finish, part.file, header.size)
             stored = await asyncio.to_thread(_placed, part.path, header.name)
@@ -353,5 +362,5 @@ async def _pieces(session: Session, parts: Parts, coming: _Coming) -> str:
 def _told(message: bytes, kind: type[_Told]) -> _Told:
     try:
         return msgspec.json.decode(message, type=kind)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise TransferFailed("more arrived than was announced") from None

@@ -9,14 +9,15 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from peers import Session
 
@@ -74,7 +75,7 @@ class Parts:
         named it by the same token. It is removed afterwards, unless it is to be kept.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be made, or there is no room for all of it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f".{session.id.hex()}.part"
@@ -87,7 +88,7 @@ class Parts:
                     file = _take(named)
                     if file is not None:
                         with file:
-                            async with self._used(Part(named, file), holder) as part:
+                            async with self._used(Part(named, file), holder, size) as part:
                                 yield part
                             return
                 finally:
@@ -95,7 +96,8 @@ class Parts:
                     holder.is_over = True
                     holder.moved.set()
         with path.open("x+b") as file:
-            async with self._used(Part(path, file), None) as part:
+            _lock(file.fileno())
+            async with self._used(Part(path, file), None, size) as part:
                 yield part
 
     def moved(self, part: Part) -> None:
@@ -111,24 +113,43 @@ class Parts:
         Raises:
             OSError: the folder cannot be read.
         """
-        kept = sorted(
-            (one.stat().st_mtime, one)
-            for one in self.folder.glob(f".*{_SUFFIX}")
-            if one not in self._holders
-        )
+        kept = sorted(self._left(), key=lambda one: one.at)
         old = time.time() - _LIFETIME
-        by_sender = Counter(_sender(path) for _, path in kept)
-        for at, path in kept:
-            most = max(by_sender.values())
-            count = by_sender[_sender(path)]
-            is_too_many = by_sender.total() > _KEPT and count == most
-            if (at < old or count > _KEPT_OF_ONE or is_too_many) and _remove(path):
-                by_sender[_sender(path)] -= 1
+        by_sender = Counter(one.sender for one in kept if one.is_kept)
+        bytes_of = Counter[str]()
+        for one in kept:
+            bytes_of[one.sender] += one.size
+        room = shutil.disk_usage(self.folder).free
+        for one in kept:
+            if one.is_kept:
+                count, most = by_sender[one.sender], max(by_sender.values())
+                is_too_many = count > _KEPT_OF_ONE or (by_sender.total() > _KEPT and count == most)
+                has_most = bytes_of[one.sender] == max(bytes_of.values())
+                is_too_many |= has_most and bytes_of.total() > room
+            else:
+                is_too_many = False
+            if (one.at < old or is_too_many) and _remove(one.path):
+                by_sender[one.sender] -= 1
+                bytes_of[one.sender] -= one.size
+                room += one.size
+
+    def _left(self) -> Iterator["_Left"]:
+        """Find what earlier attempts have left, and nobody is using here."""
+        for path in self.folder.glob(".*.part"):
+            if path not in self._holders:
+                with contextlib.suppress(OSError):  # Somebody has just removed it.
+                    there = path.lstat()
+                    is_kept = path.name.endswith(_SUFFIX)
+                    sender = _sender(path) if is_kept else ""
+                    yield _Left(path, there.st_mtime, there.st_size, sender, is_kept)
 
     @contextlib.asynccontextmanager
-    async def _used(self, part: Part, holder: _Holder | None) -> AsyncIterator[Part]:
+    async def _used(self, part: Part, holder: _Holder | None, size: int) -> AsyncIterator[Part]:
         try:
             part.had = os.fstat(part.file.fileno()).st_size
+            if size - part.had > shutil.disk_usage(self.folder).free:
+                part.is_kept = part.had > WORTH
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             yield part
         finally:
             with contextlib.suppress(OSError):
@@ -156,13 +177,32 @@ class Parts:
         return holder.is_over and path not in self._holders
 
 
+class _Left(NamedTuple):
+    """A file that an attempt has left."""
+
+    path: Path
+    at: float
+    """When something came, in seconds since the epoch."""
+    size: int
+    sender: str
+    is_kept: bool
+    """Whether it waits for another attempt; else a program was killed."""
+
+
 def _sender(path: Path) -> str:
     return path.name.removesuffix(_SUFFIX).rpartition("-")[2]
 
 
-def _take(path: Path) -> BinaryIO | None:
+def _lock(descriptor: int) -> None:
+    """Have a file that was just made for this program alone, where there are locks."""
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _take(path: Path, *, is_to_go: bool = False) -> BinaryIO | None:
     """Open a file for this program alone; None where another one has it, or it is no file that a
-    program of this user has made.
+    program of this user has made. One that `is_to_go` may have its own name already, besides.
 
     Raises:
         OSError: it cannot be made.
@@ -170,7 +210,7 @@ def _take(path: Path) -> BinaryIO | None:
     if sys.platform == "win32":
         return None
     try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | (0 if is_to_go else os.O_CREAT)
         descriptor = os.open(path, flags, 0o666)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EACCES, errno.ENXIO, errno.EISDIR):
@@ -180,7 +220,7 @@ def _take(path: Path) -> BinaryIO | None:
         there = os.fstat(descriptor)
         # In a folder that others may write into, what another user has put there is not ours.
         is_ours = stat.S_ISREG(there.st_mode) and there.st_uid == os.geteuid()
-        if is_ours and there.st_nlink == 1:
+        if is_ours and (there.st_nlink == 1 or is_to_go):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(there, os.lstat(path)):
                 return os.fdopen(descriptor, "r+b")
@@ -193,7 +233,7 @@ def _take(path: Path) -> BinaryIO | None:
 def _remove(path: Path) -> bool:
     """Remove what nobody has open; return whether it is gone."""
     try:
-        file = _take(path)
+        file = _take(path, is_to_go=True)
         if file is None:
             return False
         with file:

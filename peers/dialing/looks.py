@@ -77,15 +77,15 @@ class Health:
     """For which the certificate is good by this host's clock; None where there is none."""
 
 
-async def health_of(relay: RelayAddress, timeout: float) -> Health:
-    """Ask a relay how it is.
+async def health_of(relay: RelayAddress, timeout: float, source: str | None = None) -> Health:
+    """Ask a relay how it is, from an address of this host, or the route's.
 
     Raises:
         RelayUnavailable: nobody answers in time, or no HTTP; the certificate is none to believe.
     """
     try:
         async with asyncio.timeout(timeout):
-            return await _ask(relay)
+            return await _ask(relay, source)
     except TimeoutError:
         raise RelayUnavailable(f"no answer from {relay} within {timeout:g} s") from None
     except RoamRelayError:
@@ -94,8 +94,8 @@ async def health_of(relay: RelayAddress, timeout: float) -> Health:
         raise RelayUnavailable(f"{relay} does not answer plain HTTP: {error}") from None
 
 
-async def _ask(relay: RelayAddress) -> Health:
-    dialed = await dial_relay(relay, None)
+async def _ask(relay: RelayAddress, source: str | None) -> Health:
+    dialed = await dial_relay(relay, source)
     context = relay.tls()
     try:
         reader, writer = await asyncio.open_connection(

@@ -150,7 +150,8 @@ class Lease:
             self._give_up("the router grants no time", now)
             return
         self.mapped, self.reason, self.state = at, "", State.HELD
-        self._ends = now + answer.lifetime
+        # Not for longer than was asked for: it may be gone, and nobody would know.
+        self._ends = now + min(answer.lifetime, LIFETIME)
         self._external, self._rest = answer.port, _FIRST_REST
         self._due = now + max(min(answer.lifetime, LIFETIME) / 2, _SHORTEST)
 

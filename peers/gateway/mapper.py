@@ -45,15 +45,16 @@ class PortMapper:
         """Keep a port mapped until cancelled; then take the mapping back."""
         while True:
             router = default_router() if self._router == "auto" else self._router
-            if router is not None:
-                await self._at(router)
+            if router is not None and await self._at(router):
                 self._say(None)
+                continue
+            self._say(None)
             await self._wait(_NO_ROUTER)
 
     # -- inside ---------------------------------------------------------------------------------
 
-    async def _at(self, router: str) -> None:
-        """Ask this router, until this host is elsewhere."""
+    async def _at(self, router: str) -> bool:
+        """Ask this router, until this host is elsewhere; False where it cannot be asked."""
         loop = asyncio.get_running_loop()
         answers: asyncio.Queue[bytes] = asyncio.Queue(_MAX_WAITING)
         try:
@@ -62,7 +63,7 @@ class PortMapper:
             )
         except OSError as error:
             log.debug("no way to the router", router=router, reason=str(error))
-            return
+            return False
         try:
             here = transport.get_extra_info("sockname")[0]
             lease = Lease(here, self._port, os.urandom(NONCE_BYTES), loop.time())
@@ -80,6 +81,7 @@ class PortMapper:
                     transport.sendto(datagram)
         finally:
             transport.close()
+        return True
 
     def _is_still(self, router: str, here: str) -> bool:
         if self._router == "auto" and default_router() != router:

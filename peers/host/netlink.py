@@ -31,6 +31,10 @@ _LARGEST = 1 << 17
 them."""
 
 
+_PATIENCE = 5.0
+"""Seconds for the kernel, or for a sandbox that plays it."""
+
+
 def open_notices() -> socket.socket:
     """Open a socket that hears of every change of a link or an address."""
     notices = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
@@ -89,9 +93,10 @@ def read_netlink() -> Addresses:
 
 
 def _dump(kind: int) -> Dump:
-    """Ask the kernel for all of a kind. There is no timeout: it answers in the same system call."""
+    """Ask the kernel for all of a kind, which it answers in the same system call."""
     dump = Dump()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as route:
+        route.settimeout(_PATIENCE)
         route.send(request(kind))
         while not dump.done:
             data, _, flags, (sender, _) = route.recvmsg(_LARGEST)

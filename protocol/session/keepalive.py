@@ -45,7 +45,8 @@ class Keepalive:
         """Return after how long a quiet path is pinged, between these two."""
         wanted = max(safe, self._lasted * _GROWTH)
         if self._died is not None:
-            wanted = max(safe, self._lasted, min(wanted, self._died / _NEAR))
+            # Also where more was survived since: that may have been beside the NAT, in one network.
+            wanted = max(safe, min(wanted, self._died / _NEAR))
         return min(wanted, max(longest, safe))
 
     def survived(self, quiet: float) -> None:

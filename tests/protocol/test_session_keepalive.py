@@ -157,3 +157,12 @@ def test_a_path_that_ends_while_it_talks_teaches_nothing() -> None:
     pair.a.data_to_send(pair.now)
     pair.a.detach(pair.now)
     assert network.interval(SAFE, LIMIT) >= interval
+
+
+def test_what_a_neighbour_survives_says_nothing_against_a_death() -> None:
+    network = Keepalive()
+    network.survived(60.0)
+    network.died(100.0)
+    # Of one network, but with no NAT between.
+    network.survived(300.0)
+    assert network.interval(SAFE, 300.0) < 100.0

@@ -5,6 +5,7 @@ import hashlib
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
@@ -312,3 +313,103 @@ def test_what_is_kept_is_bounded_for_each_and_in_all_and_does_not_last(tmp_path:
     others = [made(tmp_path, chr(98 + n // 7), n, age=50 - n / 2) for n in range(57)]
     # Of who has most the oldest goes, and nobody else's.
     assert left() == {"film", *of_a[3:], *others}
+
+
+def test_what_cannot_be_looked_at_keeps_nothing_from_being_tidied(tmp_path: Path) -> None:
+    old = made(tmp_path, "a", 0, age=8 * 86_400)
+    killed = tmp_path / ".0123.part"
+    killed.touch()
+    os.utime(killed, (0, 0))
+    # Killed between its own name and the removal of this one.
+    whole = made(tmp_path, "b", 1, age=8 * 86_400)
+    os.link(tmp_path / whole, tmp_path / "film")
+    (tmp_path / ".a-b.kept.part").symlink_to("/nowhere")
+    Parts(tmp_path).tidy()
+    assert old not in os.listdir(tmp_path)
+    assert set(os.listdir(tmp_path)) == {"film", ".a-b.kept.part"}
+
+
+def test_what_is_kept_leaves_as_much_room_as_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = made(tmp_path, "a", 0, age=50)
+    large = [made(tmp_path, "b", number, age=40 - number) for number in range(3)]
+    for name in large:
+        os.truncate(tmp_path / name, 1000)
+        os.utime(tmp_path / name, (time.time() - 30, time.time() - 30 + large.index(name)))
+    monkeypatch.setattr(
+        parts_module.shutil, "disk_usage", lambda folder: cast(Any, SimpleNamespace(free=1500))
+    )
+    Parts(tmp_path).tidy()
+    assert set(os.listdir(tmp_path)) == {small, *large[1:]}
+
+
+async def test_what_there_is_no_room_for_is_refused_before_it_comes(
+    bob: Peer, receiver: Receiver
+) -> None:
+    sending = await began(bob, receiver, 1 << 62)
+    _, receiving = await receiver.takes()
+    with pytest.raises(TransferFailed, match="No space left"):
+        await receiving
+    assert b"No space left" in await sending.receive()
+    assert receiver.there == []
+    await sending.close()
+
+
+async def test_a_full_disk_does_not_take_what_was_there(
+    bob: Peer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await broken_off(bob, receiver, content(2 * MIB), 4 * MIB)
+    before = receiver.there
+    assert len(before) == 1
+    sending = await began(bob, receiver, 4 * MIB)
+    monkeypatch.setattr(
+        parts_module.shutil, "disk_usage", lambda folder: cast(Any, SimpleNamespace(free=MIB))
+    )
+    _, receiving = await receiver.takes()
+    with pytest.raises(TransferFailed, match="No space left"):
+        await receiving
+    assert receiver.there == before
+    sending.abort("over")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"name":"\xff","size":1}',
+        b'{"name":"a","size":' + b"9" * 400 + b"}",
+        b'{"name":"a","size":-1}',
+        b"\xff",
+    ],
+)
+async def test_what_is_no_header_is_answered(bob: Peer, receiver: Receiver, header: bytes) -> None:
+    sending = await bob.connect(receiver.peer.guid, "file")
+    await sending.send(header)
+    _, receiving = await receiver.takes()
+    with pytest.raises(TransferFailed, match="no file transfer"):
+        await receiving
+    assert await sending.receive() == b"this is no file transfer"
+    await sending.close()
+
+
+async def test_a_file_that_changes_while_it_is_sent_is_not_said_to_be_whole(
+    bob: Peer, receiver: Receiver, tmp_path: Path
+) -> None:
+    film = tmp_path / "film"
+    film.write_bytes(content(2 * MIB))
+    changed = False
+
+    def change(done: int, size: int) -> None:
+        nonlocal changed
+        if not changed:
+            changed = True
+            film.write_bytes(content(2 * MIB)[::-1])
+            os.utime(film, (1, 1))
+
+    sending = await bob.connect(receiver.peer.guid, "file")
+    _, receiving = await receiver.takes()
+    with pytest.raises(TransferFailed, match="changed while it was sent"):
+        await send_file(sending, film, change)
+    sending.abort("it was changed")
+    with pytest.raises((TransferFailed, SessionLost)):
+        await receiving

@@ -159,3 +159,15 @@ def test_a_refusal_in_the_older_words() -> None:
     one.handle_timeout(0.1)
     one.receive(struct.pack("!BBHI4s", 0, 128, 3, 9, bytes(4)), 0.2)
     assert "result 3" in one.reason
+
+
+def test_no_router_grants_more_time_than_it_was_asked_for() -> None:
+    one = lease(pcp_answer(lifetime=(1 << 32) - 1))
+    now = 0.1
+    while (due := one.next_timeout()) is not None and due < 10 * LIFETIME:
+        now = due
+        one.handle_timeout(now)
+        if one.mapped is None:
+            break
+    assert one.mapped is None
+    assert now <= 0.1 + LIFETIME

@@ -83,3 +83,20 @@ def test_nobody_is_asked_unless_that_is_configured() -> None:
     for wrong in ("yes", "fe80::1", "example.org"):
         with pytest.raises(ConfigError, match="map_port"):
             PeerConfig(map_port=wrong)
+
+
+async def test_the_router_of_the_next_network_is_asked_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    routers = ["127.0.53.3"]
+    monkeypatch.setattr("peers.gateway.mapper.default_router", lambda: routers[0])
+    mapper = PortMapper("auto", 4000, lambda mapped: None)
+    async with router("127.0.53.3") as before, router("127.0.53.4") as after, asyncio.timeout(20):
+        task = asyncio.create_task(mapper.run())
+        assert await before.asked.get() == 120
+        routers[0] = "127.0.53.4"
+        mapper.look()
+        assert await after.asked.get() == 120
+        assert await before.asked.get() == 0
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
