@@ -74,8 +74,6 @@ function integer(value: number | bigint): Bytes {
   return out;
 }
 
-const INCOMPLETE = Symbol("incomplete");
-
 export interface Limits {
   /** Bytes of one value, as encoded. */
   readonly bytes: number;
@@ -87,65 +85,114 @@ export interface Limits {
 
 export const CONTROL_LIMITS: Limits = { bytes: 65_536, bin: 65_536, array: 1024 };
 
-/** Values out of a stream, in whatever pieces it comes. */
+/** Bytes of an empty buffer that are kept for what comes next. */
+const KEPT = 1 << 18;
+
+/** Values out of a stream, in whatever pieces it comes. Feeding n bytes costs O(n): where the next value
+ * ends is found by going on where the last piece ended, and it is built once, when it is whole. */
 export class Reader {
   private data: Bytes = NOTHING;
   private view = new DataView(NOTHING.buffer);
+  /** What was fed and not taken stands from `start` to `end`, and was looked at up to `seen`. */
+  private start = 0;
+  private seen = 0;
+  private end = 0;
+  /** Where a value is built. */
   private at = 0;
+  /** How many values are missing in each array that was begun; of a map, less than 0, keys and values. */
+  private readonly open: number[] = [];
 
   constructor(private readonly limits: Limits = CONTROL_LIMITS) {}
 
   feed(piece: Uint8Array): void {
-    this.data = this.data.length ? concat(this.data, piece) : concat(piece);
-    this.view = new DataView(this.data.buffer);
+    const held = this.end - this.start, needed = held + piece.length;
+    if (this.end + piece.length > this.data.length) {
+      const old = this.data;
+      if (2 * needed > old.length) {
+        this.data = new Uint8Array(2 * needed);
+        this.view = new DataView(this.data.buffer);
+      }
+      this.data.set(old.subarray(this.start, this.end));
+      this.seen -= this.start;
+      this.start = 0;
+      this.end = held;
+    }
+    this.data.set(piece, this.end);
+    this.end += piece.length;
   }
 
   /** What was fed and is no whole value yet. */
   get rest(): Bytes {
-    return this.data;
+    return this.data.slice(this.start, this.end);
   }
 
   /** The next value; `undefined` where it is not whole yet. */
   next(): Value | undefined {
-    const value = this.one(0);
-    if (value !== undefined) this.drop(this.at);
+    const isWhole = this.skip();
+    if ((isWhole ? this.seen : this.end) - this.start > this.limits.bytes) throw tooLarge(this.limits.bytes);
+    if (!isWhole) return undefined;
+    this.at = this.start;
+    const value = this.build();
+    this.start = this.seen;
+    if (this.start === this.end && this.data.length > KEPT) {
+      this.data = NOTHING;
+      this.start = this.seen = this.end = 0;
+    }
     return value;
   }
 
   /** All values that are whole. What stands before a fault is yielded before it is thrown. */
   *values(): Generator<Value> {
-    let taken = 0;
-    try {
-      for (let value = this.one(0); value !== undefined; value = this.one(taken)) {
-        taken = this.at;
-        yield value;
+    for (let value = this.next(); value !== undefined; value = this.next()) yield value;
+  }
+
+  /** Look for the end of the next value; whether it is here. Limits are looked at as soon as a head says
+   * what is to follow. */
+  private skip(): boolean {
+    const { open, limits, view, end } = this;
+    while (this.seen < end) {
+      const kind = view.getUint8(this.seen);
+      let body = this.seen + 1, size = 0, count = 0;
+      if (kind >= 0x80 && kind < 0xa0) count = kind & 15;
+      else if (kind >= 0xa0 && kind < 0xc0) size = kind & 31;
+      else if (kind === 0xc1 || (kind > 0xc6 && kind < 0xca) || (kind > 0xd3 && kind < 0xd9)) {
+        throw new ProtocolViolation(`no value begins with ${kind}`);
+      } else if (kind >= 0xca && kind < 0xd4) size = kind < 0xcc ? 4 << (kind - 0xca) : 1 << (kind & 3);
+      else if (kind > 0xc3 && kind < 0xe0) {
+        const width = kind < 0xd9 ? 1 << (kind - 0xc4) : kind < 0xdc ? 1 << (kind - 0xd9) : 2 << (kind & 1);
+        if (body + width > end) return false;
+        const told = width === 1 ? view.getUint8(body) : width === 2 ? view.getUint16(body) : view.getUint32(body);
+        body += width;
+        if (kind < 0xdc) size = told;
+        else count = told;
       }
-    } finally {
-      this.drop(taken);
+      const isText = (kind >= 0xa0 && kind < 0xc0) || (kind > 0xd8 && kind < 0xdc);
+      const isMap = (kind >= 0x80 && kind < 0x90) || kind === 0xde || kind === 0xdf;
+      const inside = open.at(-1) ?? 1;
+      if (open.length > MAX_DEPTH) throw new ProtocolViolation("nested too deep");
+      if (inside < 0 && inside % 2 === 0 && !isText) throw new ProtocolViolation("a key that is no text");
+      if (isText && size > MAX_TEXT) throw new ProtocolViolation("a long text");
+      if (isMap && count > MAX_KEYS) throw new ProtocolViolation("a large map");
+      if (count > limits.array) throw new ProtocolViolation("a long array");
+      if (size > limits.bin || body - this.start + size > limits.bytes) throw tooLarge(limits.bin);
+      if (body + size > end) return false;
+      this.seen = body + size;
+      if (count) {
+        open.push(isMap ? -2 * count : count);
+        continue;
+      }
+      for (let left = 0; left === 0;) {
+        const last = open.pop();
+        if (last === undefined) return true;
+        left = last - Math.sign(last);
+        if (left) open.push(left);
+      }
     }
-  }
-
-  private drop(count: number): void {
-    this.data = this.data.slice(count);
-    this.view = new DataView(this.data.buffer);
-  }
-
-  private one(from: number): Value | undefined {
-    this.at = from;
-    let value: Value | undefined;
-    try {
-      value = from < this.data.length ? this.read(0, from) : undefined;
-    } catch (error) {
-      if (error !== INCOMPLETE) throw error;
-      this.at = this.data.length;
-    }
-    if (this.at - from > this.limits.bytes) throw tooLarge(this.limits.bytes);
-    return value;
+    return false;
   }
 
   private take(count: number): number {
     const from = this.at;
-    if (from + count > this.data.length) throw INCOMPLETE;
     this.at += count;
     return from;
   }
@@ -158,19 +205,18 @@ export class Reader {
     return small(this.view.getBigUint64(at));
   }
 
-  private read(depth: number, begin: number): Value {
-    if (depth > MAX_DEPTH) throw new ProtocolViolation("nested too deep");
+  /** Build the value that stands here: `skip` has seen that it is whole, and within the limits. */
+  private build(): Value {
     const kind = this.view.getUint8(this.take(1));
     if (kind < 0x80) return kind;
     if (kind >= 0xe0) return kind - 0x100;
-    if (kind < 0x90) return this.map(kind & 15, depth, begin);
-    if (kind < 0xa0) return this.array(kind & 15, depth, begin);
+    if (kind < 0x90) return this.map(kind & 15);
+    if (kind < 0xa0) return this.array(kind & 15);
     if (kind < 0xc0) return this.text(kind & 31);
     switch (kind) {
-      case 0xc0: return null;
       case 0xc2: return false;
       case 0xc3: return true;
-      case 0xc4: case 0xc5: case 0xc6: return this.bin(Number(this.uint(1 << (kind - 0xc4))), begin);
+      case 0xc4: case 0xc5: case 0xc6: return this.bin(Number(this.uint(1 << (kind - 0xc4))));
       case 0xca: return new Float(this.view.getFloat32(this.take(4)));
       case 0xcb: return new Float(this.view.getFloat64(this.take(8)));
       case 0xcc: case 0xcd: case 0xce: case 0xcf: return this.uint(1 << (kind - 0xcc));
@@ -179,20 +225,18 @@ export class Reader {
       case 0xd2: return this.view.getInt32(this.take(4));
       case 0xd3: return small(this.view.getBigInt64(this.take(8)));
       case 0xd9: case 0xda: case 0xdb: return this.text(Number(this.uint(1 << (kind - 0xd9))));
-      case 0xdc: case 0xdd: return this.array(Number(this.uint(2 << (kind - 0xdc))), depth, begin);
-      case 0xde: case 0xdf: return this.map(Number(this.uint(2 << (kind - 0xde))), depth, begin);
-      default: throw new ProtocolViolation(`no value begins with ${kind}`);
+      case 0xdc: case 0xdd: return this.array(Number(this.uint(2 << (kind - 0xdc))));
+      case 0xde: case 0xdf: return this.map(Number(this.uint(2 << (kind - 0xde))));
+      default: return null;
     }
   }
 
-  private bin(size: number, begin: number): Bytes {
-    if (size > this.limits.bin || this.at - begin + size > this.limits.bytes) throw tooLarge(this.limits.bin);
+  private bin(size: number): Bytes {
     const from = this.take(size);
     return this.data.slice(from, from + size);
   }
 
   private text(size: number): string {
-    if (size > MAX_TEXT) throw new ProtocolViolation("a long text");
     const from = this.take(size);
     try {
       return decoder.decode(this.data.subarray(from, from + size));
@@ -201,21 +245,18 @@ export class Reader {
     }
   }
 
-  private array(count: number, depth: number, begin: number): Value[] {
-    if (count > this.limits.array) throw new ProtocolViolation("a long array");
+  private array(count: number): Value[] {
     const out: Value[] = [];
-    for (let one = 0; one < count; one++) out.push(this.read(depth + 1, begin));
+    for (let one = 0; one < count; one++) out.push(this.build());
     return out;
   }
 
-  private map(count: number, depth: number, begin: number): Fields {
-    if (count > MAX_KEYS) throw new ProtocolViolation("a large map");
+  private map(count: number): Fields {
     // Without a prototype: `__proto__` is a key like any other.
     const map = Object.create(null) as Record<string, Value>;
     for (let one = 0; one < count; one++) {
-      const key = this.read(depth + 1, begin);
-      if (typeof key !== "string") throw new ProtocolViolation("a key that is no text");
-      map[key] = this.read(depth + 1, begin);
+      const key = this.build() as string;
+      map[key] = this.build();
     }
     return map;
   }
