@@ -2,7 +2,7 @@
  * (docs/protocol.md §8, §10). Whatever strangers cause is counted, for all and for each of them. */
 
 import { equal, NOTHING, toHex, type Bytes } from "./bytes.js";
-import { ProtocolViolation, RoamRelayError, type Code } from "./errors.js";
+import { ProtocolViolation, RoamRelayError, SessionLost, type Code } from "./errors.js";
 import { keyOf, type Identity } from "./identity.js";
 import type { ControlConnection } from "./control.js";
 import type { Legs } from "./legs.js";
@@ -30,6 +30,8 @@ export interface Host {
 
 /** Legs that are opened for others at once, and those for one of them; sessions of one other side. */
 const MOST_LEGS = 64, LEGS_OF_ONE = 8, SESSIONS_OF_ONE = 64;
+/** Bytes of the session that may stand behind a hello before it is answered. */
+const EARLY_BYTES = 65_536;
 /** Seconds for the program to say whether it takes a session. */
 const SELECT_SECONDS = 3;
 
@@ -42,11 +44,18 @@ export class Incoming {
   /** Somebody asks. Never throws. */
   async asked(connection: ControlConnection, request: Request): Promise<void> {
     const { identity } = this.host;
+    const { ticket } = request;
+    let isEntered = false;
     const say = (fields: { verdict: string; code?: Code; reason?: string; offer?: Bytes }) =>
       connection.say({ type: "service_answer", request: request.request, ...fields });
     try {
       const known = this.host.routes.get(toHex(request.session));
       let code = this.refuses(request, known);
+      // Entered before anything is waited for, so that it counts for the next; the same may come twice.
+      if (code === null && ticket !== null && !this.opening.has(ticket)) {
+        this.opening.set(ticket, request.guid);
+        isEntered = true;
+      }
       let agreed: Agreed | null = null;
       let offer: Bytes | undefined;
       if (code === null && request.offer.length) {
@@ -61,10 +70,12 @@ export class Incoming {
       }
       if (offer && known) known.agreed = agreed;
       say(offer ? { verdict: "accepted", offer } : { verdict: "accepted" });
-      await this.serve(request, known, agreed as Agreed);
+      if (isEntered) await this.serve(request, known, agreed as Agreed);
     } catch (error) {
       // A path that came to nothing is the other side's to try again.
       if (!(error instanceof RoamRelayError)) console.error(error);
+    } finally {
+      if (isEntered) this.opening.delete(ticket as string);
     }
   }
 
@@ -86,44 +97,39 @@ export class Incoming {
 
   private async serve(request: Request, known: Route | undefined, agreed: Agreed): Promise<void> {
     const { guid, session, ticket } = request;
-    if (ticket === null || this.opening.has(ticket)) return; // The same may come over several flows.
-    this.opening.set(ticket, guid);
+    const side = { identity: this.host.identity, remote: keyOf(guid), session, agreed, isCaller: false };
+    const leg = await this.host.legs.open(ticket as string, side);
+    const head = new HeadReader(leg.path, EARLY_BYTES);
     try {
-      const side = { identity: this.host.identity, remote: keyOf(guid), session, agreed, isCaller: false };
-      const leg = await this.host.legs.open(ticket, side);
-      const head = new HeadReader(leg.path);
-      try {
-        const hello = await head.read();
-        if (hello.type !== "path_hello") throw new ProtocolViolation("no hello");
-        const route = known ?? this.host.create(termsOf(request));
-        const refusal = await this.judge(route, hello, known === undefined);
-        if (refusal !== null) {
-          await leg.path.send(pack({ type: "path_reject", ...refusal }));
-          await leg.path.close();
-          return;
-        }
-        await route.welcome(leg, hello, head.rest);
-        if (known === undefined) this.begin(route, hello, agreed);
-      } catch (error) {
-        leg.path.cut();
-        throw error;
+      const hello = await head.read();
+      if (hello.type !== "path_hello") throw new ProtocolViolation("no hello");
+      const route = known ?? this.host.create(termsOf(request));
+      // While the program decides, another leg of this session may have come, or the listener gone.
+      const refusal = await this.judge(route, hello, known === undefined) ?? (known ? null : this.hasNoPlace(route));
+      if (refusal !== null) {
+        await leg.path.send(pack({ type: "path_reject", ...refusal }));
+        await leg.path.close();
+        return;
       }
-    } finally {
-      this.opening.delete(ticket);
+      route.welcome(leg, hello, head.rest);
+      // What stood behind the hello may have ended it: nobody would forget it any more.
+      if (known === undefined && !(route.outcome instanceof SessionLost)) this.begin(route, hello, agreed);
+    } catch (error) {
+      leg.path.cut();
+      throw error;
     }
   }
 
   /** Why a hello is not welcome, in the order of docs/protocol.md §10. */
   private async judge(route: Route, hello: PathHello, isFirst: boolean): Promise<Refusal | null> {
-    const refuse = (code: Code, reason = ""): Refusal => ({ code, reason });
     const { id, remote, service } = route.terms;
     const code = route.judge(hello);
     if (code === "version_unsupported") return refuse(code);
-    if (!equal(hello.session, id) || (isFirst && (hello.resume || this.host.routes.has(route.key)))) return refuse("session_unknown");
+    if (!equal(hello.session, id) || (isFirst && hello.resume)) return refuse("session_unknown");
     if (code !== null || !isFirst) return code === null ? null : refuse(code);
+    const refusal = this.hasNoPlace(route);
     const listener = this.host.listeners.get(service);
-    if (!listener) return refuse("unknown_service");
-    if (!listener.hasRoom(remote)) return refuse("limit_exceeded", "too many sessions wait for the program");
+    if (refusal || !listener) return refusal;
     if (listener.select === null) return null;
     try {
       const deciding = Promise.resolve(listener.select({ remote, service, metadata: hello.metadata }));
@@ -134,6 +140,15 @@ export class Incoming {
       console.error(error); // The program's own fault: it should hear of it.
       return refuse("internal", "the program failed to say");
     }
+  }
+
+  /** Why a first path cannot begin its session here and now. */
+  private hasNoPlace(route: Route): Refusal | null {
+    const { remote, service } = route.terms;
+    if (this.host.routes.has(route.key)) return refuse("session_unknown");
+    const listener = this.host.listeners.get(service);
+    if (!listener) return refuse("unknown_service");
+    return listener.hasRoom(remote) ? null : refuse("limit_exceeded", "too many sessions wait for the program");
   }
 
   private begin(route: Route, hello: PathHello, agreed: Agreed): void {
@@ -149,6 +164,10 @@ export class Incoming {
 interface Refusal {
   readonly code: Code;
   readonly reason: string;
+}
+
+function refuse(code: Code, reason = ""): Refusal {
+  return { code, reason };
 }
 
 function termsOf({ session, guid, service, mode }: Request): Terms {

@@ -16,7 +16,7 @@ export async function planePath(identity: Identity, relayKey: Uint8Array, ticket
   return `/v1/plane/${ticket}?guid=${identity.guid}&signature=${signature}`;
 }
 
-/** `most` bytes may wait on a leg whose other side has proven itself. */
+/** `most` bytes may wait on a leg that a session has taken: what a window allows, and is to be opened yet. */
 export class Legs {
   private relayKey: Bytes | null = null;
 
@@ -34,8 +34,7 @@ export class Legs {
     const timer = setTimeout(() => stream.close(), LOCK_SECONDS * 1000);
     try {
       const path = await lock(stream, side);
-      stream.most = this.most; // What a window allows, and may wait to be opened.
-      return { path, ticket: stream.resumeTicket || null };
+      return { path, ticket: stream.resumeTicket || null, admit: () => (stream.most = this.most) };
     } catch (error) {
       stream.close();
       throw stream.refusal ? streamError(stream) : error;

@@ -240,12 +240,12 @@ export class Peer {
 
   private drop(route: Route): void {
     route.lose("it has not begun", "refused");
-    this.routes.delete(route.key);
+    void this.forget(route, 0);
   }
 
   private async forget(route: Route, seconds: number): Promise<void> {
     if (seconds) await pause(seconds, this.isClosed.promise);
-    this.routes.delete(route.key);
+    if (this.routes.get(route.key) === route) this.routes.delete(route.key);
   }
 
   /** Ask the relay for a plane, and open this side's leg of it. */

@@ -24,6 +24,8 @@ export interface Terms {
 export interface Leg {
   readonly path: LockedPath;
   readonly ticket: string | null;
+  /** Let wait on it what a session's window allows: for one whose hello is welcome, or that was dialed. */
+  admit(): void;
 }
 
 /** Where legs come from: the peer. */
@@ -98,6 +100,7 @@ export class Route {
     const head = new HeadReader(leg.path);
     try {
       this.highest = Math.max(this.highest, number);
+      leg.admit(); // What stands behind a welcome comes before it is read.
       await leg.path.send(pack({
         type: "path_hello", session: id, service, mode, resume: isFirst ? undefined : true, path: number,
         ...this.said(), metadata: isFirst && isCaller && metadata.length ? metadata : undefined,
@@ -127,7 +130,7 @@ export class Route {
   }
 
   /** Welcome a leg whose hello was judged. */
-  async welcome(leg: Leg, hello: PathHello, rest: Bytes): Promise<void> {
+  welcome(leg: Leg, hello: PathHello, rest: Bytes): void {
     // Numbers that cannot be true end the path, and not the session.
     this.machine.check(hello, isRevised(hello));
     const said = this.said();
@@ -144,6 +147,7 @@ export class Route {
     const time = now();
     this.machine.attach(there, isRevised(there), time);
     const old = this.path;
+    leg.admit();
     this.path = leg.path;
     this.rank = rank;
     this.highest = Math.max(this.highest, rank.path);
@@ -321,7 +325,8 @@ function isRevised(head: PathHello | PathWelcome): boolean {
 export class HeadReader {
   private readonly reader = new Reader();
 
-  constructor(private readonly path: LockedPath) {}
+  /** `most` bytes may stand behind it. */
+  constructor(private readonly path: LockedPath, private readonly most = Infinity) {}
 
   /** What has come behind it. */
   get rest(): Bytes {
@@ -336,7 +341,9 @@ export class HeadReader {
         if (data === null) throw new PathFailed("the path has ended before its head");
         this.reader.feed(data);
         const value = this.reader.next();
-        if (value !== undefined) return readHead(value);
+        if (value === undefined) continue;
+        if (this.rest.length > this.most) throw new ProtocolViolation("too much before the hello was answered");
+        return readHead(value);
       }
     } finally {
       clearTimeout(timer);
