@@ -8,6 +8,14 @@ export function utf8(text: string): Bytes {
   return encoder.encode(text) as Bytes;
 }
 
+/** A copy of what a program gives, which may go on writing into it; a text goes as UTF-8. */
+export function copied(given: Uint8Array | string): Bytes {
+  if (typeof given === "string") return utf8(given);
+  // A Buffer's own `slice` copies nothing.
+  if (given instanceof Uint8Array) return new Uint8Array(given);
+  throw new TypeError("a text or a Uint8Array");
+}
+
 export function concat(...parts: readonly Uint8Array[]): Bytes {
   const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;

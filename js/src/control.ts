@@ -4,7 +4,7 @@
 import { random, type Bytes } from "./bytes.js";
 import { errorFor, ProtocolViolation, RelayUnavailable, type RoamRelayError } from "./errors.js";
 import { keyOf, verify, type Identity } from "./identity.js";
-import { pack, Reader, type Fields, type Value } from "./messagepack.js";
+import { Float, pack, Reader, type Fields, type Value } from "./messagepack.js";
 import { readControl, type Control, type Message } from "./messages.js";
 import type { Ended, Stage } from "./reconnect.js";
 import { WebSocketStream } from "./stream.js";
@@ -89,6 +89,8 @@ export class ControlConnection {
   /** Ask for a session; null where the connection ends before the answer, or none comes. */
   request(fields: Fields, timeout: number): Promise<Message<"service_response"> | null> {
     const request = (this.number = (this.number + 1) % 2 ** 32);
+    const told = Number.isInteger(timeout) ? timeout : new Float(timeout);
+    const message = pack({ type: "service_request_to", request, timeout: told, ...fields });
     const answer = new Deferred<Message<"service_response"> | null>();
     // The relay answers within the timeout; this is for one that does not.
     const timer = setTimeout(() => this.requests.get(request)?.(null), (timeout + 5) * 1000);
@@ -97,7 +99,7 @@ export class ControlConnection {
       this.requests.delete(request);
       answer.resolve(said);
     });
-    this.say({ type: "service_request_to", request, timeout, ...fields });
+    this.stream.write(message);
     return answer.promise;
   }
 

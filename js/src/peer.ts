@@ -1,8 +1,8 @@
 /** A peer: its place at a relay, the sessions that it opens, and those that others open to it. */
 
-import { NOTHING, random, utf8, type Bytes } from "./bytes.js";
+import { copied, NOTHING, random } from "./bytes.js";
 import {
-  codeOf, errorFor, LockUnsupported, PathFailed, RelayUnavailable, RequestTimeout, RoamRelayError,
+  codeOf, errorFor, LockUnsupported, PathFailed, RelayUnavailable, RequestTimeout, RoamRelayError, type Code,
 } from "./errors.js";
 import { Identity, keyOf } from "./identity.js";
 import { Incoming } from "./incoming.js";
@@ -13,11 +13,11 @@ import { SERVICE, type Control } from "./messages.js";
 import { makeOffer, openAnswer } from "./offer.js";
 import { Presences, type Presence } from "./presence.js";
 import { Registration, type Status } from "./registration.js";
-import { Route, type Leg, type Ways } from "./route.js";
+import { Route, type Leg, type Terms, type Ways } from "./route.js";
 import { Session, type Waiting } from "./session.js";
 import { SETTINGS, type SessionSettings } from "./session/liveness.js";
 import { watchSigns } from "./signs.js";
-import { Deferred, now, pause, unless } from "./time.js";
+import { Deferred, now, pause, unless, within } from "./time.js";
 
 export interface PeerOptions extends Waiting {
   /** The relay's address, `https://HOST` or `http://HOST:PORT`. */
@@ -53,6 +53,11 @@ export interface Located {
   readonly endpoints: readonly { readonly host: string; readonly port: number; readonly phase: string }[];
 }
 
+const PASSING: readonly Code[] = ["request_timeout", "restarting", "cluster_unavailable", "heartbeat_timeout"];
+/** Seconds between two requests for one that is waited for, at most; and until it is asked for again where the
+ * relay tells nothing of it. */
+const LOOK_AGAIN = 2, LOOK_UNTOLD = 30;
+
 export class Peer {
   private readonly registration: Registration;
   private readonly routes = new Map<string, Route>();
@@ -67,7 +72,7 @@ export class Peer {
 
   private constructor(readonly identity: Identity, private readonly url: URL, options: PeerOptions) {
     this.settings = { ...SETTINGS, ...options.session };
-    if (!(this.settings.window >= 1024 && this.settings.resumeWindow > 0)) throw new RangeError("a window of 1,024 at least, and times above 0");
+    checkSettings(this.settings);
     const place = {
       identity, url: socketUrl(url), relay: options.relayGuid ?? null, agent: (options.agent ?? "").slice(0, 128),
     };
@@ -132,26 +137,12 @@ export class Peer {
     keyOf(guid);
     checkService(service);
     if (guid === this.guid) throw new TypeError("a session with oneself");
-    const said = options.metadata ?? NOTHING;
-    const metadata = typeof said === "string" ? utf8(said) : (said.slice() as Bytes);
+    if (mode !== "auto" && mode !== "central") throw new TypeError(`mode is auto or central, not ${String(mode)}`);
+    checkTimeout(timeout);
+    const metadata = copied(options.metadata ?? NOTHING);
     if (metadata.length > 1024) throw new RangeError("metadata has at most 1,024 bytes");
-    for (let failures = 0; ; failures++) {
-      const terms = { id: random(16), remote: guid, service, mode, isCaller: true, metadata };
-      const route = new Route(terms, this.ways, this.settings);
-      this.add(route);
-      const dialing = this.byRequest(route, timeout, signal);
-      try {
-        const leg = await unless(signal, dialing);
-        await unless(signal, route.greet(leg, 1));
-        return new Session(route, NOTHING);
-      } catch (error) {
-        this.drop(route);
-        dialing.then(({ path }) => path.cut(), () => undefined); // It may come after all.
-        if (!wait || !(error instanceof RoamRelayError) || !isAway(error)) throw error;
-        const least = Math.max(error.retryAfter ?? 0, Math.min(0.5 * 2 ** failures, 30));
-        await unless(signal, pause(least, this.presences.until(guid, "online", signal)));
-      }
-    }
+    const once = () => this.open({ id: random(16), remote: guid, service, mode, isCaller: true, metadata }, timeout, signal);
+    return wait ? this.keepOpening(guid, once, signal) : once();
   }
 
   /** Offer a service: others' sessions come out of the listener. */
@@ -178,18 +169,23 @@ export class Peer {
     return this.presences.watch(guid, signal);
   }
 
-  /** Ask the relay, over HTTP, what anyone may know of a peer's service. */
-  async lookup(guid: string, service: string, { signal }: Waiting = {}): Promise<Located> {
+  /** Ask the relay, over HTTP, what anyone may know of a peer's service; `timeout` seconds, up to 60. */
+  async lookup(guid: string, service: string, { timeout = 10, signal }: Waiting & { readonly timeout?: number } = {}): Promise<Located> {
     keyOf(guid);
     checkService(service);
-    let answer: Response;
-    try {
-      answer = await fetch(new URL(`/v1/peers/${guid}/services/${service}`, this.url), { signal: signal ?? null });
-    } catch (error) {
-      signal?.throwIfAborted();
-      throw new RelayUnavailable(`the relay cannot be asked: ${error instanceof Error ? error.message : String(error)}`);
-    }
-    const said = (await answer.json().catch(() => ({}))) as { code?: unknown; reason?: unknown };
+    checkTimeout(timeout);
+    const url = new URL(`/v1/peers/${guid}/services/${service}`, this.url);
+    const late = () => new RequestTimeout(`the relay has not answered for ${timeout} s`, "request_timeout");
+    const [answer, said] = await within(timeout, late, signal, async (ending) => {
+      try {
+        const answer = await fetch(url, { signal: ending });
+        const said: unknown = await answer.json().catch(() => null);
+        return [answer, (said ?? {}) as { code?: unknown; reason?: unknown }] as const;
+      } catch (error) {
+        ending.throwIfAborted();
+        throw new RelayUnavailable(`the relay cannot be asked: ${error instanceof Error ? error.message : String(error)}`);
+      }
+    });
     if (answer.ok) return said as unknown as Located;
     const retry = Number(answer.headers.get("Retry-After"));
     throw errorFor(codeOf(said.code), String(said.reason ?? ""), retry > 0 ? retry : null);
@@ -234,6 +230,48 @@ export class Peer {
     }
   }
 
+  /** Open a session, once. */
+  private async open(terms: Terms, timeout: number, signal?: AbortSignal): Promise<Session> {
+    const route = new Route(terms, this.ways, this.settings);
+    this.add(route);
+    const dialing = this.byRequest(route, timeout, signal);
+    try {
+      const leg = await unless(signal, dialing);
+      await unless(signal, route.greet(leg, 1));
+      return new Session(route, NOTHING);
+    } catch (error) {
+      this.drop(route);
+      dialing.then(({ path }) => path.cut(), () => undefined); // It may come after all.
+      throw error;
+    }
+  }
+
+  /** Open one until that works, or fails for good. Who is not there is asked again when the relay says
+   * that it has come or changed; a relay that is lost meanwhile does not say so again. */
+  private async keepOpening(guid: string, once: () => Promise<Session>, signal?: AbortSignal): Promise<Session> {
+    const ending = new AbortController();
+    const comings = this.presences.comings(guid, ending.signal);
+    let coming: Promise<unknown> | null = null;
+    try {
+      for (let failures = 0; ; failures++) {
+        try {
+          return await once();
+        } catch (error) {
+          if (!(error instanceof RoamRelayError) || this.status.state === "over") throw error;
+          if (!isAway(error) && !isPassing(error)) throw error;
+          const told = error.retryAfter ?? 0, least = Math.min(0.5 * 2 ** failures, LOOK_AGAIN);
+          await unless(signal, pause(isAway(error) ? least : Math.max(told, least)));
+          if (!isAway(error)) continue;
+          // Until it comes, or for as long as the relay says where it does not tell of that.
+          coming ??= comings.next().catch(() => undefined).then(() => (coming = null));
+          await unless(signal, pause(Math.max(told, LOOK_UNTOLD), coming));
+        }
+      }
+    } finally {
+      ending.abort();
+    }
+  }
+
   private add(route: Route): void {
     this.routes.set(route.key, route);
   }
@@ -252,7 +290,8 @@ export class Peer {
   private async byRequest(route: Route, timeout = 10, signal?: AbortSignal): Promise<Leg> {
     const { id, remote, service, mode } = route.terms;
     this.registration.hurry();
-    const connection = await this.registration.ready(signal);
+    const connection = await within(timeout, () => this.noRelay(timeout), signal, (ending) => this.registration.ready(ending));
+    if (route.outcome !== null) throw new PathFailed("the session is over");
     const relay = connection.relayKey;
     const offer = await makeOffer(this.identity, remote, id, locksBody(relay));
     const resume = route.hasBegun || undefined;
@@ -266,6 +305,11 @@ export class Peer {
     return this.legs.open(said.ticket, this.side(route, route.agreed));
   }
 
+  private noRelay(timeout: number): RelayUnavailable {
+    const { status } = this.registration;
+    return new RelayUnavailable(`no relay for ${timeout} s${status.state === "away" ? `: ${status.reason}` : ""}`);
+  }
+
   private async byTicket(route: Route, ticket: string): Promise<Leg> {
     if (route.agreed === null) throw new PathFailed("nothing was agreed on");
     return this.legs.open(ticket, this.side(route, { ...route.agreed, offered: [] }));
@@ -277,12 +321,32 @@ export class Peer {
   }
 }
 
-function isAway(error: RoamRelayError): boolean {
-  return error.code === "peer_offline" || error.code === "unknown_peer" || error.code === "unknown_service";
+function isAway({ code }: RoamRelayError): boolean {
+  return code === "peer_offline" || code === "unknown_peer" || code === "unknown_service";
+}
+
+/** Whether it is the relay's matter, and may be over when it is asked again. */
+function isPassing(error: RoamRelayError): boolean {
+  const { code, retryAfter } = error;
+  if (code === "limit_exceeded") return retryAfter !== null;
+  return (error instanceof RelayUnavailable && code === null) || (code !== null && PASSING.includes(code));
 }
 
 function checkService(service: string): void {
-  if (!SERVICE.test(service)) throw new TypeError(`${JSON.stringify(service)} is no name of a service`);
+  if (typeof service !== "string" || !SERVICE.test(service)) throw new TypeError(`${JSON.stringify(service)} is no name of a service`);
+}
+
+/** The relay takes no other, and would end the connection. */
+function checkTimeout(timeout: number): void {
+  if (typeof timeout !== "number") throw new TypeError("timeout is a number of seconds");
+  if (!(timeout > 0 && timeout <= 60)) throw new RangeError(`timeout is above 0 and at most 60 s, not ${timeout}`);
+}
+
+function checkSettings({ window, ...times }: SessionSettings): void {
+  if (!(Number.isSafeInteger(window) && window >= 1024)) throw new RangeError("window is a whole number of 1,024 at least");
+  for (const [name, seconds] of Object.entries(times)) {
+    if (!(Number.isFinite(seconds) && seconds > 0)) throw new RangeError(`${name} is finite and above 0, not ${String(seconds)}`);
+  }
 }
 
 /** A relay's URL is `http://HOST:PORT` or `https://HOST:PORT` and nothing more. */

@@ -60,13 +60,9 @@ export class Presences {
     }
   }
 
-  /** Settles when a peer is in a state; never throws. */
-  async until(guid: string, state: PeerState, signal?: AbortSignal): Promise<void> {
-    try {
-      for await (const presence of this.watch(guid, signal)) if (presence.state === state) return;
-    } catch {
-      // Who waits looks at the signal, and asks the relay again.
-    }
+  /** Each time that the relay says that a peer is there: anew when it has moved, or offers something else. */
+  async *comings(guid: string, signal: AbortSignal): AsyncGenerator<Presence> {
+    for await (const presence of this.watch(guid, signal)) if (presence.state === "online") yield presence;
   }
 
   hear({ guid, state, last_seen, seq, code }: Message<"peer_event">): void {

@@ -1,7 +1,7 @@
 /** A session, as a program sees it: messages each way that arrive exactly once and in order, whatever
  * happens to paths. */
 
-import { utf8, type Bytes } from "./bytes.js";
+import { copied, type Bytes } from "./bytes.js";
 import { SessionClosed, SessionLost } from "./errors.js";
 import { LOCK } from "./lock.js";
 import type { Mode } from "./messages.js";
@@ -74,7 +74,7 @@ export class Session implements AsyncIterable<Bytes> {
    * while the window is full, it waits. Awaiting is what keeps a fast sender from filling memory. */
   async send(message: Uint8Array | string, { signal }: Waiting = {}): Promise<void> {
     signal?.throwIfAborted();
-    const payload = typeof message === "string" ? utf8(message) : (message.slice() as Bytes);
+    const payload = copied(message);
     if (payload.length > MAX_PAYLOAD) throw new RangeError(`a message has at most ${MAX_PAYLOAD} bytes, not ${payload.length}`);
     this.check();
     const { machine } = this.route;

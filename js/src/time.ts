@@ -57,3 +57,22 @@ export async function unless<T>(signal: AbortSignal | undefined, promise: Promis
     signal.removeEventListener("abort", abort);
   }
 }
+
+/** What `work` gives; what `late` says where that takes longer, or the signal's reason. The work's own
+ * signal ends it then. */
+export async function within<T>(
+  seconds: number, late: () => Error, signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  signal?.throwIfAborted();
+  const ending = new AbortController();
+  const timer = setTimeout(() => ending.abort(late()), seconds * 1000);
+  const abort = () => ending.abort(signal?.reason);
+  signal?.addEventListener("abort", abort);
+  try {
+    return await unless(ending.signal, work(ending.signal));
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", abort);
+    ending.abort();
+  }
+}

@@ -1,11 +1,15 @@
 /** Two peers over a real relay: what arrives, over cuts, a relay's restart and silence; and what is refused. */
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import net from "node:net";
 import { after, before, test } from "node:test";
 import {
-  Identity, Peer, PeerOffline, Refused, RelayUnavailable, SessionClosed, SessionLost, Superseded, UnknownPeer,
-  UnknownService, type Session,
+  Identity, LimitExceeded, Peer, PeerOffline, Refused, RelayUnavailable, RequestTimeout, SessionClosed, SessionLost,
+  Superseded, UnknownPeer, UnknownService, type Session,
 } from "../dist/index.js";
+import { copied } from "../dist/bytes.js";
+import { ControlConnection } from "../dist/control.js";
 import { Relay, until, Wire } from "./relay.js";
 
 let relay: Relay;
@@ -250,4 +254,103 @@ test("another relay than the one that is wanted is not taken", async () => {
   const signal = AbortSignal.timeout(200);
   await assert.rejects(Peer.open({ ...wrong, wait: true, signal }), (error) => error === signal.reason);
   await assert.rejects(Peer.open({ relay: `${relay.url}/path` }), TypeError);
+});
+
+/** Answers that the relay gives to the next requests, or null for none; and how many were made. */
+async function answering(answers: readonly (object | null)[], work: (count: () => number) => Promise<void>): Promise<void> {
+  const { request } = ControlConnection.prototype;
+  let count = 0;
+  ControlConnection.prototype.request = function (...asked) {
+    const answer = answers[count++];
+    return answer === undefined ? request.apply(this, asked) : (Promise.resolve(answer) as ReturnType<typeof request>);
+  };
+  try {
+    await work(() => count);
+  } finally {
+    ControlConnection.prototype.request = request;
+  }
+}
+
+test("one that waits for a service asks again when the other peer has changed", async () => {
+  const caller = await Peer.open({ relay: relay.url });
+  const callee = await Peer.open({ relay: relay.url });
+  callee.listen("other"); // Who offers nothing is not told to be there.
+  await answering([], async (count) => {
+    const connecting = caller.connect(callee.guid, "late", { wait: true });
+    await until(() => count() === 2);
+    // Time for many more requests, if they were made without a reason.
+    for (let one = 0; one < 50; one++) await caller.lookup(callee.guid, "late").catch(() => undefined);
+    const listener = callee.listen("late");
+    await Promise.all([connecting, listener.accept()]);
+    assert.ok(count() <= 4, `${count()} requests`);
+  });
+  await Promise.all([caller.close(), callee.close()]);
+});
+
+test("what passes is waited for, and nothing else", async () => {
+  const caller = await Peer.open({ relay: relay.url });
+  const callee = await Peer.open({ relay: relay.url });
+  const listener = callee.listen("chat");
+  const code = (code: string, retry_after: number | null = null) => ({ code, reason: "", retry_after, last_seen: null });
+  await answering([code("cluster_unavailable"), code("limit_exceeded", 0.1), null], async (count) => {
+    await Promise.all([caller.connect(callee.guid, "chat", { wait: true }), listener.accept()]);
+    assert.equal(count(), 4);
+  });
+  await answering([code("limit_exceeded")], async () => {
+    await assert.rejects(caller.connect(callee.guid, "chat", { wait: true }), LimitExceeded);
+  });
+  await Promise.all([caller.close(), callee.close()]);
+});
+
+test("without a relay a request ends in its time, and one that waits is made when it is back", async () => {
+  const wire = await Wire.to(relay.port);
+  const caller = await Peer.open({ relay: wire.url });
+  const callee = await Peer.open({ relay: relay.url });
+  const listener = callee.listen("chat");
+  wire.target = 1; // Nobody listens there.
+  wire.cut();
+  await until(() => caller.status.state === "away");
+  await assert.rejects(caller.connect(callee.guid, "chat", { timeout: 0.2 }), RelayUnavailable);
+  const connecting = caller.connect(callee.guid, "chat", { timeout: 0.2, wait: true });
+  wire.target = relay.port;
+  await Promise.all([connecting, listener.accept()]);
+  const mute = net.createServer().listen(0, "127.0.0.1");
+  await once(mute, "listening");
+  wire.target = (mute.address() as net.AddressInfo).port;
+  await assert.rejects(caller.lookup(callee.guid, "chat", { timeout: 0.2 }), RequestTimeout);
+  await Promise.all([caller.close(), callee.close()]);
+  wire.close();
+  mute.close();
+});
+
+test("wrong arguments are refused where they are given, and cost no connection", async () => {
+  const caller = await Peer.open({ relay: relay.url });
+  const callee = await Peer.open({ relay: relay.url });
+  const listener = callee.listen("chat");
+  const refused = (options: object, error: typeof TypeError | typeof RangeError) =>
+    assert.rejects(caller.connect(callee.guid, "chat", options), error, JSON.stringify(options));
+  for (const timeout of [61, 0, -1, NaN, Infinity]) {
+    await refused({ timeout }, RangeError);
+    await assert.rejects(caller.lookup(callee.guid, "chat", { timeout }), RangeError);
+  }
+  await refused({ timeout: "10" }, TypeError);
+  for (const mode of ["direct", "p2p", 1, null]) await refused({ mode }, TypeError);
+  for (const metadata of [new ArrayBuffer(3), 7, [1], {}]) await refused({ metadata }, TypeError);
+  await refused({ metadata: new Uint8Array(1025) }, RangeError);
+  for (const session of [{ window: NaN }, { window: 2048.5 }, { window: "8192" }, { linger: Infinity }, { pingInterval: 0 }, { silenceLimit: NaN }]) {
+    await assert.rejects(Peer.open({ relay: relay.url, session: session as object }), RangeError, JSON.stringify(session));
+  }
+  // A part of a second is a float on the wire.
+  const [asking, asked] = await Promise.all([caller.connect(callee.guid, "chat", { timeout: 9.5 }), listener.accept()]);
+  for (const message of [new ArrayBuffer(3), 7, null, undefined, [1], new Uint16Array(2), new DataView(new ArrayBuffer(2))]) {
+    await assert.rejects(asking.send(message as never), TypeError);
+  }
+  await asking.send(Buffer.from("still here"));
+  assert.equal(text(await asked!.receive()), "still here");
+  assert.equal(caller.status.state, "online");
+  const buffer = Buffer.from("before");
+  const copy = copied(buffer);
+  buffer.fill(0);
+  assert.equal(text(copy), "before");
+  await Promise.all([caller.close(), callee.close()]);
 });
