@@ -195,7 +195,7 @@ export class Peer {
   async close({ timeout = 1.5 }: { readonly timeout?: number } = {}): Promise<void> {
     for (const listener of [...this.listeners.values()]) listener.close();
     const until = now() + timeout;
-    const live = [...this.routes.values()].filter((route) => route.outcome === null);
+    const ended = [...this.routes.values()], live = ended.filter((route) => route.outcome === null);
     for (const route of live) {
       route.machine.close(now());
       route.act();
@@ -204,6 +204,8 @@ export class Peer {
       await pause(until - now(), ...live.filter((route) => route.outcome === null).map((route) => route.changes.changed()));
     }
     for (const route of live) if (route.outcome === null) route.lose("the peer was closed");
+    // Also of those that were over before: nobody waits for a leg that takes nothing.
+    for (const route of ended) route.cutStuck();
     this.endSigns();
     this.registration.close();
     this.isClosed.resolve();

@@ -46,6 +46,8 @@ export interface TraceEvent {
 
 const HEAD_SECONDS = 10;
 const BUFFERED = 1 << 20;
+/** Seconds for the leg of a session that is over to take its last words. */
+const LAST_WORDS_SECONDS = 2;
 const MOST_TRACE = 64;
 const LONGEST_PAUSE = 30;
 /** Seconds after which a timer was held back, and not only busy. */
@@ -154,6 +156,7 @@ export class Route {
     this.ticket = leg.ticket;
     this.pathReason = "";
     this.note(`path ${rank.path}, by the relay`);
+    if (this.outcome !== null) this.cutSoon(leg.path);
     if (first) leg.path.send(pack(first)).catch(() => this.lost(leg.path, "the path has failed"));
     void old?.close();
     this.guard(this.read(leg.path, rest));
@@ -171,6 +174,7 @@ export class Route {
         this.outcome = event.reason === null
           ? "closed" : new SessionLost(event.reason, this.machine.outgoing.messages, event.code);
         this.note(event.reason === null ? "closed" : `lost: ${event.reason}`);
+        if (this.path) this.cutSoon(this.path);
         this.ways.over(this, event.reason === null ? this.machine.settings.linger : 0);
         this.hurries.wake();
       }
@@ -195,6 +199,21 @@ export class Route {
     this.act();
   }
 
+  /** End the path of a session that is over, where it takes nothing any more. */
+  cutStuck(): void {
+    if (this.outcome !== null && this.path !== null && this.path.buffered > BUFFERED) this.lost(this.path, "it is over");
+  }
+
+  /** The session is over: what is still to be said has so long to leave. */
+  private cutSoon(path: LockedPath): void {
+    const timer = setTimeout(() => this.lost(path, "it is over"), LAST_WORDS_SECONDS * 1000);
+    void this.pathless().then(() => clearTimeout(timer));
+  }
+
+  private async pathless(): Promise<void> {
+    while (this.path !== null) await this.changes.changed();
+  }
+
   /** The network may have changed: see whether the path lives, or look for the next at once. */
   doubt(): void {
     if (this.path) {
@@ -214,7 +233,10 @@ export class Route {
     this.path = null;
     this.machine.detach(now());
     path.cut();
-    if (this.outcome !== null) return;
+    if (this.outcome !== null) {
+      this.changes.wake();
+      return;
+    }
     this.pathReason = reason;
     this.note(`path lost: ${reason}`);
     this.act();
@@ -268,6 +290,7 @@ export class Route {
       this.path = null;
       this.machine.detach(now());
       void path.close();
+      this.changes.wake();
     }
   }
 
