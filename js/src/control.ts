@@ -31,6 +31,7 @@ export class ControlConnection {
   readonly ended: Promise<Ended>;
   /** The relay, once it has proven its key. */
   relayKey: Bytes = new Uint8Array(32);
+  private features: readonly string[] = [];
   private readonly over = new Deferred<Ended>();
   private readonly registered = new Deferred<void>();
   private readonly requests = new Map<number, (answer: Message<"service_response"> | null) => void>();
@@ -80,6 +81,11 @@ export class ControlConnection {
     await Promise.race([one.registered.promise, one.ended]);
     signal.throwIfAborted();
     return one.stage === "registered" ? one : one.ended;
+  }
+
+  /** Whether the relay passes offers on, with requests and their answers. */
+  get passesOffers(): boolean {
+    return this.features.includes("offer");
   }
 
   say(message: Fields): void {
@@ -210,6 +216,7 @@ export class ControlConnection {
     }
     this.stage = "handshake";
     this.relayKey = key;
+    this.features = said.features;
     const location = this.speaker.record();
     const signature = await identity.sign("register", key, said.nonce, identity.publicKey, instance, location);
     this.say({ type: "register", location, signature });

@@ -295,14 +295,18 @@ export class Peer {
     const connection = await within(timeout, () => this.noRelay(timeout), signal, (ending) => this.registration.ready(ending));
     if (route.outcome !== null) throw new PathFailed("the session is over");
     const relay = connection.relayKey;
-    const offer = await makeOffer(this.identity, remote, id, locksBody(relay));
+    const { agreed } = route;
+    // Without an offer, a session keeps the lock that it has (R18.6); a first path would get none of ours.
+    if (!connection.passesOffers && !agreed) throw new LockUnsupported("the relay passes no offers on", "lock_unsupported");
+    const offer = connection.passesOffers ? await makeOffer(this.identity, remote, id, locksBody(relay)) : undefined;
     const resume = route.hasBegun || undefined;
     const said = await connection.request({ guid: remote, service, mode, session: id, resume, offer }, timeout);
     if (said === null) throw new RequestTimeout("the relay has not answered", "request_timeout");
     if (said.code !== null) throw errorFor(said.code, said.reason, said.retry_after, said.last_seen);
-    const body = said.offer.length ? await openAnswer(said.offer, remote, this.guid, id, offer) : null;
-    if (!hasChosen(body)) throw new LockUnsupported(`the other side takes no ${LOCK}`, "lock_unsupported");
+    const body = offer && said.offer.length ? await openAnswer(said.offer, remote, this.guid, id, offer) : null;
+    if (offer && !hasChosen(body)) throw new LockUnsupported(`the other side takes no ${LOCK}`, "lock_unsupported");
     if (said.ticket === null) throw new PathFailed("the relay has made no plane");
+    if (!offer) return this.byTicket(route, said.ticket);
     route.agreed = { relay, offered: [LOCK] };
     return this.legs.open(said.ticket, this.side(route, route.agreed));
   }

@@ -5,8 +5,8 @@ import { once } from "node:events";
 import net from "node:net";
 import { after, before, test } from "node:test";
 import {
-  Identity, LimitExceeded, Peer, PeerOffline, Refused, RelayUnavailable, RequestTimeout, SessionClosed, SessionLost,
-  Superseded, UnknownPeer, UnknownService, type Session,
+  Identity, LimitExceeded, LockUnsupported, Peer, PeerOffline, Refused, RelayUnavailable, RequestTimeout, SessionClosed,
+  SessionLost, Superseded, UnknownPeer, UnknownService, type Session,
 } from "../dist/index.js";
 import { copied } from "../dist/bytes.js";
 import { ControlConnection } from "../dist/control.js";
@@ -353,4 +353,25 @@ test("wrong arguments are refused where they are given, and cost no connection",
   buffer.fill(0);
   assert.equal(text(copy), "before");
   await Promise.all([caller.close(), callee.close()]);
+});
+
+test("by a relay that passes no offers on a session keeps its lock, and none begins", async () => {
+  const { asking, asked, caller, callee, wires, end } = await pair();
+  const own = Object.getOwnPropertyDescriptor(ControlConnection.prototype, "passesOffers")!;
+  Object.defineProperty(ControlConnection.prototype, "passesOffers", { get: () => false, configurable: true });
+  try {
+    await assert.rejects(caller.connect(callee.guid, "chat", { wait: true }), LockUnsupported);
+    for (const peer of [caller, callee]) {
+      const { routes } = peer as unknown as { routes: Map<string, { ticket: string | null }> };
+      for (const route of routes.values()) route.ticket = null; // It has to be asked for.
+    }
+    for (const wire of wires) wire.cut();
+    await asking.send("still here");
+    assert.equal(text(await asked.receive()), "still here");
+    const whats = [...asking.explain().trace, ...asked.explain().trace].map(({ what }) => what);
+    assert.ok(whats.includes("by a request: a plane"), whats.join("; "));
+  } finally {
+    Object.defineProperty(ControlConnection.prototype, "passesOffers", own);
+  }
+  await end();
 });
