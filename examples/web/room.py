@@ -15,6 +15,8 @@ from peers import RoamRelayError, Session
 __all__ = ["Room"]
 
 MOST_MEMBERS = 200
+MOST_OF_ONE = 4
+"""Places that one key may have; for the next one its oldest goes: a page that was loaded anew."""
 MOST_TEXT = 4096
 """Characters of what somebody says at once."""
 MOST_WAITING = 256
@@ -56,6 +58,9 @@ class Room:
         if len(self._members) >= MOST_MEMBERS:
             session.abort("the room is full")
             return
+        places = [one.session for one in self._members if one.session.remote == session.remote]
+        for oldest in places[: max(0, len(places) + 1 - MOST_OF_ONE)]:
+            oldest.abort("you are here in too many places")
         name, is_page = _introduced(session)
         member = Member(session, name, is_page)
         self._members.append(member)
@@ -78,7 +83,7 @@ class Room:
             try:
                 said = json.loads(text)
                 text = said["say"] if isinstance(said["say"], str) else ""
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 return
         text = text.strip()[:MOST_TEXT]
         if text:
@@ -116,7 +121,7 @@ class Room:
 def _introduced(session: Session) -> tuple[str, bool]:
     """Return what somebody wants to be called, and whether it is a page."""
     name = ""
-    with contextlib.suppress(ValueError, TypeError):
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
         said = json.loads(session.metadata)
         name = said.get("name", "") if isinstance(said, dict) else ""
     shown = "".join(one for one in str(name)[:32] if one.isprintable()).strip()

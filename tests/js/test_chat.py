@@ -10,7 +10,11 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
 from examples.web.__main__ import chat
+from examples.web.room import MOST_OF_ONE
+from peers import Identity, Mode, Peer, Refused, SessionLost
 from tests.js.pages import build
 from tests.relay.dashboard.chromium import Page, browser
 
@@ -100,6 +104,31 @@ async def test_two_pages_and_a_terminal(tmp_path: Path) -> None:
         await bob.until("document.querySelector('#transfers a') !== null")
         await alice.until(f"{TRANSFERS}.includes('is there')")
         assert "picture.bin" in await bob.run(TRANSFERS)
+
+        # Who is not in the room offers nothing; what is taken back leaves no buttons.
+        there = await alice.run("document.getElementById('to').value")
+        async with Peer(Identity.generate(), relay) as stranger:
+            with pytest.raises(Refused, match="not in the room"):
+                await stranger.connect(there, "file", mode=Mode.AUTO)
+        async with Peer(Identity.generate(), relay) as other:
+            member = await other.connect(guid, "room", mode=Mode.AUTO, metadata=b'{"name": "Cy"}')
+            await bob.until(f"{PEOPLE}.includes('Cy')")
+            said = b'{"file": {"a": 1}, "size": 5, "from": ["x"]}'
+            offer = await other.connect(there, "file", mode=Mode.AUTO, metadata=said)
+            await bob.until(f"{TRANSFERS}.includes('offers a file')")
+            offer.abort("never mind")
+            await bob.until(f"!{TRANSFERS}.includes('offers a file')")
+            # JSON that nobody can read is what nobody has said.
+            await member.send(b"[" * 200_000)
+            await member.send(b'{"say": "still here"}')
+            await bob.until(f"{LOG}.includes('Cy: still here')")
+            for _ in range(MOST_OF_ONE):
+                await other.connect(guid, "room", mode=Mode.AUTO, metadata=b'{"name": "Cy"}')
+            with pytest.raises(SessionLost):
+                async for _ in member:
+                    pass
+            await bob.until(f"{PEOPLE}.split('Cy').length - 1 === {MOST_OF_ONE}")
+        await bob.until(f"!{PEOPLE}.includes('Cy')")
 
         # Who has lost the network is told so, and what they say meanwhile arrives.
         conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}

@@ -6,6 +6,8 @@ const by = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 const decoder = new TextDecoder();
 const LARGEST_FILE = 64 * 1024 * 1024, PIECE = 65_536;
+const MOST_OFFERS = 8; // files that wait for an answer at once
+const WINDOW = 1024 * 1024; // bytes that somebody may send before they are taken
 
 function say(text, kind = "") {
   by("status").textContent = text;
@@ -22,6 +24,7 @@ function element(name, text, kind = "") {
 // -- the room -----------------------------------------------------------------------------------------
 
 let peer, session, name;
+let people = new Set(); // the GUIDs of those who are in the room
 
 async function comeIn() {
   const room = await (await fetch("/room.json")).json();
@@ -31,7 +34,7 @@ async function comeIn() {
     by("key").hidden = false;
   }
   say("looking for the relay");
-  peer = await Peer.open({ relay: room.relay, identity, agent: "examples/web" });
+  peer = await Peer.open({ relay: room.relay, identity, agent: "examples/web", session: { window: WINDOW } });
   follow();
   takeFiles();
   session = await peer.connect(room.guid, room.service, { wait: true, metadata: JSON.stringify({ name }) });
@@ -72,6 +75,7 @@ function showMessage({ name: who, say: text, guid }) {
 }
 
 function showPeople(here) {
+  people = new Set(here.map((one) => one.guid));
   by("people").replaceChildren(...here.map((one) => {
     const line = element("li", "", one.path ? "" : "gone");
     const notes = [one.guid === peer.guid ? "you" : "", one.page ? "" : "terminal", one.path ? "" : "no network"];
@@ -132,9 +136,10 @@ by("give").addEventListener("submit", async (event) => {
     return;
   }
   const shown = transfer(`${file.name} to ${by("to").selectedOptions[0].textContent}`, file.size);
+  let giving;
   try {
     const metadata = JSON.stringify({ file: file.name.slice(0, 200), size: file.size, from: name });
-    const giving = await peer.connect(to, "file", { metadata });
+    giving = await peer.connect(to, "file", { metadata });
     const answer = await giving.receive();
     if (!answer || decoder.decode(answer) !== "yes") throw new Error("not wanted");
     for (let at = 0; at < file.size; at += PIECE) {
@@ -144,48 +149,73 @@ by("give").addEventListener("submit", async (event) => {
     await giving.close();
     shown.over("is there");
   } catch (error) {
+    giving?.abort("it cannot be given"); // Also where the file cannot be read any more.
     shown.over(error.message);
   }
 });
 
+let offers = 0;
+
 async function takeFiles() {
-  for await (const taking of peer.listen("file")) take(taking).catch(() => {});
+  const select = ({ remote }) => {
+    if (!people.has(remote)) return "not in the room";
+    return offers < MOST_OFFERS || "too many files wait for an answer";
+  };
+  for await (const taking of peer.listen("file", { select })) {
+    take(taking).catch(() => {}).finally(() => taking.abort("not taken")); // Nothing, where it is over.
+  }
 }
 
 async function take(taking) {
+  if (offers >= MOST_OFFERS) return;
   let said = {};
   try { said = JSON.parse(decoder.decode(taking.metadata)) ?? {}; } catch { /* It says nothing of itself. */ }
-  const { file = "a file", size = 0, from = taking.remote.slice(0, 8) } = said;
-  if (!(Number.isInteger(size) && size >= 0 && size <= LARGEST_FILE)) return taking.abort("too large");
+  const { size = 0 } = said;
+  const file = typeof said.file === "string" ? said.file.slice(0, 200) : "a file";
+  const from = typeof said.from === "string" ? said.from.slice(0, 32) : taking.remote.slice(0, 8);
+  if (!(Number.isInteger(size) && size >= 0 && size <= LARGEST_FILE)) return;
   const shown = transfer(`${from} offers ${file} (${Math.ceil(size / 1024)} KiB)`, size);
-  const answer = (text) => new Promise((done) => {
-    const button = element("button", text);
-    button.addEventListener("click", () => done(text));
-    shown.line.append(button);
-  });
-  const wanted = (await Promise.race([answer("Take it"), answer("No")])) === "Take it";
-  for (const button of shown.line.querySelectorAll("button")) button.remove();
-  if (!wanted) {
-    shown.over("not taken");
-    await taking.send("no");
-    return taking.close();
+  const wanted = await ask(shown.line, taking);
+  if (wanted === null) {
+    shown.line.remove(); // It was taken back.
+    return;
   }
   try {
+    if (wanted !== "Take it") {
+      shown.over("not taken");
+      await taking.send("no");
+      return await taking.close();
+    }
     await taking.send("yes");
     const pieces = [];
     let count = 0;
     for await (const piece of taking) {
       pieces.push(piece);
       shown.at(count += piece.length);
-      if (count > size) return taking.abort("more than was said");
+      if (count > size) throw new Error("more than was said");
     }
     if (count !== size) throw new Error("it has ended before its end");
     shown.over("is here");
     const link = element("a", `Save ${file}`);
     link.href = URL.createObjectURL(new Blob(pieces));
-    link.download = String(file).slice(0, 200);
+    link.download = file;
     shown.line.append(link);
   } catch (error) {
     shown.over(error.message);
+  }
+}
+
+async function ask(line, taking) {  // which button; null where the offer ends before
+  offers += 1;
+  const buttons = ["Take it", "No"].map((text) => element("button", text));
+  line.append(...buttons);
+  const pressed = buttons.map((button) => new Promise((done) => {
+    button.addEventListener("click", () => done(button.textContent));
+  }));
+  try {
+    return await Promise.race([...pressed, taking.closed().then(() => null, () => null)]);
+  } finally {
+    offers -= 1;
+    for (const button of buttons) button.remove();
   }
 }
