@@ -70,7 +70,7 @@ _SECOND = _FIRST + TAG_BYTES
 
 # -- what is offered and chosen -------------------------------------------------------------------
 
-Word = Annotated[str, msgspec.Meta(min_length=1, max_length=_MAX_WORD, pattern="^[!-~]+$")]
+Word = Annotated[str, msgspec.Meta(min_length=1, max_length=_MAX_WORD, pattern=r"^[!-~]+\Z")]
 
 
 class _Offered(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -203,9 +203,10 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Beyond it the network that has most of them loses its oldest."""
     page_origins: str | tuple[str, ...] = ()
     """Origins (`https://chat.example`) of the pages in browsers that are served, beside those of
-    the relay's own host, whatever their scheme and port: an array, or commas; `*` is every one.
-    What names another origin in a WebSocket's request is refused, and cannot read the look-up. What
-    is no page names none, and is served as ever."""
+    the relay's own host, whatever their scheme and port, where that is an address, `localhost`, or
+    a name under TLS or behind a proxy: an array, or commas; `*` is every one. What names another
+    origin in a WebSocket's request is refused, and cannot read the look-up. What is no page names
+    none, and is served as ever."""
     trusted_proxies: tuple[str, ...] | None = None
     """Networks (CIDR, or addresses) of the reverse proxies whose word is taken for where a peer
     comes from: by the PROXY protocol, or X-Forwarded-For or Forwarded. In the environment separated

@@ -38,7 +38,8 @@ class Systemd:
 
     def stopping(self, seconds: float) -> None:
         """The relay drains, and wants so many seconds for it beside its usual end."""
-        extended = int((seconds + 30) * 1e6)
+        # Before that peers are sent to other nodes, for half a minute and some.
+        extended = int((seconds + 45 + 30) * 1e6)
         self._tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={extended}", "STATUS=draining")
 
     async def keep_alive(self) -> None:

@@ -35,14 +35,14 @@ class Nodes:
         """What chance has said of each."""
         self._known: dict[str, tuple[Way, int]] = {}
         """With the weight of each; by its URL."""
-        self._away: tuple[str, ...] = ()
+        self._away: dict[str, Way] = {}
         """Where the relay has sent this peer as it goes down, until it is registered again."""
         self._left = ""
         """Which one it was that goes down."""
 
     def registered(self, relay: KnownRelay, nodes: Sequence[RelayNode]) -> None:
         """This peer is registered there, and the relay names its nodes."""
-        self._away, self._left = (), ""
+        self._away, self._left = {}, ""
         self.told(relay, nodes)
 
     def told(self, relay: KnownRelay, nodes: Sequence[RelayNode]) -> None:
@@ -59,13 +59,13 @@ class Nodes:
         """The relay goes down, and says where to go."""
         self._left = str(relay.address)
         ways = [way for url in urls[:MAX_NODES] if (way := _way(relay, url)) is not None]
-        for way in ways:
-            self._known.setdefault(str(way.address), (way, 1))
-        self._away = tuple(str(way.address) for way in ways)
+        self._away = {str(way.address): way for way in ways}
+        self._draws = {url: self._draw_of(url) for url in (*self._known, *self._away)}
 
     def has_other(self, address: RelayAddress, configured: Sequence[RelayAddress]) -> bool:
         """Whether there is another one to try than the one at an address."""
-        return bool(({str(one) for one in configured} | set(self._known)) - {str(address)})
+        named = self._known.keys() | self._away.keys()
+        return bool(({str(one) for one in configured} | named) - {str(address)})
 
     def ways(self, configured: Sequence[RelayAddress]) -> list[Way]:
         """Return where to try, in order: those that the relay has sent this peer to, what is
@@ -77,7 +77,9 @@ class Nodes:
         if self._away and self._left in order:
             del order[self._left]
             order[self._left] = None
-        return [own[url] if url in own else self._known[url][0] for url in order]
+        known = {url: way for url, (way, _) in self._known.items()}
+        ways = {**self._away, **known, **own}
+        return [ways[url] for url in order]
 
     def _in_order(self, urls: Iterable[str]) -> list[str]:
         # The largest of random numbers to the power 1/weight comes from each in proportion to it.

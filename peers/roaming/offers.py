@@ -12,7 +12,7 @@ from peers.roaming.local import Local
 from peers.roaming.locks import LOCKED_BY_TLS
 from peers.roaming.meetings import Meetings, Midway
 from peers.roaming.route import Route
-from protocol.errors import ProtocolViolation
+from protocol.errors import IdentityError, ProtocolViolation
 from protocol.features import OFFER
 from protocol.identity import public_key_of
 from protocol.lock import Agreed, Lock, lock_part, locks_part, read_lock
@@ -109,7 +109,7 @@ class Offers:
         here = self._local.identity.guid
         try:
             return open_offer(request.offer, request.guid, here, request.session)
-        except ProtocolViolation:
+        except (ProtocolViolation, IdentityError):  # The relay may name anything as who asks.
             return b""
 
     def answer(

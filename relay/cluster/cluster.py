@@ -44,6 +44,7 @@ from relay.broker import Broker
 from relay.cluster.letters import ClusterStore
 from relay.cluster.link import Link, LinkLost
 from relay.cluster.members import Members
+from relay.cluster.servers import check_wanted
 from relay.config import RelayConfig
 from relay.log import guarded, log
 from relay.mailbox import Spawn
@@ -259,6 +260,7 @@ class Cluster:
                         )
                     except LinkLost as error:
                         reason = error.reason
+                check_wanted()
                 self._lost(reason)
                 await asyncio.sleep(_AGAIN * (1 + random.random()))
 

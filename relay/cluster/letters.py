@@ -26,7 +26,7 @@ from protocol.prekeys import SignedPrekey
 from relay.backplane import Seal
 from relay.cluster.letter_index import BOX_LASTS, Box, Index, InStream, Name
 from relay.cluster.link import LinkLost
-from relay.cluster.servers import Servers
+from relay.cluster.servers import Servers, check_wanted
 from relay.cluster.stream import Heard, LetterStream, StreamAway, StreamFull
 from relay.config import RelayConfig
 from relay.limits import Cause
@@ -379,6 +379,9 @@ class ClusterStore:
             bodies = await asyncio.gather(*(self._stream.read(one.number) for one in some))
             for one, body in zip(some, bodies, strict=True):
                 if body is None or _digest(body) != one.digest:
+                    # A replica may be behind; the leader knows.
+                    body = await self._stream.read(one.number, of_leader=True)
+                if body is None or _digest(body) != one.digest:
                     index.drop(one.name, one.number + 1)
                     continue
                 age = min(max(now - one.came, 0.0), 31_536_000.0)
@@ -443,6 +446,7 @@ class ClusterStore:
                     await self._stream.run(self)
                 except LinkLost as error:
                     reason = error.reason
+            check_wanted()
             self._is_ready = False
             if reason != self._state:
                 self._state = reason

@@ -5,6 +5,7 @@ missed is asked for (`relay.backplane`). Foreign exceptions end here.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import nats.errors
@@ -118,9 +119,11 @@ class Link:
             except asyncio.CancelledError:
                 if last_word is None:
                     raise
-                async with asyncio.timeout(_ENDING):
-                    await client.publish(*last_word)
-                    await client.flush()
+                # Whatever becomes of it, this ends: it was cancelled.
+                with contextlib.suppress(TimeoutError, nats.errors.Error, OSError):
+                    async with asyncio.timeout(_ENDING):
+                        await client.publish(*last_word)
+                        await client.flush()
                 raise
         except TimeoutError:
             raise LinkLost("NATS did not answer in time") from None

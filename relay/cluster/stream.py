@@ -41,6 +41,11 @@ _HEADER = "Roam-Relay"
 _FULL = {10023, 10028, 10047, 10053, 10077, 10122}
 """Codes of JetStream that say that there is no room: of the server, the account, the stream."""
 _IN_USE = 10058
+_NEEDED = (
+    *("subjects", "discard", "max_msgs_per_subject"),
+    *("allow_rollup_hdrs", "allow_direct", "allow_msg_ttl"),
+)
+"""What a stream must have as it is made here."""
 _SERVER = 2, 11
 """The version from which on what is in a stream has a time of its own."""
 _NONE = "there is no connection to NATS"
@@ -163,7 +168,8 @@ class LetterStream:
             self._connection = None
             now = asyncio.get_running_loop().time()
             for deadline in connection.waiting:
-                deadline.reschedule(now)
+                with contextlib.suppress(RuntimeError):  # It has come by itself, just now.
+                    deadline.reschedule(now)
             await close(client)
         raise LinkLost(why)
 
@@ -209,15 +215,18 @@ class LetterStream:
             if not put.cancel() and not put.cancelled():
                 put.exception()  # Where nobody has waited for it, it is not lost either.
 
-    async def read(self, number: int) -> bytes | None:
-        """Return what is under a number; None where nothing is.
+    async def read(self, number: int, *, of_leader: bool = False) -> bytes | None:
+        """Return what is under a number; None where nothing is. Any replica says so, which may be
+        behind, or the leader.
 
         Raises:
             StreamAway
         """
         async with self._within() as connection:
             try:
-                found = await connection.stream.get_msg(self._name, seq=number, direct=True)
+                found = await connection.stream.get_msg(
+                    self._name, seq=number, direct=not of_leader
+                )
             except NotFoundError:
                 return None
             return found.data or b""
@@ -343,8 +352,26 @@ class LetterStream:
         except APIError as error:
             if error.err_code != _IN_USE:
                 raise
-            info = await stream.update_stream(config)
+            info = await self._brought_up(stream, config)
         return info.state.last_seq
+
+    async def _brought_up(
+        self, stream: JetStreamContext, wanted: api.StreamConfig
+    ) -> api.StreamInfo:
+        """Let a stream that is there have what this needs of it. What an operator has set besides
+        stays, as bounds; and how many servers have it, which nodes may be told differently."""
+        info = await stream.stream_info(self._name)
+        there = info.config
+        needed = {name: getattr(wanted, name) for name in _NEEDED}
+        if there.num_replicas != wanted.num_replicas:
+            log.warning(
+                "the stream of letters has another number of replicas than is configured",
+                there=there.num_replicas,
+                configured=wanted.num_replicas,
+            )
+        if all(getattr(there, name) == value for name, value in needed.items()):
+            return info
+        return await stream.update_stream(there.evolve(**needed))
 
     def _follower(self, inbox: str) -> api.ConsumerConfig:
         return api.ConsumerConfig(
@@ -373,10 +400,13 @@ class LetterStream:
                 raise LinkLost("nothing is heard of JetStream any more")
 
     async def _take(self, connection: _Connection, message: Msg, follower: Follower) -> None:
+        if connection is not self._connection or connection.ended.is_set():
+            return  # What still comes of one that is over is read anew by the next.
         connection.signs += 1
         headers = message.headers or {}
         if headers.get("Status"):
-            answer = message.reply or headers.get("Nats-Consumer-Stalled")
+            stalled = headers.get("Nats-Consumer-Stalled")
+            answer = message.reply or stalled
             if answer:
                 # Flow control: what came before this is read. Where it cannot be said it is over.
                 with contextlib.suppress(nats.errors.Error, OSError):
@@ -384,8 +414,8 @@ class LetterStream:
             delivered = headers.get(api.Header.LAST_CONSUMER)
             if delivered is not None and int(delivered) > connection.delivered:
                 self._missed(connection)
-            elif not message.reply:
-                follower.whole()  # It is idle.
+            elif not answer:
+                follower.whole()  # It is idle, and does not wait for this side.
             return
         about = message.metadata
         if about.sequence.consumer != connection.delivered + 1:

@@ -12,11 +12,11 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from relay.config import RelayConfig, Siblings
-from relay.log import log
+from relay.log import guarded, log
 
 __all__ = ["Handover"]
 
@@ -97,17 +97,31 @@ class Handover:
     def _readable(self, one: socket.socket, take: Take) -> None:
         for _ in range(_AT_ONCE):
             try:
-                word, descriptors, _, _ = socket.recv_fds(one, len(_WORD) + 1, 4)
+                word, descriptors, _, _ = socket.recv_fds(
+                    one, len(_WORD) + 1, 4, socket.MSG_CMSG_CLOEXEC
+                )
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
                 log.warning("a leg that was given is lost", reason=error.strerror)
                 return
-            given = [socket.socket(fileno=number) for number in descriptors]
+            given = _sockets(descriptors)
             if word != _WORD or len(given) != 1:
                 # Where this process has no descriptor left, the system has closed it.
                 for sock in given:
                     sock.close()
                 log.warning("a leg that was given is lost", reason="it did not come whole")
                 continue
-            take(given[0])
+            with guarded("taking a leg that was given"):
+                take(given[0])
+
+
+def _sockets(descriptors: Iterable[int]) -> list[socket.socket]:
+    """Return those of descriptors that are sockets; what else was given is closed."""
+    found = []
+    for number in descriptors:
+        try:
+            found.append(socket.socket(fileno=number))
+        except OSError:
+            os.close(number)
+    return found

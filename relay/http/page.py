@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
+from protocol.hosts import is_address
 from protocol.messages import CODE_HEADER, PAGE_PROTOCOL
 from relay.http import answers
 from relay.http.raw_request import is_raw_upgrade
 from relay.http.takeover import can_become, chosen_protocol
+from relay.http.visit import visitor_of
 
 __all__ = ["Pages", "hands_out", "refuse_page"]
 
@@ -54,7 +56,16 @@ class Pages:
         if _ANY in self._origins or origin.lower() in self._origins:
             return True
         host = _host_in(origin)
-        return bool(host) and host == _host_in(f"//{request.headers.get('Host', '')}")
+        if not host or host != _host_in(f"//{request.headers.get('Host', '')}"):
+            return False
+        # Over plain HTTP a name says nothing: anybody's may lead here (DNS rebinding). A
+        # certificate is for a name, and a proxy has looked at it.
+        return (
+            is_address(host)
+            or host == "localhost"
+            or request.secure
+            or bool(visitor_of(request).origin.proxy)
+        )
 
 
 def hands_out(ticket: str) -> str:

@@ -26,7 +26,7 @@ from relay.http.takeover import (
 )
 from relay.http.visit import not_an_upgrade, visitor_of
 from relay.http.visitor import Visitor
-from relay.limits import SIGNATURE, cause_of
+from relay.limits import HANDSHAKE, SIGNATURE, cause_of
 from relay.plane import (
     Detour,
     Detours,
@@ -161,6 +161,9 @@ class PlaneRoute:
             visitor.refused("work")
             return answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
         node = self._detours.node_of(ticket, headers)
+        if node.startswith("https:") and (wait := visitor.toll.take(HANDSHAKE)):
+            visitor.refused("work")
+            return answers.refusal(Code.LIMIT_EXCEEDED, "too much at once", wait)
         try:
             seat: Seat | Detour = (
                 await self._detours.open(node, Wanted(*bearer, early, host, cause_of(host)))

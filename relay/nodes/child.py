@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 
-from relay.log import log
+from relay.log import guarded, log
 
 __all__ = ["Child", "Told"]
 
@@ -114,7 +114,8 @@ class Child:
                 return
             if not line:
                 return
-            self._told(line)
+            with guarded("hearing a process"):
+                self._told(line)
 
     async def _line(self, reader: asyncio.StreamReader) -> bytes | None:
         """Return the next line, empty at the end; None where none comes in time."""
@@ -124,6 +125,8 @@ class Child:
                     return await reader.readline()
             except TimeoutError:
                 pass
+            except ValueError:
+                return None  # A line without an end, of something that it has lost control of.
         return None
 
     def _signal(self, number: int) -> None:

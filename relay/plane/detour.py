@@ -97,10 +97,11 @@ class _StreamLeg:
 class Detour:
     """One leg that is led to another node; as a `Seat` it has still to come."""
 
-    def __init__(self, detours: "Detours", there: _StreamLeg, resume: str) -> None:
+    def __init__(self, detours: "Detours") -> None:
         self._detours = detours
-        self._there = there
-        self.resume = resume
+        self._there: _StreamLeg | None = None
+        """None before the other node has answered."""
+        self.resume = ""
         """The ticket for the session's next plane."""
         self._is_taken = False
         self._ended = asyncio.Event()
@@ -110,6 +111,14 @@ class Detour:
 
     def __exit__(self, *_: object) -> None:
         self.give_up("reset")
+
+    def come(self, there: _StreamLeg, resume: str) -> bool:
+        """The other node has let it in; False where it has ended meanwhile."""
+        if self._ended.is_set():
+            there.abort()
+            return False
+        self._there, self.resume = there, resume
+        return True
 
     def give_up(self, reason: str) -> None:
         """The leg will not come; nothing happens where it has."""
@@ -131,11 +140,13 @@ class Detour:
 
     async def run(self, leg: Leg, count: Callable[[int, int], None], idle: float) -> None:
         """Move bytes both ways until the end."""
-        await copy_between(leg, self._there, count, idle)
+        if self._there is not None:
+            await copy_between(leg, self._there, count, idle)
 
     def abort(self) -> None:
         """End it now."""
-        self._there.abort()
+        if self._there is not None:
+            self._there.abort()
         self._ended.set()
 
 
@@ -155,6 +166,8 @@ class Detours:
         self._metrics = metrics
         self._spawn = spawn
         self._open: Shares[Detour] = Shares(Bounds.of(limits.most))
+        """Those that are asked for, and those that are open."""
+        self._tls: ssl.SSLContext | None = None
 
     def __len__(self) -> int:
         return len(self._open)
@@ -184,14 +197,31 @@ class Detours:
         Raises:
             TicketRefused: it refuses it, or cannot be reached.
         """
-        if self._nodes is None or not self._open.has_room(wanted.cause):
+        if self._nodes is None:
+            raise TicketRefused("this relay is alone", code=Code.CLUSTER_UNAVAILABLE)
+        detour = Detour(self)
+        displaced = self._open.add(wanted.cause, detour)
+        for other in displaced or ():
+            other.abort()
+        if displaced is None:
             self._metrics.limited["plane"] += 1
             raise TicketRefused("too many legs to other nodes", code=Code.LIMIT_EXCEEDED)
         try:
+            there, resume = await self._asked(self._nodes, url, wanted)
+            if not detour.come(there, resume):
+                raise TicketRefused("too many legs to other nodes", code=Code.LIMIT_EXCEEDED)
+        except BaseException:
+            self.over(detour)
+            raise
+        return detour
+
+    async def _asked(self, nodes: Nodes, url: str, wanted: Wanted) -> tuple[_StreamLeg, str]:
+        """Return the leg at the other node, and the ticket for the session's next plane."""
+        try:
             async with asyncio.timeout(self._limits.connecting):
-                reader, writer = await _connect(url)
+                reader, writer = await self._connect(url)
                 try:
-                    proof = self._nodes.origin(wanted.ticket, wanted.host)
+                    proof = nodes.origin(wanted.ticket, wanted.host)
                     writer.write(_request(url, wanted, proof))
                     head = await reader.readuntil(b"\r\n\r\n")
                 except BaseException:
@@ -208,14 +238,20 @@ class Detours:
             there.abort()
             code = Code(headers.get(CODE_HEADER.lower(), Code.INTERNAL.value))
             raise TicketRefused(f"the node of this plane says: {code.value}", code=code)
-        detour = Detour(self, there, headers.get(RESUME_HEADER.lower(), ""))
-        displaced = self._open.add(wanted.cause, detour)
-        for other in displaced or ():
-            other.abort()
-        if displaced is None:
-            there.abort()
-            raise TicketRefused("too many legs to other nodes", code=Code.LIMIT_EXCEEDED)
-        return detour
+        return there, headers.get(RESUME_HEADER.lower(), "")
+
+    async def _connect(self, url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        parts = urlsplit(url)
+        is_tls = parts.scheme == "https"
+        if is_tls and self._tls is None:
+            # All authorities of the system are read: some 25 ms, and not on the loop.
+            self._tls = await asyncio.to_thread(ssl.create_default_context)
+        return await asyncio.open_connection(
+            parts.hostname,
+            parts.port or (443 if is_tls else 80),
+            ssl=self._tls if is_tls else None,
+            limit=_MAX_HEAD,
+        )
 
     def begin(self, detour: Detour, leg: Leg) -> None:
         """A leg is here: its bytes are moved from now on."""
@@ -233,17 +269,6 @@ class Detours:
 
     def _count(self, number: int, size: int) -> None:
         self._metrics.plane_bytes_by_way["detour"] += size
-
-
-async def _connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    parts = urlsplit(url)
-    is_tls = parts.scheme == "https"
-    return await asyncio.open_connection(
-        parts.hostname,
-        parts.port or (443 if is_tls else 80),
-        ssl=ssl.create_default_context() if is_tls else None,
-        limit=_MAX_HEAD,
-    )
 
 
 def _request(url: str, wanted: Wanted, proof: str) -> bytes:

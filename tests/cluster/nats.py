@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -49,6 +50,11 @@ class NatsServer:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
                 return
             assert self._process.poll() is None, self._log.read_text()
+
+    def stand_still(self) -> None:
+        """Answer nothing any more, and end nothing; `kill` ends it."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
 
     def kill(self) -> None:
         """kill -9, whoever runs for it too."""

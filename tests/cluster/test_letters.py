@@ -13,6 +13,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from nats.aio.client import Client as NatsClient
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy
+from nats.js.errors import NotFoundError
 
 from peers import Conversation, MessageState, Peer
 from protocol.errors import Code
@@ -483,3 +486,43 @@ async def test_a_stream_that_was_lost_begins_anew(post: NatsServer, tmp_path: Pa
                 await asyncio.sleep(0.05)
         assert (await put(alice, leave(bob, 1))).code is None
         assert int.from_bytes((await bob.expect(Letter)).id, "big") == 1
+
+
+async def test_a_replica_that_is_behind_loses_no_letter(
+    post: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = JetStreamContext.get_msg
+
+    async def behind(self: JetStreamContext, *given: Any, **named: Any) -> Any:
+        if named.get("seq") and named.get("direct") and not named.get("next"):
+            raise NotFoundError(code=404)
+        return await real(self, *given, **named)
+
+    async with offices(post, tmp_path, "a") as (a,), named(a.url) as bob, named(a.url) as alice:
+        await take_letters(bob)
+        for name in (1, 2, 3):
+            assert (await put(alice, leave(bob, name))).code is None
+        monkeypatch.setattr(JetStreamContext, "get_msg", behind)
+        assert await fetch(bob, 3) == [1, 2, 3]
+
+
+async def test_what_an_operator_has_set_on_the_stream_stays(
+    post: NatsServer, tmp_path: Path
+) -> None:
+    stream = f"{tmp_path.name}_mail"
+    async with offices(post, tmp_path, "a"):
+        operator = await nats.connect(post.url)
+        there = (await operator.jetstream().stream_info(stream)).config
+        changed = there.evolve(max_bytes=50_000_000, discard=DiscardPolicy.OLD)
+        await operator.jetstream().update_stream(changed)
+    async with offices(post, tmp_path, "b"):
+        there = (await operator.jetstream().stream_info(stream)).config
+        assert (there.max_bytes, there.discard) == (50_000_000, DiscardPolicy.NEW)
+    await operator.close()
+
+
+async def test_a_relay_ends_though_nats_does_not_answer(tmp_path: Path) -> None:
+    with nats_server(tmp_path) as server:
+        async with asyncio.timeout(TIMEOUT), RelayServer(node("a", server, "end")) as relay:
+            await joined(relay, nodes=1)
+            server.stand_still()

@@ -84,6 +84,18 @@ def test_no_more_than_so_many_are_kept() -> None:
     assert len(nodes._draws) <= MAX_NODES
 
 
+def test_where_it_was_sent_is_kept_until_it_is_registered() -> None:
+    nodes = Nodes(Random(1).random)
+    for turn in range(100):
+        urls = tuple(f"http://10.1.{turn}.{n}" for n in range(16))
+        nodes.sent_away(at(A), urls)
+        assert set(order(nodes, A)) == {A, *urls}
+        assert nodes.has_other(RelayAddress(A), [RelayAddress(A)])
+    assert len(nodes._draws) <= 2 * MAX_NODES
+    nodes.registered(at(A), ())
+    assert order(nodes, A) == [A]
+
+
 def test_whether_there_is_another_one() -> None:
     nodes = Nodes(Random(1).random)
     a = RelayAddress(A)

@@ -1,7 +1,9 @@
 """A connection that is given to another process: whole, or not at all."""
 
 import asyncio
+import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,15 +100,21 @@ async def test_what_is_no_leg_is_passed_over(
     here = Handover(folder, "a")
     here.open(taken.put_nowait)
     near, _ = pair
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+    open_before = len(os.listdir("/proc/self/fd"))
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other,
+        tempfile.TemporaryFile() as no_socket,
+    ):
         other.connect(str(Path(folder, "a", "legs.sock")))
         other.send(b"leg")
+        socket.send_fds(other, [b"leg"], [no_socket.fileno()] * 3)
         socket.send_fds(other, [b"other"], [near.fileno()])
         socket.send_fds(other, [b"leg"], [near.fileno(), near.fileno()])
         socket.send_fds(other, [b"leg"], [near.fileno()])
     (await asyncio.wait_for(taken.get(), TIMEOUT)).close()
     assert taken.empty()
-    assert sum("did not come whole" in one.getMessage() for one in caplog.records) == 3
+    assert sum("did not come whole" in one.getMessage() for one in caplog.records) == 4
+    assert len(os.listdir("/proc/self/fd")) == open_before, "what was given is closed"
     here.close()
 
 

@@ -139,13 +139,20 @@ OPENING = (
 
 
 async def said_to(
-    relay: RelayServer, headers: str, target: str = "/v1/control", *, all_of_it: bool = False
+    relay: RelayServer,
+    headers: str,
+    target: str = "/v1/control",
+    *,
+    all_of_it: bool = False,
+    name: str = "",
 ) -> bytes:
     """Return what a request is answered: the head, or all until the relay closes."""
     host, port = relay.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
-        head = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n{headers}\r\n"
+        head = (
+            f"GET {target} HTTP/1.1\r\nHost: {name or host}\r\nConnection: Upgrade\r\n{headers}\r\n"
+        )
         writer.write(head.encode())
         async with asyncio.timeout(20):
             return await (reader.read() if all_of_it else reader.readuntil(b"\r\n\r\n"))
@@ -212,6 +219,18 @@ async def test_whose_pages_are_served(
             allowed = answer.headers.get("Access-Control-Allow-Origin")
             assert allowed == (origin if is_served else None)
             assert answer.headers.get("Vary") == (None if origin is None else "Origin")
+
+
+async def test_a_name_that_was_led_here_over_plain_http_is_nobody_s(relay: RelayServer) -> None:
+    async def asked(name: str, *more: str) -> bytes:
+        lines = (f"Origin: http://{name}", *more)
+        headers = OPENING + "".join(f"{line}\r\n" for line in lines)
+        return (await said_to(relay, headers, name=name))[:12]
+
+    assert await asked("evil.example:8440") == b"HTTP/1.1 403"
+    assert await asked("localhost:8440") == b"HTTP/1.1 101"
+    # A proxy on this host has looked at the name.
+    assert await asked("chat.example", "X-Forwarded-For: 198.51.100.7") == b"HTTP/1.1 101"
 
 
 async def test_two_origins_are_none(relay: RelayServer) -> None:

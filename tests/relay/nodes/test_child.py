@@ -34,3 +34,37 @@ async def test_one_that_cannot_be_started_is_started_later(
         await said.wait()
         child.stop(9)
         await keeping
+
+
+@pytest.mark.expected_errors("a process hangs")
+async def test_a_line_without_an_end_ends_that_process_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING, "relay")
+    command = [sys.executable, "-c", "import sys; sys.stdout.write('x' * 3_000_000)"]
+    child = Child("one", command, b"", lambda line: None, 0.0)
+    keeping = asyncio.create_task(child.keep())
+    async with asyncio.timeout(TIMEOUT):
+        while "a process has ended" not in caplog.text:
+            await asyncio.sleep(0.01)
+            assert not keeping.done()
+        child.stop(9)
+        await keeping
+
+
+@pytest.mark.expected_errors("hearing a process")
+async def test_what_cannot_be_heard_ends_nothing() -> None:
+    heard = asyncio.Event()
+
+    def told(line: bytes) -> None:
+        if line == b"second\n":
+            heard.set()
+        raise RuntimeError("nobody expected it")
+
+    command = [os.path.realpath("/bin/sh"), "-c", "echo first; echo second; read line"]
+    child = Child("one", command, b"", told, 0.0)
+    keeping = asyncio.create_task(child.keep())
+    async with asyncio.timeout(TIMEOUT):
+        await heard.wait()
+        child.stop(9)
+        await keeping
