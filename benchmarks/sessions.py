@@ -7,19 +7,19 @@ does what it is told on standard input.
 """
 
 import asyncio
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 
+from benchmarks.ends import line_of, running, tell
 from benchmarks.measure import Row, Server, cpu_seconds, resident
 from benchmarks.peers import peer_relay
 from peers import Identity, Mode, Peer, PeerConfig, RoamRelayError, Session
 
 __all__ = ["measure_sessions"]
 
+_HERE = "benchmarks.sessions"
 _AT_ONCE = 8
 _WARM = 20
 _MOST = 10_000
@@ -30,23 +30,23 @@ _LEFT = 5.0
 def measure_sessions(name: str, mode: Mode, many: int, seconds: float) -> list[Row]:
     """Return what `many` open sessions cost all three, which are quiet for so many seconds."""
     what = f"{many} sessions, {mode.value}"
-    with peer_relay() as server, _end(server) as callee:
-        guid = _line(callee)
-        with _end(server, guid, mode.value) as caller:
-            _tell(caller, f"open {_WARM}")
-            _tell(caller, "close")
+    with peer_relay() as server, running(_HERE, _url(server)) as callee:
+        guid = line_of(callee)
+        with running(_HERE, _url(server), guid, mode.value) as caller:
+            tell(caller, f"open {_WARM}")
+            tell(caller, "close")
             pids = {"caller": caller.pid, "callee": callee.pid, "relay": server.pid}
             before = {who: resident(pid) for who, pid in pids.items()}
-            _tell(caller, f"open {many}")
+            tell(caller, f"open {many}")
             opened = {who: resident(pid) for who, pid in pids.items()}
             used = {who: cpu_seconds(pid) for who, pid in pids.items()}
             time.sleep(seconds)
             idle = {who: cpu_seconds(pid) - used[who] for who, pid in pids.items()}
-            _tell(caller, "close")
+            tell(caller, "close")
             time.sleep(_LEFT)
             left = {who: resident(pid) for who, pid in pids.items()}
-            _tell(caller, f"open {many}")
-            _tell(caller, "close")
+            tell(caller, f"open {many}")
+            tell(caller, "close")
             time.sleep(_LEFT)
             again = {who: resident(pid) for who, pid in pids.items()}
     rows = []
@@ -63,34 +63,9 @@ def measure_sessions(name: str, mode: Mode, many: int, seconds: float) -> list[R
     return rows
 
 
-@contextmanager
-def _end(server: Server, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    url = f"http://{server.host}:{server.port}"
-    with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.sessions", url, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[1],
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.terminate()
-
-
-def _line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    if not (line := process.stdout.readline().strip()):
-        raise RuntimeError("an end of the sessions has ended")
-    return line
-
-
-def _tell(process: subprocess.Popen[str], word: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(f"{word}\n")
-    process.stdin.flush()
-    _line(process)
+def _url(server: Server) -> str:
+    """Return where a relay is."""
+    return f"http://{server.host}:{server.port}"
 
 
 async def _listen(url: str) -> None:

@@ -1,7 +1,7 @@
 """What a second path that stands ready costs a quiet session, in packets, bytes, CPU and memory.
 
-Two processes on a loopback interface of their own, where nothing else passes, so that its counters
-are theirs; no relay, as none has a part in it. `python -m benchmarks.standby serve WORD` is the
+Two peers and their relay, which heartbeats alone pass to, on a loopback interface of their own:
+its counters are theirs. `python -m benchmarks.standby serve WORD` is the
 callee, and with a GUID, a port and a number of sessions behind it the caller.
 """
 
@@ -10,11 +10,11 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.ends import line_of, running, tell
 from benchmarks.measure import Row, cpu_seconds, relay_server, resident
 from peers import Identity, Peer, PeerConfig, RoamRelayError, Session
 
@@ -51,19 +51,19 @@ def _measure(many: int, seconds: float) -> list[Row]:
 def _with(word: str, many: int, seconds: float) -> list[Row]:
     with relay_server({}) as server:
         url = f"http://{server.host}:{server.port}"
-        with _end(url, word, "serve") as callee:
-            guid = _line(callee)
-            with _end(url, word, guid, str(many)) as caller:
-                _tell(caller)
+        with running("benchmarks.standby", url, word, "serve") as callee:
+            guid = line_of(callee)
+            with running("benchmarks.standby", url, word, guid, str(many)) as caller:
+                tell(caller, "go on")
                 before = {who: resident(who.pid) for who in (callee, caller)}
-                _tell(caller)
+                tell(caller, "go on")
                 grown = {who: resident(who.pid) - was for who, was in before.items()}
                 used = [cpu_seconds(who.pid) for who in (callee, caller)]
                 packets, size = _passed()
                 time.sleep(seconds)
                 more_packets, more = _passed()
                 idle = [cpu_seconds(who.pid) for who in (callee, caller)]
-                _tell(caller)
+                tell(caller, "go on")
     hourly = 3600 / seconds / (_WARM + many)
     name = f"roam-relay, standby {word}"
     what = f"of {many} quiet sessions, p2p: each in an hour"
@@ -82,34 +82,6 @@ def _passed() -> tuple[int, int]:
     line = next(one for one in Path("/proc/net/dev").read_text().splitlines() if " lo:" in one)
     size, packets = line.split(":")[1].split()[:2]
     return int(packets), int(size)
-
-
-@contextmanager
-def _end(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.standby", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.terminate()
-
-
-def _line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    if not (line := process.stdout.readline().strip()):
-        raise RuntimeError("an end of the sessions has ended")
-    return line
-
-
-def _tell(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("go on\n")
-    process.stdin.flush()
-    _line(process)
 
 
 def _config(url: str, word: str, sources: tuple[str, ...]) -> PeerConfig:

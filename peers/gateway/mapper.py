@@ -16,6 +16,8 @@ __all__ = ["PortMapper"]
 
 _NO_ROUTER = 60.0
 """Seconds after which a router is looked for again, unless the network changes before."""
+_ELSEWHERE = 0.25
+"""Seconds from one network to the router of the next: routes may flap, or lead by several ways."""
 _MAX_WAITING = 16
 """Datagrams of the router that wait to be read; more are dropped."""
 
@@ -45,11 +47,12 @@ class PortMapper:
         """Keep a port mapped until cancelled; then take the mapping back."""
         while True:
             router = default_router() if self._router == "auto" else self._router
-            if router is not None and await self._at(router):
-                self._say(None)
-                continue
+            is_elsewhere = router is not None and await self._at(router)
             self._say(None)
-            await self._wait(_NO_ROUTER)
+            if is_elsewhere:
+                await asyncio.sleep(_ELSEWHERE)
+            else:
+                await self._wait(_NO_ROUTER)
 
     # -- inside ---------------------------------------------------------------------------------
 

@@ -42,10 +42,12 @@ def command(folder: str) -> list[str]:
 
 def hold_port() -> socket.socket:
     """Return a free loopback port that the nats-server listens at, as often as it is started, and
-    nobody else, until this is closed.
+    that nobody is given meanwhile, until this is closed.
 
     It does not listen: Linux lets one program do so at a port that others merely have, where all
-    of them say SO_REUSEADDR. To who wants any free port, or one for a connection, it is taken.
+    of them say SO_REUSEADDR. To who wants any free port, or one for a connection, it is taken. Who
+    names this one, another user too, can listen there while the nats-server does not
+    (docs/security.md).
 
     Raises:
         ConfigError: there is none.
