@@ -119,6 +119,11 @@ class Replica(Book):
         """Whether what is said here holds at all nodes now."""
         return self._state is State.SHARED
 
+    @property
+    def strange(self) -> int:
+        """How many values of strangers are in the bucket that are not put right yet."""
+        return len(self._union.foreign)
+
     async def open(self) -> None:
         await super().open()
         try:

@@ -4,17 +4,20 @@ each use of one exactly once; and what fails, is said, and is right again a seco
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
+from nats.js import JetStreamContext
 
 from protocol.errors import Code
 from protocol.identity import Identity
 from protocol.messages import Error, Registered
 from relay.admission import Outcome, SharedBook
-from relay.config import MailboxConfig
+from relay.config import MailboxConfig, RelayConfig
 from relay.operator import (
     Allow,
     Announce,
@@ -22,6 +25,8 @@ from relay.operator import (
     Asked,
     Ban,
     Done,
+    Failed,
+    Forget,
     Invitations,
     InvitationShown,
     InvitationsShown,
@@ -173,7 +178,9 @@ async def test_invitations_from_end_to_end(shelf: NatsServer, tmp_path: Path) ->
         await shared(a, b)
         shown, alice, bob = token(uses=2, note="two"), Identity.generate(), Identity.generate()
         await do(a, Announce(shown.statement))
-        await until(lambda: book(b)._union.get(f"invitation.{shown.invitation.id}") is not None)
+        async with asyncio.timeout(TIMEOUT):
+            while shown.invitation.id not in await invitations(b):
+                await asyncio.sleep(0.01)
         assert (await invitations(b))[shown.invitation.id].note == "two"
         assert isinstance(await come(a, alice, shown), Registered)
         await until(lambda: book(b).member(alice.guid) is not None)
@@ -184,3 +191,171 @@ async def test_invitations_from_end_to_end(shelf: NatsServer, tmp_path: Path) ->
             assert (await there.expect(Error)).code is Code.NOT_ADMITTED
         assert (await refusal(b, alice, shown)).code is Code.NOT_ADMITTED
         assert "taken back" in (await refusal(b, bob, shown)).reason
+
+
+@contextlib.asynccontextmanager
+async def bucket(nats_url: str, prefix: str) -> AsyncIterator[tuple[JetStreamContext, str]]:
+    """Return what a stranger at NATS has, and what keys of the bucket begin with."""
+    stranger = await nats.connect(nats_url)
+    try:
+        stream = stranger.jetstream()
+        info = await stream.stream_info(f"KV_{prefix}_operator", subjects_filter=">")
+        subject = next(one for one in info.state.subjects or {} if one.endswith(".epoch"))
+        yield stream, subject.removesuffix("epoch")
+    finally:
+        await stranger.close()
+
+
+async def test_what_nodes_had_before_is_taken_up_once(shelf: NatsServer, tmp_path: Path) -> None:
+    guids = [Identity.generate().guid for _ in range(4)]
+    shown, identity = token(uses=2), Identity.generate()
+    rules = {"operators": OPERATOR.guid, "admission": "invited"}
+    for name, own in (("a", 0), ("b", 1)):
+        # Each was alone, and had heard of one of them, and of one ban, in its own way.
+        config = RelayConfig(port=0, state=str(tmp_path / name), **rules)  # type: ignore[arg-type]
+        async with RelayServer(config, identity) as alone:
+            await do(alone, Ban(guids[own]))
+            await do(alone, Ban("192.0.2.0/24", seconds=1000 if own else None))
+            await alone.admission.book.redeem(shown.invitation, guids[2 + own])
+            await do(alone, Allow(guids[2]))
+            if own:
+                await do(alone, Revoke(guids[2]))
+    async with nodes(shelf, tmp_path, "a", "b", identity=identity, admission="invited") as (a, b):
+        await shared(a, b)
+        for relay in (a, b):
+            await until(lambda relay=relay: bans(relay) == {*guids[:2], "192.0.2.0/24"})  # type: ignore[misc]
+            ends = {ban.expires for ban in book(relay).bans}
+            assert ends == {None}, "of two ends the later one"
+            await until(lambda relay=relay: book(relay).member(guids[3]) is not None)  # type: ignore[misc]
+            assert (await invitations(relay))[shown.invitation.id].used == 2
+        await do(b, Allow(guids[0]))
+        await until(lambda: guids[0] not in bans(a))
+    # Now the bucket is what there is: nothing comes back.
+    async with nodes(shelf, tmp_path, "a", "b", identity=identity, admission="invited") as (a, b):
+        await shared(a, b)
+        assert bans(a) == bans(b) == {guids[1], "192.0.2.0/24"}
+    # With another key each has a part of its own, and takes its copy along.
+    other = Identity.generate()
+    async with nodes(shelf, tmp_path, "a", "c", identity=other, admission="invited") as (a, c):
+        await shared(a, c)
+        await until(lambda: bans(c) == {guids[1], "192.0.2.0/24"})
+        assert (await invitations(c))[shown.invitation.id].used == 2
+
+
+async def test_a_peer_is_forgotten_at_all_nodes(shelf: NatsServer, tmp_path: Path) -> None:
+    alice, identity = Identity.generate(), Identity.generate()
+
+    def known(relay: RelayServer) -> bool:
+        with contextlib.closing(sqlite3.connect(relay.config.in_state("known.sqlite"))) as tables:
+            (count,) = tables.execute(
+                "SELECT COUNT(*) FROM known WHERE guid = ?", (alice.guid,)
+            ).fetchone()
+        return bool(count)
+
+    async with nodes(shelf, tmp_path, "a", "b", identity=identity, admission="invited") as (a, b):
+        await shared(a, b)
+        shown = token()
+        assert isinstance(await come(b, alice, shown), Registered)
+        await until(lambda: known(b) and book(a).member(alice.guid) is not None)
+        await do(a, Forget(alice.guid))
+        await until(lambda: not known(b) and book(b).member(alice.guid) is None)
+        # Its use is free again, for somebody else too.
+        assert isinstance(await come(b, Identity.generate(), shown), Registered)
+        assert (await refusal(a, alice, shown)).code is Code.NOT_ADMITTED
+        await do(a, Allow(alice.guid))
+        await until(lambda: book(b).member(alice.guid) is not None)
+        assert isinstance(await come(b, alice), Registered)
+        await until(lambda: known(b))
+    # It was done once: who comes again is kept again.
+    async with nodes(shelf, tmp_path, "b", identity=identity, admission="invited") as (b,):
+        await shared(b)
+        await b.operator.hear()
+        assert known(b)
+
+
+async def test_what_strangers_write_into_the_bucket_harms_nobody(
+    shelf: NatsServer, tmp_path: Path
+) -> None:
+    identity, banned = Identity.generate(), Identity.generate().guid
+    async with nodes(shelf, tmp_path, "a", "b", identity=identity) as (a, b):
+        await shared(a, b)
+        await do(a, Ban(banned))
+        await until(lambda: banned in bans(b))
+        async with bucket(shelf.url, tmp_path.name) as (stream, part):
+            kept = f"KV_{tmp_path.name}_operator"
+            info = await stream.stream_info(kept, subjects_filter=f"{part}ban.>")
+            (key,) = info.state.subjects or {}
+            sealed = await stream.get_last_msg(kept, key)
+            assert sealed.data is not None
+            for subject, data, headers in (
+                (key, b"", {"KV-Operation": "DEL"}),
+                (key, b"rubbish", None),
+                (f"{part}epoch", b"\x00" * 1000, None),
+                (f"{part}ban.{32 * '0'}", sealed.data, None),
+                (f"{part}use.x.y", b"", {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}),
+                (f"{part}...", b"", None),
+            ):
+                with contextlib.suppress(nats.errors.Error):
+                    await stream.publish(subject, data, headers=headers)
+            await until(lambda: not book(a).strange and not book(b).strange)
+            assert bans(a) == bans(b) == {banned}
+            while (
+                await stream.get_last_msg(f"KV_{tmp_path.name}_operator", key)
+            ).data != sealed.data:
+                await asyncio.sleep(0.01)
+        # It has been put back, for who comes now too.
+        async with RelayServer(member_of(shelf, tmp_path, "c"), identity) as c:
+            await until(lambda: bans(c) == {banned})
+        # Written over while nobody was there: it is put back by who comes first.
+    async with bucket(shelf.url, tmp_path.name) as (stream, part):
+        await stream.publish(key, b"rubbish")
+    async with nodes(shelf, tmp_path, "a", identity=identity) as (a,):
+        await shared(a)
+        assert bans(a) == {banned}
+
+
+async def test_nats_is_lost_and_comes_back(tmp_path: Path) -> None:
+    alice, bob = Identity.generate(), Identity.generate()
+    store = tmp_path / "store"
+    with nats_server(tmp_path, JETSTREAM.format(store)) as server:
+        identity = Identity.generate()
+        async with nodes(server, tmp_path, "a", "b", identity=identity) as (a, b):
+            await shared(a, b)
+            await do(a, Ban(alice.guid))
+            await until(lambda: bans(b) == {alice.guid})
+            server.kill()
+            await until(lambda: not book(a).is_shared and not book(b).is_shared)
+            # What was said holds; what is said now is refused, with a next step.
+            assert (await refusal(b, alice)).code is Code.NOT_ADMITTED
+            for asked in (Ban(bob.guid), Allow(alice.guid), Revoke("0" * 16), Forget(bob.guid)):
+                answer = await a.operator.do(asked)
+                assert isinstance(answer, Failed)
+                assert "nothing has changed" in answer.reason
+                assert "'relay check'" in answer.reason
+            assert bans(a) == {alice.guid}
+            # A node that begins now knows what it has heard before.
+            async with RelayServer(member_of(server, tmp_path, "c"), identity) as c:
+                assert not bans(c), "it is new"
+            server.start()
+            await shared(a, b)
+            await do(b, Ban(bob.guid))
+            await until(lambda: bans(a) == {alice.guid, bob.guid})
+            # The bucket is lost, with all that was in it: each node has a copy.
+            await until(lambda: a.cluster is not None and a.cluster.is_in)
+            server.kill()
+            await until(lambda: not book(a).is_shared and not book(b).is_shared)
+            store.rename(tmp_path / "lost")
+            server.start()
+            await shared(a, b)
+            async with RelayServer(member_of(server, tmp_path, "c"), identity) as c:
+                await until(lambda: bans(c) == {alice.guid, bob.guid})
+
+
+async def test_without_jetstream_each_node_is_alone(nats: NatsServer, tmp_path: Path) -> None:
+    alice = Identity.generate()
+    async with nodes(nats, tmp_path, "a", "b") as (a, b):
+        await do(a, Ban(alice.guid))
+        assert bans(a) == {alice.guid}
+        assert not bans(b)
+        assert isinstance(await come(b, alice), Registered)
+        assert not book(a).is_shared
