@@ -7,6 +7,7 @@ import nats as nats_client
 import pytest
 
 from relay.check import Finding, look
+from relay.cluster import Look, look_at_jetstream
 from relay.config import ClusterConfig, RelayConfig
 from relay.key_file import read_key
 from relay.server import RelayServer
@@ -75,17 +76,14 @@ async def test_strangers_on_its_subjects_are_said(nats: NatsServer, key: str) ->
 
 
 async def test_what_jetstream_lacks_is_said(nats: NatsServer, key: str, tmp_path: Path) -> None:
-    async def said(server: NatsServer) -> list[tuple[str, str, str]]:
-        config = of(key, server)
-        return [
-            (one.level, one.said, one.next_step)
-            async for one in look(config)
-            if one.about == "jetstream"
-        ]
+    config = of(key, nats)
+    (missing,) = [one async for one in look(config) if one.about == "jetstream"]
+    assert (missing.level, missing.said[:21]) == ("warning", "NATS has no JetStream")
+    assert "nats-server" in missing.next_step
 
-    (missing,) = await said(nats)
-    assert (missing[0], missing[1][:21]) == ("warning", "NATS has no JetStream")
-    assert "nats-server" in missing[2]
+    async def said(server: NatsServer) -> list[Look]:
+        return await look_at_jetstream(of(key, server))
+
     store = f"jetstream {{ store_dir: '{tmp_path}', max_file_store: 64KB }}"
     with nats_server(tmp_path, store) as small:
         assert [one[0] for one in await said(small)] == ["good"]
