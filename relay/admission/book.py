@@ -72,6 +72,13 @@ class Book:
         self._take(bans, members)
         return True
 
+    def check_open(self) -> None:
+        """See that a change can be taken now.
+
+        Raises:
+            StoreFailed: it cannot; says why, and the next step.
+        """
+
     def orders(self) -> list[Order]:
         """Return, once, which peers are to be forgotten here."""
         return []

@@ -39,7 +39,7 @@ __all__ = ["LATE", "TRIES", "Bucket", "Replica", "State"]
 
 _FIRST = 5.0
 """Seconds at the start for what the other nodes know: then it goes on with what it knew."""
-_AGAIN = 5.0
+_AGAIN = 2.0
 """Seconds until what could not be put into the bucket is put there anew."""
 _NEWS = 1.0
 """Seconds in which is heard who was faster; else the bucket is read anew."""

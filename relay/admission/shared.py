@@ -51,6 +51,9 @@ class SharedBook(Replica):
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """Of invitations: peers come by one after the other."""
 
+    def check_open(self) -> None:
+        self._shares()
+
     # -- changes --------------------------------------------------------------------------------
 
     async def ban(self, subject: str, expires: float | None, reason: str) -> Ban:

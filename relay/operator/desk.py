@@ -62,6 +62,11 @@ sizes are banned."""
 _FIGURES = 1.0
 """Seconds between two looks at what each peer has had."""
 _NOTHING = Figures()
+_FORGOTTEN = Refusal(
+    "what this relay kept of this peer is removed, by its operator",
+    PATIENCE,
+    outcome=Outcome.REVOKED,
+)
 _ID = 16
 """Hexadecimal characters of an invitation's id."""
 
@@ -178,8 +183,7 @@ class Desk:
                 await self._forget(subject)
             self._banned = banned
         for order in book.orders():
-            reason = "what this relay kept of this peer is removed, by its operator"
-            await self.end(order.guid, Refusal(reason, PATIENCE, outcome=Outcome.REVOKED))
+            await self.end(order.guid, _FORGOTTEN)
             await self._present.presence.forget(order.guid)
             await self._forget(order.guid)
             await book.carried_out(order)
@@ -235,9 +239,9 @@ class Desk:
         subject = subject_of(asked.subject)
         if "/" in subject:
             return Failed("nothing is kept of a network but its ban: 'relay allow' lifts that")
-        reason = "what this relay kept of this peer is removed, by its operator"
+        self._admission.book.check_open()
         # First: what is here is kept for as long as it is.
-        ended = await self.end(subject, Refusal(reason, PATIENCE, outcome=Outcome.REVOKED))
+        ended = await self.end(subject, _FORGOTTEN)
         found = [name async for name in self._forgotten(subject)]
         said = f"forgotten ({', '.join(found)})" if found else "nothing was kept of it"
         if self._admission.book.bans.of(subject, "", self._wall_clock()) is not None:

@@ -4,7 +4,10 @@ each use of one exactly once; and what fails, is said, and is right again a seco
 
 import asyncio
 import contextlib
+import json
+import shutil
 import sqlite3
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from nats.js import JetStreamContext
 
 from protocol.errors import Code
 from protocol.identity import Identity
+from protocol.invitation import Token
 from protocol.messages import Error, Registered
 from relay.admission import Outcome, SharedBook
 from relay.config import MailboxConfig, RelayConfig
@@ -32,10 +36,12 @@ from relay.operator import (
     InvitationsShown,
     Revoke,
 )
+from relay.place import make_key
 from relay.server import RelayServer
 from tests.cluster.nats import TIMEOUT, NatsServer, joined, nats_server, node
-from tests.relay.admission.doors import OPERATOR, come, refusal, token
+from tests.relay.admission.doors import OPERATOR, come, outcome, refusal, token
 from tests.relay.client import client
+from tests.support import processes
 
 JETSTREAM = "jetstream {{ store_dir: '{}' }}"
 
@@ -126,29 +132,13 @@ async def test_a_ban_at_one_node_holds_at_all(shelf: NatsServer, tmp_path: Path)
         assert isinstance(await come(c, alice), Registered)
 
 
-async def test_the_list_and_what_is_taken_back_hold_at_all(
-    shelf: NatsServer, tmp_path: Path
-) -> None:
-    async with nodes(shelf, tmp_path, "a", "b", admission="listed") as (a, b):
-        await shared(a, b)
-        alice = Identity.generate()
-        assert isinstance(await come(b, alice), Error)
-        await do(a, Allow(alice.guid))
-        await until(lambda: book(b).member(alice.guid) is not None)
-        async with client(b.url, alice) as there:
-            await there.register()
-            await do(a, Revoke(alice.guid))
-            assert (await there.expect(Error)).code is Code.NOT_ADMITTED
-        assert isinstance(await come(b, alice), Error)
-
-
 async def test_an_invitation_is_used_once_in_the_whole_cluster(
     shelf: NatsServer, tmp_path: Path
 ) -> None:
     async with nodes(shelf, tmp_path, "a", "b", "c", admission="invited") as relays:
         await shared(*relays)
         for uses in (1, 4):
-            for _ in range(5):
+            for _ in range(3):
                 shown = token(uses=uses)
                 peers = [Identity.generate() for _ in range(9)]
                 said = await asyncio.gather(
@@ -173,7 +163,7 @@ async def test_an_invitation_is_used_once_in_the_whole_cluster(
         assert (await invitations(relays[0]))[shown.invitation.id].used == 1
 
 
-async def test_invitations_from_end_to_end(shelf: NatsServer, tmp_path: Path) -> None:
+async def test_the_list_and_invitations_hold_at_all(shelf: NatsServer, tmp_path: Path) -> None:
     async with nodes(shelf, tmp_path, "a", "b", admission="invited") as (a, b):
         await shared(a, b)
         shown, alice, bob = token(uses=2, note="two"), Identity.generate(), Identity.generate()
@@ -191,6 +181,14 @@ async def test_invitations_from_end_to_end(shelf: NatsServer, tmp_path: Path) ->
             assert (await there.expect(Error)).code is Code.NOT_ADMITTED
         assert (await refusal(b, alice, shown)).code is Code.NOT_ADMITTED
         assert "taken back" in (await refusal(b, bob, shown)).reason
+        # The list goes before; and what is taken back ends who is here.
+        await do(a, Allow(bob.guid))
+        await until(lambda: book(b).member(bob.guid) is not None)
+        async with client(b.url, bob) as there:
+            await there.register()
+            await do(a, Revoke(bob.guid))
+            assert (await there.expect(Error)).code is Code.NOT_ADMITTED
+        assert isinstance(await come(b, bob), Error)
 
 
 @contextlib.asynccontextmanager
@@ -333,20 +331,21 @@ async def test_nats_is_lost_and_comes_back(tmp_path: Path) -> None:
                 assert "nothing has changed" in answer.reason
                 assert "'relay check'" in answer.reason
             assert bans(a) == {alice.guid}
-            # A node that begins now knows what it has heard before.
+            older = shutil.copytree(store, tmp_path / "older")
             async with RelayServer(member_of(server, tmp_path, "c"), identity) as c:
                 assert not bans(c), "it is new"
             server.start()
             await shared(a, b)
             await do(b, Ban(bob.guid))
             await until(lambda: bans(a) == {alice.guid, bob.guid})
-            # The bucket is lost, with all that was in it: each node has a copy.
-            await until(lambda: a.cluster is not None and a.cluster.is_in)
+            # An older bucket is put back: what it lacks each node knows.
             server.kill()
             await until(lambda: not book(a).is_shared and not book(b).is_shared)
-            store.rename(tmp_path / "lost")
+            shutil.rmtree(store)
+            older.rename(store)
             server.start()
             await shared(a, b)
+            assert bans(a) == bans(b) == {alice.guid, bob.guid}
             async with RelayServer(member_of(server, tmp_path, "c"), identity) as c:
                 await until(lambda: bans(c) == {alice.guid, bob.guid})
 
@@ -359,3 +358,110 @@ async def test_without_jetstream_each_node_is_alone(nats: NatsServer, tmp_path: 
         assert not bans(b)
         assert isinstance(await come(b, alice), Registered)
         assert not book(a).is_shared
+
+
+async def test_no_room_in_jetstream(tmp_path: Path) -> None:
+    alice, identity = Identity.generate(), Identity.generate()
+    with nats_server(tmp_path, JETSTREAM.format(tmp_path / "store")) as server:
+        async with nodes(server, tmp_path, "a", identity=identity) as (a,):
+            await shared(a)
+            await do(a, Ban(alice.guid))
+            async with bucket(server.url, tmp_path.name) as (stream, _):
+                there = await stream.stream_info(f"KV_{tmp_path.name}_operator")
+                bound = max(1, there.state.bytes)
+                await stream.update_stream(there.config.evolve(max_bytes=bound))
+                for asked in (Ban("192.0.2.0/24"), Announce(token().statement)):
+                    answer = await a.operator.do(asked)
+                    assert isinstance(answer, Failed)
+                    assert "nothing has changed: " in answer.reason
+                assert bans(a) == {alice.guid}
+                # Who has bans of its own cannot tell the others; it obeys theirs.
+                config = RelayConfig(port=0, state=str(tmp_path / "b"))
+                async with RelayServer(config, identity) as alone:
+                    await do(alone, Ban("198.51.100.0/24"))
+                async with RelayServer(member_of(server, tmp_path, "b"), identity) as b:
+                    assert bans(b) == {alice.guid, "198.51.100.0/24"}
+                    assert not book(b).is_shared
+                    await stream.update_stream(there.config)
+                    await shared(b)
+                    await until(lambda: bans(a) == bans(b))
+
+
+@pytest.mark.nightly
+async def test_commands_at_processes_that_are_killed(tmp_path: Path) -> None:
+    """Everything at its ends: the commands, the processes, kill -9 of any of them."""
+    key = str(tmp_path / "relay.key")
+    make_key(key)
+    peers = [Identity.generate().guid for _ in range(6)]
+
+    def config(name: str, server: NatsServer) -> list[str]:
+        file = tmp_path / f"{name}.toml"
+        state = tmp_path / name
+        file.write_text(
+            f'state = "{state}"\nidentity = "{key}"\nadmission = "invited"\n[mailbox]\n'
+            f'enabled = false\n[cluster]\nnode = "{name}"\nservers = "{server.url}"\n'
+        )
+        return ["--config", str(file), "--drain-timeout", "0"]
+
+    async def command(name: str, *words: str) -> subprocess.CompletedProcess[str]:
+        file = str(tmp_path / f"{name}.toml")
+        return await asyncio.to_thread(
+            processes.run_relay, tmp_path, *words, "--config", file, "--json"
+        )
+
+    async def banned(name: str) -> set[str]:
+        done = await command(name, "bans")
+        assert done.returncode == 0, done.stderr
+        return {one["subject"] for one in json.loads(done.stdout)["bans"]}
+
+    async def settled(expected: set[str], *names: str) -> None:
+        async with asyncio.timeout(TIMEOUT):
+            for name in names:
+                while await banned(name) != expected:
+                    await asyncio.sleep(0.05)
+
+    with (
+        nats_server(tmp_path, JETSTREAM.format(tmp_path / "store")) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        running = {
+            name: stack.enter_context(processes.relay(tmp_path, *config(name, server)))
+            for name in ("a", "b", "c")
+        }
+        for number, name in enumerate(("a", "b", "c")):
+            assert (await command(name, "ban", peers[number])).returncode == 0
+        await settled(set(peers[:3]), "a", "b", "c")
+        # A node, killed in the moment in which another one says something.
+        said = asyncio.create_task(command("a", "ban", peers[3]))
+        running["b"][1].kill()
+        running["b"][1].wait()
+        assert (await said).returncode == 0
+        assert (await command("a", "allow", peers[0])).returncode == 0
+        running["b"] = stack.enter_context(processes.relay(tmp_path, *config("b", server)))
+        await settled(set(peers[1:4]), "a", "b", "c")
+        # NATS, killed as soon as it is said to be done: it is there.
+        assert (await command("c", "ban", peers[4])).returncode == 0
+        server.kill()
+        for name in ("a", "b"):
+            failed = await command(name, "ban", peers[5])
+            assert failed.returncode == 1
+            assert "relay check" in failed.stderr
+        # A node that begins without NATS has its copy.
+        running["a"][1].kill()
+        running["a"][1].wait()
+        running["a"] = stack.enter_context(processes.relay(tmp_path, *config("a", server)))
+        assert set(peers[1:4]) <= await banned("a")
+        server.start()
+        await settled(set(peers[1:5]), "a", "b", "c")
+        # One invitation, shown at all nodes by programs: it is used once.
+        done = await command("a", "invite", "--uses", "1")
+        assert done.returncode == 0, done.stderr
+        shown = Token.parse(json.loads(done.stdout)["token"])
+
+        async def shows(url: str) -> Registered | Error:
+            async with client(url, Identity.generate()) as one:
+                await one.ask_to_register(token=shown)
+                return await outcome(one)
+
+        outcomes = await asyncio.gather(*(shows(url) for url, _ in running.values()))
+        assert sum(isinstance(one, Registered) for one in outcomes) == 1
