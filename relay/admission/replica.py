@@ -6,6 +6,7 @@ What is said at this node is in `shared.py`, and its rules too.
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum, auto
@@ -29,7 +30,7 @@ from relay.admission.records import (
     slot_of,
     write,
 )
-from relay.admission.union import Union
+from relay.admission.union import More, Union
 from relay.config import ConfigError
 from relay.log import guarded, log
 from relay.store import StoreConflict, StoreFailed, StoreUnsure
@@ -49,6 +50,9 @@ _AT_ONCE = 64
 """Values that are put into the bucket at once."""
 LATE = 86_400.0
 """Seconds for which a ban that is over stays in the bucket: clocks differ."""
+_HERE = 300.0
+"""Seconds for which a node can have been away and still hear what others have taken away since:
+what is not there for another reason was taken away by a stranger."""
 _PUT_BACK = 64
 """Values that strangers have written over, and that are put back, between two pauses."""
 
@@ -101,6 +105,8 @@ class Replica(Book):
         self._news = asyncio.Event()
         """Set whenever something was heard."""
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._left = -math.inf
+        """When it was lost, by the loop's clock."""
         self._next_put_back = 0.0
         """When values that strangers have written over may be put back again."""
         self._is_torn = False
@@ -191,6 +197,8 @@ class Replica(Book):
             self._work.set()
 
     def lost(self, reason: str, *, missing: bool) -> None:
+        if self._state is State.SHARED:
+            self._left = asyncio.get_running_loop().time()
         alone = missing and not self._bucket_known
         state = State.ALONE if alone else State.AWAY
         if (state, reason) != (self._state, self._reason):
@@ -316,9 +324,11 @@ class Replica(Book):
             copy.shared.get("bucket") == union.epoch
             and int(copy.shared.get("revision", "0")) <= self._last
         )
+        was_here = not self._is_torn and asyncio.get_running_loop().time() - self._left < _HERE
+        what = (More.LOST if was_here else More.FOREIGN) if knows else More.ALL
         count = 0
         for _ in range(3):
-            more = union.more(copy, self._clock(), only_foreign=knows)
+            more = union.more(copy, self._clock(), what)
             if not more:
                 break
             count += len(more)

@@ -6,6 +6,7 @@ PURE: what was heard goes in, rows come out.
 
 import math
 from collections.abc import Callable, Iterator
+from enum import Enum, auto
 
 from protocol.invitation import Invitation
 from relay.admission.bans import Ban
@@ -27,7 +28,18 @@ from relay.admission.records import (
 )
 from relay.admission.rows import Copy, InvitationRow, MemberRow, Uses
 
-__all__ = ["Union"]
+__all__ = ["More", "Union"]
+
+
+class More(Enum):
+    """What of a node's own rows is put into the bucket."""
+
+    ALL = auto()
+    """What goes beyond it: they are of another bucket, or this one is older than they."""
+    LOST = auto()
+    """What is not there, and was not taken away by a node: this one was here just now."""
+    FOREIGN = auto()
+    """What somebody else has written over: it may have been taken away since."""
 
 
 class Union:
@@ -42,6 +54,8 @@ class Union:
         """Of each invitation, by number."""
         self._keys_of: dict[str, set[str]] = {}
         """Of each peer: what admits it, or did."""
+        self._dropped: set[str] = set()
+        """Keys of what a node has taken away."""
         self.revision = 0
         """The last one heard."""
         self.foreign: set[str] = set()
@@ -62,7 +76,9 @@ class Union:
             self._forget(key, before)
         if record is None:
             self._records.pop(key, None)
+            self._dropped.add(key)
             return before
+        self._dropped.discard(key)
         self._records[key] = record
         if isinstance(record, MemberSaid):
             self._keys_of.setdefault(record.guid, set()).add(key)
@@ -153,10 +169,9 @@ class Union:
 
     # -- what a node has besides ----------------------------------------------------------------
 
-    def more(self, copy: Copy, now: float, *, only_foreign: bool) -> list[tuple[str, Record]]:
+    def more(self, copy: Copy, now: float, what: More) -> list[tuple[str, Record]]:
         """Return what a node's own rows say beyond this, each with the key for it; that of a use of
-        an invitation is empty: it is the next free one. With `only_foreign`, of keys alone that
-        somebody else has written to."""
+        an invitation is empty: it is the next free one."""
         found: list[tuple[str, Record]] = []
         for record in _said(copy, now):
             if isinstance(record, MemberSaid) and record.invitation:
@@ -165,15 +180,16 @@ class Union:
                     None,
                 )
                 key = "" if there is None else there[0]
-                if _adds(record, None if there is None else there[1]) and (
-                    not only_foreign or any(one.startswith("use.") for one in self.foreign)
-                ):
+                is_lost = there is None and any(one.startswith("use.") for one in self.foreign)
+                wanted = what is More.ALL or is_lost
+                if wanted and _adds(record, None if there is None else there[1]):
                     found.append((key, record))
                 continue
             key = key_of(record, self._name)
-            if only_foreign and key not in self.foreign:
-                continue
-            if _adds(record, self._records.get(key)):
+            is_lost = key in self.foreign or (
+                what is More.LOST and key not in self._records and key not in self._dropped
+            )
+            if (what is More.ALL or is_lost) and _adds(record, self._records.get(key)):
                 found.append((key, record))
         return found
 

@@ -304,4 +304,4 @@ def check_version(client: Client, what: str) -> None:
     """
     version = client.connected_server_version
     if (version.major, version.minor) < _SERVER:
-        raise JetStreamMissing(f"{what} need nats-server 2.11 or later")
+        raise JetStreamMissing(f"{what}: nats-server 2.11 or later is needed")

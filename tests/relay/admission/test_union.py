@@ -27,7 +27,7 @@ from relay.admission.records import (
     write,
 )
 from relay.admission.rows import Copy, InvitationRow, MemberRow
-from relay.admission.union import Union
+from relay.admission.union import More, Union
 
 ALICE, BOB = (Identity.generate().guid for _ in range(2))
 NET = "192.0.2.0/24"
@@ -61,7 +61,7 @@ def heard(*records: Record) -> Union:
 
 
 def more(union: Union, *rows: Ban | MemberRow | InvitationRow) -> list[Record]:
-    return [record for _, record in union.more(copy(*rows), 5.0, only_foreign=False)]
+    return [record for _, record in union.more(copy(*rows), 5.0, More.ALL)]
 
 
 def test_of_two_bans_the_longer_one_holds() -> None:
@@ -95,9 +95,9 @@ def test_of_the_list_the_later_word_holds() -> None:
 def test_a_use_is_counted_once_and_stays_taken_back() -> None:
     union = heard(member_said(member(ALICE, ID)))
     assert not more(union, member(ALICE, ID, since=1.0))
-    (found,) = union.more(copy(member(ALICE, ID, revoked=3.0)), 5.0, only_foreign=False)
+    (found,) = union.more(copy(member(ALICE, ID, revoked=3.0)), 5.0, More.ALL)
     assert found[0] == use_key(ID, 0)
-    ((key, record),) = union.more(copy(member(BOB, ID)), 5.0, only_foreign=False)
+    ((key, record),) = union.more(copy(member(BOB, ID)), 5.0, More.ALL)
     assert (key, record) == ("", member_said(member(BOB, ID)))
 
 
@@ -105,15 +105,22 @@ def test_what_strangers_wrote_over_is_put_back_and_nothing_else() -> None:
     union = heard()
     ban, other = Ban(NET, 1.0), Ban(ALICE, 1.0)
     union.hear_foreign(f"ban.{name(NET)}", 7)
-    found = union.more(copy(ban, other, member(BOB, ID)), 5.0, only_foreign=True)
+    found = union.more(copy(ban, other, member(BOB, ID)), 5.0, More.FOREIGN)
     assert found == [(f"ban.{name(NET)}", ban_said(ban))]
     union.hear_foreign(use_key(ID, 0), 8)
-    assert len(union.more(copy(member(BOB, ID)), 5.0, only_foreign=True)) == 1
+    assert len(union.more(copy(member(BOB, ID)), 5.0, More.FOREIGN)) == 1
     assert (union.revision, union.revision_of(use_key(ID, 0))) == (8, 8)
     # Of what is known here the last word of a node holds.
     union = heard(ban_said(ban))
     union.hear_foreign(f"ban.{name(NET)}", 9)
     assert union.get(f"ban.{name(NET)}") == ban_said(ban)
+
+
+def test_what_strangers_took_away_is_put_back_and_what_nodes_did_is_not() -> None:
+    union = heard(Epoch("one"), ban_said(Ban(NET, 1.0, 50.0)))
+    union.hear(f"ban.{name(ALICE)}", 3, None)
+    rows = copy(Ban(NET, 1.0), Ban(ALICE, 1.0), Ban(BOB, 1.0))
+    assert union.more(rows, 5.0, More.LOST) == [(f"ban.{name(BOB)}", ban_said(Ban(BOB, 1.0)))]
 
 
 def test_uses_are_numbered_without_holes() -> None:
