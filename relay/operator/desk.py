@@ -117,6 +117,8 @@ class Desk:
         self._wall_clock = wall_clock
         self._banned: set[str] = set()
         """Whom the zone has dropped."""
+        self._to_drop: list[str] = []
+        """Whom it is still to drop."""
         self._figured = -math.inf
         """When what each peer has had was last asked for."""
 
@@ -179,9 +181,12 @@ class Desk:
         if await book.refresh():
             await self.review()
             banned = {ban.subject for ban in book.bans}
-            for subject in banned - self._banned:
-                await self._forget(subject)
-            self._banned = banned
+            self._banned &= banned
+            self._to_drop = list(banned - self._banned)
+        some, self._to_drop = self._to_drop[:_AT_ONCE], self._to_drop[_AT_ONCE:]
+        for subject in some:
+            await self._forget(subject)
+            self._banned.add(subject)
         for order in book.orders():
             await self.end(order.guid, _FORGOTTEN)
             await self._present.presence.forget(order.guid)
