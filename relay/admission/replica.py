@@ -14,6 +14,7 @@ from sqlite3 import Connection
 from typing import Any
 
 from relay.admission import rows
+from relay.admission.bans import Ban
 from relay.admission.book import Book, Order
 from relay.admission.bucket import Bucket
 from relay.admission.records import (
@@ -32,6 +33,7 @@ from relay.admission.records import (
     slot_of,
     write,
 )
+from relay.admission.rows import Member
 from relay.admission.union import More, Union
 from relay.config import ConfigError
 from relay.log import guarded, log
@@ -132,6 +134,9 @@ class Replica(Book):
                 "nothing is known yet of whom the operator keeps out: it was never heard",
                 reason=self._reason,
             )
+
+    def _first(self, tables: Connection) -> tuple[list[Ban], list[Member]]:
+        return rows.load(tables)
 
     async def close(self) -> None:
         await self._tasks.close()

@@ -258,6 +258,12 @@ async def test_what_nodes_had_before_is_taken_up_once(shelf: NatsServer, tmp_pat
     async with nodes(shelf, tmp_path, "a", "b", identity=identity, admission="invited") as (a, b):
         await shared(a, b)
         assert bans(a) == bans(b) == {guids[1], "192.0.2.0/24"}
+    # What a node is told while it is no node is taken up when it is one again.
+    async with RelayServer(RelayConfig(port=0, state=str(tmp_path / "a")), identity) as alone:
+        await do(alone, Ban(guids[3]))
+    async with nodes(shelf, tmp_path, "a", "b", identity=identity, admission="invited") as (a, b):
+        await shared(a, b)
+        await until(lambda: bans(a) == bans(b) == {guids[1], guids[3], "192.0.2.0/24"})
 
 
 @pytest.mark.nightly
