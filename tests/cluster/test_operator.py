@@ -8,6 +8,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from protocol.identity import Identity
 from protocol.invitation import Token
 from protocol.messages import Error, Registered
 from relay.admission import Outcome, SharedBook
-from relay.cluster import look_at_jetstream
+from relay.backplane import Seal
+from relay.cluster import Bucket, look_at_jetstream
 from relay.config import MailboxConfig, RelayConfig
 from relay.operator import (
     Allow,
@@ -41,9 +43,11 @@ from relay.place import make_key
 from relay.server import RelayServer
 from tests.cluster.nats import TIMEOUT, NatsServer, joined, known, nats_server, node
 from tests.cluster.test_legs import asked, talk
+from tests.cluster.test_partition import routed
 from tests.relay.admission.doors import OPERATOR, come, outcome, refusal, token
 from tests.relay.client import Client, client, registered, upgrade_with
 from tests.support import processes
+from tests.support.ports import free_port
 
 JETSTREAM = "jetstream {{ store_dir: '{}' }}"
 
@@ -530,3 +534,82 @@ async def test_commands_at_processes_that_are_killed(tmp_path: Path) -> None:
 
         outcomes = await asyncio.gather(*(shows(url) for url, _ in running.values()))
         assert sum(isinstance(one, Registered) for one in outcomes) == 1
+
+
+async def test_clocks_that_differ_change_no_order(shelf: NatsServer, tmp_path: Path) -> None:
+    seal, one, two = Seal(Identity.generate()), "192.0.2.0/24", "198.51.100.0/24"
+    ahead = 3600.0
+    async with contextlib.AsyncExitStack() as stack:
+        books = []
+        for name, shift in (("a", 0.0), ("b", ahead)):
+            config = member_of(shelf, tmp_path, name)
+            made = SharedBook(None, lambda shift=shift: time.time() + shift, Bucket(config, seal))  # type: ignore[misc]
+            stack.push_async_callback(made.close)
+            await made.open()
+            books.append(made)
+        a, b = books
+        await until(lambda: a.is_shared and b.is_shared)
+        # Whoever speaks last is right, though it says that it was an hour earlier.
+        await b.ban(one, None, "b")
+        await until(lambda: len(a.bans) == 1)
+        await a.lift(one)
+        await until(lambda: not len(b.bans))
+        await b.ban(one, None, "b")
+        await until(lambda: len(a.bans) == 1)
+        await a.ban(one, None, "a")
+        await until(lambda: [ban.reason for ban in b.bans] == ["a"])
+        # A ban ends by the clock of each: at one it is over, and goes on at the other.
+        await a.ban(two, time.time() + 60, "a")
+        await until(lambda: len(b.bans) == 2)
+        assert b.bans.of("", "198.51.100.1", time.time() + ahead) is None
+        await b.drop_old()
+        assert len(b.bans) == 1
+        assert a.bans.of("", "198.51.100.1", time.time()) is not None
+        # For who comes now, too.
+        late = SharedBook(None, time.time, Bucket(member_of(shelf, tmp_path, "c"), seal))
+        stack.push_async_callback(late.close)
+        await late.open()
+        await until(lambda: {ban.subject for ban in late.bans} == {one, two})
+
+
+@pytest.mark.nightly
+async def test_one_of_three_nats_servers_is_killed(tmp_path: Path) -> None:
+    ports = [free_port() for _ in range(3)]
+    identity, guid = Identity.generate(), Identity.generate().guid
+    with contextlib.ExitStack() as stack:
+        servers = [
+            stack.enter_context(
+                nats_server(
+                    tmp_path,
+                    f"server_name: s{port}",
+                    JETSTREAM.format(tmp_path / str(port)),
+                    routed(port, *(one for one in ports if one != port)),
+                )
+            )
+            for port in ports
+        ]
+        urls = tuple(one.url for one in servers)
+        settings = MailboxConfig(enabled=False, replicas=3)
+        async with asyncio.timeout(3 * TIMEOUT), contextlib.AsyncExitStack() as relays:
+            a, b = [
+                await relays.enter_async_context(
+                    RelayServer(
+                        member_of(one, tmp_path, name, mailbox=settings, cluster={"servers": urls}),
+                        identity,
+                    )
+                )
+                for name, one in zip("ab", servers[:2], strict=True)
+            ]
+            await shared(a, b)
+            await do(a, Ban(guid))
+            await until(lambda: bans(b) == {guid})
+            for server in servers:
+                server.kill()
+                # As soon as another one leads: until then it is refused.
+                while not isinstance(await b.operator.do(Allow(guid)), Done):
+                    await asyncio.sleep(0.1)
+                while not isinstance(await a.operator.do(Ban(guid)), Done):
+                    await asyncio.sleep(0.1)
+                await until(lambda: bans(a) == bans(b) == {guid})
+                server.start()
+                await shared(a, b)
