@@ -47,6 +47,7 @@ from tests.cluster.test_partition import routed
 from tests.relay.admission.doors import OPERATOR, come, outcome, refusal, token
 from tests.relay.client import Client, client, registered, upgrade_with
 from tests.support import processes
+from tests.support.full_disk import full_disk
 from tests.support.ports import free_port
 
 JETSTREAM = "jetstream {{ store_dir: '{}' }}"
@@ -613,3 +614,22 @@ async def test_one_of_three_nats_servers_is_killed(tmp_path: Path) -> None:
                 await until(lambda: bans(a) == bans(b) == {guid})
                 server.start()
                 await shared(a, b)
+
+
+@pytest.mark.expected_errors("what the operator has said is not in the store here")
+async def test_a_node_whose_disk_is_full_obeys_and_catches_up(
+    shelf: NatsServer, tmp_path: Path
+) -> None:
+    def stored(relay: RelayServer) -> int:
+        with contextlib.closing(sqlite3.connect(relay.config.in_state("relay.sqlite"))) as tables:
+            (count,) = tables.execute("SELECT COUNT(*) FROM bans").fetchone()
+        return int(count)
+
+    async with nodes(shelf, tmp_path, "a") as (a,):
+        await shared(a)
+        with full_disk():
+            await do(a, Ban("192.0.2.0/24"))
+            await do(a, Ban("198.51.100.0/24"))
+            assert len(bans(a)) == 2
+        assert stored(a) == 0
+        await until(lambda: stored(a) == 2)
