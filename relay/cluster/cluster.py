@@ -41,6 +41,7 @@ from relay.backplane import (
     tag_of,
 )
 from relay.broker import Broker
+from relay.cluster.bucket import Bucket
 from relay.cluster.letters import ClusterStore
 from relay.cluster.link import Link, LinkLost
 from relay.cluster.members import Members
@@ -195,6 +196,10 @@ class Cluster:
     def letters(self, clock: Callable[[], float], spawn: Spawn) -> ClusterStore:
         """Return where the letters of all nodes are. `clock` gives Unix time."""
         return ClusterStore(self._relay_config, self.seal, self.wakes, clock, spawn)
+
+    def bucket(self) -> Bucket:
+        """Return what the operator has said at any node."""
+        return Bucket(self._relay_config, self.seal)
 
     def wakes(self, guid: str) -> bool:
         """Return whether it is this node that says who has mail, of this peer: the one that it is
