@@ -100,10 +100,12 @@ export async function lock(stream: Stream, side: LockSide, own?: Ephemeral): Pro
   const handshake = await Handshake.begin(prologue(side), own ?? (await ephemeral()));
   const input = new Exact(stream);
   const headed = async (size: number): Promise<Bytes> => {
-    const message = await input.take(HEAD.length + size);
+    // First what says which lock it is: another one may have less behind that (R18.7).
+    const head = await input.take(HEAD.length);
+    if (head !== null && !equal(head, HEAD)) throw new ProtocolViolation("another lock than was agreed on");
+    const message = await input.take(size);
     if (message === null) throw new PathFailed("the plane has ended");
-    if (!equal(message.subarray(0, HEAD.length), HEAD)) throw new ProtocolViolation("another lock than was agreed on");
-    return message.slice(HEAD.length);
+    return message;
   };
   if (side.isCaller) {
     stream.write(concat(HEAD, await handshake.first()));

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from peers.conformance.adapter import Said
-from peers.conformance.faults import Fault, NotTried
+from peers.conformance.faults import Fault, NotApplicable, NotTried
 
 __all__ = ["Check", "Checks", "Outcome", "Result", "order", "run", "section_of"]
 
@@ -28,6 +28,7 @@ class Outcome(Enum):
     PASSED = "passed"
     FAILED = "failed"
     NOT_TRIED = "not tried"
+    NOT_APPLICABLE = "not applicable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Result:
     what: str
     outcome: Outcome
     detail: str
-    """Why it failed, or was not tried."""
+    """Why it failed, was not tried, or does not apply."""
     seconds: float
 
 
@@ -135,6 +136,8 @@ async def _outcome(
             await make(await enter())
     except NotTried as why:
         return Outcome.NOT_TRIED, str(why)
+    except NotApplicable as why:
+        return Outcome.NOT_APPLICABLE, str(why)
     except Fault as fault:
         return Outcome.FAILED, str(fault)
     except Said as said:
