@@ -163,7 +163,7 @@ class PlayedRelay:
         if self._server is not None:
             self._server.close()
         # What was accepted just before is here some turns of the loop later.
-        for _ in range(_TURNS):
+        for _turn in range(_TURNS):
             for pipe in self._pipes:
                 pipe.abort()
             self._pipes.clear()
