@@ -76,6 +76,18 @@ async function both(vector?: Vector): Promise<{ paths: [LockedPath, LockedPath];
   return { paths: paths as [LockedPath, LockedPath], ends };
 }
 
+test("what begins otherwise than the lock that was agreed on is ended at its first bytes", async () => {
+  const [, asked] = await sides();
+  for (const { what, bytes } of vectors["first_bytes"]) {
+    if (bytes.startsWith("52520102")) continue; // That is this lock.
+    const [one, other] = Memory.pair();
+    const locking = locked(other, asked);
+    one.write(fromHex(bytes));
+    if (bytes.length < 8) one.close();
+    await assert.rejects(locking, (error) => error instanceof ProtocolViolation || (bytes.length < 8 && error instanceof PathFailed), what);
+  }
+});
+
 test("vectors of the lock", async () => {
   for (const vector of vectors["locks"]) {
     const [asking, asked] = await sides(vector);
