@@ -144,7 +144,7 @@ async def _outcome(
         return Outcome.FAILED, f"its application is told {said.word!r}"
     except TimeoutError:
         return Outcome.FAILED, f"not over after {_LONGEST:g} s"
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, AttributeError, TypeError, ValueError) as error:
         # What the other party has said has another shape than the page gives it.
         return Outcome.FAILED, f"cannot be read: {error!r}"
     return Outcome.PASSED, ""

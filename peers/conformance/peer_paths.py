@@ -180,6 +180,8 @@ def _on_a_plane(vector: dict[str, Any], data: bytes, end: End) -> bytes:
     """
     if vector["rule"] == "R10.22":
         raise NotApplicable("the peer takes no direct paths")
+    if vector["rule"] == "R10.25":
+        raise NotApplicable("over a plane the session is known, as it was announced")
     if vector["code"] == "unknown_service":
         raise NotApplicable("over a plane a service is refused with the request (R7.18)")
     return data.replace(_SESSION, end.id).replace(b"\xa3p2p", packed(end.mode))

@@ -62,6 +62,17 @@ def nothing() -> None:
     """Plant nothing."""
 
 
+def by_relays_and_noise_alone() -> None:
+    """No fault, but what a page is: no direct paths, and no TLS."""
+    right = own.PeerConfig
+
+    def config(**given: Any) -> Any:
+        return right(**given, locks=(lock.Lock.NOISE,), policy="only relayed")
+
+    plant(own, "PeerConfig", config)
+    plant(OwnLocation, "entries", lambda *_, **__: ())
+
+
 # -- of a peer ------------------------------------------------------------------------------------
 
 
@@ -283,6 +294,7 @@ def looks_at_no_proof() -> None:
 
 PEER_FAULTS: dict[str, tuple[Fault, str, str]] = {
     "nothing": (nothing, "", ""),
+    "by relays and noise alone": (by_relays_and_noise_alone, "", ""),
     "skips nothing": (skips_nothing, "R11.17", "what comes twice is"),
     "acknowledges too much": (
         acknowledges_too_much,
