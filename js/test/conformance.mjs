@@ -31,11 +31,11 @@ async function serve(opening, service) {
 }
 
 const commands = {
-  async open({ peer, relay, key, carrier, service }) {
+  async open({ peer, relay, key, carrier, service, invitation, relay_guid: relayGuid }) {
     if (carrier !== "websocket") return UNSUPPORTED;
     const identity = await Identity.fromSeed(bytes(key));
     const ending = new AbortController();
-    const opening = Peer.open({ relay, identity, wait: true, signal: ending.signal });
+    const opening = Peer.open({ relay, identity, invitation, relayGuid, wait: true, signal: ending.signal });
     peers.set(peer, { opening, ending });
     void serve(opening, service);
     return { guid: identity.guid };

@@ -132,11 +132,11 @@ class PeerStage:
         return opened
 
     @asynccontextmanager
-    async def fresh(self, carrier: str = "") -> AsyncIterator[Opened]:
+    async def fresh(self, carrier: str = "", **more: str) -> AsyncIterator[Opened]:
         """A peer that was told to open, and that comes to a relay of its own; without `carrier` by
-        the raw upgrade, where its adapter knows that."""
+        the raw upgrade, where its adapter knows that. `more` is what else it is told."""
         async with PlayedRelay() as relay:
-            opened = await self._opened(relay, carrier)
+            opened = await self._opened(relay, carrier, **more)
             try:
                 yield opened
             finally:
@@ -152,32 +152,26 @@ class PeerStage:
             opened.ways = ways
             yield opened
 
-    async def _opened(self, relay: PlayedRelay, carrier: str = "") -> Opened:
+    async def _opened(self, relay: PlayedRelay, carrier: str = "", **more: str) -> Opened:
         if carrier or self._carrier:
-            return await self._opened_by(relay, carrier or self._carrier)
+            return await self._opened_by(relay, carrier or self._carrier, **more)
         try:
-            opened = await self._opened_by(relay, "raw")
+            opened = await self._opened_by(relay, "raw", **more)
             self._carrier = "raw"
         except NotTried as why:
             try:
-                opened = await self._opened_by(relay, "websocket")
+                opened = await self._opened_by(relay, "websocket", **more)
             except NotTried:
                 raise why from None
             self._carrier = "websocket"
         return opened
 
-    async def _opened_by(self, relay: PlayedRelay, carrier: str) -> Opened:
+    async def _opened_by(self, relay: PlayedRelay, carrier: str, **more: str) -> Opened:
         seed = os.urandom(32)
         name = next(self._names)
         identity = Identity.from_seed(seed)
-        done = await self.adapter.ask(
-            *("open", _START),
-            peer=name,
-            relay=relay.url,
-            key=seed.hex(),
-            carrier=carrier,
-            service=SERVICE,
-        )
+        told: Map = {"relay": relay.url, "key": seed.hex(), "carrier": carrier, "service": SERVICE}
+        done = await self.adapter.ask("open", _START, peer=name, **told, **more)
         if done.get("guid") != identity.guid:
             raise Fault(f"the peer says that it is {done.get('guid')}, not {identity.guid} (R2.1)")
         return Opened(name, identity, relay, self.adapter, self._dials)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from peers.conformance import (
+    peer_admission,
     peer_calls,
     peer_control,
     peer_flights,
@@ -41,6 +42,7 @@ __all__ = ["CannotStart", "Wanted", "check_peer", "check_relay", "every_rule", "
 
 SUBJECTS = (
     peer_control,
+    peer_admission,
     peer_requests,
     peer_paths,
     peer_session,

@@ -12,7 +12,21 @@ from tests.support.named import need
 ROOT = Path(__file__).parents[2]
 ADAPTER = ROOT / "js" / "test" / "conformance.mjs"
 BY_DAY = (
-    *("R2.6", "R6", "R7", "R8", "R9", "R10.10", "R10.12", "R10.15", "R10.19", "R10.20", "R10.26"),
+    *(
+        "R2.6",
+        "R6",
+        "R7.15",
+        "R7.18",
+        "R7.20",
+        "R8",
+        "R9",
+        "R10.10",
+        "R10.12",
+        "R10.15",
+        "R10.19",
+        "R10.20",
+        "R10.26",
+    ),
     *(
         "R10.28",
         "R10.34",
