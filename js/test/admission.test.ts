@@ -56,6 +56,10 @@ test("what is no token, or not all of one, is a wrong argument", async () => {
   }
 });
 
+test("what is no GUID is no relay to expect", async () => {
+  await assert.rejects(Peer.open({ relay: "http://127.0.0.1:9", relayGuid: "relay.example" }), { name: "IdentityError" });
+});
+
 test("where a chain of keys leads is that of the vectors, and what does not hold is passed over", async () => {
   const { relay, next, links } = vectors["succession"];
   const chain = links.map(fromHex) as Bytes[];

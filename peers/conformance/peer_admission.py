@@ -60,7 +60,6 @@ async def invitation(stage: PeerStage) -> None:
             before = shown
         if (await _shown(peer, asks=False))[1]:
             raise Fault("shows its invitation to a relay that has not asked (R7.8)")
-        await peer.relay.registered()
 
 
 # -- the succession -------------------------------------------------------------------------------
