@@ -3,7 +3,7 @@
 import { base64url, utf8, type Bytes } from "./bytes.js";
 import { PathFailed } from "./errors.js";
 import type { Identity } from "./identity.js";
-import { lock, type LockSide } from "./lock.js";
+import { begin, lock, type LockSide } from "./lock.js";
 import type { Registration } from "./registration.js";
 import type { Leg } from "./route.js";
 import { streamError, WebSocketStream } from "./stream.js";
@@ -30,10 +30,12 @@ export class Legs {
     // That of the last relay while there is none: a ticket needs no control connection.
     this.relayKey = this.registration.current?.relayKey ?? this.relayKey;
     if (this.relayKey === null) throw new PathFailed("this peer was never attached");
-    const stream = await WebSocketStream.open(`${this.url}${await planePath(this.identity, this.relayKey, ticket)}`, true);
+    const [place, begun] = await Promise.all([planePath(this.identity, this.relayKey, ticket), begin(side)]);
+    const early = begun.first.length ? `&early=${base64url(begun.first)}` : "";
+    const stream = await WebSocketStream.open(`${this.url}${place}${early}`, true);
     const timer = setTimeout(() => stream.close(), LOCK_SECONDS * 1000);
     try {
-      const path = await lock(stream, side);
+      const path = await lock(stream, side, begun, stream.isPage);
       return { path, ticket: stream.resumeTicket || null, admit: () => (stream.most = this.most) };
     } catch (error) {
       stream.close();

@@ -6,11 +6,13 @@ import {
 } from "./errors.js";
 import { Identity, keyOf } from "./identity.js";
 import { Incoming } from "./incoming.js";
+import { Invitation } from "./invitation.js";
 import { Legs } from "./legs.js";
 import { Listener, type ListenOptions } from "./listener.js";
 import { hasChosen, LOCK, locksBody, type Agreed, type LockSide } from "./lock.js";
 import { SERVICE, type Control } from "./messages.js";
 import { makeOffer, openAnswer } from "./offer.js";
+import { Pin } from "./pin.js";
 import { Presences, type Presence } from "./presence.js";
 import { Registration, type Status } from "./registration.js";
 import { Route, type Leg, type Terms, type Ways } from "./route.js";
@@ -24,8 +26,11 @@ export interface PeerOptions extends Waiting {
   readonly relay: string;
   /** This peer's key; a new one, for as long as the program runs, where none is given. */
   readonly identity?: Identity;
-  /** The GUID that the relay must have; without it, any that answers at its address is taken. */
+  /** The GUID that the relay must have, or have had before it changed its key; without it, any that answers at
+   * its address is taken. */
   readonly relayGuid?: string;
+  /** The token of an invitation, for a relay that does not take everybody. */
+  readonly invitation?: string;
   /** What the relay's operator reads in the log: up to 128 characters. */
   readonly agent?: string;
   readonly session?: Partial<SessionSettings>;
@@ -70,12 +75,16 @@ export class Peer {
   private readonly endSigns: () => void;
   private readonly ways: Ways;
 
-  private constructor(readonly identity: Identity, private readonly url: URL, options: PeerOptions) {
+  private readonly pin: Pin;
+
+  private constructor(
+    readonly identity: Identity, private readonly url: URL, options: PeerOptions, invitation: Invitation | null,
+  ) {
     this.settings = { ...SETTINGS, ...options.session };
     checkSettings(this.settings);
-    const place = {
-      identity, url: socketUrl(url), relay: options.relayGuid ?? null, agent: (options.agent ?? "").slice(0, 128),
-    };
+    this.pin = new Pin(options.relayGuid ?? null);
+    const agent = (options.agent ?? "").slice(0, 128);
+    const place = { identity, url: socketUrl(url), pin: this.pin, invitation, agent };
     this.registration = new Registration(place, () => this.listeners.keys(), (message) => this.hear(message));
     this.legs = new Legs(identity, socketUrl(url), this.registration, 2 * this.settings.window + (4 << 20));
     this.presences = new Presences(this.registration);
@@ -100,7 +109,10 @@ export class Peer {
    * only for what is final. */
   static async open(options: PeerOptions): Promise<Peer> {
     const url = relayUrl(options.relay);
-    const peer = new Peer(options.identity ?? (await Identity.generate()), url, options);
+    const { invitation } = options;
+    if (options.relayGuid != null) keyOf(options.relayGuid);
+    const shown = invitation == null ? null : await Invitation.read(invitation);
+    const peer = new Peer(options.identity ?? (await Identity.generate()), url, options, shown);
     try {
       if (options.wait) await peer.registration.ready(options.signal);
       else await peer.registration.first(options.signal);
@@ -113,6 +125,12 @@ export class Peer {
 
   get guid(): string {
     return this.identity.guid;
+  }
+
+  /** The GUID that the relay must have: `relayGuid`, or the key that it has become since, signed by the one before.
+   * Keep it, and hand it over the next time. Null where any relay is taken. */
+  get relayGuid(): string | null {
+    return this.pin.guid;
   }
 
   /** How this peer stands with its relay. */

@@ -1,12 +1,13 @@
 /** How one session gets its paths: the one of now, the search for the next, and what both make of the
  * session's machine. Decisions are the machine's and `isNewer`'s; this carries them out. */
 
-import { toHex, type Bytes } from "./bytes.js";
+import { concat, toHex, type Bytes } from "./bytes.js";
 import { errorFor, PathFailed, ProtocolViolation, RoamRelayError, SessionLost, type Code } from "./errors.js";
 import type { Agreed, LockedPath } from "./lock.js";
 import { pack, Reader, type Fields } from "./messagepack.js";
 import { isNewer, readHead, type Head, type Mode, type PathHello, type PathRank, type PathWelcome } from "./messages.js";
 import { SessionMachine } from "./session/machine.js";
+import { NO_EARLY, type Early } from "./session/outgoing.js";
 import type { SessionSettings } from "./session/liveness.js";
 import { now, pause, Waiters } from "./time.js";
 
@@ -65,6 +66,8 @@ export class Route {
   private rank: PathRank = { path: 0, dialedByCaller: false };
   private highest = 0;
   private ticket: string | null = null;
+  /** Whether the other side has named, on the path taken last, that data may stand behind a hello. */
+  private takesEarly = false;
   private isSearching = false;
   private isPumping = false;
   private readonly hurries = new Waiters();
@@ -103,17 +106,19 @@ export class Route {
     try {
       this.highest = Math.max(this.highest, number);
       leg.admit(); // What stands behind a welcome comes before it is read.
-      await leg.path.send(pack({
+      const early = this.takesEarly ? this.machine.early(now()) : NO_EARLY;
+      const hello = pack({
         type: "path_hello", session: id, service, mode, resume: isFirst ? undefined : true, path: number,
         ...this.said(), metadata: isFirst && isCaller && metadata.length ? metadata : undefined,
-      }));
+      });
+      await leg.path.send(concat(hello, ...early.frames));
       const said = await head.read();
       if (said.type === "path_reject") {
         if (said.code === "session_unknown" && !isFirst) this.lose("the other side knows no such session", said.code);
         throw errorFor(said.code, said.reason);
       }
       if (said.type !== "path_welcome") throw new ProtocolViolation("no welcome");
-      this.take(leg, said, { path: number, dialedByCaller: isCaller }, head.rest);
+      this.take(leg, said, { path: number, dialedByCaller: isCaller }, head.rest, { early });
     } catch (error) {
       leg.path.cut();
       throw error;
@@ -136,18 +141,22 @@ export class Route {
     // Numbers that cannot be true end the path, and not the session.
     this.machine.check(hello, isRevised(hello));
     const said = this.said();
-    this.take(leg, hello, { path: hello.path, dialedByCaller: !this.terms.isCaller }, rest, { type: "path_welcome", ...said });
+    this.take(leg, hello, { path: hello.path, dialedByCaller: !this.terms.isCaller }, rest, { first: { type: "path_welcome", ...said } });
   }
 
   private said(): Fields {
     const { received, consumed, partial, window } = this.machine.numbers;
-    return { received, consumed, window, partial: partial || undefined, features: ["session-2"] };
+    return { received, consumed, window, partial: partial || undefined, features: ["session-2", "early-data"] };
   }
 
-  private take(leg: Leg, there: PathHello | PathWelcome, rank: PathRank, rest: Bytes, first?: Fields): void {
+  private take(
+    leg: Leg, there: PathHello | PathWelcome, rank: PathRank, rest: Bytes, said: { first?: Fields; early?: Early },
+  ): void {
+    const { first, early } = said;
     if (this.outcome instanceof SessionLost || !isNewer(rank, this.rank)) throw new PathFailed("another path was newer");
     const time = now();
-    this.machine.attach(there, isRevised(there), time);
+    this.machine.attach(there, isRevised(there), time, early);
+    this.takesEarly = isRevised(there) && there.features.includes("early-data");
     const old = this.path;
     leg.admit();
     this.path = leg.path;
