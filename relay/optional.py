@@ -33,6 +33,7 @@ class ZoneParts:
     admission: Admission
     metrics: Metrics
     clock: Callable[[], float]
+    cluster: "Cluster | None" = None
 
 
 def zone_of(config: RelayConfig, share: int, parts: ZoneParts) -> "DnsServer | None":
@@ -46,7 +47,12 @@ def zone_of(config: RelayConfig, share: int, parts: ZoneParts) -> "DnsServer | N
     with needed("dns", "the relay's own zone"):
         from relay.dns import DnsServer, ZonePeers
 
-    peers = ZonePeers(parts.registry, lambda guid, host: parts.admission.judge(guid, host) is None)
+    def admits(guid: str, host: str) -> bool:
+        return parts.admission.judge(guid, host) is None
+
+    peers, cluster = ZonePeers(parts.registry, admits), parts.cluster
+    if cluster is not None:
+        peers = ZonePeers(parts.registry, admits, cluster.naming, lambda: cluster.has_learned)
     dns = structs.replace(
         config.dns,
         host=config.dns.host or config.host,

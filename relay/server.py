@@ -188,7 +188,9 @@ class RelayServer:
         self.dns = zone_of(
             config,
             self._descriptors.share,
-            ZoneParts(self.keys, self.registry, self.admission, self.metrics, monotonic),
+            ZoneParts(
+                self.keys, self.registry, self.admission, self.metrics, monotonic, self.cluster
+            ),
         )
         self._presence = Presence(
             self.registry,

@@ -1,10 +1,9 @@
 """Many relays as one: at which of them each peer is, and what they tell one another."""
 
 from relay.backplane.backplane import ALONE, AskedHere, Backplane, News, Question
-from relay.backplane.directory import (
-    LOST,
+from relay.backplane.directory import LOST, Directory
+from relay.backplane.events import (
     CameElsewhere,
-    Directory,
     NodeLost,
     NodeNow,
     Outranked,
@@ -26,6 +25,7 @@ from relay.backplane.messages import (
     listing,
     tag_of,
 )
+from relay.backplane.naming import Naming
 
 __all__ = [
     "ALONE",
@@ -40,6 +40,7 @@ __all__ = [
     "Directory",
     "Foreign",
     "Known",
+    "Naming",
     "News",
     "NodeLost",
     "NodeMessage",

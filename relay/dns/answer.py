@@ -51,6 +51,10 @@ def answer_query(zone: Zone, query: dns.message.Message) -> dns.message.Message:
         return skeleton(query, dns.rcode.REFUSED)
     node = zone.find(name)
     if node is None:
+        # A node that has just come does not know who is at the others: somebody else is asked.
+        known = zone.are_known() or zone.peer_of(name) is None
+        if not known:
+            return skeleton(query, dns.rcode.SERVFAIL)
         return _nothing(zone, skeleton(query, dns.rcode.NXDOMAIN))
     response = skeleton(query, dns.rcode.NOERROR)
     response.flags |= dns.flags.AA

@@ -54,7 +54,7 @@ class DnsServer:
         self._tasks = Tasks()
         self._clock = clock
         self._metrics = metrics
-        self.zone = Zone(config, peers, clock=clock)
+        self.zone = Zone(config, peers)
         self.keys = DnsKeys(keys.current, self.zone.name, lambda: keys.served)
         self._store = DnsStore(config.store)
         self.messages = DnsMessages(config, self.zone, self.keys, self._store, metrics)

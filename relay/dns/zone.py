@@ -1,12 +1,14 @@
 """What the embedded zone holds: peers with a control connection, and what updates have stored.
 
-Of one peer the location record with the higher number counts, wherever it comes from. No I/O; what
-a query or an update means is decided in answer.py and update.py.
+Of one peer the location record with the higher number counts, wherever it comes from. In a cluster
+a peer may be at another node: what the zone shows of it, that node has told. No I/O; what a query
+or an update means is decided in answer.py and update.py.
 """
 
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import dns.name
 import dns.rdataclass
@@ -20,11 +22,11 @@ from protocol.dns_records import (
     peer_name,
     read_zone_record,
 )
-from protocol.endpoint import SignedEntry
-from protocol.messages import PeerState
+from protocol.endpoint import Endpoint, SignedEntry
+from relay.backplane import Naming
 from relay.config import DnsConfig
 from relay.dns.store import Stored
-from relay.presence import RegisteredPeer, Registry
+from relay.presence import Registry, read_named
 
 __all__ = ["ZonePeers", "RecordSets", "Records", "Zone"]
 
@@ -37,6 +39,18 @@ RecordSets = dict[dns.rdatatype.RdataType, dns.rdataset.Rdataset]
 """All at one name."""
 Records = dict[dns.name.Name, RecordSets]
 """Names in full, in lower case."""
+
+
+class _MadeFrom(NamedTuple):
+    """What the records of a registered peer depend on."""
+
+    seq: int
+    instance: bytes
+    told: bytes | None
+    """What its node has told; None: it is here."""
+    hosts: frozenset[str] = frozenset()
+    proofs: tuple[Endpoint, ...] = ()
+
 
 _NOTHING: tuple[int, Records, int] = (-1, {}, 0)
 
@@ -52,28 +66,28 @@ class ZonePeers:
     registry: Registry
     admits: Callable[[str, str], bool] = _everybody
     """Whether a peer, by its GUID, may come from a host."""
+    naming: Naming | None = None
+    """What is alike at all nodes; None: there is no other one."""
+    are_known: Callable[[], bool] = lambda: True
+    """Whether it is known who is at other nodes, or was: else nobody can say that a name is not
+    there."""
 
 
 class Zone:
     """One zone. `stored` is what the store has found."""
 
-    def __init__(
-        self,
-        config: DnsConfig,
-        peers: ZonePeers,
-        *,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, config: DnsConfig, peers: ZonePeers) -> None:
         self.name = parse_zone(config.zone)
         self.origin = dns.name.from_text(self.name)
         self.admits = peers.admits
         self._registry = peers.registry
-        self._clock = clock
         self._stored: dict[str, tuple[int, Records, int]] = {}
         """The number of the record, its sets, and the number of the change that has put it here."""
         self._changes = 0
-        self._shown: dict[str, tuple[tuple[object, ...], Records]] = {}
-        self._serial = int(time.time())
+        self._shown: dict[str, tuple[_MadeFrom, Records]] = {}
+        self._naming = peers.naming or Naming(self.name, time.time)
+        self._is_alone = peers.naming is None
+        self.are_known = peers.are_known
         self._config = config
         self._nameserver = parse_zone(config.nameserver or f"ns.{self.name}")
         self._static: Records = {}
@@ -90,19 +104,15 @@ class Zone:
 
     def version_of(self, guid: str) -> tuple[object, ...]:
         """Return what is another one as soon as anything of a peer is."""
-        peer = self._registry.get(guid)
-        return (
-            self._stored.get(guid, _NOTHING)[2],
-            self._made_from(peer) if peer is not None else None,
-        )
+        return self._stored.get(guid, _NOTHING)[2], self._made_from(guid)
 
     def sets_of(self, guid: str) -> Records:
         """Return all records of a peer, by name; empty where there are none."""
         stored_seq, stored, _ = self._stored.get(guid, _NOTHING)
-        peer = self._registry.get(guid)
-        if peer is None or peer.record.seq <= stored_seq:
+        made_from = self._made_from(guid)
+        if made_from is None or made_from.seq <= stored_seq:
             return stored
-        return self._registered(peer) or stored
+        return self._registered(guid, made_from) or stored
 
     def find(self, name: dns.name.Name) -> RecordSets | None:
         """Return the record sets at a name: none at a name that only has others below it; None
@@ -123,7 +133,7 @@ class Zone:
             "IN",
             "SOA",
             _NEGATIVE_TTL,
-            f"{self._nameserver}. hostmaster.{self.name}. {self._serial} 3600 600 86400 "
+            f"{self._nameserver}. hostmaster.{self.name}. {self._naming.serial} 3600 600 86400 "
             f"{_NEGATIVE_TTL}",
         )
 
@@ -145,7 +155,7 @@ class Zone:
             self._stored[guid] = self._number(guid, sets), sets, self._changes
         else:
             self._stored.pop(guid, None)
-        self._changed()
+        self._naming.changed()
 
     @property
     def stored_peers(self) -> int:
@@ -178,9 +188,6 @@ class Zone:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _changed(self) -> None:
-        self._serial = max(self._serial + 1, int(time.time()))
-
     def _number(self, guid: str, sets: Records) -> int:
         own = sets.get(dns.name.from_text(peer_name(guid, self.name)), {})
         for rdata in own.get(dns.rdatatype.TXT, ()):
@@ -189,48 +196,51 @@ class Zone:
                 return record.seq
         return 0
 
-    def _registered(self, peer: RegisteredPeer) -> Records:
-        """Return the records of a peer that is here: what anybody may know, made once."""
-        made_from = self._made_from(peer)
-        if made_from is None:
-            self._shown.pop(peer.guid, None)
-            return {}
-        known = self._shown.get(peer.guid)
+    def _registered(self, guid: str, made_from: "_MadeFrom") -> Records:
+        """Return the records of a peer that is here, or at another node: what anybody may know,
+        made once."""
+        known = self._shown.get(guid)
         if known is not None and known[0] == made_from:
             return known[1]
-        services: dict[str, tuple[SignedEntry, ...]] = {
-            service: peer.disclosable(service)
-            for service in peer.services
-            if peer.may_learn(service, None)
-        }
+        peer = self._registry.get(guid)
+        services: Mapping[str, tuple[SignedEntry, ...]] = {}
+        if made_from.told is not None:
+            services = read_named(made_from.told)
+        elif peer is not None:
+            services = peer.public()
         sets: Records = {}
         if services:
-            sets = _from_text(
-                location_record_sets(
-                    peer.guid,
-                    self.name,
-                    peer.record.seq,
-                    services,
-                    peer.instance,
-                )
+            records = location_record_sets(
+                guid, self.name, made_from.seq, services, made_from.instance
             )
-        self._shown[peer.guid] = made_from, sets
-        self._changed()
+            sets = _from_text(records)
+        self._shown[guid] = made_from, sets
+        self._shown_changed()
         return sets
 
-    def _made_from(self, peer: RegisteredPeer) -> tuple[object, ...] | None:
-        """Return what a registered peer's records depend on; None while it is not online."""
-        if self._registry.state(peer, self._clock()) is not PeerState.ONLINE:
+    def _made_from(self, guid: str) -> "_MadeFrom | None":
+        """Return what a peer's records depend on; None where it is nowhere."""
+        claim = self._registry.home(guid)
+        if claim is not None:
+            return _MadeFrom(claim.seq, claim.instance, claim.named)
+        peer = self._registry.get(guid)
+        if peer is None:
             return None
-        return peer.record.seq, peer.observed_hosts, tuple(peer.proofs)
+        hosts, proofs = peer.observed_hosts, tuple(peer.proofs)
+        return _MadeFrom(peer.record.seq, peer.instance, None, hosts, proofs)
 
     def forget(self) -> None:
         """Drop what was made for peers that have gone: call it every now and then."""
         for guid in list(self._shown):
-            peer = self._registry.get(guid)
-            if peer is None or self._made_from(peer) is None:
+            if self._made_from(guid) is None:
                 del self._shown[guid]
-                self._changed()
+                self._shown_changed()
+
+    def _shown_changed(self) -> None:
+        """It is seen here that something has changed; among several nodes, the one where it has
+        happened says so at once."""
+        if self._is_alone:
+            self._naming.changed()
 
     def _apex(self, config: DnsConfig, relay_port: int) -> Records:
         records: TextRecords = {(self.name, "NS"): (f"{self._nameserver}.",)}

@@ -1,0 +1,44 @@
+"""What a node says of the zone that it serves, and the zone's serial number, which is the same at
+all nodes. PURE but for the clock that it is given.
+
+Rule: each change raises the number at the node where it happens, every node says its number with
+each beat, and the highest counts. So it is alike a second after the last change, and never lower
+than it was. It is at most so far ahead of the clock as it begins ahead of it: a relay that is
+started anew begins above all that it has said before, as long as its clock does not go back.
+"""
+
+from collections.abc import Callable
+
+__all__ = ["AHEAD", "Naming"]
+
+AHEAD = 60
+"""Seconds that the serial number begins ahead of the clock, and stays ahead of it at most: of more
+changes than seconds, some have one number."""
+_DAY = 86_400
+"""A number that is so much further ahead is of a node whose clock is wrong: nobody follows it."""
+
+
+class Naming:
+    """Of one node. `zone` is the name of the zone that it serves; empty: it serves none."""
+
+    def __init__(self, zone: str, clock: Callable[[], float]) -> None:
+        self.zone = zone
+        self._clock = clock
+        self.serial = int(clock()) + AHEAD
+
+    def changed(self) -> None:
+        """Something in the zone is another one now."""
+        if not self.zone:
+            return
+        now = int(self._clock())
+        self.serial = max(self.serial, min(self.serial + 1, now + AHEAD), now)
+
+    def claimed(self, before: bytes, after: bytes) -> None:
+        """What a peer here has in the zone was one thing, and is another one."""
+        if before != after:
+            self.changed()
+
+    def heard(self, zone: str, serial: int) -> None:
+        """Another node says the number of the zone that it serves."""
+        if zone == self.zone and self.serial < serial < self._clock() + AHEAD + _DAY:
+            self.serial = serial
