@@ -2,9 +2,10 @@
 
 from relay.admission.admission import Admission, AdmissionRules
 from relay.admission.bans import Ban, Bans, subject_of
-from relay.admission.book import Book, InvitationKept, Member
+from relay.admission.book import Book
 from relay.admission.grants import PATIENCE, Admit, Applicant, Grant, Outcome, Refusal
 from relay.admission.invitations import Operators
+from relay.admission.rows import InvitationKept, Member
 
 __all__ = [
     "Admission",

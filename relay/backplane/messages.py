@@ -272,6 +272,10 @@ class Seal:
         """Return the proof that a node has met the bearer of a ticket at an address."""
         return self._mac("leg", f"{ticket} {host}".encode()).hex()
 
+    def word(self, text: str) -> str:
+        """Return a word for a text that the nodes of this cluster make alike, and nobody else."""
+        return self._mac("word", text.encode()).hex()
+
     def _mac(self, subject: str, data: bytes) -> bytes:
         mac = blake2b(subject.encode(), digest_size=_MAC, key=self._key)
         mac.update(b"\0" + data)
