@@ -4,6 +4,7 @@ its zone, its part in a cluster, and the letters of either. Each is None where t
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import time
 from typing import TYPE_CHECKING
 
 from msgspec import structs
@@ -45,14 +46,16 @@ def zone_of(config: RelayConfig, share: int, parts: ZoneParts) -> "DnsServer | N
     if config.dns is None:
         return None
     with needed("dns", "the relay's own zone"):
-        from relay.dns import DnsServer, ZonePeers
+        from relay.dns import DnsServer, SharedZone, ZonePeers
 
     def admits(guid: str, host: str) -> bool:
         return parts.admission.judge(guid, host) is None
 
     peers, cluster = ZonePeers(parts.registry, admits), parts.cluster
     if cluster is not None:
-        peers = ZonePeers(parts.registry, admits, cluster.naming, lambda: cluster.has_learned)
+        store = cluster.zone_updates(time)
+        shared = SharedZone(cluster.naming, store, lambda: cluster.has_learned)
+        peers = ZonePeers(parts.registry, admits, shared)
     dns = structs.replace(
         config.dns,
         host=config.dns.host or config.host,

@@ -25,7 +25,7 @@ from relay.backplane.messages import (
     listing,
     tag_of,
 )
-from relay.backplane.naming import Naming
+from relay.backplane.naming import Naming, ZoneUpdate
 
 __all__ = [
     "ALONE",
@@ -53,6 +53,7 @@ __all__ = [
     "TellAll",
     "Went",
     "WentElsewhere",
+    "ZoneUpdate",
     "listing",
     "tag_of",
 ]

@@ -1,5 +1,5 @@
-"""What a node says of the zone that it serves, and the zone's serial number, which is the same at
-all nodes. PURE but for the clock that it is given.
+"""What a node says of the zone that it serves; what an update has registered there; and the zone's
+serial number, which is the same at all nodes. PURE but for the clock that it is given.
 
 Rule: each change raises the number at the node where it happens, every node says its number with
 each beat, and the highest counts. So it is alike a second after the last change, and never lower
@@ -8,14 +8,30 @@ started anew begins above all that it has said before, as long as its clock does
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-__all__ = ["AHEAD", "Naming"]
+__all__ = ["AHEAD", "Naming", "ZoneUpdate"]
 
 AHEAD = 60
 """Seconds that the serial number begins ahead of the clock, and stays ahead of it at most: of more
 changes than seconds, some have one number."""
 _DAY = 86_400
 """A number that is so much further ahead is of a node whose clock is wrong: nobody follows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneUpdate:
+    """What is registered for a peer now."""
+
+    guid: str
+    records: bytes
+    """Empty: nothing."""
+    mac: bytes = b""
+    """Of the signature of the update that has said so; empty where none has."""
+    serial: int = 0
+    """Of the zone then; 0: it is to be raised."""
+    is_own: bool = True
+    """Whether it was made by this node."""
 
 
 class Naming:

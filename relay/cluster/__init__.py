@@ -4,5 +4,6 @@ from relay.cluster.cluster import Cluster
 from relay.cluster.letters import ClusterStore
 from relay.cluster.link import LinkLost
 from relay.cluster.trial import Trial, try_out
+from relay.cluster.zone import ZoneUpdates
 
-__all__ = ["Cluster", "ClusterStore", "LinkLost", "Trial", "try_out"]
+__all__ = ["Cluster", "ClusterStore", "LinkLost", "Trial", "ZoneUpdates", "try_out"]

@@ -43,10 +43,12 @@ from relay.backplane import (
     tag_of,
 )
 from relay.broker import Broker
+from relay.cluster.bucket import Bucket
 from relay.cluster.letters import ClusterStore
 from relay.cluster.link import Link, LinkLost
 from relay.cluster.members import Members
 from relay.cluster.servers import check_wanted
+from relay.cluster.zone import ZONE, ZoneUpdates
 from relay.config import RelayConfig
 from relay.log import guarded, log
 from relay.mailbox import Spawn
@@ -206,6 +208,10 @@ class Cluster:
     def letters(self, clock: Callable[[], float], spawn: Spawn) -> ClusterStore:
         """Return where the letters of all nodes are. `clock` gives Unix time."""
         return ClusterStore(self._relay_config, self.seal, self.wakes, clock, spawn)
+
+    def zone_updates(self, clock: Callable[[], float]) -> ZoneUpdates:
+        """Return where what updates register in the zone is, of all nodes."""
+        return ZoneUpdates(Bucket(self._relay_config, self.seal, ZONE), self.naming, clock)
 
     def wakes(self, guid: str) -> bool:
         """Return whether it is this node that says who has mail, of this peer: the one that it is

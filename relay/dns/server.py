@@ -16,7 +16,7 @@ from relay.dns.keys import DnsKeys
 from relay.dns.messages import DnsMessages, price
 from relay.dns.places import Places
 from relay.dns.signed import SignedMessage
-from relay.dns.store import DnsStore
+from relay.dns.store import DnsStore, ZoneStore
 from relay.dns.zone import Zone, ZonePeers
 from relay.keys import Keys
 from relay.limits import Counts, Rates, cause_of
@@ -56,7 +56,8 @@ class DnsServer:
         self._metrics = metrics
         self.zone = Zone(config, peers)
         self.keys = DnsKeys(keys.current, self.zone.name, lambda: keys.served)
-        self._store = DnsStore(config.store)
+        shared = peers.shared
+        self._store: ZoneStore = DnsStore(config.store) if shared is None else shared.store
         self.messages = DnsMessages(config, self.zone, self.keys, self._store, metrics)
         self._rates = Rates(config.answers_per_second, config.answers_burst)
         self._stream_rates = Rates(config.answers_per_second, config.answers_burst)
@@ -82,8 +83,6 @@ class DnsServer:
             ConfigError: the store or the address cannot be used.
         """
         config = self._config
-        if config.store is None:
-            log.warning("no [dns] store: DNS updates are forgotten at the end")
         loop = asyncio.get_running_loop()
         self.zone.show_relay(relay_port)
         try:
@@ -93,7 +92,7 @@ class DnsServer:
         with contextlib.closing(bound):
             listening = bound.endpoints
             # Not before: a relay that has given the port up has written all that it had.
-            self.zone.load(await self._store.open(config.remember))
+            await self._store.open(config.remember, self.messages.hear)
             await self._listen(loop, bound)
         self.port = bound.port
         self._tasks.spawn(self._keep_house())

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import dns.exception
 import dns.name
 import dns.rdataclass
 import dns.rdataset
 import dns.rdatatype
+import msgspec
 
 from protocol.dns_records import RecordSets as TextRecords
 from protocol.dns_records import (
@@ -25,10 +27,10 @@ from protocol.dns_records import (
 from protocol.endpoint import Endpoint, SignedEntry
 from relay.backplane import Naming
 from relay.config import DnsConfig
-from relay.dns.store import Stored
+from relay.dns.store import Stored, ZoneStore, read_records, write_records
 from relay.presence import Registry, read_named
 
-__all__ = ["ZonePeers", "RecordSets", "Records", "Zone"]
+__all__ = ["RecordSets", "Records", "SharedZone", "Zone", "ZonePeers"]
 
 _APEX_TTL = 3600
 _NEGATIVE_TTL = 5
@@ -52,7 +54,15 @@ class _MadeFrom(NamedTuple):
     proofs: tuple[Endpoint, ...] = ()
 
 
-_NOTHING: tuple[int, Records, int] = (-1, {}, 0)
+@dataclass(slots=True)
+class _Held:
+    """What updates have registered for a peer."""
+
+    change: int
+    """Which one has put it here."""
+    body: bytes
+    read: tuple[int, Records] | None = None
+    """The number of the record, and its sets; None: nobody has asked yet."""
 
 
 def _everybody(guid: str, host: str) -> bool:
@@ -66,11 +76,18 @@ class ZonePeers:
     registry: Registry
     admits: Callable[[str, str], bool] = _everybody
     """Whether a peer, by its GUID, may come from a host."""
-    naming: Naming | None = None
-    """What is alike at all nodes; None: there is no other one."""
-    are_known: Callable[[], bool] = lambda: True
-    """Whether it is known who is at other nodes, or was: else nobody can say that a name is not
-    there."""
+    shared: "SharedZone | None" = None
+    """What several nodes have together; None: there is no other one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedZone:
+    """What nodes have together that serve one zone."""
+
+    naming: Naming
+    store: ZoneStore
+    has_learned: Callable[[], bool]
+    """Whether it is known who is at the other nodes, or was once."""
 
 
 class Zone:
@@ -81,13 +98,11 @@ class Zone:
         self.origin = dns.name.from_text(self.name)
         self.admits = peers.admits
         self._registry = peers.registry
-        self._stored: dict[str, tuple[int, Records, int]] = {}
-        """The number of the record, its sets, and the number of the change that has put it here."""
+        self._stored: dict[str, _Held] = {}
         self._changes = 0
         self._shown: dict[str, tuple[_MadeFrom, Records]] = {}
-        self._naming = peers.naming or Naming(self.name, time.time)
-        self._is_alone = peers.naming is None
-        self.are_known = peers.are_known
+        shared = self._shared = peers.shared
+        self._naming = Naming(self.name, time.time) if shared is None else shared.naming
         self._config = config
         self._nameserver = parse_zone(config.nameserver or f"ns.{self.name}")
         self._static: Records = {}
@@ -104,11 +119,19 @@ class Zone:
 
     def version_of(self, guid: str) -> tuple[object, ...]:
         """Return what is another one as soon as anything of a peer is."""
-        return self._stored.get(guid, _NOTHING)[2], self._made_from(guid)
+        held = self._stored.get(guid)
+        return 0 if held is None else held.change, self._made_from(guid)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is known what there is, or was once: else nobody can say that a name is not
+        there."""
+        shared = self._shared
+        return shared is None or (shared.has_learned() and shared.store.has_learned)
 
     def sets_of(self, guid: str) -> Records:
         """Return all records of a peer, by name; empty where there are none."""
-        stored_seq, stored, _ = self._stored.get(guid, _NOTHING)
+        stored_seq, stored = self._read(guid)
         made_from = self._made_from(guid)
         if made_from is None or made_from.seq <= stored_seq:
             return stored
@@ -139,23 +162,22 @@ class Zone:
 
     # -- what changes ---------------------------------------------------------------------------
 
-    def load(self, stored: Mapping[str, Stored]) -> None:
-        """Take what the store has found."""
-        for guid, records in stored.items():
-            self.replace(guid, self.from_stored(records))
-
     def show_relay(self, port: int) -> None:
         """Name the relay itself at this port: what `dns:<zone>` finds."""
         self._static = self._apex(self._config, port)
 
-    def replace(self, guid: str, sets: Records) -> None:
-        """Replace what updates have registered for a peer."""
+    def replace(self, guid: str, body: bytes, serial: int = 0) -> None:
+        """Replace what updates have registered for a peer: as it is stored; empty: nothing.
+        `serial` is the zone's number with that, where another node may have given it."""
         self._changes += 1
-        if sets:
-            self._stored[guid] = self._number(guid, sets), sets, self._changes
+        if body:
+            self._stored[guid] = _Held(self._changes, body)
         else:
             self._stored.pop(guid, None)
-        self._naming.changed()
+        if serial:
+            self._naming.heard(self.name, serial)
+        else:
+            self._naming.changed()
 
     @property
     def stored_peers(self) -> int:
@@ -166,27 +188,42 @@ class Zone:
         """Whether updates have registered a peer."""
         return guid in self._stored
 
-    def to_stored(self, sets: Records) -> Stored:
-        """Return record sets as the store keeps them."""
-        return {
-            (name.relativize(self.origin).to_text(), dns.rdatatype.to_text(kind)): (
-                int(rdataset.ttl),
-                tuple(rdata.to_text() for rdata in rdataset),
-            )
-            for name, node in sets.items()
-            for kind, rdataset in node.items()
-        }
+    def to_stored(self, sets: Records) -> bytes:
+        """Return record sets as they are stored."""
+        return write_records(
+            {
+                (name.relativize(self.origin).to_text(), dns.rdatatype.to_text(kind)): (
+                    int(rdataset.ttl),
+                    tuple(rdata.to_text() for rdata in rdataset),
+                )
+                for name, node in sets.items()
+                for kind, rdataset in node.items()
+            }
+        )
 
-    def from_stored(self, records: Stored) -> Records:
-        """Return what the store keeps as record sets."""
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _read(self, guid: str) -> tuple[int, Records]:
+        """Return the number of the record that updates have registered, and its sets: read when
+        they are asked for."""
+        held = self._stored.get(guid)
+        if held is None:
+            return -1, {}
+        if held.read is None:
+            try:
+                sets = self._from_stored(read_records(held.body))
+            except (msgspec.MsgspecError, dns.exception.DNSException, ValueError):
+                sets = {}  # Of another version.
+            held.read = self._number(guid, sets), sets
+        return held.read
+
+    def _from_stored(self, records: Stored) -> Records:
         sets: Records = {}
         for (name, kind), (ttl, data) in records.items():
             owner = dns.name.from_text(name, self.origin)
             rdataset = dns.rdataset.from_text_list("IN", kind, ttl, data)
             sets.setdefault(owner, {})[rdataset.rdtype] = rdataset
         return sets
-
-    # -- inside ---------------------------------------------------------------------------------
 
     def _number(self, guid: str, sets: Records) -> int:
         own = sets.get(dns.name.from_text(peer_name(guid, self.name)), {})
@@ -239,7 +276,7 @@ class Zone:
     def _shown_changed(self) -> None:
         """It is seen here that something has changed; among several nodes, the one where it has
         happened says so at once."""
-        if self._is_alone:
+        if self._shared is None:
             self._naming.changed()
 
     def _apex(self, config: DnsConfig, relay_port: int) -> Records:

@@ -5,19 +5,31 @@ peers and its nodes do.
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-import dns.exception
-import dns.message
 import dns.rcode
+import dns.update
+import pytest
 
 from peers import Identity, Peer
 from relay.config import DnsConfig
 from relay.server import RelayServer
 from tests.cluster.cut import way_to
-from tests.cluster.nats import TIMEOUT, NatsServer, joined, node
-from tests.relay.dns.asking import ALICE, MALLORY, NAME, ZONE, ask, texts
+from tests.cluster.nats import TIMEOUT, NatsServer, joined, nats_server, node
+from tests.cluster.test_letters import JETSTREAM
+from tests.relay.dns.asking import (
+    ALICE,
+    MALLORY,
+    NAME,
+    ZONE,
+    ask,
+    raw,
+    sent,
+    texts,
+    update,
+)
 
 CHAT = f"_chat._tcp.{NAME}"
 
@@ -32,11 +44,13 @@ async def zones(
     nats: NatsServer, *names: str, **more: Any
 ) -> AsyncIterator[tuple[RelayServer, ...]]:
     """Run relays of one identity, each with the zone."""
-    identity, prefix = Identity.generate(), os.urandom(4).hex()
+    identity, prefix = more.pop("identity", None), more.pop("prefix", None)
+    identity, prefix = identity or Identity.generate(), prefix or os.urandom(4).hex()
+    zone = more.pop("dns", configured())
     async with contextlib.AsyncExitStack() as stack:
         relays = [
             await stack.enter_async_context(
-                RelayServer(node(name, nats, prefix, dns=configured(), **more), identity)
+                RelayServer(node(name, nats, prefix, dns=zone, **more), identity)
             )
             for name in names
         ]
@@ -150,6 +164,162 @@ async def test_a_node_that_is_new_says_of_nobody_that_he_is_not_there(nats: Nats
                 assert not there(await said(b, f"_mail._tcp.{NAME}", "TXT"))
                 way.mend()
                 await alike(a, b, is_so=there, name=f"_mail._tcp.{NAME}", kind="TXT")
+
+
+async def ready(*relays: RelayServer) -> None:
+    """Wait until each takes updates."""
+    for relay in relays:
+        await so(lambda relay=relay: _takes_updates(relay))  # type: ignore[misc]
+
+
+async def _takes_updates(relay: RelayServer) -> bool:
+    message = update(relay, MALLORY)
+    message.delete(f"nothing.{MALLORY.guid}.{ZONE}.")
+    return await sent(relay, message) == dns.rcode.NOERROR
+
+
+def address(relay: RelayServer, host: str, *, number: int = 1) -> dns.update.UpdateMessage:
+    """Return an update of Alice's, with one address."""
+    message = update(relay)
+    message.replace(NAME, 30, "A", host)
+    message.replace(NAME, 30, "TXT", f'"roam-relay/1" "seq={number}"')
+    return message
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A NATS that keeps what it is told, for all tests that do not stop it."""
+    folder = tmp_path_factory.mktemp("stored")
+    with nats_server(folder, JETSTREAM.format(folder)) as server:
+        yield server
+
+
+async def test_an_update_at_any_node_is_seen_at_all(stored: NatsServer) -> None:
+    async with zones(stored, "a", "b") as relays:
+        a, b = relays
+        await ready(*relays)
+        before = await serial_of(b)
+        assert await sent(a, address(a, "192.0.2.1")) == dns.rcode.NOERROR
+        assert await said(a) == ["192.0.2.1"], "who has answered shows it at once"
+        await alike(*relays, is_so=lambda one: one == ["192.0.2.1"])
+        # The next one follows it at the other node, under a prerequisite that holds there.
+        message = update(b)
+        message.present(NAME, "TXT", '"roam-relay/1" "seq=1"')
+        message.replace(NAME, 30, "A", "192.0.2.2")
+        assert await sent(b, message) == dns.rcode.NOERROR
+        await alike(*relays, is_so=lambda one: one == ["192.0.2.2"])
+        late = update(a)
+        late.present(NAME, "A", "192.0.2.1")
+        late.replace(NAME, 30, "A", "192.0.2.9")
+        assert await sent(a, late) == dns.rcode.NXRRSET
+        # A registration with a higher number comes first, and goes.
+        async with Peer(ALICE, a.url) as alice:
+            alice.listen("chat")
+            await alice.published()
+            await alike(*relays, is_so=lambda one: one == ["127.0.0.1"])
+        await alike(*relays, is_so=lambda one: one == ["192.0.2.2"])
+        # What the operator says at one node is forgotten at all.
+        assert a.dns is not None
+        assert await a.dns.messages.forget(ALICE.guid)
+        await alike(*relays, is_so=is_gone)
+        soa = await alike(*relays, is_so=there, name=ZONE, kind="SOA")
+        assert int(soa[0].split()[2]) > before
+
+
+async def test_an_update_is_made_once_whoever_sends_it_again_and_where(stored: NatsServer) -> None:
+    async with zones(stored, "a", "b") as relays:
+        a, b = relays
+        await ready(*relays)
+        first = address(a, "192.0.2.1").to_wire()
+        assert (await raw(a, first))[3] & 15 == dns.rcode.NOERROR
+        await alike(*relays, is_so=lambda one: one == ["192.0.2.1"])
+        assert await sent(b, address(b, "192.0.2.2")) == dns.rcode.NOERROR
+        await alike(*relays, is_so=lambda one: one == ["192.0.2.2"])
+        # Whoever has read the first one sends it where it was not made.
+        assert (await raw(b, first))[3] & 15 == dns.rcode.NOERROR
+        await alike(*relays, is_so=lambda one: one == ["192.0.2.2"])
+        # One at both nodes at the same instant; and many of one key, of which each adds a name.
+        both = address(a, "192.0.2.3").to_wire()
+        answers = await asyncio.gather(raw(a, both), raw(b, both))
+        assert {answer[3] & 15 for answer in answers} == {dns.rcode.NOERROR}
+        messages = []
+        for number, relay in enumerate(relays * 4):
+            message = update(relay)
+            message.add(f"n{number}.{NAME}", 30, "A", f"192.0.2.{number + 10}")
+            messages.append(sent(relay, message))
+        assert set(await asyncio.gather(*messages)) == {dns.rcode.NOERROR}
+        for number in range(8):
+            name = f"n{number}.{NAME}"
+            await alike(
+                *relays, is_so=lambda one, n=number: one == [f"192.0.2.{n + 10}"], name=name
+            )
+
+
+async def test_bounds_hold_for_all_nodes_together(stored: NatsServer) -> None:
+    few = configured(max_peers=1, updates_burst=6, updates_per_second=0.001)
+    async with zones(stored, "a", "b", dns=few) as (a, b):
+        await so(lambda: _is_whole(a, b))
+        for number, relay in enumerate((a, b, a, b)):
+            assert await sent(relay, address(relay, f"192.0.2.{number}")) == dns.rcode.NOERROR
+            await alike(a, b, is_so=lambda one, n=number: one == [f"192.0.2.{n}"])
+        other = update(b, MALLORY)
+        other.add(f"{MALLORY.guid}.{ZONE}.", 30, "A", "192.0.2.1")
+        assert await sent(b, other) == dns.rcode.REFUSED, "one peer is registered, at the other"
+        codes = [await sent(one, address(one, "192.0.2.77")) for one in (a, b) * 4]
+        assert dns.rcode.REFUSED in codes
+        assert codes.count(dns.rcode.NOERROR) <= 3, "six in all, one of which is in the air"
+
+
+async def _is_whole(*relays: RelayServer) -> bool:
+    return all(relay.dns is not None and relay.dns.zone.is_whole for relay in relays)
+
+
+async def test_nats_is_lost_and_all_begin_anew(tmp_path: Path) -> None:
+    """What is known is answered; updates are not taken, and no node forgets one."""
+    with nats_server(tmp_path, JETSTREAM.format(tmp_path)) as nats:
+        async with zones(nats, "a", "b") as relays:
+            a, b = relays
+            await ready(*relays)
+            assert await sent(a, address(a, "192.0.2.1")) == dns.rcode.NOERROR
+            await alike(*relays, is_so=lambda one: one == ["192.0.2.1"])
+            highest = await serial_of(a)
+            prefix, identity = _prefix(a), a.identity
+            nats.kill()
+            await so(lambda: _takes_none(a))
+            await so(lambda: _takes_none(b))
+            for relay in relays:
+                assert await said(relay) == ["192.0.2.1"]
+                assert await said(relay, f"nobody.{ZONE}.") == dns.rcode.NXDOMAIN
+            nats.start()
+            await ready(*relays)
+            assert await sent(b, address(b, "192.0.2.2", number=2)) == dns.rcode.NOERROR
+            await alike(*relays, is_so=lambda one: one == ["192.0.2.2"])
+            highest = max(highest, await serial_of(a))
+        async with zones(nats, "a", "b", prefix=prefix, identity=identity) as again:
+            await alike(*again, is_so=lambda one: one == ["192.0.2.2"])
+            assert await serial_of(again[0]) >= highest
+
+
+async def _takes_none(relay: RelayServer) -> bool:
+    return await sent(relay, address(relay, "192.0.2.99", number=99)) == dns.rcode.SERVFAIL
+
+
+def _prefix(relay: RelayServer) -> str:
+    assert relay.config.cluster is not None
+    return relay.config.cluster.prefix
+
+
+async def test_without_jetstream_peers_are_in_the_zone_and_updates_are_not(
+    nats: NatsServer,
+) -> None:
+    async with zones(nats, "a", "b") as relays:
+        await so(lambda: _is_whole(*relays))
+        async with Peer(ALICE, relays[0].url) as alice:
+            alice.listen("chat")
+            await alice.published()
+            await alike(*relays, is_so=there)
+            assert await sent(relays[1], address(relays[1], "192.0.2.1")) == dns.rcode.SERVFAIL
+        await alike(*relays, is_so=is_gone)
 
 
 async def _is_out(relay: RelayServer) -> bool:
