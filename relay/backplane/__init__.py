@@ -15,6 +15,7 @@ from relay.backplane.events import (
 from relay.backplane.messages import (
     Answered,
     Asked,
+    Beat,
     Came,
     Claim,
     Foreign,
@@ -34,6 +35,7 @@ __all__ = [
     "Asked",
     "AskedHere",
     "Backplane",
+    "Beat",
     "Came",
     "CameElsewhere",
     "Claim",

@@ -6,4 +6,12 @@ from relay.cluster.link import LinkLost
 from relay.cluster.trial import Trial, try_out
 from relay.cluster.zone import ZoneUpdates
 
-__all__ = ["Cluster", "ClusterStore", "LinkLost", "Trial", "ZoneUpdates", "try_out"]
+__all__ = [
+    "Cluster",
+    "ClusterStore",
+    "LinkLost",
+    "Trial",
+    "ZoneUpdates",
+    "missing_store",
+    "try_out",
+]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from protocol.identity import Identity
-from relay.backplane import Foreign, Seal
+from relay.backplane import Beat, Foreign, Seal
 from relay.cluster.link import Link, LinkLost
 from relay.config import ClusterConfig
 
@@ -23,6 +23,8 @@ class Trial:
     """Of this cluster, by name; this node's own too, where it runs."""
     foreign: int
     """Messages on the cluster's subjects that no relay of this key has said."""
+    zones: dict[str, str]
+    """The zone that each serves; empty: none."""
 
 
 async def try_out(config: ClusterConfig, place: Callable[[str], str], identity: Identity) -> Trial:
@@ -32,7 +34,7 @@ async def try_out(config: ClusterConfig, place: Callable[[str], str], identity: 
         LinkLost: there is no connection; says why.
     """
     link, seal = Link(config, place), Seal(identity)
-    nodes: dict[str, None] = {}
+    zones: dict[str, str] = {}
     foreign = 0
     subject = f"{config.prefix}.1.all"
     heard = asyncio.Event()
@@ -40,9 +42,13 @@ async def try_out(config: ClusterConfig, place: Callable[[str], str], identity: 
     def receive(_: str, data: bytes, nobody: bool) -> None:
         nonlocal foreign
         try:
-            nodes[seal.open(subject, data).node] = None
+            message = seal.open(subject, data)
         except Foreign:
             foreign += 1
+            return
+        zones.setdefault(message.node, "")
+        if isinstance(message, Beat):
+            zones[message.node] = message.zone
 
     def opened() -> None:
         asyncio.get_running_loop().call_later(_LISTENING, heard.set)
@@ -58,4 +64,4 @@ async def try_out(config: ClusterConfig, place: Callable[[str], str], identity: 
         for task in (running, waiting):
             task.cancel()
         await asyncio.gather(running, waiting, return_exceptions=True)
-    return Trial(tuple(sorted(nodes)), foreign)
+    return Trial(tuple(sorted(zones)), foreign, zones)

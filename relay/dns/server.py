@@ -75,9 +75,9 @@ class DnsServer:
         self._listening: list[asyncio.DatagramTransport | asyncio.Server] = []
         self.port = 0
 
-    async def start(self, relay_port: int) -> tuple[Endpoint, ...]:
+    async def start(self, relay_port: int, *, is_shared: bool = False) -> tuple[Endpoint, ...]:
         """Load what is stored, and listen; the zone names the relay at `relay_port`. Return where
-        it listens.
+        it listens: at a port that is shared the system deals questions out to several processes.
 
         Raises:
             ConfigError: the store or the address cannot be used.
@@ -86,7 +86,7 @@ class DnsServer:
         loop = asyncio.get_running_loop()
         self.zone.show_relay(relay_port)
         try:
-            bound = await bind(self._hosts, config.port, udp=True)
+            bound = await bind(self._hosts, config.port, udp=True, is_shared=is_shared)
         except ConfigError as error:
             raise ConfigError(f"dns: {error}") from None
         with contextlib.closing(bound):
