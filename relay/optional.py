@@ -1,5 +1,5 @@
 """What of a relay is there where it is configured, and comes with libraries that may be missing:
-its zone, its part in a cluster, and the letters of either. Each is None where there is none.
+its zone, its part in a cluster, and what is kept in either. Each is None where there is none.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from msgspec import structs
 
 from protocol.extras import needed
 from protocol.identity import Identity
-from relay.admission import Admission
-from relay.config import RelayConfig
+from relay.admission import Admission, Book, SharedBook
+from relay.config import RelayConfig, Siblings
 from relay.keys import Keys
 from relay.mailbox import LocalStore, Mailbox, Spawn
 from relay.metrics import Metrics
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from relay.cluster import Cluster
     from relay.dns import DnsServer
 
-__all__ = ["ZoneParts", "cluster_of", "mailbox_of", "zone_of"]
+__all__ = ["ZoneParts", "book_of", "cluster_of", "mailbox_of", "zone_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,19 @@ def cluster_of(
         from relay.cluster import Cluster
 
     return Cluster(config, identity, metrics, clock, shares_port=shares_port)
+
+
+def book_of(
+    file: str | None,
+    cluster: "Cluster | None",
+    siblings: Siblings | None,
+    clock: Callable[[], float],
+) -> Book:
+    """Return who is admitted. The nodes of a cluster share it by NATS, the processes of one machine
+    by their file."""
+    if cluster is None or siblings is not None:
+        return Book(file, clock)
+    return SharedBook(file, clock, cluster.bucket())
 
 
 def mailbox_of(

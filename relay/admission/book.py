@@ -7,6 +7,7 @@ restart.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from protocol.invitation import Invitation
 from relay.admission import rows
@@ -16,7 +17,15 @@ from relay.admission.rows import InvitationKept, Member, MemberRow
 from relay.config import ConfigError
 from relay.store import Database, StoreFailed
 
-__all__ = ["Book"]
+__all__ = ["Book", "Order", "listed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Another node was told to forget a peer, and so is this one."""
+
+    guid: str
+    revision: int
 
 
 class Book:
@@ -62,6 +71,20 @@ class Book:
         self._is_behind = False
         self._take(bans, members)
         return True
+
+    def check_open(self) -> None:
+        """See that a change can be taken now.
+
+        Raises:
+            StoreFailed: it cannot; says why, and the next step.
+        """
+
+    def orders(self) -> list[Order]:
+        """Return, once, which peers are to be forgotten here."""
+        return []
+
+    async def carried_out(self, order: Order) -> None:
+        """It is done: it is not to be done again after a restart."""
 
     async def close(self) -> None:
         """Close the store."""

@@ -114,6 +114,10 @@ class Bucket:
             follower.lost(reason, missing=missing)
             await asyncio.sleep(pause * (1 + random.random()))
 
+    def again(self) -> None:
+        """Read all of it anew."""
+        self._followed.end()
+
     def name(self, text: str) -> str:
         """Return a part of a key for what a key cannot hold; nobody without the relay's key can
         tell what it is of."""

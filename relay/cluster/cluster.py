@@ -213,6 +213,10 @@ class Cluster:
         """Return where what updates register in the zone is, of all nodes."""
         return ZoneUpdates(Bucket(self._relay_config, self.seal, ZONE), self.naming, clock)
 
+    def bucket(self) -> Bucket:
+        """Return what the operator has said at any node."""
+        return Bucket(self._relay_config, self.seal)
+
     def wakes(self, guid: str) -> bool:
         """Return whether it is this node that says who has mail, of this peer: the one that it is
         at; of one that is nowhere, the same of all that are there, by chance."""

@@ -156,6 +156,11 @@ class Followed:
                 reader.whole()
             await self._watch(connection)
         except TimeoutError:
+            if "permissions violation" in why.lower():
+                # What was asked for has no answer then.
+                raise JetStreamMissing(
+                    f"NATS does not let this node use JetStream ({why})"
+                ) from None
             raise LinkLost("NATS did not answer in time") from None
         except NoStreamResponseError:
             raise JetStreamMissing("NATS has no JetStream") from None
@@ -177,6 +182,11 @@ class Followed:
                     deadline.reschedule(now)
             await close(client)
         raise LinkLost(why)
+
+    def end(self) -> None:
+        """End the connection, if there is one: the next one begins with everything anew."""
+        if self._connection is not None:
+            self._connection.ended.set()
 
     def stream(self) -> JetStreamContext:
         """Return what is asked now.
@@ -294,4 +304,4 @@ def check_version(client: Client, what: str) -> None:
     """
     version = client.connected_server_version
     if (version.major, version.minor) < _SERVER:
-        raise JetStreamMissing(f"{what} need nats-server 2.11 or later")
+        raise JetStreamMissing(f"{what}: nats-server 2.11 or later is needed")

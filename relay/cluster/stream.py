@@ -22,7 +22,7 @@ from relay.cluster.jetstream import IN_USE, Followed, Reader, Source, StreamAway
 from relay.cluster.servers import Servers
 from relay.log import log
 
-__all__ = ["Follower", "Heard", "LetterStream", "StreamAway", "StreamFull"]
+__all__ = ["Follower", "Heard", "LetterStream", "StreamAway", "StreamFull", "stream_name"]
 
 _MARKED = 600
 """Seconds for which it is said in the stream that something is in it no more: who has heard nothing
@@ -61,12 +61,17 @@ class Follower(Protocol):
         """Nothing else is there now."""
 
 
+def stream_name(prefix: str) -> str:
+    """Return the name of the stream of a cluster's letters."""
+    return f"{prefix}_mail"
+
+
 class LetterStream:
     """The stream, as one node has it: while `run` runs."""
 
     def __init__(self, prefix: str, servers: Servers, seal: Seal, replicas: int) -> None:
         self._base = f"{prefix}.1.mail."
-        self._name = f"{prefix}_mail"
+        self._name = stream_name(prefix)
         self._seal = seal
         self._replicas = replicas
         self._followed = Followed(

@@ -48,7 +48,7 @@ from relay.operator.commands import (
 from relay.plane import Planes
 from relay.presence import Presence
 from relay.process import build_info, process_now
-from relay.store import StoreFailed
+from relay.store import StoreFailed, StoreUnsure
 from relay.tally import Figures
 
 if TYPE_CHECKING:
@@ -62,6 +62,11 @@ sizes are banned."""
 _FIGURES = 1.0
 """Seconds between two looks at what each peer has had."""
 _NOTHING = Figures()
+_FORGOTTEN = Refusal(
+    "what this relay kept of this peer is removed, by its operator",
+    PATIENCE,
+    outcome=Outcome.REVOKED,
+)
 _ID = 16
 """Hexadecimal characters of an invitation's id."""
 
@@ -110,6 +115,8 @@ class Desk:
         self._present = present
         self._clock = clock
         self._wall_clock = wall_clock
+        self._banned: set[str] = set()
+        """Whom the zone has dropped."""
         self._figured = -math.inf
         """When what each peer has had was last asked for."""
 
@@ -147,6 +154,8 @@ class Desk:
                     assert_never(asked)
         except (ValueError, BadInvitation) as error:
             return Failed(str(error))
+        except StoreUnsure as error:
+            return Failed(f"it may hold, or not ({error}): say it again")
         except StoreFailed as error:
             return Failed(f"the relay cannot store it, so nothing has changed: {error}")
 
@@ -163,6 +172,21 @@ class Desk:
         return await self._end(
             lambda one: refusal if one.has_proven_key and one.guid == guid else None
         )
+
+    async def hear(self) -> None:
+        """Take over what was said at other nodes, or to other processes of this machine."""
+        book = self._admission.book
+        if await book.refresh():
+            await self.review()
+            banned = {ban.subject for ban in book.bans}
+            for subject in banned - self._banned:
+                await self._forget(subject)
+            self._banned = banned
+        for order in book.orders():
+            await self.end(order.guid, _FORGOTTEN)
+            await self._present.presence.forget(order.guid)
+            await self._forget(order.guid)
+            await book.carried_out(order)
 
     # -- changes --------------------------------------------------------------------------------
 
@@ -215,9 +239,9 @@ class Desk:
         subject = subject_of(asked.subject)
         if "/" in subject:
             return Failed("nothing is kept of a network but its ban: 'relay allow' lifts that")
-        reason = "what this relay kept of this peer is removed, by its operator"
+        self._admission.book.check_open()
         # First: what is here is kept for as long as it is.
-        ended = await self.end(subject, Refusal(reason, PATIENCE, outcome=Outcome.REVOKED))
+        ended = await self.end(subject, _FORGOTTEN)
         found = [name async for name in self._forgotten(subject)]
         said = f"forgotten ({', '.join(found)})" if found else "nothing was kept of it"
         if self._admission.book.bans.of(subject, "", self._wall_clock()) is not None:
