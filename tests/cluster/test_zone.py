@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dns.asyncquery
+import dns.message
 import dns.rcode
 import dns.update
 import pytest
@@ -19,6 +21,8 @@ from relay.server import RelayServer
 from tests.cluster.cut import way_to
 from tests.cluster.nats import TIMEOUT, NatsServer, joined, nats_server, node
 from tests.cluster.test_letters import JETSTREAM
+from tests.cluster.test_partition import routed
+from tests.relay.client import registered
 from tests.relay.dns.asking import (
     ALICE,
     MALLORY,
@@ -30,6 +34,8 @@ from tests.relay.dns.asking import (
     texts,
     update,
 )
+from tests.support import processes
+from tests.support.ports import free_port
 
 CHAT = f"_chat._tcp.{NAME}"
 
@@ -135,8 +141,11 @@ async def test_a_peer_is_in_the_zone_of_every_node_moves_and_leaves(nats: NatsSe
         assert int(soa[0].split()[2]) > before
 
 
-async def test_a_node_that_is_new_says_of_nobody_that_he_is_not_there(nats: NatsServer) -> None:
-    """It is behind a way that is cut: then it learns all."""
+@pytest.mark.nightly
+async def test_a_node_that_is_new_and_one_that_is_cut_off(
+    nats: NatsServer,
+) -> None:
+    """It begins behind a way that is cut, and learns all; later it is cut off again."""
     async with zones(nats, "a") as (a,), way_to(nats.port) as way:
         assert a.config.cluster is not None
         cut = {"servers": f"nats://127.0.0.1:{way.port}"}
@@ -295,9 +304,17 @@ async def test_nats_is_lost_and_all_begin_anew(tmp_path: Path) -> None:
             assert await sent(b, address(b, "192.0.2.2", number=2)) == dns.rcode.NOERROR
             await alike(*relays, is_so=lambda one: one == ["192.0.2.2"])
             highest = max(highest, await serial_of(a))
-        async with zones(nats, "a", "b", prefix=prefix, identity=identity) as again:
-            await alike(*again, is_so=lambda one: one == ["192.0.2.2"])
-            assert await serial_of(again[0]) >= highest
+        # All begin anew, one of them before NATS does: it knows of nobody, and says so.
+        nats.kill()
+        one = node("a", nats, prefix, dns=configured())
+        async with RelayServer(one, identity) as a:
+            assert await said(a) == dns.rcode.SERVFAIL
+            assert await said(a, ZONE, "NS") == [f"ns.{ZONE}."]
+            nats.start()
+            async with RelayServer(node("b", nats, prefix, dns=configured()), identity) as b:
+                await alike(a, b, is_so=lambda one: one == ["192.0.2.2"])
+                await alike(a, b, is_so=is_gone, name=f"nobody.{ZONE}.")
+                assert await serial_of(a) >= highest
 
 
 async def _takes_none(relay: RelayServer) -> bool:
@@ -324,3 +341,82 @@ async def test_without_jetstream_peers_are_in_the_zone_and_updates_are_not(
 
 async def _is_out(relay: RelayServer) -> bool:
     return relay.cluster is not None and not relay.cluster.is_in
+
+
+def served(folder: Path, name: str, nats: NatsServer, prefix: str) -> tuple[Path, int]:
+    """Write the configuration of a node that is a process; return it and its zone's port."""
+    port, file = free_port(), folder / f"{name}.toml"
+    file.write_text(
+        f'identity = "{folder / "relay.key"}"\nstate = "{folder / name}"\ndrain_timeout = 0.0\n'
+        f'[dns]\nzone = "{ZONE}"\nport = {port}\n'
+        f'[cluster]\nnode = "{name}"\nservers = "{nats.url}"\nprefix = "{prefix}"\n'
+    )
+    return file, port
+
+
+@pytest.mark.nightly
+async def test_a_node_is_killed_and_its_peers_are_where_they_come_to(
+    stored: NatsServer, tmp_path: Path
+) -> None:
+    """Who does not come back is in the zone no longer than its node was heard of."""
+    Identity.load_or_create(tmp_path / "relay.key")
+    prefix = os.urandom(4).hex()
+    (first, _), (second, port) = (served(tmp_path, name, stored, prefix) for name in "ab")
+
+    async def at_second(name: str) -> dns.message.Message:
+        return await dns.asyncquery.udp(dns.message.make_query(name, "A"), "127.0.0.1", 60, port)
+
+    async def finds(guid: str) -> bool:
+        return bool((await at_second(f"{guid}.{ZONE}.")).answer)
+
+    async def finds_nobody(guid: str) -> bool:
+        return (await at_second(f"{guid}.{ZONE}.")).rcode() == dns.rcode.NXDOMAIN
+
+    with (
+        processes.relay(tmp_path, "--config", str(first)) as (a, killed),
+        processes.relay(tmp_path, "--config", str(second)) as _,
+    ):
+        async with (
+            Peer(ALICE, a) as alice,
+            registered(a, "chat") as there,
+            asyncio.timeout(TIMEOUT),
+        ):
+            gone = there.identity.guid
+            alice.listen("chat")
+            await alice.published()
+            await so(lambda: finds(ALICE.guid))
+            await so(lambda: finds(gone))
+            killed.kill()
+            await so(lambda: finds_nobody(gone))
+            await so(lambda: finds(ALICE.guid))
+
+
+@pytest.mark.nightly
+async def test_each_side_of_a_cut_answers_for_its_own_and_both_alike_when_it_heals(
+    tmp_path: Path,
+) -> None:
+    first, second = free_port(), free_port()
+    async with contextlib.AsyncExitStack() as stack:
+        way = await stack.enter_async_context(way_to(second))
+        here = stack.enter_context(nats_server(tmp_path, routed(first, way.port)))
+        there_too = stack.enter_context(nats_server(tmp_path, routed(second)))
+        identity = Identity.generate()
+        enter = stack.enter_async_context
+        a = await enter(RelayServer(node("a", here, "p", dns=configured()), identity))
+        b = await enter(RelayServer(node("b", there_too, "p", dns=configured()), identity))
+        await joined(a, b, nodes=2)
+        alice, mallory = await enter(Peer(ALICE, a.url)), await enter(Peer(MALLORY, b.url))
+        for one in (alice, mallory):
+            one.listen("chat")
+            await one.published()
+        other = f"{MALLORY.guid}.{ZONE}."
+        for name in (NAME, other):
+            await alike(a, b, is_so=there, name=name)
+        way.cut()
+        await alike(b, is_so=is_gone, name=NAME)
+        await alike(a, is_so=is_gone, name=other)
+        assert there(await said(a, NAME))
+        assert there(await said(b, other))
+        way.mend()
+        for name in (NAME, other, ZONE):
+            await alike(a, b, is_so=there, name=name, kind="SOA" if name == ZONE else "A")
