@@ -195,8 +195,7 @@ class Directory:
             peer.listed,
             peer.named,
         )
-        own = self._own.get(guid)
-        self._naming.claimed(own.named if own is not None else b"", claim.named)
+        self._naming.claimed(self._own.get(guid), claim)
         self._own[guid] = claim
         before = self._homes.get(guid)
         if before is None or before.node == self._node or claim.outranks(before):
@@ -208,7 +207,7 @@ class Directory:
         own = self._own.pop(gone.guid, None)
         if own is None:
             return None
-        self._naming.claimed(own.named, b"")
+        self._naming.claimed(own, None)
         self._serial += 1
         self._choose(gone.guid)
         return Went(

@@ -10,6 +10,8 @@ started anew begins above all that it has said before, as long as its clock does
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from relay.backplane.messages import Claim
+
 __all__ = ["AHEAD", "Naming", "ZoneUpdate"]
 
 AHEAD = 60
@@ -49,12 +51,19 @@ class Naming:
         now = int(self._clock())
         self.serial = max(self.serial, min(self.serial + 1, now + AHEAD), now)
 
-    def claimed(self, before: bytes, after: bytes) -> None:
-        """What a peer here has in the zone was one thing, and is another one."""
-        if before != after:
+    def claimed(self, before: Claim | None, after: Claim | None) -> None:
+        """A peer here was claimed so, and is so now."""
+        if _shown(before) != _shown(after):
             self.changed()
 
     def heard(self, zone: str, serial: int) -> None:
         """Another node says the number of the zone that it serves."""
         if zone == self.zone and self.serial < serial < self._clock() + AHEAD + _DAY:
             self.serial = serial
+
+
+def _shown(claim: Claim | None) -> tuple[int, bytes, bytes] | None:
+    """Return what of a claim is in the zone."""
+    if claim is None or not claim.named:
+        return None
+    return claim.seq, claim.instance, claim.named

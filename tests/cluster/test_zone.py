@@ -13,7 +13,9 @@ import dns.asyncquery
 import dns.message
 import dns.rcode
 import dns.update
+import nats as nats_client
 import pytest
+from nats.js import JetStreamContext
 
 from peers import Identity, Peer
 from relay.config import DnsConfig
@@ -277,6 +279,33 @@ async def test_bounds_hold_for_all_nodes_together(stored: NatsServer) -> None:
         codes = [await sent(one, address(one, "192.0.2.77")) for one in (a, b) * 4]
         assert dns.rcode.REFUSED in codes
         assert codes.count(dns.rcode.NOERROR) <= 3, "six in all, one of which is in the air"
+
+
+@pytest.mark.nightly
+async def test_what_nobody_renews_is_gone_and_can_be_registered_anew(stored: NatsServer) -> None:
+    """NATS drops it without a word; nodes look for what is old, each by itself."""
+    async with (
+        contextlib.AsyncExitStack() as stack,
+        zones(stored, "a", "b", dns=configured(remember=1.0)) as (a, b),
+    ):
+        await so(lambda: _is_whole(a, b))
+        assert await sent(a, address(a, "192.0.2.1")) == dns.rcode.NOERROR
+        await alike(a, b, is_so=lambda one: one == ["192.0.2.1"])
+        asked = await stack.enter_async_context(await nats_client.connect(stored.url))
+        there = asked.jetstream()
+        await so(lambda: _has_none(there, _prefix(a)))
+        # At this node it is there still: it looks twice a minute.
+        assert await sent(b, address(b, "192.0.2.2")) == dns.rcode.NOERROR
+        await alike(a, b, is_so=lambda one: one == ["192.0.2.2"])
+        await so(lambda: _has_none(there, _prefix(a)))
+        for relay in (a, b):
+            assert relay.dns is not None
+            await relay.dns.messages.drop_old()
+        await alike(a, b, is_so=is_gone)
+
+
+async def _has_none(stream: JetStreamContext, prefix: str) -> bool:
+    return (await stream.stream_info(f"KV_{prefix}_zone")).state.messages == 0
 
 
 async def _is_whole(*relays: RelayServer) -> bool:
