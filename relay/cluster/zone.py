@@ -11,7 +11,7 @@ bucket has been heard again.
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -42,6 +42,14 @@ class _Value(msgspec.Struct, frozen=True, array_like=True):
     """Empty: none are registered."""
 
 
+class _Known(NamedTuple):
+    revision: int
+    at: float
+    is_there: bool
+
+
+_NEVER = _Known(0, 0.0, False)
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Value).decode
 
@@ -55,8 +63,8 @@ class ZoneUpdates:
         self._clock = clock
         self._remember = 0.0
         self._told: Callable[[ZoneUpdate], None] = lambda update: None
-        self._known: dict[str, tuple[int, float]] = {}
-        """Revision and time of what is registered, or was until a while ago: in their order."""
+        self._known: dict[str, _Known] = {}
+        """What is registered, or was until a while ago: in the order of the bucket."""
         self._unheard: set[str] | None = None
         """Who was known, and was not heard of in the bucket since it is read anew; None: all of it
         was heard."""
@@ -98,16 +106,16 @@ class ZoneUpdates:
         for _ in range(_TRIES):
             if self._reason:
                 raise StreamAway(self._reason)
-            last = self._known.get(guid, (0, 0.0))[0]
+            known = self._known.get(guid, _NEVER)
             records = make()
-            if not records and not last:
+            if not records and not known.is_there:
                 return
             self._naming.changed()
             value = _encode(_Value(self._clock(), mac, self._naming.serial, records))
             lifetime = self._remember if records else _DROPPED
             self._own.add(mac)
             try:
-                number = await self._bucket.put(guid, value, last=last, lifetime=lifetime)
+                number = await self._bucket.put(guid, value, last=known.revision, lifetime=lifetime)
                 await self._until_heard(number)
             except StoreConflict:
                 await self._catch_up(guid)
@@ -130,7 +138,7 @@ class ZoneUpdates:
         oldest = self._clock() - remember
         while self._known:
             guid = next(iter(self._known))
-            if self._known[guid][1] >= oldest:
+            if self._known[guid].at >= oldest:
                 return
             self._gone(guid)
 
@@ -152,8 +160,8 @@ class ZoneUpdates:
         if said is None:
             self._told(ZoneUpdate(key, b""))
         else:
-            self._known[key] = revision, said.at
-            if before is None or before[0] != revision:
+            self._known[key] = _Known(revision, said.at, bool(said.records))
+            if before is None or before.revision != revision:
                 is_own = said.mac in self._own
                 self._told(ZoneUpdate(key, said.records, said.mac, said.serial, is_own))
         self._heard.set()

@@ -102,6 +102,8 @@ class DnsMessages:
         self._clock = time.time
         self._updating = asyncio.Lock()
         self._waiting = 0
+        self._to_drop: dict[str, None] = {}
+        """Peers that had to go, and of whom something may be stored still."""
         self._update_rates = Rates(config.updates_per_second, config.updates_burst)
         self._made = Rates(config.made_per_second, max(1, int(config.made_per_second)))
         self._answers: dict[tuple[bytes, bytes], _Kept] = {}
@@ -268,6 +270,10 @@ class DnsMessages:
         async with self._updating:
             with contextlib.suppress(StoreFailed):
                 await self._store.drop_old(self._config.remember)
+        to_drop, self._to_drop = self._to_drop, {}
+        for guid in to_drop:
+            if not self._zone.admits(guid, ""):  # Still.
+                await self.drop(guid)
 
     async def forget(self, guid: str) -> bool:
         """Drop what updates have stored of a peer, from the disk too; return whether there was
@@ -280,6 +286,16 @@ class DnsMessages:
             held = self._zone.holds(guid)
             await self._store.forget(guid)
         return held
+
+    async def drop(self, guid: str) -> None:
+        """Drop what updates have stored of a peer that has to go; where that cannot be done now,
+        later, if it may not come then."""
+        try:
+            await self.forget(guid)
+        except StoreFailed as failed:
+            log.info("not out of the zone yet", peer=short(guid), reason=str(failed))
+            if len(self._to_drop) < _MAX_WAITING:
+                self._to_drop[guid] = None
 
     def hear(self, update: ZoneUpdate) -> None:
         """Take what is registered for a peer now, by an update here or at another node."""

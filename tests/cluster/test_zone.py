@@ -19,7 +19,9 @@ from nats.js import JetStreamContext
 
 from peers import Identity, Peer
 from relay.config import DnsConfig
+from relay.operator import Ban
 from relay.server import RelayServer
+from relay.store import StoreFailed
 from tests.cluster.cut import way_to
 from tests.cluster.nats import TIMEOUT, NatsServer, joined, nats_server, node
 from tests.cluster.test_letters import JETSTREAM
@@ -279,6 +281,12 @@ async def test_bounds_hold_for_all_nodes_together(stored: NatsServer) -> None:
         codes = [await sent(one, address(one, "192.0.2.77")) for one in (a, b) * 4]
         assert dns.rcode.REFUSED in codes
         assert codes.count(dns.rcode.NOERROR) <= 3, "six in all, one of which is in the air"
+        # A ban at either node takes the peer out, and is found to be done at the other.
+        for relay in (a, b):
+            assert relay.dns is not None
+            await relay.operator.do(Ban(ALICE.guid))
+        await alike(a, b, is_so=is_gone)
+        assert await sent(b, address(b, "192.0.2.7")) == dns.rcode.REFUSED
 
 
 @pytest.mark.nightly
@@ -328,8 +336,16 @@ async def test_nats_is_lost_and_all_begin_anew(tmp_path: Path) -> None:
             for relay in relays:
                 assert await said(relay) == ["192.0.2.1"]
                 assert await said(relay, f"nobody.{ZONE}.") == dns.rcode.NXDOMAIN
+            # Who has to go meanwhile is out of the zone when it can be; the operator is told.
+            assert a.dns is not None
+            assert b.dns is not None
+            with pytest.raises(StoreFailed):
+                await a.dns.messages.forget(ALICE.guid)
+            await a.dns.messages.drop(ALICE.guid)
             nats.start()
             await ready(*relays)
+            await a.dns.messages.drop_old()
+            assert await said(a) == ["192.0.2.1"], "it may come again, and is not sent away late"
             assert await sent(b, address(b, "192.0.2.2", number=2)) == dns.rcode.NOERROR
             await alike(*relays, is_so=lambda one: one == ["192.0.2.2"])
             highest = max(highest, await serial_of(a))

@@ -18,10 +18,14 @@ import dns.update
 import pytest
 
 from relay.backplane import ZoneUpdate
-from relay.config import ConfigError
-from relay.dns import DnsStore
-from relay.dns.store import StoreFailed, read_records, write_records
-from tests.relay.dns.asking import NAME, ask, sent, serving, texts, update
+from relay.config import ConfigError, DnsConfig
+from relay.dns import DnsKeys, DnsStore, ZonePeers
+from relay.dns.messages import DnsMessages
+from relay.dns.store import StoreFailed, StoreUnsure, read_records, write_records
+from relay.dns.zone import Zone
+from relay.metrics import Metrics
+from relay.presence import Registry
+from tests.relay.dns.asking import ALICE, MALLORY, NAME, ZONE, ask, sent, serving, texts, update
 
 
 def no_more_pages(database: sqlite3.Connection) -> None:
@@ -112,3 +116,42 @@ async def test_a_store_without_a_number_goes_up(tmp_path: Path) -> None:
     await store.close()
     with contextlib.closing(sqlite3.connect(file)) as now:
         assert now.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+class Away:
+    """A store that cannot be asked, until it can."""
+
+    has_learned = True
+
+    def __init__(self) -> None:
+        self.is_away = True
+        self.forgotten: list[str] = []
+
+    async def open(self, remember: float, told: object) -> None: ...
+
+    async def change(self, guid: str, mac: bytes, make: object) -> None: ...
+
+    async def drop_old(self, remember: float) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def forget(self, guid: str) -> None:
+        if self.is_away:
+            raise StoreUnsure("there is no connection to NATS")
+        self.forgotten.append(guid)
+
+
+async def test_who_has_to_go_is_out_of_the_zone_as_soon_as_that_can_be() -> None:
+    config, store, banned = DnsConfig(zone=ZONE), Away(), {ALICE.guid, MALLORY.guid}
+    registry = Registry(grace=30.0, remember=100.0, max_offline=10)
+    zone = Zone(config, ZonePeers(registry, lambda guid, host: guid not in banned))
+    messages = DnsMessages(config, zone, DnsKeys(ALICE, ZONE), store, Metrics())
+    for one in (ALICE, MALLORY):
+        await messages.drop(one.guid)
+    await messages.drop_old()
+    assert not store.forgotten
+    store.is_away = False
+    banned.discard(MALLORY.guid)  # Who may come again meanwhile may have registered anew.
+    for _ in range(2):
+        await messages.drop_old()
+    assert store.forgotten == [ALICE.guid]
