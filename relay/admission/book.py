@@ -8,6 +8,7 @@ restart.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from sqlite3 import Connection
 
 from protocol.invitation import Invitation
 from relay.admission import rows
@@ -53,7 +54,7 @@ class Book:
         """
         await self._database.open()
         try:
-            bans, members = await self._database.run(rows.load)
+            bans, members = await self._database.run(self._first)
         except StoreFailed as error:
             raise ConfigError(f"state: cannot use the store {self._file}: {error}") from None
         self._take(bans, members)
@@ -93,6 +94,11 @@ class Book:
     def member(self, guid: str) -> Member | None:
         """Return who is admitted, and until when; it may be over."""
         return self._members.get(guid)
+
+    def _first(self, tables: Connection) -> tuple[list[Ban], list[Member]]:
+        """Read all. From now on it is changed here alone, and is no copy of a bucket any more."""
+        rows.forget_shared(tables)
+        return rows.load(tables)
 
     def _take(self, bans: list[Ban], members: list[Member]) -> None:
         """Know what the store knows, and nothing else."""

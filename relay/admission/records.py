@@ -14,6 +14,7 @@ from relay.admission.rows import InvitationRow, MemberRow
 
 __all__ = [
     "EPOCH",
+    "LATE",
     "BanSaid",
     "Epoch",
     "Forgotten",
@@ -24,6 +25,7 @@ __all__ = [
     "RevokedSaid",
     "Unreadable",
     "key_of",
+    "lifetime_of",
     "read",
     "use_key",
     "write",
@@ -31,6 +33,12 @@ __all__ = [
 
 EPOCH = "epoch"
 """The key of what tells one bucket from another."""
+LATE = 86_400.0
+"""Seconds for which a ban that is over stays: clocks differ."""
+_LONGEST = 1e8
+"""Seconds beyond which a ban has no end there."""
+_ORDER = 7 * 86_400.0
+"""Seconds for which an order to forget a peer waits for nodes that are away."""
 _Short = Annotated[str, Meta(max_length=256)]
 _Id = Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
 
@@ -159,6 +167,16 @@ def key_of(record: Record, name: Callable[[str], str]) -> str:
             return f"forgotten.{name(record.guid)}"
         case Free():
             raise ValueError("a use has the key of its number")
+
+
+def lifetime_of(record: Record, now: float) -> float | None:
+    """Return for how many seconds something stays under its key; None: until it is taken away."""
+    lifetime = None
+    if isinstance(record, BanSaid) and record.expires is not None:
+        lifetime = max(0.0, record.expires - now) + LATE
+    elif isinstance(record, Forgotten):
+        lifetime = _ORDER
+    return lifetime if lifetime is None or lifetime < _LONGEST else None
 
 
 def use_key(invitation: str, slot: int) -> str:

@@ -8,16 +8,18 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from enum import Enum, auto
 from os import urandom
 from sqlite3 import Connection
-from typing import Any, Protocol
+from typing import Any
 
 from relay.admission import rows
+from relay.admission.bans import Ban
 from relay.admission.book import Book, Order
+from relay.admission.bucket import Bucket
 from relay.admission.records import (
     EPOCH,
+    LATE,
     BanSaid,
     Epoch,
     Forgotten,
@@ -26,17 +28,19 @@ from relay.admission.records import (
     Record,
     RevokedSaid,
     Unreadable,
+    lifetime_of,
     read,
     slot_of,
     write,
 )
+from relay.admission.rows import Member
 from relay.admission.union import More, Union
 from relay.config import ConfigError
 from relay.log import guarded, log
 from relay.store import StoreConflict, StoreFailed, StoreUnsure
 from relay.tasks import Tasks
 
-__all__ = ["LATE", "TRIES", "Bucket", "Replica", "State"]
+__all__ = ["TRIES", "Replica", "State"]
 
 _FIRST = 5.0
 """Seconds at the start for what the other nodes know: then it goes on with what it knew."""
@@ -48,31 +52,11 @@ TRIES = 32
 """Times that somebody else may be faster."""
 _AT_ONCE = 64
 """Values that are put into the bucket at once."""
-LATE = 86_400.0
-"""Seconds for which a ban that is over stays in the bucket: clocks differ."""
 _HERE = 300.0
 """Seconds for which a node can have been away and still hear what others have taken away since:
 what is not there for another reason was taken away by a stranger."""
 _PUT_BACK = 64
 """Values that strangers have written over, and that are put back, between two pauses."""
-
-
-class Bucket(Protocol):
-    """What all nodes share; see `relay.cluster.Bucket`."""
-
-    async def serve(self, follower: Any) -> None: ...
-
-    def name(self, text: str) -> str: ...
-
-    def again(self) -> None: ...
-
-    async def put(
-        self, key: str, value: bytes, *, last: int | None = None, lifetime: float | None = None
-    ) -> int: ...
-
-    async def drop(self, key: str) -> int: ...
-
-    def waiting(self) -> AbstractAsyncContextManager[None]: ...
 
 
 class State(Enum):
@@ -105,6 +89,8 @@ class Replica(Book):
         self._news = asyncio.Event()
         """Set whenever something was heard."""
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        """Until all is looked at again."""
         self._left = -math.inf
         """When it was lost, by the loop's clock."""
         self._next_put_back = 0.0
@@ -149,8 +135,12 @@ class Replica(Book):
                 reason=self._reason,
             )
 
+    def _first(self, tables: Connection) -> tuple[list[Ban], list[Member]]:
+        return rows.load(tables)
+
     async def close(self) -> None:
         await self._tasks.close()
+        self._forget_timer()
         await super().close()
 
     async def refresh(self) -> bool:
@@ -169,6 +159,7 @@ class Replica(Book):
     def opened(self, last: int) -> None:
         self._union, self._last = Union(self._bucket.name), last
         self._heard.clear()
+        self._forget_timer()
         if self._state is not State.ALONE:
             self._state, self._reason = State.AWAY, "it is being read"
 
@@ -243,6 +234,11 @@ class Replica(Book):
         async with self._bucket.waiting():
             await waiting
 
+    async def _place(self, key: str, record: Record, last: int | None = None) -> int:
+        """Put something under a key, for as long as it is to be there; return its revision."""
+        lifetime = lifetime_of(record, self._clock())
+        return await self._bucket.put(key, write(record), last=last, lifetime=lifetime)
+
     async def _put(self, key: str, record: Record) -> int | None:
         """Put something in place of what was heard under its key, and return its revision; None
         where somebody was faster, and that is heard now."""
@@ -250,9 +246,7 @@ class Replica(Book):
         # What is on the list, or banned, is gone by itself: of uses it is known what is there.
         last = union.revision_of(key)
         try:
-            return await self._bucket.put(
-                key, write(record), last=last if slot_of(key) is not None else None
-            )
+            return await self._place(key, record, last if slot_of(key) is not None else None)
         except StoreConflict:
             pass
         try:
@@ -288,7 +282,7 @@ class Replica(Book):
             self._work.clear()
             with guarded("keeping what the operator has said"):
                 try:
-                    if self._state is State.JOINING:
+                    if self._state is State.JOINING and self._timer is None:
                         await self._join()
                     if self._state is State.SHARED:
                         await self._apply()
@@ -296,7 +290,22 @@ class Replica(Book):
                 except StoreFailed as error:
                     if self._state is State.JOINING:
                         self._cannot_join(str(error))
-                    asyncio.get_running_loop().call_later(_AGAIN, self._work.set)
+            if self._state is State.JOINING:
+                self._again_in(_AGAIN)
+
+    def _again_in(self, seconds: float) -> None:
+        """Look at all of it again, in so many seconds at the latest."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._work.set()
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _cannot_join(self, reason: str) -> None:
         """What is in the bucket holds all the same, beside what this node knew."""
@@ -355,7 +364,7 @@ class Replica(Book):
         revisions: list[int] = []
 
         async def put(key: str, record: Record) -> None:
-            revisions.append(await self._bucket.put(key, write(record)))
+            revisions.append(await self._place(key, record))
 
         await self._all([put(key, record) for key, record in plain])
         for key, record in more:
@@ -414,7 +423,7 @@ class Replica(Book):
         if not union.foreign:
             return
         if loop.time() < self._next_put_back:
-            loop.call_at(self._next_put_back, self._work.set)
+            self._again_in(self._next_put_back - loop.time())
             return
         self._next_put_back = loop.time() + _NEWS
         for key in list(union.foreign)[:_PUT_BACK]:
@@ -423,9 +432,9 @@ class Replica(Book):
             if record is not None:
                 last = union.revision_of(key)
                 with contextlib.suppress(StoreConflict):  # Another node has done it.
-                    await self._bucket.put(key, write(record), last=last)
+                    await self._place(key, record, last)
         if union.foreign:
-            loop.call_at(self._next_put_back, self._work.set)
+            self._again_in(_NEWS)
 
     async def _replace(self) -> None:
         union = self._union
@@ -443,7 +452,7 @@ class Replica(Book):
         if not self._is_torn:
             log.error("what the operator has said is not in the store here", reason=str(error))
         self._is_torn = True
-        asyncio.get_running_loop().call_later(_AGAIN, self._work.set)
+        self._again_in(_AGAIN)
 
     def _mark(self) -> dict[str, str]:
         return {

@@ -297,5 +297,9 @@ def drop_member(tables: sqlite3.Connection, guid: str, invitation: str) -> None:
     tables.execute("DELETE FROM members WHERE guid = ? AND invitation = ?", (guid, invitation))
 
 
+def forget_shared(tables: sqlite3.Connection) -> None:
+    tables.execute("DELETE FROM shared")
+
+
 def put_shared(tables: sqlite3.Connection, said: dict[str, str]) -> None:
     tables.executemany("INSERT OR REPLACE INTO shared VALUES (?, ?)", said.items())

@@ -16,9 +16,9 @@ from protocol.invitation import Invitation
 from relay.admission import rows
 from relay.admission.bans import Ban
 from relay.admission.book import listed
+from relay.admission.bucket import Bucket
 from relay.admission.grants import Refusal
 from relay.admission.records import (
-    BanSaid,
     Forgotten,
     Free,
     InvitationSaid,
@@ -29,18 +29,12 @@ from relay.admission.records import (
     key_of,
     member_said,
     slot_of,
-    write,
 )
-from relay.admission.replica import LATE, TRIES, Bucket, Replica, State
+from relay.admission.replica import TRIES, Replica, State
 from relay.admission.rows import Member, Uses
 from relay.store import StoreFailed
 
 __all__ = ["SharedBook"]
-
-_LONGEST = 1e8
-"""Seconds beyond which a ban has no end for the bucket."""
-_ORDER = 7 * 86_400.0
-"""Seconds for which an order to forget a peer waits for nodes that are away."""
 
 
 class SharedBook(Replica):
@@ -172,15 +166,7 @@ class SharedBook(Replica):
         )
 
     async def _say(self, record: Record) -> None:
-        lifetime: float | None = None
-        if isinstance(record, BanSaid) and record.expires is not None:
-            lifetime = max(0.0, record.expires - self._clock()) + LATE
-        elif isinstance(record, Forgotten):
-            lifetime = _ORDER
-        if lifetime is not None and lifetime > _LONGEST:
-            lifetime = None
-        key = key_of(record, self._bucket.name)
-        await self._until(await self._bucket.put(key, write(record), lifetime=lifetime))
+        await self._until(await self._place(key_of(record, self._bucket.name), record))
 
     async def _change(self, key: str, change: Callable[[Record | None], Record | None]) -> None:
         """Change what is under a key, whatever others do meanwhile."""

@@ -117,6 +117,8 @@ class Desk:
         self._wall_clock = wall_clock
         self._banned: set[str] = set()
         """Whom the zone has dropped."""
+        self._to_drop: list[str] = []
+        """Whom it is still to drop."""
         self._figured = -math.inf
         """When what each peer has had was last asked for."""
 
@@ -164,13 +166,15 @@ class Desk:
         judge = self._admission.judge
         # Who is not registered yet is asked about anyway.
         return await self._end(
-            lambda one: judge(one.guid, one.observed_host) if one.is_registered else None
+            lambda one: judge(one.guid, one.observed_host) if one.is_registered else None,
+            lambda guid, host: judge(guid, host) is not None,
         )
 
     async def end(self, guid: str, refusal: Refusal) -> int:
         """Send a peer away; return how many connections ended."""
         return await self._end(
-            lambda one: refusal if one.has_proven_key and one.guid == guid else None
+            lambda one: refusal if one.has_proven_key and one.guid == guid else None,
+            lambda one, _: one == guid,
         )
 
     async def hear(self) -> None:
@@ -179,9 +183,12 @@ class Desk:
         if await book.refresh():
             await self.review()
             banned = {ban.subject for ban in book.bans}
-            for subject in banned - self._banned:
-                await self._forget(subject)
-            self._banned = banned
+            self._banned &= banned
+            self._to_drop = list(banned - self._banned)
+        some, self._to_drop = self._to_drop[:_AT_ONCE], self._to_drop[_AT_ONCE:]
+        for subject in some:
+            await self._forget(subject)
+            self._banned.add(subject)
         for order in book.orders():
             await self.end(order.guid, _FORGOTTEN)
             await self._present.presence.forget(order.guid)
@@ -260,9 +267,14 @@ class Desk:
         if self._present.mailbox is not None and await self._present.mailbox.forget(guid):
             yield "letters to it and from it"
 
-    async def _end(self, judge: Callable[[ControlConnection], Refusal | None]) -> int:
-        """End connections by what a judge says of each, and the planes of their peers. The loop is
-        not held for long, however many there are."""
+    async def _end(
+        self,
+        judge: Callable[[ControlConnection], Refusal | None],
+        is_gone: Callable[[str, str], bool],
+    ) -> int:
+        """End connections by what a judge says of each, the planes of their peers, and those of who
+        is gone though it has its connection elsewhere: it may be at another node. The loop is not
+        held for long, however many there are."""
         ended = 0
         gone: set[str] = set()
         connections = list(self._present.relay.connections)
@@ -275,10 +287,9 @@ class Desk:
                 ended += 1
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
-        bans, now = self._admission.book.bans, self._wall_clock()
         with guarded("ending planes"):
             await self._present.planes.end_of(
-                lambda guid, host: guid in gone or bans.of(guid, host, now) is not None
+                lambda guid, host: guid in gone or is_gone(guid, host)
             )
         return ended
 

@@ -8,6 +8,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from protocol.identity import Identity
 from protocol.invitation import Token
 from protocol.messages import Error, Registered
 from relay.admission import Outcome, SharedBook
+from relay.backplane import Seal
+from relay.cluster import Bucket, look_at_jetstream
 from relay.config import MailboxConfig, RelayConfig
 from relay.operator import (
     Allow,
@@ -38,10 +41,14 @@ from relay.operator import (
 )
 from relay.place import make_key
 from relay.server import RelayServer
-from tests.cluster.nats import TIMEOUT, NatsServer, joined, nats_server, node
+from tests.cluster.nats import TIMEOUT, NatsServer, joined, known, nats_server, node
+from tests.cluster.test_legs import asked, talk
+from tests.cluster.test_partition import routed
 from tests.relay.admission.doors import OPERATOR, come, outcome, refusal, token
-from tests.relay.client import client
+from tests.relay.client import Client, client, registered, upgrade_with
 from tests.support import processes
+from tests.support.full_disk import full_disk
+from tests.support.ports import free_port
 
 JETSTREAM = "jetstream {{ store_dir: '{}' }}"
 
@@ -113,15 +120,34 @@ def bans(relay: RelayServer) -> set[str]:
     return {ban.subject for ban in book(relay).bans}
 
 
+@contextlib.asynccontextmanager
+async def joined_by_a_plane(
+    caller: Client, callee: Client, near: RelayServer, far: RelayServer
+) -> AsyncIterator[asyncio.StreamReader]:
+    """Join two peers at the callee's node; what the callee reads."""
+    assert far.config.cluster is not None
+    await known(callee.identity.guid, far.config.cluster.node, near)
+    request, response = await asked(caller, callee)
+    assert request.ticket
+    assert response.ticket
+    here = await upgrade_with(far.url, caller.plane_target(response.ticket, far.guid))
+    there = await upgrade_with(far.url, callee.plane_target(request.ticket, far.guid))
+    with contextlib.closing(here[1]), contextlib.closing(there[1]):
+        await talk(here[:2], there[:2])
+        yield there[0]
+
+
 async def test_a_ban_at_one_node_holds_at_all(shelf: NatsServer, tmp_path: Path) -> None:
     async with nodes(shelf, tmp_path, "a", "b", "c") as (a, b, c):
         await shared(a, b, c)
         alice = Identity.generate()
-        async with client(b.url, alice) as there:
+        async with client(b.url, alice) as there, registered(c.url, "chat") as carol:
             await there.register()
-            await do(a, Ban(alice.guid, reason="spam"))
-            said = await there.expect(Error)
-            assert said.code is Code.NOT_ADMITTED
+            async with joined_by_a_plane(there, carol, b, c) as reader:
+                await do(a, Ban(alice.guid, reason="spam"))
+                said = await there.expect(Error)
+                assert said.code is Code.NOT_ADMITTED
+                assert not await asyncio.wait_for(reader.read(), TIMEOUT), "the plane has ended"
         assert (await refusal(c, alice)).code is Code.NOT_ADMITTED
         await do(c, Ban("192.0.2.0/24", seconds=1000))
         for relay in (a, b, c):
@@ -174,11 +200,16 @@ async def test_the_list_and_invitations_hold_at_all(shelf: NatsServer, tmp_path:
         assert (await invitations(b))[shown.invitation.id].note == "two"
         assert isinstance(await come(a, alice, shown), Registered)
         await until(lambda: book(b).member(alice.guid) is not None)
-        # Known at the other node, without the token.
-        async with client(b.url, alice) as there:
+        # Known at the other node, without the token; its planes may be at a third one.
+        carol = Identity.generate()
+        await do(a, Allow(carol.guid))
+        async with client(b.url, alice) as there, client(a.url, carol) as callee:
             await there.register()
-            assert (await do(a, Revoke(shown.invitation.id))).said == "revoked"
-            assert (await there.expect(Error)).code is Code.NOT_ADMITTED
+            await callee.register("chat")
+            async with joined_by_a_plane(there, callee, b, a) as reader:
+                assert (await do(b, Revoke(shown.invitation.id))).said == "revoked"
+                assert (await there.expect(Error)).code is Code.NOT_ADMITTED
+                assert not await asyncio.wait_for(reader.read(), TIMEOUT), "the plane has ended"
         assert (await refusal(b, alice, shown)).code is Code.NOT_ADMITTED
         assert "taken back" in (await refusal(b, bob, shown)).reason
         # The list goes before; and what is taken back ends who is here.
@@ -232,18 +263,48 @@ async def test_what_nodes_had_before_is_taken_up_once(shelf: NatsServer, tmp_pat
     async with nodes(shelf, tmp_path, "a", "b", identity=identity, admission="invited") as (a, b):
         await shared(a, b)
         assert bans(a) == bans(b) == {guids[1], "192.0.2.0/24"}
-    # With another key each has a part of its own, and takes its copy along.
-    other = Identity.generate()
-    async with nodes(shelf, tmp_path, "a", "c", identity=other, admission="invited") as (a, c):
-        await shared(a, c)
-        await until(lambda: bans(c) == {guids[1], "192.0.2.0/24"})
-        assert (await invitations(c))[shown.invitation.id].used == 2
+    # What a node is told while it is no node is taken up when it is one again.
+    async with RelayServer(RelayConfig(port=0, state=str(tmp_path / "a")), identity) as alone:
+        await do(alone, Ban(guids[3]))
+    async with nodes(shelf, tmp_path, "a", "b", identity=identity, admission="invited") as (a, b):
+        await shared(a, b)
+        await until(lambda: bans(a) == bans(b) == {guids[1], guids[3], "192.0.2.0/24"})
+
+
+@pytest.mark.nightly
+async def test_with_another_key_a_node_takes_its_copy_along(
+    shelf: NatsServer, tmp_path: Path
+) -> None:
+    shown, guid = token(uses=2), Identity.generate().guid
+    async with nodes(shelf, tmp_path, "a") as (a,):
+        await shared(a)
+        await do(a, Ban(guid))
+        await book(a).redeem(shown.invitation, Identity.generate().guid)
+    async with nodes(shelf, tmp_path, "a", "b") as (a, b):
+        await shared(a, b)
+        await until(lambda: bans(a) == bans(b) == {guid})
+        assert (await invitations(b))[shown.invitation.id].used == 1
+
+
+@pytest.mark.nightly
+async def test_a_user_who_may_not_use_jetstream(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret")
+    users = (
+        "authorization { users: [{ user: node, password: secret, "
+        'permissions: { publish: { deny: ["$JS.>"] } } }] }'
+    )
+    user = {"user": "node", "password": str(tmp_path / "password")}
+    with nats_server(tmp_path, JETSTREAM.format(tmp_path / "store"), users) as server:
+        async with nodes(server, tmp_path, "a", cluster=user) as (a,):
+            await do(a, Ban("192.0.2.1"))
+            (found,) = await look_at_jetstream(a.config)
+            assert (found.level, "may not use JetStream" in found.said) == ("warning", True)
 
 
 async def test_a_peer_is_forgotten_at_all_nodes(shelf: NatsServer, tmp_path: Path) -> None:
     alice, identity = Identity.generate(), Identity.generate()
 
-    def known(relay: RelayServer) -> bool:
+    def is_kept(relay: RelayServer) -> bool:
         with contextlib.closing(sqlite3.connect(relay.config.in_state("known.sqlite"))) as tables:
             (count,) = tables.execute(
                 "SELECT COUNT(*) FROM known WHERE guid = ?", (alice.guid,)
@@ -254,21 +315,21 @@ async def test_a_peer_is_forgotten_at_all_nodes(shelf: NatsServer, tmp_path: Pat
         await shared(a, b)
         shown = token()
         assert isinstance(await come(b, alice, shown), Registered)
-        await until(lambda: known(b) and book(a).member(alice.guid) is not None)
+        await until(lambda: is_kept(b) and book(a).member(alice.guid) is not None)
         await do(a, Forget(alice.guid))
-        await until(lambda: not known(b) and book(b).member(alice.guid) is None)
+        await until(lambda: not is_kept(b) and book(b).member(alice.guid) is None)
         # Its use is free again, for somebody else too.
         assert isinstance(await come(b, Identity.generate(), shown), Registered)
         assert (await refusal(a, alice, shown)).code is Code.NOT_ADMITTED
         await do(a, Allow(alice.guid))
         await until(lambda: book(b).member(alice.guid) is not None)
         assert isinstance(await come(b, alice), Registered)
-        await until(lambda: known(b))
+        await until(lambda: is_kept(b))
     # It was done once: who comes again is kept again.
     async with nodes(shelf, tmp_path, "b", identity=identity, admission="invited") as (b,):
         await shared(b)
         await b.operator.hear()
-        assert known(b)
+        assert is_kept(b)
 
 
 async def test_what_strangers_write_into_the_bucket_harms_nobody(
@@ -368,6 +429,7 @@ async def test_without_jetstream_each_node_is_alone(nats: NatsServer, tmp_path: 
         assert not book(a).is_shared
 
 
+@pytest.mark.nightly
 async def test_no_room_in_jetstream(tmp_path: Path) -> None:
     alice, identity = Identity.generate(), Identity.generate()
     with nats_server(tmp_path, JETSTREAM.format(tmp_path / "store")) as server:
@@ -473,3 +535,101 @@ async def test_commands_at_processes_that_are_killed(tmp_path: Path) -> None:
 
         outcomes = await asyncio.gather(*(shows(url) for url, _ in running.values()))
         assert sum(isinstance(one, Registered) for one in outcomes) == 1
+
+
+async def test_clocks_that_differ_change_no_order(shelf: NatsServer, tmp_path: Path) -> None:
+    seal, one, two = Seal(Identity.generate()), "192.0.2.0/24", "198.51.100.0/24"
+    ahead = 3600.0
+    async with contextlib.AsyncExitStack() as stack:
+        books = []
+        for name, shift in (("a", 0.0), ("b", ahead)):
+            config = member_of(shelf, tmp_path, name)
+            made = SharedBook(None, lambda shift=shift: time.time() + shift, Bucket(config, seal))  # type: ignore[misc]
+            stack.push_async_callback(made.close)
+            await made.open()
+            books.append(made)
+        a, b = books
+        await until(lambda: a.is_shared and b.is_shared)
+        # Whoever speaks last is right, though it says that it was an hour earlier.
+        await b.ban(one, None, "b")
+        await until(lambda: len(a.bans) == 1)
+        await a.lift(one)
+        await until(lambda: not len(b.bans))
+        await b.ban(one, None, "b")
+        await until(lambda: len(a.bans) == 1)
+        await a.ban(one, None, "a")
+        await until(lambda: [ban.reason for ban in b.bans] == ["a"])
+        # A ban ends by the clock of each: at one it is over, and goes on at the other.
+        await a.ban(two, time.time() + 60, "a")
+        await until(lambda: len(b.bans) == 2)
+        assert b.bans.of("", "198.51.100.1", time.time() + ahead) is None
+        await b.drop_old()
+        assert len(b.bans) == 1
+        assert a.bans.of("", "198.51.100.1", time.time()) is not None
+        # For who comes now, too.
+        late = SharedBook(None, time.time, Bucket(member_of(shelf, tmp_path, "c"), seal))
+        stack.push_async_callback(late.close)
+        await late.open()
+        await until(lambda: {ban.subject for ban in late.bans} == {one, two})
+
+
+@pytest.mark.nightly
+async def test_one_of_three_nats_servers_is_killed(tmp_path: Path) -> None:
+    ports = [free_port() for _ in range(3)]
+    identity, guid = Identity.generate(), Identity.generate().guid
+    with contextlib.ExitStack() as stack:
+        servers = [
+            stack.enter_context(
+                nats_server(
+                    tmp_path,
+                    f"server_name: s{port}",
+                    JETSTREAM.format(tmp_path / str(port)),
+                    routed(port, *(one for one in ports if one != port)),
+                )
+            )
+            for port in ports
+        ]
+        urls = tuple(one.url for one in servers)
+        settings = MailboxConfig(enabled=False, replicas=3)
+        async with asyncio.timeout(3 * TIMEOUT), contextlib.AsyncExitStack() as relays:
+            a, b = [
+                await relays.enter_async_context(
+                    RelayServer(
+                        member_of(one, tmp_path, name, mailbox=settings, cluster={"servers": urls}),
+                        identity,
+                    )
+                )
+                for name, one in zip("ab", servers[:2], strict=True)
+            ]
+            await shared(a, b)
+            await do(a, Ban(guid))
+            await until(lambda: bans(b) == {guid})
+            for server in servers:
+                server.kill()
+                # As soon as another one leads: until then it is refused.
+                while not isinstance(await b.operator.do(Allow(guid)), Done):
+                    await asyncio.sleep(0.1)
+                while not isinstance(await a.operator.do(Ban(guid)), Done):
+                    await asyncio.sleep(0.1)
+                await until(lambda: bans(a) == bans(b) == {guid})
+                server.start()
+                await shared(a, b)
+
+
+@pytest.mark.expected_errors("what the operator has said is not in the store here")
+async def test_a_node_whose_disk_is_full_obeys_and_catches_up(
+    shelf: NatsServer, tmp_path: Path
+) -> None:
+    def stored(relay: RelayServer) -> int:
+        with contextlib.closing(sqlite3.connect(relay.config.in_state("relay.sqlite"))) as tables:
+            (count,) = tables.execute("SELECT COUNT(*) FROM bans").fetchone()
+        return int(count)
+
+    async with nodes(shelf, tmp_path, "a") as (a,):
+        await shared(a)
+        with full_disk():
+            await do(a, Ban("192.0.2.0/24"))
+            await do(a, Ban("198.51.100.0/24"))
+            assert len(bans(a)) == 2
+        assert stored(a) == 0
+        await until(lambda: stored(a) == 2)
