@@ -13,6 +13,7 @@ from relay.backplane.events import (
     WentElsewhere,
 )
 from relay.backplane.messages import (
+    MAX_NAMED,
     Answered,
     Asked,
     Beat,
@@ -31,6 +32,7 @@ from relay.backplane.naming import Naming, ZoneUpdate
 __all__ = [
     "ALONE",
     "LOST",
+    "MAX_NAMED",
     "Answered",
     "Asked",
     "AskedHere",

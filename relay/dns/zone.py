@@ -49,7 +49,7 @@ class _MadeFrom(NamedTuple):
     seq: int
     instance: bytes
     told: bytes | None
-    """What its node has told; None: it is here."""
+    """What its node tells the others; None: there are none."""
     hosts: frozenset[str] = frozenset()
     proofs: tuple[Endpoint, ...] = ()
 
@@ -263,6 +263,8 @@ class Zone:
         peer = self._registry.get(guid)
         if peer is None:
             return None
+        if self._shared is not None:
+            return _MadeFrom(peer.record.seq, peer.instance, peer.told)
         hosts, proofs = peer.observed_hosts, tuple(peer.proofs)
         return _MadeFrom(peer.record.seq, peer.instance, None, hosts, proofs)
 

@@ -6,7 +6,7 @@ import msgspec
 
 from protocol.endpoint import SignedEntry
 from protocol.messages import Disclosure, LocationRecord
-from relay.backplane import PeerHere, WentElsewhere, listing
+from relay.backplane import MAX_NAMED, PeerHere, WentElsewhere, listing
 from relay.presence.gone import GonePeer
 
 __all__ = ["as_told", "left_elsewhere", "named", "read_named"]
@@ -20,8 +20,13 @@ _decode = msgspec.msgpack.Decoder(_Shown).decode
 
 def named(shown: Mapping[str, tuple[SignedEntry, ...]]) -> bytes:
     """Return what the zone shows of a peer, as other nodes are told; empty where that is nothing.
-    `shown` are the entries that anybody may know, by service."""
-    return _encode(shown) if shown else b""
+    `shown` are the entries that anybody may know, by service; of more than there is room for, those
+    of the first services."""
+    told = _encode(shown) if shown else b""
+    while len(told) > MAX_NAMED:
+        shown = dict(list(shown.items())[:-1])
+        told = _encode(shown) if shown else b""
+    return told
 
 
 def read_named(told: bytes) -> Mapping[str, tuple[SignedEntry, ...]]:

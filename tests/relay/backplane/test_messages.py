@@ -8,7 +8,7 @@ from msgspec import structs
 from protocol.identity import Identity
 from protocol.messages import Mode, ServiceRequestTo, ServiceResponse
 from relay.backplane import Answered, Asked, Claim, Foreign, NodeMessage, Seal, tag_of
-from relay.backplane.messages import PIECE, Beat, Bye, Came, Known, Tell, Went, pieces
+from relay.backplane.messages import MAX_NAMED, PIECE, Beat, Bye, Came, Known, Tell, Went, pieces
 
 IDENTITY = Identity.generate()
 GUID = Identity.generate().guid
@@ -40,8 +40,8 @@ def test_what_is_said_is_read(message: NodeMessage) -> None:
 
 
 def test_claims_are_said_in_pieces_that_pass_nats() -> None:
-    large = [structs.replace(CLAIM, serial=number, named=bytes(82_000)) for number in range(7)]
-    small = [structs.replace(CLAIM, serial=number) for number in range(7, 7 + PIECE)]
+    large = [structs.replace(CLAIM, serial=number, named=bytes(MAX_NAMED)) for number in range(70)]
+    small = [structs.replace(CLAIM, serial=number) for number in range(70, 70 + PIECE)]
     found = list(pieces([*large, *small]))
     assert [one for piece in found for one in piece] == large + small
     assert all(len(SEAL.close("all", Known("b", 1, 2, piece, False))) < 1 << 19 for piece in found)
