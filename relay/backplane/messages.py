@@ -53,8 +53,8 @@ _Url = Annotated[str, msgspec.Meta(max_length=512)]
 MAX_LISTED = 1024
 """GUIDs that may watch one peer from other nodes: of one that lists more, the first ones."""
 MAX_NAMED = 8192
-"""Bytes of what the zone shows of one peer, which each node keeps of the peers of all nodes: some 75
-entries. Of a peer with more, the first services."""
+"""Bytes of what the zone shows of one peer, which each node keeps of the peers of all nodes: some
+75 entries. Of a peer with more, the first services."""
 PIECE, _PIECE_BYTES = 100, 1 << 18
 """Claims in one message, and bytes of them: NATS takes a megabyte."""
 _MAC = 16

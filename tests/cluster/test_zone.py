@@ -142,7 +142,7 @@ async def test_a_peer_is_in_the_zone_of_every_node_moves_and_leaves(nats: NatsSe
             await alike(*relays, is_so=lambda one: there(one) and one != second, kind="TXT")
         await alike(*relays, is_so=is_gone)
         soa = await alike(*relays, is_so=there, name=ZONE, kind="SOA")
-        assert int(soa[0].split()[2]) > before
+        assert int(soa[0].split()[2]) >= before, "alike, and never lower"
 
 
 @pytest.mark.nightly
@@ -236,7 +236,7 @@ async def test_an_update_at_any_node_is_seen_at_all(stored: NatsServer) -> None:
         assert await a.dns.messages.forget(ALICE.guid)
         await alike(*relays, is_so=is_gone)
         soa = await alike(*relays, is_so=there, name=ZONE, kind="SOA")
-        assert int(soa[0].split()[2]) > before
+        assert int(soa[0].split()[2]) >= before, "alike, and never lower"
 
 
 async def test_an_update_is_made_once_whoever_sends_it_again_and_where(stored: NatsServer) -> None:
