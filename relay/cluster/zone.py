@@ -167,7 +167,12 @@ class ZoneUpdates:
         self._heard.set()
 
     def hear_foreign(self, key: str, revision: int) -> None:
+        # What was there is not any more; the next update takes its place.
         self._last = revision
+        if self._unheard is not None:
+            self._unheard.discard(key)
+        self._gone(key)
+        self._known[key] = _Known(revision, self._clock(), False)
         self._heard.set()
 
     def whole(self) -> None:

@@ -268,6 +268,22 @@ async def test_an_update_is_made_once_whoever_sends_it_again_and_where(stored: N
             )
 
 
+async def test_what_a_stranger_puts_into_the_bucket_is_nothing(stored: NatsServer) -> None:
+    async with zones(stored, "a", "b") as relays:
+        a, b = relays
+        await ready(*relays)
+        assert await sent(a, address(a, "192.0.2.1")) == dns.rcode.NOERROR
+        await alike(*relays, is_so=lambda one: one == ["192.0.2.1"])
+        assert a.cluster is not None
+        subject = f"$KV.{_prefix(a)}_zone.{a.cluster.seal.word('zone')}.{ALICE.guid}"
+        stranger = await nats_client.connect(stored.url)
+        await stranger.jetstream().publish(subject, b"192.0.2.66")
+        await stranger.close()
+        await alike(*relays, is_so=is_gone)
+        assert await sent(b, address(b, "192.0.2.2")) == dns.rcode.NOERROR
+        await alike(*relays, is_so=lambda one: one == ["192.0.2.2"])
+
+
 async def test_bounds_hold_for_all_nodes_together(stored: NatsServer) -> None:
     few = configured(max_peers=1, updates_burst=6, updates_per_second=0.001)
     async with zones(stored, "a", "b", dns=few) as (a, b):
