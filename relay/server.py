@@ -388,7 +388,7 @@ class RelayServer:
             self.metrics.gauges["cluster_now"] = self.cluster.counts
             urls = self.urls if self._siblings is None else self._fronts.siblings.urls
             self._tasks.spawn(self.cluster.serve(urls, self._presence, self.broker))
-        if self.cluster is not None:
+        if self.cluster is not None or self._siblings is not None:
             self._tasks.spawn(self._hear_of_operator())
         self._tasks.spawn(self._known.load(self.registry, monotonic))
         self._tasks.spawn(self._keep_time())
