@@ -4,6 +4,7 @@ its zone, its part in a cluster, and what is kept in either. Each is None where 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import time
 from typing import TYPE_CHECKING
 
 from msgspec import structs
@@ -33,6 +34,7 @@ class ZoneParts:
     admission: Admission
     metrics: Metrics
     clock: Callable[[], float]
+    cluster: "Cluster | None" = None
 
 
 def zone_of(config: RelayConfig, share: int, parts: ZoneParts) -> "DnsServer | None":
@@ -44,9 +46,16 @@ def zone_of(config: RelayConfig, share: int, parts: ZoneParts) -> "DnsServer | N
     if config.dns is None:
         return None
     with needed("dns", "the relay's own zone"):
-        from relay.dns import DnsServer, ZonePeers
+        from relay.dns import DnsServer, SharedZone, ZonePeers
 
-    peers = ZonePeers(parts.registry, lambda guid, host: parts.admission.judge(guid, host) is None)
+    def admits(guid: str, host: str) -> bool:
+        return parts.admission.judge(guid, host) is None
+
+    peers, cluster = ZonePeers(parts.registry, admits), parts.cluster
+    if cluster is not None:
+        store = cluster.zone_updates(time)
+        shared = SharedZone(cluster.naming, store, lambda: cluster.has_learned)
+        peers = ZonePeers(parts.registry, admits, shared)
     dns = structs.replace(
         config.dns,
         host=config.dns.host or config.host,

@@ -188,7 +188,9 @@ class RelayServer:
         self.dns = zone_of(
             config,
             self._descriptors.share,
-            ZoneParts(self.keys, self.registry, self.admission, self.metrics, monotonic),
+            ZoneParts(
+                self.keys, self.registry, self.admission, self.metrics, monotonic, self.cluster
+            ),
         )
         self._presence = Presence(
             self.registry,
@@ -380,7 +382,8 @@ class RelayServer:
         self.registry.started(monotonic())
         await self._listen()
         if self.dns is not None:
-            self._listening += await self.dns.start(self._fronts.peers.port)
+            port, is_shared = self._fronts.peers.port, self._siblings is not None
+            self._listening += await self.dns.start(port, is_shared=is_shared)
         if self.cluster is not None:
             self.metrics.gauges["cluster_now"] = self.cluster.counts
             urls = self.urls if self._siblings is None else self._fronts.siblings.urls

@@ -4,7 +4,8 @@ from relay.cluster.bucket import Bucket
 from relay.cluster.cluster import Cluster
 from relay.cluster.letters import ClusterStore
 from relay.cluster.link import LinkLost
-from relay.cluster.trial import Look, Trial, look_at_jetstream, try_out
+from relay.cluster.trial import Look, Trial, look_at_jetstream, look_at_zones, try_out
+from relay.cluster.zone import ZoneUpdates
 
 __all__ = [
     "Bucket",
@@ -13,6 +14,8 @@ __all__ = [
     "LinkLost",
     "Look",
     "Trial",
+    "ZoneUpdates",
     "look_at_jetstream",
+    "look_at_zones",
     "try_out",
 ]

@@ -1,20 +1,21 @@
-"""What the operator of a cluster has said, in a bucket of JetStream (KV) that all nodes share: each
-value sealed, heard by every node in the order of the bucket.
+"""What the operator of a cluster has said, or what updates have registered in its zone, in a bucket
+of JetStream (KV) that all nodes share: each value sealed, heard by every node in its order.
 
-What is in it by what key, and what that means, is in `relay.admission`. Keys begin with a word that
-follows from the relay's own key: a relay of another key, or of the key before, has its own part of
-the bucket. Foreign exceptions end here.
+What is in it by what key, and what that means, is in `relay.admission`, and in `zone.py`. Keys
+begin with a word that follows from the relay's own key: a relay of another key, or of the key
+before, has its own part of the bucket. Foreign exceptions end here.
 """
 
 import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
-from nats.js.errors import APIError, BucketNotFoundError
+from nats.js.errors import APIError, BucketNotFoundError, NotFoundError
 
 from relay.backplane import Foreign, Seal
 from relay.cluster.jetstream import Followed, JetStreamMissing, Reader, Source
@@ -24,7 +25,7 @@ from relay.config import RelayConfig
 from relay.log import guarded
 from relay.store import StoreConflict
 
-__all__ = ["Bucket", "BucketFollower", "bucket_name"]
+__all__ = ["Bucket", "BucketFollower", "Contents", "bucket_name"]
 
 _AGAIN = 0.5
 """Seconds until the next connection is tried, and a random part of as much more."""
@@ -37,7 +38,19 @@ _CONFLICT = {10071, 10164}
 """Codes that say that somebody else was faster."""
 _NEEDED = {"allow_msg_ttl": True, "allow_rollup_hdrs": True, "max_msgs_per_subject": 1}
 """What a bucket must have that somebody has made by hand."""
-_WORD = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a bucket is for."""
+
+    word: str
+    """In its name, and of which the keys are made."""
+    what: str
+    """In words, for the log."""
+
+
+OPERATOR = Contents("operator", "what the operator has said")
 
 
 class BucketFollower(Protocol):
@@ -59,24 +72,25 @@ class BucketFollower(Protocol):
         """Nothing is heard from now on. `missing`: NATS has no JetStream."""
 
 
-def bucket_name(prefix: str) -> str:
+def bucket_name(prefix: str, contents: Contents = OPERATOR) -> str:
     """Return the name of a cluster's bucket; its stream's is that behind `KV_`."""
-    return f"{prefix}_operator"
+    return f"{prefix}_{contents.word}"
 
 
 class Bucket:
     """The bucket as one node has it: while `serve` runs."""
 
-    def __init__(self, config: RelayConfig, seal: Seal) -> None:
+    def __init__(self, config: RelayConfig, seal: Seal, contents: Contents = OPERATOR) -> None:
         if config.cluster is None:
             raise ValueError("a cluster has a configuration")
-        self._bucket = bucket_name(config.cluster.prefix)
+        self._contents = contents
+        self._bucket = bucket_name(config.cluster.prefix, contents)
         self._seal = seal
-        self._part = seal.word(_WORD)
+        self._part = seal.word(contents.word)
         self._base = f"$KV.{self._bucket}.{self._part}."
         self._replicas = config.mailbox.replicas
         servers = Servers(config.cluster, config.in_state)
-        source = Source(f"KV_{self._bucket}", f"{self._base}>", "what the operator has said")
+        source = Source(f"KV_{self._bucket}", f"{self._base}>", contents.what)
         self._followed = Followed(servers, source)
 
     async def serve(self, follower: BucketFollower) -> None:
@@ -89,7 +103,7 @@ class Bucket:
         while True:
             reason, pause = "it has failed", _AGAIN
             missing = False
-            with guarded("keeping what the operator has said"):
+            with guarded(f"keeping {self._contents.what}"):
                 try:
                     await self._followed.run(reader)
                 except JetStreamMissing as error:
@@ -107,7 +121,7 @@ class Bucket:
     def name(self, text: str) -> str:
         """Return a part of a key for what a key cannot hold; nobody without the relay's key can
         tell what it is of."""
-        return self._seal.word(f"{_WORD} {text}")
+        return self._seal.word(f"{self._contents.word} {text}")
 
     async def put(
         self, key: str, value: bytes, *, last: int | None = None, lifetime: float | None = None
@@ -133,6 +147,19 @@ class Bucket:
         """
         headers = {"KV-Operation": "PURGE", api.Header.ROLLUP.value: "sub"}
         return await self._publish(key, b"", headers, _DROPPED)
+
+    async def revision(self, key: str) -> int:
+        """Return the revision of what is under a key; 0: nothing is.
+
+        Raises:
+            StreamAway
+        """
+        async with self._followed.within() as stream:
+            try:
+                found = await stream.get_last_msg(f"KV_{self._bucket}", self._base + key)
+            except NotFoundError:
+                return 0
+            return found.seq or 0
 
     @contextlib.asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
@@ -184,7 +211,7 @@ class Bucket:
         except BucketNotFoundError:
             await stream.create_key_value(
                 bucket=self._bucket,
-                description="What the operator has said (Roam Relay)",
+                description=f"{self._contents.what.capitalize()} (Roam Relay)",
                 history=1,
                 storage=api.StorageType.FILE,
                 replicas=self._replicas,

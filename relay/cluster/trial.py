@@ -11,16 +11,18 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 from nats.js.errors import NoStreamResponseError, NotFoundError, ServiceUnavailableError
 
+from protocol.dns_records import parse_zone
 from protocol.identity import Identity
-from relay.backplane import Foreign, Seal
+from relay.backplane import Beat, Foreign, Seal
 from relay.cluster.bucket import bucket_name
 from relay.cluster.jetstream import JetStreamMissing, check_version
 from relay.cluster.link import Link, LinkLost
 from relay.cluster.servers import CONNECTING, Servers, close, in_words
 from relay.cluster.stream import stream_name
+from relay.cluster.zone import ZONE
 from relay.config import ClusterConfig, RelayConfig
 
-__all__ = ["Look", "Trial", "look_at_jetstream", "try_out"]
+__all__ = ["Look", "Trial", "look_at_jetstream", "look_at_zones", "try_out"]
 
 _ROOM = 4096
 """Bytes of a stream that count as none."""
@@ -36,6 +38,8 @@ class Trial:
     """Of this cluster, by name; this node's own too, where it runs."""
     foreign: int
     """Messages on the cluster's subjects that no relay of this key has said."""
+    zones: dict[str, str]
+    """The zone that each serves; empty: none."""
 
 
 class Look(NamedTuple):
@@ -53,7 +57,7 @@ async def try_out(config: ClusterConfig, place: Callable[[str], str], identity: 
         LinkLost: there is no connection; says why.
     """
     link, seal = Link(config, place), Seal(identity)
-    nodes: dict[str, None] = {}
+    zones: dict[str, str] = {}
     foreign = 0
     subject = f"{config.prefix}.1.all"
     heard = asyncio.Event()
@@ -61,9 +65,13 @@ async def try_out(config: ClusterConfig, place: Callable[[str], str], identity: 
     def receive(_: str, data: bytes, nobody: bool) -> None:
         nonlocal foreign
         try:
-            nodes[seal.open(subject, data).node] = None
+            message = seal.open(subject, data)
         except Foreign:
             foreign += 1
+            return
+        zones.setdefault(message.node, "")
+        if isinstance(message, Beat):
+            zones[message.node] = message.zone
 
     def opened() -> None:
         asyncio.get_running_loop().call_later(_LISTENING, heard.set)
@@ -79,13 +87,31 @@ async def try_out(config: ClusterConfig, place: Callable[[str], str], identity: 
         for task in (running, waiting):
             task.cancel()
         await asyncio.gather(running, waiting, return_exceptions=True)
-    return Trial(tuple(sorted(nodes)), foreign)
+    return Trial(tuple(sorted(zones)), foreign, zones)
+
+
+def look_at_zones(config: RelayConfig, trial: Trial) -> list[Look]:
+    """Say which nodes do not serve the zone that this one would."""
+    own = "" if config.dns is None else parse_zone(config.dns.zone)
+    here = "" if config.cluster is None else config.cluster.node
+    return [
+        Look(
+            "warning",
+            f"node {node} serves {zone or 'no zone'}, and this one {own or 'none'}: the peers of "
+            "a node without a zone are in none",
+            "give every node the same [dns]",
+        )
+        for node, zone in sorted(trial.zones.items())
+        if zone != own and node != here
+    ]
 
 
 async def look_at_jetstream(config: RelayConfig) -> list[Look]:
-    """Look at what a node would keep in JetStream: what the operator says, and letters. Nothing is
-    made."""
+    """Look at what a node would keep in JetStream: what the operator says, what updates register
+    in the zone, and letters. Nothing is made."""
     lost = "bans, the list and invitations are of this node alone"
+    if config.dns is not None:
+        lost += ", the zone takes no updates"
     if config.keeps_letters:
         lost += ", and letters are not kept"
     try:
@@ -112,6 +138,8 @@ async def _try_jetstream(config: RelayConfig) -> list[Look]:
 
     prefix = config.cluster.prefix
     names = {"operator": f"KV_{bucket_name(prefix)}"}
+    if config.dns is not None:
+        names["zone"] = f"KV_{bucket_name(prefix, ZONE)}"
     if config.keeps_letters:
         names["letters"] = stream_name(prefix)
     try:

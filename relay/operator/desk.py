@@ -297,7 +297,7 @@ class Desk:
         """Take a peer that has to go out of the zone; it can put nothing there any more."""
         if self._present.dns is not None and "/" not in subject:
             with guarded("taking a peer out of the zone"):
-                await self._present.dns.messages.forget(subject)
+                await self._present.dns.messages.drop(subject)
 
     # -- lists ----------------------------------------------------------------------------------
 

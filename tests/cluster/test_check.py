@@ -5,10 +5,11 @@ from typing import Any
 
 import nats as nats_client
 import pytest
+from msgspec import structs
 
 from relay.check import Finding, look
 from relay.cluster import Look, look_at_jetstream
-from relay.config import ClusterConfig, RelayConfig
+from relay.config import ClusterConfig, DnsConfig, RelayConfig
 from relay.key_file import read_key
 from relay.server import RelayServer
 from tests.cluster.nats import NatsServer, joined, nats_server
@@ -47,6 +48,11 @@ async def test_a_cluster_that_works(nats: NatsServer, key: str) -> None:
         assert not other.cluster.directory.nodes, "who only looks says nothing"
         finding = await found(of(key, nats, node="b"))
         assert (finding.level, finding.said) == ("error", "another node has the name b")
+        zone = structs.replace(of(key, nats), dns=DnsConfig(zone="example.org", port=0))
+        said = [one async for one in look(zone) if one.level == "warning"]
+        (other,) = (one.said for one in said if one.about == "dns" and "node b" in one.said)
+        assert other.startswith("node b serves no zone, and this one example.org")
+        assert [one for one in said if one.about == "jetstream" and "no updates" in one.said]
 
 
 async def test_what_is_wrong_is_said(nats: NatsServer, key: str, tmp_path: Path) -> None:
