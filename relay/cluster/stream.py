@@ -55,6 +55,10 @@ class StreamAway(StoreFailed):
     """The stream cannot be asked now. What was to be put into it may be there."""
 
 
+class _Unanswered(StreamAway):
+    """NATS has said nothing in time."""
+
+
 class StreamFull(StoreFailed):
     """There is no room in it; nothing has changed."""
 
@@ -96,6 +100,7 @@ class _Connection:
     """How many messages the consumer has said, counted by it."""
     signs: int = 0
     has_complained: bool = False
+    is_stuck: bool = False
 
 
 class LetterStream:
@@ -108,6 +113,13 @@ class LetterStream:
         self._seal = seal
         self._replicas = replicas
         self._connection: _Connection | None = None
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether what was put into it was not answered, and nothing has come into it since, though
+        there is a connection. So is a nats-server that has met a full disk, until it is started
+        anew; one whose disk is slow goes on."""
+        return self._connection is not None and self._connection.is_stuck
 
     async def run(self, follower: Follower) -> None:
         """Connect, make the stream where there is none, tell all that is in it and what is put into
@@ -208,9 +220,18 @@ class LetterStream:
             StreamAway: it may be there, or not.
             StreamFull: it is not.
         """
+        connection = self._connection
+        heard = connection.delivered if connection is not None else 0
         try:
             async with self._within():
-                return (await put).seq
+                number = (await put).seq
+            if connection is not None:
+                connection.is_stuck = False
+            return number
+        except _Unanswered:
+            if connection is not None and connection.delivered == heard:
+                self._note_stuck(connection)
+            raise
         finally:
             if not put.cancel() and not put.cancelled():
                 put.exception()  # Where nobody has waited for it, it is not lost either.
@@ -326,7 +347,7 @@ class LetterStream:
                 finally:
                     connection.waiting.discard(deadline)
         except TimeoutError:
-            raise StreamAway("NATS did not answer in time") from None
+            raise _Unanswered("NATS did not answer in time") from None
         except APIError as error:
             if error.err_code in _FULL:
                 raise StreamFull(str(error.description)) from None
@@ -422,6 +443,7 @@ class LetterStream:
             self._missed(connection)
             return
         connection.delivered += 1
+        connection.is_stuck = False
         try:
             sealed = b64decode(headers.get(_HEADER, ""), validate=True)
             said = self._seal.unwrap(message.subject, sealed)
@@ -436,6 +458,14 @@ class LetterStream:
             follower.hear(Heard(subject, number, at, None if is_gone else said))
         if not about.num_pending:
             follower.whole()
+
+    def _note_stuck(self, connection: _Connection) -> None:
+        if connection is self._connection and not connection.is_stuck:
+            connection.is_stuck = True
+            log.warning(
+                "NATS does not answer to what it is to keep: if its disk was full it is to be "
+                "started anew"
+            )
 
     def _missed(self, connection: _Connection) -> None:
         log.warning("something in the stream of letters was missed: all of it is read anew")

@@ -1,7 +1,7 @@
 """A certificate for one loopback server that is its own authority: who trusts it alone talks to
 nobody else.
 
-PURE but for the key, which is of chance. Where it is put is `nats.py`.
+The key is of chance. Where it is put is `nats.py`.
 """
 
 import datetime

@@ -12,7 +12,9 @@ import secrets
 import shutil
 import socket
 import sys
+import tempfile
 from pathlib import Path
+from time import monotonic
 
 from protocol.errors import MissingExtra
 from relay import disk
@@ -20,13 +22,16 @@ from relay.config import ConfigError
 from relay.nodes.certificate import loopback_certificate
 from relay.nodes.division import Backbone
 
-__all__ = ["command", "hold_port", "prepare"]
+__all__ = ["command", "has_room", "hold_port", "prepare"]
 
 _USER = "relay"
 _HOST = "127.0.0.1"
 _CONFIG, _PASSWORD, _LOG = "nats.conf", "nats.password", "nats.log"
 _CERTIFICATE, _KEY = "nats.crt", "nats.key"
 _LETTERS = "letters"
+_ROOM = 1 << 20
+"""Bytes that its disk must take before it is started anew."""
+_SOON = 1.0
 _PATIENCE = 5
 """Seconds for a node to shake hands: the machine may be busy."""
 _LONGEST_LOG = 1 << 20
@@ -44,6 +49,19 @@ def command(folder: str) -> list[str]:
     if found is None:
         raise MissingExtra("several processes as one relay", "nodes")
     return [found, "-c", str(Path(folder, _CONFIG))]
+
+
+def has_room(folder: str) -> bool:
+    """Whether its disk takes something, and soon: one that is slow is no reason for a new start."""
+    began = monotonic()
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_ROOM))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        return False
+    return monotonic() - began < _SOON
 
 
 def hold_port() -> socket.socket:
