@@ -22,6 +22,7 @@ from relay.backplane import (
     Asked,
     AskedHere,
     Came,
+    CameElsewhere,
     Claim,
     Directory,
     Foreign,
@@ -106,6 +107,8 @@ class Cluster:
         self._clock = clock
         self._link = Link(own, config.in_state)
         self._waiting: dict[int, _Waiting] = {}
+        self._waiting_for: dict[str, list[_Waiting]] = {}
+        """The same, by whom is asked."""
         self._numbers_of: dict[Question, int] = {}
         self._numbers = count(random.getrandbits(31))
         self._opened = float("inf")
@@ -163,6 +166,8 @@ class Cluster:
         return next(iter(self.directory.nodes.get(node, ())), "")
 
     def came(self, peer: PeerHere) -> None:
+        for waiting in list(self._waiting_for.get(peer.guid, ())):
+            self._end(waiting, _unavailable(f"{peer.guid} has come here meanwhile"))
         self._say_all(self.directory.came(peer))
 
     def went(self, gone: WentElsewhere) -> None:
@@ -183,6 +188,7 @@ class Cluster:
         deadline = now + question.request.timeout + _GRACE
         waiting = _Waiting(question, number, claim.node, deadline)
         self._waiting[number] = waiting
+        self._waiting_for.setdefault(question.request.guid, []).append(waiting)
         self._numbers_of[question] = number
         self._send(waiting)
         return True
@@ -190,7 +196,7 @@ class Cluster:
     def drop(self, question: Question) -> None:
         number = self._numbers_of.pop(question, None)
         if number is not None:
-            del self._waiting[number]
+            self._forget(number)
 
     def letters(self, clock: Callable[[], float], spawn: Spawn) -> ClusterStore:
         """Return where the letters of all nodes are. `clock` gives Unix time."""
@@ -367,6 +373,12 @@ class Cluster:
                 log.info("a node has gone", node=node)
                 for waiting in [one for one in self._waiting.values() if one.node == node]:
                     self._end(waiting, _unavailable(f"node {node} has gone"))
+            case CameElsewhere(claim):
+                # The node that was asked may have died with it: nobody waits for its loss.
+                for waiting in list(self._waiting_for.get(claim.guid, ())):
+                    if waiting.node != claim.node and waiting.tries < _TRIES:
+                        self._send_on(waiting, claim.node)
+                tell(event)
             case Outranked():
                 self._metrics.cluster["outranked"] += 1
                 tell(event)
@@ -396,8 +408,7 @@ class Cluster:
             return  # By another one of its name, which is asked too.
         home = answered.home
         if home in self.directory.nodes and waiting.tries < _TRIES and now < waiting.deadline:
-            waiting.node, waiting.tries = home, waiting.tries + 1
-            self._send(waiting)
+            self._send_on(waiting, home)
             return
         self._end(waiting, answered.response)
 
@@ -409,6 +420,10 @@ class Cluster:
             self._end(waiting, _unavailable(reason))
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _send_on(self, waiting: _Waiting, node: str) -> None:
+        waiting.node, waiting.tries = node, waiting.tries + 1
+        self._send(waiting)
 
     def _send(self, waiting: _Waiting) -> None:
         question, beat = waiting.question, self.directory.beat()
@@ -430,13 +445,23 @@ class Cluster:
             self._end(waiting, _unavailable("the connection to the other nodes was lost"))
 
     def _end(self, waiting: _Waiting, response: ServiceResponse) -> None:
-        if self._waiting.pop(waiting.number, None) is None:
+        if not self._forget(waiting.number):
             return
         del self._numbers_of[waiting.question]
         if response.code is Code.CLUSTER_UNAVAILABLE:
             self._metrics.cluster["request failed"] += 1
         with guarded("answering for another node"):
             waiting.question.answered(response)
+
+    def _forget(self, number: int) -> bool:
+        waiting = self._waiting.pop(number, None)
+        if waiting is None:
+            return False
+        guid = waiting.question.request.guid
+        self._waiting_for[guid].remove(waiting)
+        if not self._waiting_for[guid]:
+            del self._waiting_for[guid]
+        return True
 
     def _fail_all(self, reason: str) -> None:
         for waiting in list(self._waiting.values()):
