@@ -110,9 +110,12 @@ async def _watch(server: RelayServer) -> None:
     """Say so while NATS keeps nothing of what it is to keep. No timeout: as long as it serves."""
     from relay.cluster import ClusterStore  # Only here its library is there for certain.
 
+    before = False
     while server.mailbox is not None and isinstance(store := server.mailbox.store, ClusterStore):
-        if store.stream.is_stuck:
+        now = store.stream.is_stuck
+        if before and now:  # Twice: this process may have been away, and read the answer since.
             _say(Stuck())
+        before = now
         await asyncio.sleep(_ALIVE)
 
 
