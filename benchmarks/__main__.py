@@ -30,6 +30,7 @@ from benchmarks import (
     setup,
     signaling,
     standby,
+    throughput,
 )
 from benchmarks.growth_chart import chart
 from benchmarks.measure import Row, median_rows, nats_server, relay_server, websocket_server
@@ -256,6 +257,7 @@ def main(
         "nodes": lambda: (
             nodes.measure_nodes(mebibytes << 20, round_trips // 20)
             + nodes.measure_shared_port(mebibytes << 20, 5)
+            + throughput.measure_throughput(mebibytes << 20, round_trips)
             + nodes.measure_subscriptions((injected, 2 * injected))
         ),
         "names": lambda: _run(lambda: names.measure_names(queries, moves)),

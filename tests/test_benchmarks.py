@@ -67,6 +67,12 @@ from tests.support.processes import environment
             *("setup", ("--sessions", "2"), {"roam-relay, p2p", "roam-relay"}),
             marks=pytest.mark.nightly,
         ),
+        pytest.param(
+            "nodes",
+            ("--mebibytes", "8", "--round-trips", "1000", "--injected", "1000"),
+            {"alone", "two nodes, within one", "--nodes 1", "--nodes 2"},
+            marks=pytest.mark.nightly,
+        ),
         ("names", ("--queries", "200", "--moves", "2"), {"roam-relay, its own zone"}),
     ],
 )

@@ -114,6 +114,11 @@ class Bucket:
             follower.lost(reason, missing=missing)
             await asyncio.sleep(pause * (1 + random.random()))
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether NATS does not answer to what is put into it."""
+        return self._followed.is_stuck
+
     def again(self) -> None:
         """Read all of it anew."""
         self._followed.end()
@@ -177,7 +182,7 @@ class Bucket:
         self, key: str, value: bytes, headers: dict[str, str], lifetime: float | None
     ) -> int:
         subject = self._base + key
-        async with self._followed.within() as stream:
+        async with self._followed.keeping() as stream:
             try:
                 put = await stream.publish(
                     subject,

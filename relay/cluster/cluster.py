@@ -8,9 +8,7 @@ is told the news (`members.py`).
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import count
 from time import time, time_ns
 
 from protocol.dns_records import parse_zone
@@ -23,6 +21,7 @@ from relay.backplane import (
     Asked,
     AskedHere,
     Came,
+    CameElsewhere,
     Claim,
     Directory,
     Foreign,
@@ -47,7 +46,9 @@ from relay.cluster.bucket import Bucket
 from relay.cluster.letters import ClusterStore
 from relay.cluster.link import Link, LinkLost
 from relay.cluster.members import Members
+from relay.cluster.questions import Questions, Waiting
 from relay.cluster.servers import check_wanted
+from relay.cluster.stream import LetterStream
 from relay.cluster.zone import ZONE, ZoneUpdates
 from relay.config import RelayConfig
 from relay.log import guarded, log
@@ -68,20 +69,10 @@ _GRACE = 2.0
 """Seconds for which an answer may be late: the time of the request ends at the peer's home."""
 _TRIES = 3
 """Nodes that one request is sent to while its peer moves."""
-_NUMBERS = 2**32 - 1
 _COMPLAINING = 60.0
 """Seconds between two words in the log about what others say on our subjects."""
 
 Tell = Callable[[News], None]
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    question: Question
-    number: int
-    node: str
-    deadline: float
-    tries: int = 1
 
 
 class Cluster:
@@ -111,9 +102,9 @@ class Cluster:
         self._metrics = metrics
         self._clock = clock
         self._link = Link(own, config.in_state)
-        self._waiting: dict[int, _Waiting] = {}
-        self._numbers_of: dict[Question, int] = {}
-        self._numbers = count(random.getrandbits(31))
+        self._questions = Questions(random.getrandbits(31))
+        self._kept: list[Bucket | LetterStream] = []
+        """What is kept in NATS by this node."""
         self._opened = float("inf")
         """When the connection that is up was."""
         self._is_ready = False
@@ -176,6 +167,8 @@ class Cluster:
         return next(iter(self.directory.nodes.get(node, ())), "")
 
     def came(self, peer: PeerHere) -> None:
+        for waiting in self._questions.of(peer.guid):
+            self._end(waiting, _unavailable(f"{peer.guid} has come here meanwhile"))
         self._say_all(self.directory.came(peer))
 
     def went(self, gone: WentElsewhere) -> None:
@@ -190,32 +183,33 @@ class Cluster:
         claim = self.directory.home(question.request.guid)
         if claim is None:
             return False
-        number = next(self._numbers) & _NUMBERS
-        while number in self._waiting:
-            number = next(self._numbers) & _NUMBERS
         deadline = now + question.request.timeout + _GRACE
-        waiting = _Waiting(question, number, claim.node, deadline)
-        self._waiting[number] = waiting
-        self._numbers_of[question] = number
-        self._send(waiting)
+        self._send(self._questions.add(question, claim.node, deadline))
         return True
 
     def drop(self, question: Question) -> None:
-        number = self._numbers_of.pop(question, None)
-        if number is not None:
-            del self._waiting[number]
+        self._questions.drop(question)
 
     def letters(self, clock: Callable[[], float], spawn: Spawn) -> ClusterStore:
         """Return where the letters of all nodes are. `clock` gives Unix time."""
-        return ClusterStore(self._relay_config, self.seal, self.wakes, clock, spawn)
+        store = ClusterStore(self._relay_config, self.seal, self.wakes, clock, spawn)
+        self._kept.append(store.stream)
+        return store
 
     def zone_updates(self, clock: Callable[[], float]) -> ZoneUpdates:
         """Return where what updates register in the zone is, of all nodes."""
-        return ZoneUpdates(Bucket(self._relay_config, self.seal, ZONE), self.naming, clock)
+        return ZoneUpdates(
+            self._keep(Bucket(self._relay_config, self.seal, ZONE)), self.naming, clock
+        )
 
     def bucket(self) -> Bucket:
         """Return what the operator has said at any node."""
-        return Bucket(self._relay_config, self.seal)
+        return self._keep(Bucket(self._relay_config, self.seal))
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether NATS does not answer to something that it is to keep, though it is there."""
+        return any(kept.is_stuck for kept in self._kept)
 
     def wakes(self, guid: str) -> bool:
         """Return whether it is this node that says who has mail, of this peer: the one that it is
@@ -305,7 +299,7 @@ class Cluster:
         self._say_all(self.directory.beat())
         for event in self.directory.time(now):
             self._follow(event, tell)
-        for waiting in [one for one in self._waiting.values() if one.deadline <= now]:
+        for waiting in self._questions.overdue(now):
             self._end(waiting, _unavailable(f"node {waiting.node} did not answer in time"))
         if now - self.directory.heard_self >= LOST and now - self._opened >= LOST:
             self._link.end()
@@ -386,8 +380,14 @@ class Cluster:
             case NodeLost(node):
                 self._nodes = None
                 log.info("a node has gone", node=node)
-                for waiting in [one for one in self._waiting.values() if one.node == node]:
+                for waiting in self._questions.at(node):
                     self._end(waiting, _unavailable(f"node {node} has gone"))
+            case CameElsewhere(claim):
+                # The node that was asked may have died with it: nobody waits for its loss.
+                for waiting in self._questions.of(claim.guid):
+                    if waiting.node != claim.node and waiting.tries < _TRIES:
+                        self._send_on(waiting, claim.node)
+                tell(event)
             case Outranked():
                 self._metrics.cluster["outranked"] += 1
                 tell(event)
@@ -410,28 +410,35 @@ class Cluster:
         tell(AskedHere(asked, answer))
 
     def _answered(self, answered: Answered, now: float) -> None:
-        waiting = self._waiting.get(answered.number)
+        waiting = self._questions.get(answered.number)
         if waiting is None or waiting.node != answered.node:
             return
         if not self.directory.is_said_by(answered.node, answered.incarnation):
             return  # By another one of its name, which is asked too.
         home = answered.home
         if home in self.directory.nodes and waiting.tries < _TRIES and now < waiting.deadline:
-            waiting.node, waiting.tries = home, waiting.tries + 1
-            self._send(waiting)
+            self._send_on(waiting, home)
             return
         self._end(waiting, answered.response)
 
     def _nobody(self, subject: str) -> None:
         number = subject.rpartition(".")[2]
-        waiting = self._waiting.get(int(number)) if number.isdecimal() else None
+        waiting = self._questions.get(int(number)) if number.isdecimal() else None
         if waiting is not None:
             reason = f"node {waiting.node} is not connected to the others now"
             self._end(waiting, _unavailable(reason))
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _send(self, waiting: _Waiting) -> None:
+    def _keep(self, bucket: Bucket) -> Bucket:
+        self._kept.append(bucket)
+        return bucket
+
+    def _send_on(self, waiting: Waiting, node: str) -> None:
+        waiting.node, waiting.tries = node, waiting.tries + 1
+        self._send(waiting)
+
+    def _send(self, waiting: Waiting) -> None:
         question, beat = waiting.question, self.directory.beat()
         url = self.url() if question.ticket is not None else ""
         self._metrics.cluster["asked"] += 1
@@ -450,17 +457,16 @@ class Cluster:
         if not self._say(waiting.node, asked, f"{self._none}.{waiting.number}"):
             self._end(waiting, _unavailable("the connection to the other nodes was lost"))
 
-    def _end(self, waiting: _Waiting, response: ServiceResponse) -> None:
-        if self._waiting.pop(waiting.number, None) is None:
+    def _end(self, waiting: Waiting, response: ServiceResponse) -> None:
+        if not self._questions.remove(waiting):
             return
-        del self._numbers_of[waiting.question]
         if response.code is Code.CLUSTER_UNAVAILABLE:
             self._metrics.cluster["request failed"] += 1
         with guarded("answering for another node"):
             waiting.question.answered(response)
 
     def _fail_all(self, reason: str) -> None:
-        for waiting in list(self._waiting.values()):
+        for waiting in self._questions.all():
             self._end(waiting, _unavailable(reason))
 
     def _say_all(self, message: NodeMessage) -> None:

@@ -54,6 +54,10 @@ class StreamAway(StoreUnsure):
     """The stream cannot be asked now. What was to be put into it may be there."""
 
 
+class _Unanswered(StreamAway):
+    """NATS has said nothing in time."""
+
+
 class StreamFull(StoreFailed):
     """There is no room in it; nothing has changed."""
 
@@ -100,6 +104,7 @@ class _Connection:
     """How many messages the consumer has said, counted by it."""
     signs: int = 0
     has_complained: bool = False
+    is_stuck: bool = False
 
 
 class Followed:
@@ -217,13 +222,41 @@ class Followed:
                 finally:
                     connection.waiting.discard(deadline)
         except TimeoutError:
-            raise StreamAway("NATS did not answer in time") from None
+            raise _Unanswered("NATS did not answer in time") from None
         except APIError as error:
             if error.err_code in _FULL:
                 raise StreamFull(str(error.description)) from None
             raise StreamAway(f"NATS: {error.description}") from None
         except (nats.errors.Error, OSError) as error:
             raise StreamAway(in_words(error)) from None
+
+    @contextlib.asynccontextmanager
+    async def keeping(self) -> AsyncIterator[JetStreamContext]:
+        """The same, to put something into the stream: where that is not answered, and nothing has
+        come into it since, the stream `is_stuck`.
+
+        Raises:
+            StreamAway: there was no answer in time. What was put may be there.
+            StreamFull
+        """
+        connection = self._connection
+        heard = connection.delivered if connection is not None else 0
+        try:
+            async with self.within() as stream:
+                yield stream
+        except _Unanswered:
+            if connection is not None and connection.delivered == heard:
+                self._note_stuck(connection)
+            raise
+        if connection is not None:
+            connection.is_stuck = False
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether what was put into it was not answered, and nothing has come into it since, though
+        there is a connection. So is a nats-server that has met a full disk, until it is started
+        anew; one whose disk is slow goes on."""
+        return self._connection is not None and self._connection.is_stuck
 
     def complain(self) -> None:
         """Say in the log, once for each connection, that there is something of others."""
@@ -284,11 +317,20 @@ class Followed:
             self._missed(connection)
             return
         connection.delivered += 1
+        connection.is_stuck = False
         try:
             reader.read(message)
         finally:
             if not about.num_pending:
                 reader.whole()
+
+    def _note_stuck(self, connection: _Connection) -> None:
+        if connection is self._connection and not connection.is_stuck:
+            connection.is_stuck = True
+            log.warning(
+                "NATS does not answer to what it is to keep: if its disk was full it is to be "
+                "started anew"
+            )
 
     def _missed(self, connection: _Connection) -> None:
         what = self._source.what

@@ -107,7 +107,7 @@ class ClusterStore:
             raise ValueError("a cluster has a configuration")
         self._quotas = Quotas.of(config.mailbox)
         servers = Servers(config.cluster, config.in_state)
-        self._stream = LetterStream(config.cluster.prefix, servers, seal, config.mailbox.replicas)
+        self.stream = LetterStream(config.cluster.prefix, servers, seal, config.mailbox.replicas)
         self.wakes = wakes
         self._clock = clock
         self._spawn = spawn
@@ -180,11 +180,11 @@ class ClusterStore:
         letters = index.of(guid)
         found = len(letters)
         for letter in letters:
-            await self._stream.drop(_letter_subject(letter.name), letter.number)
+            await self.stream.drop(_letter_subject(letter.name), letter.number)
         if (box := index.boxes.get(guid)) is not None:
-            found += 1 + await self._stream.count(f"one.{guid}.*")
-            await self._stream.purge(f"one.{guid}.*")
-            await self._stream.drop(f"at.box.{guid}", box.number)
+            found += 1 + await self.stream.count(f"one.{guid}.*")
+            await self.stream.purge(f"one.{guid}.*")
+            await self.stream.drop(f"at.box.{guid}", box.number)
         return found
 
     # -- inside: asking -------------------------------------------------------------------------
@@ -244,25 +244,25 @@ class ClusterStore:
             await self._put(f"at.box.{guid}", head, body, BOX_LASTS, token)
             left = 0
             if not is_open:
-                await self._stream.purge(f"one.{guid}.*")
+                await self.stream.purge(f"one.{guid}.*")
             else:
                 left = await self._one_time(guid, said.one_time)
         return left, self._index.ledger.waiting(guid)
 
     async def _one_time(self, guid: str, given: tuple[SignedPrekey, ...]) -> int:
-        left = await self._stream.count(f"one.{guid}.*")
+        left = await self.stream.count(f"one.{guid}.*")
         given = given[: max(0, MAX_ONE_TIME - left)]
         if not given:
             return left
         puts = [
-            self._stream.put(f"one.{guid}.{_digest(one.body).hex()}", b"", _encode(one), BOX_LASTS)
+            self.stream.put(f"one.{guid}.{_digest(one.body).hex()}", b"", _encode(one), BOX_LASTS)
             for one in given
         ]
-        ended = await asyncio.gather(*map(self._stream.number, puts), return_exceptions=True)
+        ended = await asyncio.gather(*map(self.stream.number, puts), return_exceptions=True)
         for error in ended:
             if isinstance(error, BaseException):
                 raise error
-        return await self._stream.count(f"one.{guid}.*")
+        return await self.stream.count(f"one.{guid}.*")
 
     async def _prekey(
         self, sender: str, recipient: str, service: str, *, one_time: bool
@@ -271,11 +271,11 @@ class ClusterStore:
         if box is None or takes(box.services, sender, service) is None:
             return REFUSED
         for _ in range(_TRIES if one_time else 0):
-            found = await self._stream.first(f"one.{recipient}.*")
+            found = await self.stream.first(f"one.{recipient}.*")
             if found is None:
                 break
             number, body = found
-            if await self._stream.claim(number):
+            if await self.stream.claim(number):
                 return msgspec.msgpack.decode(body, type=SignedPrekey)
         return box.prekey
 
@@ -313,14 +313,14 @@ class ClusterStore:
             )
             heard = self._own[token] = asyncio.get_running_loop().create_future()
             try:
-                put = self._stream.put(_letter_subject(name), _encode(head), said.sealed, lifetime)
+                put = self.stream.put(_letter_subject(name), _encode(head), said.sealed, lifetime)
             except BaseException:
                 del self._own[token]
                 raise
         refusal = await self._heard(put, token, heard)
         if refusal is None:
             return Kept(lifetime, is_new=True)
-        await self._stream.drop(_letter_subject(name))
+        await self.stream.drop(_letter_subject(name))
         return refusal
 
     async def _put(
@@ -329,7 +329,7 @@ class ClusterStore:
         """Put something into the stream, and return when this node has heard it there."""
         heard = self._own[token] = asyncio.get_running_loop().create_future()
         try:
-            put = self._stream.put(subject, head, body, lifetime)
+            put = self.stream.put(subject, head, body, lifetime)
         except BaseException:
             del self._own[token]
             raise
@@ -342,8 +342,8 @@ class ClusterStore:
         heard: "asyncio.Future[NoRoom | None]",
     ) -> NoRoom | None:
         try:
-            await self._stream.number(put)
-            async with self._stream.waiting():
+            await self.stream.number(put)
+            async with self.stream.waiting():
                 return await heard
         finally:
             self._own.pop(token, None)
@@ -358,7 +358,7 @@ class ClusterStore:
             if known is not None:
                 self._policies.move_to_end(box.digest)
                 return known
-            body = await self._stream.read(box.number)
+            body = await self.stream.read(box.number)
             if body is not None and _digest(body) == box.digest:
                 said = self._policies[box.digest] = _box_body(body)
                 while len(self._policies) > _POLICIES:
@@ -376,11 +376,11 @@ class ClusterStore:
             some = [one for _, one in zip(range(most - len(found)), wanted, strict=False)]
             if not some:
                 break
-            bodies = await asyncio.gather(*(self._stream.read(one.number) for one in some))
+            bodies = await asyncio.gather(*(self.stream.read(one.number) for one in some))
             for one, body in zip(some, bodies, strict=True):
                 if body is None or _digest(body) != one.digest:
                     # A replica may be behind; the leader knows.
-                    body = await self._stream.read(one.number, of_leader=True)
+                    body = await self.stream.read(one.number, of_leader=True)
                 if body is None or _digest(body) != one.digest:
                     index.drop(one.name, one.number + 1)
                     continue
@@ -393,7 +393,7 @@ class ClusterStore:
         index = self._whole()
         found = [one for number in numbers if (one := index.get(guid, number)) is not None]
         ended = await asyncio.gather(
-            *(self._stream.drop(_letter_subject(one.name), one.number) for one in found),
+            *(self.stream.drop(_letter_subject(one.name), one.number) for one in found),
             return_exceptions=True,
         )
         for error in ended:
@@ -443,7 +443,7 @@ class ClusterStore:
             reason = "it has failed"
             with guarded("keeping the stream of letters"):
                 try:
-                    await self._stream.run(self)
+                    await self.stream.run(self)
                 except LinkLost as error:
                     reason = error.reason
             check_wanted()

@@ -4,7 +4,9 @@ is said over it is its maker's."""
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nats.errors
 from nats.aio.client import Client
@@ -43,11 +45,14 @@ class Servers:
         options: dict[str, object] = {}
         if config.credentials is not None:
             options["user_credentials"] = self._place(config.credentials)
-        if config.user is not None and config.password is not None:
-            options["user"] = config.user
-            options["password"] = await asyncio.to_thread(_line, self._place(config.password))
+        sealed: _Tls | None = None
         if server.startswith("tls:"):
-            options["tls"] = await asyncio.to_thread(self._tls)
+            options["tls"] = sealed = await asyncio.to_thread(self._tls)
+        if config.user is not None and config.password is not None:
+            password = await asyncio.to_thread(_line, self._place(config.password))
+            options["user"] = config.user
+            # Asked for at the last moment, when a server may have said that it has no TLS.
+            options["password"] = partial(_told, password, sealed)
         why: Exception | None = None
 
         async def heard(error: Exception) -> None:
@@ -59,6 +64,8 @@ class Servers:
             await self._connect(client, server, closed, heard, options)
         except nats.errors.NoServersError as error:
             raise why or error from None
+        if sealed is not None:
+            sealed.check()
 
     async def _connect(
         self,
@@ -84,16 +91,45 @@ class Servers:
             **options,  # type: ignore[arg-type]
         )
 
-    def _tls(self) -> ssl.SSLContext:
+    def _tls(self) -> "_Tls":
         config = self._config
-        context = ssl.create_default_context(
-            cafile=self._place(config.tls_ca) if config.tls_ca is not None else None
-        )
+        context = _Tls(ssl.PROTOCOL_TLS_CLIENT)
+        if config.tls_ca is not None:
+            context.load_verify_locations(self._place(config.tls_ca))
+        else:
+            context.load_default_certs()
         if config.tls_certificate is not None and config.tls_key is not None:
             context.load_cert_chain(
                 self._place(config.tls_certificate), self._place(config.tls_key)
             )
         return context
+
+
+class _Tls(ssl.SSLContext):
+    """For one connection, and knows whether that has TLS: the library asks for it only where the
+    server says, in clear, that it wants it; and whoever is there instead says that it does not."""
+
+    has_begun = False
+
+    def wrap_bio(self, *arguments: Any, **more: Any) -> ssl.SSLObject:
+        """Begin TLS; what follows on the connection is said when that is done."""
+        self.has_begun = True
+        return super().wrap_bio(*arguments, **more)
+
+    def check(self) -> None:
+        """Check that there is TLS.
+
+        Raises:
+            Error: there is none.
+        """
+        if not self.has_begun:
+            raise nats.errors.Error("the server at a tls:// address has no TLS: nothing is told it")
+
+
+def _told(password: str, tls: _Tls | None) -> str:
+    if tls is not None:
+        tls.check()
+    return password
 
 
 def check_wanted() -> None:

@@ -78,6 +78,11 @@ class LetterStream:
             servers, Source(self._name, f"{self._base}at.>", "letters", headers_only=True)
         )
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether NATS does not answer to what is put into it."""
+        return self._followed.is_stuck
+
     async def run(self, follower: Follower) -> None:
         """Connect, make the stream where there is none, tell all that is in it and what is put into
         it from then on, until the connection is over.
@@ -129,7 +134,7 @@ class LetterStream:
             StreamFull: it is not.
         """
         try:
-            async with self._followed.within():
+            async with self._followed.keeping():
                 return (await put).seq
         finally:
             if not put.cancel() and not put.cancelled():

@@ -61,6 +61,10 @@ class Child:
         self._stopping.set()
         self._signal(number)
 
+    def start_anew(self) -> None:
+        """Kill it; it is started anew."""
+        self._signal(signal.SIGKILL)
+
     async def keep(self) -> None:
         """Run it, anew whenever it dies, until `stop`."""
         pause = _FIRST

@@ -40,6 +40,8 @@ class Backbone(msgspec.Struct, frozen=True):
     user: str
     password: str
     """A file."""
+    certificate: str
+    """A file: what it shows, and what alone is trusted."""
 
 
 class Assignment(msgspec.Struct, frozen=True):
@@ -127,6 +129,7 @@ def assignment(config: RelayConfig, name: str, place: Place) -> Assignment:
             servers=place.backbone.url,
             user=place.backbone.user,
             password=place.backbone.password,
+            tls_ca=place.backbone.certificate,
             prefix=_PREFIX,
         ),
     )

@@ -14,7 +14,7 @@ from relay.config import ConfigError, RelayConfig
 from relay.key_file import read_key
 from relay.log import configure, log
 from relay.nodes.division import Assignment
-from relay.nodes.reports import Alive, Report, Serving, Unable, write
+from relay.nodes.reports import Alive, Report, Serving, Stuck, Unable, write
 from relay.rotation import read_former
 from relay.server import RelayServer
 
@@ -66,7 +66,9 @@ async def serve_node(prepare: Callable[[RelayConfig], object]) -> None:
 
 
 async def _serve(server: RelayServer, reader: asyncio.StreamReader, node: str) -> None:
-    following = asyncio.get_running_loop().create_task(_follow(server, reader, node))
+    loop = asyncio.get_running_loop()
+    following = loop.create_task(_follow(server, reader, node))
+    watching = loop.create_task(_watch(server))
     try:
         await _joined(server)
         log.info("serving", url=" ".join(server.urls), relay=server.guid)
@@ -77,6 +79,7 @@ async def _serve(server: RelayServer, reader: asyncio.StreamReader, node: str) -
         await server.drain()
     finally:
         following.cancel()
+        watching.cancel()
 
 
 async def _joined(server: RelayServer) -> None:
@@ -101,6 +104,17 @@ async def _follow(server: RelayServer, reader: asyncio.StreamReader, node: str) 
         if later:
             log.warning("what has changed here needs a restart", keys=list(later))
     os._exit(1)
+
+
+async def _watch(server: RelayServer) -> None:
+    """Say so while NATS keeps nothing of what it is to keep. No timeout: as long as it serves."""
+    before = False
+    while server.cluster is not None:
+        now = server.cluster.is_stuck
+        if before and now:  # Twice: this process may have been away, and read the answer since.
+            _say(Stuck())
+        before = now
+        await asyncio.sleep(_ALIVE)
 
 
 async def _live() -> None:

@@ -4,7 +4,7 @@ from typing import TypeAlias
 
 import msgspec
 
-__all__ = ["Alive", "Report", "Serving", "Unable", "read", "write"]
+__all__ = ["Alive", "Report", "Serving", "Stuck", "Unable", "read", "write"]
 
 
 class _Report(msgspec.Struct, frozen=True, tag_field="report"):
@@ -23,13 +23,17 @@ class Alive(_Report, frozen=True, tag="alive"):
     """Its loop has its turn: every second."""
 
 
+class Stuck(_Report, frozen=True, tag="stuck"):
+    """NATS answers, and keeps nothing of what it is to keep: every second while that is so."""
+
+
 class Unable(_Report, frozen=True, tag="unable"):
     """It cannot serve, for a reason that starting it anew does not change."""
 
     reason: str
 
 
-Report: TypeAlias = Serving | Alive | Unable
+Report: TypeAlias = Serving | Alive | Stuck | Unable
 
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Report)

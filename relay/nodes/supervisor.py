@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import assert_never
 
 import msgspec
@@ -25,13 +25,14 @@ from relay import disk
 from relay.admission import Book
 from relay.config import KEY, ConfigError, RelayConfig
 from relay.listening import Bound, reserve
-from relay.log import configure, log
+from relay.log import configure, guarded, log
 from relay.nodes import nats
 from relay.nodes.child import Child
 from relay.nodes.desk import NodesDesk
 from relay.nodes.division import Place, assignment, check_shared, names_of, reloaded
 from relay.nodes.metrics import MetricsFront
-from relay.nodes.reports import Alive, Serving, Unable, read
+from relay.nodes.reports import Alive, Serving, Stuck, Unable, read
+from relay.nodes.revival import Revival
 from relay.operator import LocalDoor
 from relay.server import BOOK
 from relay.succession import take_folder
@@ -41,6 +42,8 @@ __all__ = ["Program", "Supervisor"]
 
 _HANGS = 20.0
 """Seconds without a sign of life after which a process is killed, and started anew."""
+_LOOKING = 1.0
+"""Seconds between two looks whether there is room for the nats-server."""
 _FOLDER, _NATS, _SOCKET = "nodes", "nats", "operator.sock"
 _ENDING = 15.0
 """Seconds for a process to end, beside those for which planes may go on."""
@@ -75,6 +78,8 @@ class Supervisor:
         self._serving: dict[str, tuple[int | None, Serving]] = {}
         """What each has said that serves, or did, and which process that was."""
         self._changed = asyncio.Event()
+        self._stuck = asyncio.Event()
+        """The nats-server keeps nothing."""
         self._stop = asyncio.Event()
         self._failure = ""
         self._is_ready = False
@@ -168,6 +173,7 @@ class Supervisor:
             for child in (between, *self._children.values())
         }
         alive = loop.create_task(self._program.systemd.keep_alive())
+        reviving = loop.create_task(self._revive(between, str(Path(place.folder, _NATS))))
         try:
             await self._become_ready(metrics, keeping)
             loop.add_signal_handler(signal.SIGHUP, self._reload, place, metrics)
@@ -180,6 +186,7 @@ class Supervisor:
             await asyncio.wait(nodes, timeout=self._config.drain_timeout + _ENDING)
         finally:
             alive.cancel()
+            reviving.cancel()
             for child in (*self._children.values(), between):
                 child.stop(signal.SIGKILL)
             # No timeout: they were killed.
@@ -221,6 +228,25 @@ class Supervisor:
             if task.done():
                 task.result()  # What nobody expected ends it all.
 
+    async def _revive(self, between: Child, folder: str) -> None:
+        """Start the nats-server anew where it keeps nothing though there is room: one that has met
+        a full disk goes on so for ever. No timeout: as long as it runs."""
+        revival, is_said = Revival(), False
+        while True:
+            await self._stuck.wait()
+            with guarded("looking for room for the nats-server"):
+                if revival.may_begin(monotonic()):
+                    if await asyncio.to_thread(nats.has_room, folder):
+                        log.warning("the nats-server keeps no letters, and is started anew")
+                        revival.begun(monotonic())
+                        between.start_anew()
+                        is_said = False
+                    elif not is_said:
+                        is_said = True
+                        log.error("the nats-server keeps no letters: its disk is full", at=folder)
+            await asyncio.sleep(_LOOKING)
+            self._stuck.clear()  # They say it again.
+
     def _told(self, name: str, line: bytes) -> None:
         try:
             report = read(line)
@@ -239,6 +265,8 @@ class Supervisor:
                 log.error("a node cannot serve", process=name, reason=reason)
             case Alive():
                 pass
+            case Stuck():
+                self._stuck.set()
             case _:
                 assert_never(report)
 

@@ -8,12 +8,15 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos import conversations
+from tests.chaos.cluster import ClusterChaos
 from tests.chaos.run import Chaos, Report
 
 
-async def _run(seed: int, seconds: float, by_name: bool) -> Report:
+async def _run(seed: int, seconds: float, *, by_name: bool, cluster: bool) -> Report:
     with tempfile.TemporaryDirectory() as folder:
-        return await Chaos(seed, Path(folder), by_name=by_name).run(seconds)
+        if cluster:
+            return await ClusterChaos(seed, Path(folder)).run(seconds)
+        return await Chaos.one_relay(seed, Path(folder), by_name=by_name).run(seconds)
 
 
 def main() -> int:
@@ -23,8 +26,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="how long [600]")
     parser.add_argument("--by-name", action="store_true", help="by dynamic DNS alone, no relay")
     parser.add_argument("--conversations", action="store_true", help="programs that are killed")
-    parser.add_argument("--cluster", action="store_true", help="a relay of two processes, there")
-    parser.add_argument("--kills", type=int, default=200, help="how often, there [200]")
+    parser.add_argument(
+        "--cluster", action="store_true", help="three nodes, or with --conversations two processes"
+    )
+    parser.add_argument(
+        "--kills", type=int, default=200, help="how often, with --conversations [200]"
+    )
     arguments = parser.parse_args()
     seed = random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed
     if arguments.conversations:
@@ -44,10 +51,12 @@ def main() -> int:
         return 0
     print(
         f"seed {seed}: replay with --seed {seed} --seconds {arguments.seconds:g}"
-        + " --by-name" * arguments.by_name,
+        + " --by-name" * arguments.by_name
+        + " --cluster" * arguments.cluster,
         flush=True,
     )
-    report = asyncio.run(_run(seed, arguments.seconds, arguments.by_name), debug=False)
+    running = _run(seed, arguments.seconds, by_name=arguments.by_name, cluster=arguments.cluster)
+    report = asyncio.run(running, debug=False)
     print(report)
     return 1 if report.faults else 0
 

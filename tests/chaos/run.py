@@ -9,8 +9,10 @@ import contextlib
 import random
 import time
 from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from peers import Listener, Mode, RoamRelayError, Session
 from tests.chaos.world import Host, Relay
@@ -26,6 +28,19 @@ _MEDDLED = 0.4
 """The share of sealed flights that somebody between the peers has changed."""
 _QUIET = 3.0
 """Seconds without trouble before the end, so that the last trouble is answered too."""
+
+
+Trouble = Callable[[], Coroutine[None, None, None]]
+
+
+class World(Protocol):
+    """What the peers find one another by."""
+
+    async def start(self) -> None:
+        """Start it."""
+
+    async def kill(self) -> None:
+        """End it without a word."""
 
 
 @dataclass
@@ -59,9 +74,10 @@ class Report:
 class _Talk:
     """Two ends of one session after the other in one mode, and what they have said."""
 
-    def __init__(self, run: "Chaos", mode: Mode) -> None:
+    def __init__(self, run: "Chaos", mode: Mode, caller: Host, callee: Host) -> None:
         self.run = run
         self.mode = mode
+        self.caller, self.callee = caller, callee
         self.ends: list[Session] = []
         self.change = asyncio.Event()
         """Close this session and open one in another mode."""
@@ -106,8 +122,8 @@ class _Talk:
         run = self.run
         while True:
             with contextlib.suppress(RoamRelayError):
-                return await run.bob.peer.connect(
-                    run.alice.peer.guid, run.service(self), mode=self.mode
+                return await self.caller.peer.connect(
+                    self.callee.peer.guid, run.service(self), mode=self.mode
                 )
             await asyncio.sleep(0.1)
 
@@ -143,20 +159,34 @@ class _Talk:
 class Chaos:
     """One run."""
 
-    def __init__(self, seed: int, folder: Path, *, by_name: bool = False) -> None:
-        """`by_name` lets the peers find each other by dynamic DNS alone."""
-        self.modes = [Mode.P2P] * 4 if by_name else list(Mode)
+    def __init__(
+        self, seed: int, world: World, hosts: list[Host], modes: Sequence[Mode] = tuple(Mode)
+    ) -> None:
+        self.modes = list(modes)
         self.random = random.Random(seed)
         self.report = Report(seed)
-        self.relay = Relay(folder)
-        self.alice = Host(self.relay, 11, by_name=by_name)
-        self.bob = Host(self.relay, 12, by_name=by_name)
+        self.world = world
+        self.hosts = hosts
         self.over = asyncio.Event()
         self._talks: list[_Talk] = []
+
+    @classmethod
+    def one_relay(cls, seed: int, folder: Path, *, by_name: bool = False) -> "Chaos":
+        """Return one with a relay. `by_name`: the peers find each other by dynamic DNS alone."""
+        relay = Relay(folder)
+        if by_name:
+            hosts = [Host(number, None, relay.ddns) for number in (11, 12)]
+            return cls(seed, relay, hosts, [Mode.P2P] * 4)
+        return cls(seed, relay, [Host(number, relay.url) for number in (11, 12)])
 
     def service(self, talk: _Talk) -> str:
         """Return the service of a talk."""
         return f"talk-{self._talks.index(talk)}"
+
+    def pair(self, talk: int) -> tuple[Host, Host]:
+        """Return who calls whom in a talk."""
+        callee, caller = self.hosts
+        return caller, callee
 
     async def run(self, seconds: float) -> Report:
         """Make trouble for so long, and `_LEAST` times however slow the machine is; then let
@@ -167,13 +197,16 @@ class Chaos:
             # Not the run's own chance: how many flights there are is not drawn.
             chance = random.Random(self.report.seed)
             self.report.flights = stack.enter_context(meddled_flights(chance, _MEDDLED)).done
-            await self.relay.start()
-            stack.push_async_callback(self.relay.kill)
-            await stack.enter_async_context(self.alice.peer)
-            await stack.enter_async_context(self.bob.peer)
-            self._talks = [_Talk(self, mode) for mode in self.modes]
-            listeners = [self.alice.peer.listen(self.service(talk)) for talk in self._talks]
-            await self.alice.peer.published()
+            stack.push_async_callback(self.world.kill)
+            await self.world.start()
+            for host in self.hosts:
+                await stack.enter_async_context(host.peer)
+            self._talks = [
+                _Talk(self, mode, *self.pair(number)) for number, mode in enumerate(self.modes)
+            ]
+            listeners = [talk.callee.peer.listen(self.service(talk)) for talk in self._talks]
+            for talk in self._talks:
+                await talk.callee.peer.published()
             async with asyncio.timeout(seconds + 90), asyncio.TaskGroup() as tasks:
                 for talk, listener in zip(self._talks, listeners, strict=True):
                     tasks.create_task(talk.keep(listener))
@@ -189,22 +222,23 @@ class Chaos:
         return self.report
 
     async def _trouble(self) -> None:
-        draw = self.random
-        trouble = draw.choices(
-            (
-                self._reset,
-                self._mute,
-                self._move,
-                self._move_both,
-                self._add_address,
-                self._no_network,
-                self._kill_relay,
-                self._change_mode,
-            ),
-            (6, 3, 6, 2, 2, 1, 1, 3),
-        )[0]
+        kinds = self.kinds()
+        trouble = self.random.choices(list(kinds), list(kinds.values()))[0]
         self.report.troubles[trouble.__name__.strip("_").replace("_", " ")] += 1
         await trouble()
+
+    def kinds(self) -> dict[Trouble, int]:
+        """Return the kinds of trouble, and how often each is to be."""
+        return {
+            self._reset: 6,
+            self._mute: 3,
+            self._move: 6,
+            self._move_both: 2,
+            self._add_address: 2,
+            self._no_network: 1,
+            self.kill_relay: 1,
+            self._change_mode: 3,
+        }
 
     def _ends(self) -> list[Session]:
         return [end for talk in self._talks for end in talk.ends if end.path is not None]
@@ -218,34 +252,35 @@ class Chaos:
             mute(self.random.choice(ends))
 
     async def _move(self) -> None:
-        host = self.random.choice((self.alice, self.bob))
+        host = self.random.choice(self.hosts)
         host.addresses.set(self.random.choice(host.all))
 
     async def _move_both(self) -> None:
-        for host in (self.alice, self.bob):
+        for host in self.hosts:
             host.addresses.set(self.random.choice(host.all))
 
     async def _add_address(self) -> None:
-        host = self.random.choice((self.alice, self.bob))
+        host = self.random.choice(self.hosts)
         host.addresses.set(*self.random.sample(host.all, 2))
 
     async def _no_network(self) -> None:
-        host = self.random.choice((self.alice, self.bob))
+        host = self.random.choice(self.hosts)
         host.addresses.set()
         await asyncio.sleep(self.random.random() * 2)
         host.addresses.set(self.random.choice(host.all))
 
-    async def _kill_relay(self) -> None:
-        await self.relay.kill()
+    async def kill_relay(self) -> None:
+        """End it without a word, and start it again."""
+        await self.world.kill()
         await asyncio.sleep(self.random.random())
-        await self.relay.start()
+        await self.world.start()
 
     async def _change_mode(self) -> None:
         self.random.choice(self._talks).change.set()
 
     async def _settle(self) -> None:
         """Let everybody have an address and a relay, and a while to find each other."""
-        for host in (self.alice, self.bob):
+        for host in self.hosts:
             if not host.addresses.hosts:
                 host.addresses.set(host.all[0])
         await asyncio.sleep(_QUIET)

@@ -8,6 +8,7 @@ Everything is real but two things: a host's list of addresses is the test's
 import asyncio
 import base64
 import sys
+from collections.abc import Callable
 from pathlib import Path as FilePath
 
 from peers import DdnsConfig, Identity, Peer, PeerConfig, SessionSettings
@@ -23,15 +24,18 @@ SETTINGS = SessionSettings(
 
 
 class Host:
-    """A peer and the addresses that it may have; `by_name` it knows the zone and no relay."""
+    """A peer and the addresses that it may have."""
 
-    def __init__(self, relay: "Relay", number: int, *, by_name: bool = False) -> None:
+    def __init__(
+        self, number: int, relay: str | None, ddns: Callable[[str], DdnsConfig] | None = None
+    ) -> None:
+        """`relay` is where one is; `ddns` what a GUID needs to be in a zone."""
         self.all = tuple(f"127.0.{number}.{last}" for last in (1, 2, 3))
         self.addresses = Addresses(self.all)
         identity = Identity.generate()
         config = PeerConfig(
-            relay=None if by_name else relay.url,
-            ddns=relay.ddns(identity.guid) if by_name else None,
+            relay=relay,
+            ddns=ddns(identity.guid) if ddns is not None else None,
             sources=self.all,
             listen_hosts=("0.0.0.0",),
             stagger=0.05,

@@ -26,7 +26,11 @@ class Way:
         self._is_open.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.close()  # Nobody is there.
+            return
         with contextlib.closing(writer), contextlib.closing(back):
             await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
 

@@ -52,9 +52,14 @@ class NatsServer:
             assert self._process.poll() is None, self._log.read_text()
 
     def stand_still(self) -> None:
-        """Answer nothing any more, and end nothing; `kill` ends it."""
+        """Answer nothing any more, and end nothing, until `go_on`; `kill` ends it too."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Answer again."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """kill -9, whoever runs for it too."""

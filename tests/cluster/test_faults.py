@@ -8,11 +8,12 @@ from pathlib import Path
 import msgspec
 import nats as nats_client
 import pytest
+from nats.aio.msg import Msg
 
 from protocol.errors import Code
 from protocol.identity import Identity
 from protocol.messages import Mode, ServiceRequestFrom, ServiceRequestTo, ServiceResponse
-from relay.backplane import PeerHere
+from relay.backplane import Asked, PeerHere
 from relay.server import RelayServer
 from tests.cluster.nats import NatsServer, cluster, joined, known, nats_server, node, until
 from tests.cluster.test_registration import ask
@@ -205,3 +206,51 @@ async def test_a_node_of_another_version_is_understood_as_far_as_it_goes(
         # It says nothing more, and is lost with all that it has claimed.
         await known(guid, "", a, b)
         await later.close()
+
+
+async def test_who_is_asked_for_at_a_node_that_died_is_asked_where_it_has_come(
+    nats: NatsServer,
+) -> None:
+    async with cluster(nats, "a", "b") as (a, b), registered(b.url) as bob:
+        assert a.cluster is not None
+        assert b.config.cluster is not None
+        prefix, seal = f"{b.config.cluster.prefix}.1", a.cluster.seal
+        dying, asked = await nats_client.connect(nats.url), asyncio.Queue[object]()
+
+        async def say(**words: object) -> None:
+            data = msgspec.msgpack.encode({"node": "z", "incarnation": 1, **words})
+            await dying.publish(f"{prefix}.all", seal.wrap(f"{prefix}.all", data))
+
+        async def beat() -> None:
+            while True:
+                await say(type="beat", serial=0, urls=[])
+                await asyncio.sleep(0.2)
+
+        async def take(message: Msg) -> None:
+            said = seal.open(message.subject, message.data)
+            if isinstance(said, Asked):
+                asked.put_nowait(said)
+
+        async def ask_there(identity: Identity) -> "asyncio.Task[ServiceResponse]":
+            await say(type="came", claim=[identity.guid, 1, b"i" * 16, "z", 1, "", True, True, b""])
+            await known(identity.guid, "z", a, b)
+            asking = asyncio.create_task(ask(bob, identity.guid, Mode.P2P))
+            await asked.get()
+            return asking
+
+        await dying.subscribe(f"{prefix}.node.z", cb=take)
+        await dying.flush()
+        beating = asyncio.create_task(beat())
+        alice, carol = Identity.generate(), Identity.generate()
+        asking = await ask_there(alice)
+        async with registered(a.url, "chat", identity=alice, seq=2):
+            assert (await asking).code is None
+        # At the node that asks it is asked for again.
+        asking = await ask_there(carol)
+        async with registered(b.url, "chat", identity=carol, seq=2):
+            response = await asking
+            assert response.code is Code.CLUSTER_UNAVAILABLE
+            assert "has come here meanwhile" in response.reason
+            assert (await ask(bob, carol.guid, Mode.P2P)).code is None
+        beating.cancel()
+        await dying.close()

@@ -474,11 +474,11 @@ async def test_a_process_that_hangs_is_started_anew(shared: Fleet) -> None:
         here = await bob.connect(alice.guid, "chat", mode=Mode.CENTRAL, wait=True)
         there = await anext(listener)
         node = await shared.home(alice.guid)
-        before = shared.pid(node)
-        os.kill(before, signal.SIGSTOP)
+        before = psutil.Process(shared.pid(node))  # Later it may be gone already.
+        before.suspend()
         await asyncio.gather(numbered(here, there, 0, 100), numbered(there, here, 0, 100))
-        gone = psutil.Process(before)
-        await asyncio.to_thread(psutil.wait_procs, [gone], 60)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, [before], 60)
+        assert not alive
         await here.close()
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,14 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def relay(folder: Path, *flags: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def relay(
+    folder: Path, *flags: str, within: Sequence[str] = ()
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Run `relay serve`, which keeps nothing unless the flags say so; yield its URL and its
-    process."""
+    process. `within` is a command that becomes it."""
     names_place = {"--state", "--config"} & set(flags)
-    with _relay(folder, environment(), *(() if names_place else KEEPS_NOTHING), *flags) as running:
+    flags = (*(() if names_place else KEEPS_NOTHING), *flags)
+    with _relay(folder, environment(), *flags, within=within) as running:
         yield running
 
 
@@ -61,11 +64,12 @@ def run_relay(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 @contextlib.contextmanager
 def _relay(
-    folder: Path, variables: dict[str, str], *flags: str
+    folder: Path, variables: dict[str, str], *flags: str, within: Sequence[str] = ()
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     ready = folder / f"ready-{time.monotonic_ns()}"
+    command = [sys.executable, "-m", "relay", "serve", "--port", "0", "--ready-file", str(ready)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "relay", "serve", "--port", "0", "--ready-file", str(ready), *flags],
+        [*within, *command, *flags],
         text=True,
         stderr=subprocess.PIPE,
         env=variables,

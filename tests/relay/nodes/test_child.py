@@ -68,3 +68,16 @@ async def test_what_cannot_be_heard_ends_nothing() -> None:
         await heard.wait()
         child.stop(9)
         await keeping
+
+
+async def test_one_that_is_to_be_started_anew_is_another_process() -> None:
+    said: asyncio.Queue[bytes] = asyncio.Queue()
+    command = [os.path.realpath("/bin/sh"), "-c", "echo $$; read line"]
+    child = Child("one", command, b"", said.put_nowait, 0.0)
+    keeping = asyncio.create_task(child.keep())
+    async with asyncio.timeout(TIMEOUT):
+        first = await said.get()
+        child.start_anew()
+        assert await said.get() != first
+        child.stop(9)
+        await keeping
