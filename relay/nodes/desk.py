@@ -40,10 +40,15 @@ class NodesDesk:
     """`sockets` are the doors of the processes, by their names; `drain` ends them all."""
 
     def __init__(
-        self, sockets: Mapping[str, str], state: str | None, drain: Callable[[], None]
+        self,
+        sockets: Mapping[str, str],
+        state: str | None,
+        admin_urls: tuple[str, ...],
+        drain: Callable[[], None],
     ) -> None:
         self._sockets = sockets
         self._state = state
+        self._admin_urls = admin_urls
         self._drain = drain
         self._started = time()
 
@@ -109,7 +114,7 @@ class NodesDesk:
         return structs.replace(
             first,
             state=self._state,
-            admin_urls=(),
+            admin_urls=self._admin_urls,
             started=self._started,
             draining=all(one.draining for one in found.values()),
             registered=sum(one.registered for one in nodes),

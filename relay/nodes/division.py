@@ -61,6 +61,9 @@ class Place(msgspec.Struct, frozen=True):
     """The file of what the operator says; None: it is forgotten at the end."""
     port: int
     backbone: Backbone
+    nodes: int = 1
+    secret: bytes = b""
+    """As in `Siblings`."""
 
 
 def count_of(text: str, cores: int) -> int:
@@ -131,4 +134,7 @@ def assignment(config: RelayConfig, name: str, place: Place) -> Assignment:
             prefix=_PREFIX,
         ),
     )
-    return Assignment(one, Siblings(book=place.book, folder=place.folder))
+    siblings = Siblings(
+        book=place.book, folder=place.folder, nodes=place.nodes, secret=place.secret
+    )
+    return Assignment(one, siblings)

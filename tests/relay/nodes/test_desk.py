@@ -44,7 +44,7 @@ async def asked_of(folder: Path, *answers: Answer | None) -> AsyncIterator[Nodes
                 door = LocalDoor(path, _Says(answer))
                 stack.push_async_callback(door.close)
                 await door.open()
-        yield NodesDesk(sockets, None, lambda: None)
+        yield NodesDesk(sockets, None, (), lambda: None)
 
 
 async def test_what_each_has_forgotten_is_told(tmp_path: Path) -> None:
