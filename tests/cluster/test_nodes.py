@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -35,7 +36,17 @@ from protocol.mail import (
     MailboxUpdate,
 )
 from protocol.messages import Disclosure, Error
-from relay.operator import Answer, Asked, Ban, OperatorError, Peers, PeersShown, Status, StatusShown
+from relay.operator import (
+    Allow,
+    Answer,
+    Asked,
+    Ban,
+    OperatorError,
+    Peers,
+    PeersShown,
+    Status,
+    StatusShown,
+)
 from relay.operator import ask as ask_at
 from tests.cluster.test_failover import numbered
 from tests.relay.client import Client, client, registered
@@ -280,6 +291,47 @@ async def test_status_and_metrics_are_of_all(shared: Fleet) -> None:
             )
 
 
+async def test_one_that_hangs_is_named_and_the_others_are_shown(shared: Fleet) -> None:
+    async with pair(shared) as (alice, bob):
+        there = {await shared.home(peer.guid): peer.guid for peer in (alice, bob)}
+
+        async def says(*words: str) -> tuple[str, str]:
+            """Run a command of `relay`; return what it prints, and what it warns of."""
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "relay", *words, "--state", str(shared.state)),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=processes.environment(),
+            )
+            printed, warned = await process.communicate()
+            assert process.returncode == 0, warned
+            return printed.decode(), warned.decode()
+
+        stopped = shared.pid("node-1")
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            found = await asyncio.gather(
+                says("peers"),
+                says("status"),
+                says("top"),
+                says("peers", "--json"),
+                says("ban", "192.0.2.0/24"),
+            )
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        listed, status, top, as_json, banned = found
+        assert there["node-2"] in listed[0]
+        assert there["node-1"] not in listed[0]
+        assert "node-1 does not answer: who is there is not shown" in listed[1]
+        assert ["node-1", "does", "not", "answer"] in [
+            line.split() for line in status[0].split("\n")
+        ]
+        assert "node-1 does not answer: what is there is not counted here" in top[0]
+        assert json.loads(as_json[0])["silent"] == ["node-1"]
+        assert "banned; node-1 did not answer: say it again later" in banned[0]
+        await shared.ask(Allow("192.0.2.0/24"))
+
+
 async def test_the_dashboard_is_of_all_and_says_who_was_started_anew(shared: Fleet) -> None:
     async with pair(shared) as (alice, bob):
         (url,) = (await shared.status()).admin_urls
@@ -290,7 +342,10 @@ async def test_the_dashboard_is_of_all_and_says_who_was_started_anew(shared: Fle
         async with getting(f"{url}/dashboard/events") as answer:
             looking = Looking(answer)
             # Its peers are told with the next look of the node that has them.
-            while homes != {row["id"]: row["node"] for row in looking.rows.values()}:
+            while (
+                not homes.items()
+                <= {one["id"]: one["node"] for one in looking.rows.values()}.items()
+            ):
                 await looking.until(node_1="serves", node_2="serves")
             await numbered(here, there, 0, 20)
             while not looking.now["planes"]:
