@@ -5,9 +5,11 @@
 
 import asyncio
 import contextlib
+import errno
 import math
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -42,11 +44,30 @@ from relay.operator import (
     ask,
 )
 from relay.place import configured
+from relay.process import ended_by_signals
 
-__all__ = ["COMMANDS", "CONFIG", "STATE", "Duration", "in_one_line", "socket_of"]
+__all__ = ["COMMANDS", "CONFIG", "STATE", "Commands", "Duration", "in_one_line", "socket_of"]
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONGEST = 10 * 365 * 86_400
+
+
+_UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
+
+
+class Commands(click.Group):
+    """The commands of `relay`: what cannot be printed, and what the system refuses, is one line
+    too, and a signal ends them without a word."""
+
+    def main(self, *words: Any, **settings: Any) -> Any:
+        try:
+            with ended_by_signals():
+                return super().main(*words, **settings)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                what = "cannot write: " if error.errno in _UNWRITTEN else ""
+                click.echo(f"Error: {what}{error.strerror or error}", err=True)
+            sys.exit(1)
 
 
 class Duration(click.ParamType[int]):
