@@ -32,6 +32,8 @@ _KIND = 0x3FFF
 _VERSIONS = {2: 4, 10: 6}
 """Of IP, by address family."""
 
+_LARGEST_ERROR = 0x7FFF_FFFF
+"""That has words."""
 _UP = 0x1 | 0x40 | 0x10000
 """IFF_UP, IFF_RUNNING, IFF_LOWER_UP."""
 _TEMPORARY, _OPTIMISTIC, _DUPLICATE, _DEPRECATED, _TENTATIVE = 0x01, 0x04, 0x08, 0x20, 0x40
@@ -80,7 +82,8 @@ class Dump:
                 # A dump that has failed half-way says so at its end.
                 failure = _ERROR.unpack_from(body)[0] if len(body) >= _ERROR.size else 0
                 if failure < 0:
-                    raise OSError(-failure, os.strerror(-failure))
+                    number = min(-failure, _LARGEST_ERROR)
+                    raise OSError(number, os.strerror(number))
             else:
                 self.bodies.append((kind, body))
             data = data[_aligned(length) :]

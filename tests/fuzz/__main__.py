@@ -60,7 +60,7 @@ def main() -> int:
         count = executed[1] if executed else "?"
         verdict = "ok"
         if process.returncode:
-            verdict = "finding" if executed else "did not begin"
+            verdict = "finding" if "INFO: Seed:" in process.stdout else "did not begin"
         print(f"{name:20} {count:>10} executions {inputs:6} inputs  {verdict}", flush=True)
         if process.returncode:
             failed.append(name)

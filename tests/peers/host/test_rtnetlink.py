@@ -136,6 +136,12 @@ def test_what_the_kernel_refuses_is_its_error(kind: int) -> None:
     assert caught.value.errno == errno.EPERM
 
 
+def test_whatever_number_the_refusal_has_it_is_one() -> None:
+    for number in (1, 4095, 2**31 - 1, 2**31):
+        with pytest.raises(OSError):  # noqa: PT011
+            Dump().feed(message(FAILED, struct.pack("=i", -number)))
+
+
 BROKEN = {
     "of nothing": message(NEW_ADDRESS, b""),
     "cut": message(NEW_ADDRESS, struct.pack("=BBB", 2, 24, 0)),
