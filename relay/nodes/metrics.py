@@ -8,8 +8,9 @@ from relay.nodes.request import NO_ANSWER, asked
 
 __all__ = ["gathered", "merged"]
 
-_PATIENCE = 10.0
-"""Seconds for a process to say it."""
+_PATIENCE = 5.0
+"""Seconds for a process to say it: who scrapes waits for 10 s by default, and one that hangs keeps
+the others' from nobody."""
 _LONGEST = 1 << 24
 
 

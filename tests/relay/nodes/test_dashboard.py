@@ -202,6 +202,18 @@ async def test_eight_look_and_each_process_is_read_once() -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.nightly
+async def test_metrics_are_of_those_that_answer() -> None:
+    async with asyncio.timeout(120), hanging() as (url, came), pair() as both:
+        async with both.running("node-1"):
+            both.more["node-2"] = url
+            async with getting(f"{both.front.urls[0]}/metrics") as answer:
+                text = await answer.text()
+        assert came
+    assert 'node="node-1"' in text
+    assert 'node="node-2"' not in text
+
+
 async def test_the_page(tmp_path: Path) -> None:
     async with (
         asyncio.timeout(120),
