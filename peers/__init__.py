@@ -1,5 +1,6 @@
 """The peer library: `async with Peer(identity, relay=...) as peer`, then listen and connect."""
 
+from peers import interrupt as interrupt  # isort: skip
 from peers import namesake as namesake
 from peers.choice import Candidate
 from peers.config import (

@@ -45,9 +45,9 @@ def is_address(text: str) -> bool:
         0 < len(zone) <= _LONGEST_ZONE
         and zone.isascii()
         and zone.isprintable()
-        and not set(zone) & set(" %/")
+        and not set(zone) & set(" %/:")
     )
-    return version == 6 and named
+    return version == 6 and named and _resolves(text)
 
 
 def is_host(text: str) -> bool:
@@ -57,6 +57,11 @@ def is_host(text: str) -> bool:
         return True
     if len(text) > _LONGEST or not text.isprintable() or set(text) & set(" :/%@?#[]\\"):
         return False
+    return _resolves(text)
+
+
+def _resolves(text: str) -> bool:
+    """Whether Python can hand this to the system: it takes every host for a name of labels."""
     try:
         return bool(text.encode("idna"))
     except UnicodeError:

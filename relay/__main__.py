@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -15,6 +16,9 @@ _AUTHORITIES = "SSL_CERT_FILE"
 def main() -> None:
     """Run the command. What is imported stays: the collector would walk over all of it a hundred
     times meanwhile, which is a fifth of the start."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Until the command can end itself nothing is open: it ends as any program does.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.disable()
     try:
         with _spared():

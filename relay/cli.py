@@ -4,7 +4,6 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
-import errno
 import json
 import os
 import signal
@@ -25,7 +24,7 @@ from protocol.identity import Identity
 from protocol.text import shown
 from relay.check import Finding, advice, look
 from relay.config import ConfigError, RelayConfig
-from relay.console import COMMANDS
+from relay.console import COMMANDS, Commands
 from relay.http import Descriptors, raise_limit
 from relay.key_file import read_key
 from relay.keys import Former
@@ -49,31 +48,15 @@ class Exit(IntEnum):
     """How `relay` ends."""
 
     DONE = 0
-    """Done; of `serve`: told to end by SIGTERM or SIGINT, and drained."""
+    """Done; of `serve`: told to end by SIGTERM or SIGINT, and drained, also while it begins."""
     FAILED = 1
     """Failed: one line on standard error says what, and the next step."""
     WRONG_USE = 2
     """The command line is not understood."""
     INTERRUPTED = 130
-    """Of `serve`: a second SIGINT has ended it at once, without draining."""
+    """Ended by SIGINT; `serve` in its first moments, or by a second one, without draining."""
     TERMINATED = 143
-    """Of `serve`: a second SIGTERM has ended it at once, without draining."""
-
-
-_UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
-
-
-class _Commands(click.Group):
-    """What cannot be printed, and what the system refuses, is one line too."""
-
-    def main(self, *words: Any, **settings: Any) -> Any:
-        try:
-            return super().main(*words, **settings)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                what = "cannot write: " if error.errno in _UNWRITTEN else ""
-                click.echo(f"Error: {what}{error.strerror or error}", err=True)
-            sys.exit(Exit.FAILED.value)
+    """Ended by SIGTERM; `serve` in its first moments, or by a second one, without draining."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,7 +67,7 @@ class _Who:
     former: tuple[Former, ...]
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="roam-relay")
 def main() -> None:
     """Run a Roam Relay: it tells peers where other peers are, and joins those that cannot reach
@@ -425,6 +408,10 @@ async def _serve(
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends it, undrained.
             loop.add_signal_handler(number, on_signal, number)
     async with server:
+        if stop.is_set():
+            # Told to end while it began: nobody was told that it serves.
+            log.info("stopped")
+            return
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, _reload, server, anew, systemd)
         more = {

@@ -5,13 +5,14 @@
 
 import asyncio
 import contextlib
-import datetime
+import errno
 import math
 import os
 import re
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, assert_never
+from collections.abc import Iterator
+from typing import Any
 
 import click
 import msgspec
@@ -21,6 +22,7 @@ from protocol.identity import Identity
 from protocol.invitation import MAX_NOTE, Token
 from protocol.messages import Mode
 from protocol.text import shown
+from relay.answers import print_answer, when
 from relay.config import ConfigError, RelayConfig
 from relay.key_file import read_key
 from relay.operator import (
@@ -30,28 +32,42 @@ from relay.operator import (
     Asked,
     Ban,
     Bans,
-    BansShown,
-    Done,
     Drain,
     Failed,
     Forget,
     Invitations,
-    InvitationsShown,
     OperatorError,
     Peers,
-    PeersShown,
     Revoke,
     Status,
     StatusShown,
-    TopShown,
     ask,
 )
 from relay.place import configured
+from relay.process import ended_by_signals
 
-__all__ = ["COMMANDS", "CONFIG", "STATE", "Duration", "in_one_line", "socket_of", "table"]
+__all__ = ["COMMANDS", "CONFIG", "STATE", "Commands", "Duration", "in_one_line", "socket_of"]
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONGEST = 10 * 365 * 86_400
+
+
+_UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
+
+
+class Commands(click.Group):
+    """The commands of `relay`: what cannot be printed, and what the system refuses, is one line
+    too, and a signal ends them without a word."""
+
+    def main(self, *words: Any, **settings: Any) -> Any:
+        try:
+            with ended_by_signals():
+                return super().main(*words, **settings)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                what = "cannot write: " if error.errno in _UNWRITTEN else ""
+                click.echo(f"Error: {what}{error.strerror or error}", err=True)
+            sys.exit(1)
 
 
 class Duration(click.ParamType[int]):
@@ -359,7 +375,7 @@ def _print_token(config: RelayConfig, token: Token, as_json: bool) -> None:
     click.echo(token.text)
     peers = "1 peer" if said.uses == 1 else f"{said.uses} peers"
     click.echo(
-        f"Invitation {said.id} admits {peers} until {_when(said.expires)}. It is a secret: hand it "
+        f"Invitation {said.id} admits {peers} until {when(said.expires)}. It is a secret: hand it "
         f"over in private; 'relay revoke {said.id}' takes it back.",
         err=True,
     )
@@ -380,115 +396,7 @@ def _ask_and_print(where: dict[str, Any], asked: Asked) -> None:
         if where["as_json"]:
             click.echo(msgspec.json.encode(answer).decode())
         else:
-            _print(answer)
-
-
-def _print(answer: Answer) -> None:
-    match answer:
-        case Done():
-            ended = f", {answer.ended} connections ended" if answer.ended else ""
-            click.echo(shown(f"{answer.subject}: {answer.said}{ended}"))
-        case Failed():
-            raise OperatorError(answer.reason)
-        case PeersShown():
-            table(
-                ("guid", "since", "from", "services", "bytes", "planes", "requests", "refusals")
-                + ("invitation",),
-                [
-                    (
-                        peer.guid,
-                        _when(peer.since),
-                        " ".join(peer.sources),
-                        " ".join(peer.services) or "-",
-                        str(peer.sent + peer.received),
-                        str(peer.planes),
-                        str(peer.requests),
-                        str(peer.refusals),
-                        peer.invitation or "-",
-                    )
-                    for peer in answer.peers
-                ],
-                answer.total,
-            )
-        case StatusShown():
-            _print_status(answer)
-        case TopShown():
-            raise AssertionError("relay top prints this")
-        case BansShown():
-            table(
-                ("banned", "since", "until", "reason"),
-                [
-                    (ban.subject, _when(ban.since), _when(ban.expires), ban.reason or "-")
-                    for ban in answer.bans
-                ],
-                answer.total,
-            )
-        case InvitationsShown():
-            table(
-                ("invitation", "used", "until", "state", "note"),
-                [
-                    (
-                        one.id,
-                        f"{one.used}/{one.uses or '?'}",
-                        _when(one.expires or None),
-                        _state_of(one.revoked, one.expires, one.used >= one.uses),
-                        one.note or "-",
-                    )
-                    for one in answer.invitations
-                ],
-                answer.total,
-            )
-        case _:
-            assert_never(answer)
-
-
-def _print_status(answer: StatusShown) -> None:
-    lines = [
-        ("relay", answer.guid),
-        *(("formerly", guid) for guid in answer.former),
-        *(("at", url) for url in answer.urls),
-        *(("operators at", url) for url in answer.admin_urls),
-        ("state", answer.state or "none"),
-        ("admits", answer.admission),
-        ("version", f"{answer.build.get('version', '?')}, since {_when(answer.started)}"),
-        ("here", f"{answer.registered} peers, {answer.planes} planes"),
-        ("is", "draining" if answer.draining else "serving"),
-        *(
-            (node.node, f"{node.registered} peers" if node.is_here else "does not answer")
-            for node in answer.nodes
-        ),
-    ]
-    for name, said in lines:
-        click.echo(shown(f"{name:12}  {said}"))
-
-
-def _state_of(revoked: float | None, expires: float, is_used_up: bool) -> str:
-    if revoked is not None:
-        return "revoked"
-    if expires <= time.time():
-        return "expired"
-    return "used up" if is_used_up else "good"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], total: int = 0) -> None:
-    """Print rows under a head; `total` is how many there are."""
-    lines = [tuple(head), *(tuple(shown(cell) for cell in row) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
-    if total > len(rows):
-        click.echo(f"… and {total - len(rows)} more: --limit shows up to 10000")
-
-
-def _when(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    try:
-        then = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    except (OverflowError, OSError, ValueError):
-        return "for good"
-    return then.strftime("%Y-%m-%d %H:%M:%SZ")
+            print_answer(answer)
 
 
 @contextlib.contextmanager

@@ -10,8 +10,10 @@ import contextlib
 import gc
 import os
 import platform
+import signal
 import sys
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -27,6 +29,7 @@ __all__ = [
     "Process",
     "build_info",
     "cores",
+    "ended_by_signals",
     "open_standard_descriptors",
     "process_now",
     "run",
@@ -36,6 +39,9 @@ __all__ = [
 _LOADED = time()
 
 
+_ENDING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 _COLLECTED = 10_000, 5, 1_000
 """Objects that are new before the young ones are looked at: 0.3 ms; how often, before those are
 that have outlived this once: 1.5 ms; and how often these, before all are."""
@@ -150,3 +156,37 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         log.warning("asyncio's own loop serves, more slowly: pip install 'roam-relay[uvloop]'")
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main)
+
+
+class _Ended(SystemExit):
+    """A signal ends the command. What is open is closed on the way out, in a loop too."""
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let signals end what is done in this block without a word, with all closed that was opened;
+    then the process ends by the signal, which is what a shell and systemd know how to read. What
+    is ignored stays so, and who has a loop can have handlers of its own meanwhile."""
+    came: list[int] = []
+
+    def end(number: int, frame: object) -> None:
+        came.append(number)
+        raise _Ended(128 + number)
+
+    former: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in _ENDING:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                former[number] = signal.signal(number, end)
+    try:
+        yield
+    except _Ended:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        if sys.platform != "win32":
+            signal.signal(came[0], signal.SIG_DFL)
+            os.kill(os.getpid(), came[0])
+        raise
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

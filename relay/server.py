@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Sequence, Set
 from operator import methodcaller
-from os import urandom
 from time import monotonic, time
 from types import TracebackType
 from typing import Self
@@ -19,7 +18,7 @@ from relay.backplane import ALONE
 from relay.broker import Broker, BrokerLimits
 from relay.config import CERTIFICATE, LIVE, PACE, RelayConfig, Siblings
 from relay.control import Carrier, CarrierLimits, ControlConnection, Reception, Rooms, Source
-from relay.dashboard import DashboardRoutes, Stream, View
+from relay.dashboard import DashboardRoutes, Shows, Stream, View
 from relay.departure import send_away
 from relay.http import (
     AdminRoutes,
@@ -225,7 +224,7 @@ class RelayServer:
         self._admin_token = AdminToken()
         held = self.registry, self.planes, self.metrics
         nodes = tuple if self.cluster is None else self.cluster.nodes_now
-        view = View(held, urandom(32), with_addresses=config.dashboard_addresses, nodes=nodes)
+        view = View(held, Shows.of(config, siblings), nodes)
         self._dashboard = Stream(view, self.metrics.loop, self._tasks.spawn)
         admin = AdminRoutes(self.doorkeeper, self.metrics, self._admin_token)
         public = PublicRoutes(self.registry, monotonic, backplane, self.guid)

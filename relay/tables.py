@@ -88,6 +88,11 @@ class Siblings(msgspec.Struct, frozen=True, kw_only=True):
     """The file for that, in the state folder that they share; None: there is none."""
     folder: str | None = None
     """In which each has a folder of its own, by its name as a node; None: there is none."""
+    nodes: int = 1
+    """How many they are."""
+    secret: bytes = b""
+    """From which each makes the numbers that it shows in place of networks, so that one network has
+    one number; empty: each has its own."""
 
 
 def check_fields(config: msgspec.Struct) -> None:

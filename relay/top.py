@@ -13,7 +13,8 @@ import msgspec
 
 from protocol.extras import needed
 from protocol.text import shown
-from relay.console import CONFIG, STATE, in_one_line, socket_of, table
+from relay.answers import missing, table
+from relay.console import CONFIG, STATE, in_one_line, socket_of
 from relay.operator import Failed, OperatorError, Top, TopShown, Used, ask
 from relay.place import configured
 from relay.tally import KEPT, Column
@@ -140,9 +141,11 @@ def _print(now: TopShown, before: TopShown | None) -> None:
 
 
 def _rates(now: TopShown, before: TopShown | None) -> dict[str, float] | None:
-    """Return what came in a second, since the look before; None where there was none, or the relay
-    has been started anew."""
+    """Return what came in a second, since the look before; None where there was none, or the relay,
+    or a process of it, has been started anew or was not asked both times."""
     if before is None or now.process.started != before.process.started or now.at <= before.at:
+        return None
+    if now.silent != before.silent or any(getattr(now, n) < getattr(before, n) for n in _TOTALS):
         return None
     seconds = now.at - before.at
     rates = {name: (getattr(now, name) - getattr(before, name)) / seconds for name in _TOTALS}
@@ -165,6 +168,8 @@ def _head(now: TopShown, before: TopShown | None) -> list[str]:
         f"{_bytes(now.plane_bytes)} through planes, {now.requests} requests, "
         f"{now.refusals} refusals",
     ]
+    if now.silent:
+        lines.append(f"{missing(now.silent)}: what is there is not counted here")
     if rates is not None:
         lines.append(
             f"a second: {_bytes(rates['plane_bytes'])} through planes, "

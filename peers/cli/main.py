@@ -5,10 +5,9 @@ What a subcommand does is beside this file; this one knows click and the process
 
 import contextlib
 import errno
-import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from peers.cli.completion import completion
 from peers.cli.exits import Exit, exit_of
 from peers.cli.invocation import Invocation
 from peers.cli.key import default_key
-from peers.cli.process import INTERRUPTED, let_go_of_output, run
+from peers.cli.log import logged
+from peers.cli.process import INTERRUPTED, Ended, ended_by_signals, let_go_of_output, run
 from peers.cli.settings import Settings
 from peers.cli.status import status
 from peers.cli.terminal import Terminal, standard_descriptors
@@ -413,6 +413,8 @@ def parse(arguments: Sequence[str]) -> Invocation | int:
         return error.exit_code
     except click.Abort:
         return INTERRUPTED
+    except Ended:
+        raise
     except SystemExit as ended:  # Click's answer to a closed pipe; or a shell has its words.
         return Exit.DONE.value if ended.code == 0 else Exit.UNREAD.value
     except OSError as error:
@@ -427,7 +429,7 @@ def parse(arguments: Sequence[str]) -> Invocation | int:
 async def perform(invocation: Invocation, terminal: Terminal) -> int:
     """Do what a command line asks for; return the exit code, when all is printed."""
     async with terminal:
-        with _logging(terminal, invocation.verbose):
+        with logged(terminal, verbose=invocation.verbose):
             try:
                 await terminal.run(invocation.work(terminal))
             except Exception as error:
@@ -451,50 +453,27 @@ def _told(error: Exception) -> tuple[str, int]:
     raise error
 
 
-class _Formatter(logging.Formatter):
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        return shown(super().formatMessage(record))
-
-    def formatException(self, info: Any) -> str:
-        return shown(super().formatException(info), keep="\n")
-
-
-@contextlib.contextmanager
-def _logging(terminal: Terminal, verbose: bool) -> Iterator[None]:
-    if not verbose:
-        yield
-        return
-    handler = logging.StreamHandler(terminal.stream())
-    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
-    root, log = logging.getLogger(), logging.getLogger("peers")
-    levels = root.level, log.level
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    log.setLevel(logging.DEBUG)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(levels[0])
-        log.setLevel(levels[1])
-
-
 def main() -> None:
     """Run the `peer` command, and exit."""
+    with ended_by_signals():
+        sys.exit(_main())
+
+
+def _main() -> int:
     descriptors = standard_descriptors()
     invocation = parse(sys.argv[1:])
     if isinstance(invocation, int):
         let_go_of_output()
-        sys.exit(invocation)
+        return invocation
     asked = invocation
 
     async def work() -> int:
         return await perform(asked, Terminal(*descriptors, as_json=asked.as_json))
 
     try:
-        code = run(work())
+        return run(work())
     except OSError as error:
         line, code = _told(error)
         with contextlib.suppress(OSError):
             click.echo(shown(line), err=True)
-    sys.exit(code)
+        return code

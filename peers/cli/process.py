@@ -5,10 +5,11 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-__all__ = ["INTERRUPTED", "let_go_of_output", "run"]
+__all__ = ["INTERRUPTED", "Ended", "ended_by_signals", "let_go_of_output", "run"]
 
 INTERRUPTED = 128 + signal.SIGINT
 _ENDING = [
@@ -17,6 +18,30 @@ _ENDING = [
 """The signals that end a command cleanly; its exit code is 128 and the signal's number."""
 _HANGUP = getattr(signal, "SIGHUP", None)
 """Never hurries: a terminal that closes sends it twice, itself and by its shell."""
+
+
+class Ended(SystemExit):
+    """A signal ends the command before it has a loop; the code is 128 and the signal's number."""
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let signals end what is done in this block without a word, with all closed that was opened.
+    What is ignored stays so, and who has a loop has handlers of its own meanwhile."""
+
+    def end(number: int, frame: object) -> None:
+        raise Ended(128 + number)
+
+    former: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in _ENDING:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                former[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def run(work: Coroutine[Any, Any, int]) -> int:
@@ -32,8 +57,14 @@ def run(work: Coroutine[Any, Any, int]) -> int:
         from uvloop import new_event_loop
 
         factory = new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_until_signal(work))
+    running = _until_signal(work)
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(running)
+    finally:
+        # Where a signal came before they had begun.
+        running.close()
+        work.close()
 
 
 async def _until_signal(work: Coroutine[Any, Any, int]) -> int:

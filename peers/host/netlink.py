@@ -9,6 +9,7 @@ import errno
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 
+from peers.config import log
 from peers.host.address import Addresses, snapshot
 from peers.host.rtnetlink import (
     GET_ADDRESSES,
@@ -84,12 +85,21 @@ def read_netlink() -> Addresses:
     """Read the addresses of the interfaces that are up and have a carrier.
 
     IPv4 addresses stay configured while their interface is down; nothing is sent from them then.
-    What changes between the two answers is told by the next notice.
+    What changes between the two answers is told by the next notice. A message that cannot be read
+    is passed over by itself.
 
     Raises:
-        OSError: the kernel does not tell.
+        OSError: the kernel does not tell, or nothing of it can be read.
     """
-    return snapshot(addresses_in(_dump(GET_ADDRESSES), links_in(_dump(GET_LINKS))))
+    addresses, links = _dump(GET_ADDRESSES), _dump(GET_LINKS)
+    found = snapshot(addresses_in(addresses, links_in(links)))
+    unreadable = addresses.unreadable + links.unreadable
+    if unreadable and not found:
+        # That a host has no address is told by messages that can be read.
+        raise OSError(errno.EPROTO, "the kernel's answer is no netlink")
+    if unreadable:
+        log.info("some of what the system tells cannot be read", messages=unreadable)
+    return found
 
 
 def _dump(kind: int) -> Dump:
@@ -99,9 +109,14 @@ def _dump(kind: int) -> Dump:
         route.settimeout(_PATIENCE)
         route.send(request(kind))
         while not dump.done:
-            data, _, flags, (sender, _) = route.recvmsg(_LARGEST)
-            if flags & socket.MSG_TRUNC:
-                raise OSError(errno.EMSGSIZE, "the kernel's answer is too large")
+            if dump.is_cut:
+                # Its end may have been in what was lost: what is here now is read, and no more.
+                route.setblocking(False)
+            try:
+                data, _, flags, (sender, _) = route.recvmsg(_LARGEST)
+            except BlockingIOError:
+                break
             if sender == 0:  # The kernel's, and nobody else's.
                 dump.feed(data)
+                dump.is_cut |= bool(flags & socket.MSG_TRUNC)
     return dump

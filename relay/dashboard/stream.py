@@ -4,16 +4,16 @@ many there are, and none while nobody looks.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
-from relay.dashboard.view import View
+from relay.dashboard.view import Change
 from relay.log import guarded
 from relay.loop_time import LoopTime
 
-__all__ = ["MAX_VIEWERS", "Stream", "TooMany"]
+__all__ = ["MAX_VIEWERS", "Looked", "Stream", "TooMany"]
 
 MAX_VIEWERS = 16
 """Pages that are told at once; one more is refused."""
@@ -31,16 +31,42 @@ class TooMany(Exception):
     """As many look as may."""
 
 
+class Looked(Protocol):
+    """What is looked at: `View`, or what shows several processes as one relay."""
+
+    change: Change
+    """What the last look has found."""
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """All peers, as they were at the last look."""
+
+    def begin(self) -> None:
+        """Somebody looks from now on."""
+
+    async def ready(self) -> None:
+        """Wait until there is something to look at; not for long."""
+
+    def looking(self, now: float) -> Iterator[None]:
+        """Look once; others may have their turn at each step."""
+
+    def end(self) -> None:
+        """Nobody looks any more."""
+
+
 class Stream:
     """The dashboard of one relay. Call `close` at the end."""
 
     def __init__(
         self,
-        view: View,
+        view: Looked,
         loop_time: LoopTime,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         interval: float = _INTERVAL,
+        most: int = MAX_VIEWERS,
     ) -> None:
+        """`most` pages are told at once."""
+        self._most = most
         self._view = view
         self._loop_time = loop_time
         self._spawn = spawn
@@ -72,7 +98,7 @@ class Stream:
         Raises:
             TooMany: as many look as may.
         """
-        if self._viewers >= MAX_VIEWERS:
+        if self._viewers >= self._most:
             raise TooMany
         self._viewers += 1
         try:
@@ -106,6 +132,7 @@ class Stream:
         """Look once a second while anybody is told."""
         loop = self._loop_time
         try:
+            await self._view.ready()
             while self._viewers and not self._is_closed:
                 with guarded("looking for the dashboard"):
                     began = loop.clock()

@@ -10,25 +10,27 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from os import urandom
 from typing import Any
 
 from protocol.text import shown
 from relay.backplane import NodeNow
+from relay.config import RelayConfig, Siblings
 from relay.limits import cause_of
 from relay.metrics import Metrics, RequestTold
 from relay.plane import Planes
 from relay.presence import RegisteredPeer, Registry
 from relay.process import build_info, process_now
 
-__all__ = ["MOST", "Change", "View"]
+__all__ = ["MOST", "MOST_NEWS", "MOST_PLANES", "Change", "Shows", "View"]
 
 MOST = 10_000
 """Peers that are shown one by one; of more the page has the number."""
 _AT_ONCE = 25
 """Peers that are looked at before others have their turn: some 0.5 ms where all are new."""
-_MOST_PLANES = 100
+MOST_PLANES = 100
 """Planes that are shown, those with most bytes first."""
-_MOST_NEWS = 20
+MOST_NEWS = 20
 """News of one look; of more the page has the number."""
 _GUID = 12
 """Characters of a GUID that are shown: 60 bits."""
@@ -36,6 +38,25 @@ _MOST_SERVICES = 8
 """Services of one peer that are shown."""
 _LONGEST = 64
 """Characters of a service's name that are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shows:
+    """What of a relay is shown, and how."""
+
+    secret: bytes
+    """The numbers of networks are made from it."""
+    with_addresses: bool = False
+    most: int = MOST
+    """Peers that are shown one by one."""
+
+    @classmethod
+    def of(cls, config: RelayConfig, siblings: Siblings | None = None) -> "Shows":
+        """Return it for one relay. The secret is new at each start; processes that are one relay
+        have one together, and their shares of the peers that are shown."""
+        if siblings is None or not siblings.secret:
+            return cls(urandom(32), config.dashboard_addresses)
+        return cls(siblings.secret, config.dashboard_addresses, MOST // siblings.nodes)
 
 
 @dataclass(slots=True)
@@ -64,7 +85,7 @@ class Change:
 
     def tell(self, kind: str, **words: Any) -> None:
         """Add news, as far as there is room."""
-        if len(self.news) < _MOST_NEWS:
+        if len(self.news) < MOST_NEWS:
             self.news.append({"kind": kind, **words})
         else:
             self.more_news += 1
@@ -76,16 +97,13 @@ class View:
     def __init__(
         self,
         relay: tuple[Registry, Planes, Metrics],
-        secret: bytes,
-        *,
-        with_addresses: bool = False,
+        shows: Shows,
         nodes: Callable[[], Sequence[NodeNow]] = tuple,
     ) -> None:
-        """`secret` is new at each start: the numbers of networks are made from it. `nodes` tells of
-        the relays that are one with this one, itself among them; none where it is alone."""
+        """`nodes` tells of the relays that are one with this one, itself among them; none where it
+        is alone."""
         self._registry, self._planes, self._metrics = relay
-        self._secret = secret
-        self._with_addresses = with_addresses
+        self._shows = shows
         self._nodes = nodes
         self._names: frozenset[str] = frozenset()
         """The nodes of the last look."""
@@ -100,9 +118,12 @@ class View:
         """All peers, as they were at the last look."""
         return [known.row for known in self._known.values()]
 
+    async def ready(self) -> None:
+        """Wait until there is something to look at: there always is."""
+
     def begin(self) -> None:
         """Somebody looks from now on."""
-        self._asked = self._metrics.asked = deque(maxlen=4 * _MOST_NEWS)
+        self._asked = self._metrics.asked = deque(maxlen=4 * MOST_NEWS)
 
     def end(self) -> None:
         """Nobody looks any more."""
@@ -115,13 +136,13 @@ class View:
         """Look once; others may have their turn at each step."""
         change = Change(is_first=not self._looked)
         self._looked = True
-        present = self._registry.present()
-        for number, peer in enumerate(present[:MOST], 1):
+        present, most = self._registry.present(), self._shows.most
+        for number, peer in enumerate(present[:most], 1):
             self._look_at(peer, change)
             if number % _AT_ONCE == 0:
                 yield
-        if len(self._known) > min(len(present), MOST):
-            here = {peer.guid for peer in present[:MOST]}
+        if len(self._known) > min(len(present), most):
+            here = {peer.guid for peer in present[:most]}
             for guid in [guid for guid in self._known if guid not in here]:
                 del self._known[guid]
                 change.gone.append(_short(guid))
@@ -178,10 +199,12 @@ class View:
         }
 
     def _network(self, host: str) -> str:
-        if self._with_addresses:
+        if self._shows.with_addresses:
             return shown(host)
         network = cause_of(host).network.encode()
-        return "network " + hashlib.blake2s(network, key=self._secret, digest_size=4).hexdigest()
+        return (
+            "network " + hashlib.blake2s(network, key=self._shows.secret, digest_size=4).hexdigest()
+        )
 
     def _taken(self) -> list[RequestTold]:
         asked = self._asked
@@ -226,7 +249,7 @@ class View:
             if number % _AT_ONCE == 0:
                 yield
         found.sort(key=lambda one: one[0])
-        return [row for _, row in found[:_MOST_PLANES]]
+        return [row for _, row in found[:MOST_PLANES]]
 
     def _now(self, now: float, present: int) -> dict[str, Any]:
         metrics, process = self._metrics, process_now()
@@ -239,7 +262,7 @@ class View:
             "at": now,
             "version": build_info()["version"],
             "present": present,
-            "shown": min(present, MOST),
+            "shown": min(present, self._shows.most),
             "requests": requests,
             "messages_in": metrics.messages_in,
             "messages_out": metrics.messages_out,

@@ -37,6 +37,11 @@ class AdminToken:
         """Whether there is one."""
         return self._token is not None
 
+    @property
+    def header(self) -> str:
+        """What `Authorization` has to say; empty where there is none."""
+        return "" if self._token is None else f"Bearer {self._token.decode('latin-1')}"
+
     def load(self, config: RelayConfig) -> None:
         """Read the file that a configuration names.
 

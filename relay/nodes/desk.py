@@ -4,6 +4,7 @@ What the operator has said is in one book for all. What is asked of all is the s
 that it holds at each of them when it is said to be done.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from time import time
 
@@ -14,17 +15,16 @@ from relay.operator import (
     Answer,
     Asked,
     Bans,
-    BansShown,
     Done,
     Drain,
     Failed,
     Forget,
     Invitations,
-    InvitationsShown,
     NodeShown,
     OperatorError,
     Peers,
     PeersShown,
+    Status,
     StatusShown,
     Top,
     TopShown,
@@ -33,17 +33,27 @@ from relay.operator import (
 
 __all__ = ["NodesDesk"]
 
-_ONE_BOOK = Bans | Invitations
+_LISTS = Bans | Invitations | Peers | Status | Top
+_PATIENCE = 5.0
+"""Seconds for a process to answer: one that hangs is named, and the others are shown. Who asks
+waits for 30 s."""
+_FIRST = 18.0
+"""Seconds in which the first one that is to write something is looked for."""
 
 
 class NodesDesk:
     """`sockets` are the doors of the processes, by their names; `drain` ends them all."""
 
     def __init__(
-        self, sockets: Mapping[str, str], state: str | None, drain: Callable[[], None]
+        self,
+        sockets: Mapping[str, str],
+        state: str | None,
+        admin_urls: tuple[str, ...],
+        drain: Callable[[], None],
     ) -> None:
         self._sockets = sockets
         self._state = state
+        self._admin_urls = admin_urls
         self._drain = drain
         self._started = time()
 
@@ -56,27 +66,42 @@ class NodesDesk:
         if isinstance(asked, Drain):
             self._drain()
             return Done("all nodes", "drains", 0)
-        found: dict[str, Answer] = {}
-        silent: list[str] = []
-        # One after the other: two that write the same would wait for one another anyway.
-        for name, path in self._sockets.items():
-            try:
-                found[name] = await ask(path, asked)
-            except OperatorError as error:
-                log.warning("a node could not be asked", process=name, reason=str(error))
-                silent.append(name)
-                continue
-            if isinstance(asked, _ONE_BOOK) and isinstance(
-                found[name], BansShown | InvitationsShown
-            ):
-                return found[name]
+        if isinstance(asked, _LISTS):
+            found = await self._ask(self._sockets, asked)
+        else:
+            found = await self._ask_first(asked)
         if not found:
             return Failed("no node answers now: its log says why")
-        answer = self._joined(asked, found)
-        if silent and isinstance(answer, Done):
-            said = f"{answer.said}; {' and '.join(silent)} did not answer: say it again later"
-            return structs.replace(answer, said=said)
-        return answer
+        silent = tuple(name for name in self._sockets if name not in found)
+        return _with_silent(self._joined(asked, found), silent)
+
+    async def _ask_first(self, asked: Asked) -> dict[str, Answer]:
+        """Ask the first one that answers, and then the others: what is written is in one book, and
+        the first one says what has come of it."""
+        found: dict[str, Answer] = {}
+        rest = dict(self._sockets)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _FIRST
+        while rest and not found and loop.time() < end:
+            name = next(iter(rest))
+            found = await self._ask({name: rest.pop(name)}, asked)
+        return found | await self._ask(rest, asked) if found else found
+
+    async def _ask(self, sockets: Mapping[str, str], asked: Asked) -> dict[str, Answer]:
+        """Ask all of these at once; return what those say that answer in time."""
+
+        async def answer(name: str, path: str) -> Answer | None:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    return await ask(path, asked)
+            except (OperatorError, TimeoutError) as error:
+                reason = str(error) or f"no answer in {_PATIENCE:g} s"
+                log.warning("a node could not be asked", process=name, reason=reason)
+                return None
+
+        answers = await asyncio.gather(*(answer(*one) for one in sockets.items()))
+        found = zip(sockets, answers, strict=True)
+        return {name: one for name, one in found if one is not None}
 
     def _joined(self, asked: Asked, found: Mapping[str, Answer]) -> Answer:
         answers = list(found.values())
@@ -109,7 +134,7 @@ class NodesDesk:
         return structs.replace(
             first,
             state=self._state,
-            admin_urls=(),
+            admin_urls=self._admin_urls,
             started=self._started,
             draining=all(one.draining for one in found.values()),
             registered=sum(one.registered for one in nodes),
@@ -117,6 +142,18 @@ class NodesDesk:
             planes=sum(one.planes for one in nodes),
             nodes=nodes,
         )
+
+
+def _with_silent(answer: Answer, silent: tuple[str, ...]) -> Answer:
+    """Return an answer that names who did not give theirs."""
+    if not silent:
+        return answer
+    if isinstance(answer, PeersShown | TopShown):
+        return structs.replace(answer, silent=silent)
+    if isinstance(answer, Done):
+        said = f"{answer.said}; {' and '.join(silent)} did not answer: say it again later"
+        return structs.replace(answer, said=said)
+    return answer
 
 
 def _said(found: Mapping[str, Answer]) -> str:

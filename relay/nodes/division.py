@@ -65,6 +65,9 @@ class Place(msgspec.Struct, frozen=True):
     dns_port: int
     """Of the zone; 0 where there is none."""
     backbone: Backbone
+    nodes: int = 1
+    secret: bytes = b""
+    """As in `Siblings`."""
 
 
 def count_of(text: str, cores: int) -> int:
@@ -133,4 +136,7 @@ def assignment(config: RelayConfig, name: str, place: Place) -> Assignment:
             prefix=_PREFIX,
         ),
     )
-    return Assignment(one, Siblings(book=place.book, folder=place.folder))
+    siblings = Siblings(
+        book=place.book, folder=place.folder, nodes=place.nodes, secret=place.secret
+    )
+    return Assignment(one, siblings)

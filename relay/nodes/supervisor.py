@@ -30,7 +30,7 @@ from relay.nodes import nats
 from relay.nodes.child import Child
 from relay.nodes.desk import NodesDesk
 from relay.nodes.division import Place, assignment, check_shared, names_of, reloaded
-from relay.nodes.metrics import MetricsFront
+from relay.nodes.front import AdminFront
 from relay.nodes.reports import Alive, Serving, Stuck, Unable, read
 from relay.nodes.revival import Revival
 from relay.operator import LocalDoor
@@ -133,18 +133,20 @@ class Supervisor:
                 held.getsockname()[1],
                 keeps=config.keeps_letters or config.dns is not None,
             ),
+            len(self._names),
+            os.urandom(32),
         )
         between = self._make(place)
-        metrics = MetricsFront(config, self._here)
-        stack.push_async_callback(metrics.close)
-        await metrics.open()
+        front = AdminFront(config, self._names, self._here)
+        stack.push_async_callback(front.close)
+        await front.open()
         if config.state is not None and config.operator_socket:
             sockets = {name: str(Path(shared, name, _SOCKET)) for name in self._names}
-            desk = NodesDesk(sockets, config.state, self._stop.set)
+            desk = NodesDesk(sockets, config.state, front.urls, self._stop.set)
             door = LocalDoor(config.in_state(config.operator_socket), desk)
             stack.push_async_callback(door.close)
             await door.open()
-        await self._keep(place, between, metrics)
+        await self._keep(place, between, front)
 
     async def _reserve_zone(self) -> Bound | None:
         dns = self._config.dns
@@ -164,7 +166,7 @@ class Supervisor:
         command = nats.command(str(Path(place.folder, _NATS)))
         return Child(_NATS, command, b"", lambda line: None, 0.0)
 
-    async def _keep(self, place: Place, between: Child, metrics: MetricsFront) -> None:
+    async def _keep(self, place: Place, between: Child, front: AdminFront) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
@@ -175,8 +177,8 @@ class Supervisor:
         alive = loop.create_task(self._program.systemd.keep_alive())
         reviving = loop.create_task(self._revive(between, str(Path(place.folder, _NATS))))
         try:
-            await self._become_ready(metrics, keeping)
-            loop.add_signal_handler(signal.SIGHUP, self._reload, place, metrics)
+            await self._become_ready(front, keeping)
+            loop.add_signal_handler(signal.SIGHUP, self._reload, place, front)
             await self._until_stopped(keeping)
             self._program.systemd.stopping(self._config.drain_timeout)
             log.info("draining")
@@ -193,7 +195,7 @@ class Supervisor:
             await asyncio.gather(*keeping.values(), return_exceptions=True)
 
     async def _become_ready(
-        self, metrics: MetricsFront, keeping: Mapping[str, "asyncio.Task[None]"]
+        self, front: AdminFront, keeping: Mapping[str, "asyncio.Task[None]"]
     ) -> None:
         """Wait until all serve for the first time, and say so; or until the end. No timeout: each
         says that it serves, or dies, and is started anew until told to stop."""
@@ -208,7 +210,9 @@ class Supervisor:
             return
         self._is_ready = True
         urls = next(iter(self._serving.values()))[1].urls
-        more = {"admin": " ".join(metrics.urls)} if metrics.urls else {}
+        more = {}
+        if front.urls:
+            more = {"admin": " ".join(front.urls), "dashboard": f"{front.urls[0]}/"}
         log.info(
             "all nodes serve",
             url=" ".join(urls),
@@ -271,7 +275,7 @@ class Supervisor:
                 assert_never(report)
 
     def _here(self) -> dict[str, str]:
-        """Return where the processes that serve now have their metrics."""
+        """Return where the processes that serve now are asked for their metrics."""
         return {
             name: serving.admin_urls[0]
             for name, (pid, serving) in self._serving.items()
@@ -284,12 +288,12 @@ class Supervisor:
         self._stop.set()
         self._changed.set()
 
-    def _reload(self, place: Place, metrics: MetricsFront) -> None:
+    def _reload(self, place: Place, front: AdminFront) -> None:
         self._program.systemd.reloading()
         urls = next(iter(self._serving.values()))[1].urls
         try:
             config, later = reloaded(self._config, self._program.anew())
-            metrics.reload(config)
+            front.reload(config)
         except ConfigError as error:
             log.error("not reloaded: all is as it was", reason=str(error))
             return

@@ -173,6 +173,8 @@ class PeersShown(_Answer, frozen=True, tag="peers"):
 
     total: int
     peers: tuple[PeerShown, ...]
+    silent: tuple[str, ...] = ()
+    """The processes of the relay that did not answer in time: of those nobody is here."""
 
 
 class Used(msgspec.Struct, frozen=True):
@@ -223,6 +225,8 @@ class TopShown(_Answer, frozen=True, tag="top"):
     refusals: int
     plane_bytes: int
     peers: tuple[Used, ...]
+    silent: tuple[str, ...] = ()
+    """The processes of the relay that did not answer in time: nothing of those is counted."""
 
 
 class NodeShown(msgspec.Struct, frozen=True):

@@ -42,12 +42,27 @@ from protocol.mail import (
 )
 from protocol.messages import Disclosure, Error
 from relay.dns import DnsKeys
-from relay.operator import Answer, Asked, Ban, OperatorError, Peers, PeersShown, Status, StatusShown
+from relay.operator import (
+    Allow,
+    Answer,
+    Asked,
+    Ban,
+    Done,
+    OperatorError,
+    Peers,
+    PeersShown,
+    Status,
+    StatusShown,
+    Top,
+    TopShown,
+)
 from relay.operator import ask as ask_at
 from tests.cluster.test_failover import numbered
 from tests.relay.client import Client, client, registered
+from tests.relay.dashboard.test_routes import getting
 from tests.relay.dns.asking import ZONE
 from tests.relay.mailbox.test_on_sockets import PREKEY, leave, named
+from tests.relay.nodes.test_dashboard import Looking
 from tests.support import processes
 
 TIMEOUT = 120.0
@@ -342,13 +357,7 @@ async def test_status_and_metrics_are_of_all(shared: Fleet) -> None:
         status = await shared.status()
         assert [one.node for one in status.nodes] == list(NODES)
         assert status.registered == sum(one.registered for one in status.nodes) >= 2
-        said = {"event": ""}
-        for line in shared.process.stderr or ():
-            said = json.loads(line)
-            assert said["node"] in ("supervisor", *NODES), "one log, and each line says of whom"
-            if said["event"] == "all nodes serve":
-                break
-        url = f"{said['admin']}/metrics"
+        url = f"{status.admin_urls[0]}/metrics"
         wanted = [f'roam_relay_cluster_now{{node="{node}",state="nodes"}} 2.0' for node in NODES]
         text = ""
         # One that was away a moment ago hears of the other one with its next beat.
@@ -356,6 +365,62 @@ async def test_status_and_metrics_are_of_all(shared: Fleet) -> None:
             text = await asyncio.to_thread(
                 lambda: urllib.request.urlopen(url, timeout=30).read().decode()
             )
+
+
+async def test_one_that_hangs_is_named_and_the_others_are_shown(shared: Fleet) -> None:
+    async with pair(shared) as (alice, bob):
+        there = {await shared.home(peer.guid): peer.guid for peer in (alice, bob)}
+
+        stopped = shared.pid("node-1")
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            # At once, and not by commands: one that hangs for 20 s is killed.
+            listed, status, top, banned = await asyncio.gather(
+                *map(shared.ask, (Peers(), Status(), Top(), Ban("192.0.2.0/24")))
+            )
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        assert isinstance(listed, PeersShown)
+        guids = {one.guid for one in listed.peers}
+        assert there["node-2"] in guids
+        assert there["node-1"] not in guids
+        assert listed.silent == ("node-1",)
+        assert isinstance(status, StatusShown)
+        assert [one.is_here for one in status.nodes] == [False, True]
+        assert isinstance(top, TopShown)
+        assert (top.silent, top.registered > 0) == (("node-1",), True)
+        assert isinstance(banned, Done)
+        assert banned.said == "banned; node-1 did not answer: say it again later"
+        await shared.ask(Allow("192.0.2.0/24"))
+
+
+async def test_the_dashboard_is_of_all_and_says_who_was_started_anew(shared: Fleet) -> None:
+    async with pair(shared) as (alice, bob):
+        (url,) = (await shared.status()).admin_urls
+        listener = alice.listen("chat")
+        here = await bob.connect(alice.guid, "chat", mode=Mode.CENTRAL, wait=True)
+        there = await anext(listener)
+        homes = {peer.guid[:12]: await shared.home(peer.guid) for peer in (alice, bob)}
+        async with getting(f"{url}/dashboard/events") as answer:
+            looking = Looking(answer)
+            # Its peers are told with the next look of the node that has them.
+            while (
+                not homes.items()
+                <= {one["id"]: one["node"] for one in looking.rows.values()}.items()
+            ):
+                await looking.until(node_1="serves", node_2="serves")
+            await numbered(here, there, 0, 20)
+            while not looking.now["planes"]:
+                await looking.until(node_1="serves", node_2="serves")
+            (plane,) = looking.now["planes"]
+            assert (plane["caller"], plane["callee"]) == (bob.guid[:12], alice.guid[:12])
+            assert plane["node"] in NODES
+            home = await shared.home(alice.guid)
+            os.kill(shared.pid(home), signal.SIGKILL)
+            while ("node came", home) not in looking.news:
+                await looking.until(node_1="serves", node_2="serves")
+            assert ("node left", home) in looking.news
+        await here.close()
 
 
 async def test_letters_outlive_nats_and_any_process(shared: Fleet) -> None:
@@ -454,6 +519,7 @@ async def test_a_reload_says_once_what_needs_a_restart(shared: Fleet) -> None:
             assert shared.process.stderr is not None
             said.append(json.loads(await asyncio.to_thread(shared.process.stderr.readline)))
         file.write_text(before_it)
+        assert {one["node"] for one in said} <= {"supervisor", *NODES}, "each says of whom"
         later = [one for one in said if one["event"] == LATER]
         assert [(one["node"], one["keys"]) for one in later] == [("supervisor", ["host"])]
         # One that is started anew is where it was.

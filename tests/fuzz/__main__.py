@@ -6,6 +6,7 @@ mending. Ends with 1 where there was one.
 """
 
 import argparse
+import importlib.util
 import re
 import subprocess
 import sys
@@ -32,8 +33,12 @@ def main() -> int:
     names = arguments.targets or list(TARGETS)
     if unknown := set(names) - set(TARGETS):
         parser.error(f"no target {min(unknown)!r}; there are: {', '.join(TARGETS)}")
+    if importlib.util.find_spec("atheris") is None:
+        parser.error("atheris is not installed: 'make fuzz' does that")
     failed = []
     for name in names:
+        # Here: one that does not begin makes none, and says why.
+        (FOUND / name).mkdir(parents=True, exist_ok=True)
         process = subprocess.run(
             [
                 sys.executable,
@@ -53,8 +58,10 @@ def main() -> int:
         executed = re.search(r"number_of_executed_units:\s*(\d+)", process.stdout)
         inputs = len(list((FOUND / name).iterdir()))
         count = executed[1] if executed else "?"
-        verdict = "finding" if process.returncode else "ok"
-        print(f"{name:16} {count:>10} executions {inputs:6} inputs  {verdict}", flush=True)
+        verdict = "ok"
+        if process.returncode:
+            verdict = "finding" if "INFO: Seed:" in process.stdout else "did not begin"
+        print(f"{name:20} {count:>10} executions {inputs:6} inputs  {verdict}", flush=True)
         if process.returncode:
             failed.append(name)
             print(process.stdout[-6000:], flush=True)
@@ -67,7 +74,6 @@ def _fuzz(name: str, seconds: int) -> None:
     with atheris.instrument_imports(include=["protocol", "relay", "peers", "h11"]):
         from tests.fuzz.targets import CORPUS, TARGETS
     found = FOUND / name
-    found.mkdir(parents=True, exist_ok=True)
     (CORPUS / name).mkdir(parents=True, exist_ok=True)
     atheris.Setup(
         [

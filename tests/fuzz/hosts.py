@@ -7,6 +7,7 @@ import os
 from yarl import URL
 
 from peers.config import HostPort, Policy, PolicyError
+from peers.host.rtnetlink import Dump, addresses_in, links_in
 from peers.transport import RelayAddress
 from peers.transport.proxies import proxy_for
 from protocol.endpoint import Endpoint
@@ -16,7 +17,25 @@ from protocol.observation import SIZE, answer_to, read_answer
 from protocol.text import shown
 from tests.fuzz.draws import Draw
 
-__all__ = ["observations", "places", "policies", "urls"]
+__all__ = ["netlink", "observations", "places", "policies", "urls"]
+
+
+def netlink(data: bytes) -> None:
+    """What the kernel says of links and addresses, in two pieces: what can be read is an address of
+    a link, and only a refusal is an error."""
+    draw = Draw(data)
+    at = draw.number(1024)
+    rest = draw.rest()
+    for pieces in ((rest,), (rest[:at], rest[at:])):
+        dump = Dump()
+        for piece in pieces:
+            with contextlib.suppress(OSError):
+                dump.feed(piece)
+        links = {2: "eth0"} | links_in(dump)
+        for one in addresses_in(dump, links):
+            assert is_address(one.host)
+            assert links[one.index] == one.interface
+        assert dump.unreadable <= 2 * len(dump.bodies) + 2
 
 
 def observations(data: bytes) -> None:

@@ -66,6 +66,7 @@ from protocol.offer import body_with
 from protocol.prekeys import SignedPrekey
 from tests.fuzz.gateways import NONCE
 from tests.fuzz.targets import CORPUS, TARGETS
+from tests.peers.host.test_rtnetlink import DONE, address, link, message
 from tests.protocol import vectors_conversation as vectors
 from tests.protocol.vectors_conversation import packed
 from tests.relay.dns.asking import NAME
@@ -154,6 +155,10 @@ TEXTS = {
         b"\1TCP4 192.0.2.1 192.0.2.2 4711 80\r\nGET",
         b"\2\x21\x11\0\x0c" + bytes(12),
         b"\2\x21\x21\0\x27" + bytes(39),
+    ),
+    "netlink": (
+        b"\0\0" + link(2, "eth0") + address("fd09::1", word=0x20) + message(DONE, bytes(4)),
+        b"\0\x40" + link(3, "wlan0") + address("10.8.0.1", index=3, local="10.8.0.2"),
     ),
     "observations": (
         question(bytes(range(20))),

@@ -45,6 +45,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "forwarded": http.forwarded,
     "upgrade-answers": http.upgrade_answers,
     "proxy-answers": http.proxy_answers,
+    "netlink": hosts.netlink,
     "observations": hosts.observations,
     "urls": hosts.urls,
     "places": hosts.places,

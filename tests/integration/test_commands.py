@@ -333,7 +333,7 @@ def test_connect_and_locate_are_processes_too(service: Service, tmp_path: Path) 
         two.stdin.flush()
         assert two.stdout.readline() == "hello\n"
         two.stdin.close()
-        assert two.wait(10) == 0
+        assert two.wait(60) == 0
 
 
 SHELL = {"file": "< lines", "null": "< /dev/null", "closed": "<&-", "neither": "<&- >&-"}
@@ -375,7 +375,7 @@ def test_no_kind_of_standard_input_ends_the_process(service: Service, tmp_path: 
             assert running[kind].poll() is None, kind
             running[kind].send_signal(number)
         for kind, number in ENDS.items():
-            assert running[kind].wait(10) == 128 + number, kind
+            assert running[kind].wait(60) == 128 + number, kind
             assert running[kind].communicate()[1] == "", kind
 
 
@@ -407,7 +407,7 @@ def test_a_second_signal_ends_at_once_and_what_is_ignored_stays_so() -> None:
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "ending\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 128 + signal.SIGTERM
+        assert process.wait(60) == 128 + signal.SIGTERM
         assert process.stdout.read() == ""
 
 
@@ -424,7 +424,7 @@ def test_ctrl_c_ends_a_read_from_a_terminal_at_once(service: Service, tmp_path: 
             assert process.stderr is not None
             assert process.stderr.readline().startswith("connected")
             process.send_signal(signal.SIGINT)
-            assert process.wait(10) == 130
+            assert process.wait(60) == 130
             assert process.stderr.read() == ""
     finally:
         os.close(master)

@@ -69,7 +69,7 @@ async def test_the_commands_give_the_same_key_and_it_outlives_kill_9(folder: Pat
             before = _ask(int(port), name)
             assert before
             process.kill()
-            process.wait(10)
+            process.wait(60)
             alice.kill()
             alice.wait(10)
     # As its peer was killed too, nobody withdraws it, and the relay has it from its store.

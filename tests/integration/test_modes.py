@@ -33,7 +33,7 @@ async def test_messages_both_ways(mode: Mode, carrier: Carrier, host: str) -> No
         assert there.path is not None
         if mode is Mode.AUTO:
             # Relayed at once, direct soon.
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 for end in (session, there):
                     async for event in end.events():
                         if event.path is not None and event.path.kind is PathKind.DIRECT:

@@ -184,7 +184,7 @@ async def test_garbage_at_the_direct_port_harms_nobody(alice: Peer, bob: Peer) -
     reader, writer = await asyncio.open_connection("127.0.0.1", alice.port)
     writer.write(os.urandom(5000))
     with contextlib.suppress(ConnectionResetError):
-        await asyncio.wait_for(reader.read(-1), 5)
+        await asyncio.wait_for(reader.read(-1), 60)
     writer.close()
     await here.send(b"still here")
     assert await there.receive() == b"still here"

@@ -90,6 +90,8 @@ def test_what_a_resolver_may_take(text: str) -> None:
         "fe80::1%",
         "::1%\0",
         "::1%a b",
+        "::1%a..b",  # The same: a label of no letter.
+        "::1%a:1",  # No interface is called so.
         "::1%\u067f",  # The resolver takes it through IDNA, and raises.
     ]
     + ["192.0.2.1%eth0", "::1%" + "x" * 16, "a%2f", "\u202egro.a"],

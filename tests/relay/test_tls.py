@@ -90,7 +90,7 @@ async def shown(relay: RelayServer) -> bytes:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     port = int(relay.url.rpartition(":")[2])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
         found = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         writer.close()
@@ -135,7 +135,7 @@ async def test_the_listener_speaks_modern_tls_and_http_1(tmp_path: Path) -> None
         port = int(relay.url.rpartition(":")[2])
 
         async def speak(context: ssl.SSLContext) -> ssl.SSLObject:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
                 found = writer.get_extra_info("ssl_object")
                 writer.close()

@@ -103,6 +103,6 @@ class DelayProxy:
             for end in list(self.ends):
                 if end.transport is not None:
                     end.transport.abort()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while self.ends:
                     await asyncio.sleep(0)

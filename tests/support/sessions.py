@@ -30,7 +30,7 @@ async def pair(alice: Peer, bob: Peer, mode: Mode) -> tuple[Session, Session]:
     listener = alice.listen("chat")
     await alice.published()
     here = await bob.connect(alice.guid, "chat", mode=mode)
-    there = await asyncio.wait_for(anext(listener), 5)
+    there = await asyncio.wait_for(anext(listener), 60)
     return here, there
 
 

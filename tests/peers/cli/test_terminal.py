@@ -117,7 +117,7 @@ def readers() -> list[str]:
 
 
 async def no_reader_is_left() -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while readers():
             await asyncio.sleep(0.01)
 
@@ -170,7 +170,7 @@ async def test_a_terminal_that_goes_away_is_an_end(tmp_path: Path) -> None:
         assert given.hand is not None
         os.close(given.hand)
         given._open.remove(given.hand)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert await waiting is None
         await reading.close()
 
@@ -302,7 +302,7 @@ async def test_a_reader_that_has_gone_ends_the_writing() -> None:
         await output.flush()
         os.close(there)
         await output.write(b"y")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert isinstance(await output.failure(), OutputClosed)
         with pytest.raises(OutputClosed):
             await output.write(b"z")
@@ -319,7 +319,7 @@ async def test_a_reader_that_has_gone_is_seen_without_a_word(after: bytes) -> No
             await output.flush()
         output.watch_reader()
         os.close(there)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert isinstance(await output.failure(), OutputClosed)
         await output.close(0.5)
 
@@ -347,7 +347,7 @@ async def test_an_output_that_nobody_reads_does_not_hold_up_the_end() -> None:
     with pipe() as (_, here):
         output = Output(here, "standard output")
         await output.write(b"x" * 500_000)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await output.close(0.01)
     await no_reader_is_left()
 
@@ -362,7 +362,7 @@ class Screen:
 
     async def see(self, text: str) -> str:
         """Wait until a text is seen; return all that was."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while text.encode() not in self._seen:
                 self._seen += await asyncio.to_thread(os.read, self.master, 65_536)
         return self._seen.decode()

@@ -73,7 +73,7 @@ class Wire:
 
     async def next(self, kind: type[Message]) -> Message:
         """Return the next message of a kind; what came before it is forgotten."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while True:
                 while self.got:
                     message = self.got.pop(0)

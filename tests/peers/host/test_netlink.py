@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 from functools import cache
@@ -13,6 +14,7 @@ from peers.host import netlink
 from peers.host.source import (
     read_ifaddr,
 )
+from tests.peers.host.test_rtnetlink import DONE, address, link, message
 
 ROOT = Path(__file__).parents[3]
 
@@ -45,6 +47,61 @@ def test_netlink_tells_of(scenario: str) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert not done.stderr
+
+
+class Kernel:
+    """Answers a request with pieces; `flags` are those of the first one."""
+
+    def __init__(self, answers: list[list[bytes]], flags: int) -> None:
+        self._answers, self._flags = answers, flags
+
+    def __call__(self, *words: int) -> "Kernel":
+        self._pieces = self._answers.pop(0)
+        self._waits = True
+        return self
+
+    def __enter__(self) -> "Kernel":
+        return self
+
+    def __exit__(self, *words: object) -> None:
+        pass
+
+    def settimeout(self, seconds: float) -> None:
+        pass
+
+    def setblocking(self, waits: bool) -> None:
+        self._waits = waits
+
+    def send(self, data: bytes) -> None:
+        pass
+
+    def recvmsg(self, most: int) -> tuple[bytes, list[object], int, tuple[int, int]]:
+        if not self._pieces:
+            assert not self._waits, "nothing more comes: it would wait for that"
+            raise BlockingIOError
+        flags, self._flags = self._flags, 0
+        return self._pieces.pop(0), [], flags, (0, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
+@pytest.mark.parametrize("flags", [0, socket.MSG_TRUNC])
+def test_what_can_be_read_is_read(monkeypatch: pytest.MonkeyPatch, flags: int) -> None:
+    whole = address("192.0.2.7") + address("192.0.2.8")
+    # The end of the first answer is in what cannot be read.
+    pieces = [address("192.0.2.7")] if flags else [whole[:-3]]
+    kernel = Kernel([pieces, [link(2, "eth0") + message(DONE, bytes(4))]], flags)
+    monkeypatch.setattr(netlink.socket, "socket", kernel)
+    assert [one.host for one in netlink.read_netlink()] == ["192.0.2.7"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
+def test_where_nothing_can_be_read_it_is_not_said_that_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel = Kernel([[b"no netlink"], [link(2, "eth0") + message(DONE, bytes(4))]], 0)
+    monkeypatch.setattr(netlink.socket, "socket", kernel)
+    with pytest.raises(OSError, match="no netlink"):
+        netlink.read_netlink()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")

@@ -136,11 +136,67 @@ def test_what_the_kernel_refuses_is_its_error(kind: int) -> None:
     assert caught.value.errno == errno.EPERM
 
 
+def test_whatever_number_the_refusal_has_it_is_one() -> None:
+    for number in (1, 4095, 2**31 - 1, 2**31):
+        with pytest.raises(OSError):  # noqa: PT011
+            Dump().feed(message(FAILED, struct.pack("=i", -number)))
+
+
+BROKEN = {
+    "of nothing": message(NEW_ADDRESS, b""),
+    "cut": message(NEW_ADDRESS, struct.pack("=BBB", 2, 24, 0)),
+    "an attribute without a length": address("192.0.2.8")[:24] + bytes(8),
+    "an attribute that is too long": message(
+        NEW_ADDRESS, struct.pack("=BBBBI", 2, 24, 0, 0, 2) + struct.pack("=HH", 99, 1)
+    ),
+    "an address of five bytes": message(
+        NEW_ADDRESS, struct.pack("=BBBBI", 2, 24, 0, 0, 2) + attribute(1, bytes(5))
+    ),
+    "an address of another family": message(
+        NEW_ADDRESS, struct.pack("=BBBBI", 10, 24, 0, 0, 2) + attribute(1, bytes(4))
+    ),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_message_that_cannot_be_read_is_passed_over_by_itself(broken: str) -> None:
+    dump = dumped(address("192.0.2.7"), BROKEN[broken] + address("fd09::1"))
+    found = addresses_in(dump, {2: "eth0"})
+    assert [one.host for one in found] == ["192.0.2.7", "fd09::1"]
+    assert dump.unreadable == 1
+
+
+def test_a_link_that_cannot_be_read_keeps_no_other_one_away() -> None:
+    dump = dumped(link(1, "lo") + message(NEW_LINK, b"?") + link(2, "eth0"))
+    assert links_in(dump) == {1: "lo", 2: "eth0"}
+    assert dump.unreadable == 1
+
+
+@pytest.mark.parametrize("length", [0, 15, 1000])
+def test_what_follows_a_message_without_an_end_is_lost_to_the_end_of_its_piece(length: int) -> None:
+    nonsense = struct.pack("=IHHII", length, NEW_ADDRESS, 2, 1, 7)
+    dump = Dump()
+    dump.feed(address("192.0.2.7") + nonsense + address("192.0.2.8"))
+    assert dump.is_cut
+    dump.feed(address("192.0.2.9") + message(DONE, bytes(4)))
+    assert [one.host for one in addresses_in(dump, {2: "eth0"})] == ["192.0.2.7", "192.0.2.9"]
+    assert (dump.done, dump.unreadable) == (True, 1)
+
+
+@given(st.lists(st.binary(max_size=60), max_size=4), st.integers(0, 4))
+def test_whatever_a_message_says_the_others_are_read(junk: list[bytes], at: int) -> None:
+    good = address("fd09::1", word=DEPRECATED)
+    other = [message(NEW_ADDRESS, one) for one in junk] + [message(NEW_LINK, one) for one in junk]
+    dump = dumped(*other[:at], link(3, "wlan0") + good, *other[at:])
+    assert links_in(dump)[3] == "wlan0"
+    assert "fd09::1" in {one.host for one in addresses_in(dump, {2: "eth0"})}
+
+
 @given(st.binary(max_size=200), st.integers(0, 400))
-def test_what_is_no_netlink_is_an_error_of_the_system(junk: bytes, at: int) -> None:
+def test_what_is_no_netlink_raises_what_the_kernel_says_alone(junk: bytes, at: int) -> None:
     whole = link(2, "eth0") + address("fd09::1", word=DEPRECATED)
     for data in (junk, whole[:at], whole[:at] + junk, message(NEW_ADDRESS, junk)):
         dump = Dump()
         with contextlib.suppress(OSError):
             dump.feed(data)
-            list(addresses_in(dump, links_in(dump)))
+        list(addresses_in(dump, links_in(dump)))

@@ -264,7 +264,7 @@ async def test_a_policy_is_kept_and_named(relay: RelayServer, bob: Peer) -> None
             await bob.connect(guid, "chat", mode="p2p", policy="not interface lo")
         session = await bob.connect(guid, "chat", mode="auto", policy="only relayed")
         listener = rooms(there.peer).services.listeners["chat"]
-        await asyncio.wait_for(anext(listener), 5)
+        await asyncio.wait_for(anext(listener), 60)
         await asyncio.sleep(0)
         assert session.path is not None
         assert session.path.kind is PathKind.RELAYED

@@ -41,7 +41,7 @@ class Owner:
         self.is_lost.set()
 
     async def has(self, data: bytes) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.received != data:
                 self.changed.clear()
                 await self.changed.wait()
@@ -108,7 +108,7 @@ async def test_the_end_is_told_once_to_whoever_owns_it_then() -> None:
         owner = Owner()
         stream.set_owner(owner)
         other.close()
-        await asyncio.wait_for(owner.is_lost.wait(), 10)
+        await asyncio.wait_for(owner.is_lost.wait(), 60)
         late = Owner()
         stream.release(b"")
         stream.set_owner(late)
@@ -121,7 +121,7 @@ async def test_a_reset_is_told_in_words() -> None:
         stream.set_owner(owner)
         other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         other.close()
-        await asyncio.wait_for(owner.is_lost.wait(), 10)
+        await asyncio.wait_for(owner.is_lost.wait(), 60)
         assert "reset" in owner.lost[0]
         stream.write(b"nobody")
         stream.close()
@@ -142,7 +142,7 @@ async def test_who_does_not_read_pauses_the_stream_and_reading_ends_that() -> No
                 await loop.sock_recv(other, 1 << 20)
         assert not stream.paused
         stream.abort()
-        await asyncio.wait_for(owner.is_lost.wait(), 10)
+        await asyncio.wait_for(owner.is_lost.wait(), 60)
 
 
 async def test_close_lets_what_was_written_leave() -> None:
@@ -233,7 +233,7 @@ async def test_in_a_handshake_what_is_lost_is_sent_again_sooner_where_the_kernel
     await server.start(serve, tasks.spawn)
     dialed = await dial(Address("127.0.0.1", server.port))
     stream = await open_tcp(dialed.connected)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not served:
             await asyncio.sleep(0)
     for one in (stream, served[0]):

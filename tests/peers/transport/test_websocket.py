@@ -256,15 +256,14 @@ async def test_a_task_that_is_cancelled_before_it_begins_leaves_nothing(both: bo
 
 async def test_a_lost_syn_does_not_cost_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     listening = socket.create_server(("127.0.0.1", 0), backlog=0)
-    loop = asyncio.get_running_loop()
     connecting = tcp_sockets.connecting
-    dialed: list[socket.socket] = []
+    dialed: list[asyncio.Future[None]] = []
 
     def noted(one: socket.socket, where: tuple[str, int]) -> "asyncio.Future[None]":
-        dialed.append(one)
-        if len(dialed) == 2:
+        if len(dialed) == 1:
             listening.listen(16)  # Now there is room.
-        return connecting(one, where)
+        dialed.append(connecting(one, where))
+        return dialed[-1]
 
     with socket.create_connection(listening.getsockname(), timeout=5):
         relay = RelayAddress("http://{}:{}".format(*listening.getsockname()))
@@ -275,10 +274,9 @@ async def test_a_lost_syn_does_not_cost_a_second(monkeypatch: pytest.MonkeyPatch
             while len(dialed) < 2:
                 await asyncio.sleep(0)
         async with server(listening):
-            began = loop.time()
             stream = await opening
-            assert loop.time() - began < 0.9, "the kernel would have needed a second"
-            assert dialed[0].fileno() == -1
+            # The first, whose SYN the kernel would have repeated after a second, was given up.
+            assert [one.cancelled() for one in dialed[:2]] == [True, False]
             stream.abort()
             await tasks.close()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from relay.backplane import NodeNow
-from relay.dashboard.view import MOST, Change, View
+from relay.dashboard.view import MOST, Change, Shows, View
 from relay.limits import PaceRates, plane_budget
 from relay.metrics import Metrics, RequestTold
 from relay.plane import PlaneLimits, Planes
@@ -21,9 +21,7 @@ class Relay:
         planes = Planes((), limits, self.metrics, lambda: 0.0, lambda work: work.close())
         self.held = self.registry, planes, self.metrics
         self.nodes: list[NodeNow] = []
-        self.view = View(
-            self.held, b"s" * 32, with_addresses=with_addresses, nodes=lambda: self.nodes
-        )
+        self.view = View(self.held, Shows(b"s" * 32, with_addresses), lambda: self.nodes)
         self.view.begin()
         self.steps = 0
 
@@ -81,7 +79,7 @@ def test_addresses_are_shown_only_where_the_operator_chose_so(with_addresses: bo
         *_, one, another = (row["networks"] for row in relay.view.rows)
         assert one == another
         assert one[0].startswith("network ")
-        later = View(relay.held, b"t" * 32)
+        later = View(relay.held, Shows(b"t" * 32))
         for _ in later.looking(1.0):
             pass
         assert later.rows[-1]["networks"] != another

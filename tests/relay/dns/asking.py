@@ -84,7 +84,7 @@ async def raw(server: RelayServer, wire: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
     try:
         writer.write(len(wire).to_bytes(2, "big") + wire)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             length = int.from_bytes(await reader.readexactly(2), "big")
             return await reader.readexactly(length)
     finally:

@@ -124,7 +124,7 @@ async def test_what_was_put_off_may_be_sent_again_as_it_is() -> None:
         assert (await raw(server, first.to_wire()))[3] & 0x0F == dns.rcode.NOERROR
         wire = second.to_wire()
         assert (await raw(server, wire))[3] & 0x0F == dns.rcode.REFUSED
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await raw(server, wire))[3] & 0x0F == dns.rcode.REFUSED:
                 await asyncio.sleep(0.01)
         assert sorted(texts(await ask(server, NAME))) == ["192.0.2.1", "192.0.2.2"]

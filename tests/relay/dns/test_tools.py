@@ -91,7 +91,7 @@ async def test_our_own_peers_register_and_find_each_other_there(server: RelaySer
         listener = alice.listen("chat")
         await alice.published()
         session = await bob.connect(ALICE.guid, "chat")
-        await asyncio.wait_for(anext(listener), 5)
+        await asyncio.wait_for(anext(listener), 60)
         await session.close()
         by_domain = Peer(
             Identity.generate(),

@@ -44,7 +44,7 @@ async def asked_of(folder: Path, *answers: Answer | None) -> AsyncIterator[Nodes
                 door = LocalDoor(path, _Says(answer))
                 stack.push_async_callback(door.close)
                 await door.open()
-        yield NodesDesk(sockets, None, lambda: None)
+        yield NodesDesk(sockets, None, (), lambda: None)
 
 
 async def test_what_each_has_forgotten_is_told(tmp_path: Path) -> None:
@@ -81,6 +81,6 @@ async def test_who_did_not_answer_is_named(tmp_path: Path, asked: Asked) -> None
 
 async def test_lists_are_of_those_who_answer(tmp_path: Path) -> None:
     async with asked_of(tmp_path, None, PeersShown(3, ())) as desk:
-        assert await desk.do(Peers()) == PeersShown(3, ())
+        assert await desk.do(Peers()) == PeersShown(3, (), ("node-1",))
     async with asked_of(tmp_path, None) as desk:
         assert isinstance(await desk.do(Peers()), Failed)

@@ -31,14 +31,17 @@ def test_each_has_its_own_folder_and_all_have_one_key_port_and_book() -> None:
     config = RelayConfig(state="/state", identity="relay.key", admin_token="token", dns=zone)
     files = ("/state/nodes/nats/password", "/state/nodes/nats/certificate")
     backbone = Backbone("tls://127.0.0.1:4223", "relay", *files)
-    place = Place("/state/nodes", "/state/relay.key", "/state/relay.sqlite", 8440, 5353, backbone)
+    book = "/state/relay.sqlite"
+    place = Place("/state/nodes", "/state/relay.key", book, 8440, 5353, backbone, 2, b"s")
     first, second = (assignment(config, name, place) for name in names_of(2))
     assert (first.config.state, second.config.state) == (
         "/state/nodes/node-1",
         "/state/nodes/node-2",
     )
     for one in (first, second):
-        assert one.siblings == Siblings(book="/state/relay.sqlite", folder="/state/nodes")
+        assert one.siblings == Siblings(
+            book="/state/relay.sqlite", folder="/state/nodes", nodes=2, secret=b"s"
+        )
         assert one.config.in_state(one.config.identity or "") == "/state/relay.key"
         assert one.config.in_state(one.config.admin_token or "") == "/state/token"
         assert (one.config.port, one.config.admin_port) == (8440, 0)

@@ -188,7 +188,7 @@ async def test_what_is_not_understood_is_answered(tmp_path: Path) -> None:
         for line in LINES:
             reader, writer = await asyncio.open_unix_connection(path_of(server))
             writer.write(line)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 answer = await reader.readline()
             assert b'"answer":"failed"' in answer, line
             writer.close()
@@ -200,12 +200,12 @@ async def test_who_says_too_much_or_comes_too_often_is_dropped(tmp_path: Path) -
         path = path_of(server)
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(b"x" * 100_000)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with contextlib.suppress(ConnectionError):
                 assert await reader.read() == b""
         writer.close()
         others = [await asyncio.open_unix_connection(path) for _ in range(17)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             done, waiting = await asyncio.wait(
                 [asyncio.ensure_future(one.read()) for one, _ in others],
                 return_when=asyncio.FIRST_COMPLETED,

@@ -40,7 +40,7 @@ async def endpoints(relay: RelayServer, asker: Client, guid: str, service: str) 
 
 
 async def proven(relay: RelayServer, guid: str, count: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (known := relay.registry.get(guid)) is not None and len(known.proofs) != count:
             await asyncio.sleep(0.01)
 
@@ -139,7 +139,7 @@ async def test_a_victim_is_never_disclosed_and_hardly_notices(
         began = loop.time()
         attacker.send(attacker.signed_register(encode_location(record)))
         await attacker.expect(Registered)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while relay.metrics.proofs["failed"] < 2:
                 await asyncio.sleep(0.01)
         # Updates do not make it hurry: the pauses are for the endpoint.
@@ -200,7 +200,7 @@ async def test_duplicates_are_proven_once() -> None:
         record = LocationRecord(1, (ServiceRecord("chat", entries),))
         one.send(one.signed_register(encode_location(record)))
         await one.expect(Registered)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not relay.metrics.proofs["failed"]:
                 await asyncio.sleep(0.01)
         assert len(counts) == 1
@@ -221,7 +221,7 @@ async def test_another_peer_s_endpoint_is_no_proof() -> None:
         record = LocationRecord(1, (ServiceRecord("chat", (entry,)),))
         attacker.send(attacker.signed_register(encode_location(record)))
         await attacker.expect(Registered)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not relay.metrics.proofs["failed"]:
                 await asyncio.sleep(0.01)
         assert await endpoints(relay, asker, attacker.identity.guid, "chat") == 0
@@ -305,7 +305,7 @@ async def test_a_peer_that_tells_ever_new_endpoints_scans_no_ports(
             else:
                 attacker.send(Update(encode_location(record)))
             await attacker.expect(Registered)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while relay.metrics.proofs["failed"] < min(seq, 4):
                     await asyncio.sleep(0.01)
         assert relay.metrics.proofs["failed"] == 4
