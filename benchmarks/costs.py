@@ -65,12 +65,18 @@ _LIFTED = {
 """As far as a checkout knows these keys: all comes from one address here."""
 
 
-def _upgraded(server: Server, target: str) -> socket.socket:
+_RAW = "Upgrade: roam-relay/1\r\n"
+_WEBSOCKET = (
+    "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: roam-relay.1\r\n"
+)
+
+
+def _upgraded(server: Server, target: str, upgrade: str = _RAW) -> socket.socket:
     sock = socket.create_connection((server.host, server.port), _TIMEOUT)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall(
-        f"GET {target} HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\n"
-        "Upgrade: roam-relay/1\r\n\r\n".encode()
+        f"GET {target} HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\n{upgrade}\r\n".encode()
     )
     head = b""
     while not head.endswith(b"\r\n\r\n"):
@@ -85,11 +91,13 @@ def _upgraded(server: Server, target: str) -> socket.socket:
 class _Peer:
     """A registered peer, on a blocking socket: it does what it must, and nothing besides."""
 
+    _upgrade = _RAW
+
     def __init__(self, server: Server, identity: Identity, seq: int) -> None:
         self.identity = identity
         self._decoder = MessageDecoder(FROM_RELAY)
         self._messages: list[Any] = []
-        self._socket = _upgraded(server, "/v1/control")
+        self._socket = _upgraded(server, "/v1/control", self._upgrade)
         instance = os.urandom(16)
         self.send(Hello(identity.guid, instance, os.urandom(32)))
         challenge = self.receive(Challenge)
@@ -109,13 +117,19 @@ class _Peer:
         self.receive(Registered)
 
     def send(self, *messages: Message) -> None:
-        self._socket.sendall(b"".join(map(encode, messages)))
+        self._write(b"".join(map(encode, messages)))
+
+    def _write(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def _read(self) -> bytes:
+        return self._socket.recv(1 << 16)
 
     def receive(self, kind: type[Any]) -> Any:
         """Return the next message, which is of this kind."""
         while True:
             while not self._messages:
-                if not (data := self._socket.recv(1 << 16)):
+                if not (data := self._read()):
                     raise ConnectionError("the relay has closed the connection")
                 self._messages += self._decoder.receive(data)
             message = self._messages.pop(0)
@@ -134,6 +148,22 @@ class _Peer:
 
     def close(self) -> None:
         self._socket.close()
+
+
+class _FramedPeer(_Peer):
+    """One on a WebSocket: what it says is a frame, masked by zeros, which is as good to a relay."""
+
+    _upgrade = _WEBSOCKET
+
+    def _write(self, data: bytes) -> None:
+        size = len(data)
+        head = bytes((0x82, 0x80 | size)) if size < 126 else b"\x82\xfe" + size.to_bytes(2, "big")
+        self._socket.sendall(head + bytes(4) + data)
+
+    def _read(self) -> bytes:
+        data = self._socket.recv(1 << 16)
+        # Each answer of a registration is one small frame, which comes whole.
+        return data[4:] if data[1:2] == b"\x7e" else data[2:]
 
 
 class Contender:
@@ -158,6 +188,11 @@ class Contender:
         """A peer comes, registers one service, and goes."""
         self._seq += 1
         _Peer(self._server, self._others[self._seq % len(self._others)], self._seq).close()
+
+    def framed_registration(self) -> None:
+        """The same on a WebSocket."""
+        self._seq += 1
+        _FramedPeer(self._server, self._others[self._seq % len(self._others)], self._seq).close()
 
     def plane(self) -> None:
         """A plane is asked for, both legs come, a byte goes each way, and both go."""
@@ -211,6 +246,7 @@ class Work:
 
 WORKS = (
     Work("connect, register and leave", Contender.registration, 60),
+    Work("the same by WebSocket", Contender.framed_registration, 60),
     Work("plane, from the request to its end", Contender.plane, 40),
     Work("forwarded message", Contender.messages, 40, 2 * _UNDER_WAY),
 )

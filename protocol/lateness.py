@@ -17,6 +17,8 @@ MOST_TURNS = 3
 class Lateness:
     """The timers of one owner: ask `turn` whenever one has come."""
 
+    __slots__ = ("_turns",)
+
     def __init__(self) -> None:
         self._turns = 0
         """Given in a row: it may be held up again before it has read all."""

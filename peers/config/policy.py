@@ -121,10 +121,12 @@ class Policy:
         Raises:
             PolicyError: it cannot be read; points at the word.
         """
+        if not text.strip():
+            return NO_POLICY  # One for all sessions that have none.
         rules: list[Rule] = []
         within = dial = standby = locks = None
         position = 0
-        clauses = text.split(",") if text.strip() else []
+        clauses = text.split(",")
         if len(clauses) > _MAX_CLAUSES:
             raise PolicyError(f"policy: more than {_MAX_CLAUSES} clauses")
         for clause in clauses:

@@ -110,7 +110,8 @@ class PathEnd(Path):
         self._decoder: MessageDecoder | None = MessageDecoder(ON_PATH)
         """Reads the head; None when a session has the path."""
         self._proven: asyncio.Future[None] = self._loop.create_future()
-        self._head: asyncio.Future[Message] = self._loop.create_future()
+        self._head: asyncio.Future[Any] = self._loop.create_future()
+        """The message at the head."""
         self._lost = ""
         self._early = bytearray()
         """What has arrived behind the head, until a session has the path."""
@@ -181,7 +182,7 @@ class PathEnd(Path):
                 for piece in (encode(hello), *self.early.frames):
                     self._channel.send(piece)
                 self._stream.write(self._channel.to_send())
-                answer = await self._head
+                answer: Message = await self._head
                 match answer:
                     case PathWelcome():
                         return answer
@@ -203,7 +204,7 @@ class PathEnd(Path):
             async with asyncio.timeout(timeout):
                 self._take_flight = take_flight or _no_answer
                 await self._start()
-                hello = await self._head
+                hello: Message = await self._head
                 if not isinstance(hello, PathHello):
                     raise PathFailed("the other side did not begin with a hello")
                 return hello
@@ -222,6 +223,7 @@ class PathEnd(Path):
         early, self._early = bytes(self._early), bytearray()
         self._decoder = None
         lives = self._stage is _Stage.HANDSHAKE
+        self._head = self._proven  # The head need not be held for as long as the path.
         if lives:
             self._stream.settled()
             self._stage = _Stage.CARRYING

@@ -34,6 +34,7 @@ class Paths:
         self._keepalives = Keepalives()
         self._open: set[PathEnd] = set()
         self._none_open = asyncio.Event()
+        self._on_closed = self._closed  # Made once: at every path it would be an object of its own.
 
     def begin(self, side: LockSide | None = None) -> Begun:
         """Begin as a client before there is a stream: TLS, or Noise as the `side` of a lock."""
@@ -60,7 +61,7 @@ class Paths:
             channel = self._tls.channel(server=server)
         at = host_in(stream.local)
         keepalive = self._keepalives.at(at) if kind is PathKind.DIRECT else None
-        path = PathEnd(stream, channel, kind, self._closed, keepalive)
+        path = PathEnd(stream, channel, kind, self._on_closed, keepalive)
         self._open.add(path)
         return path
 

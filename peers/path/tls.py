@@ -58,6 +58,8 @@ class TlsChannel:
     Feed what arrived to `receive`, write `to_send()` to the stream after every call.
     """
 
+    __slots__ = ("_connection", "began", "ended", "is_client", "remote_guid")
+
     lock = Lock.TLS
 
     def __init__(self, connection: SSL.Connection, *, is_client: bool) -> None:

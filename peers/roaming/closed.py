@@ -87,14 +87,17 @@ class ClosedSessions:
             return
         self._forget(now)
         number, by_caller = session.path_rank
+        terms, agreed = session.terms, route.agreed
+        # Many that close one after the other are with one peer: what they agreed on is kept once.
+        before = next(reversed(self._sessions.values()), None)
+        if before is not None:
+            # A program's own `select` is not asked whether it is equal to another one.
+            if before.terms.select is terms.select and before.terms == terms:
+                terms = before.terms
+            if before.agreed == agreed:
+                agreed = before.agreed
         closed = Closed(
-            session.terms,
-            route.falls_back,
-            numbers,
-            now + self._linger,
-            number,
-            by_caller,
-            route.agreed,
+            terms, route.falls_back, numbers, now + self._linger, number, by_caller, agreed
         )
         self._sessions[session.id] = closed
         if len(self._sessions) > _MAX_CLOSED:

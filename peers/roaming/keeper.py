@@ -57,6 +57,8 @@ class Keeper:
     `next_timeout` has come, begin a look where it says so, and tell by `looked` what came of it.
     """
 
+    __slots__ = ("_began", "_deadline", "_failures", "_later", "_stands_since", "state")
+
     def __init__(self, *, is_caller: bool, stagger: float) -> None:
         self._later = 0.0 if is_caller else _CALLEE_LATER * stagger
         self._deadline = 0.0

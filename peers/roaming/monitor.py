@@ -76,6 +76,19 @@ class Monitor:
     and `looked` when what it asked for is done.
     """
 
+    __slots__ = (
+        "_began",
+        "_carried",
+        "_deadline",
+        "_kind",
+        "_pace",
+        "_pinned",
+        "_quiet",
+        "_rests_until",
+        "_terms",
+        "state",
+    )
+
     def __init__(self, terms: Terms, pace: Pace) -> None:
         self._terms = terms
         self._pace = pace
@@ -208,6 +221,8 @@ class Seen:
     A candidate is better when the worst of its last rounds is clearly better than the best of the
     path's: delays that jitter overlap.
     """
+
+    __slots__ = ("_path", "_trips")
 
     def __init__(self) -> None:
         self._path: Hashable = None

@@ -95,6 +95,21 @@ class Meeting:
 class Route:
     """A session, and the one place for what is known of its paths."""
 
+    __slots__ = (
+        "__weakref__",
+        "_disclosed",
+        "_listed",
+        "_path_host",
+        "agreed",
+        "falls_back",
+        "lost_at",
+        "meeting",
+        "remote_entries",
+        "session",
+        "ticket",
+        "trace",
+    )
+
     def __init__(self, session: SessionEnd, trace: Trace) -> None:
         self.session = session
         self.trace = trace
@@ -218,6 +233,8 @@ class Route:
 class Attempt:
     """A search for one path: everything that is tried in it has the same number, so that at most
     one of it is taken."""
+
+    __slots__ = ("_began_on", "number", "route", "said_hello", "session", "was_away")
 
     def __init__(self, route: Route, number: int) -> None:
         self.route = route

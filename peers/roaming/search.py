@@ -91,10 +91,12 @@ class Search:
     has come. `stagger` is in seconds; `waits` begins a new series of growing pauses, in seconds.
     """
 
+    __slots__ = ("_began", "_deadline", "_make_waits", "_stagger", "_waits", "state")
+
     def __init__(self, stagger: float, waits: Callable[[], Iterator[float]]) -> None:
         self._stagger = stagger
         self._make_waits = waits
-        self._waits = waits()
+        self._waits = _no_waits()
         self._deadline: float | None = None
         self._began = 0.0
         """When the round under way did."""

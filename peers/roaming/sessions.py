@@ -47,6 +47,8 @@ class Sessions:
 
     def __init__(self, local: Local, means: Means) -> None:
         self._loop = asyncio.get_running_loop()
+        # Made once: at every session they would be objects of their own.
+        self._clock, self._tell = self._loop.time, self._heard
         self._local = local
         self._means = means
         self._pauses = Pauses(random.random)
@@ -100,13 +102,13 @@ class Sessions:
 
     def make(self, session_id: bytes, terms: Terms) -> Route:
         """Return a session that has no path yet, and is in no table."""
-        trace = Trace(self._loop.time)
+        trace = Trace(self._clock)
         settings = self._local.config.session
         if not terms.is_caller:
             held = sum(one.window for one in self._begun.of(terms.remote))
             window = window_for(settings.window, held, self._local.config.held_per_peer)
             settings = structs.replace(settings, window=window)
-        return Route(SessionEnd(session_id, terms, settings, trace, self._heard), trace)
+        return Route(SessionEnd(session_id, terms, settings, trace, self._tell), trace)
 
     def may_begin(self, guid: str) -> bool:
         """Whether there is room for one more session that this caller begins."""

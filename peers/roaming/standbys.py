@@ -85,6 +85,8 @@ class Standbys:
 class StandbyKeeper:
     """Keeps a second path of one session ready: the timer and the task of its looks."""
 
+    __slots__ = ("_keeper", "_local", "_look", "_loop", "_route", "_standbys", "_timer")
+
     def __init__(self, route: Route, local: Local, standbys: Standbys) -> None:
         self._loop = asyncio.get_running_loop()
         self._route = route

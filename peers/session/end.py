@@ -220,7 +220,7 @@ class SessionEnd(Session):
         self.number = max(self.number, number)
         self._path_rank = self._rank(number, dialed_here)
         old, self._path = self._path, path
-        self._paths += 1
+        self._counted.paths += 1
         self._usual_round_trip = path.usual_round_trip
         if old is not None and dialed_here:
             old.finish()
@@ -423,7 +423,7 @@ class SessionEnd(Session):
         self._path_rank = self._rank(number, dialed_here)
         old, self._path = self._path, path
         self._stood_ready = path
-        self._paths += 1
+        self._counted.paths += 1
         self._usual_round_trip = path.usual_round_trip
         if old is not None:
             # It may still deliver, and what it loses may not come before the word on this one.

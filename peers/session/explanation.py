@@ -80,6 +80,8 @@ class Explanation:
 class Trace:
     """The events of one session."""
 
+    __slots__ = ("_began", "_clock", "_events", "rule", "standby")
+
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._began = clock()

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-__all__ = ["SessionFigures"]
+from protocol.session import SessionMachine
+
+__all__ = ["Counters", "SessionFigures"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +30,29 @@ class SessionFigures:
     """Paths that it has had; one more than its moves."""
     round_trip: float | None
     """Seconds, as measured last on the current path; None before that, and without a path."""
+
+
+class Counters:
+    """What a session counts by itself, beside its machine."""
+
+    __slots__ = ("_began", "_machine", "paths", "sent_bytes", "taken", "taken_bytes")
+
+    def __init__(self, machine: SessionMachine, now: float) -> None:
+        self._machine = machine
+        self._began = now
+        self.sent_bytes = self.taken = self.taken_bytes = self.paths = 0
+
+    def figures(self, now: float, round_trip: float | None) -> SessionFigures:
+        """Return them, with the machine's own."""
+        machine = self._machine
+        return SessionFigures(
+            now - self._began,
+            machine.sent,
+            self.sent_bytes,
+            machine.acknowledged,
+            machine.received,
+            self.taken,
+            self.taken_bytes,
+            self.paths,
+            round_trip,
+        )

@@ -17,6 +17,8 @@ _LIMIT = 64
 class EventQueue(Generic[_T]):
     """Events for any number of readers, each with its own bound."""
 
+    __slots__ = ("_closed", "_readers")
+
     def __init__(self) -> None:
         self._readers: list[_Reader[_T]] = []
         self._closed = False

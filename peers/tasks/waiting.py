@@ -39,24 +39,32 @@ async def unless(
 class Waiters:
     """Any number of tasks; `wake` lets all of them look again."""
 
+    __slots__ = ("_loop", "_waiting")
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: set[asyncio.Future[None]] | None = None
+        """None where nobody waits: an empty set takes 0.2 KiB."""
 
-    def __len__(self) -> int:
-        return len(self._waiting)
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
 
     async def wait(self) -> None:
         """Wait for `wake`. May be cancelled."""
         waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.add(waiter)
+        waiting = self._waiting
+        if waiting is None:
+            waiting = self._waiting = set()
+        waiting.add(waiter)
         try:
             await waiter
         finally:
-            self._waiting.discard(waiter)
+            waiting.discard(waiter)
+            if not waiting:
+                self._waiting = None
 
     def wake(self) -> None:
         """Let all that wait go on."""
-        for waiter in self._waiting:
+        for waiter in self._waiting or ():
             if not waiter.done():
                 waiter.set_result(None)

@@ -68,10 +68,14 @@ class DirectServer:
         """Accept. `serve` gets each incoming stream, in a task of its own; a stream whose `serve`
         raises, is cancelled or never begins is dropped."""
         loop = asyncio.get_running_loop()
+
+        def accept(stream: RawStream) -> None:
+            self._accept(stream, serve, spawn)
+
         while self._bound:
             # Whoever is cancelled here leaves no server that `close` does not know.
             server = await loop.create_server(
-                lambda: _Incoming(lambda stream: self._accept(stream, serve, spawn)),
+                lambda: _Incoming(accept),
                 sock=self._bound[0],
                 backlog=_BACKLOG,
                 start_serving=False,

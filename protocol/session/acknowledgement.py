@@ -12,6 +12,8 @@ _EACH_UP_TO = 1 << 20
 class Acknowledgement:
     """`arrived` is what has arrived in all, in bytes."""
 
+    __slots__ = ("_each_until", "_said_at", "due", "waits_until")
+
     def __init__(self) -> None:
         self.due = False
         """Whether one should leave now."""

@@ -9,6 +9,8 @@ __all__ = ["Figures"]
 class Figures:
     """What has arrived, and what was sent."""
 
+    __slots__ = ("_incoming", "_outgoing")
+
     def __init__(self, incoming: Incoming, outgoing: Outgoing) -> None:
         self._incoming = incoming
         self._outgoing = outgoing

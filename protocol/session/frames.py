@@ -93,6 +93,8 @@ class FrameReader:
     all sessions, and only what has arrived in part keeps one.
     """
 
+    __slots__ = ("_holding", "_revised")
+
     def __init__(self, *, revised: bool) -> None:
         self._revised = revised
         self._holding: ValueReader | None = None

@@ -13,6 +13,8 @@ SMALL_PART = 1024
 class IdleFrames:
     """How many of them have arrived."""
 
+    __slots__ = ("_count",)
+
     def __init__(self) -> None:
         self._count = 0
 

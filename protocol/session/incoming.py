@@ -11,6 +11,7 @@ from typing import Any
 
 from protocol.errors import Code, ProtocolViolation
 from protocol.session.idle import SMALL_PART, IdleFrames
+from protocol.session.queue import NOTHING, filled, spared
 from protocol.session.reassembly import Reassembly
 from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT
 
@@ -20,9 +21,20 @@ __all__ = ["Incoming"]
 class Incoming:
     """What has arrived. `window` bytes may wait here, and one message."""
 
+    __slots__ = (
+        "_reassembly",
+        "_weight",
+        "_window",
+        "consumed",
+        "ended_at",
+        "idle",
+        "inbox",
+        "received",
+    )
+
     def __init__(self, window: int) -> None:
         self._window = window
-        self.inbox: deque[bytes] = deque()
+        self.inbox: deque[bytes] = NOTHING
         """Messages that nobody has taken yet, in order."""
         self.received = 0
         """Messages that have arrived."""
@@ -52,6 +64,12 @@ class Incoming:
     def drop(self) -> None:
         """Forget the part of a message: the rest of it will not come."""
         self._reassembly.drop()
+
+    def spare(self) -> deque[bytes]:
+        """Nothing has come for a while: hold no more than there is. Return the inbox."""
+        self.begin()
+        self.inbox = spared(self.inbox)
+        return self.inbox
 
     def take(self) -> bytes:
         """Take the next message.
@@ -86,7 +104,8 @@ class Incoming:
         if self._reassembly.size:
             self._reassembly.drop()
         self._weight += weight
-        self.inbox.extend(fresh)
+        self.inbox = inbox = filled(self.inbox)
+        inbox.extend(fresh)
         self.received += len(fresh)
         return True
 
@@ -111,7 +130,8 @@ class Incoming:
         message = reassembly.add(count, total, piece)
         if message is None:
             return False
-        self.inbox.append(message)
+        self.inbox = inbox = filled(self.inbox)
+        inbox.append(message)
         self._weight += total + MESSAGE_WEIGHT
         self.received += 1
         return True

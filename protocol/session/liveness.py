@@ -21,6 +21,24 @@ class PathLiveness:
     """The clocks of one path. `needed` says how many seconds the oldest frame on its way may take
     at the path's rate, None where none is."""
 
+    __slots__ = (
+        "_answer_due",
+        "_helped",
+        "_interval",
+        "_keepalive",
+        "_ping",
+        "_pinged",
+        "_proven",
+        "_quiet_limit",
+        "_settings",
+        "_tried",
+        "heard",
+        "patience",
+        "progress",
+        "round_trip",
+        "said",
+    )
+
     def __init__(self, settings: SessionSettings, now: float) -> None:
         self._settings = settings
         self.round_trip: float | None = None

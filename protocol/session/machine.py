@@ -4,8 +4,7 @@ Bytes and times in, bytes and events out. A session outlives its paths: `attach`
 `detach` ends it, and what the other side has not received is sent again on the next. One side of a
 session is the same as the other; this file does not know which side it is on.
 
-The frames are in frames.py, the states in states.py, what this side sends in outgoing.py, what
-has arrived in incoming.py.
+The frames are in frames.py, the states in states.py; beside it outgoing.py and incoming.py.
 
 Costs: sending, receiving and acknowledging are O(1) a message; a resume is O(unacknowledged).
 """
@@ -26,6 +25,7 @@ from protocol.session.incoming import Incoming
 from protocol.session.keepalive import Keepalive
 from protocol.session.liveness import PathLiveness
 from protocol.session.outgoing import Outgoing
+from protocol.session.queue import NOTHING
 from protocol.session.settings import MAX_PAYLOAD, MESSAGE_WEIGHT, SessionSettings
 from protocol.session.standby import Standby, SwitchAsked
 from protocol.session.states import ESTABLISHED, TRANSITIONS, WRITABLE, Input, State
@@ -53,19 +53,16 @@ class SessionMachine(Figures):
         self._revised: bool | None = None
         self.inbox: deque[bytes] = self._incoming.inbox
         """Messages that arrived, in order; take them with `take`."""
-        self._consumed_there = 0
-        self._window_there = 0
+        self._consumed_there = self._window_there = self._told_consumed = 0
         self._events: list[Event] = []
         # The last frame of each kind but DATA, ACK and CLOSE: who asks faster than they read what
         # is answered gets fewer answers, and costs no memory.
         self._control: dict[Frame, bytes] = {}
         self._acknowledgement = Acknowledgement()
-        self._told_consumed = 0
         self._last_due: Frame | None = None
         self._reader = FrameReader(revised=False)
         self._liveness = PathLiveness(settings, now)
-        self._pathless_since = now
-        self._closing_since = now
+        self._pathless_since = self._closing_since = now
 
     # -- the application ------------------------------------------------------------------------
 
@@ -125,6 +122,8 @@ class SessionMachine(Figures):
         outgoing = self._outgoing
         outgoing.sent += 1
         outgoing.weight += size + MESSAGE_WEIGHT
+        if outgoing.unsent is NOTHING:
+            outgoing.unsent = deque()
         outgoing.unsent.append(payload)
 
     def take(self) -> bytes:
@@ -327,10 +326,8 @@ class SessionMachine(Figures):
         return self._liveness.round_trip
 
     def probe(self, now: float, timeout: float) -> None:
-        """Ping the current path; it is dead unless something is heard within `timeout` seconds.
-
-        For a moment when the network has changed and nobody knows what still works.
-        """
+        """Ping the current path, as nobody knows what still works in a network that has changed; it
+        is dead unless something is heard within `timeout` seconds."""
         if self.attached and self.state not in (State.CLOSED, State.LOST):
             self._say(Frame.PING, self._liveness.probe(now, timeout))
 
@@ -363,6 +360,8 @@ class SessionMachine(Figures):
             self._events.append(HelpWanted(self._liveness.want_help(now)))
         elif now >= self._liveness.ping_due():
             self._say(Frame.PING, self._liveness.ping(now))
+            self._outgoing.spare()
+            self.inbox = self._incoming.spare()
 
     @property
     def closed(self) -> ClosedSession | None:
@@ -430,9 +429,11 @@ class SessionMachine(Figures):
         match frame:
             case [Frame.DATA, int(first), list(payloads)]:
                 if self._incoming.data(first, payloads):
+                    self.inbox = self._incoming.inbox
                     self._acknowledgement.due = True
             case [Frame.PART, int(number), int(offset), int(total), bytes(piece)] if self._revised:
                 if self._incoming.part(number, offset, total, piece):
+                    self.inbox = self._incoming.inbox
                     self._acknowledgement.due = True
                 self._acknowledgement.part_arrived(self._incoming.arrived, now)
             case [Frame.ACK, int(received), int(consumed), int(partial)] if self._revised:

@@ -12,6 +12,7 @@ from protocol.errors import ProtocolViolation
 from protocol.session.early import Early
 from protocol.session.frames import FRAME_BYTES, FRAME_MESSAGES, WRITE_BYTES, Frame, pack
 from protocol.session.pace import Pace, Position
+from protocol.session.queue import NOTHING, filled, spared
 
 __all__ = ["Outgoing"]
 
@@ -22,6 +23,19 @@ _HEADER = 5
 class Outgoing:
     """What was sent and is not known to have arrived. It knows no states, and no other frame."""
 
+    __slots__ = (
+        "_furthest",
+        "_in_flight",
+        "_in_parts",
+        "_part_acknowledged",
+        "_part_written",
+        "acknowledged",
+        "pace",
+        "sent",
+        "unsent",
+        "weight",
+    )
+
     def __init__(self) -> None:
         self.sent = 0
         """Messages that were given to `send`."""
@@ -29,9 +43,9 @@ class Outgoing:
         """Their weight."""
         self.acknowledged = 0
         """Those of them that the other side has received."""
-        self.unsent: deque[bytes] = deque()
+        self.unsent: deque[bytes] = NOTHING
         """What must still be written on the current path; of the first one, a part may be."""
-        self._in_flight: deque[bytes] = deque()
+        self._in_flight: deque[bytes] = NOTHING
         self._part_acknowledged = 0
         self._part_written = 0
         self._furthest: Position = (0, 0)
@@ -44,11 +58,19 @@ class Outgoing:
         """What the other side is not known to have, in order: each message whole."""
         return (*self._in_flight, *self.unsent)
 
+    def spare(self) -> None:
+        """Nothing was sent for a while: hold no more than there is."""
+        self.unsent = spared(self.unsent)
+        self._in_flight = spared(self._in_flight)
+        self.pace.spare()
+
     def begin(self, *, in_parts: bool, patience: int) -> None:
         """Begin on a new path: what is not acknowledged is written again, from the first byte on
         that is missing there. `in_parts` says that the other side takes parts of messages."""
-        self.unsent.extendleft(reversed(self._in_flight))
-        self._in_flight.clear()
+        if self._in_flight:
+            self.unsent = unsent = filled(self.unsent)
+            unsent.extendleft(reversed(self._in_flight))
+            self._in_flight = NOTHING
         self._part_written = self._part_acknowledged
         self._in_parts = in_parts
         self.pace.begin(patience)
@@ -66,7 +88,10 @@ class Outgoing:
 
     def go_on_behind(self, early: Early) -> None:
         """This stands at the head of the path that has begun, and was read there."""
-        in_flight, unsent = self._in_flight, self.unsent
+        if not early.ends:
+            return
+        self._in_flight = in_flight = filled(self._in_flight)
+        unsent = self.unsent
         for end, frame in zip(early.ends, early.frames, strict=True):
             if end <= (self.acknowledged, self._part_acknowledged):
                 continue
@@ -182,7 +207,8 @@ class Outgoing:
             self._part_written = offset
             return (number - 1, offset), frame
         self._part_written = 0
-        self._in_flight.append(self.unsent.popleft())
+        self._in_flight = in_flight = filled(self._in_flight)
+        in_flight.append(self.unsent.popleft())
         return (number, 0), frame
 
     def _batch(self, first: int, most: int) -> tuple[Position, bytes]:
@@ -195,5 +221,6 @@ class Outgoing:
                 break
             size += len(payload)
             batch.append(unsent.popleft())
-        self._in_flight.extend(batch)
+        self._in_flight = in_flight = filled(self._in_flight)
+        in_flight.extend(batch)
         return (first + len(batch) - 1, 0), pack((Frame.DATA, first, batch))

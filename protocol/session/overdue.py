@@ -19,6 +19,8 @@ _GRAIN = 0.05
 class Overdue:
     """What is usual on one path. Times are seconds of any clock that only grows."""
 
+    __slots__ = ("_next", "_smoothed", "_variation")
+
     def __init__(self) -> None:
         self._smoothed: float | None = None
         self._variation = 0.0

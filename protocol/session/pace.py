@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from protocol.session.frames import FRAME_BYTES, SLOWEST_LINK
 from protocol.session.overdue import Overdue
+from protocol.session.queue import NOTHING, filled, spared
 
 __all__ = ["Pace", "Position"]
 
@@ -58,15 +59,27 @@ class _Flight(NamedTuple):
 class Pace:
     """What is on its way on one path, and what its acknowledgements say of the path."""
 
+    __slots__ = (
+        "_carries",
+        "_delivered",
+        "_flights",
+        "_idle_delay",
+        "_limit",
+        "_overdue",
+        "_written",
+        "fragment",
+        "rate",
+    )
+
     def __init__(self) -> None:
-        self._flights: deque[_Flight] = deque()
+        self._flights: deque[_Flight] = NOTHING
         self._overdue = Overdue()
         self.begin(1)
 
     def begin(self, patience: int) -> None:
         """Begin on a new path. After paths that were too slow for that (`patience` above 1), with
         less."""
-        self._flights.clear()
+        self._flights = NOTHING
         self._overdue.begin()
         self._written = 0
         self._delivered = 0
@@ -79,6 +92,10 @@ class Pace:
         """Bytes that the path delivers in the time of a fragment."""
         self.rate: float | None = None
         """Bytes a second that the path has delivered when it was asked to; None while unknown."""
+
+    def spare(self) -> None:
+        """Nothing was written for a while: hold no more than there is."""
+        self._flights = spared(self._flights)
 
     @property
     def room(self) -> int:
@@ -117,6 +134,7 @@ class Pace:
             if now < last.when + _TOGETHER_SECONDS:
                 flights[-1] = _Flight(end, self._written, last.when, last.delivered, last.alone)
                 return
+        self._flights = flights = filled(flights)
         flights.append(_Flight(end, self._written, now, self._delivered, not flights))
 
     def arrived(self, position: Position, now: float) -> None:

@@ -9,6 +9,8 @@ __all__ = ["Reassembly"]
 class Reassembly:
     """Its parts. They are kept over paths."""
 
+    __slots__ = ("_buffer", "_total", "size")
+
     def __init__(self) -> None:
         # Grown with what arrives, never to what is only declared; used again for the next message.
         self._buffer = bytearray()

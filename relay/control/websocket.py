@@ -29,9 +29,14 @@ _MAX_LATE = 65_536
 """Bytes that are read behind the relay's own close, to find the peer's: nobody is charged then."""
 _CHARGED_AT_ONCE = 2
 """Frames without bytes in one turn of the loop: then others have theirs."""
-_BINARY, _PING, _PONG, _CLOSE = 0x82, WSMsgType.PING, WSMsgType.PONG, 0x88
-_A_PONG = 0x8A
-# Python 3.11 looks an enum's member up in 0.3 µs.
+_A_BINARY, _A_CLOSE, _A_PONG = 0x82, 0x88, 0x8A
+# Python 3.11 looks an enum's member up slowly, beside a frame that costs half a microsecond.
+_BINARY, _PING, _PONG, _CLOSE = (
+    WSMsgType.BINARY,
+    WSMsgType.PING,
+    WSMsgType.PONG,
+    WSMsgType.CLOSE,
+)
 _OPEN, _CLOSING, _LOST = State
 
 
@@ -57,14 +62,14 @@ class _Inbox(WebSocketDataQueue):
         kind = data[0]
         if self.ended is not None:
             return
-        if kind is WSMsgType.BINARY and data[1]:
+        if kind is _BINARY and data[1]:
             self.pieces.append(data[1])
-        elif kind in (WSMsgType.BINARY, _PONG):
+        elif kind in (_BINARY, _PONG):
             self.unpaid += 1
         elif kind is _PING:
             self.unpaid += 1
             self.pinged = data[1]
-        elif kind is WSMsgType.CLOSE:
+        elif kind is _CLOSE:
             self.ended, self.by_peer = WSCloseCode.OK, True
         else:
             self.ended = WSCloseCode.UNSUPPORTED_DATA
@@ -170,7 +175,7 @@ class WebSocketCarrier(RawCarrier):
             return
         frames = []
         if self._out:
-            frames.append(_framed(_BINARY, b"".join(self._out)))
+            frames.append(_framed(_A_BINARY, b"".join(self._out)))
             self._out.clear()
             self._out_size = 0
         if pinged is not None:
@@ -180,7 +185,7 @@ class WebSocketCarrier(RawCarrier):
             self._has_said_close = True
             ended = self._inbox.ended
             code = WSCloseCode.OK if ended is None else ended
-            frames.append(_framed(_CLOSE, code.to_bytes(2, "big")))
+            frames.append(_framed(_A_CLOSE, code.to_bytes(2, "big")))
         if frames:
             transport.write(b"".join(frames))
         if self._inbox.ended is not None:

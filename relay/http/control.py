@@ -86,7 +86,7 @@ class ControlRoute:
         except TurnedAway as error:
             return answers.refused(error, error.retry_after)
         with place:
-            carrier = self._carrier(visitor, place, is_raw=True)
+            carrier = self._carrier(visitor, place, is_raw=not request.is_websocket)
             try:
                 try:
                     request.accept(sock)

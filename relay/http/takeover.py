@@ -6,18 +6,16 @@ protocol is replaced, and the request's handler waits until the connection ends.
 """
 
 import asyncio
-import base64
-import hashlib
 import os
 import socket
 from collections.abc import Callable, Mapping
 from typing import cast
 
 from aiohttp import web
-from aiohttp.http import WS_KEY
 
-from protocol.messages import PAGE_PROTOCOL, UPGRADE_TOKEN, WEBSOCKET_PROTOCOL
+from protocol.messages import UPGRADE_TOKEN
 from relay.http.metered import Counted
+from relay.http.raw_request import WEBSOCKET, protocol_named, websocket_answer
 from relay.log import log
 
 __all__ = [
@@ -39,13 +37,8 @@ def is_foreign_websocket(request: web.Request) -> bool:
 
 
 def chosen_protocol(request: web.Request) -> str | None:
-    """Return which of the protocols that a WebSocket's client names is spoken: that of pages before
-    the other one. Empty where it names none; None where it names none of ours."""
-    offered = request.headers.getall("Sec-WebSocket-Protocol", [])
-    names = [name.strip() for line in offered for name in line.split(",")]
-    if not names:
-        return ""
-    return next((one for one in (PAGE_PROTOCOL, WEBSOCKET_PROTOCOL) if one in names), None)
+    """Return which protocol a WebSocket speaks (`protocol_named`)."""
+    return protocol_named(request.headers)
 
 
 def can_become(websocket: web.WebSocketResponse, request: web.Request) -> bool:
@@ -60,12 +53,7 @@ def can_become(websocket: web.WebSocketResponse, request: web.Request) -> bool:
 async def accept_websocket(request: web.Request) -> web.StreamResponse:
     """Send the 101 for a WebSocket whose request was found to be one; its frames are not aiohttp's
     to read."""
-    key = request.headers.get("Sec-WebSocket-Key", "").encode()
-    accepted = base64.b64encode(hashlib.sha1(key + WS_KEY).digest()).decode()
-    headers = {"Sec-WebSocket-Accept": accepted}
-    if protocol := chosen_protocol(request):
-        headers["Sec-WebSocket-Protocol"] = protocol
-    return await accept_upgrade(request, headers, "websocket")
+    return await accept_upgrade(request, websocket_answer(request.headers), WEBSOCKET)
 
 
 def is_tls(request: web.Request) -> bool:

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from unittest.mock import Mock
 
+from aiohttp import web
 from aiohttp.http import HttpRequestParser
 from yarl import URL
 
@@ -12,13 +13,14 @@ from peers.transport.proxies import ConnectRequest
 from peers.transport.upgrade import UpgradeRequest
 from protocol.errors import RelayUnavailable
 from protocol.hosts import is_address
+from protocol.messages import PAGE_PROTOCOL, WEBSOCKET_PROTOCOL
 from relay.http.forwarded import (
     BadForwarding,
     clients_in_forwarded,
     clients_in_x_forwarded_for,
 )
 from relay.http.proxy_header import BadProxyHeader, looks_like_header, read_header
-from relay.http.raw_request import MAX_HEAD, read_raw_request
+from relay.http.raw_request import MAX_HEAD, read_raw_request, websocket_answer
 from tests.fuzz.draws import Draw
 from tests.fuzz.findings import nothing_logged
 from tests.fuzz.relay_in_memory import the_relay
@@ -74,6 +76,14 @@ def raw_requests(data: bytes) -> None:
     assert (message.method, message.version) == ("GET", (1, 1))
     assert (message.upgrade, message.chunked, message.should_close) == (True, False, False)
     assert _plain(request.headers) == _plain(message.headers)
+    if request.is_websocket:
+        assert "Origin" not in message.headers
+        asked = Mock(headers=message.headers, _message=message, remote="")
+        websocket = web.WebSocketResponse(protocols=(PAGE_PROTOCOL, WEBSOCKET_PROTOCOL))
+        ready = websocket.can_prepare(asked)
+        assert ready.ok
+        answer = websocket_answer(request.headers)
+        assert bool(ready.protocol) is ("Sec-WebSocket-Protocol" in answer)
     query = message.url.query
     if request.ticket:
         assert message.url.path == f"/v1/plane/{request.ticket}"

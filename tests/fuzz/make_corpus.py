@@ -150,6 +150,9 @@ TEXTS = {
         b"Upgrade: roam-relay/1\r\n\r\n",
         b"GET /v1/plane/0aF?guid=b2&signature=x_-Y HTTP/1.1\r\nHost: a\r\nUpgrade: Roam-Relay/1\r\n"
         b"Connection: keep-alive, Upgrade\r\nX-Forwarded-For:  192.0.2.1 \r\n\r\n",
+        b"GET /v1/control HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        b"Sec-WebSocket-Protocol: chat, roam-relay.1\r\n\r\n",
     ),
     "proxy-headers": (
         b"\1TCP4 192.0.2.1 192.0.2.2 4711 80\r\nGET",

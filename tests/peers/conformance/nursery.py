@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -177,10 +178,9 @@ def sends_nothing_again() -> None:
     right = Outgoing.begin
 
     def wrong(self: Outgoing, **given: Any) -> None:
-        in_flight = list(self._in_flight)
-        self._in_flight.clear()
+        in_flight, self._in_flight = self._in_flight, deque()
         right(self, **given)
-        self._in_flight.extend(in_flight)
+        self._in_flight = in_flight
 
     plant(Outgoing, "begin", wrong)
 

@@ -19,6 +19,7 @@ from peers import (
 from peers.roaming import closed as closed_sessions
 from peers.roaming import sessions
 from peers.roaming.route import Route
+from peers.session import Terms
 from protocol.errors import PathFailed
 from protocol.messages import PathWelcome
 from protocol.session import State
@@ -41,10 +42,10 @@ def announced(world: World, name: bytes = b"a" * 16, seconds: float = 30.0) -> R
     return route
 
 
-def closed(world: World, name: bytes) -> Route:
+def closed(world: World, name: bytes, terms: Terms = CALLEE) -> Route:
     """Accept a session, and let the other side close it."""
     path = FakePath()
-    route = world.accepted(path, name=name)
+    route = world.accepted(path, terms, name)
     path.arrives(CLOSE + CLOSED)
     assert route.session.state is State.CLOSED
     return route
@@ -140,6 +141,23 @@ def test_a_session_goes_from_table_to_table_and_is_in_one_of_them() -> None:
         assert late.end == "aborted"
         await asyncio.sleep(CONFIG.session.linger + 1)
         assert world.sessions.find_closed(name) is None
+
+    run(scene())
+
+
+def test_what_sessions_with_one_peer_agreed_on_is_kept_once() -> None:
+    async def scene() -> None:
+        world = World()
+        names = [number.to_bytes(16) for number in range(1, 5)]
+        others = dataclasses.replace(CALLEE, service="files")
+        for name, terms in zip(
+            names, (CALLEE, dataclasses.replace(CALLEE), others, CALLEE), strict=True
+        ):
+            closed(world, name, terms)
+        found = [world.sessions.find_closed(name) for name in names]
+        kept = [one.terms for one in found if one is not None]
+        assert kept == [CALLEE, CALLEE, others, CALLEE]
+        assert kept[1] is kept[0]
 
     run(scene())
 

@@ -21,6 +21,11 @@ from tests.relay.planes import leg, tickets
 HEADERS = b"Host: r\r\nConnection: Upgrade\r\nUpgrade: roam-relay/1\r\n"
 CONTROL = b"GET /v1/control HTTP/1.1\r\n" + HEADERS + b"\r\n"
 PLANE = b"GET /v1/plane/0aF?guid=b2&signature=x_-Y HTTP/1.1\r\n" + HEADERS + b"\r\n"
+WEBSOCKET = (
+    b"GET /v1/control HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Protocol: chat, roam-relay.1\r\n\r\n"
+)
 
 
 def test_what_is_read_here() -> None:
@@ -69,6 +74,67 @@ def test_what_is_left_to_aiohttp(change: Callable[[bytes], bytes]) -> None:
         assert change(whole) != whole
         assert read_raw_request(change(whole)) is None
     raw_requests(change(PLANE))
+
+
+def test_a_websocket_that_is_read_here() -> None:
+    for whole in (
+        WEBSOCKET,
+        WEBSOCKET.replace(b"Upgrade: websocket", b"Upgrade: WebSocket"),
+        WEBSOCKET.replace(b"Sec-WebSocket-Protocol: chat, roam-relay.1\r\n", b""),
+        WEBSOCKET.replace(b"Host: r", b"Host: r\r\nSec-WebSocket-Extensions: permessage-deflate"),
+    ):
+        request = read_raw_request(whole)
+        assert request is not None
+        assert (request.is_websocket, request.ticket) == (True, "")
+        raw_requests(whole)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda whole: whole + b"\x82\x80\0\0\0\0",
+        lambda whole: whole.replace(b"/v1/control", b"/v1/plane/0aF?guid=b2&signature=x_-Y"),
+        lambda whole: whole.replace(b"Host: r", b"Host: r\r\nOrigin: http://r"),
+        lambda whole: whole.replace(b"Host: r", b"Host: r\r\nContent-Length: 0"),
+        lambda whole: whole.replace(b"Version: 13", b"Version: 8"),
+        lambda whole: whole.replace(b"Version: 13", b"Version: 14"),
+        lambda whole: whole.replace(b"Sec-WebSocket-Version: 13\r\n", b""),
+        lambda whole: whole.replace(b"ZQ==", b"ZQ"),
+        lambda whole: whole.replace(b"dGhl", b"dG!l"),
+        lambda whole: whole.replace(b"dGhl", b"dGhldGhl"),
+        lambda whole: whole.replace(b"chat, roam-relay.1", b"chat"),
+        lambda whole: whole.replace(b"n: Upgrade", b"n: close"),
+        lambda whole: whole.replace(b"e: websocket", b"e: websocket, roam-relay/1"),
+    ],
+)
+def test_websockets_that_are_left_to_aiohttp(change: Callable[[bytes], bytes]) -> None:
+    assert change(WEBSOCKET) != WEBSOCKET
+    assert read_raw_request(change(WEBSOCKET)) is None
+
+
+async def test_a_websocket_whole_or_in_pieces(relay: RelayServer, handed: list[bool]) -> None:
+    """It is answered the same, and its frames are read behind either answer."""
+    for pieces in ((WEBSOCKET,), (WEBSOCKET[:30], WEBSOCKET[30:])):
+        async with asked(relay, *pieces, looked=handed) as (reader, writer):
+            answer = await head(reader)
+            assert answer.startswith(b"HTTP/1.1 101 ")
+            assert b"upgrade: websocket\r\n" in answer.lower()
+            assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in answer
+            assert b"Sec-WebSocket-Protocol: roam-relay.1\r\n" in answer
+            writer.write(b"\x89\x82" + bytes(4) + b"hi")
+            assert await asyncio.wait_for(reader.readexactly(4), 20) == b"\x8a\x02hi"
+            assert relay.doorkeeper.inside == 1
+        async with asyncio.timeout(20):
+            while relay.doorkeeper.inside:
+                await asyncio.sleep(0.01)
+    assert handed == [True, False]
+
+
+async def test_a_page_is_asked_where_it_comes_from(relay: RelayServer, handed: list[bool]) -> None:
+    foreign = WEBSOCKET.replace(b"Host: r", b"Host: r\r\nOrigin: http://elsewhere.example")
+    async with asked(relay, foreign, looked=handed) as (reader, _):
+        assert (await head(reader)).startswith(b"HTTP/1.1 403 ")
+    assert handed == [False]
 
 
 @pytest.mark.parametrize(
