@@ -63,6 +63,7 @@ class Driver:
         "_awaiting_relay",
         "_awaiting_sign",
         "_failure",
+        "_following",
         "_local",
         "_look",
         "_loop",

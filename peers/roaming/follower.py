@@ -40,6 +40,8 @@ class Follower:
     another path where it says so, and tell by `moved` what came of it.
     """
 
+    __slots__ = ("_changed", "_failures", "_look", "_not_before", "state")
+
     def __init__(self) -> None:
         self._changed = 0.0
         """When the last change was."""

@@ -52,6 +52,8 @@ class Planes:
 class Following:
     """Keeps one session's path by the relay where the routes lead."""
 
+    __slots__ = ("_follower", "_local", "_loop", "_move", "_planes", "_route", "_take", "_timer")
+
     def __init__(self, route: Route, local: Local, planes: Planes, take: Take) -> None:
         self._loop = asyncio.get_running_loop()
         self._route = route

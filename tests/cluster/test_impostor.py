@@ -64,7 +64,7 @@ async def test_an_impostor_at_the_port_is_told_nothing(tmp_path: Path, kind: str
     with nats.hold_port() as held:
         port = held.getsockname()[1]
         backbone = nats.prepare(str(folder), port, keeps=False)
-        place = Place(str(tmp_path), "", None, 0, backbone)
+        place = Place(str(tmp_path), "", None, 0, 0, backbone)
         cluster = assignment(RelayConfig(), "node-1", place).config.cluster
         impostor = Impostor(SAYS[kind], tmp_path)
         async with RelayServer(RelayConfig(port=0, cluster=cluster)) as relay:
