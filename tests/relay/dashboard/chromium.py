@@ -106,6 +106,20 @@ class Page:
             f"location.href === {json.dumps(url)} && document.readyState === 'complete'"
         )
 
+    async def network(self, *, up: bool) -> None:
+        """Take the network from the page, or give it back."""
+        await self.ask(
+            "Network.emulateNetworkConditions",
+            offline=not up,
+            latency=0,
+            downloadThroughput=-1,
+            uploadThroughput=-1,
+        )
+
+    async def show(self) -> None:
+        """Put it in front of the others, which are hidden then."""
+        await self.ask("Page.bringToFront")
+
     async def press(self, key: str) -> None:
         """Press a key and let go of it."""
         words = {"key": key, "code": key, "windowsVirtualKeyCode": {"Tab": 9, "Enter": 13}[key]}
