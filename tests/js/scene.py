@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from peers import Session
+from peers import Session, SessionLost
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.js.pages import Tab, call, open_page, served
-from tests.js.wire import Wire, wire
+from tests.js.wire import LIES, Wire, wire
 from tests.relay.dashboard.chromium import Page
 from tests.support.processes import relay as relay_process
 
@@ -213,6 +213,14 @@ class PeerEnd:
             await self._changed.wait_for(lambda: self._got >= count or self._wrong)
         assert self._wrong == ""
 
+    async def lost(self) -> None:
+        """Wait for the end, which must be a loss."""
+        assert self._talking is not None
+        async with asyncio.timeout(LONG):
+            (told,) = await asyncio.gather(self._talking, return_exceptions=True)
+        assert isinstance(told, BaseExceptionGroup)
+        assert told.subgroup(SessionLost) is not None
+
     async def close(self) -> None:
         await self.session.close()
 
@@ -252,7 +260,7 @@ async def converse(
 
 # -- what is cut -----------------------------------------------------------------------------------
 
-KINDS = ("reset", "plane", "control", "relay", "killed", "offline", "silence", "hidden")
+KINDS = ("reset", "plane", "control", "relay", "killed", "offline", "silence", "hidden", *LIES)
 CHROMIUM_ALONE = ("frozen", "moved")
 """What only its debugging protocol can do."""
 
@@ -311,6 +319,12 @@ def cut_of(it: Scene, kind: str) -> Cut:
         way.leave()
         await _change_connection(page)
 
+    if kind in LIES:
+
+        async def lie() -> None:
+            way.lie(kind)
+
+        return felt(lie)
     works: Mapping[str, Cut] = {
         "reset": felt(reset),
         "plane": felt(plane),

@@ -47,7 +47,7 @@ async def test_page_and_peer_over_cuts(tmp_path: Path) -> None:
         session = await peer.connect(guid, "chat", mode=Mode.AUTO, wait=True)
         assert session.explain().lock == "noise"
         await it.first.until("driven.session !== null")
-        cuts = [cut_of(it, kind) for kind in ("plane", "reset")]
+        cuts = [cut_of(it, kind) for kind in ("swapped", "reset")]
         await converse([(PeerEnd(session), PageEnd(it.first))], 300, cuts)
         # A peer that takes nothing but TLS has no lock in common with a page, whoever calls.
         config = PeerConfig(locks=(Lock.TLS,))
@@ -68,6 +68,7 @@ async def test_a_page_and_its_browser(tmp_path: Path) -> None:
             one_key_in_two_tabs,
             a_key_that_cannot_be_kept,
             a_tab_that_was_frozen,
+            a_large_message_and_a_slow_reader,
             origins,
         ):
             for page in (it.first, it.second):
@@ -115,6 +116,59 @@ async def a_tab_that_was_frozen(it: Scene) -> None:
     await it.first.until("driven.fault")
     assert await it.first.run("driven.faultAt") - woken < 1000
     assert (await it.first.run("driven.fault")).startswith("SessionLost")
+
+
+LARGE = """
+(async () => {
+  const part = crypto.getRandomValues(new Uint8Array(65_536));
+  const whole = new Uint8Array(1 << 20).map((_, place) => part[place & 65_535] ^ (place >> 16));
+  window.sum = String(new Uint8Array(await crypto.subtle.digest("SHA-256", whole)));
+  await driven.session.send(whole);
+  return sum;
+})()
+"""
+SUM = """
+(async () => {
+  const whole = await driven.session.receive();
+  return String(new Uint8Array(await crypto.subtle.digest("SHA-256", whole)));
+})()
+"""
+FAST = """
+void (async () => {
+  window.taken = 0;
+  for (; taken < 64; taken++) await driven.session.send(new Uint8Array(16_384));
+})()
+"""
+SLOW = """
+(async () => {
+  let sum = 0;
+  for (let one = 0; one < 64; one++) sum += (await driven.session.receive()).length;
+  return sum;
+})()
+"""
+
+
+async def a_large_message_and_a_slow_reader(it: Scene) -> None:
+    # The whole mebibyte arrives, though its path is cut with it on the way; one byte more is
+    # refused.
+    await meet(it, session={"window": 1 << 21})
+    sent = await it.first.run(LARGE)
+    it.relay.wire.cut()
+    assert await it.second.run(SUM) == sent
+    more = "driven.session.send(new Uint8Array((1 << 20) + 1)).catch(error => error.name)"
+    assert await it.first.run(more) == "RangeError"
+    # Who takes nothing stops the sender at its window: 128 KiB here, of 1 MiB.
+    for page in (it.first, it.second):
+        await open_page(page, it.url)
+    await meet(it, session={"window": 1 << 17})
+    await it.first.run(FAST)
+    await it.second.until("driven.session.explain().received >= 7")
+    # As many pings as make sure that all that may come has come.
+    for _ in range(5):
+        await it.first.run("new Promise(done => setTimeout(done, 20))")
+    assert await it.first.run("taken") <= 9
+    assert await it.second.run(SLOW) == 64 * 16_384
+    await it.first.until("taken === 64")
 
 
 async def origins(it: Scene) -> None:
