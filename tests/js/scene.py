@@ -108,11 +108,12 @@ async def scene(folder: Path, open_browser: Browser) -> AsyncIterator[Scene]:
         far = await stack.enter_async_context(wire(_port(relay.url)))
         url = await stack.enter_async_context(served())
         first = await stack.enter_async_context(open_browser(folder))
-        second = await stack.enter_async_context(first.another())
-        for page in (first, second):
+        second: Tab = await stack.enter_async_context(first.another())
+        tabs: tuple[Tab, Tab] = (first, second)
+        for page in tabs:
             await open_page(page, url)
         yield Scene(first, second, Relay(near, far, folder, stack), url)
-        told = [one for page in (first, second) for one in page.complaints]
+        told = [one for page in tabs for one in page.complaints]
         assert all(any(word in one for word in COMPLAINTS) for one in told), told
 
 

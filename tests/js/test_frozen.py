@@ -10,7 +10,7 @@ import pytest
 
 from peers import Identity, Peer
 from tests.js.pages import call
-from tests.js.scene import PageEnd, PeerEnd, Scene, meet, scene
+from tests.js.scene import End, PageEnd, PeerEnd, Scene, meet, scene
 from tests.relay.dashboard.chromium import Page, browser
 
 RESUME_WINDOW = 300
@@ -39,10 +39,11 @@ async def begin(it: Scene, peer: Peer) -> tuple[list[PageEnd], PeerEnd]:
     await call(it.first, "connect", peer.guid, "chat", on="other")
     pages = [PageEnd(it.first), PageEnd(it.second), PageEnd(it.first, "other")]
     there = PeerEnd(await anext(listener))
-    for end in (*pages, there):
+    ends: tuple[End, ...] = (*pages, there)
+    for end in ends:
         await end.begin()
         await end.allow(1)
-    for end in (*pages, there):
+    for end in ends:
         await end.heard(1)
     return pages, there
 

@@ -136,8 +136,8 @@ class Page:
 
 
 @contextlib.asynccontextmanager
-async def browser(folder: Path) -> AsyncIterator[Page]:
-    """Run a browser whose files are in a folder; yield its tab."""
+async def browser(folder: Path, *flags: str) -> AsyncIterator[Page]:
+    """Run a browser whose files are in a folder, with more flags; yield its tab."""
     if CHROMIUM is None:
         if os.environ.get("LAB_REQUIRED"):
             raise AssertionError("needs chromium")
@@ -145,7 +145,7 @@ async def browser(folder: Path) -> AsyncIterator[Page]:
     process = await asyncio.create_subprocess_exec(
         *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"),
         *("--disable-dev-shm-usage", "--disable-background-networking", "--disable-sync"),
-        *("--disable-component-update", "--disable-extensions", "--hide-scrollbars"),
+        *("--disable-component-update", "--disable-extensions", "--hide-scrollbars", *flags),
         *("--remote-debugging-port=0", f"--user-data-dir={folder / 'profile'}", "about:blank"),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
