@@ -104,7 +104,7 @@ class FirefoxTab:
             awaitPromise=True,
         )
         assert found["type"] == "success", found
-        return json.loads(found["result"]["value"])
+        return json.loads(found["result"].get("value", "null"))
 
     async def until(self, script: str) -> Any:
         """Run a script again and again, until what it is is true."""

@@ -3,6 +3,7 @@ without storage, and from elsewhere. What is cut at length, and in Firefox, is i
 """
 
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from peers import Code, Identity, Mode, Peer, PeerConfig, RoamRelayError
 from protocol.lock import Lock
 from relay.config import RelayConfig
 from relay.server import RelayServer
+from tests.js.firefox import firefox
 from tests.js.pages import call, open_page
 from tests.js.scene import PageEnd, PeerEnd, Scene, converse, cut_of, freeze, meet, scene
 from tests.relay.dashboard.chromium import Page, browser
@@ -64,17 +66,23 @@ async def test_page_and_peer_over_cuts(tmp_path: Path) -> None:
 async def test_a_page_and_its_browser(tmp_path: Path) -> None:
     """One browser for all of it: each begins with fresh pages."""
     async with scene(tmp_path, browser) as it:
-        for part in (
-            one_key_in_two_tabs,
-            a_key_that_cannot_be_kept,
-            a_tab_that_was_frozen,
-            a_large_message_and_a_slow_reader,
-            origins,
-        ):
-            for page in (it.first, it.second):
-                await page.open("about:blank")
-                await open_page(page, it.url)
-            await part(it)
+        for part in (*EVERYWHERE, a_tab_that_was_frozen):
+            await afresh(it, part)
+
+
+@pytest.mark.nightly
+async def test_a_page_and_firefox(tmp_path: Path) -> None:
+    async with scene(tmp_path, firefox) as it:
+        for part in EVERYWHERE:
+            await afresh(it, part)
+
+
+async def afresh(it: Scene, part: Callable[[Scene], Awaitable[None]]) -> None:
+    """Play a part on fresh pages."""
+    for page in (it.first, it.second):
+        await page.open("about:blank")
+        await open_page(page, it.url)
+    await part(it)
 
 
 async def one_key_in_two_tabs(it: Scene) -> None:
@@ -186,3 +194,12 @@ async def origins(it: Scene) -> None:
         assert await it.first.run(look) == "online"
         missing = f"driven.failure(() => driven.peer.lookup('{guid}', 'other'))"
         assert await it.first.run(missing) == "UnknownService unknown_service"
+
+
+EVERYWHERE = (
+    one_key_in_two_tabs,
+    a_key_that_cannot_be_kept,
+    a_large_message_and_a_slow_reader,
+    origins,
+)
+"""What is the same in every browser."""
