@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -81,6 +83,12 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+def _command() -> str:
+    """Return how a terminal calls `peer`: what was installed for this program alone by its path."""
+    beside = Path(sys.executable).with_name("peer")
+    return "peer" if shutil.which("peer") or not beside.exists() else str(beside)
+
+
 async def _run(relay: str | None, host: str, port: int) -> None:
     over = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -89,7 +97,7 @@ async def _run(relay: str | None, host: str, port: int) -> None:
         click.echo(
             f"A chat:           {page}\n"
             f"As somebody else: {page}?as=bob   (in another tab, or another browser)\n"
-            f"From a terminal:  peer --relay {where} connect {guid} {SERVICE} --mode auto\n"
+            f"From a terminal:  {_command()} --relay {where} connect {guid} {SERVICE} --mode auto\n"
             "Take the network from one of them for a while, and give it back. Ctrl-C ends it all."
         )
         await over.wait()

@@ -6,7 +6,7 @@ const text = (message) => new TextDecoder().decode(message);
 
 class Driven {
   peer = null; session = null; fault = "";
-  allowed = 0; sent = 0; got = 0; wrong = ""; statuses = [];
+  allowed = 0; sent = 0; got = 0; wrong = ""; isOver = false; statuses = [];
 
   async open(relay, options = {}) {
     const { key, ...more } = options;
@@ -39,6 +39,7 @@ class Driven {
         if (said !== `${this.got + 1} ${filling}`) this.wrong ||= `${said.slice(0, 40)} behind ${this.got}`;
         this.got += 1;
       }
+      this.isOver = true;
     })().catch((error) => { this.faultAt = Date.now(); this.fault = `${error.name} ${error.code}`; });
     return true;
   }
@@ -47,6 +48,11 @@ class Driven {
     this.allowed = this.sent = this.got = 0;
     return true;
   }
+  // Whether a path was lost since a time, in milliseconds since 1970, and there is one again.
+  hasLost(since) {
+    const { trace } = this.session.explain();
+    return trace.some(({ at, what }) => at >= since && what.startsWith("path lost")) && this.session.path.path !== null;
+  }
   allow(count) { this.allowed = count; this.more?.(); return true; }
   async failure(what) { try { await what(); return ""; } catch (error) { return `${error.name} ${error.code}`; } }
 }
@@ -54,4 +60,5 @@ class Driven {
 window.roam = roam;
 window.text = text;
 window.driven = new Driven();
-window.more = () => new Driven();
+// One more conversation, of the same peer.
+window.more = () => Object.assign(new Driven(), { peer: window.driven.peer });

@@ -11,13 +11,18 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.js.firefox import FirefoxTab
 from tests.relay.dashboard.chromium import Page
 
-__all__ = ["BUNDLE", "build", "call", "open_page", "served"]
+__all__ = ["BUNDLE", "Tab", "build", "call", "open_page", "served"]
+
+Tab = Page | FirefoxTab
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "js" / "dist" / "roam-relay.min.js"
-_CSP = "default-src 'none'; script-src 'self'; connect-src http: ws:; base-uri 'none'"
+_CSP = (
+    "default-src 'none'; script-src 'self'; connect-src http: ws:; img-src 'self'; base-uri 'none'"
+)
 _PAGE = '<!doctype html><title>peer</title><script type="module" src="/page.js"></script>'
 
 
@@ -62,14 +67,14 @@ async def served(host: str = "127.0.0.1") -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def open_page(page: Page, url: str) -> Page:
+async def open_page(page: Tab, url: str) -> Tab:
     """Open the page, and wait for its script."""
     await page.open(url)
     await page.until("window.driven !== undefined")
     return page
 
 
-async def call(page: Page, method: str, *arguments: Any, on: str = "driven") -> Any:
+async def call(page: Tab, method: str, *arguments: Any, on: str = "driven") -> Any:
     """Call a method of the page's peer."""
     words = ", ".join(json.dumps(one) for one in arguments)
     return await page.run(f"{on}.{method}({words})")

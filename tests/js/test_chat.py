@@ -131,12 +131,11 @@ async def test_two_pages_and_a_terminal(tmp_path: Path) -> None:
         await bob.until(f"!{PEOPLE}.includes('Cy')")
 
         # Who has lost the network is told so, and what they say meanwhile arrives.
-        conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
-        await alice.ask("Network.emulateNetworkConditions", offline=True, **conditions)
+        await alice.network(up=False)
         await alice.until("document.getElementById('status').className === 'bad'")
         await bob.until(f"{PEOPLE}.includes('Alice (no network)')")
         await say(alice, "from the tunnel")
-        await alice.ask("Network.emulateNetworkConditions", offline=False, **conditions)
+        await alice.network(up=True)
         await bob.until(f"{LOG}.includes('from the tunnel')")
         await bob.until(f"!{PEOPLE}.includes('no network')")
         assert "noise" in await alice.run("document.getElementById('status').textContent")

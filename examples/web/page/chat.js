@@ -69,8 +69,8 @@ async function showPath() {
 function showMessage({ name: who, say: text, guid }) {
   const line = element("li", "", guid === peer.guid ? "own" : "");
   line.append(element("bdi", who), ": ", element("span", text));
-  by("log").append(line);
-  while (by("log").children.length > 500) by("log").firstChild.remove();
+  by("lines").append(line);
+  while (by("lines").children.length > 500) by("lines").firstChild.remove();
   by("log").scrollTop = by("log").scrollHeight;
 }
 

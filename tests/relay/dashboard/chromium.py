@@ -106,6 +106,20 @@ class Page:
             f"location.href === {json.dumps(url)} && document.readyState === 'complete'"
         )
 
+    async def network(self, *, up: bool) -> None:
+        """Take the network from the page, or give it back."""
+        await self.ask(
+            "Network.emulateNetworkConditions",
+            offline=not up,
+            latency=0,
+            downloadThroughput=-1,
+            uploadThroughput=-1,
+        )
+
+    async def show(self) -> None:
+        """Put it in front of the others, which are hidden then."""
+        await self.ask("Page.bringToFront")
+
     async def press(self, key: str) -> None:
         """Press a key and let go of it."""
         words = {"key": key, "code": key, "windowsVirtualKeyCode": {"Tab": 9, "Enter": 13}[key]}
@@ -122,8 +136,8 @@ class Page:
 
 
 @contextlib.asynccontextmanager
-async def browser(folder: Path) -> AsyncIterator[Page]:
-    """Run a browser whose files are in a folder; yield its tab."""
+async def browser(folder: Path, *flags: str) -> AsyncIterator[Page]:
+    """Run a browser whose files are in a folder, with more flags; yield its tab."""
     if CHROMIUM is None:
         if os.environ.get("LAB_REQUIRED"):
             raise AssertionError("needs chromium")
@@ -131,7 +145,7 @@ async def browser(folder: Path) -> AsyncIterator[Page]:
     process = await asyncio.create_subprocess_exec(
         *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"),
         *("--disable-dev-shm-usage", "--disable-background-networking", "--disable-sync"),
-        *("--disable-component-update", "--disable-extensions", "--hide-scrollbars"),
+        *("--disable-component-update", "--disable-extensions", "--hide-scrollbars", *flags),
         *("--remote-debugging-port=0", f"--user-data-dir={folder / 'profile'}", "about:blank"),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
