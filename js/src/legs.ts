@@ -3,9 +3,9 @@
 import { base64url, utf8, type Bytes } from "./bytes.js";
 import { PathFailed } from "./errors.js";
 import type { Identity } from "./identity.js";
-import { lock, type LockSide } from "./lock.js";
+import { LOCK, lock, type LockSide } from "./lock.js";
 import type { Registration } from "./registration.js";
-import type { Leg } from "./route.js";
+import type { Leg, Native } from "./path.js";
 import { streamError, WebSocketStream } from "./stream.js";
 
 const LOCK_SECONDS = 20;
@@ -22,7 +22,7 @@ export class Legs {
 
   constructor(
     private readonly identity: Identity, private readonly url: string, private readonly registration: Registration,
-    private readonly most: number,
+    private readonly most: number, private readonly native: Native | null,
   ) {}
 
   /** Open the leg that a ticket is for, and lock it with the other side. */
@@ -33,7 +33,8 @@ export class Legs {
     const stream = await WebSocketStream.open(`${this.url}${await planePath(this.identity, this.relayKey, ticket)}`, true);
     const timer = setTimeout(() => stream.close(), LOCK_SECONDS * 1000);
     try {
-      const path = await lock(stream, side);
+      const { native } = this;
+      const path = side.agreed.lock === LOCK || native === null ? await lock(stream, side) : await native.secure(stream, side);
       return { path, ticket: stream.resumeTicket || null, admit: () => (stream.most = this.most) };
     } catch (error) {
       stream.close();
