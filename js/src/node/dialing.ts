@@ -89,9 +89,7 @@ export class Dialing {
     const won = new Deferred<TlsPath>();
     const state = { isOver: false };
     const attempts: Promise<void>[] = [];
-    won.promise.catch(() => undefined);
-    const isWon = won.promise.then(() => undefined);
-    let running = 0;
+    const isWon = won.promise.then(() => undefined, () => undefined);
     for (const candidate of waiting.slice(0, MOST_DIALED)) {
       if (state.isOver) break;
       const place = written(candidate);
@@ -102,7 +100,6 @@ export class Dialing {
         continue;
       }
       told.dialing.add(place);
-      running++;
       const attempt = this.attempt(candidate, of).then((path) => {
         if (state.isOver) path.cut();
         else {
@@ -111,10 +108,7 @@ export class Dialing {
         }
       }, (error: unknown) => {
         said.push(`${place}: ${error instanceof Error ? error.message : String(error)}`);
-      }).finally(() => {
-        told.dialing.delete(place);
-        running--;
-      });
+      }).finally(() => told.dialing.delete(place));
       attempts.push(attempt);
       await pause(STAGGER_SECONDS, attempt, isWon);
     }
