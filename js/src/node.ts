@@ -20,8 +20,24 @@ export interface NodePeerOptions extends PeerOptions {
   readonly locks?: readonly LockWord[];
 }
 
+/** Where this peer says that it can be dialed. */
+export interface OwnEndpoint {
+  readonly host: string;
+  readonly port: number;
+  readonly phase: "preferred" | "new" | "leaving";
+  /** How this peer knows it. */
+  readonly provenance: "interface" | "observed" | "configured";
+}
+
 /** As that of a page, and with direct paths. */
 export class Peer extends PagePeer {
+  private direct: Direct | null = null;
+
+  /** Where this peer says that it can be dialed; none where it takes no direct paths. */
+  get endpoints(): readonly OwnEndpoint[] {
+    return this.direct?.endpoints ?? [];
+  }
+
   static override async open(options: NodePeerOptions): Promise<Peer> {
     const { locks = ["tls", ...LOCKS], direct = {} } = options;
     const identity = options.identity ?? (await Identity.generate());
@@ -32,7 +48,9 @@ export class Peer extends PagePeer {
     }
     const native = await Direct.open(identity, locks, direct);
     try {
-      return await new Peer(identity, url, options, native).attached(options);
+      const peer = new Peer(identity, url, options, native);
+      peer.direct = native;
+      return await peer.attached(options);
     } catch (error) {
       native.close();
       throw error;

@@ -4,11 +4,13 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import diagnostics from "node:diagnostics_channel";
 import { once } from "node:events";
-import type { Socket } from "node:net";
+import net, { type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { Peer, type Mode, type Session } from "../dist/node.js";
+import { connect as tlsConnect } from "node:tls";
+import { Peer as PagePeer } from "../dist/index.js";
+import { LockUnsupported, PathFailed, Peer, Refused, type Mode, type Session } from "../dist/node.js";
 import { PYTHON, Relay, until, Wire } from "./relay.js";
 
 const PROGRAM = fileURLToPath(new URL("../test/echo_peer.py", import.meta.url));
@@ -79,7 +81,7 @@ for (const mode of MODES) {
   });
 }
 
-test("a peer in Node and one of the Python library that takes TLS alone, whoever calls, over ten cuts of each", async () => {
+test("a peer in Node and one of the Python library that takes TLS alone, whoever calls, over cuts", async () => {
   const wires = await Promise.all([Wire.to(relay.port), Wire.to(relay.port)]);
   const child = spawn(PYTHON, [PROGRAM, wires[1]!.url, "tls"], { stdio: ["pipe", "pipe", "inherit"] });
   let peer: Peer | null = null;
@@ -93,7 +95,7 @@ test("a peer in Node and one of the Python library that takes TLS alone, whoever
       const wanted = mode === "central" ? "relayed" : "direct";
       await until(() => session.path.path === wanted);
       assert.equal(session.explain().lock, "tls");
-      await converse(session, 1000, 10, cut);
+      await converse(session, 1000, mode === "central" ? 1 : 10, cut);
       await until(() => session.path.path === wanted);
       await session.close();
       assert.equal(session.mode, mode);
@@ -111,4 +113,191 @@ test("a peer in Node and one of the Python library that takes TLS alone, whoever
     await once(child, "exit");
     for (const wire of wires) wire.close();
   }
+});
+
+/** A caller and a callee, and the session between them. */
+async function pair(mode: Mode, callee: object = {}, caller: object = {}) {
+  const asked = await Peer.open({ relay: relay.url, direct: callee });
+  const listener = asked.listen("chat");
+  await asked.published();
+  const asking = await Peer.open({ relay: relay.url, direct: caller });
+  const [here, there] = await Promise.all([asking.connect(asked.guid, "chat", { mode }), listener.accept()]);
+  const end = () => Promise.all([asking.close(), asked.close()]);
+  return { asking, asked, here, there: there as Session, end };
+}
+
+async function numbers(from: Session, to: Session, count: number, each: (number: number) => unknown = () => 0): Promise<void> {
+  const say = async () => {
+    for (let number = 0; number < count; number++) {
+      await from.send(`${number}`);
+      await each(number);
+    }
+  };
+  const hear = async () => {
+    for (let number = 0; number < count; number++) assert.equal(text(await to.receive()), `${number}`);
+  };
+  await Promise.all([say(), hear()]);
+}
+
+test("messages of both ways, over ten cuts of a direct path between two in Node", async () => {
+  for (const mode of ["p2p", "combined", "auto"] as const) {
+    const { here, there, end } = await pair(mode);
+    await until(() => here.path.path === "direct");
+    const cut = async (number: number) => {
+      if (number % 100 !== 50) return;
+      await until(() => here.path.path !== null);
+      const before = lost(here);
+      cutDirect([]);
+      await until(() => lost(here) > before && here.path.path);
+    };
+    const large = new Uint8Array(1 << 20).map((_, place) => place % 251);
+    await Promise.all([numbers(here, there, 1000, cut), numbers(there, here, 1000)]);
+    await here.send(large);
+    assert.deepEqual(await there.receive(), large);
+    assert.equal(lost(here), 10);
+    await Promise.all([here.close(), there.closed()]);
+    await end();
+  }
+});
+
+test("a host whose address goes: its session moves, and the other side is told where to", async () => {
+  let addresses = ["127.0.0.1/8"];
+  const { here, there, asked, end } = await pair("p2p", { addresses: () => addresses });
+  const port = asked.endpoints[0]!.port;
+  addresses = ["127.0.0.1/8", "192.0.2.77/32"];
+  await until(() => asked.endpoints.some(({ host }) => host === "192.0.2.77"));
+  assert.equal(lost(here), 0); // Where one has come, nothing moves.
+  let number = 0;
+  await numbers(here, there, 400, async () => {
+    if (number++ !== 200) return;
+    addresses = ["192.0.2.77/32"];
+    await until(() => there.explain().trace.some(({ what }) => what.includes("the address 127.0.0.1 is gone")));
+  });
+  assert.deepEqual(asked.endpoints.map((one) => [one.host, one.port]), [["192.0.2.77", port]]);
+  await numbers(there, here, 10);
+  await Promise.all([here.close(), there.closed()]);
+  await end();
+});
+
+test("who is called dials, where it cannot be reached", async () => {
+  const nowhere = { addresses: () => [], advertise: ["127.0.0.1:1"] };
+  const { here, there, end } = await pair("combined", nowhere);
+  assert.deepEqual([here.path.path, here.mode, there.mode], ["direct", "combined", "combined"]);
+  await numbers(here, there, 10);
+  await end();
+});
+
+test("a session that finds nothing direct goes by the relay, unless it must not", async () => {
+  const nowhere = { addresses: () => [], advertise: ["127.0.0.1:1"] };
+  const asked = await Peer.open({ relay: relay.url, direct: nowhere });
+  const listener = asked.listen("chat");
+  await asked.published();
+  const asking = await Peer.open({ relay: relay.url, direct: nowhere });
+  await Promise.all([
+    assert.rejects(asking.connect(asked.guid, "chat", { mode: "combined", fallback: false }), PathFailed),
+    (async () => {
+      const here = await asking.connect(asked.guid, "chat", { mode: "combined" });
+      const there = (await listener.accept())!;
+      assert.deepEqual([here.path.path, here.mode, there.mode], ["relayed", "auto", "auto"]);
+      await numbers(here, there, 10);
+    })(),
+  ]);
+  await Promise.all([asking.close(), asked.close()]);
+});
+
+test("another key at an endpoint, and none, are not the other side", async () => {
+  const other = await Peer.open({ relay: relay.url });
+  const at = `127.0.0.1:${other.endpoints[0]!.port}`;
+  const asked = await Peer.open({ relay: relay.url, direct: { addresses: () => [], advertise: [at] } });
+  asked.listen("chat");
+  await asked.published();
+  const asking = await Peer.open({ relay: relay.url });
+  await assert.rejects(asking.connect(asked.guid, "chat", { mode: "p2p" }), (error: Error) => {
+    assert.ok(error instanceof PathFailed, String(error));
+    assert.match(error.message, /another key/);
+    return true;
+  });
+  // One without a certificate, as the relay that proves an endpoint, learns the key and is let in nowhere.
+  const client = tlsConnect({ host: "127.0.0.1", port: other.endpoints[0]!.port, rejectUnauthorized: false, minVersion: "TLSv1.3" });
+  client.on("error", () => undefined);
+  const closed = once(client, "close");
+  await once(client, "secureConnect");
+  assert.ok(client.getPeerX509Certificate()!.subject.includes(other.guid));
+  client.resume();
+  await closed;
+  await Promise.all([asking.close(), asked.close(), other.close()]);
+});
+
+test("strangers at the listener have a share, and give it back", async () => {
+  const asked = await Peer.open({ relay: relay.url });
+  asked.listen("chat");
+  await asked.published();
+  const { port } = asked.endpoints[0]!;
+  const asking = await Peer.open({ relay: relay.url });
+  const stranger = async (first?: Uint8Array) => {
+    const socket = net.connect(port, "127.0.0.1");
+    const state = { socket, isOver: false };
+    socket.on("error", () => undefined).on("close", () => (state.isOver = true)).resume();
+    await once(socket, "connect");
+    if (first) socket.write(first);
+    return state;
+  };
+  const loud = await Promise.all(Array.from({ length: 8 }, () => stranger(crypto.getRandomValues(new Uint8Array(4096)))));
+  await until(() => loud.every(({ isOver }) => isOver));
+  const quiet = await Promise.all(Array.from({ length: 40 }, () => stranger()));
+  await until(() => quiet.filter(({ isOver }) => isOver).length === 8);
+  await assert.rejects(asking.connect(asked.guid, "chat", { mode: "p2p" }), PathFailed);
+  for (const { socket } of quiet) socket.destroy();
+  await until(async () => asking.connect(asked.guid, "chat", { mode: "p2p" }).then(() => true, () => false));
+  await Promise.all([asking.close(), asked.close()]);
+});
+
+test("what cannot be is said", async () => {
+  const page = await PagePeer.open({ relay: relay.url });
+  const asked = await Peer.open({ relay: relay.url, direct: false, locks: ["noise"] });
+  asked.listen("chat");
+  await asked.published();
+  await assert.rejects(page.connect(asked.guid, "chat", { mode: "p2p" }), TypeError);
+  const session = await page.connect(asked.guid, "chat");
+  assert.equal(session.explain().lock, "noise");
+  const asking = await Peer.open({ relay: relay.url, locks: ["tls"] });
+  await assert.rejects(asking.connect(asked.guid, "chat", { mode: "central" }), LockUnsupported);
+  await assert.rejects(asking.connect(asked.guid, "chat", { mode: "p2p" }), Refused);
+  await assert.rejects(asking.connect(page.guid, "chat", { mode: "sideways" as Mode }), TypeError);
+  assert.deepEqual(asked.endpoints, []);
+  const { relay: url } = { relay: relay.url };
+  for (const wrong of [
+    { locks: [] }, { locks: ["rot13"] }, { identity: page.identity }, { direct: { port: 1.5 } }, { direct: { port: 70_000 } },
+    { direct: { host: "localhost" } }, { direct: { advertise: ["host:1"] } }, { direct: { dial: "wild" } },
+    { direct: { addresses: () => ["here"] } }, { direct: { addresses: [] } }, { direct: { advertise: "127.0.0.1" } },
+  ]) {
+    await assert.rejects(Peer.open({ relay: url, ...(wrong as object) }), (error) => error instanceof TypeError || error instanceof RangeError);
+  }
+  await Promise.all([page.close(), asked.close(), asking.close()]);
+});
+
+/** Seconds of waiting: at night. */
+const nightly = { skip: process.env["NIGHTLY"] ? false : "at night" };
+
+test("a session in combined whose direct paths all fail goes on by the relay, and is direct again", nightly, async () => {
+  const free = net.createServer().listen(0, "127.0.0.1");
+  await once(free, "listening");
+  const { port } = free.address() as net.AddressInfo;
+  free.close();
+  await once(free, "close");
+  const wire = await Wire.to(port);
+  const far = { addresses: () => [] };
+  const { here, there, end } = await pair("combined", { ...far, port, advertise: [new URL(wire.url).host] }, far);
+  assert.equal(here.path.path, "direct");
+  await numbers(here, there, 10);
+  wire.target = 1;
+  wire.cut();
+  await numbers(here, there, 10);
+  await until(() => here.path.path === "relayed" && there.path.path === "relayed");
+  wire.target = port;
+  await numbers(there, here, 10);
+  await until(() => here.path.path === "direct" && there.path.path === "direct");
+  await numbers(here, there, 10);
+  await end();
+  wire.close();
 });

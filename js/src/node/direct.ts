@@ -71,6 +71,11 @@ export class Direct implements Native {
     return direct;
   }
 
+  /** Where this peer says that it can be dialed. */
+  get endpoints(): readonly Own[] {
+    return this.own;
+  }
+
   start(host: DirectHost): void {
     this.peer = host;
   }

@@ -146,6 +146,7 @@ export async function secured(below: Duplex, side: TlsSide, ends: Ends, seconds:
     ? connect({ socket: below, secureContext, rejectUnauthorized: false, checkServerIdentity: () => undefined, minVersion: "TLSv1.3" })
     : new TLSSocket(below, { isServer: true, secureContext, requestCert: true, rejectUnauthorized: false });
   let fault: Error | null = null;
+  const look = () => void socket.read(0);
   const shaken = new Promise<boolean>((done) => {
     socket.on(isClient ? "secureConnect" : "secure", () => done(true));
     // Node has two names for it, by when it happens.
@@ -155,7 +156,8 @@ export async function secured(below: Duplex, side: TlsSide, ends: Ends, seconds:
         done(false);
       });
     }
-    socket.on("close", () => done(false));
+    // Nobody reads yet, and an end would not be seen.
+    socket.on("readable", look).on("end", () => done(false)).on("close", () => done(false));
     below.on("error", (error) => {
       fault ??= error;
       done(false);
@@ -164,6 +166,7 @@ export async function secured(below: Duplex, side: TlsSide, ends: Ends, seconds:
   });
   let isLate = true;
   await pause(seconds, shaken.then(() => (isLate = false)));
+  socket.off("readable", look);
   const isDone = !isLate && (await shaken);
   const guid = isDone && socket.getProtocol() === "TLSv1.3" ? guidOf(socket) : null;
   if (guid !== null && (remote === null || guid === remote)) return new TlsPath(socket, below, guid, ends);
