@@ -154,7 +154,9 @@ export class Incoming {
       return who === remote && service === terms.service && mode === terms.mode ? found.route : null;
     }
     const of = [...this.awaited.values()].filter(({ route }) => route.terms.remote === remote).length;
-    if (this.awaited.size >= MOST_AWAITED || of >= AWAITED_OF_ONE) return null;
+    if (of >= AWAITED_OF_ONE) return null;
+    // The first of all gives way: it was heard of longest ago, and whoever opens one is quick.
+    for (const [oldest] of this.awaited) if (this.awaited.size >= MOST_AWAITED) this.awaited.delete(oldest);
     const route = this.host.create(terms);
     const seconds = "timeout" in request ? Math.min(request.timeout, 60) : 0;
     this.awaited.set(key, { route, until: time + seconds + AWAITED_SECONDS });

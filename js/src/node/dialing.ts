@@ -46,6 +46,7 @@ export class Dialing {
 
   hear(of: Remote, entries: readonly SignedEntry[], word: Word): void {
     const told = this.of(of);
+    let oldest = Infinity;
     for (const signed of entries) {
       const time = now();
       // Who tells without end is not listened to: each costs a check.
@@ -53,13 +54,16 @@ export class Dialing {
       told.checked = Math.max(told.checked, time) + CHECK_SECONDS;
       const entry = openEntry(told.key, told.verifier, signed);
       if (entry === null || entry.service !== of.service) continue;
+      oldest = Math.min(oldest, entry.seq);
       const key = written(entry);
       const known = told.candidates.get(key);
       if (known && known.seq > entry.seq) continue;
       told.candidates.delete(key);
       told.candidates.set(key, { ...entry, word: known?.word === "relay" ? "relay" : word, until: time + entry.lifetime });
-      for (const oldest of told.candidates.keys()) if (told.candidates.size > MOST_KNOWN) told.candidates.delete(oldest);
+      for (const first of told.candidates.keys()) if (told.candidates.size > MOST_KNOWN) told.candidates.delete(first);
     }
+    // What it said before all of that, and says no more, is where it was.
+    if (oldest < Infinity) for (const [key, { seq }] of told.candidates) if (seq < oldest) told.candidates.delete(key);
   }
 
   /** Where a path of a session leads to. */

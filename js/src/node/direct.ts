@@ -142,11 +142,12 @@ export class Direct implements Native {
     const isAll = bound === null || bound === "0.0.0.0" || bound === "::";
     const interfaces = isAll ? this.host.interfaces : this.host.interfaces.filter((one) => one.host === bound);
     const leads = isAll || here === bound ? here : null;
-    const own = ownEndpoints(interfaces, this.listening.port, leads, isAll ? observed : "", this.advertised);
+    const own = ownEndpoints(interfaces, this.listening.port, leads, isAll ? observed : "", this.advertised, this.options.addresses !== undefined);
     const isSame = JSON.stringify(own) === JSON.stringify(this.own);
     if (isSame) return false;
     this.own = own;
     this.signed.clear();
+    this.seq = Math.max(this.seq, Date.now()); // What is signed of it is newer than what was.
     return true;
   }
 }

@@ -47,9 +47,10 @@ export class Host {
 }
 
 /** What a peer tells of where it is: what its program says, the address that leads to the relay, the host's others,
- * and where the relay sees it. */
+ * and where the relay sees it. What leads nowhere from elsewhere is left out, unless the program has given the addresses. */
 export function ownEndpoints(
   interfaces: readonly Interface[], port: number, here: string | null, observed: string, advertised: readonly Endpoint[],
+  isGiven = false,
 ): Own[] {
   const own = new Map<string, Own>();
   const add = (one: Own) => {
@@ -60,7 +61,7 @@ export function ownEndpoints(
   const isThere = (host: string) => interfaces.some((one) => one.host === host);
   if (here !== null && isThere(here)) add({ host: here, port, phase: "preferred", provenance: "interface" });
   for (const { host } of interfaces) {
-    if (!isLoopback(host) && !isLinkLocal(host)) add({ host, port, phase: "new", provenance: "interface" });
+    if (isGiven || !(isLoopback(host) || isLinkLocal(host))) add({ host, port, phase: "new", provenance: "interface" });
   }
   if (observed !== "" && !isLoopback(observed) && !isThere(observed)) add({ host: observed, port, phase: "preferred", provenance: "observed" });
   return [...own.values()];
