@@ -1,6 +1,6 @@
 """A peer of the Python library for the package's tests: it says its GUID, echoes what is said to
-its service `chat`, and calls whoever is named on a line of its input, in the mode that stands behind the name, to
-echo there as well. Behind the relay's address, the locks that it takes."""
+its service `chat`, and calls whoever is named on a line of its input, in the mode that stands
+behind the name, to echo there as well. Behind the relay's address, the locks that it takes."""
 
 import asyncio
 import sys
