@@ -94,7 +94,7 @@ export class Incoming {
     } finally {
       if (isEntered) {
         this.opening.delete(ticket as string);
-        this.awaited.delete(key);
+        this.drop(key);
       }
     }
   }
@@ -147,7 +147,7 @@ export class Incoming {
     const terms = "isCaller" in request ? request : termsOf(request);
     const { remote } = terms;
     const time = now(), key = toHex(terms.id);
-    for (const [one, { until }] of this.awaited) if (until < time) this.awaited.delete(one);
+    for (const [one, { until }] of this.awaited) if (until < time) this.drop(one);
     const found = this.awaited.get(key);
     if (found) {
       const { remote: who, service, mode } = found.route.terms;
@@ -156,11 +156,16 @@ export class Incoming {
     const of = [...this.awaited.values()].filter(({ route }) => route.terms.remote === remote).length;
     if (of >= AWAITED_OF_ONE) return null;
     // The first of all gives way: it was heard of longest ago, and whoever opens one is quick.
-    for (const [oldest] of this.awaited) if (this.awaited.size >= MOST_AWAITED) this.awaited.delete(oldest);
+    for (const [oldest] of this.awaited) if (this.awaited.size >= MOST_AWAITED) this.drop(oldest);
     const route = this.host.create(terms);
     const seconds = "timeout" in request ? Math.min(request.timeout, 60) : 0;
     this.awaited.set(key, { route, until: time + seconds + AWAITED_SECONDS });
     return route;
+  }
+
+  /** It is awaited no more: it has begun, or will not. */
+  private drop(key: string): void {
+    if (this.awaited.delete(key) && !this.host.routes.has(key)) this.host.native?.forget(key);
   }
 
   private async serve(request: Request, agreed: Agreed): Promise<void> {
@@ -180,7 +185,7 @@ export class Incoming {
       const refusal = typeof route === "string" ? refuse(route)
         : await this.judge(route, hello, leg) ?? this.judgeNow(route, hello, leg);
       if (refusal !== null) {
-        if (typeof route !== "string" && !route.hasBegun) this.awaited.delete(route.key);
+        if (typeof route !== "string" && !route.hasBegun) this.drop(route.key);
         await leg.path.send(pack({ type: "path_reject", ...refusal }));
         await leg.path.close();
         return;

@@ -298,6 +298,7 @@ test("what cannot be is said", async () => {
   ]) {
     await assert.rejects(Peer.open({ relay: url, ...(wrong as object) }), (error) => error instanceof TypeError || error instanceof RangeError);
   }
+  await assert.rejects(Peer.open({ relay: url, direct: { port: both.endpoints[0]!.port } }), /Port 0 takes any free one/);
   await Promise.all([page.close(), asked.close(), asking.close(), both.close()]);
 });
 
@@ -308,8 +309,9 @@ test("a session in combined whose direct paths all fail goes on by the relay, an
   free.close();
   await once(free, "close");
   const wire = await Wire.to(port);
+  let addresses: string[] = [];
   const far = { addresses: () => [] };
-  const { here, there, end } = await pair("combined", { ...far, port, advertise: [new URL(wire.url).host] }, far);
+  const { here, there, end } = await pair("combined", { addresses: () => addresses, port, advertise: [new URL(wire.url).host] }, far);
   assert.equal(here.path.path, "direct");
   await numbers(here, there, 10);
   wire.target = 1;
@@ -317,6 +319,7 @@ test("a session in combined whose direct paths all fail goes on by the relay, an
   await numbers(here, there, 10);
   await until(() => here.path.path === "relayed" && there.path.path === "relayed");
   wire.target = port;
+  addresses = ["192.0.2.99"]; // Told of another endpoint, the other side looks at once, and else once a minute.
   await numbers(there, here, 10);
   await until(() => here.path.path === "direct" && there.path.path === "direct");
   await numbers(here, there, 10);

@@ -17,6 +17,7 @@ import { secured, type TlsPath } from "./tls.js";
 
 const STAGGER_SECONDS = 0.25;
 const DIAL_SECONDS = 3;
+const MOST_SESSIONS = 8192;
 /** Endpoints of one session that are remembered, dialed at once, and signatures that are checked a second, with a burst. */
 const MOST_KNOWN = 32, MOST_DIALED = 8, CHECK_SECONDS = 0.25, MOST_CHECKED = 64;
 
@@ -129,6 +130,8 @@ export class Dialing {
       const key = keyOf(of.remote);
       told = { of, key, verifier: verifier(key), candidates: new Map(), dialing: new Set(), pathHost: null, checked: 0 };
       this.told.set(of.key, told);
+      // The first is a session of long ago: what is known of it is told anew with its next path.
+      for (const first of this.told.keys()) if (this.told.size > MOST_SESSIONS) this.told.delete(first);
     }
     return told;
   }

@@ -3,7 +3,7 @@
 
 import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
-import { RelayUnavailable } from "../errors.js";
+import { RoamRelayError } from "../errors.js";
 import type { Leg } from "../path.js";
 import { canonical, networkOf } from "./addresses.js";
 import type { Identity } from "./identity.js";
@@ -33,7 +33,8 @@ export class Listening {
       server.listen({ port, ...(host === undefined ? {} : { host }) });
       await once(server, "listening");
     } catch (error) {
-      throw new RelayUnavailable(`cannot listen at port ${port}: ${error instanceof Error ? error.message : String(error)}`);
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new RoamRelayError(`cannot listen at port ${port}: ${reason}. Port 0 takes any free one, and direct: false listens at none`);
     }
     return new Listening(server, identity, came);
   }

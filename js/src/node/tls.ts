@@ -79,7 +79,11 @@ export class TlsPath implements Path {
       this.hasEnded = true;
       woken();
     };
-    socket.on("readable", woken).on("end", over).on("close", over).on("error", over);
+    socket.on("readable", woken).on("close", over).on("error", over).on("end", () => {
+      // The other side closes: it waits for our word, which leaves behind all that was given.
+      socket.end(() => this.destroy());
+      over();
+    });
   }
 
   get buffered(): number {
@@ -121,11 +125,16 @@ export class TlsPath implements Path {
     await pause(CLOSE_SECONDS, ended);
     // What was given has left by then, or never will.
     if (!socket.writableFinished) await pause(CLOSE_SECONDS, new Promise((done) => socket.on("finish", done).on("close", done)));
-    this.cut();
+    this.destroy();
   }
 
   cut(): void {
     this.hasEnded = true;
+    if (!this.socket.readableEnded || this.socket.destroyed) this.destroy();
+    else setTimeout(() => this.destroy(), CLOSE_SECONDS * 1000).unref();
+  }
+
+  private destroy(): void {
     this.socket.destroy();
     this.below.destroy();
   }
