@@ -6,11 +6,11 @@ import diagnostics from "node:diagnostics_channel";
 import { once } from "node:events";
 import net, { type Socket } from "node:net";
 import { createInterface } from "node:readline";
-import { after, before, test } from "node:test";
+import { after, afterEach, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { connect as tlsConnect } from "node:tls";
 import { Peer as PagePeer } from "../dist/index.js";
-import { LockUnsupported, PathFailed, Peer, Refused, type Mode, type Session } from "../dist/node.js";
+import { LockUnsupported, PathFailed, Peer, Refused, type Mode, type NodePeerOptions, type Session } from "../dist/node.js";
 import { PYTHON, Relay, until, Wire } from "./relay.js";
 
 const PROGRAM = fileURLToPath(new URL("../test/echo_peer.py", import.meta.url));
@@ -36,6 +36,17 @@ before(async () => {
   }
 });
 after(() => relay.stop());
+
+/** A peer that is closed behind the test, also where that fails. */
+async function open(options: NodePeerOptions, of: { open(options: NodePeerOptions): Promise<PagePeer> }): Promise<PagePeer>;
+async function open(options: NodePeerOptions): Promise<Peer>;
+async function open(options: NodePeerOptions, of: { open(options: NodePeerOptions): Promise<PagePeer> } = Peer): Promise<PagePeer> {
+  const peer = await of.open(options);
+  opened.push(peer);
+  return peer;
+}
+const opened: PagePeer[] = [];
+afterEach(() => Promise.all(opened.splice(0).map((peer) => peer.close())));
 
 const text = (message: Uint8Array | null) => new TextDecoder().decode(message!);
 const lost = (session: Session) => session.explain().trace.filter(({ what }) => what.startsWith("path lost")).length;
@@ -69,10 +80,10 @@ async function converse(session: Session, count: number, cuts: number, cut: () =
 
 for (const mode of MODES) {
   test(`two peers in Node, ${mode}`, async () => {
-    const callee = await Peer.open({ relay: relay.url });
+    const callee = await open({ relay: relay.url });
     const listener = callee.listen("chat");
     await callee.published();
-    const caller = await Peer.open({ relay: relay.url });
+    const caller = await open({ relay: relay.url });
     const [asking, asked] = (await Promise.all([caller.connect(callee.guid, "chat", { mode, metadata: "who" }), listener.accept()])) as [Session, Session];
     await asking.send("there");
     assert.equal(text(await asked.receive()), "there");
@@ -94,7 +105,7 @@ test("a peer in Node and one of the Python library that takes TLS alone, whoever
   try {
     const lines = createInterface({ input: child.stdout });
     const [guid] = (await once(lines, "line")) as [string];
-    peer = await Peer.open({ relay: wires[0]!.url });
+    peer = await open({ relay: wires[0]!.url });
     const listener = peer.listen("chat");
     await peer.published();
     const expect = async (session: Session, mode: Mode, cut: () => void) => {
@@ -123,10 +134,10 @@ test("a peer in Node and one of the Python library that takes TLS alone, whoever
 
 /** A caller and a callee, and the session between them. */
 async function pair(mode: Mode, callee: object = {}, caller: object = {}) {
-  const asked = await Peer.open({ relay: relay.url, direct: callee });
+  const asked = await open({ relay: relay.url, direct: callee });
   const listener = asked.listen("chat");
   await asked.published();
-  const asking = await Peer.open({ relay: relay.url, direct: caller });
+  const asking = await open({ relay: relay.url, direct: caller });
   const [here, there] = await Promise.all([asking.connect(asked.guid, "chat", { mode }), listener.accept()]);
   const end = () => Promise.all([asking.close(), asked.close()]);
   return { asking, asked, here, there: there as Session, end };
@@ -169,9 +180,9 @@ test("messages of both ways, over ten cuts of a direct path between two in Node"
 test("a host whose address goes: its session moves to where it has said that it will be", async () => {
   // Another address than that of its flow: the relay tells of it once it has met the key there.
   let addresses = ["127.0.0.2"];
-  const asked = await Peer.open({ relay: relay.url, direct: { addresses: () => addresses } });
+  const asked = await open({ relay: relay.url, direct: { addresses: () => addresses } });
   const listener = asked.listen("chat");
-  const asking = await Peer.open({ relay: relay.url, direct: { addresses: () => [] } });
+  const asking = await open({ relay: relay.url, direct: { addresses: () => [] } });
   const proven = () => asking.connect(asked.guid, "chat", { mode: "p2p" }).catch((error: Error) => {
     assert.ok(error instanceof Refused, String(error));
     return null;
@@ -205,10 +216,10 @@ test("who is called dials, where it cannot be reached", async () => {
 
 test("a session that finds nothing direct goes by the relay, unless it must not", nightly, async () => {
   const nowhere = { addresses: () => [], advertise: ["127.0.0.1:1"] };
-  const asked = await Peer.open({ relay: relay.url, direct: nowhere });
+  const asked = await open({ relay: relay.url, direct: nowhere });
   const listener = asked.listen("chat");
   await asked.published();
-  const asking = await Peer.open({ relay: relay.url, direct: nowhere });
+  const asking = await open({ relay: relay.url, direct: nowhere });
   await Promise.all([
     assert.rejects(asking.connect(asked.guid, "chat", { mode: "combined", fallback: false }), PathFailed),
     (async () => {
@@ -222,12 +233,12 @@ test("a session that finds nothing direct goes by the relay, unless it must not"
 });
 
 test("another key at an endpoint, and none, are not the other side", async () => {
-  const other = await Peer.open({ relay: relay.url });
+  const other = await open({ relay: relay.url });
   const at = `127.0.0.1:${other.endpoints[0]!.port}`;
-  const asked = await Peer.open({ relay: relay.url, direct: { addresses: () => [], advertise: [at] } });
+  const asked = await open({ relay: relay.url, direct: { addresses: () => [], advertise: [at] } });
   asked.listen("chat");
   await asked.published();
-  const asking = await Peer.open({ relay: relay.url });
+  const asking = await open({ relay: relay.url });
   await assert.rejects(asking.connect(asked.guid, "chat", { mode: "p2p" }), (error: Error) => {
     assert.ok(error instanceof PathFailed, String(error));
     assert.match(error.message, /another key/);
@@ -245,11 +256,11 @@ test("another key at an endpoint, and none, are not the other side", async () =>
 });
 
 test("strangers at the listener have a share, and give it back", async () => {
-  const asked = await Peer.open({ relay: relay.url });
+  const asked = await open({ relay: relay.url });
   asked.listen("chat");
   await asked.published();
   const { port } = asked.endpoints[0]!;
-  const asking = await Peer.open({ relay: relay.url });
+  const asking = await open({ relay: relay.url });
   const stranger = async (first?: Uint8Array) => {
     const socket = net.connect(port, "127.0.0.1");
     const state = { socket, isOver: false };
@@ -269,15 +280,15 @@ test("strangers at the listener have a share, and give it back", async () => {
 });
 
 test("what cannot be is said", async () => {
-  const page = await PagePeer.open({ relay: relay.url });
-  const asked = await Peer.open({ relay: relay.url, direct: false, locks: ["noise"] });
+  const page = await open({ relay: relay.url }, PagePeer);
+  const asked = await open({ relay: relay.url, direct: false, locks: ["noise"] });
   asked.listen("chat");
   await asked.published();
   await assert.rejects(page.connect(asked.guid, "chat", { mode: "p2p" }), TypeError);
   const session = await page.connect(asked.guid, "chat");
   assert.equal(session.explain().lock, "noise");
   // One that takes both, with one that takes this alone, whoever calls.
-  const both = await Peer.open({ relay: relay.url });
+  const both = await open({ relay: relay.url });
   const [listener, pages] = [both.listen("chat"), page.listen("chat")];
   await Promise.all([both.published(), page.published()]);
   for (const [from, to, at] of [[page, both, listener], [both, page, pages]] as const) {
@@ -285,7 +296,7 @@ test("what cannot be is said", async () => {
     assert.deepEqual([here.explain().lock, there!.explain().lock, here.path.path], ["noise", "noise", "relayed"]);
     await numbers(here, there!, 10);
   }
-  const asking = await Peer.open({ relay: relay.url, locks: ["tls"] });
+  const asking = await open({ relay: relay.url, locks: ["tls"] });
   await assert.rejects(asking.connect(asked.guid, "chat", { mode: "central" }), LockUnsupported);
   await assert.rejects(asking.connect(asked.guid, "chat", { mode: "p2p" }), Refused);
   await assert.rejects(asking.connect(page.guid, "chat", { mode: "sideways" as Mode }), TypeError);
@@ -296,9 +307,9 @@ test("what cannot be is said", async () => {
     { direct: { host: "localhost" } }, { direct: { advertise: ["host:1"] } }, { direct: { dial: "wild" } },
     { direct: { addresses: () => ["here"] } }, { direct: { addresses: [] } }, { direct: { advertise: "127.0.0.1" } },
   ]) {
-    await assert.rejects(Peer.open({ relay: url, ...(wrong as object) }), (error) => error instanceof TypeError || error instanceof RangeError);
+    await assert.rejects(open({ relay: url, ...(wrong as object) }), (error) => error instanceof TypeError || error instanceof RangeError);
   }
-  await assert.rejects(Peer.open({ relay: url, direct: { port: both.endpoints[0]!.port } }), /Port 0 takes any free one/);
+  await assert.rejects(open({ relay: url, direct: { port: both.endpoints[0]!.port } }), /Port 0 takes any free one/);
   await Promise.all([page.close(), asked.close(), asking.close(), both.close()]);
 });
 
