@@ -82,13 +82,17 @@ def median_rows(runs: list[list[Row]]) -> list[Row]:
 
 
 @contextlib.contextmanager
-def _process(command: list[str], environment: dict[str, str] | None = None) -> Iterator[int]:
-    process = subprocess.Popen(
-        command,
-        env=os.environ | (environment or {}),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def _process(
+    command: list[str], environment: dict[str, str] | None = None, said: Path | None = None
+) -> Iterator[int]:
+    """Run a program; what it says goes into the file `said`, or nowhere."""
+    with said.open("wb") if said is not None else contextlib.nullcontext() as log:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | (environment or {}),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL if log is None else log,
+        )
     try:
         yield process.pid
     finally:
@@ -135,11 +139,13 @@ def relay_server(
         ]
         if program == ("-m", "relay"):  # Of a version of before this is not known.
             command += flags
-        with _process(command, lifted) as pid:
-            end = time.monotonic() + 30
+        said = Path(folder) / "said"
+        with _process(command, lifted, said) as pid:
+            end = time.monotonic() + 60
             while not ready.exists():
-                if time.monotonic() > end:
-                    raise RuntimeError("the relay did not start")
+                ended = psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+                if ended or time.monotonic() > end:
+                    raise RuntimeError(f"the relay did not start: {said.read_text()[-2000:]}")
                 time.sleep(0.02)
             yield Server(pid, "127.0.0.1", int(ready.read_text().rsplit(":", 1)[1]))
 

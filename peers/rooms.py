@@ -42,6 +42,7 @@ from peers.roaming import (
     Lookup,
     Means,
     Outgoing,
+    Planes,
     Probes,
     Rounds,
     Sessions,
@@ -168,7 +169,8 @@ def build(
         rounds = Rounds(lookup, ways, config.request_timeout, signs)
         probes = Probes(ways, candidates)
         standbys = Standbys(ways, candidates)
-        means = Means(ways, rounds, probes, registration, standbys, signs)
+        planes = Planes(rounds, candidates)
+        means = Means(ways, rounds, probes, registration, standbys, planes, signs)
         sessions = Sessions(local, means)
         publication = Publication(config, registration, names, tasks)
         outgoing = Outgoing(config, sessions, presence.watch, lookup.ask_names)

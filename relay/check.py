@@ -296,7 +296,7 @@ async def _cluster(config: RelayConfig, is_running: bool) -> AsyncIterator[Findi
         identity = read_key(config.in_state(config.identity))
     except IdentityError:
         return  # Said above.
-    from relay.cluster import LinkLost
+    from relay.cluster import LinkLost, look_at_jetstream, look_at_zones
     from relay.cluster import try_out as try_out_cluster
 
     try:
@@ -324,6 +324,10 @@ async def _cluster(config: RelayConfig, is_running: bool) -> AsyncIterator[Findi
     others = [name for name in trial.nodes if name != own.node]
     said = f"with {', '.join(others)}" if others else "no other node is there now"
     yield Finding("good", "cluster", f"node {own.node}: {said}")
+    for level, said, next_step in look_at_zones(config, trial):
+        yield Finding(level, "dns", said, next_step)
+    for level, kept, next_step in await look_at_jetstream(config):
+        yield Finding(level, "jetstream", kept, next_step)
 
 
 def _zone(config: RelayConfig) -> Iterator[Finding]:
@@ -339,7 +343,7 @@ def _zone(config: RelayConfig) -> Iterator[Finding]:
             "the zone's keys change with each start",
             "name a key file as 'identity'",
         )
-    if not config.dns.store:
+    if config.cluster is None and not config.dns.store:
         yield Finding(
             "warning",
             "dns",

@@ -78,7 +78,8 @@ class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     of the nameserver where its name is in the zone, and the relay of `dns:<zone>`."""
     store: str | None = None
     """The SQLite file for what peers have registered by updates. None, or an empty name, forgets it
-    at the end; `relay serve` takes `zone.sqlite` in its state folder where there is none."""
+    at the end; `relay serve` takes `zone.sqlite` in its state folder where there is none. Not used
+    in a cluster, nor with `--nodes`: there it is in NATS (docs/scaling.md)."""
     remember: _Seconds = 86_400.0
     """What no update has renewed for so long is dropped: peers renew theirs every 15 minutes."""
     max_peers: _Count = 100_000

@@ -113,15 +113,15 @@ async def bind(
     raise AssertionError("there is a last try")
 
 
-async def reserve(hosts: Sequence[str], port: int) -> Bound:
+async def reserve(hosts: Sequence[str], port: int, *, udp: bool = False) -> Bound:
     """Take a port for the processes of one relay, which share it: keep it while they come and go,
-    and accept nobody.
+    and accept nobody. By UDP it is only seen that it is free: whoever keeps that gets what comes.
 
     Raises:
         ConfigError: another program has it; says what to do.
     """
     # Once for itself: another relay of this user that shares its port would let us share it.
-    alone = await bind(hosts, port)
+    alone = await bind(hosts, port, udp=udp)
     alone.close()
     places = _without_parts([place for host in hosts for place in await _resolve(host)])
     try:

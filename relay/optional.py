@@ -1,17 +1,18 @@
 """What of a relay is there where it is configured, and comes with libraries that may be missing:
-its zone, its part in a cluster, and the letters of either. Each is None where there is none.
+its zone, its part in a cluster, and what is kept in either. Each is None where there is none.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import time
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from protocol.extras import needed
 from protocol.identity import Identity
-from relay.admission import Admission
-from relay.config import RelayConfig
+from relay.admission import Admission, Book, SharedBook
+from relay.config import RelayConfig, Siblings
 from relay.keys import Keys
 from relay.mailbox import LocalStore, Mailbox, Spawn
 from relay.metrics import Metrics
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from relay.cluster import Cluster
     from relay.dns import DnsServer
 
-__all__ = ["ZoneParts", "cluster_of", "mailbox_of", "zone_of"]
+__all__ = ["ZoneParts", "book_of", "cluster_of", "mailbox_of", "zone_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class ZoneParts:
     admission: Admission
     metrics: Metrics
     clock: Callable[[], float]
+    cluster: "Cluster | None" = None
 
 
 def zone_of(config: RelayConfig, share: int, parts: ZoneParts) -> "DnsServer | None":
@@ -44,9 +46,16 @@ def zone_of(config: RelayConfig, share: int, parts: ZoneParts) -> "DnsServer | N
     if config.dns is None:
         return None
     with needed("dns", "the relay's own zone"):
-        from relay.dns import DnsServer, ZonePeers
+        from relay.dns import DnsServer, SharedZone, ZonePeers
 
-    peers = ZonePeers(parts.registry, lambda guid, host: parts.admission.judge(guid, host) is None)
+    def admits(guid: str, host: str) -> bool:
+        return parts.admission.judge(guid, host) is None
+
+    peers, cluster = ZonePeers(parts.registry, admits), parts.cluster
+    if cluster is not None:
+        store = cluster.zone_updates(time)
+        shared = SharedZone(cluster.naming, store, lambda: cluster.has_learned)
+        peers = ZonePeers(parts.registry, admits, shared)
     dns = structs.replace(
         config.dns,
         host=config.dns.host or config.host,
@@ -75,6 +84,19 @@ def cluster_of(
         from relay.cluster import Cluster
 
     return Cluster(config, identity, metrics, clock, shares_port=shares_port)
+
+
+def book_of(
+    file: str | None,
+    cluster: "Cluster | None",
+    siblings: Siblings | None,
+    clock: Callable[[], float],
+) -> Book:
+    """Return who is admitted. The nodes of a cluster share it by NATS, the processes of one machine
+    by their file."""
+    if cluster is None or siblings is not None:
+        return Book(file, clock)
+    return SharedBook(file, clock, cluster.bucket())
 
 
 def mailbox_of(

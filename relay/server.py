@@ -46,7 +46,7 @@ from relay.listening import serves
 from relay.log import guarded
 from relay.metrics import Metrics
 from relay.operator import Desk, LocalDoor, Present
-from relay.optional import ZoneParts, cluster_of, mailbox_of, zone_of
+from relay.optional import ZoneParts, book_of, cluster_of, mailbox_of, zone_of
 from relay.plane import DetourLimits, Detours, PlaneLimits, Planes, pace_of
 from relay.presence import (
     Keeping,
@@ -180,7 +180,7 @@ class RelayServer:
             AdmissionRules(
                 config.admission, frozenset(config.listed_guids), config.admission_timeout, admit
             ),
-            Book(self._book, time),
+            book_of(self._book, self.cluster, siblings, time),
             self.metrics,
             time,
             self._tasks.spawn,
@@ -188,7 +188,9 @@ class RelayServer:
         self.dns = zone_of(
             config,
             self._descriptors.share,
-            ZoneParts(self.keys, self.registry, self.admission, self.metrics, monotonic),
+            ZoneParts(
+                self.keys, self.registry, self.admission, self.metrics, monotonic, self.cluster
+            ),
         )
         self._presence = Presence(
             self.registry,
@@ -380,23 +382,23 @@ class RelayServer:
         self.registry.started(monotonic())
         await self._listen()
         if self.dns is not None:
-            self._listening += await self.dns.start(self._fronts.peers.port)
+            port, is_shared = self._fronts.peers.port, self._siblings is not None
+            self._listening += await self.dns.start(port, is_shared=is_shared)
         if self.cluster is not None:
             self.metrics.gauges["cluster_now"] = self.cluster.counts
             urls = self.urls if self._siblings is None else self._fronts.siblings.urls
             self._tasks.spawn(self.cluster.serve(urls, self._presence, self.broker))
-        if self._siblings is not None:
+        if self.cluster is not None or self._siblings is not None:
             self._tasks.spawn(self._hear_of_operator())
         self._tasks.spawn(self._known.load(self.registry, monotonic))
         self._tasks.spawn(self._keep_time())
 
     async def _hear_of_operator(self) -> None:
-        """Take over what the operator says to other processes here; one time after the other."""
+        """Take over what the operator says elsewhere; one time after the other."""
         while True:
             await asyncio.sleep(_HEARING)
             with guarded("reading what the operator has said"):
-                if await self.admission.book.refresh():
-                    await self.operator.review()
+                await self.operator.hear()
 
     async def _give_up(self) -> None:
         """Close what the next relay needs; planes go on."""

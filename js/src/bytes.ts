@@ -44,6 +44,11 @@ export function base64url(bytes: Uint8Array): string {
   return text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 
+/** The bytes of base64url without padding. Throws where it is none. */
+export function fromBase64url(text: string): Bytes {
+  return Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (one) => one.charCodeAt(0));
+}
+
 export function random(count: number): Bytes {
   return crypto.getRandomValues(new Uint8Array(count));
 }

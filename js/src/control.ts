@@ -4,8 +4,10 @@
 import { random, type Bytes } from "./bytes.js";
 import { errorFor, ProtocolViolation, RelayUnavailable, type RoamRelayError } from "./errors.js";
 import { keyOf, verify, type Identity } from "./identity.js";
+import type { Invitation } from "./invitation.js";
 import { Float, pack, Reader, type Fields, type Value } from "./messagepack.js";
 import { readControl, type Control, type Message } from "./messages.js";
+import type { Pin } from "./pin.js";
 import type { Ended, Stage } from "./reconnect.js";
 import { WebSocketStream } from "./stream.js";
 import { Deferred, now } from "./time.js";
@@ -15,8 +17,10 @@ export interface Speaker {
   readonly identity: Identity;
   /** 16 random bytes, one for each program that runs. */
   readonly instance: Bytes;
-  /** The GUID of the relay that is wanted; null: whichever answers. */
-  readonly relay: string | null;
+  /** The relay that is wanted. */
+  readonly pin: Pin;
+  /** What admits this peer, where the relay asks for that. */
+  readonly invitation: Invitation | null;
   readonly agent: string;
   /** The location record of now, as bytes. */
   record(): Bytes;
@@ -37,6 +41,7 @@ export class ControlConnection {
   private readonly requests = new Map<number, (answer: Message<"service_response"> | null) => void>();
   private readonly reader = new Reader();
   private readonly nonce = random(32);
+  private readonly expected: string | null;
   private readonly began = now();
   private number = 0;
   private heard = now();
@@ -52,11 +57,13 @@ export class ControlConnection {
     private readonly told: (message: Control, from: ControlConnection) => void,
   ) {
     this.ended = this.over.promise;
+    this.expected = speaker.pin.guid;
     this.registered.promise.catch(() => undefined);
     this.timer = setInterval(() => this.beat(), 1000);
     this.say({
       type: "hello", guid: speaker.identity.guid, instance: speaker.instance, nonce: this.nonce,
-      agent: speaker.agent || undefined, features: ["offer"], relay: speaker.relay ?? undefined,
+      agent: speaker.agent || undefined, features: ["offer", "succession"],
+      relay: this.expected ?? undefined,
     });
     void this.run();
   }
@@ -210,7 +217,7 @@ export class ControlConnection {
   }
 
   private async challenged(said: Message<"challenge">): Promise<void> {
-    const { identity, instance, relay } = this.speaker;
+    const { identity, instance, invitation, pin } = this.speaker, relay = this.expected;
     const key = keyOf(said.guid);
     if (!(await verify(key, said.signature, "challenge", identity.publicKey, this.nonce, said.nonce))) {
       throw new RelayUnavailable("the relay has not proven its key", "bad_signature");
@@ -218,12 +225,15 @@ export class ControlConnection {
     if (relay !== null && relay !== said.guid) {
       throw new RelayUnavailable(`the relay is ${said.guid}, and ${relay} was expected`, "bad_signature");
     }
+    // Behind the signature of the key that is expected, and of no other.
+    if (relay === pin.guid) await pin.learn(said.succession);
     this.stage = "handshake";
     this.relayKey = key;
     this.features = said.features;
     const location = this.speaker.record();
     const signature = await identity.sign("register", key, said.nonce, identity.publicKey, instance, location);
-    this.say({ type: "register", location, signature });
+    const shown = said.invitation && invitation ? await invitation.present(key, said.nonce, identity.publicKey) : undefined;
+    this.say({ type: "register", location, signature, invitation: shown });
   }
 }
 

@@ -1,7 +1,7 @@
 /** Keys and names (docs/protocol.md §2): WebCrypto's Ed25519, here and in Node. Knows no storage but
  * the one at its end, and no I/O besides. */
 
-import { concat, equal, utf8, type Bytes } from "./bytes.js";
+import { concat, equal, fromBase64url, utf8, type Bytes } from "./bytes.js";
 import { IdentityError } from "./errors.js";
 
 const ALPHABET = "abcdefghijklmnopqrstuvwxyz234567";
@@ -89,8 +89,7 @@ export class Identity {
     const readable = await crypto.subtle.importKey("pkcs8", pkcs8, "Ed25519", true, ["sign"]);
     const { x = "" } = await crypto.subtle.exportKey("jwk", readable);
     const secret = await crypto.subtle.importKey("pkcs8", pkcs8, "Ed25519", false, ["sign"]);
-    const key = Uint8Array.from(atob(x.replaceAll("-", "+").replaceAll("_", "/")), (one) => one.charCodeAt(0));
-    return new Identity(secret, key);
+    return new Identity(secret, fromBase64url(x));
   }
 
   /** The key that this browser keeps under a name, for pages of this origin; made where there is

@@ -3,6 +3,7 @@
 
 import { equal, NOTHING, toHex, type Bytes } from "./bytes.js";
 import { ProtocolViolation, RoamRelayError, SessionLost, type Code } from "./errors.js";
+import { HeadReader } from "./head.js";
 import { keyOf, type Identity } from "./identity.js";
 import type { ControlConnection } from "./control.js";
 import type { Legs } from "./legs.js";
@@ -12,7 +13,7 @@ import { pack, type Value } from "./messagepack.js";
 import type { Message, PathHello } from "./messages.js";
 import { answerOffer, openOffer } from "./offer.js";
 import type { Leg, Native } from "./path.js";
-import { HeadReader, type Route, type Terms } from "./route.js";
+import type { Route, Terms } from "./route.js";
 import { Session } from "./session.js";
 import { now, pause } from "./time.js";
 

@@ -107,25 +107,38 @@ export function prologue(side: LockSide): Bytes {
   );
 }
 
-/** Lock a stream. Throws `ProtocolViolation` or `PathFailed`, and leaves it to who called to close it. */
-export async function lock(stream: Stream, side: LockSide, own?: Ephemeral): Promise<LockedPath> {
+/** A handshake that has begun, and a caller's first bytes: they may go with the request for its leg (R18.9). */
+export interface Begun {
+  readonly handshake: Handshake;
+  readonly first: Bytes;
+}
+
+export async function begin(side: LockSide, own?: Ephemeral): Promise<Begun> {
   const handshake = await Handshake.begin(prologue(side), own ?? (await ephemeral()));
+  return { handshake, first: side.isCaller ? concat(HEAD, await handshake.first()) : NOTHING };
+}
+
+/** Lock a stream; `isSent` says that the first bytes are on their way. Throws `ProtocolViolation` or
+ * `PathFailed`, and leaves it to who called to close it. */
+export async function lock(stream: Stream, side: LockSide, { handshake, first }: Begun, isSent = false): Promise<LockedPath> {
   const input = new Exact(stream);
   const headed = async (size: number): Promise<Bytes> => {
-    const message = await input.take(HEAD.length + size);
+    // First what says which lock it is: another one may have less behind that (R18.7).
+    const head = await input.take(HEAD.length);
+    if (head !== null && !equal(head, HEAD)) throw new ProtocolViolation("another lock than was agreed on");
+    const message = await input.take(size);
     if (message === null) throw new PathFailed("the plane has ended");
-    if (!equal(message.subarray(0, HEAD.length), HEAD)) throw new ProtocolViolation("another lock than was agreed on");
-    return message.slice(HEAD.length);
+    return message;
   };
   if (side.isCaller) {
-    stream.write(concat(HEAD, await handshake.first()));
+    if (!isSent) stream.write(first);
     await handshake.takeSecond(await headed(EPHEMERAL_BYTES + TAG_BYTES));
   } else {
     await handshake.takeFirst(await headed(EPHEMERAL_BYTES));
     stream.write(concat(HEAD, await handshake.second()));
   }
-  const [first, second] = await handshake.split();
-  const path = new LockedPath(stream, input, side.isCaller ? first : second, side.isCaller ? second : first);
+  const [ofCaller, ofCallee] = await handshake.split();
+  const path = new LockedPath(stream, input, ...(side.isCaller ? [ofCaller, ofCallee] as const : [ofCallee, ofCaller] as const));
   const [mine, its] = side.isCaller ? [CALLER, CALLEE] : [CALLEE, CALLER];
   // Who calls proves itself to nobody but the callee.
   const prove = async () => path.send(await side.identity.sign("lock", mine, handshake.hash));

@@ -3,7 +3,7 @@
 import { LOCKS, type LockWord } from "./lock.js";
 import { Direct, type DirectOptions } from "./node/direct.js";
 import { Identity } from "./node/identity.js";
-import { Peer as PagePeer, relayUrl, type PeerOptions } from "./peer.js";
+import { doorOf, Peer as PagePeer, type PeerOptions } from "./peer.js";
 
 export * from "./index.js";
 export type { DirectOptions } from "./node/direct.js";
@@ -41,14 +41,14 @@ export class Peer extends PagePeer {
   static override async open(options: NodePeerOptions): Promise<Peer> {
     const { locks = ["tls", ...LOCKS], direct = {} } = options;
     const identity = options.identity ?? (await Identity.generate());
-    const url = relayUrl(options.relay);
+    const door = await doorOf(options);
     if (!(identity instanceof Identity)) throw new TypeError("identity is one of roam-relay/node: that of a page can do no TLS");
     if (!Array.isArray(locks) || !locks.length || locks.some((one) => one !== "tls" && one !== "noise")) {
       throw new TypeError(`locks has tls, noise, or both, and not ${JSON.stringify(locks)}`);
     }
     const native = await Direct.open(identity, locks, direct);
     try {
-      const peer = new Peer(identity, url, options, native);
+      const peer = new Peer(identity, door, options, native);
       peer.direct = native;
       return await peer.attached(options);
     } catch (error) {

@@ -7,12 +7,14 @@ import {
 } from "./errors.js";
 import { Identity, keyOf } from "./identity.js";
 import { Incoming } from "./incoming.js";
+import { Invitation } from "./invitation.js";
 import { Legs } from "./legs.js";
 import { Listener, type ListenOptions } from "./listener.js";
 import { chosenBy, LOCKS, locksBody, type Agreed, type LockSide } from "./lock.js";
 import { MODES, SERVICE, type Control, type Mode } from "./messages.js";
 import { makeOffer, openAnswer } from "./offer.js";
 import type { Leg, Native } from "./path.js";
+import { Pin } from "./pin.js";
 import { Presences, type Presence } from "./presence.js";
 import { Registration, type Status } from "./registration.js";
 import { Route, type Terms, type Ways } from "./route.js";
@@ -26,8 +28,11 @@ export interface PeerOptions extends Waiting {
   readonly relay: string;
   /** This peer's key; a new one, for as long as the program runs, where none is given. */
   readonly identity?: Identity;
-  /** The GUID that the relay must have; without it, any that answers at its address is taken. */
+  /** The GUID that the relay must have, or have had before it changed its key; without it, any that answers at
+   * its address is taken. */
   readonly relayGuid?: string;
+  /** The token of an invitation, for a relay that does not take everybody. */
+  readonly invitation?: string;
   /** What the relay's operator reads in the log: up to 128 characters. */
   readonly agent?: string;
   readonly session?: Partial<SessionSettings>;
@@ -76,16 +81,20 @@ export class Peer {
   private readonly endSigns: () => void;
   private readonly ways: Ways;
 
+  private readonly pin: Pin;
+  private readonly url: URL;
+
   /** Made by `Peer.open`; `native` is what takes TLS, and dials and listens, where there is such.
    * @internal */
   protected constructor(
-    readonly identity: Identity, private readonly url: URL, options: PeerOptions, private readonly native: Native | null = null,
+    readonly identity: Identity, { url, invitation }: Door, options: PeerOptions, private readonly native: Native | null = null,
   ) {
     this.settings = { ...SETTINGS, ...options.session };
     checkSettings(this.settings);
-    const place = {
-      identity, url: socketUrl(url), relay: options.relayGuid ?? null, agent: (options.agent ?? "").slice(0, 128),
-    };
+    this.url = url;
+    this.pin = new Pin(options.relayGuid ?? null);
+    const agent = (options.agent ?? "").slice(0, 128);
+    const place = { identity, url: socketUrl(url), pin: this.pin, invitation, agent };
     const services = (seq: number) => [...this.listeners.keys()].map((service) => {
       const entries = native?.entries(service, seq);
       return entries?.length ? { service, entries } : { service };
@@ -122,8 +131,8 @@ export class Peer {
    * on, until `close`. Throws `RelayUnavailable` where that does not work at once; where it is to `wait`,
    * only for what is final. */
   static async open(options: PeerOptions): Promise<Peer> {
-    const url = relayUrl(options.relay);
-    return new Peer(options.identity ?? (await Identity.generate()), url, options).attached(options);
+    const door = await doorOf(options);
+    return new Peer(options.identity ?? (await Identity.generate()), door, options).attached(options);
   }
 
   /** @internal */
@@ -140,6 +149,12 @@ export class Peer {
 
   get guid(): string {
     return this.identity.guid;
+  }
+
+  /** The GUID that the relay must have: `relayGuid`, or the key that it has become since, signed by the one before.
+   * Keep it, and hand it over the next time. Null where any relay is taken. */
+  get relayGuid(): string | null {
+    return this.pin.guid;
   }
 
   /** How this peer stands with its relay. */
@@ -430,8 +445,21 @@ function checkSettings({ window, ...times }: SessionSettings): void {
   }
 }
 
+/** How a relay is reached, and what is shown there. */
+export interface Door {
+  readonly url: URL;
+  readonly invitation: Invitation | null;
+}
+
+/** @internal */
+export async function doorOf({ relay, relayGuid, invitation }: PeerOptions): Promise<Door> {
+  const url = relayUrl(relay);
+  if (relayGuid != null) keyOf(relayGuid);
+  return { url, invitation: invitation == null ? null : await Invitation.read(invitation) };
+}
+
 /** A relay's URL is `http://HOST:PORT` or `https://HOST:PORT` and nothing more. */
-export function relayUrl(text: string): URL {
+function relayUrl(text: string): URL {
   const url = new URL(text);
   const more = url.pathname.replace(/^\/$/, "") + url.search + url.hash + url.username + url.password;
   if (!["http:", "https:"].includes(url.protocol) || more) {

@@ -5,8 +5,10 @@ import { random, type Bytes } from "./bytes.js";
 import { ControlConnection, endedError } from "./control.js";
 import { PeerClosed, type RoamRelayError } from "./errors.js";
 import type { Identity } from "./identity.js";
+import type { Invitation } from "./invitation.js";
 import { pack, type Value } from "./messagepack.js";
 import type { Control } from "./messages.js";
+import type { Pin } from "./pin.js";
 import { Reconnect } from "./reconnect.js";
 import { Deferred, now, pause, unless, Waiters } from "./time.js";
 
@@ -20,7 +22,8 @@ export interface Place {
   readonly identity: Identity;
   /** `ws://HOST:PORT` or `wss://HOST:PORT`. */
   readonly url: string;
-  readonly relay: string | null;
+  readonly pin: Pin;
+  readonly invitation: Invitation | null;
   readonly agent: string;
 }
 

@@ -1,15 +1,17 @@
 /** How one session gets its paths: the one of now, the search for the next, and what both make of the
  * session's machine. Decisions are the machine's and `isNewer`'s; this carries them out. */
 
-import { toHex, type Bytes } from "./bytes.js";
+import { concat, toHex, type Bytes } from "./bytes.js";
 import { errorFor, PathFailed, ProtocolViolation, RoamRelayError, SessionLost, type Code } from "./errors.js";
+import { HeadReader } from "./head.js";
 import type { Agreed } from "./lock.js";
-import { pack, Reader, type Fields } from "./messagepack.js";
+import { pack, type Fields } from "./messagepack.js";
 import {
-  isNewer, readHead, type Head, type Mode, type PathHello, type PathRank, type PathWelcome, type SignedEntry,
+  isNewer, type Mode, type PathHello, type PathRank, type PathWelcome, type SignedEntry,
 } from "./messages.js";
 import type { Leg, Native, Path, PathKind, Remote, Word } from "./path.js";
 import { SessionMachine } from "./session/machine.js";
+import { NO_EARLY, type Early } from "./session/outgoing.js";
 import type { SessionSettings } from "./session/liveness.js";
 import { now, pause, Waiters } from "./time.js";
 
@@ -44,7 +46,6 @@ export interface TraceEvent {
   readonly what: string;
 }
 
-const HEAD_SECONDS = 10;
 const BUFFERED = 1 << 20;
 /** Seconds for the leg of a session that is over to take its last words. */
 const LAST_WORDS_SECONDS = 2;
@@ -71,6 +72,8 @@ export class Route {
   private rank: PathRank = { path: 0, dialedByCaller: false };
   private highest = 0;
   private ticket: string | null = null;
+  /** Whether the other side has named, on the path taken last, that data may stand behind a hello. */
+  private takesEarly = false;
   private isSearching = false;
   private isImproving = false;
   private featuresThere: readonly string[] = [];
@@ -139,17 +142,19 @@ export class Route {
     try {
       this.highest = Math.max(this.highest, number);
       leg.admit(); // What stands behind a welcome comes before it is read.
-      await leg.path.send(pack({
+      const early = this.takesEarly ? this.machine.early(now()) : NO_EARLY;
+      const hello = pack({
         type: "path_hello", session: id, service, mode, resume: isFirst ? undefined : true, path: number,
         ...this.said(), metadata: isFirst && isCaller && metadata.length ? metadata : undefined,
-      }));
+      });
+      await leg.path.send(concat(hello, ...early.frames));
       const said = await head.read();
       if (said.type === "path_reject") {
         if (said.code === "session_unknown" && !isFirst) this.lose("the other side knows no such session", said.code);
         throw errorFor(said.code, said.reason);
       }
       if (said.type !== "path_welcome") throw new ProtocolViolation("no welcome");
-      this.take(leg, said, { path: number, dialedByCaller: isCaller }, head.rest);
+      this.take(leg, said, { path: number, dialedByCaller: isCaller }, head.rest, { early });
       return said;
     } catch (error) {
       leg.path.cut();
@@ -177,21 +182,25 @@ export class Route {
     // Of who is called, and has dialed: it has not heard it yet.
     const more = isCaller && !this.hasBegun && metadata.length ? { metadata } : {};
     const said = this.said();
-    this.take(leg, hello, { path: hello.path, dialedByCaller: !isCaller }, rest, { type: "path_welcome", ...said, ...more });
+    this.take(leg, hello, { path: hello.path, dialedByCaller: !isCaller }, rest, { first: { type: "path_welcome", ...said, ...more } });
   }
 
   private said(): Fields {
     const { received, consumed, partial, window } = this.machine.numbers;
     const { mode, service } = this.terms;
-    const features = mode === "combined" ? ["session-2", FALLBACK] : ["session-2"];
+    const features = mode === "combined" ? ["session-2", "early-data", FALLBACK] : ["session-2", "early-data"];
     const entries = this.dialer?.entries(service);
     return { received, consumed, window, partial: partial || undefined, entries: entries?.length ? entries : undefined, features };
   }
 
-  private take(leg: Leg, there: PathHello | PathWelcome, rank: PathRank, rest: Bytes, first?: Fields): void {
+  private take(
+    leg: Leg, there: PathHello | PathWelcome, rank: PathRank, rest: Bytes, said: { first?: Fields; early?: Early },
+  ): void {
+    const { first, early } = said;
     if (this.outcome instanceof SessionLost || !isNewer(rank, this.rank)) throw new PathFailed("another path was newer");
     const time = now();
-    this.machine.attach(there, isRevised(there), time);
+    this.machine.attach(there, isRevised(there), time, early);
+    this.takesEarly = isRevised(there) && there.features.includes("early-data");
     const old = this.path;
     leg.admit();
     this.path = leg.path;
@@ -469,34 +478,4 @@ type Way = readonly [string, () => Promise<Leg>];
 
 function isRevised(head: PathHello | PathWelcome): boolean {
   return head.features.includes("session-2");
-}
-
-/** What stands at the head of a path: one message, within a time. */
-export class HeadReader {
-  private readonly reader = new Reader();
-
-  /** `most` bytes may stand behind it. */
-  constructor(private readonly path: Path, private readonly most = Infinity) {}
-
-  /** What has come behind it. */
-  get rest(): Bytes {
-    return this.reader.rest;
-  }
-
-  async read(): Promise<Head> {
-    const timer = setTimeout(() => this.path.cut(), HEAD_SECONDS * 1000);
-    try {
-      for (;;) {
-        const data = await this.path.receive();
-        if (data === null) throw new PathFailed("the path has ended before its head");
-        this.reader.feed(data);
-        const value = this.reader.next();
-        if (value === undefined) continue;
-        if (this.rest.length > this.most) throw new ProtocolViolation("too much before the hello was answered");
-        return readHead(value);
-      }
-    } finally {
-      clearTimeout(timer);
-    }
-  }
 }

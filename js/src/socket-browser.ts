@@ -2,6 +2,7 @@
 
 export interface Socket {
   binaryType: string;
+  readonly protocol: string;
   readonly bufferedAmount: number;
   onopen: (() => void) | null;
   onmessage: ((event: { readonly data: unknown }) => void) | null;

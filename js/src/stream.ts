@@ -74,6 +74,11 @@ export class WebSocketStream implements Stream {
     });
   }
 
+  /** Whether the relay speaks as to pages: one that does not has passed over what stood in the query. */
+  get isPage(): boolean {
+    return this.socket.protocol === PROTOCOLS[0];
+  }
+
   get buffered(): number {
     return this.socket.bufferedAmount;
   }

@@ -5,8 +5,8 @@ import { test } from "node:test";
 import { concat, fromHex, toHex, type Bytes } from "../dist/bytes.js";
 import { ProtocolViolation, PathFailed } from "../dist/errors.js";
 import { guidOf, Identity, keyOf } from "../dist/identity.js";
-import { chosenBy, lock, LockedPath, lockBody, locksBody, prologue, readLocks, type LockSide } from "../dist/lock.js";
-import { Cipher, ephemeralOf } from "../dist/noise.js";
+import { begin, chosenBy, lock, LockedPath, lockBody, locksBody, prologue, readLocks, type LockSide } from "../dist/lock.js";
+import { Cipher, ephemeralOf, type Ephemeral } from "../dist/noise.js";
 import { pack } from "../dist/messagepack.js";
 import type { Stream } from "../dist/stream.js";
 import { vectors, type Vector } from "./vectors.js";
@@ -62,15 +62,31 @@ async function sides(vector: Vector = vectors["locks"][0]): Promise<[LockSide, L
   ];
 }
 
+async function locked(stream: Stream, side: LockSide, own?: Ephemeral): Promise<LockedPath> {
+  return lock(stream, side, await begin(side, own));
+}
+
 async function both(vector?: Vector): Promise<{ paths: [LockedPath, LockedPath]; ends: [Memory, Memory] }> {
   const [asking, asked] = await sides(vector);
   const ends = Memory.pair();
   const fixed = vector
     ? [await ephemeralOf(fromHex(vector["caller_ephemeral"])), await ephemeralOf(fromHex(vector["callee_ephemeral"]))]
     : [];
-  const paths = await Promise.all([lock(ends[0], asking, fixed[0]), lock(ends[1], asked, fixed[1])]);
+  const paths = await Promise.all([locked(ends[0], asking, fixed[0]), locked(ends[1], asked, fixed[1])]);
   return { paths: paths as [LockedPath, LockedPath], ends };
 }
+
+test("what begins otherwise than the lock that was agreed on is ended at its first bytes", async () => {
+  const [, asked] = await sides();
+  for (const { what, bytes } of vectors["first_bytes"]) {
+    if (bytes.startsWith("52520102")) continue; // That is this lock.
+    const [one, other] = Memory.pair();
+    const locking = locked(other, asked);
+    one.write(fromHex(bytes));
+    if (bytes.length < 8) one.close();
+    await assert.rejects(locking, (error) => error instanceof ProtocolViolation || (bytes.length < 8 && error instanceof PathFailed), what);
+  }
+});
 
 test("vectors of the lock", async () => {
   for (const vector of vectors["locks"]) {
@@ -125,8 +141,8 @@ test("another key than the one that is wanted ends the path, on both sides", asy
   const stranger = await Identity.generate();
   for (const wrong of [[asking, { ...asked, identity: stranger }], [{ ...asking, identity: stranger }, asked]] as const) {
     const [one, other] = Memory.pair();
-    const caller = lock(one, wrong[0]).catch((error: unknown) => (one.close(), error));
-    const callee = lock(other, wrong[1]).catch((error: unknown) => (other.close(), error));
+    const caller = locked(one, wrong[0]).catch((error: unknown) => (one.close(), error));
+    const callee = locked(other, wrong[1]).catch((error: unknown) => (other.close(), error));
     const ended = await Promise.all([caller, callee]);
     assert.ok(ended.some((error) => error instanceof ProtocolViolation));
     assert.ok(ended.every((error) => error instanceof ProtocolViolation || error instanceof PathFailed), guidOf(stranger.publicKey));
@@ -142,8 +158,8 @@ test("another session, relay or offer ends the path", async () => {
   ];
   for (const other of others) {
     const [one, two] = Memory.pair();
-    const caller = lock(one, asking).catch((error: unknown) => (one.close(), error));
-    const callee = lock(two, { ...asked, ...other }).catch((error: unknown) => (two.close(), error));
+    const caller = locked(one, asking).catch((error: unknown) => (one.close(), error));
+    const callee = locked(two, { ...asked, ...other }).catch((error: unknown) => (two.close(), error));
     assert.ok((await Promise.all([caller, callee])).some((error) => error instanceof ProtocolViolation));
   }
 });
@@ -181,7 +197,7 @@ test("records that are changed, left out, replayed, swapped or cut bring nothing
 test("an ephemeral key of small order ends the path", async () => {
   const [asking] = await sides();
   const [one, other] = Memory.pair();
-  const caller = lock(one, asking);
+  const caller = locked(one, asking);
   await other.read();
   other.write(concat(fromHex("52520102"), new Uint8Array(48)));
   await assert.rejects(caller, ProtocolViolation);

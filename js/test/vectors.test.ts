@@ -1,8 +1,9 @@
 /** The vectors of docs/protocol-vectors.json that have to do with this peer. */
 
 import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
-import { concat, fromHex, toHex, utf8 } from "../dist/bytes.js";
+import { base64url, concat, fromBase64url, fromHex, toHex, utf8, type Bytes } from "../dist/bytes.js";
 import { ProtocolViolation } from "../dist/errors.js";
 import { guidOf, Identity, isGuid, keyOf, verify } from "../dist/identity.js";
 import { isNewer, readControl, readHead } from "../dist/messages.js";
@@ -206,4 +207,56 @@ test("a plane request", async () => {
   const path = await planePath(identity, keyOf(relay), ticket);
   assert.ok(request.startsWith(`GET ${path} HTTP/1.1\r\n`), path);
   assert.ok(concat(utf8(path)).length < 400);
+});
+
+test("a control connection, word by word", async () => {
+  const steps = (vectors["control_transcript"] as Vector[]).filter(({ bytes }) => bytes);
+  const said = (type: string) => unpack(fromHex(steps.find((step) => step["type"] === type)!["bytes"])) as { [name: string]: Value };
+  const hello = said("hello"), register = said("register");
+  const seed = vectors["identities"].find((one: Vector) => one["guid"] === hello["guid"]).seed;
+  const identity = await Identity.fromSeed(fromHex(seed));
+  const challenge = readControl(said("challenge"));
+  assert.ok(challenge?.type === "challenge");
+  const relay = keyOf(challenge.guid);
+  assert.ok(await verify(relay, challenge.signature, "challenge", identity.publicKey, hello["nonce"] as Bytes, challenge.nonce));
+  const parts = [relay, challenge.nonce, identity.publicKey, hello["instance"] as Bytes, register["location"] as Bytes];
+  assert.equal(toHex(await identity.sign("register", ...parts)), toHex(register["signature"] as Bytes));
+  // What the relay says, as this peer understands it.
+  const heard = steps.filter((step) => step["from"] === "relay").map((step) => readControl(unpack(fromHex(step["bytes"]))));
+  assert.deepEqual(heard.map((one) => one?.type), ["challenge", "registered", "pong", "error", "error", "registered"]);
+  const errors = heard.filter((one) => one?.type === "error").map(({ code, seq }) => ({ code, seq }));
+  assert.deepEqual(errors, [{ code: "unknown_type", seq: null }, { code: "stale_sequence", seq: (unpack(register["location"] as Bytes) as Vector)["seq"] }]);
+  const confirmed = heard.filter((one) => one?.type === "registered").map(({ seq }) => seq);
+  assert.deepEqual(confirmed, [errors[1]!.seq, errors[1]!.seq! + 1]);
+  // What it writes itself comes out as it stands there.
+  for (const step of steps.filter((one) => one["from"] === "peer")) assert.equal(toHex(pack(unpack(fromHex(step["bytes"])))), step["bytes"]);
+});
+
+test("what a request for a leg brings early", () => {
+  const { early, request } = vectors["plane_request"];
+  const bytes = fromHex(early);
+  assert.ok(request.includes(`\r\nRoam-Relay-Early: ${Buffer.from(bytes).toString("base64")}\r\n`));
+  // A page has no headers: it stands in the query (R18.27).
+  assert.equal(base64url(bytes), Buffer.from(bytes).toString("base64url"));
+  assert.deepEqual(fromBase64url(base64url(bytes)), bytes);
+});
+
+/** Groups of the file that have to do with what this package does not do. */
+const OF_OTHERS: { readonly [group: string]: string } = {
+  about: "words",
+  endpoint_entries: "direct paths", refused_entries: "direct paths", entry_of_a_later_version: "direct paths",
+  certificates: "TLS", first_flights: "what stands before TLS", observations: "what a NAT shows",
+  sealed: "DNS keys and letters", prekeys: "letters", letters: "letters",
+  conversation_frames: "conversations", refused_conversation_frames: "conversations",
+  passed_over_conversation_frames: "conversations", conversation_lines: "conversations",
+  conversation_letters: "conversations", refused_conversation_letters: "conversations", conversation_parts: "conversations",
+  refused_hellos: "what a relay receives",
+};
+
+test("every group of the file is read here, or is of what this package does not do", () => {
+  const folder = new URL("../test/", import.meta.url);
+  const sources = readdirSync(folder).filter((name) => name.endsWith(".test.ts")).map((name) => readFileSync(new URL(name, folder), "utf8")).join();
+  const read = new Set([...sources.matchAll(/vectors\["(\w+)"\]/g)].map(([, group]) => group));
+  const missing = Object.keys(vectors).filter((group) => !read.has(group) && !Object.hasOwn(OF_OTHERS, group));
+  assert.deepEqual(missing, []);
 });

@@ -172,7 +172,8 @@ async def _show(terminal: Terminal, checking: Coroutine[Any, Any, "Report"]) -> 
     counts = report.counts
     await terminal.answer(
         f"{len(report.rules)} rules, {counts['checks']} checks: {counts['passed']} passed, "
-        f"{counts['failed']} failed, {counts['not_tried']} not tried",
+        f"{counts['failed']} failed, {counts['not_tried']} not tried, "
+        f"{counts['not_applicable']} not applicable",
         **counts,
     )
     if report.failed:

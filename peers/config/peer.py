@@ -98,8 +98,8 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     standby: StandbyWord = StandbyWord.AUTO
     """Whether a session keeps a second direct path ready while another network of either side leads
     to the other: `auto`, but over no interface that `metered` names; `metered`, over those too; or
-    `never`. A quiet one costs a ping a minute. A policy may say otherwise for a service or for a
-    peer."""
+    `never`. A quiet one costs a ping a minute. A path by the relay follows this host's routes to
+    another network by the same word. A policy may say otherwise for a service or for a peer."""
     locks: Annotated[tuple[Lock, ...], msgspec.Meta(min_length=1, max_length=2)] = tuple(Lock)
     """What a path by the relay may be locked by: `tls`, or `noise`, which pages in browsers have;
     where both sides have both it is TLS. Direct paths are under TLS always. A policy may say

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from peers.conformance.adapter import Said
-from peers.conformance.faults import Fault, NotTried
+from peers.conformance.faults import Fault, NotApplicable, NotTried
 
 __all__ = ["Check", "Checks", "Outcome", "Result", "order", "run", "section_of"]
 
@@ -28,6 +28,7 @@ class Outcome(Enum):
     PASSED = "passed"
     FAILED = "failed"
     NOT_TRIED = "not tried"
+    NOT_APPLICABLE = "not applicable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Result:
     what: str
     outcome: Outcome
     detail: str
-    """Why it failed, or was not tried."""
+    """Why it failed, was not tried, or does not apply."""
     seconds: float
 
 
@@ -135,13 +136,15 @@ async def _outcome(
             await make(await enter())
     except NotTried as why:
         return Outcome.NOT_TRIED, str(why)
+    except NotApplicable as why:
+        return Outcome.NOT_APPLICABLE, str(why)
     except Fault as fault:
         return Outcome.FAILED, str(fault)
     except Said as said:
         return Outcome.FAILED, f"its application is told {said.word!r}"
     except TimeoutError:
         return Outcome.FAILED, f"not over after {_LONGEST:g} s"
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, AttributeError, TypeError, ValueError) as error:
         # What the other party has said has another shape than the page gives it.
         return Outcome.FAILED, f"cannot be read: {error!r}"
     return Outcome.PASSED, ""

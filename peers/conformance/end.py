@@ -41,7 +41,7 @@ LARGEST = 1 << 20
 
 
 class End:
-    """One end of a session in the mode `p2p`, unless it is told another."""
+    """One end of a session, in the mode `p2p` unless it is told another."""
 
     def __init__(self, service: str, *, revised: bool | None, window: int = 8 << 20) -> None:
         """`revised` None takes the revision that the other end speaks."""
@@ -53,6 +53,8 @@ class End:
         self.number = 1
         """Of its last path."""
         self.talk: Talk | None = None
+        self.ticket = ""
+        """For its next plane, where its last path went over one."""
         self.sent: list[bytes] = []
         self.acknowledged = 0
         self.consumed_there = 0

@@ -8,7 +8,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
-__all__ = ["PATIENCE", "QUIET", "Fault", "NotTried", "ended", "set_patience", "within"]
+__all__ = [
+    "PATIENCE",
+    "QUIET",
+    "Fault",
+    "NotApplicable",
+    "NotTried",
+    "ended",
+    "set_patience",
+    "within",
+]
 
 PATIENCE = 8.0
 """Seconds for what the other party must do at once: a busy machine has time for it. A run may have
@@ -24,6 +33,10 @@ class Fault(Exception):
 
 class NotTried(Exception):
     """The check could not be made: the adapter does not know a command."""
+
+
+class NotApplicable(Exception):
+    """The check is of something that this party has no part in, as direct paths of a page's."""
 
 
 def set_patience(seconds: float) -> None:

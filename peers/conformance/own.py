@@ -54,7 +54,7 @@ class _Adapter:
             await self._shut(name)
 
     async def _open(
-        self, peer: str, relay: str, key: str, carrier: str, service: str
+        self, peer: str, relay: str, key: str, carrier: str, service: str, **more: str
     ) -> dict[str, Any]:
         identity = Identity.from_seed(bytes.fromhex(key))
         config = PeerConfig(
@@ -65,6 +65,8 @@ class _Adapter:
             fallback=False,
             sources=("127.0.0.1",),
             close_timeout=0.2,
+            invitation=more.get("invitation"),
+            relay_guid=more.get("relay_guid"),
         )
         opened = Peer(identity, config=config)
         self._peers[peer] = opened, asyncio.create_task(self._run(opened, service))

@@ -21,7 +21,9 @@ check: Checks[PeerStage] = PEER
 
 @check("R7.15", "asks by a request with all that belongs to it")
 async def request(stage: PeerStage) -> None:
-    for mode in ("p2p", "central", "combined", "auto"):
+    modes = ("p2p", "central", "combined", "auto")
+    direct = (await stage.standing()).ways.direct
+    for mode in modes if direct else ("central", "auto"):
         async with calling(stage, mode) as call:
             asked = await call.asked()
             wanted = {"guid": call.callee.guid, "service": SERVICE, "mode": mode}
@@ -65,25 +67,30 @@ async def another_answer(stage: PeerStage) -> None:
         asked = await call.asked()
         number = (asked["request"] + 1_000) % 2**32
         call.peer.at_relay.talk.say("service_response", request=number, code="refused")
-        call.respond(entries=[call.entry])
-        path, hello = await call.hello_on(await call.listener.next())
+        path, hello = await call.answered()
         call.welcome(path, hello)
         await call.outcome
 
 
-# -- direct ---------------------------------------------------------------------------------------
+# -- the path --------------------------------------------------------------------------------------
 
 
 @check("R8.5", "dials in `p2p` what the relay has told")
-@check("R10.16", "says in its hello which session it is for")
 @check("R10.10", "passes over session tickets of TLS")
 @check("R10.2", "is TLS client where it dials")
 async def p2p(stage: PeerStage) -> None:
+    async with calling(stage, "p2p") as call:
+        end = await call.opens()
+        await call.do("send", message=b"hello".hex())
+        await end.messages(1)
+
+
+@check("R10.16", "says in its hello which session it is for")
+async def first_hello(stage: PeerStage) -> None:
     async with calling(stage) as call:
         asked = await call.asked()
-        call.respond(entries=[call.entry])
-        path, hello = await call.hello_on(await call.listener.next())
-        wanted: Map = {"session": asked["session"], "service": SERVICE, "mode": "p2p"}
+        path, hello = await call.answered()
+        wanted: Map = {"session": asked["session"], "service": SERVICE, "mode": call.mode}
         for name, right in wanted.items():
             if hello.get(name) != right:
                 raise Fault(f"`{name}` is {hello.get(name)!r} in the hello, not {right!r}")
@@ -104,8 +111,7 @@ async def p2p(stage: PeerStage) -> None:
 async def waits_for_welcome(stage: PeerStage) -> None:
     async with calling(stage) as call:
         await call.asked()
-        call.respond(entries=[call.entry])
-        path, hello = await call.hello_on(await call.listener.next())
+        path, hello = await call.answered()
         await path.silence("before the welcome")
         call.welcome(path, hello)
         await call.outcome
@@ -115,8 +121,7 @@ async def waits_for_welcome(stage: PeerStage) -> None:
 async def frames_behind_welcome(stage: PeerStage) -> None:
     async with calling(stage) as call:
         await call.asked()
-        call.respond(entries=[call.entry])
-        path, _ = await call.hello_on(await call.listener.next())
+        path, _ = await call.answered()
         path.put({"type": "path_welcome"}, [DATA, 1, [b"at once"]])
         await call.outcome
         if bytes.fromhex((await call.do("receive"))["message"]) != b"at once":
@@ -125,7 +130,7 @@ async def frames_behind_welcome(stage: PeerStage) -> None:
 
 @check("R10.7", "says no hello to another peer than it wants")
 async def another_peer(stage: PeerStage) -> None:
-    async with calling(stage) as call:
+    async with calling(stage, "p2p") as call:
         await call.asked()
         call.respond(entries=[call.entry])
         tls = TlsPipe(await call.listener.next(), own(Identity.generate()), is_server=True)
@@ -143,7 +148,7 @@ async def another_peer(stage: PeerStage) -> None:
     "R6.19", "dials no entry that is not signed by the peer it asked for, or for another service"
 )
 async def forged_entries(stage: PeerStage) -> None:
-    async with calling(stage) as call, Listener() as victim:
+    async with calling(stage, "p2p") as call, Listener() as victim:
         await call.asked()
         other = Identity.generate()
         forged = [
@@ -161,7 +166,7 @@ async def forged_entries(stage: PeerStage) -> None:
 
 @check("R6.9", "dials no entry that is leaving for a new session")
 async def leaving_entries(stage: PeerStage) -> None:
-    async with calling(stage) as call, Listener() as victim:
+    async with calling(stage, "p2p") as call, Listener() as victim:
         await call.asked()
         leaving = signed_by(call.callee, SERVICE, victim.port, phase="leaving", seq=9)
         call.respond(entries=[leaving, call.entry])
@@ -173,7 +178,7 @@ async def leaving_entries(stage: PeerStage) -> None:
 
 @check("R8.12", "tries the next entry where one does not answer")
 async def next_entry(stage: PeerStage) -> None:
-    async with calling(stage) as call:
+    async with calling(stage, "p2p") as call:
         await call.asked()
         async with Listener() as gone:
             nobody = signed_by(call.callee, SERVICE, gone.port, seq=9)
@@ -185,7 +190,7 @@ async def next_entry(stage: PeerStage) -> None:
 
 @check("R6.5", "takes an entry with an element of a later version")
 async def later_entry(stage: PeerStage) -> None:
-    async with calling(stage) as call:
+    async with calling(stage, "p2p") as call:
         await call.asked()
         call.respond(entries=[signed_by(call.callee, SERVICE, call.listener.port, later=[1])])
         path, hello = await call.hello_on(await call.listener.next())
@@ -197,8 +202,7 @@ async def later_entry(stage: PeerStage) -> None:
 async def rejected(stage: PeerStage) -> None:
     async with calling(stage) as call:
         await call.asked()
-        call.respond(entries=[call.entry])
-        path, _ = await call.hello_on(await call.listener.next())
+        path, _ = await call.answered()
         path.say("path_reject", code="refused", reason="the kit says so")
         path.pipe.close()
         await call.fails("the callee has rejected it")
@@ -207,7 +211,7 @@ async def rejected(stage: PeerStage) -> None:
 @check("R8.10", "dials in `combined` what the callee has told")
 async def combined(stage: PeerStage) -> None:
     async with calling(stage, "combined") as call:
-        end = await call.direct()
+        end = await call.opens()
         await call.do("send", message=b"x".hex())
         await end.messages(1)
 
@@ -241,8 +245,7 @@ async def metadata(stage: PeerStage) -> None:
     async with calling(stage, metadata=word) as call:
         if word in packed(await call.asked()):
             raise Fault("tells the relay its metadata")
-        call.respond(entries=[call.entry])
-        path, hello = await call.hello_on(await call.listener.next())
+        path, hello = await call.answered()
         if "metadata" not in hello:
             raise NotTried("its adapter gives no metadata")
         if hello["metadata"] != word:

@@ -23,7 +23,7 @@ check: Checks[PeerStage] = PEER
 
 @check("R3.4", "asks for the raw upgrade as the page has it")
 async def raw_request(stage: PeerStage) -> None:
-    async with stage.fresh() as peer:
+    async with stage.fresh("raw") as peer:
         arrival = await peer.relay.arrival()
         headers = arrival.headers
         if arrival.target != "/v1/control":

@@ -114,6 +114,8 @@ def _size_of(flight: bytes) -> int:
 
 async def _named(end: Called) -> _Secret:
     """Go over to a path on which both sides name sealed flights; return its secret."""
+    if end.peer is not None:
+        end.peer.need_direct()
     await end.move(features=FEATURES)
     if "first-flight" not in end.welcome.get("features", ()):
         raise NotTried("the peer does not name `first-flight`")
@@ -281,10 +283,10 @@ def _welcome(end: Called, hello: Map, features: list[str]) -> None:
 async def _met(stage: PeerStage, listener: Listener, features: list[str]) -> Called:
     """A session on a path that the peer has dialed by itself, so that it has met the kit there."""
     peer = await stage.standing()
-    end = Called("chat", revised=True)
-    end.peer = peer
+    peer.need_direct()
+    end = peer.called(revised=True)
     entry = signed_by(end.caller, "chat", listener.port)
-    await end.take(await peer.path(end.caller), entries=[entry], features=features)
+    await end.take(await peer.path(end.caller, end), entries=[entry], features=features)
     end.path.pipe.abort()
     flight, hello = await _called_back(listener, end)
     if flight:

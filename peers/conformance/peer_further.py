@@ -2,17 +2,16 @@
 
 import asyncio
 import os
-from typing import Any
 
 from peers.conformance.adapter import Said
-from peers.conformance.calling import Call, calling
+from peers.conformance.calling import calling
 from peers.conformance.checks import Checks
 from peers.conformance.credentials import own
-from peers.conformance.end import ABORT, CLOSE, CLOSED, FINISH, End
+from peers.conformance.end import ABORT, CLOSE, CLOSED, FINISH
 from peers.conformance.faults import Fault
-from peers.conformance.peer_stage import PEER, SERVICE, PeerStage, path_on
+from peers.conformance.opened import SERVICE, PlaneRequest, path_on
+from peers.conformance.peer_stage import PEER, PeerStage
 from peers.conformance.talk import Talk
-from protocol.identity import Identity
 
 __all__: list[str] = []
 
@@ -22,11 +21,11 @@ check: Checks[PeerStage] = PEER
 # -- over the relay -------------------------------------------------------------------------------
 
 
-@check("R8.7", "opens its leg in `central`, and is TLS client on it")
+@check("R8.7", "opens its leg in `central`, and is the lock's client on it")
 @check("R9.2", "asks for a leg with the plane signature of its ticket")
 async def central(stage: PeerStage) -> None:
     async with calling(stage, "central") as call:
-        end = await _over_a_leg(call)
+        end = await call.opens()
         await call.do("send", message=b"x".hex())
         await end.messages(1)
 
@@ -37,37 +36,22 @@ async def websocket_leg(stage: PeerStage) -> None:
         stage.registered("websocket") as peer,
         calling(stage, "central", by=peer) as call,
     ):
-        end = await _over_a_leg(call)
+        end = await call.opens()
         for size in (1, 300_000):
             await call.do("send", message=bytes(size).hex())
         if [len(payload) for payload in await end.messages(2)] != [1, 300_000]:
             raise Fault("other messages come over a WebSocket leg than were sent")
 
 
-async def _over_a_leg(call: Call, **response: Any) -> End:
-    await call.asked()
-    ticket = os.urandom(16).hex()
-    call.respond(ticket=ticket, **response)
-    arrival = await call.peer.relay.leg(ticket, call.peer.guid)
-    path, hello = await call.hello_on(arrival.accept_leg(_RESUME))
-    end = call.welcome(path, hello)
-    await call.outcome
-    return end
-
-
-_RESUME = "0123456789abcdef" * 2
-
-
 @check("R9.14", "comes back to the relay with the ticket for its next plane")
 @check("R10.28", "names the next number and `resume` in the hello on it")
 async def next_plane(stage: PeerStage) -> None:
     async with calling(stage, "central") as call:
-        end = await _over_a_leg(call)
+        end = await call.opens()
         end.send(b"one")
         await call.do("receive")
         end.path.pipe.abort()
-        arrival = await call.peer.relay.leg(_RESUME, call.peer.guid)
-        path, hello = await call.hello_on(arrival.accept_leg(_RESUME[::-1]))
+        path, hello = await call.hello_on(await call.leg(call.ticket))
         told = hello.get("resume"), hello.get("path"), hello.get("received", 0)
         if told != (True, 2, 1):
             raise Fault(f"resume, path and received are {told}, not (True, 2, 1)")
@@ -78,12 +62,23 @@ async def next_plane(stage: PeerStage) -> None:
 
 
 @check("R8.19", "opens `auto` over the relay")
-@check("R8.20", "looks for a direct path as soon as it has one")
-@check("R8.21", "moves to the direct path when that has proven itself")
 async def auto(stage: PeerStage) -> None:
     async with calling(stage, "auto") as call:
-        end = await _over_a_leg(call, entries=[call.entry])
-        old = end.path
+        end = await call.opens()
+        await call.do("send", message=b"x".hex())
+        await end.messages(1)
+
+
+@check("R8.20", "looks for a direct path as soon as it has one over the relay, in `auto`")
+@check("R8.21", "moves to the direct path when that has proven itself")
+async def auto_moves(stage: PeerStage) -> None:
+    (await stage.standing()).need_direct()
+    async with calling(stage, "auto") as call:
+        await call.asked()
+        path, hello = await call.answered(entries=[call.entry])
+        end = call.welcome(path, hello)
+        await call.outcome
+        old, call.mode = end.path, "p2p"  # It dials from here on.
         path, hello = await call.next_hello()
         if (hello.get("resume"), hello.get("mode")) != (True, "auto"):
             raise Fault(f"the hello on a direct path is {hello}")
@@ -94,28 +89,16 @@ async def auto(stage: PeerStage) -> None:
         old.pipe.abort()
 
 
-@check("R8.9", "opens its leg as callee in `central`, and is TLS server on it")
+@check("R8.9", "opens its leg as callee in `central`, and is the lock's server on it")
 async def callee_in_central(stage: PeerStage) -> None:
     peer = await stage.standing()
-    talk, caller, ticket = peer.at_relay.talk, Identity.generate(), os.urandom(16).hex()
-    end = End(SERVICE, revised=None)
-    end.mode = "central"
-    talk.say(
-        "service_request_from",
-        request=int.from_bytes(os.urandom(3), "big"),
-        guid=caller.guid,
-        service=SERVICE,
-        mode="central",
-        session=end.id,
-        ticket=ticket,
-    )
-    answer = await talk.find("service_answer")
-    if answer.get("verdict") != "accepted":
-        raise Fault(f"refuses: {answer}")
-    arrival = await peer.relay.leg(ticket, peer.guid)
-    leg = arrival.accept_leg(_RESUME)
-    path = Talk(await path_on(leg, own(caller), peer.guid))
-    await end.take(path)
+    request = PlaneRequest(peer)
+    if not peer.ways.direct and peer.ways.lock == "noise":
+        path = Talk(await request.locked())
+    else:
+        request.chosen(await request.ask())
+        path = Talk(await path_on(await request.leg(), own(request.caller), peer.guid))
+    end = await request.end.take(path)
     end.send(b"one")
     if await end.messages(1) != [b"one"]:
         raise Fault("the message did not come back")
@@ -128,19 +111,26 @@ async def callee_in_central(stage: PeerStage) -> None:
 @check("R8.22", "asks the relay for the next path of a session whose path is gone")
 async def asks_for_the_next_path(stage: PeerStage) -> None:
     async with calling(stage) as call:
-        end = await call.direct()
+        end = await call.opens()
         await call.do("send", message=b"x".hex())
         await end.messages(1)
         end.path.pipe.abort()
+        if not call.is_direct:
+            # Its ticket comes first, and is good no more (R9.17).
+            leg = await call.peer.relay.leg(call.ticket, call.peer.guid)
+            leg.refuse("404 Not Found", "ticket_unknown")
         talk = call.peer.at_relay.talk
         asked = await talk.find("service_request_to", session=end.id, resume=True)
-        wanted = {"guid": call.callee.guid, "service": SERVICE, "mode": "p2p"}
+        wanted = {"guid": call.callee.guid, "service": SERVICE, "mode": call.mode}
         for name, right in wanted.items():
             if asked.get(name) != right:
                 raise Fault(f"`{name}` is {asked.get(name)!r} in the request, not {right!r}")
         call.request = asked
-        call.respond(entries=[call.entry])
-        path, hello = await call.next_hello()
+        if call.is_direct:
+            call.respond(entries=[call.entry])
+            path, hello = await call.next_hello()
+        else:
+            path, hello = await call.answered()
         path.say("path_welcome", **end.numbers())
         end.begin(path, hello)
         await call.do("send", message=b"y".hex())
@@ -150,7 +140,7 @@ async def asks_for_the_next_path(stage: PeerStage) -> None:
 @check("R10.27", "loses a session that the other side does not know any more")
 async def session_unknown(stage: PeerStage) -> None:
     async with calling(stage) as call:
-        end = await call.direct()
+        end = await call.opens()
         end.path.pipe.abort()
         path, _ = await call.next_hello()
         path.say("path_reject", code="session_unknown")
@@ -167,7 +157,7 @@ async def session_unknown(stage: PeerStage) -> None:
 @check("R11.66", "takes what comes between its own close and the other one")
 async def closes(stage: PeerStage) -> None:
     async with calling(stage) as call:
-        end = await call.direct()
+        end = await call.opens()
         for payload in (b"one", bytes(200_000), b"three"):
             await call.do("send", message=payload.hex())
         closing = asyncio.create_task(call.do("close", seconds=20.0))
@@ -183,7 +173,7 @@ async def closes(stage: PeerStage) -> None:
 @check("R11.61", "finishes by `finish`, and still takes what comes")
 async def finishes(stage: PeerStage) -> None:
     async with calling(stage) as call:
-        end = await call.direct()
+        end = await call.opens()
         end.needs_second_revision()
         await call.do("send", message=b"one".hex())
         await call.do("finish")
@@ -199,7 +189,7 @@ async def finishes(stage: PeerStage) -> None:
 @check("R11.63", "closes by itself when both have finished")
 async def finishes_again(stage: PeerStage) -> None:
     async with calling(stage) as call:
-        end = await call.direct()
+        end = await call.opens()
         end.needs_second_revision()
         await call.do("send", message=b"one".hex())
         await call.do("finish")
@@ -220,7 +210,7 @@ async def finishes_again(stage: PeerStage) -> None:
 @check("R11.64", "says no `finish` in the first revision")
 async def no_finish(stage: PeerStage) -> None:
     async with calling(stage) as call:
-        end = await call.direct(revised=False)
+        end = await call.opens(revised=False)
         try:
             await call.do("finish")
         except Said:
@@ -233,7 +223,7 @@ async def no_finish(stage: PeerStage) -> None:
 @check("R11.69", "says `abort` when its application aborts")
 async def aborts(stage: PeerStage) -> None:
     async with calling(stage) as call:
-        end = await call.direct()
+        end = await call.opens()
         await call.do("abort")
         while (await end.frame("`abort`"))[0] != ABORT:
             pass
@@ -244,7 +234,7 @@ async def aborts(stage: PeerStage) -> None:
 async def large_messages(stage: PeerStage) -> None:
     for revised in (False, True):
         async with calling(stage) as call:
-            end = await call.direct(revised=revised)
+            end = await call.opens(revised=revised)
             payload = os.urandom(1 << 20)
             await call.do("send", message=payload.hex())
             if await end.messages(1) != [payload]:

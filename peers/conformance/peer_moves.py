@@ -4,10 +4,9 @@ import random
 from typing import Any
 
 from peers.conformance.checks import Checks
-from peers.conformance.credentials import own
 from peers.conformance.end import ABORT, ACK, CLOSE, CLOSED, DATA, PART
 from peers.conformance.faults import QUIET, Fault, NotTried
-from peers.conformance.peer_stage import PEER, Called, Listener, PeerStage, server_on
+from peers.conformance.peer_stage import PEER, Called, Listener, PeerStage
 from peers.conformance.played_relay import signed_by
 from peers.conformance.subjects import came_back, came_back_once, in_both, in_second
 from peers.conformance.talk import Talk, packed
@@ -121,7 +120,7 @@ async def numbers_from_the_future(end: Called) -> None:
     peer = end.peer
     if peer is None:
         return
-    path = await peer.path(end.caller)
+    path = await peer.path(end.caller, end)
     path.put(end.hello(path=2, received=99))
     await path.closed("behind numbers that cannot be true")
     end.send(b"two")
@@ -164,7 +163,7 @@ async def another_revision(end: Called) -> None:
         return
     if "session-2" not in end.welcome.get("features", ()):
         raise NotTried("the peer speaks the first revision alone")
-    path = await peer.path(end.caller)
+    path = await peer.path(end.caller, end)
     path.put(end.hello(path=2, features=[] if end.revised else ["session-2"]))
     await path.closed("behind a hello of another revision")
     end.send(b"two")
@@ -178,7 +177,7 @@ async def _again_early(end: Called, *frames: list[Any], number: int) -> Talk:
         raise Fault("the session of the kit has no peer")
     if "early-data" not in end.welcome.get("features", ()):
         raise NotTried("the peer does not name `early-data`")
-    path = await peer.path(end.caller)
+    path = await peer.path(end.caller, end)
     path.put(end.hello(path=number), *frames)
     return path
 
@@ -276,18 +275,17 @@ async def lingers(end: Called) -> None:
 async def comes_back(stage: PeerStage) -> None:
     peer = await stage.standing()
     async with Listener() as listener:
-        end = Called("chat", revised=None)
-        end.peer = peer
+        end = peer.called()
         entry = signed_by(end.caller, "chat", listener.port)
-        await end.take(await peer.path(end.caller), entries=[entry])
+        await end.take(await peer.path(end.caller, end), entries=[entry])
         end.send(b"one")
         await came_back(end, 1)
         end.path.pipe.abort()
-        path, guid = await server_on(await listener.next(), own(end.caller))
+        path, guid = await peer.comes(end, listener)
         hello = await path.expect("path_hello")
         if guid != peer.guid:
             raise Fault(f"another peer than the session's comes: {guid}")
-        wanted = {"session": end.id, "service": "chat", "mode": "p2p", "resume": True, "path": 2}
+        wanted = {"session": end.id, "service": "chat", "mode": end.mode, "resume": True, "path": 2}
         for name, right in wanted.items():
             if hello.get(name) != right:
                 raise Fault(f"`{name}` is {hello.get(name)!r} in its hello, not {right!r}")
@@ -303,10 +301,9 @@ async def _called_back(stage: PeerStage, listener: Listener, features: list[str]
     """A session whose path is cut while what the peer has sent is not acknowledged, and the next
     path, on which the peer says hello."""
     peer = await stage.standing()
-    end = Called("chat", revised=True)
-    end.peer = peer
+    end = peer.called(revised=True)
     entry = signed_by(end.caller, "chat", listener.port)
-    await end.take(await peer.path(end.caller), entries=[entry], features=features)
+    await end.take(await peer.path(end.caller, end), entries=[entry], features=features)
     end.acks = False
     end.send(b"one", b"two")
     await came_back(end, 2)
@@ -314,7 +311,7 @@ async def _called_back(stage: PeerStage, listener: Listener, features: list[str]
     end.inbox.clear()
     end.received = end.consumed = 0
     end.path.pipe.abort()
-    path, _ = await server_on(await listener.next(), own(end.caller))
+    path, _ = await peer.comes(end, listener)
     end.welcome = await path.expect("path_hello")
     end.talk = path
     end.acks = True
@@ -367,7 +364,7 @@ async def _dialed_instead(end: Called) -> None:
     end.number = 9
     peer = end.peer
     if peer is not None:
-        await end.take(await peer.path(end.caller))
+        await end.take(await peer.path(end.caller, end))
 
 
 @check("R10.40", "begins the next path with what stood behind a hello that was not welcomed")
@@ -404,11 +401,11 @@ async def early_believed(stage: PeerStage) -> None:
 @check("R10.32", "dials no entry that the other side has not signed")
 async def unsigned_entries(stage: PeerStage) -> None:
     peer = await stage.standing()
+    peer.need_direct()
     async with Listener() as listener:
-        end = Called("chat", revised=None)
-        end.peer = peer
+        end = peer.called()
         forged = signed_by(peer.relay.identity, "chat", listener.port)
-        await end.take(await peer.path(end.caller), entries=[forged])
+        await end.take(await peer.path(end.caller, end), entries=[forged])
         end.path.pipe.abort()
         await listener.nobody(QUIET * 4)
         end.number = 9

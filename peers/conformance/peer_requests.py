@@ -6,7 +6,8 @@ from peers.conformance.checks import Checks
 from peers.conformance.credentials import own
 from peers.conformance.end import DATA
 from peers.conformance.faults import Fault
-from peers.conformance.peer_stage import PEER, SERVICE, Listener, Opened, PeerStage, server_on
+from peers.conformance.opened import SERVICE, Opened, PlaneRequest, server_on
+from peers.conformance.peer_stage import PEER, Listener, PeerStage
 from peers.conformance.played_relay import opened, signed_by
 from peers.conformance.talk import Map
 from protocol.identity import Identity
@@ -31,10 +32,22 @@ async def _asked(peer: Opened, mode: str, **more: object) -> Map:
     return await talk.find("service_answer", request=number)
 
 
+def _announced(peer: Opened) -> str:
+    """Return a mode in which the relay announces sessions to a peer."""
+    return "combined" if peer.ways.direct else "central"
+
+
 @check("R7.18", "accepts a request for its service")
-@check("R8.10", "says where it is in `combined`")
 async def accepts(stage: PeerStage) -> None:
     async with stage.registered() as peer:
+        request = PlaneRequest(peer)
+        request.chosen(await request.ask("tls", "noise"))
+
+
+@check("R8.10", "says where it is in `combined`")
+async def accepts_in_combined(stage: PeerStage) -> None:
+    async with stage.registered() as peer:
+        peer.need_direct()
         answer = await _asked(peer, "combined")
         if answer.get("verdict") != "accepted":
             raise Fault(f"the verdict is {answer.get('verdict')!r} ({answer.get('code')})")
@@ -47,7 +60,7 @@ async def accepts(stage: PeerStage) -> None:
 @check("R8.7", "discloses no address in `central`")
 async def central_discloses_nothing(stage: PeerStage) -> None:
     async with stage.registered() as peer:
-        answer = await _asked(peer, "central", ticket="0" * 32)
+        answer = await PlaneRequest(peer).ask("tls", "noise")
         if answer.get("verdict") != "accepted" or answer.get("entries"):
             raise Fault(f"the answer is {answer}")
 
@@ -55,7 +68,7 @@ async def central_discloses_nothing(stage: PeerStage) -> None:
 @check("R7.18", "refuses a request for a service that it does not offer")
 async def refuses_unknown_service(stage: PeerStage) -> None:
     async with stage.registered() as peer:
-        answer = await _asked(peer, "combined", service="none")
+        answer = await _asked(peer, _announced(peer), service="none")
         if answer.get("verdict") != "refused":
             raise Fault("accepts a request for a service that it does not offer")
         if answer.get("code") not in ("unknown_service", "refused", None):
@@ -65,7 +78,7 @@ async def refuses_unknown_service(stage: PeerStage) -> None:
 @check("R8.24", "answers `session_unknown` to a request for the next path of no session")
 async def unknown_session(stage: PeerStage) -> None:
     async with stage.registered() as peer:
-        answer = await _asked(peer, "combined", resume=True)
+        answer = await _asked(peer, _announced(peer), resume=True)
         if (answer.get("verdict"), answer.get("code")) != ("refused", "session_unknown"):
             raise Fault(f"answers {answer.get('verdict')} ({answer.get('code')})")
 
@@ -73,9 +86,11 @@ async def unknown_session(stage: PeerStage) -> None:
 @check("R7.17", "answers a request as often as it comes")
 async def asked_twice(stage: PeerStage) -> None:
     async with stage.registered() as peer:
-        session, guid = os.urandom(16), Identity.generate().guid
+        request = PlaneRequest(peer)
+        if peer.ways.direct:
+            request.end.mode = "combined"
         for _ in range(2):
-            answer = await _asked(peer, "combined", session=session, guid=guid)
+            answer = await request.ask("tls", "noise")
             if answer.get("verdict") != "accepted":
                 raise Fault("refuses the same request when it comes again")
 
@@ -84,6 +99,7 @@ async def asked_twice(stage: PeerStage) -> None:
 @check("R8.15", "says in that hello what the request said, and path 1")
 async def dials_the_caller(stage: PeerStage) -> None:
     async with stage.registered() as peer, Listener() as listener:
+        peer.need_direct()
         caller, session = Identity.generate(), os.urandom(16)
         entry = signed_by(caller, SERVICE, listener.port)
         answer = await _asked(peer, "combined", guid=caller.guid, session=session, entries=[entry])

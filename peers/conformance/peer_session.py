@@ -17,8 +17,8 @@ from peers.conformance.end import (
     PONG,
 )
 from peers.conformance.faults import Fault
+from peers.conformance.opened import PathRefused
 from peers.conformance.peer_stage import PEER, Called, PeerStage
-from peers.conformance.pipes import TlsPipe
 from peers.conformance.subjects import came_back, came_back_once, in_both, in_second
 from peers.conformance.talk import Talk
 
@@ -247,13 +247,12 @@ async def closes(end: Called) -> None:
 
 async def _path_ends(path: Talk) -> None:
     await path.closed("when the session is over")
-    pipe = path.pipe
-    if isinstance(pipe, TlsPipe) and not pipe.ended_in_order:
+    if not path.pipe.ended_in_order:
         raise Fault("the path was cut, and not closed in order")
 
 
 @in_both("R11.65", "closes the path when the session is over")
-@in_both("R10.11", "says `close_notify` at the end of a path")
+@in_both("R10.11", "says the close of the lock at the end of a path")
 async def path_ends(end: Called) -> None:
     await _close(end)
     await _path_ends(end.path)
@@ -284,11 +283,15 @@ async def aborts(end: Called) -> None:
     await end.path.closed("behind an abort")
     if peer is None:
         return
-    path = await peer.path(end.caller)
-    path.put(end.hello(path=2))
-    said = await path.expect("path_reject")
-    if said.get("code") != "session_unknown":
-        raise Fault(f"a session that was aborted is refused with {said.get('code')} (R11.68)")
+    try:
+        path = await peer.path(end.caller, end)
+    except PathRefused as refused:
+        code: object = refused.code
+    else:
+        path.put(end.hello(path=2))
+        code = (await path.expect("path_reject")).get("code")
+    if code != "session_unknown":
+        raise Fault(f"a session that was aborted is refused with {code} (R11.68)")
 
 
 def _refused(vector: dict[str, Any], revision: int) -> None:

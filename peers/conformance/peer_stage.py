@@ -10,106 +10,32 @@ import itertools
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 
 from peers.conformance.adapter import Adapter
 from peers.conformance.checks import Checks
-from peers.conformance.credentials import Credentials, guid_in, own
-from peers.conformance.end import End
-from peers.conformance.faults import Fault, within
-from peers.conformance.pipes import Dials, Pipe, SocketPipe, TlsPipe
-from peers.conformance.played_relay import Control, PlayedRelay
-from peers.conformance.talk import Map, Talk
+from peers.conformance.faults import Fault, NotTried, within
+from peers.conformance.opened import SERVICE, Called, Came, Opened, path_on, server_on, ways_of
+from peers.conformance.pipes import Dials, SocketPipe
+from peers.conformance.played_relay import PlayedRelay
+from peers.conformance.talk import Map
 from protocol.identity import Identity
 
-__all__ = ["PEER", "SERVICE", "Listener", "Opened", "PeerStage", "path_on", "server_on"]
+__all__ = [
+    "PEER",
+    "SERVICE",
+    "Called",
+    "Listener",
+    "Opened",
+    "PeerStage",
+    "path_on",
+    "server_on",
+]
 
 _START = 30.0
 """Seconds for the adapter to answer first: a program has to start."""
-SERVICE = "chat"
-"""What the peer under test offers: it sends each message back, and closes when the other does."""
 
 
-@dataclass
-class Opened:
-    """The peer under test, once it was told to open."""
-
-    name: str
-    """What the adapter calls it."""
-    identity: Identity
-    relay: PlayedRelay
-    adapter: Adapter
-    dials: Dials
-    control: Control | None = None
-    shut: bool = False
-    """Whether it was told to close already."""
-
-    @property
-    def guid(self) -> str:
-        """Its GUID."""
-        return self.identity.guid
-
-    @property
-    def at_relay(self) -> Control:
-        """Its control connection."""
-        if self.control is None:
-            raise Fault("the peer is not registered")
-        return self.control
-
-    async def path(self, caller: Identity, credentials: Credentials | None = None) -> Talk:
-        """Dial it directly, and prove both sides."""
-        pipe = await self.dials.dial(*self.at_relay.endpoint(SERVICE))
-        return Talk(await path_on(pipe, credentials or own(caller), self.guid))
-
-    async def session(self, *, revised: bool | None = None, window: int = 8 << 20) -> "Called":
-        """Open a session with it, as a peer that nobody has seen before."""
-        called = Called(SERVICE, revised=revised, window=window)
-        called.peer = self
-        await called.again_on(await self.path(called.caller))
-        return called
-
-
-class Called(End):
-    """A session that the kit has opened with the peer under test."""
-
-    def __init__(self, service: str, *, revised: bool | None, window: int = 8 << 20) -> None:
-        super().__init__(service, revised=revised, window=window)
-        self.caller = Identity.generate()
-        self.peer: Opened | None = None
-
-    async def again_on(self, talk: Talk) -> None:
-        """Say hello on a path."""
-        await self.take(talk)
-
-    async def move(self, *, cut: bool = True, **changed: object) -> Talk:
-        """Go on over a new path; return the old one, which is cut before, unless `cut` is false."""
-        old, peer = self.path, self.peer
-        if peer is None:
-            raise Fault("the session of the kit has no peer")
-        if cut:
-            old.pipe.abort()
-        self.number += 1
-        await self.take(await peer.path(self.caller), **changed)
-        return old
-
-
-async def path_on(pipe: Pipe, credentials: Credentials, guid: str) -> TlsPipe:
-    """Prove both sides on a stream, as the caller, who wants this peer."""
-    tls = TlsPipe(pipe, credentials, is_server=False)
-    found = guid_in(await tls.prove())
-    if found != guid:
-        raise Fault(f"the certificate's key is {found}, not {guid} (R10.3)")
-    return tls
-
-
-async def server_on(pipe: Pipe, credentials: Credentials) -> tuple[Talk, str]:
-    """Prove both sides on a stream, as the callee; return the path and who has called."""
-    tls = TlsPipe(pipe, credentials, is_server=True)
-    guid = guid_in(await tls.prove())
-    return Talk(tls), guid
-
-
-class Listener:
+class Listener(Came):
     """A port at which the kit is dialed."""
 
     def __init__(self, host: str = "127.0.0.1") -> None:
@@ -168,6 +94,8 @@ class PeerStage:
         self._adapter: Adapter | None = None
         self._standing: Opened | None = None
         self._dials = Dials()
+        self._carrier = ""
+        """What its control connections are carried by, where a check wants no certain carrier."""
 
     async def __aenter__(self) -> "PeerStage":
         return self
@@ -197,16 +125,18 @@ class PeerStage:
         opened = self._standing
         if opened is None:
             relay = await self._open.enter_async_context(PlayedRelay())
-            opened = await self._opened(relay, "raw")
+            opened = await self._opened(relay)
             opened.control = await relay.registered(SERVICE)
+            opened.ways = await ways_of(opened)
             self._standing = opened
         return opened
 
     @asynccontextmanager
-    async def fresh(self, carrier: str = "raw") -> AsyncIterator[Opened]:
-        """A peer that was told to open, and that comes to a relay of its own."""
+    async def fresh(self, carrier: str = "", **more: str) -> AsyncIterator[Opened]:
+        """A peer that was told to open, and that comes to a relay of its own; without `carrier` by
+        the raw upgrade, where its adapter knows that. `more` is what else it is told."""
         async with PlayedRelay() as relay:
-            opened = await self._opened(relay, carrier)
+            opened = await self._opened(relay, carrier, **more)
             try:
                 yield opened
             finally:
@@ -214,24 +144,34 @@ class PeerStage:
                     await self.adapter.ask("shut", peer=opened.name)
 
     @asynccontextmanager
-    async def registered(self, carrier: str = "raw") -> AsyncIterator[Opened]:
+    async def registered(self, carrier: str = "") -> AsyncIterator[Opened]:
         """The same, registered already."""
+        ways = (await self.standing()).ways
         async with self.fresh(carrier) as opened:
             opened.control = await opened.relay.registered(SERVICE)
+            opened.ways = ways
             yield opened
 
-    async def _opened(self, relay: PlayedRelay, carrier: str) -> Opened:
+    async def _opened(self, relay: PlayedRelay, carrier: str = "", **more: str) -> Opened:
+        if carrier or self._carrier:
+            return await self._opened_by(relay, carrier or self._carrier, **more)
+        try:
+            opened = await self._opened_by(relay, "raw", **more)
+            self._carrier = "raw"
+        except NotTried as why:
+            try:
+                opened = await self._opened_by(relay, "websocket", **more)
+            except NotTried:
+                raise why from None
+            self._carrier = "websocket"
+        return opened
+
+    async def _opened_by(self, relay: PlayedRelay, carrier: str, **more: str) -> Opened:
         seed = os.urandom(32)
         name = next(self._names)
         identity = Identity.from_seed(seed)
-        done = await self.adapter.ask(
-            *("open", _START),
-            peer=name,
-            relay=relay.url,
-            key=seed.hex(),
-            carrier=carrier,
-            service=SERVICE,
-        )
+        told: Map = {"relay": relay.url, "key": seed.hex(), "carrier": carrier, "service": SERVICE}
+        done = await self.adapter.ask("open", _START, peer=name, **told, **more)
         if done.get("guid") != identity.guid:
             raise Fault(f"the peer says that it is {done.get('guid')}, not {identity.guid} (R2.1)")
         return Opened(name, identity, relay, self.adapter, self._dials)

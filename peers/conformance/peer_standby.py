@@ -14,6 +14,8 @@ FEATURES = ["session-2", "standby"]
 
 async def _named(end: Called) -> None:
     """Go over to a path on which both sides name that a second one may stand ready."""
+    if end.peer is not None:
+        end.peer.need_direct()
     await end.move(features=FEATURES)
     if "standby" not in end.welcome.get("features", ()):
         raise NotTried("the peer does not name `standby`")
@@ -24,7 +26,7 @@ async def _beside(end: Called, **changed: object) -> Talk:
     peer = end.peer
     if peer is None:
         raise Fault("the session of the kit has no peer")
-    path = await peer.path(end.caller)
+    path = await peer.path(end.caller, end)
     fields = {"features": FEATURES, "standby": True} | changed
     path.put(end.hello(**fields))
     return path

@@ -28,6 +28,8 @@ class Pipe(ABC):
 
     was_reset = False
     """Whether the other side has cut it, in place of ending it."""
+    ended_in_order = True
+    """Whether the other side has said its end, where the stream has a word for that."""
 
     @abstractmethod
     async def receive(self) -> bytes:
@@ -181,6 +183,7 @@ class WebSocketPipe(Pipe):
 
     def __init__(self, pipe: Pipe, *, is_client: bool) -> None:
         self._pipe = pipe
+        self._is_client = is_client
         self.frames = WebSocketFrames(is_client=is_client)
 
     async def receive(self) -> bytes:
@@ -216,8 +219,11 @@ class WebSocketPipe(Pipe):
     async def flush(self) -> None:
         await self._pipe.flush()
 
-    def close(self) -> None:
-        self._pipe.send(self.frames.encode(Kind.CLOSE, struct.pack("!H", 1000)))
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        self._pipe.send(self.frames.encode(Kind.CLOSE, struct.pack("!H", code) + reason.encode()))
+        if not self._is_client:
+            # A server is the first to end the connection below (RFC 6455 §7.1.1).
+            self._pipe.close()
 
     def abort(self) -> None:
         self._pipe.abort()
@@ -234,7 +240,6 @@ class TlsPipe(Pipe):
         else:
             self._connection.set_connect_state()
         self.ended_in_order = False
-        """Whether the other side has said `close_notify`."""
         self.refused = ""
         """What TLS says went wrong."""
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgpack
 
 from peers.conformance.faults import Fault, within
+from peers.conformance.frames import Kind
 from peers.conformance.pipes import EarlyPipe, Pipe, SocketPipe, WebSocketPipe
 from peers.conformance.talk import Map, Talk
 from protocol.errors import RoamRelayError
@@ -29,7 +30,10 @@ from protocol.identity import (
 
 __all__ = ["Arrival", "Control", "PlayedRelay", "signed_by"]
 
+PAGE, PLAIN = "roam-relay.1-page", "roam-relay.1"
+"""Subprotocols of a WebSocket: that of pages, and that of everybody."""
 _ACCEPT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_TURNS = 5
 HEARTBEAT = 300.0
 """Seconds: no check waits so long, so that no heartbeat comes between."""
 
@@ -54,12 +58,23 @@ class Arrival:
         return parts[1]
 
     @property
+    def protocols(self) -> list[str]:
+        """The subprotocols that a WebSocket names."""
+        return [name.strip() for name in self.headers.get("sec-websocket-protocol", "").split(",")]
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is asked for as a page asks (R18.23)."""
+        return self.is_websocket and PAGE in self.protocols
+
+    @property
     def is_websocket(self) -> bool:
         """Whether a WebSocket is asked for."""
         return self.headers.get("upgrade", "").lower() == "websocket"
 
-    def accept(self, *more: str, before: str = "") -> Pipe:
-        """Switch to the byte stream; `more` are headers, `before` is said before the answer."""
+    def accept(self, *more: str, before: str = "", as_page: bool = True) -> Pipe:
+        """Switch to the byte stream; `more` are headers, `before` is said before the answer. With
+        `as_page` false the relay knows nothing of pages."""
         lines = ["HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", *more]
         if self.is_websocket:
             key = self.headers.get("sec-websocket-key", "").encode()
@@ -67,24 +82,51 @@ class Arrival:
             lines += [
                 "Upgrade: websocket",
                 f"Sec-WebSocket-Accept: {base64.b64encode(digest).decode()}",
-                "Sec-WebSocket-Protocol: roam-relay.1",
+                f"Sec-WebSocket-Protocol: {PAGE if self.is_page and as_page else PLAIN}",
             ]
         else:
             lines.append("Upgrade: roam-relay/1")
         self.pipe.send((before + "\r\n".join(lines) + "\r\n\r\n").encode())
         return WebSocketPipe(self.pipe, is_client=False) if self.is_websocket else self.pipe
 
-    def accept_leg(self, resume: str) -> Pipe:
+    def accept_leg(self, resume: str, *, as_page: bool = True) -> Pipe:
         """Switch to the byte stream of a leg, with the bytes that have come with the request;
         `resume` is the ticket for the next plane."""
-        told = self.headers.get("roam-relay-early", "")
+        early = self.early() if as_page or not self.is_page else b""
+        pipe = self.accept(f"Roam-Relay-Resume: {resume}", as_page=as_page)
+        if self.is_page and as_page and isinstance(pipe, WebSocketPipe):
+            told = json.dumps({"resume": resume, "later": 1}).encode()
+            pipe.send_frames(pipe.frames.encode(Kind.TEXT, told))
+        return EarlyPipe(pipe, early)
+
+    def early(self) -> bytes:
+        """Return the bytes that come with the request for a leg.
+
+        Raises:
+            Fault: they cannot be read, or are too many.
+        """
+        rule, told = "R9.12", self.headers.get("roam-relay-early", "")
+        asked = self.target.partition("?")[2].split("&")
+        for part in asked:
+            if self.is_page and part.startswith("early="):
+                rule, told = "R18.27", part.removeprefix("early=")
+                if "=" in told:
+                    raise Fault("the early bytes in a query have no padding (R18.27)")
+                told = told.replace("-", "+").replace("_", "/") + "=" * (-len(told) % 4)
         try:
             early = base64.b64decode(told, validate=True)
         except ValueError:
-            raise Fault("the early bytes are no padded base64 (R9.12)") from None
+            raise Fault(f"the early bytes are no base64 ({rule})") from None
         if len(early) > 4096:
-            raise Fault(f"{len(early)} early bytes (R9.12)")
-        return EarlyPipe(self.accept(f"Roam-Relay-Resume: {resume}"), early)
+            raise Fault(f"{len(early)} early bytes ({rule})")
+        return early
+
+    def refuse_page(self, status: int, code: str, seconds: str = "") -> None:
+        """Say no, and close, as a page is told (R18.24)."""
+        pipe = self.accept()
+        if not isinstance(pipe, WebSocketPipe):
+            raise Fault("no WebSocket was asked for")
+        pipe.close(4000 + status, f"{code} {seconds}" if seconds else code)
 
     def refuse(self, status: str, code: str, *more: str) -> None:
         """Say no, and close."""
@@ -109,6 +151,8 @@ class PlayedRelay:
         self._server: asyncio.Server | None = None
         self._controls: asyncio.Queue[Arrival] = asyncio.Queue()
         self._planes: asyncio.Queue[Arrival] = asyncio.Queue()
+        self._legs: dict[str, Arrival] = {}
+        """What has asked for a leg that nobody awaits yet, by where it asks."""
         self._pipes: list[SocketPipe] = []
 
     async def __aenter__(self) -> "PlayedRelay":
@@ -118,9 +162,12 @@ class PlayedRelay:
     async def __aexit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.close()
-        for pipe in self._pipes:
-            pipe.abort()
-        await asyncio.sleep(0)
+        # What was accepted just before is here some turns of the loop later.
+        for _turn in range(_TURNS):
+            for pipe in self._pipes:
+                pipe.abort()
+            self._pipes.clear()
+            await asyncio.sleep(0)
 
     @property
     def url(self) -> str:
@@ -157,11 +204,18 @@ class PlayedRelay:
         Raises:
             Fault: it is not.
         """
-        async with within("request for a leg"):
-            arrival = await self._planes.get()
-        start, _, query = arrival.target.partition("?")
-        if start != f"/v1/plane/{ticket}":
-            raise Fault(f"a leg of another ticket: {start}")
+        place = f"/v1/plane/{ticket}"
+        try:
+            async with within("request for a leg"):
+                while place not in self._legs:
+                    other = await self._planes.get()
+                    self._legs[other.target.partition("?")[0]] = other
+        except Fault:
+            if not self._legs:
+                raise
+            raise Fault(f"a leg of another ticket: {', '.join(self._legs)}") from None
+        arrival = self._legs.pop(place)
+        query = arrival.target.partition("?")[2]
         asked = dict(part.split("=", 1) for part in query.split("&") if "=" in part)
         if asked.get("guid") != guid:
             raise Fault("the request for a leg does not name the peer's GUID")
@@ -230,6 +284,8 @@ class Control:
         key = public_key_of(self.guid)
         signature = self.identity.sign(CONTEXT_CHALLENGE, key, self.hello["nonce"], self.nonce)
         fields: Map = {"guid": self.identity.guid, "nonce": self.nonce, "signature": signature}
+        if "offer" in self.hello.get("features", ()):
+            fields["features"] = ["offer"]
         self.talk.say("challenge", **{**fields, **changed})
 
     async def proven(self) -> None:

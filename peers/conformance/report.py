@@ -18,12 +18,12 @@ class RuleReport:
 
     @property
     def outcome(self) -> Outcome:
-        """Failed where one has; not tried where none was made."""
+        """Failed where one has; not tried, or not applicable, where none was made."""
         outcomes = {result.outcome for result in self.results}
-        for outcome in (Outcome.FAILED, Outcome.PASSED):
+        for outcome in (Outcome.FAILED, Outcome.PASSED, Outcome.NOT_TRIED):
             if outcome in outcomes:
                 return outcome
-        return Outcome.NOT_TRIED
+        return Outcome.NOT_APPLICABLE
 
     @property
     def section(self) -> str:
@@ -37,20 +37,22 @@ class RuleReport:
         more = f" (and {len(self.results) - 1} more)" if len(self.results) > 1 else ""
         word = self.outcome.value.upper() if self.outcome is Outcome.FAILED else self.outcome.value
         return [
-            f"{self.rule:<7} {self.section:<4} {word:<9} {shown}{more}",
+            f"{self.rule:<7} {self.section:<4} {word:<14} {shown}{more}",
             *(
                 f"        failed: {result.what}: {result.detail}"
                 for result in self.results
                 if result.outcome is Outcome.FAILED
             ),
-            *(f"        not tried ×{count}: {why}" for why, count in self._untried.items()),
+            *(f"        {word} ×{count}: {why}" for (word, why), count in self._not_made.items()),
         ]
 
     @property
-    def _untried(self) -> Counter[str]:
-        """Why checks were not tried."""
+    def _not_made(self) -> Counter[tuple[str, str]]:
+        """Why checks were not made."""
         return Counter(
-            result.detail for result in self.results if result.outcome is Outcome.NOT_TRIED
+            (result.outcome.value, result.detail)
+            for result in self.results
+            if result.outcome in (Outcome.NOT_TRIED, Outcome.NOT_APPLICABLE)
         )
 
     @property

@@ -12,12 +12,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from peers.conformance import (
+    peer_admission,
     peer_calls,
     peer_control,
     peer_flights,
     peer_further,
     peer_locks,
     peer_moves,
+    peer_pages,
     peer_paths,
     peer_requests,
     peer_session,
@@ -40,6 +42,7 @@ __all__ = ["CannotStart", "Wanted", "check_peer", "check_relay", "every_rule", "
 
 SUBJECTS = (
     peer_control,
+    peer_admission,
     peer_requests,
     peer_paths,
     peer_session,
@@ -49,6 +52,7 @@ SUBJECTS = (
     peer_calls,
     peer_further,
     peer_locks,
+    peer_pages,
     relay_http,
     relay_control,
     relay_requests,

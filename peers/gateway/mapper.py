@@ -3,13 +3,13 @@ in lease.py."""
 
 import asyncio
 import os
-import socket
 from collections.abc import Callable
 
 from peers.config import log
 from peers.gateway.lease import Lease
 from peers.gateway.messages import NONCE_BYTES, PORT
 from peers.gateway.router import default_router
+from peers.host import routed_source
 from protocol.endpoint import Endpoint
 
 __all__ = ["PortMapper"]
@@ -89,7 +89,7 @@ class PortMapper:
     def _is_still(self, router: str, here: str) -> bool:
         if self._router == "auto" and default_router() != router:
             return False
-        return _source_towards(router) == here
+        return routed_source(router) == here
 
     async def _wait(self, seconds: float) -> None:
         try:
@@ -121,13 +121,3 @@ class _Answers(asyncio.DatagramProtocol):
 
     def error_received(self, exc: Exception) -> None:
         log.debug("the router takes no datagram", reason=str(exc))
-
-
-def _source_towards(router: str) -> str | None:
-    """Return the address from which this host reaches the router now; nothing is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        try:
-            one.connect((router, PORT))
-        except OSError:
-            return None
-        return str(one.getsockname()[0])

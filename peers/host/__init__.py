@@ -2,6 +2,7 @@
 
 from peers.host.address import Addresses, LocalAddress
 from peers.host.interfaces import Interfaces
+from peers.host.routing import routed_source
 from peers.host.source import AddressSource, system_addresses
 
 __all__ = [
@@ -9,5 +10,6 @@ __all__ = [
     "Addresses",
     "Interfaces",
     "LocalAddress",
+    "routed_source",
     "system_addresses",
 ]

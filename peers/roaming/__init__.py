@@ -2,6 +2,7 @@
 
 from peers.roaming.candidates import Candidates
 from peers.roaming.driver import Means
+from peers.roaming.following import Planes
 from peers.roaming.incoming import Incoming
 from peers.roaming.local import Local
 from peers.roaming.lookup import Lookup
@@ -21,6 +22,7 @@ __all__ = [
     "Lookup",
     "Means",
     "Outgoing",
+    "Planes",
     "Probes",
     "Rounds",
     "Sessions",

@@ -1,5 +1,6 @@
 """Which candidates a session has now, in what order, and whether its policy allows a path."""
 
+import contextlib
 import dataclasses
 import ipaddress
 from collections.abc import Collection
@@ -7,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from peers.choice import Candidate, RoundTrips, in_order, open_candidates
 from peers.config import PathFacts, PathKind, PeerConfig, Rule, StandbyWord
-from peers.host import Interfaces
+from peers.host import Interfaces, routed_source
 from peers.path import Path, PathEnd
 from peers.roaming.route import Route
 from peers.session import Terms
@@ -104,6 +105,24 @@ class Candidates:
             path.local_host in interfaces.leaving and local not in interfaces.leaving
         )
         return 2 * here + _is_elsewhere(host_in(path.remote), remote)
+
+    def is_overtaken(self, terms: Terms, path: Path) -> bool:
+        """Whether the routes lead to the other end of a path from another network of this host's
+        than the path comes from, or from an address that stays where the path's is leaving; and
+        the session's terms let it go there before the path has failed."""
+        if terms.foresight is StandbyWord.NEVER:
+            return False
+        host, interfaces = host_in(path.remote), self._interfaces
+        with contextlib.suppress(PathFailed):
+            source = self.source_towards(host) or routed_source(host)
+            if source is None or interfaces.interface_of(source) is None:
+                return False
+            elsewhere = interfaces.is_other_network(path.local_host, source)
+            leaves = self.is_leaving(path) and source not in interfaces.leaving
+            facts = self._direct(host, source)
+            metered = facts.metered and terms.foresight is not StandbyWord.METERED
+            return (elsewhere or leaves) and not metered
+        return False
 
     def is_leaving(self, path: Path) -> bool:
         """Whether a path comes from an address that will go away."""

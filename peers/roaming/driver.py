@@ -11,12 +11,13 @@ from peers.choice import Candidate
 from peers.config import log
 from peers.control import Registration
 from peers.path import PathEnd
+from peers.roaming.following import Following, Planes
 from peers.roaming.local import Local
 from peers.roaming.monitor import ROUNDS, Monitor, MonitorAction, Pace, Seen
 from peers.roaming.pauses import Pauses
 from peers.roaming.probes import Probes
 from peers.roaming.rounds import Rounds
-from peers.roaming.route import Attempt, Route
+from peers.roaming.route import Attempt, Route, Welcomed
 from peers.roaming.search import Action, Input, Search, State
 from peers.roaming.signs import Signs
 from peers.roaming.standbys import StandbyKeeper, Standbys
@@ -48,6 +49,7 @@ class Means:
     registration: Registration
     """Told that somebody waits for the relay, as long as a session has no path."""
     standbys: Standbys
+    planes: Planes
     signs: Signs
     """Of the other side's return, while it cannot be reached."""
 
@@ -67,6 +69,7 @@ class Driver:
         self._monitor = Monitor(route.session.terms, Pace(config.stagger, config.probe_interval))
         self._seen = Seen()
         self._standby = StandbyKeeper(route, local, means.standbys)
+        self._following = Following(route, local, means.planes, self._take_followed)
         self._timer: asyncio.TimerHandle | None = None
         self._attempt: Attempt | None = None
         """Of the round under way."""
@@ -125,7 +128,13 @@ class Driver:
             self.handle(Input.TAKEN)
             self._opened()
             self._standby.path_taken()
+            self._following.path_taken()
         return True
+
+    def _take_followed(self, attempt: Attempt, made: Welcomed) -> None:
+        self.take(
+            made.path, attempt.number, made.welcome, dialed_here=True, ticket=made.resume_ticket
+        )
 
     def handle(self, what: Input) -> None:
         """Something has happened to the session: do what the search says."""
@@ -153,6 +162,7 @@ class Driver:
         self._opened()
         self._standby.gone()
         self._standby.path_taken()
+        self._following.path_taken()
 
     def standby_lost(self) -> None:
         """No path stands ready any more."""
@@ -162,6 +172,7 @@ class Driver:
         """The session goes on without a path."""
         self._monitor.path_lost()
         self._standby.path_lost()
+        self._following.path_lost()
         self.route.lost_at = self._loop.time()
         self.handle(Input.LOST_HERE if tries_first else Input.LOST)
 
@@ -180,6 +191,7 @@ class Driver:
     def pin(self, pinned: bool) -> None:
         """The program wants the session to stay where it is, or not any more."""
         self._monitor.pin(pinned, self._loop.time())
+        self._following.changed()
         self._settle()
 
     def network_changed(self, gone: frozenset[str]) -> None:
@@ -209,11 +221,13 @@ class Driver:
         if self.route.session.terms.discloses:
             self.route.session.tell_location(self.route.entries_for(self._local.location))
         self._standby.changed()
+        self._following.changed()
 
     def over(self) -> None:
         """The session has ended."""
         self.handle(Input.ENDED)
         self._standby.path_lost()
+        self._following.over()
         for task in (*self._rounds, self._look):
             if task is not None:
                 task.cancel()

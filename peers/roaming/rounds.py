@@ -88,7 +88,7 @@ class Rounds:
         if session.terms.discloses and route.remote_entries:
             ways.append(partial(self._ways.direct, attempt, quick=True))
         if route.ticket and not session.terms.policy.refusal(PathFacts(PathKind.RELAYED)):
-            ways.append(partial(self._next_plane, attempt))
+            ways.append(partial(self.next_plane, attempt))
         directories = self._lookup.directories(session.mode)
         others = _Left(len(ways) + (Directory.DNS in directories))
         ways = [partial(others.counted, way) for way in ways]
@@ -106,6 +106,21 @@ class Rounds:
             stagger=0,
             discard=Welcomed.discard,
         )
+
+    async def next_plane(self, attempt: Attempt) -> Welcomed:
+        """Make a session's next path by the relay, with the ticket of the last one. One that is no
+        good is forgotten.
+
+        Raises:
+            RoamRelayError: it could not be made.
+        """
+        try:
+            return await self._ways.next_plane(attempt)
+        except RelayUnavailable as error:
+            # Else it was not the relay that said no, or the ticket is good for another time.
+            if error.code not in (None, Code.PEER_OFFLINE, Code.LIMIT_EXCEEDED):
+                attempt.route.ticket = ""
+            raise
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -155,15 +170,6 @@ class Rounds:
         answer = await self._lookup.ask_relay(route.session, entries, timeout, mode, asked.offer)
         route.learn_disclosed(answer.response.entries)
         return answer, self._ways.offers.answered(route, asked, answer)
-
-    async def _next_plane(self, attempt: Attempt) -> Welcomed:
-        try:
-            return await self._ways.next_plane(attempt)
-        except RelayUnavailable as error:
-            # Else it was not the relay that said no, or the ticket is good for another time.
-            if error.code not in (None, Code.PEER_OFFLINE, Code.LIMIT_EXCEEDED):
-                attempt.route.ticket = ""
-            raise
 
     async def _next_by_names(self, attempt: Attempt) -> Welcomed:
         """Ask again and again while what is known does not answer: whoever has moved registers a

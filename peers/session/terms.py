@@ -44,6 +44,12 @@ class Terms:
         tells each side the other's addresses."""
         if not self.discloses or self.mode is Mode.CENTRAL:
             return StandbyWord.NEVER
+        return self.foresight
+
+    @property
+    def foresight(self) -> StandbyWord:
+        """What `standby` says, whatever the mode: whether anything is made ready before a path has
+        failed, and over which networks."""
         return self.policy.standby or self.standby
 
     @property

@@ -2,9 +2,11 @@
 
 from relay.admission.admission import Admission, AdmissionRules
 from relay.admission.bans import Ban, Bans, subject_of
-from relay.admission.book import Book, InvitationKept, Member
+from relay.admission.book import Book, Order
 from relay.admission.grants import PATIENCE, Admit, Applicant, Grant, Outcome, Refusal
 from relay.admission.invitations import Operators
+from relay.admission.rows import InvitationKept, Member
+from relay.admission.shared import SharedBook
 
 __all__ = [
     "Admission",
@@ -18,8 +20,10 @@ __all__ = [
     "InvitationKept",
     "Member",
     "Operators",
+    "Order",
     "Outcome",
     "PATIENCE",
     "Refusal",
+    "SharedBook",
     "subject_of",
 ]

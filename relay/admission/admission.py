@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from protocol.errors import Code
 from relay.admission.bans import Ban
-from relay.admission.book import Book, expired
+from relay.admission.book import Book
 from relay.admission.grants import PATIENCE, Admit, Applicant, Grant, Outcome, Refusal
 from relay.admission.invitations import grant_of, invited_only
+from relay.admission.rows import expired
 from relay.limits import Counts
 from relay.log import guarded, log, short
 from relay.metrics import Metrics

@@ -1,10 +1,9 @@
 """Many relays as one: at which of them each peer is, and what they tell one another."""
 
 from relay.backplane.backplane import ALONE, AskedHere, Backplane, News, Question
-from relay.backplane.directory import (
-    LOST,
+from relay.backplane.directory import LOST, Directory
+from relay.backplane.events import (
     CameElsewhere,
-    Directory,
     NodeLost,
     NodeNow,
     Outranked,
@@ -14,8 +13,10 @@ from relay.backplane.directory import (
     WentElsewhere,
 )
 from relay.backplane.messages import (
+    MAX_NAMED,
     Answered,
     Asked,
+    Beat,
     Came,
     Claim,
     Foreign,
@@ -26,20 +27,24 @@ from relay.backplane.messages import (
     listing,
     tag_of,
 )
+from relay.backplane.naming import Naming, ZoneUpdate
 
 __all__ = [
     "ALONE",
     "LOST",
+    "MAX_NAMED",
     "Answered",
     "Asked",
     "AskedHere",
     "Backplane",
+    "Beat",
     "Came",
     "CameElsewhere",
     "Claim",
     "Directory",
     "Foreign",
     "Known",
+    "Naming",
     "News",
     "NodeLost",
     "NodeMessage",
@@ -52,6 +57,7 @@ __all__ = [
     "TellAll",
     "Went",
     "WentElsewhere",
+    "ZoneUpdate",
     "listing",
     "tag_of",
 ]

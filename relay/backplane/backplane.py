@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from protocol.messages import RelayNode, ServiceRequestTo, ServiceResponse
-from relay.backplane.directory import CameElsewhere, Outranked, PeerHere, WentElsewhere
+from relay.backplane.events import CameElsewhere, Outranked, PeerHere, WentElsewhere
 from relay.backplane.messages import Asked, Claim
 
 __all__ = ["ALONE", "Alone", "AskedHere", "Backplane", "News", "Question"]
@@ -46,6 +46,10 @@ News: TypeAlias = Outranked | CameElsewhere | WentElsewhere | AskedHere
 class Backplane(Protocol):
     """What joins this relay to the others of its cluster."""
 
+    @property
+    def names(self) -> bool:
+        """Whether others are told what the zone shows of a peer."""
+
     def home(self, guid: str) -> Claim | None:
         """Return where a peer is registered, if that is at another node."""
 
@@ -75,6 +79,8 @@ class Backplane(Protocol):
 
 class Alone:
     """A relay without a cluster: nobody is anywhere else."""
+
+    names = False
 
     def home(self, guid: str) -> Claim | None:
         return None

@@ -15,22 +15,33 @@ until it hears no more of that one.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from relay.backplane.messages import Beat, Bye, Came, Claim, Known, NodeMessage, Tell, Went
+from relay.backplane.events import (
+    CameElsewhere,
+    Event,
+    NodeLost,
+    NodeNow,
+    Outranked,
+    PeerHere,
+    Say,
+    TellAll,
+    WentElsewhere,
+)
+from relay.backplane.messages import (
+    Beat,
+    Bye,
+    Came,
+    Claim,
+    Known,
+    NodeMessage,
+    Tell,
+    Went,
+    pieces,
+)
+from relay.backplane.naming import Naming
 
-__all__ = [
-    "LOST",
-    "CameElsewhere",
-    "Directory",
-    "NodeLost",
-    "Outranked",
-    "PeerHere",
-    "Say",
-    "TellAll",
-    "WentElsewhere",
-]
+__all__ = ["LOST", "Directory"]
 
 LOST = 3.0
 """Seconds after which a node that says nothing is taken for lost: three beats."""
@@ -38,91 +49,6 @@ STEPPED_BACK = 10.0
 """Seconds for which a node keeps silent after another one of its name was heard."""
 _ASK_AGAIN = 2.0
 """Seconds for an answer to begin and to go on, when all was asked for."""
-PIECE = 100
-"""Claims in one message."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerHere:
-    """A peer that is registered here, as other nodes are told."""
-
-    guid: str
-    seq: int
-    instance: bytes
-    host: str = ""
-    """Where it is observed; empty where that is not known."""
-    offers: bool = False
-    """Whether it offers any service."""
-    shown: bool = False
-    """Whether it discloses one to everybody."""
-    listed: bytes = b""
-    """Who may watch it besides (`listing`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outranked:
-    """A peer that is registered here is at another node by right: its connections here end."""
-
-    claim: Claim
-
-
-@dataclass(frozen=True, slots=True)
-class CameElsewhere:
-    """A peer is at another node now, or its record there has changed."""
-
-    claim: Claim
-
-
-@dataclass(frozen=True, slots=True)
-class WentElsewhere:
-    """A peer was at another node, and is nowhere now."""
-
-    guid: str
-    seq: int
-    instance: bytes
-    ago: float
-    """Seconds since anything was heard of it."""
-    closed: bool
-    shown: bool
-    host: str
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """Something is to be said to one node."""
-
-    node: str
-    message: NodeMessage
-
-
-@dataclass(frozen=True, slots=True)
-class TellAll:
-    """A node wants to know all that is claimed here (`Directory.all_claims`)."""
-
-    node: str
-
-
-@dataclass(frozen=True, slots=True)
-class NodeLost:
-    """A node is not there any more: what it was asked gets no answer."""
-
-    node: str
-
-
-Event: TypeAlias = Outranked | CameElsewhere | WentElsewhere | Say | TellAll | NodeLost
-
-
-@dataclass(frozen=True, slots=True)
-class NodeNow:
-    """A node as it is known here, for who looks after the relay."""
-
-    name: str
-    peers: int
-    """That are registered there."""
-    heard: float | None
-    """Seconds since it was heard last; None: it is this one."""
-    is_in: bool
-    """Whether it has told all that it claims; of this one, whether it can ask the others."""
 
 
 @dataclass(slots=True)
@@ -151,6 +77,7 @@ class _Node:
     urls: tuple[str, ...] = ()
     weight: int = 100
     leaves: bool = False
+    zone: str = ""
     claims: dict[str, Claim] = field(default_factory=dict)
 
 
@@ -158,12 +85,18 @@ class Directory:
     """The directory of one node. `now` is any clock that only grows."""
 
     def __init__(
-        self, node: str, incarnation: int, urls: tuple[str, ...] = (), weight: int = 100
+        self,
+        node: str,
+        incarnation: int,
+        urls: tuple[str, ...] = (),
+        weight: int = 100,
+        naming: Naming | None = None,
     ) -> None:
         self._node = node
         self._incarnation = incarnation
         self.urls = urls
         self._weight = weight
+        self._naming = naming or Naming("", lambda: 0.0)
         self.leaves = False
         """Whether this node drains."""
         self._serial = 0
@@ -238,6 +171,8 @@ class Directory:
             is_new,
             self._weight,
             self.leaves,
+            self._naming.zone,
+            self._naming.serial if self._naming.zone else 0,
         )
 
     def bye(self) -> Bye:
@@ -258,7 +193,9 @@ class Directory:
             peer.offers,
             peer.shown,
             peer.listed,
+            peer.named,
         )
+        self._naming.claimed(self._own.get(guid), claim)
         self._own[guid] = claim
         before = self._homes.get(guid)
         if before is None or before.node == self._node or claim.outranks(before):
@@ -267,8 +204,10 @@ class Directory:
 
     def went(self, gone: WentElsewhere) -> Went | None:
         """A peer is not registered here any more; return what is announced."""
-        if self._own.pop(gone.guid, None) is None:
+        own = self._own.pop(gone.guid, None)
+        if own is None:
             return None
+        self._naming.claimed(own, None)
         self._serial += 1
         self._choose(gone.guid)
         return Went(
@@ -286,11 +225,12 @@ class Directory:
 
     def all_claims(self) -> Iterator[Known]:
         """Return all that is claimed here, piece by piece; others may come and go between two."""
-        serial, claims = self._serial, list(self._own.values())
-        for start in range(0, max(len(claims), 1), PIECE):
-            is_last = start + PIECE >= len(claims)
-            piece = tuple(claims[start : start + PIECE])
-            yield Known(self._node, self._incarnation, serial, piece, is_last)
+        serial, claims = self._serial, pieces(list(self._own.values()))
+        piece: tuple[Claim, ...] | None = next(claims)
+        while piece is not None:
+            following = next(claims, None)
+            yield Known(self._node, self._incarnation, serial, piece, following is None)
+            piece = following
 
     # -- what is heard --------------------------------------------------------------------------
 
@@ -317,7 +257,8 @@ class Directory:
         match message:
             case Beat():
                 node.urls, node.weight = message.urls, message.weight
-                node.leaves = message.leaves
+                node.leaves, node.zone = message.leaves, message.zone
+                self._naming.heard(message.zone, message.zone_serial)
                 yield from self._count(node, message.serial, now, is_beat=True)
                 if message.is_new:
                     yield Say(node.name, self.beat())
@@ -469,6 +410,8 @@ class Directory:
     def _lose(self, node: _Node, now: float) -> Iterator[Event]:
         del self._nodes[node.name]
         yield NodeLost(node.name)
+        if any(claim.named for claim in node.claims.values()):
+            self._naming.changed()
         for claim in node.claims.values():
             yield from self._left(claim, _gone(claim, now - node.heard))
 

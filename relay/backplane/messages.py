@@ -5,7 +5,7 @@ key can make: what others say on the same subjects is refused, and so is what wa
 one. Unknown keys are passed over; an unknown kind is another version's, and nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from hmac import compare_digest
 from itertools import islice
@@ -26,6 +26,7 @@ from protocol.messages import (
 from protocol.messages import ServiceResponse as Response
 
 __all__ = [
+    "MAX_NAMED",
     "NODE_NAME",
     "Answered",
     "Asked",
@@ -40,6 +41,7 @@ __all__ = [
     "Tell",
     "Went",
     "listing",
+    "pieces",
     "tag_of",
 ]
 
@@ -50,6 +52,11 @@ _Serial = Annotated[int, msgspec.Meta(ge=0)]
 _Url = Annotated[str, msgspec.Meta(max_length=512)]
 MAX_LISTED = 1024
 """GUIDs that may watch one peer from other nodes: of one that lists more, the first ones."""
+MAX_NAMED = 8192
+"""Bytes of what the zone shows of one peer, which each node keeps of the peers of all nodes: some
+75 entries. Of a peer with more, the first services."""
+PIECE, _PIECE_BYTES = 100, 1 << 18
+"""Claims in one message, and bytes of them: NATS takes a megabyte."""
 _MAC = 16
 """Bytes of the seal, in front of a message."""
 _CONTEXT = b"roam-relay/1 cluster"
@@ -59,6 +66,20 @@ def listing(guids: Iterable[str]) -> bytes:
     """Return who may watch a peer as it is told to other nodes: 8 bytes for each, of `MAX_LISTED`
     at most."""
     return b"".join(map(_digest, islice(guids, MAX_LISTED)))
+
+
+def pieces(claims: Iterable["Claim"]) -> Iterator[tuple["Claim", ...]]:
+    """Return claims in pieces that each fit into one message; one that is empty where there are
+    none."""
+    piece: list[Claim] = []
+    room = _PIECE_BYTES
+    for claim in claims:
+        room -= len(claim.named) + len(claim.listed)
+        if len(piece) >= PIECE or (piece and room < 0):
+            yield tuple(piece)
+            piece, room = [], _PIECE_BYTES - len(claim.named) - len(claim.listed)
+        piece.append(claim)
+    yield tuple(piece)
 
 
 def _digest(guid: str) -> bytes:
@@ -92,6 +113,9 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
     """Whether it discloses one to everybody: then anybody may watch it."""
     listed: Annotated[bytes, msgspec.Meta(max_length=8 * MAX_LISTED)] = b""
     """Who may watch it besides (`listing`)."""
+    named: Annotated[bytes, msgspec.Meta(max_length=MAX_NAMED)] = b""
+    """What the zone shows of it: what anybody may know, and what the node has proven. Empty where
+    that is nothing, or its node serves no zone."""
 
     def may_be_watched(self, guid: str) -> bool:
         """Whether a peer may watch this one: who may know where may know whether."""
@@ -130,6 +154,10 @@ class Beat(_Said, frozen=True, tag="beat"):
     """How many peers come to it, in proportion."""
     leaves: bool = False
     """Whether it drains: nobody is sent there."""
+    zone: Annotated[str, msgspec.Meta(max_length=253)] = ""
+    """The zone that it serves; empty: none."""
+    zone_serial: _Serial = 0
+    """The serial number of that zone."""
 
 
 class Came(_Said, frozen=True, tag="came"):
@@ -245,6 +273,10 @@ class Seal:
     def origin(self, ticket: str, host: str) -> str:
         """Return the proof that a node has met the bearer of a ticket at an address."""
         return self._mac("leg", f"{ticket} {host}".encode()).hex()
+
+    def word(self, text: str) -> str:
+        """Return a word for a text that the nodes of this cluster make alike, and nobody else."""
+        return self._mac("word", text.encode()).hex()
 
     def _mac(self, subject: str, data: bytes) -> bytes:
         mac = blake2b(subject.encode(), digest_size=_MAC, key=self._key)

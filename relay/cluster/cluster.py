@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
-from time import time_ns
+from time import time, time_ns
 
+from protocol.dns_records import parse_zone
 from protocol.errors import Code
 from protocol.identity import Identity
 from protocol.messages import MAX_NODES, RelayNode, ServiceResponse
@@ -26,6 +27,7 @@ from relay.backplane import (
     Directory,
     Foreign,
     Known,
+    Naming,
     News,
     NodeLost,
     NodeMessage,
@@ -41,10 +43,12 @@ from relay.backplane import (
     tag_of,
 )
 from relay.broker import Broker
+from relay.cluster.bucket import Bucket
 from relay.cluster.letters import ClusterStore
 from relay.cluster.link import Link, LinkLost
 from relay.cluster.members import Members
 from relay.cluster.servers import check_wanted
+from relay.cluster.zone import ZONE, ZoneUpdates
 from relay.config import RelayConfig
 from relay.log import guarded, log
 from relay.mailbox import Spawn
@@ -99,7 +103,9 @@ class Cluster:
         own = self._config = config.cluster
         self._relay_config = config
         self.node = own.node
-        self.directory = Directory(own.node, time_ns(), own.all_urls, own.weight)
+        self.naming = Naming(parse_zone(config.dns.zone) if config.dns is not None else "", time)
+        """What it says of the zone."""
+        self.directory = Directory(own.node, time_ns(), own.all_urls, own.weight, self.naming)
         self.seal = Seal(identity)
         self._shares_port = shares_port
         self._metrics = metrics
@@ -112,6 +118,8 @@ class Cluster:
         """When the connection that is up was."""
         self._is_ready = False
         """Whether all others have told what they claim, once since then."""
+        self.has_learned = False
+        """Whether they ever have."""
         self._nodes: tuple[RelayNode, ...] | None = None
         """As peers are told; None where a node may have come, gone or changed since: making it
         takes 10 µs for each, and each registration says it."""
@@ -136,6 +144,11 @@ class Cluster:
     def is_in(self) -> bool:
         """Whether other nodes can be asked now."""
         return self.refusal(self._clock()) is None
+
+    @property
+    def names(self) -> bool:
+        """Whether others are told what the zone shows of a peer."""
+        return bool(self.naming.zone)
 
     def home(self, guid: str) -> Claim | None:
         return self.directory.home(guid)
@@ -195,6 +208,14 @@ class Cluster:
     def letters(self, clock: Callable[[], float], spawn: Spawn) -> ClusterStore:
         """Return where the letters of all nodes are. `clock` gives Unix time."""
         return ClusterStore(self._relay_config, self.seal, self.wakes, clock, spawn)
+
+    def zone_updates(self, clock: Callable[[], float]) -> ZoneUpdates:
+        """Return where what updates register in the zone is, of all nodes."""
+        return ZoneUpdates(Bucket(self._relay_config, self.seal, ZONE), self.naming, clock)
+
+    def bucket(self) -> Bucket:
+        """Return what the operator has said at any node."""
+        return Bucket(self._relay_config, self.seal)
 
     def wakes(self, guid: str) -> bool:
         """Return whether it is this node that says who has mail, of this peer: the one that it is
@@ -308,7 +329,7 @@ class Cluster:
     def _note(self, now: float, reason: str = "") -> None:
         """Say in the log, once, how this node stands in its cluster."""
         if not self._is_ready and now - self._opened >= _SETTLING and self.directory.is_whole:
-            self._is_ready = True
+            self._is_ready = self.has_learned = True
         if self._link.is_up and not self._is_ready and not self.directory.has_namesake(now):
             return  # It has just come.
         refusal = self.refusal(now)

@@ -3,7 +3,7 @@ is said over it is its maker's."""
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import nats.errors
@@ -15,6 +15,8 @@ __all__ = ["CONNECTING", "Servers", "check_wanted", "close", "in_words"]
 
 CONNECTING = 5.0
 """Seconds for a server to take a connection, and to know of a subscription."""
+_TWICE = 0.1
+"""Seconds between two attempts."""
 _PING = 1.0
 """Seconds between two pings; two that stay unanswered end the connection."""
 
@@ -32,7 +34,7 @@ class Servers:
         self,
         client: Client,
         closed: Callable[[], object],
-        failed: Callable[[Exception], object],
+        failed: Callable[[Exception], Awaitable[object]],
     ) -> None:
         """Connect to the next one; what fails is an exception of NATS, or of the system."""
         config = self._config
@@ -46,10 +48,34 @@ class Servers:
             options["password"] = await asyncio.to_thread(_line, self._place(config.password))
         if server.startswith("tls:"):
             options["tls"] = await asyncio.to_thread(self._tls)
+        why: Exception | None = None
+
+        async def heard(error: Exception) -> None:
+            nonlocal why
+            why = error
+            await failed(error)
+
+        try:
+            await self._connect(client, server, closed, heard, options)
+        except nats.errors.NoServersError as error:
+            raise why or error from None
+
+    async def _connect(
+        self,
+        client: Client,
+        server: str,
+        closed: Callable[[], object],
+        failed: Callable[[Exception], Awaitable[object]],
+        options: dict[str, object],
+    ) -> None:
         await client.connect(
             servers=server,
-            name=f"roam-relay {config.node}",
+            name=f"roam-relay {self._config.node}",
             allow_reconnect=False,
+            # One that refuses is tried twice at once. By itself the library tries it for minutes,
+            # every two seconds, and no other one.
+            max_reconnect_attempts=1,
+            reconnect_time_wait=_TWICE,  # type: ignore[arg-type]  # It is slept for.
             connect_timeout=int(CONNECTING),
             ping_interval=_PING,  # type: ignore[arg-type]  # It is slept for.
             max_outstanding_pings=2,

@@ -1,7 +1,8 @@
-"""The stream of JetStream that the letters of a cluster are in: a connection of its own, what is
-put into the stream and read from it, and all that is said in it, heard in its order.
+"""The stream of JetStream that the letters of a cluster are in: what is put into it and read from
+it, and what is said in it, unsealed.
 
-What is in it by what name, and what that means, is in `letters.py`. Foreign exceptions end here.
+How it is followed is in `jetstream.py`; what is in it by what name, and what that means, in
+`letters.py`.
 """
 
 import asyncio
@@ -9,54 +10,29 @@ import binascii
 import contextlib
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
-import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
-from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from relay.backplane import Foreign, Seal
-from relay.cluster.link import LinkLost
-from relay.cluster.servers import CONNECTING, Servers, check_wanted, close, in_words
-from relay.log import guarded, log
-from relay.store import StoreFailed
+from relay.cluster.jetstream import IN_USE, Followed, Reader, Source, StreamAway, StreamFull
+from relay.cluster.servers import Servers
+from relay.log import log
 
-__all__ = ["Follower", "Heard", "LetterStream", "StreamAway", "StreamFull"]
+__all__ = ["Follower", "Heard", "LetterStream", "StreamAway", "StreamFull", "stream_name"]
 
-ANSWER = 5.0
-"""Seconds for NATS to answer."""
-_HEARTBEAT = 1.0
-"""Seconds between two signs of life of what says all that is in the stream."""
-_SILENT = 5
-"""Looks without one, a second each, after which the connection begins anew."""
-_PENDING, _PENDING_BYTES = 1 << 20, 1 << 28
-"""Messages that may wait to be read. The server keeps far below it: it is answered as they are."""
 _MARKED = 600
 """Seconds for which it is said in the stream that something is in it no more: who has heard nothing
 for so long begins from what is there."""
 _HEADER = "Roam-Relay"
-_FULL = {10023, 10028, 10047, 10053, 10077, 10122}
-"""Codes of JetStream that say that there is no room: of the server, the account, the stream."""
-_IN_USE = 10058
 _NEEDED = (
     *("subjects", "discard", "max_msgs_per_subject"),
     *("allow_rollup_hdrs", "allow_direct", "allow_msg_ttl"),
 )
 """What a stream must have as it is made here."""
-_SERVER = 2, 11
-"""The version from which on what is in a stream has a time of its own."""
-_NONE = "there is no connection to NATS"
-
-
-class StreamAway(StoreFailed):
-    """The stream cannot be asked now. What was to be put into it may be there."""
-
-
-class StreamFull(StoreFailed):
-    """There is no room in it; nothing has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +61,9 @@ class Follower(Protocol):
         """Nothing else is there now."""
 
 
-@dataclass(slots=True, eq=False)
-class _Connection:
-    client: Client
-    stream: JetStreamContext
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    waiting: set[asyncio.Timeout] = field(default_factory=set)
-    """Of who waits for an answer on it."""
-    delivered: int = 0
-    """How many messages the consumer has said, counted by it."""
-    signs: int = 0
-    has_complained: bool = False
+def stream_name(prefix: str) -> str:
+    """Return the name of the stream of a cluster's letters."""
+    return f"{prefix}_mail"
 
 
 class LetterStream:
@@ -103,11 +71,12 @@ class LetterStream:
 
     def __init__(self, prefix: str, servers: Servers, seal: Seal, replicas: int) -> None:
         self._base = f"{prefix}.1.mail."
-        self._name = f"{prefix}_mail"
-        self._servers = servers
+        self._name = stream_name(prefix)
         self._seal = seal
         self._replicas = replicas
-        self._connection: _Connection | None = None
+        self._followed = Followed(
+            servers, Source(self._name, f"{self._base}at.>", "letters", headers_only=True)
+        )
 
     async def run(self, follower: Follower) -> None:
         """Connect, make the stream where there is none, tell all that is in it and what is put into
@@ -116,62 +85,13 @@ class LetterStream:
         Raises:
             LinkLost: always in the end; says why.
         """
-        client = Client()
-        connection = _Connection(client, client.jetstream(timeout=ANSWER))
-        why = "NATS has ended the connection"
 
-        async def closed() -> None:
-            connection.ended.set()
+        def read(message: Msg) -> None:
+            heard = self._heard(message)
+            if heard is not None:
+                follower.hear(heard)
 
-        async def failed(error: Exception) -> None:
-            nonlocal why
-            why = in_words(error)
-            if isinstance(error, nats.errors.SlowConsumerError):
-                connection.ended.set()
-
-        async def take(message: Msg) -> None:
-            with guarded("reading what is said in the stream of letters"):
-                await self._take(connection, message, follower)
-
-        try:
-            async with asyncio.timeout(4 * CONNECTING):
-                await self._servers.connect(client, closed, failed)
-                version = client.connected_server_version
-                if (version.major, version.minor) < _SERVER:
-                    raise LinkLost("letters need nats-server 2.11 or later")
-                last = await self._make(connection.stream)
-                inbox = client.new_inbox()
-                await client.subscribe(
-                    inbox,
-                    cb=take,
-                    pending_msgs_limit=_PENDING,
-                    pending_bytes_limit=_PENDING_BYTES,
-                )
-                follower.opened(last)
-                self._connection = connection
-                following = await connection.stream.add_consumer(self._name, self._follower(inbox))
-            check_wanted()
-            if not following.num_pending:
-                follower.whole()
-            await self._watch(connection)
-        except TimeoutError:
-            raise LinkLost("NATS did not answer in time") from None
-        except NoStreamResponseError:
-            raise LinkLost("NATS has no JetStream") from None
-        except (nats.errors.Error, OSError, ValueError) as error:
-            raise LinkLost(in_words(error)) from None
-        except ModuleNotFoundError as error:
-            if error.name != "nkeys":
-                raise
-            raise LinkLost("a file of credentials needs a library: pip install nkeys") from None
-        finally:
-            self._connection = None
-            now = asyncio.get_running_loop().time()
-            for deadline in connection.waiting:
-                with contextlib.suppress(RuntimeError):  # It has come by itself, just now.
-                    deadline.reschedule(now)
-            await close(client)
-        raise LinkLost(why)
+        await self._followed.run(Reader(self._make, follower.opened, read, follower.whole))
 
     # -- what is put into it, and read ----------------------------------------------------------
 
@@ -209,7 +129,7 @@ class LetterStream:
             StreamFull: it is not.
         """
         try:
-            async with self._within():
+            async with self._followed.within():
                 return (await put).seq
         finally:
             if not put.cancel() and not put.cancelled():
@@ -222,11 +142,9 @@ class LetterStream:
         Raises:
             StreamAway
         """
-        async with self._within() as connection:
+        async with self._followed.within() as stream:
             try:
-                found = await connection.stream.get_msg(
-                    self._name, seq=number, direct=not of_leader
-                )
+                found = await stream.get_msg(self._name, seq=number, direct=not of_leader)
             except NotFoundError:
                 return None
             return found.data or b""
@@ -237,9 +155,9 @@ class LetterStream:
         Raises:
             StreamAway
         """
-        async with self._within() as connection:
+        async with self._followed.within() as stream:
             try:
-                found = await connection.stream.get_msg(
+                found = await stream.get_msg(
                     self._name, seq=1, subject=self._base + subjects, direct=True, next=True
                 )
             except NotFoundError:
@@ -253,9 +171,9 @@ class LetterStream:
         Raises:
             StreamAway: it may be gone.
         """
-        async with self._within() as connection:
+        async with self._followed.within() as stream:
             try:
-                return await connection.stream.delete_msg(self._name, number)
+                return await stream.delete_msg(self._name, number)
             except APIError as error:
                 if error.code in (400, 404, 500):  # No such message; it differs by version.
                     return False
@@ -267,10 +185,8 @@ class LetterStream:
         Raises:
             StreamAway
         """
-        async with self._within() as connection:
-            info = await connection.stream.stream_info(
-                self._name, subjects_filter=self._base + subjects
-            )
+        async with self._followed.within() as stream:
+            info = await stream.stream_info(self._name, subjects_filter=self._base + subjects)
             return sum((info.state.subjects or {}).values())
 
     async def purge(self, subjects: str) -> None:
@@ -279,8 +195,8 @@ class LetterStream:
         Raises:
             StreamAway
         """
-        async with self._within() as connection:
-            await connection.stream.purge_stream(self._name, subject=self._base + subjects)
+        async with self._followed.within() as stream:
+            await stream.purge_stream(self._name, subject=self._base + subjects)
 
     @contextlib.asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
@@ -289,7 +205,7 @@ class LetterStream:
         Raises:
             StreamAway: it was not said in time.
         """
-        async with self._within():
+        async with self._followed.within():
             yield
 
     # -- inside ---------------------------------------------------------------------------------
@@ -303,36 +219,14 @@ class LetterStream:
     ) -> "asyncio.Task[api.PubAck]":
         full = self._base + subject
         headers[_HEADER] = b64encode(self._seal.wrap(full, said)).decode()
-        if self._connection is None:
-            raise StreamAway(_NONE)
+        stream = self._followed.stream()
         # A task writes as it begins: so what is put is in the stream in the same order. The
         # library's own `publish_async` never ends where the server refuses.
         return asyncio.get_running_loop().create_task(
-            self._connection.stream.publish(
+            stream.publish(
                 full, body, stream=self._name, headers=headers, msg_ttl=max(1.0, lifetime)
             )
         )
-
-    @contextlib.asynccontextmanager
-    async def _within(self) -> AsyncIterator[_Connection]:
-        connection = self._connection
-        if connection is None:
-            raise StreamAway(_NONE)
-        try:
-            async with asyncio.timeout(ANSWER) as deadline:
-                connection.waiting.add(deadline)
-                try:
-                    yield connection
-                finally:
-                    connection.waiting.discard(deadline)
-        except TimeoutError:
-            raise StreamAway("NATS did not answer in time") from None
-        except APIError as error:
-            if error.err_code in _FULL:
-                raise StreamFull(str(error.description)) from None
-            raise StreamAway(f"NATS: {error.description}") from None
-        except (nats.errors.Error, OSError) as error:
-            raise StreamAway(in_words(error)) from None
 
     async def _make(self, stream: JetStreamContext) -> int:
         config = api.StreamConfig(
@@ -350,7 +244,7 @@ class LetterStream:
         try:
             info = await stream.add_stream(config)
         except APIError as error:
-            if error.err_code != _IN_USE:
+            if error.err_code != IN_USE:
                 raise
             info = await self._brought_up(stream, config)
         return info.state.last_seq
@@ -373,70 +267,16 @@ class LetterStream:
             return info
         return await stream.update_stream(there.evolve(**needed))
 
-    def _follower(self, inbox: str) -> api.ConsumerConfig:
-        return api.ConsumerConfig(
-            deliver_subject=inbox,
-            deliver_policy=api.DeliverPolicy.ALL,
-            ack_policy=api.AckPolicy.NONE,
-            filter_subject=f"{self._base}at.>",
-            headers_only=True,
-            flow_control=True,
-            idle_heartbeat=_HEARTBEAT,
-            mem_storage=True,
-            num_replicas=1,
-            max_deliver=1,
-        )
-
-    async def _watch(self, connection: _Connection) -> None:
-        """Wait until the connection is over, or nothing is heard of the stream any more."""
-        silent, before = 0, connection.signs
-        while not connection.ended.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_HEARTBEAT):
-                    await connection.ended.wait()
-            silent = silent + 1 if connection.signs == before else 0
-            before = connection.signs
-            if silent >= _SILENT:
-                raise LinkLost("nothing is heard of JetStream any more")
-
-    async def _take(self, connection: _Connection, message: Msg, follower: Follower) -> None:
-        if connection is not self._connection or connection.ended.is_set():
-            return  # What still comes of one that is over is read anew by the next.
-        connection.signs += 1
-        headers = message.headers or {}
-        if headers.get("Status"):
-            stalled = headers.get("Nats-Consumer-Stalled")
-            answer = message.reply or stalled
-            if answer:
-                # Flow control: what came before this is read. Where it cannot be said it is over.
-                with contextlib.suppress(nats.errors.Error, OSError):
-                    await connection.client.publish(answer)
-            delivered = headers.get(api.Header.LAST_CONSUMER)
-            if delivered is not None and int(delivered) > connection.delivered:
-                self._missed(connection)
-            elif not answer:
-                follower.whole()  # It is idle, and does not wait for this side.
-            return
-        about = message.metadata
-        if about.sequence.consumer != connection.delivered + 1:
-            self._missed(connection)
-            return
-        connection.delivered += 1
+    def _heard(self, message: Msg) -> Heard | None:
+        """Return what was said in the stream; None where no relay of this cluster has said it."""
+        headers, about = message.headers or {}, message.metadata
         try:
             sealed = b64decode(headers.get(_HEADER, ""), validate=True)
             said = self._seal.unwrap(message.subject, sealed)
         except (Foreign, binascii.Error):
-            if not connection.has_complained:
-                connection.has_complained = True
-                log.warning("what no relay of this cluster has said is in the stream of letters")
-        else:
-            is_gone = headers.get(api.Header.ROLLUP) is not None
-            at, number = about.timestamp.timestamp(), about.sequence.stream
-            subject = message.subject.removeprefix(self._base)
-            follower.hear(Heard(subject, number, at, None if is_gone else said))
-        if not about.num_pending:
-            follower.whole()
-
-    def _missed(self, connection: _Connection) -> None:
-        log.warning("something in the stream of letters was missed: all of it is read anew")
-        connection.ended.set()
+            self._followed.complain()
+            return None
+        is_gone = headers.get(api.Header.ROLLUP) is not None
+        at, number = about.timestamp.timestamp(), about.sequence.stream
+        subject = message.subject.removeprefix(self._base)
+        return Heard(subject, number, at, None if is_gone else said)

@@ -3,6 +3,6 @@
 from relay.dns.keys import DnsKeys
 from relay.dns.server import DnsServer
 from relay.dns.store import DnsStore
-from relay.dns.zone import ZonePeers
+from relay.dns.zone import SharedZone, ZonePeers
 
-__all__ = ["DnsKeys", "DnsServer", "DnsStore", "ZonePeers"]
+__all__ = ["DnsKeys", "DnsServer", "DnsStore", "SharedZone", "ZonePeers"]

@@ -51,6 +51,9 @@ def answer_query(zone: Zone, query: dns.message.Message) -> dns.message.Message:
         return skeleton(query, dns.rcode.REFUSED)
     node = zone.find(name)
     if node is None:
+        # A node that has just come does not know who is at the others: somebody else is asked.
+        if not zone.is_whole and zone.peer_of(name) is not None:
+            return skeleton(query, dns.rcode.SERVFAIL)
         return _nothing(zone, skeleton(query, dns.rcode.NXDOMAIN))
     response = skeleton(query, dns.rcode.NOERROR)
     response.flags |= dns.flags.AA

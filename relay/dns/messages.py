@@ -29,21 +29,22 @@ import dns.tsig
 
 from protocol.dns_weight import TooCostly, Weight, question_end, weigh
 from protocol.errors import ProtocolViolation
+from relay.backplane import ZoneUpdate
 from relay.config import DnsConfig
 from relay.dns.answer import PAYLOAD, answer_query, skeleton
 from relay.dns.keys import DnsKeys
 from relay.dns.plain import Answer, Plain, answer_of, read_plain, spell
 from relay.dns.signed import FUDGE, BadSignature, SignedMessage, UpdateReader, question_of, verify
-from relay.dns.store import DnsStore, StoreFailed
+from relay.dns.store import StoreFailed, StoreUnsure, ZoneStore
 from relay.dns.update import UpdateFailed, updated
-from relay.dns.zone import Zone
+from relay.dns.zone import Records, Zone
 from relay.limits import Rates
 from relay.log import log, short
 from relay.metrics import Metrics
 
 __all__ = ["DnsMessages", "price"]
 
-_MAX_SEEN = 4096
+_MAX_SEEN = 16_384
 """Signatures of updates that are remembered, so that none is taken twice."""
 _MAX_ANSWERS = 65_536
 _MAX_ANSWER_BYTES = 32 << 20
@@ -90,7 +91,7 @@ class DnsMessages:
         config: DnsConfig,
         zone: Zone,
         keys: DnsKeys,
-        store: DnsStore,
+        store: ZoneStore,
         metrics: Metrics,
     ) -> None:
         self._config = config
@@ -101,6 +102,8 @@ class DnsMessages:
         self._clock = time.time
         self._updating = asyncio.Lock()
         self._waiting = 0
+        self._to_drop: dict[str, None] = {}
+        """Peers that had to go, and of whom something may be stored still."""
         self._update_rates = Rates(config.updates_per_second, config.updates_burst)
         self._made = Rates(config.made_per_second, max(1, int(config.made_per_second)))
         self._answers: dict[tuple[bytes, bytes], _Kept] = {}
@@ -266,8 +269,11 @@ class DnsMessages:
         """Drop what no update has renewed for long."""
         async with self._updating:
             with contextlib.suppress(StoreFailed):
-                for guid in await self._store.drop_old(self._config.remember):
-                    self._zone.replace(guid, {})
+                await self._store.drop_old(self._config.remember)
+        to_drop, self._to_drop = self._to_drop, {}
+        for guid in to_drop:
+            if not self._zone.admits(guid, ""):  # Still.
+                await self.drop(guid)
 
     async def forget(self, guid: str) -> bool:
         """Drop what updates have stored of a peer, from the disk too; return whether there was
@@ -279,23 +285,52 @@ class DnsMessages:
         async with self._updating:
             held = self._zone.holds(guid)
             await self._store.forget(guid)
-            self._zone.replace(guid, {})
         return held
+
+    async def drop(self, guid: str) -> None:
+        """Drop what updates have stored of a peer that has to go; where that cannot be done now,
+        later, if it may not come then."""
+        try:
+            await self.forget(guid)
+        except StoreFailed as failed:
+            log.info("not out of the zone yet", peer=short(guid), reason=str(failed))
+            if len(self._to_drop) < _MAX_WAITING:
+                self._to_drop[guid] = None
+
+    def hear(self, update: ZoneUpdate) -> None:
+        """Take what is registered for a peer now, by an update here or at another node."""
+        self._zone.replace(update.guid, update.records, update.serial)
+        if update.mac and not update.is_own:
+            # It is not made here too; and its key has so much less to make here.
+            self._seen[update.mac] = self._clock(), dns.rcode.NOERROR
+            self._update_rates.charge(update.guid, self._clock(), 1.0)
 
     async def _make(self, guid: str, update: SignedMessage, host: str) -> dns.rcode.Rcode:
         self._waiting += 1
+        sets: Records = {}
         try:
             records = await self._records(update)
             async with self._updating:
                 if not self._zone.admits(guid, host):  # Any more: it has waited for others.
                     return dns.rcode.REFUSED
-                sets = updated(self._zone, self._config, guid, records)
-                await self._store.put(guid, self._zone.to_stored(sets))
-                self._zone.replace(guid, sets)
+
+                def make() -> bytes:
+                    nonlocal sets
+                    seen = self._seen.get(update.mac)
+                    if seen is not None and seen[1] == dns.rcode.NOERROR:
+                        raise UpdateFailed(dns.rcode.NOERROR)  # At another node, meanwhile.
+                    sets = updated(self._zone, self._config, guid, records)
+                    return self._zone.to_stored(sets)
+
+                await self._store.change(guid, update.mac, make)
         except UpdateFailed as failed:
             return failed.code
         except _PARSE_ERRORS:
             return dns.rcode.FORMERR
+        except StoreUnsure as failed:
+            # That nothing can be stored now was said when it began.
+            log.info("a DNS update was not taken", peer=short(guid), reason=str(failed))
+            return dns.rcode.SERVFAIL
         except StoreFailed as failed:
             log.error("a DNS update cannot be stored", peer=short(guid), reason=str(failed))
             return dns.rcode.SERVFAIL

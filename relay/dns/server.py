@@ -16,7 +16,7 @@ from relay.dns.keys import DnsKeys
 from relay.dns.messages import DnsMessages, price
 from relay.dns.places import Places
 from relay.dns.signed import SignedMessage
-from relay.dns.store import DnsStore
+from relay.dns.store import DnsStore, ZoneStore
 from relay.dns.zone import Zone, ZonePeers
 from relay.keys import Keys
 from relay.limits import Counts, Rates, cause_of
@@ -54,9 +54,10 @@ class DnsServer:
         self._tasks = Tasks()
         self._clock = clock
         self._metrics = metrics
-        self.zone = Zone(config, peers, clock=clock)
+        self.zone = Zone(config, peers)
         self.keys = DnsKeys(keys.current, self.zone.name, lambda: keys.served)
-        self._store = DnsStore(config.store)
+        shared = peers.shared
+        self._store: ZoneStore = DnsStore(config.store) if shared is None else shared.store
         self.messages = DnsMessages(config, self.zone, self.keys, self._store, metrics)
         self._rates = Rates(config.answers_per_second, config.answers_burst)
         self._stream_rates = Rates(config.answers_per_second, config.answers_burst)
@@ -74,26 +75,24 @@ class DnsServer:
         self._listening: list[asyncio.DatagramTransport | asyncio.Server] = []
         self.port = 0
 
-    async def start(self, relay_port: int) -> tuple[Endpoint, ...]:
+    async def start(self, relay_port: int, *, is_shared: bool = False) -> tuple[Endpoint, ...]:
         """Load what is stored, and listen; the zone names the relay at `relay_port`. Return where
-        it listens.
+        it listens: at a port that is shared the system deals questions out to several processes.
 
         Raises:
             ConfigError: the store or the address cannot be used.
         """
         config = self._config
-        if config.store is None:
-            log.warning("no [dns] store: DNS updates are forgotten at the end")
         loop = asyncio.get_running_loop()
         self.zone.show_relay(relay_port)
         try:
-            bound = await bind(self._hosts, config.port, udp=True)
+            bound = await bind(self._hosts, config.port, udp=True, is_shared=is_shared)
         except ConfigError as error:
             raise ConfigError(f"dns: {error}") from None
         with contextlib.closing(bound):
             listening = bound.endpoints
             # Not before: a relay that has given the port up has written all that it had.
-            self.zone.load(await self._store.open(config.remember))
+            await self._store.open(config.remember, self.messages.hear)
             await self._listen(loop, bound)
         self.port = bound.port
         self._tasks.spawn(self._keep_house())

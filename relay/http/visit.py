@@ -27,6 +27,11 @@ _UNREADABLE = (ValueError, IndexError)
 hosts of one (`http://xn--a/`)."""
 
 
+_CLOSED = "the handler is closed"
+"""What uvloop says where something is written to a connection that has just gone, before the
+transport says that it is closing."""
+
+
 class Visit(web.RequestHandler):
     """What aiohttp serves a visitor with. A visitor that does not read its answers is ended; one
     that sends more than it may is not read for a while.
@@ -153,6 +158,18 @@ class Visit(web.RequestHandler):
         response = web.Response(status=status, text="this is no HTTP that can be read\n")
         response.force_close()
         return response
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; whoever has gone in this very moment is no fault of ours. uvloop raises
+        RuntimeError then, and aiohttp logs a traceback for it."""
+        try:
+            return await super().finish_response(request, resp, start_time)
+        except RuntimeError as error:
+            if _CLOSED not in str(error):
+                raise
+            return resp, True
 
     def resume_writing(self) -> None:
         self._stop_waiting()

@@ -60,6 +60,8 @@ class Place(msgspec.Struct, frozen=True):
     book: str | None
     """The file of what the operator says; None: it is forgotten at the end."""
     port: int
+    dns_port: int
+    """Of the zone; 0 where there is none."""
     backbone: Backbone
 
 
@@ -87,10 +89,6 @@ def check_shared(config: RelayConfig) -> None:
     Raises:
         ConfigError: they cannot; says which key is in the way, and what to do.
     """
-    if config.dns is not None:
-        raise ConfigError(
-            "nodes: the zone of [dns] is kept by one process: serve it by a relay without --nodes"
-        )
     if config.cluster is not None:
         raise ConfigError(
             "nodes: one machine's processes have a nats-server of their own: with [cluster], give "
@@ -115,6 +113,7 @@ def assignment(config: RelayConfig, name: str, place: Place) -> Assignment:
     one = structs.replace(
         config,
         port=place.port,
+        dns=None if config.dns is None else structs.replace(config.dns, port=place.dns_port),
         identity=place.identity,
         state=str(Path(place.folder, name)),
         operator_socket="operator.sock",

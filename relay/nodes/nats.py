@@ -1,7 +1,8 @@
 """The nats-server between the processes of one machine: where its program is, and what it is told.
 
 Loopback, a user with a password of chance, and nothing that it keeps but letters, where the relay
-has a mailbox. What passes it is sealed with the relay's key besides (`relay.backplane`).
+has a mailbox, and what updates have registered in its zone. What passes it is sealed with the
+relay's key besides (`relay.backplane`).
 """
 
 import contextlib
@@ -62,9 +63,10 @@ def hold_port() -> socket.socket:
     return held
 
 
-def prepare(folder: str, port: int, *, keeps_letters: bool) -> Backbone:
-    """Write what it is told into a folder, for its owner alone; return how it is reached. Letters
-    that it keeps are in that folder too, and what it has said is kept is on the disk.
+def prepare(folder: str, port: int, *, keeps: bool) -> Backbone:
+    """Write what it is told into a folder, for its owner alone; return how it is reached. With
+    `keeps` it keeps letters, and what updates have registered in the zone: in that folder too, and
+    what it has said is kept is on the disk.
 
     Raises:
         ConfigError: the folder cannot be written.
@@ -77,7 +79,7 @@ def prepare(folder: str, port: int, *, keeps_letters: bool) -> Backbone:
         "logfile_max_num: 2",
         f"authorization {{ user: {_USER}, password: {json.dumps(password)} }}",
     )
-    if keeps_letters:
+    if keeps:
         store = json.dumps(str(Path(folder, _LETTERS)))
         lines += (f"jetstream {{ store_dir: {store}, sync_interval: always }}",)
     try:

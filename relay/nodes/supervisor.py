@@ -24,7 +24,7 @@ from protocol.identity import Identity
 from relay import disk
 from relay.admission import Book
 from relay.config import KEY, ConfigError, RelayConfig
-from relay.listening import reserve
+from relay.listening import Bound, reserve
 from relay.log import configure, log
 from relay.nodes import nats
 from relay.nodes.child import Child
@@ -112,6 +112,9 @@ class Supervisor:
         await _make_book(book)
         bound = await reserve(config.hosts, config.port)
         stack.callback(bound.close)
+        zone = await self._reserve_zone()
+        if zone is not None:
+            stack.callback(zone.close)
         held = nats.hold_port()
         stack.callback(held.close)
         place = Place(
@@ -119,10 +122,11 @@ class Supervisor:
             self._key_file(shared),
             book,
             bound.port,
+            0 if zone is None else zone.port,
             nats.prepare(
                 str(Path(shared, _NATS)),
                 held.getsockname()[1],
-                keeps_letters=config.keeps_letters,
+                keeps=config.keeps_letters or config.dns is not None,
             ),
         )
         between = self._make(place)
@@ -136,6 +140,15 @@ class Supervisor:
             stack.push_async_callback(door.close)
             await door.open()
         await self._keep(place, between, metrics)
+
+    async def _reserve_zone(self) -> Bound | None:
+        dns = self._config.dns
+        if dns is None:
+            return None
+        try:
+            return await reserve(dns.hosts or self._config.hosts, dns.port, udp=True)
+        except ConfigError as error:
+            raise ConfigError(f"dns: {error}") from None
 
     def _make(self, place: Place) -> Child:
         """Make the nodes, and return what is between them."""

@@ -48,7 +48,7 @@ from relay.operator.commands import (
 from relay.plane import Planes
 from relay.presence import Presence
 from relay.process import build_info, process_now
-from relay.store import StoreFailed
+from relay.store import StoreFailed, StoreUnsure
 from relay.tally import Figures
 
 if TYPE_CHECKING:
@@ -62,6 +62,11 @@ sizes are banned."""
 _FIGURES = 1.0
 """Seconds between two looks at what each peer has had."""
 _NOTHING = Figures()
+_FORGOTTEN = Refusal(
+    "what this relay kept of this peer is removed, by its operator",
+    PATIENCE,
+    outcome=Outcome.REVOKED,
+)
 _ID = 16
 """Hexadecimal characters of an invitation's id."""
 
@@ -110,6 +115,10 @@ class Desk:
         self._present = present
         self._clock = clock
         self._wall_clock = wall_clock
+        self._banned: set[str] = set()
+        """Whom the zone has dropped."""
+        self._to_drop: list[str] = []
+        """Whom it is still to drop."""
         self._figured = -math.inf
         """When what each peer has had was last asked for."""
 
@@ -147,6 +156,8 @@ class Desk:
                     assert_never(asked)
         except (ValueError, BadInvitation) as error:
             return Failed(str(error))
+        except StoreUnsure as error:
+            return Failed(f"it may hold, or not ({error}): say it again")
         except StoreFailed as error:
             return Failed(f"the relay cannot store it, so nothing has changed: {error}")
 
@@ -155,14 +166,34 @@ class Desk:
         judge = self._admission.judge
         # Who is not registered yet is asked about anyway.
         return await self._end(
-            lambda one: judge(one.guid, one.observed_host) if one.is_registered else None
+            lambda one: judge(one.guid, one.observed_host) if one.is_registered else None,
+            lambda guid, host: judge(guid, host) is not None,
         )
 
     async def end(self, guid: str, refusal: Refusal) -> int:
         """Send a peer away; return how many connections ended."""
         return await self._end(
-            lambda one: refusal if one.has_proven_key and one.guid == guid else None
+            lambda one: refusal if one.has_proven_key and one.guid == guid else None,
+            lambda one, _: one == guid,
         )
+
+    async def hear(self) -> None:
+        """Take over what was said at other nodes, or to other processes of this machine."""
+        book = self._admission.book
+        if await book.refresh():
+            await self.review()
+            banned = {ban.subject for ban in book.bans}
+            self._banned &= banned
+            self._to_drop = list(banned - self._banned)
+        some, self._to_drop = self._to_drop[:_AT_ONCE], self._to_drop[_AT_ONCE:]
+        for subject in some:
+            await self._forget(subject)
+            self._banned.add(subject)
+        for order in book.orders():
+            await self.end(order.guid, _FORGOTTEN)
+            await self._present.presence.forget(order.guid)
+            await self._forget(order.guid)
+            await book.carried_out(order)
 
     # -- changes --------------------------------------------------------------------------------
 
@@ -215,9 +246,9 @@ class Desk:
         subject = subject_of(asked.subject)
         if "/" in subject:
             return Failed("nothing is kept of a network but its ban: 'relay allow' lifts that")
-        reason = "what this relay kept of this peer is removed, by its operator"
+        self._admission.book.check_open()
         # First: what is here is kept for as long as it is.
-        ended = await self.end(subject, Refusal(reason, PATIENCE, outcome=Outcome.REVOKED))
+        ended = await self.end(subject, _FORGOTTEN)
         found = [name async for name in self._forgotten(subject)]
         said = f"forgotten ({', '.join(found)})" if found else "nothing was kept of it"
         if self._admission.book.bans.of(subject, "", self._wall_clock()) is not None:
@@ -236,9 +267,14 @@ class Desk:
         if self._present.mailbox is not None and await self._present.mailbox.forget(guid):
             yield "letters to it and from it"
 
-    async def _end(self, judge: Callable[[ControlConnection], Refusal | None]) -> int:
-        """End connections by what a judge says of each, and the planes of their peers. The loop is
-        not held for long, however many there are."""
+    async def _end(
+        self,
+        judge: Callable[[ControlConnection], Refusal | None],
+        is_gone: Callable[[str, str], bool],
+    ) -> int:
+        """End connections by what a judge says of each, the planes of their peers, and those of who
+        is gone though it has its connection elsewhere: it may be at another node. The loop is not
+        held for long, however many there are."""
         ended = 0
         gone: set[str] = set()
         connections = list(self._present.relay.connections)
@@ -251,10 +287,9 @@ class Desk:
                 ended += 1
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
-        bans, now = self._admission.book.bans, self._wall_clock()
         with guarded("ending planes"):
             await self._present.planes.end_of(
-                lambda guid, host: guid in gone or bans.of(guid, host, now) is not None
+                lambda guid, host: guid in gone or is_gone(guid, host)
             )
         return ended
 
@@ -262,7 +297,7 @@ class Desk:
         """Take a peer that has to go out of the zone; it can put nothing there any more."""
         if self._present.dns is not None and "/" not in subject:
             with guarded("taking a peer out of the zone"):
-                await self._present.dns.messages.forget(subject)
+                await self._present.dns.messages.drop(subject)
 
     # -- lists ----------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Who is here and where, who is told of it, and which of their endpoints are proven."""
 
+from relay.presence.elsewhere import read_named
 from relay.presence.gone import GonePeer
 from relay.presence.known import Keeping, KnownPeers
 from relay.presence.presence import Presence
@@ -24,4 +25,5 @@ __all__ = [
     "Watches",
     "may_probe",
     "may_probe_port",
+    "read_named",
 ]

@@ -193,10 +193,11 @@ class Proofs:
             return []
         found = dict.fromkeys(self._named_by(registration))
         kept = self._queries.kept(guid)
-        for endpoint in [
-            one for one in registration.proofs if one not in found and one not in kept
-        ]:
+        over = [one for one in registration.proofs if one not in found and one not in kept]
+        for endpoint in over:
             del registration.proofs[endpoint]
+        if over:
+            self._registry.proven(guid)
         for endpoint in self._queries.wanted(guid):
             if self._rules.allowed(endpoint, registration.observed_hosts):
                 found[endpoint] = None
@@ -249,11 +250,14 @@ class Proofs:
         for query in answered:
             query.asker.send(EndpointResponse(query.number, True))
         if not proven:
-            registration.proofs.pop(endpoint, None)
+            if endpoint in registration.proofs:
+                del registration.proofs[endpoint]
+                self._registry.proven(guid)
             return
         if endpoint not in registration.proofs:
             log.debug("endpoint proven", peer=short(guid), at=str(endpoint))
         registration.proofs[endpoint] = None
+        self._registry.proven(guid)
 
     def _decline(self, asker: Asker, number: int, wait: float) -> None:
         reason = "too many questions about endpoints"

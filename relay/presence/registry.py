@@ -25,7 +25,7 @@ from protocol.errors import Code
 from protocol.messages import Disclosure, LocationRecord, Message, PeerState
 from relay.backplane import ALONE, Backplane, Claim, WentElsewhere
 from relay.limits import Cause
-from relay.presence.elsewhere import as_told, left_elsewhere
+from relay.presence.elsewhere import as_told, left_elsewhere, named
 from relay.presence.gone import GonePeer, GonePeers
 from relay.presence.records import Services, VerifiedEntries, check_record
 from relay.tally import Figures
@@ -123,6 +123,8 @@ class RegisteredPeer:
     """The newest live flow."""
     proofs: dict[Endpoint, None] = field(init=False, default_factory=dict)
     """Endpoints at which the relay itself has met the peer's key (proofs.py)."""
+    told: bytes = field(init=False, default=b"")
+    """What other nodes were told that the zone shows of it."""
     _passed: _Passed = field(init=False, default=_NOTHING_PASSED)
     """What was filtered last: mostly it is the same again."""
 
@@ -178,6 +180,15 @@ class RegisteredPeer:
             for entry in order(entries)
             if self.proven(entry) or (near and _is_private(entry.host))
         )
+
+    def public(self) -> dict[str, tuple[SignedEntry, ...]]:
+        """Return what anybody may know: the proven entries of each service that is disclosed to
+        everybody, of which there may be none."""
+        return {
+            service: self.disclosable(service)
+            for service in self.services
+            if self.may_learn(service, None)
+        }
 
     def filter(
         self, service: str, entries: tuple[SignedEntry, ...], receiver: str = ""
@@ -360,7 +371,9 @@ class Registry:
             return False
         del known.flows[flow.flow]
         known.flows_changed()
-        if not known.flows:
+        if known.flows:
+            self.proven(flow.guid)  # The address that this one came from is not, any more.
+        else:
             del self._peers[flow.guid]
             seq, shown = known.record.seq, known.is_shown
             gone = GonePeer(known.guid, known.instance, seq, now, flow.heard, closed, shown)
@@ -371,6 +384,17 @@ class Registry:
             if self._backplane.home(flow.guid) is None:
                 self._gone.add(gone, host)
         return True
+
+    def proven(self, guid: str) -> None:
+        """Where a peer was met has changed: other nodes are told what the zone shows of it now."""
+        peer = self._peers.get(guid)
+        if (
+            self._backplane.names
+            and peer is not None
+            and peer.primary is not None
+            and named(peer.public()) != peer.told
+        ):
+            self._announce(peer, peer.primary)
 
     def home(self, guid: str) -> Claim | None:
         """Return at which other node of the cluster a peer is."""
@@ -414,7 +438,10 @@ class Registry:
         if self._backplane is ALONE:
             return
         shown, host = peer.is_shown, flow.observed_host
-        self._backplane.came(as_told(peer.guid, peer.instance, peer.record, host, shown=shown))
+        peer.told = named(peer.public()) if shown and self._backplane.names else b""
+        self._backplane.came(
+            as_told(peer.guid, peer.instance, peer.record, host, shown=shown, named=peer.told)
+        )
 
     def counts(self, now: float) -> dict[str, int]:
         """Return how many peers are in each state."""

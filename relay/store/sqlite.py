@@ -16,7 +16,7 @@ from typing import TypeAlias, TypeVar
 from relay.config import ConfigError
 from relay.log import log
 
-__all__ = ["Database", "Migrations", "StoreFailed"]
+__all__ = ["Database", "Migrations", "StoreConflict", "StoreFailed", "StoreUnsure"]
 
 _T = TypeVar("_T")
 
@@ -30,6 +30,14 @@ _BUSY = 5.0
 
 class StoreFailed(Exception):
     """The database did not take it; nothing has changed."""
+
+
+class StoreConflict(StoreFailed):
+    """Somebody else has changed it since it was read; nothing has changed by this."""
+
+
+class StoreUnsure(StoreFailed):
+    """Nobody has said that it is stored: it may be, or not."""
 
 
 class Database:

@@ -15,6 +15,8 @@ NAMES = 16
 """Connections that a peer makes to one address because a name says so."""
 TOLD = 4
 """To one address because it was told; to one network it is twice as many."""
+LATE = 3
+"""More SYNs on a busy machine: the next socket begins before the refusal of the first is read."""
 SYNS = 10
 """To a host that says nothing, for each connection: from three sockets, and repeated."""
 MOST = {
@@ -45,5 +47,5 @@ def test_a_host_behind_a_peer_gets_a_few_syns_whoever_names_it_and_how(
     net: Network, attack: str
 ) -> None:
     most = MOST.get(attack, TOLD)
-    assert attacked(net, attack, silent=False) <= most
+    assert attacked(net, attack, silent=False) <= most + min(most, LATE)
     assert attacked(net, attack, silent=True) <= SYNS * most

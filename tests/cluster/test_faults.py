@@ -190,7 +190,7 @@ async def test_a_node_of_another_version_is_understood_as_far_as_it_goes(
 
         # What it says more is passed over, also at the end of a claim; what is missing has a
         # default; and a kind that is not known here is nothing, and no end of the connection.
-        claim = [guid, 5, b"i" * 16, "z", 1, "", True, True, b"", "more", {"and": "more"}]
+        claim = [guid, 5, b"i" * 16, "z", 1, "", True, True, b"", b"", "more", {"and": 1}]
         await say(type="beat", serial=0, urls=["http://192.0.2.1:8440"], color="green")
         await say(type="sings", song=[1, 2, 3])
         await say(type="came", claim=claim, mood=7)

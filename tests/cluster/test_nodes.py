@@ -12,12 +12,18 @@ import signal
 import socket
 import struct
 import subprocess
+import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import dns.asyncquery
+import dns.exception
+import dns.message
+import dns.rcode
+import dns.update
 import psutil
 import pytest
 
@@ -35,10 +41,12 @@ from protocol.mail import (
     MailboxUpdate,
 )
 from protocol.messages import Disclosure, Error
+from relay.dns import DnsKeys
 from relay.operator import Answer, Asked, Ban, OperatorError, Peers, PeersShown, Status, StatusShown
 from relay.operator import ask as ask_at
 from tests.cluster.test_failover import numbered
 from tests.relay.client import Client, client, registered
+from tests.relay.dns.asking import ZONE
 from tests.relay.mailbox.test_on_sockets import PREKEY, leave, named
 from tests.support import processes
 
@@ -48,7 +56,13 @@ ANYONE = Disclosure.ANYONE
 
 
 LATER = "what has changed here needs a restart"
-CONFIG = 'admin_host = "127.0.0.1"\nadmin_port = 0\n'
+CONFIG = """admin_host = "127.0.0.1"
+admin_port = 0
+[dns]
+zone = "peers.example.org"
+port = {}
+addresses = "127.0.0.1"
+"""
 
 
 @dataclass(frozen=True)
@@ -132,7 +146,9 @@ def few_descriptors() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("nodes")
-    (folder / "relay.toml").write_text(CONFIG)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (folder / "relay.toml").write_text(CONFIG.format(port))
     with contextlib.ExitStack() as stack:
         with few_descriptors():
             relay = fleet(folder, "--config", str(folder / "relay.toml"))
@@ -172,6 +188,64 @@ async def test_every_mode_between_two_processes(shared: Fleet) -> None:
             there = await anext(listener)
             await asyncio.gather(numbered(here, there, 0, 20), numbered(there, here, 0, 20))
             await here.close()
+
+
+ANSWERED = 'roam_relay_dns_total{answer="NOERROR",transport="udp"}'
+
+
+async def in_zone(
+    shared: Fleet, name: str, kind: str, answers: Callable[[list[str]], bool]
+) -> None:
+    """Ask from one socket after the other until both processes have answered, and the last forty
+    answers were so."""
+    port = tomllib.loads((shared.state.parent / "relay.toml").read_text())["dns"]["port"]
+    before = [await shared.metric(node, ANSWERED) for node in NODES]
+    good = 0
+    async with asyncio.timeout(TIMEOUT):
+        while good < 40 or [
+            True
+            for node, count in zip(NODES, before, strict=True)
+            if await shared.metric(node, ANSWERED) == count
+        ]:
+            query = dns.message.make_query(name, kind)
+            with contextlib.suppress(dns.exception.Timeout):
+                said = await dns.asyncquery.udp(query, "127.0.0.1", 5, port)
+                found = sorted(one.to_text() for rrset in said.answer for one in rrset)
+                good = good + 1 if answers(found) else 0
+
+
+async def registered_by_update(shared: Fleet, guid: str) -> str:
+    """Register a name below that of a peer; return it."""
+    identity = Identity.load(shared.state / "relay.key")
+    config = tomllib.loads((shared.state.parent / "relay.toml").read_text())
+    message = dns.update.UpdateMessage(f"{ZONE}.")
+    message.use_tsig(DnsKeys(identity, ZONE).key(guid))
+    name = f"more.{guid}.{ZONE}."
+    message.add(name, 30, "A", "192.0.2.1")
+    message.replace(f"{guid}.{ZONE}.", 30, "TXT", '"roam-relay/1" "seq=4000000000000000000"')
+    said = await dns.asyncquery.tcp(message, "127.0.0.1", 60, config["dns"]["port"])
+    assert said.rcode() == dns.rcode.NOERROR
+    return name
+
+
+async def test_both_processes_answer_for_one_zone(shared: Fleet) -> None:
+    async with pair(shared) as (alice, _):
+        alice.listen("chat")
+        await alice.published()
+        await in_zone(shared, f"{alice.guid}.{ZONE}.", "A", lambda said: said == ["127.0.0.1"])
+        # It goes to either of them, and is on the disk of NATS.
+        more = await registered_by_update(shared, alice.guid)
+        await in_zone(shared, more, "A", lambda said: said == ["192.0.2.1"])
+
+
+@pytest.mark.nightly
+async def test_what_updates_have_registered_outlives_any_process(shared: Fleet) -> None:
+    await shared.whole()
+    more = await registered_by_update(shared, Identity.generate().guid)
+    for end in (lambda: os.kill(shared.pid("node-1"), signal.SIGKILL), nats_of(shared).kill):
+        end()
+        await shared.whole()
+        await in_zone(shared, more, "A", lambda said: said == ["192.0.2.1"])
 
 
 GIVEN = 'roam_relay_cluster_total{event="leg given"}'
@@ -369,7 +443,8 @@ async def test_a_reload_says_once_what_needs_a_restart(shared: Fleet) -> None:
     async with asyncio.timeout(TIMEOUT):
         await shared.whole()
         file = shared.state.parent / "relay.toml"
-        file.write_text(f'host = "127.0.0.2"\nmax_connections = 100\n{CONFIG}')
+        before_it = file.read_text()
+        file.write_text(f'host = "127.0.0.2"\nmax_connections = 100\n{before_it}')
         shared.process.send_signal(signal.SIGHUP)
         said: list[dict[str, object]] = []
         wanted = {"reloaded": len(NODES), LATER: 1}
@@ -378,7 +453,7 @@ async def test_a_reload_says_once_what_needs_a_restart(shared: Fleet) -> None:
         ):
             assert shared.process.stderr is not None
             said.append(json.loads(await asyncio.to_thread(shared.process.stderr.readline)))
-        file.write_text(CONFIG)
+        file.write_text(before_it)
         later = [one for one in said if one["event"] == LATER]
         assert [(one["node"], one["keys"]) for one in later] == [("supervisor", ["host"])]
         # One that is started anew is where it was.
@@ -423,7 +498,6 @@ def test_nothing_is_left_of_one_that_is_killed(tmp_path: Path) -> None:
     [
         (("--nodes", "0"), "", "a number from 1 to 64, or 'auto'"),
         (("--nodes", "x"), "", "a number from 1 to 64, or 'auto'"),
-        (("--nodes", "2"), '[dns]\nzone = "example.org"\n', "[dns]"),
         (("--nodes", "2"), '[cluster]\nnode = "a"\n', "[cluster]"),
     ],
 )

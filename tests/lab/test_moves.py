@@ -177,6 +177,21 @@ def test_results_go_on_where_an_earlier_run_ended(tmp_path: Path) -> None:
     assert command._Results(RUN, file, False).results == []
 
 
+def test_labs_that_ran_side_by_side_are_one_table(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.json", "b.json")]
+    for number, file in enumerate(files):
+        other = command._Results(Run("2 cores", f"lab {number}", "2026-11-28"), file, False)
+        other.add(measured(0.1 * number + 0.1))
+        other.add(measured(0.3, mode=MODES[number + 1]))
+    both = command._Results(RUN, tmp_path / "both.json", False)
+    for file in files:
+        both.take(file)
+    both.keep()
+    run, results, _ = from_json(json.loads((tmp_path / "both.json").read_text()))
+    assert results == [measured(0.1), *(measured(0.3, mode=MODES[number]) for number in (1, 2))]
+    assert run.command == "python -m tests.lab.moves`, `lab 0`, `lab 1"
+
+
 def test_what_the_relay_took_to_start_is_told_below_the_restarts() -> None:
     one = Measured(cell(row=Row.RESTART), (1.0,), Tally(1, 0, 0, 0), (0.3, 0.5), 0.1)
     assert "served 300 ms after its start in the middle, 500 ms at most (2 starts)" in markdown(

@@ -13,7 +13,7 @@ import {
 } from "./frames.js";
 import { Incoming } from "./incoming.js";
 import { Liveness, type SessionSettings } from "./liveness.js";
-import { Outgoing } from "./outgoing.js";
+import { NO_EARLY, Outgoing, type Early } from "./outgoing.js";
 import { isEstablished, isOver, isWritable, TRANSITIONS, type Input, type State } from "./states.js";
 
 export type Event =
@@ -133,8 +133,15 @@ export class SessionMachine {
     this.outgoing.check(there.received, there.consumed, revised ? there.partial : 0);
   }
 
-  /** Begin on a new path, with the other side's numbers. */
-  attach(there: Numbers, revised: boolean, now: number): void {
+  /** What may leave behind a hello, to a side that takes that; nothing where a path delivers. Hand it to
+   * `attach` where the hello was welcomed. */
+  early(now: number): Early {
+    if (this.attached || !this.revised || this.state === "lost") return NO_EARLY;
+    return this.outgoing.early(this.liveness.patience, now);
+  }
+
+  /** Begin on a new path, with the other side's numbers; `early` stands behind our own hello. */
+  attach(there: Numbers, revised: boolean, now: number, early = NO_EARLY): void {
     this.check(there, revised);
     this.consumedThere = Math.max(this.consumedThere, there.consumed);
     this.outgoing.acknowledge(there.received, revised ? there.partial : 0, now);
@@ -143,6 +150,7 @@ export class SessionMachine {
     this.control.clear();
     this.liveness.begin(now);
     this.outgoing.begin(revised, this.liveness.patience);
+    this.outgoing.goOnBehind(early);
     this.incoming.heard();
     this.reader = new FrameReader(revised);
     this.ackDue = true;

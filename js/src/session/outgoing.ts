@@ -8,6 +8,15 @@ import { DATA, FRAME_BYTES, FRAME_MESSAGES, MESSAGE_WEIGHT, PART } from "./frame
 import { isAfter, Pace, type Position } from "./pace.js";
 import { Queue } from "./queue.js";
 
+/** Frames that leave behind a hello, whose welcome is not there yet (R10.34). */
+export interface Early {
+  readonly frames: readonly Bytes[];
+  readonly ends: readonly Position[];
+  readonly when: number;
+}
+
+export const NO_EARLY: Early = { frames: [], ends: [], when: 0 };
+
 export class Outgoing {
   /** Messages that were given to `send`, and their weight. */
   sent = 0;
@@ -47,6 +56,32 @@ export class Outgoing {
     this.partWritten = this.partAcknowledged;
     this.inParts = inParts;
     this.pace.begin(patience);
+  }
+
+  /** What leaves first on a new path to a side that takes parts, whose numbers are not known yet. `begin`
+   * takes all of it back. */
+  early(patience: number, now: number): Early {
+    this.begin(true, patience);
+    const frames: Bytes[] = [], ends: Position[] = [];
+    while (this.hasUnsent && this.pace.room > 0) {
+      frames.push(this.frame(now));
+      ends.push({ whole: this.acknowledged + this.written, part: this.partWritten });
+    }
+    return { frames, ends, when: now };
+  }
+
+  /** This stands at the head of the path that has begun, and was read there. */
+  goOnBehind({ frames, ends, when }: Early): void {
+    ends.forEach((end, at) => {
+      if (!isAfter(end, { whole: this.acknowledged, part: this.partAcknowledged })) return;
+      const whole = end.whole - this.acknowledged;
+      if (whole > this.written) {
+        this.written = whole;
+        this.partWritten = 0;
+      }
+      this.partWritten = Math.max(this.partWritten, end.part);
+      this.pace.wrote(end, (frames[at] as Bytes).length, when);
+    });
   }
 
   /** How many of `limit` bytes should be written at once; less than one where it is too early. */

@@ -13,6 +13,7 @@ import platform
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -59,9 +60,9 @@ def _command(words: list[str]) -> str:
     told = []
     ahead = iter(words)
     for word in ahead:
-        if word == "--json":
+        if word in ("--json", "--take"):
             next(ahead)
-        elif word not in ("--go-on", "--write") and not word.startswith("--json="):
+        elif word not in ("--go-on", "--write", "--table") and not word.startswith("--json="):
             told.append(word)
     return shlex.join(["python", "-m", "tests.lab.moves", *told])
 
@@ -76,6 +77,14 @@ class _Results:
         if go_on and file is not None and file.exists():
             self._run, self.results, self.missing = from_json(json.loads(file.read_text()))
 
+    def take(self, file: Path) -> None:
+        """Take over what another run has kept, where it is not here yet."""
+        run, results, missing = from_json(json.loads(file.read_text()))
+        self.results += [one for one in results if not self.has(one.cell)]
+        self.missing = missing | self.missing
+        for command in run.command.split("`, `"):
+            self._run = replace(self._run, command=_joined(self._run.command, command))
+
     def has(self, cell: Cell) -> bool:
         return any(one.cell == cell and one.silences for one in self.results)
 
@@ -84,6 +93,10 @@ class _Results:
         self.results.append(measured)
         commands = _joined(self._run.command, self._own.command)
         self._run = Run(self._own.machine, commands, self._own.date)
+        self.keep()
+
+    def keep(self) -> None:
+        """Write down what is there."""
         if self._file is not None:
             told = to_json(self._run, self.results, self.missing)
             # Hours of measuring: a kill leaves the one before.
@@ -159,6 +172,14 @@ def _measure(asked: list[Cell], moves: int, nightly: bool, results: _Results) ->
 @click.option("--rival", "names", type=click.Choice([one.name for one in RIVALS]), multiple=True)
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Keep all results here.")
 @click.option("--go-on", is_flag=True, help="Measure only what that file does not have yet.")
+@click.option(
+    "--take",
+    "taken",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="Take over what another run has kept: labs may run side by side.",
+)
+@click.option("--table", is_flag=True, help="Measure nothing: say what the files have.")
 @click.option("--write", is_flag=True, help="Put the table into docs/lab.md.")
 def main(  # Each argument is an option of the command.
     rows: tuple[str, ...],
@@ -173,6 +194,8 @@ def main(  # Each argument is an option of the command.
     names: tuple[str, ...],
     file: Path | None,
     go_on: bool,
+    taken: tuple[Path, ...],
+    table: bool,
     write: bool,
 ) -> None:
     """Measure how long moves take: rows, modes, who moves, round trips and losses as chosen; all of
@@ -189,8 +212,11 @@ def main(  # Each argument is an option of the command.
     )
     run = Run(_machine(), _command(sys.argv[1:]), datetime.date.today().isoformat())
     results = _Results(run, file, go_on)
-    asked = [] if only_rivals else cells(chosen)
-    if rivals or only_rivals or names:
+    for one in taken:
+        results.take(one)
+    results.keep()
+    asked = [] if only_rivals or table else cells(chosen)
+    if (rivals or only_rivals or names) and not table:
         wanted = [one for one in RIVALS if not names or one.name in names]
         results.missing |= {one.name: one.missing for one in wanted if one.missing}
         for name, why in results.missing.items():

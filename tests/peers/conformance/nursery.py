@@ -19,7 +19,7 @@ import msgpack
 from msgspec import structs
 
 from peers.conformance import own
-from peers.control import handshake, message_stream, refusal
+from peers.control import handshake, message_stream, pin, refusal
 from peers.dialing import Passage
 from peers.location.told import OwnLocation
 from peers.path.end import PathEnd, PathUser
@@ -30,7 +30,7 @@ from peers.session.end import SessionEnd
 from protocol import endpoint, first_flight, lock
 from protocol.errors import Code
 from protocol.first_flight import Opened
-from protocol.identity import CONTEXT_REGISTER, Identity
+from protocol.identity import CONTEXT_REGISTER, Identity, guid_of
 from protocol.messages import Pong
 from protocol.session import machine as machines
 from protocol.session.frames import Frame
@@ -60,6 +60,17 @@ def plant(owner: Any, name: str, wrong: Any) -> Any:
 
 def nothing() -> None:
     """Plant nothing."""
+
+
+def by_relays_and_noise_alone() -> None:
+    """No fault, but what a page is: no direct paths, and no TLS."""
+    right = own.PeerConfig
+
+    def config(**given: Any) -> Any:
+        return right(**given, locks=(lock.Lock.NOISE,), policy="only relayed")
+
+    plant(own, "PeerConfig", config)
+    plant(OwnLocation, "entries", lambda *_, **__: ())
 
 
 # -- of a peer ------------------------------------------------------------------------------------
@@ -224,6 +235,25 @@ def sends_early_to_anybody() -> None:
     plant(SessionEnd, "early", lambda self: self._machine.early(self._loop.time()))
 
 
+def follows_any_chain() -> None:
+    """Follows a relay to whatever key it names."""
+    plant(
+        pin,
+        "follow",
+        lambda pinned, links, known=(): tuple(guid_of(one[:32]) for one in links),
+    )
+
+
+def shows_its_invitation_to_anybody() -> None:
+    """Shows its invitation also where no relay has asked."""
+    right = handshake.Handshake._invitation
+
+    def wrong(self: handshake.Handshake, challenge: Any) -> bytes:
+        return right(self, structs.replace(challenge, invitation=True))
+
+    plant(handshake.Handshake, "_invitation", wrong)
+
+
 def drops_what_is_early() -> None:
     """Passes over what stands behind a hello."""
     right = PathEnd.carry
@@ -283,6 +313,13 @@ def looks_at_no_proof() -> None:
 
 PEER_FAULTS: dict[str, tuple[Fault, str, str]] = {
     "nothing": (nothing, "", ""),
+    "by relays and noise alone": (by_relays_and_noise_alone, "", ""),
+    "follows any chain": (follows_any_chain, "R7.51", "wants the relay"),
+    "shows its invitation to anybody": (
+        shows_its_invitation_to_anybody,
+        "R7.8",
+        "to a relay that has not asked",
+    ),
     "skips nothing": (skips_nothing, "R11.17", "what comes twice is"),
     "acknowledges too much": (
         acknowledges_too_much,

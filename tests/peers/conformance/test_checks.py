@@ -2,7 +2,7 @@
 
 from peers.conformance.adapter import Said
 from peers.conformance.checks import Checks, Outcome, Result, run
-from peers.conformance.faults import Fault, NotTried
+from peers.conformance.faults import Fault, NotApplicable, NotTried
 from peers.conformance.report import Report
 
 
@@ -36,6 +36,10 @@ def some() -> Checks[Stage]:
     async def cannot(stage: Stage) -> None:
         raise NotTried("no such command")
 
+    @check("R4.1", "is of another kind")
+    async def another_kind(stage: Stage) -> None:
+        raise NotApplicable("it takes no TLS")
+
     return check
 
 
@@ -51,6 +55,7 @@ async def test_checks_are_made_in_the_order_of_their_rules() -> None:
     assert [(one.rule, one.outcome.value) for one in results] == [
         ("R2.1", "failed"),
         ("R3.1", "not tried"),
+        ("R4.1", "not applicable"),
         ("R11.10", "passed"),
     ]
     assert results[0].section == "§2"
@@ -114,11 +119,14 @@ async def test_the_report_has_a_line_for_each_rule_and_one_for_each_fault() -> N
     report = Report(tuple(await made(some())))
     lines = [line for rule in report.rules for line in rule.lines]
     assert lines == [
-        "R2.1    §2   FAILED    fails",
+        "R2.1    §2   FAILED         fails",
         "        failed: fails: as it says",
-        "R3.1    §3   not tried cannot be tried",
+        "R3.1    §3   not tried      cannot be tried",
         "        not tried ×1: no such command",
-        "R11.10  §11  passed    passes",
+        "R4.1    §4   not applicable is of another kind",
+        "        not applicable ×1: it takes no TLS",
+        "R11.10  §11  passed         passes",
     ]
-    assert report.counts == {"passed": 1, "failed": 1, "not_tried": 1, "checks": 3}
+    others = {"not_tried": 1, "not_applicable": 1, "checks": 4}
+    assert report.counts == {"passed": 1, "failed": 1, **others}
     assert report.rules[0].fields["checks"][0]["detail"] == "as it says"

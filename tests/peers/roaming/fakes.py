@@ -214,6 +214,21 @@ class FakeStandbys:
         self.reviews += 1
 
 
+class FakePlanes:
+    """Where the routes lead, as the test says, and paths by the relay that it makes."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.strayed = False
+
+    def strays(self, route: Route) -> bool:
+        return self.strayed
+
+    async def next(self, attempt: Attempt) -> Welcomed:
+        self.calls.append(Call(attempt))
+        return await self.calls[-1].wait()
+
+
 class FakeRegistration:
     """Counts who waits for the relay."""
 
@@ -238,6 +253,7 @@ class World:
         self.ways = FakeWays()
         self.probes = FakeProbes()
         self.standbys = FakeStandbys()
+        self.planes = FakePlanes()
         self.registration = FakeRegistration()
         self.watched: list[str] = []
         self.presences: asyncio.Queue[Presence | RoamRelayError] = asyncio.Queue()
@@ -250,6 +266,7 @@ class World:
                 cast(Any, self.probes),
                 cast(Any, self.registration),
                 cast(Any, self.standbys),
+                cast(Any, self.planes),
                 Signs(self.watch, self.local.tasks.spawn),
             ),
         )

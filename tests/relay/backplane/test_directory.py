@@ -22,8 +22,8 @@ from relay.backplane import (
     TellAll,
     WentElsewhere,
 )
-from relay.backplane.directory import PIECE, STEPPED_BACK
-from relay.backplane.messages import Beat, Came, Known, Tell
+from relay.backplane.directory import STEPPED_BACK
+from relay.backplane.messages import PIECE, Beat, Came, Known, Tell
 
 GUID = Identity.generate().guid
 OTHER = Identity.generate().guid

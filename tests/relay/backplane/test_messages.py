@@ -3,11 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from protocol.identity import Identity
 from protocol.messages import Mode, ServiceRequestTo, ServiceResponse
 from relay.backplane import Answered, Asked, Claim, Foreign, NodeMessage, Seal, tag_of
-from relay.backplane.messages import Beat, Bye, Came, Known, Tell, Went
+from relay.backplane.messages import MAX_NAMED, PIECE, Beat, Bye, Came, Known, Tell, Went, pieces
 
 IDENTITY = Identity.generate()
 GUID = Identity.generate().guid
@@ -36,6 +37,16 @@ def test_what_is_said_is_read(message: NodeMessage) -> None:
         Seal(Identity.generate()).open("all", sealed)
     with pytest.raises(Foreign, match="not sealed"):
         SEAL.open("all", sealed[:-1] + bytes([sealed[-1] ^ 1]))
+
+
+def test_claims_are_said_in_pieces_that_pass_nats() -> None:
+    large = [structs.replace(CLAIM, serial=number, named=bytes(MAX_NAMED)) for number in range(70)]
+    small = [structs.replace(CLAIM, serial=number) for number in range(70, 70 + PIECE)]
+    found = list(pieces([*large, *small]))
+    assert [one for piece in found for one in piece] == large + small
+    assert all(len(SEAL.close("all", Known("b", 1, 2, piece, False))) < 1 << 19 for piece in found)
+    assert max(map(len, found)) <= PIECE
+    assert list(pieces([])) == [()]
 
 
 @given(st.binary(max_size=200))

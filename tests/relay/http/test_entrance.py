@@ -226,6 +226,40 @@ async def test_what_is_no_http_is_answered_and_written_into_no_log(
     assert "Traceback" not in caplog.text
 
 
+class Gone(web.Response):
+    """An answer whose reader goes in the moment in which it is written, as a transport says it."""
+
+    said = "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        raise RuntimeError(self.said)
+
+
+async def test_who_goes_while_the_answer_is_written_is_no_fault_of_the_relay(
+    relay: RelayServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiohttp logged a traceback for each, on uvloop."""
+    monkeypatch.setattr("relay.http.answers.web.Response", Gone)
+    async with opened(relay) as (reader, writer):
+        writer.write(b"GET /v1/control HTTP/1.1\r\nHost: r\r\n\r\n")
+        assert await ended(reader) == b""
+    monkeypatch.undo()
+    async with opened(relay) as (reader, writer):
+        assert (await observed(reader, writer, b""))[0] == "127.0.0.1"
+
+
+@pytest.mark.expected_errors("nobody thought of it")
+async def test_any_other_failure_to_answer_is_told(
+    relay: RelayServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Gone, "said", "nobody thought of it")
+    monkeypatch.setattr("relay.http.answers.web.Response", Gone)
+    async with opened(relay) as (reader, writer):
+        writer.write(b"GET /v1/control HTTP/1.1\r\nHost: r\r\n\r\n")
+        await ended(reader)
+    assert "nobody thought of it" in caplog.text
+
+
 class Short(socket.socket):
     """A listening socket of a process that has no descriptors left for a while."""
 

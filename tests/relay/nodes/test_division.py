@@ -27,9 +27,10 @@ def test_what_is_no_number_of_processes(text: str) -> None:
 
 
 def test_each_has_its_own_folder_and_all_have_one_key_port_and_book() -> None:
-    config = RelayConfig(state="/state", identity="relay.key", admin_token="token")
+    zone = DnsConfig(zone="example.org", port=0, host="192.0.2.1")
+    config = RelayConfig(state="/state", identity="relay.key", admin_token="token", dns=zone)
     backbone = Backbone("nats://127.0.0.1:4223", "relay", "/state/nodes/nats/password")
-    place = Place("/state/nodes", "/state/relay.key", "/state/relay.sqlite", 8440, backbone)
+    place = Place("/state/nodes", "/state/relay.key", "/state/relay.sqlite", 8440, 5353, backbone)
     first, second = (assignment(config, name, place) for name in names_of(2))
     assert (first.config.state, second.config.state) == (
         "/state/nodes/node-1",
@@ -40,6 +41,7 @@ def test_each_has_its_own_folder_and_all_have_one_key_port_and_book() -> None:
         assert one.config.in_state(one.config.identity or "") == "/state/relay.key"
         assert one.config.in_state(one.config.admin_token or "") == "/state/token"
         assert (one.config.port, one.config.admin_port) == (8440, 0)
+        assert one.config.dns == structs.replace(zone, port=5353)
         assert one.config.cluster is not None
         assert one.config.cluster.password == "/state/nodes/nats/password"
 
@@ -47,7 +49,6 @@ def test_each_has_its_own_folder_and_all_have_one_key_port_and_book() -> None:
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        (RelayConfig(dns=DnsConfig(zone="example.org")), r"\[dns\]"),
         (RelayConfig(cluster=ClusterConfig(node="a")), r"\[cluster\]"),
     ],
 )

@@ -12,7 +12,7 @@ from relay.nodes import nats
 def test_its_port_is_kept_for_it_and_taken_for_others(tmp_path: Path) -> None:
     with nats.hold_port() as held:
         port = held.getsockname()[1]
-        backbone = nats.prepare(str(tmp_path), port, keeps_letters=False)
+        backbone = nats.prepare(str(tmp_path), port, keeps=False)
         assert backbone.url == f"nats://127.0.0.1:{port}"
         for _ in range(2):  # As often as it is started.
             with socket.socket() as other, pytest.raises(OSError, match="in use"):
