@@ -54,7 +54,7 @@ export class ControlConnection {
 
   private constructor(
     private readonly stream: WebSocketStream, private readonly speaker: Speaker,
-    private readonly told: (message: Control) => void,
+    private readonly told: (message: Control, from: ControlConnection) => void,
   ) {
     this.ended = this.over.promise;
     this.expected = speaker.pin.guid;
@@ -71,7 +71,7 @@ export class ControlConnection {
   /** Attach to a relay; `told` hears what it says from then on. Resolves once it is registered or has
    * ended; throws nothing but what the signal says. */
   static async attach(
-    url: string, speaker: Speaker, told: (message: Control) => void, signal: AbortSignal,
+    url: string, speaker: Speaker, told: (message: Control, from: ControlConnection) => void, signal: AbortSignal,
   ): Promise<ControlConnection | Ended> {
     let stream: WebSocketStream;
     try {
@@ -93,6 +93,10 @@ export class ControlConnection {
   /** Whether the relay passes offers on, with requests and their answers. */
   get passesOffers(): boolean {
     return this.features.includes("offer");
+  }
+
+  get ends(): WebSocketStream["ends"] {
+    return this.stream.ends;
   }
 
   say(message: Fields): void {
@@ -183,7 +187,7 @@ export class ControlConnection {
         return;
       case "error":
         if (said.code === "stale_sequence" || said.code === "unknown_type" || said.code === "unknown_request") {
-          this.told(said);
+          this.told(said, this);
         }
         if (said.code !== "unknown_type" && said.code !== "unknown_request") {
           this.fault = { code: said.code, reason: said.reason, retryAfter: said.retry_after };
@@ -202,13 +206,13 @@ export class ControlConnection {
           this.since = now();
           this.registered.resolve();
         }
-        this.told(said);
+        this.told(said, this);
         return;
       case "service_response":
         this.requests.get(said.request)?.(said);
         return;
       default:
-        if (this.stage === "registered") this.told(said);
+        if (this.stage === "registered") this.told(said, this);
     }
   }
 

@@ -61,7 +61,9 @@ export class Identity {
    * Null where it is kept, or where nobody asked for that. */
   readonly storageFailure: string | null;
 
-  private constructor(
+  /** Made by `generate`, `fromSeed` and `load`.
+   * @internal */
+  protected constructor(
     private readonly secret: CryptoKey, readonly publicKey: Bytes, storageFailure: string | null = null,
   ) {
     this.storageFailure = storageFailure;

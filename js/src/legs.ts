@@ -3,9 +3,9 @@
 import { base64url, utf8, type Bytes } from "./bytes.js";
 import { PathFailed } from "./errors.js";
 import type { Identity } from "./identity.js";
-import { begin, lock, type LockSide } from "./lock.js";
+import { begin, LOCK, lock, type LockSide } from "./lock.js";
 import type { Registration } from "./registration.js";
-import type { Leg } from "./route.js";
+import type { Leg, Native } from "./path.js";
 import { streamError, WebSocketStream } from "./stream.js";
 
 const LOCK_SECONDS = 20;
@@ -22,7 +22,7 @@ export class Legs {
 
   constructor(
     private readonly identity: Identity, private readonly url: string, private readonly registration: Registration,
-    private readonly most: number,
+    private readonly most: number, private readonly native: Native | null,
   ) {}
 
   /** Open the leg that a ticket is for, and lock it with the other side. */
@@ -30,12 +30,16 @@ export class Legs {
     // That of the last relay while there is none: a ticket needs no control connection.
     this.relayKey = this.registration.current?.relayKey ?? this.relayKey;
     if (this.relayKey === null) throw new PathFailed("this peer was never attached");
-    const [place, begun] = await Promise.all([planePath(this.identity, this.relayKey, ticket), begin(side)]);
-    const early = begun.first.length ? `&early=${base64url(begun.first)}` : "";
+    const { native } = this;
+    const isOurs = side.agreed.lock === LOCK || native === null;
+    const [place, begun] = await Promise.all([
+      planePath(this.identity, this.relayKey, ticket), isOurs ? begin(side) : null,
+    ]);
+    const early = begun?.first.length ? `&early=${base64url(begun.first)}` : "";
     const stream = await WebSocketStream.open(`${this.url}${place}${early}`, true);
     const timer = setTimeout(() => stream.close(), LOCK_SECONDS * 1000);
     try {
-      const path = await lock(stream, side, begun, stream.isPage);
+      const path = begun ? await lock(stream, side, begun, stream.isPage) : await (native as Native).secure(stream, side);
       return { path, ticket: stream.resumeTicket || null, admit: () => (stream.most = this.most) };
     } catch (error) {
       stream.close();

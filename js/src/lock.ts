@@ -7,10 +7,14 @@ import { list, bin, matching, or, read, isMap } from "./fields.js";
 import { verify, type Identity } from "./identity.js";
 import { pack, unpack, type Fields } from "./messagepack.js";
 import { Cipher, EPHEMERAL_BYTES, ephemeral, Handshake, TAG_BYTES, type Ephemeral } from "./noise.js";
+import type { Path } from "./path.js";
 import { Exact, type Stream } from "./stream.js";
 
-/** The one lock that is taken here; a page has no TLS of its own. */
+/** The lock of this module, and the only one that a page takes: it has no TLS of its own. */
 export const LOCK = "noise";
+export type LockWord = "tls" | typeof LOCK;
+/** What is taken here, but in Node. */
+export const LOCKS: readonly LockWord[] = [LOCK];
 const HEAD = Uint8Array.of(0x52, 0x52, 0x01, 0x02);
 const LABEL = utf8("roam-relay/1 noise\0");
 const MAX_PLAIN = 16_384;
@@ -28,6 +32,7 @@ export interface Agreed {
   readonly relay: Bytes;
   /** The locks that who has asked has offered; empty where a ticket asks for the plane. */
   readonly offered: readonly string[];
+  readonly lock: LockWord;
 }
 
 const WORD = matching(/^[!-~]{1,16}$/);
@@ -45,32 +50,39 @@ function fieldsOf(body: Uint8Array | null): Fields {
 }
 
 /** The body of a request's offer. */
-export function locksBody(relay: Bytes): Bytes {
-  return pack({ locks: [LOCK], relay });
+export function locksBody(relay: Bytes, taken = LOCKS): Bytes {
+  return pack({ locks: taken, relay });
 }
 
 /** The body of an answer's offer. */
-export function lockBody(): Bytes {
-  return pack({ lock: LOCK });
+export function lockBody(lock: LockWord = LOCK): Bytes {
+  return pack({ lock });
 }
 
-/** What a request offers; null where this side can choose nothing of it. */
-export function readLocks(body: Uint8Array | null): Agreed | null {
+/** What is made of a request's offer, by who takes some locks: `tls` where both do, else the other one; null
+ * where they have none in common. A request that says nothing of locks is that of a side with TLS alone. */
+export function readLocks(body: Uint8Array | null, taken = LOCKS): Agreed | null {
+  let locks: readonly string[] = [], relay: Bytes | null = null;
   try {
-    const { locks, relay } = read(OFFER, fieldsOf(body));
-    return relay !== null && locks.includes(LOCK) ? { relay, offered: locks } : null;
+    ({ locks, relay } = read(OFFER, fieldsOf(body)));
   } catch {
-    return null;
+    // It cannot be read, and is as none.
   }
+  if (relay === null || !locks.length) [locks, relay] = [[], new Uint8Array(32)];
+  const offered = locks.length ? locks : ["tls"];
+  const lock = (["tls", LOCK] as const).find((one) => offered.includes(one) && taken.includes(one));
+  return lock ? { relay, offered: locks, lock } : null;
 }
 
-/** Whether an answer has chosen what this side takes. */
-export function hasChosen(body: Uint8Array | null): boolean {
+/** What an answer has chosen; null where that is nothing that this side takes. */
+export function chosenBy(body: Uint8Array | null, taken = LOCKS): LockWord | null {
+  let lock = "tls";
   try {
-    return read(ANSWER, fieldsOf(body)).lock === LOCK;
+    ({ lock } = read(ANSWER, fieldsOf(body)));
   } catch {
-    return false;
+    // As none.
   }
+  return taken.find((one) => one === lock) ?? null;
 }
 
 // -- the handshake --------------------------------------------------------------------------------
@@ -143,7 +155,9 @@ export async function lock(stream: Stream, side: LockSide, { handshake, first }:
 // -- records --------------------------------------------------------------------------------------
 
 /** A stream that is locked: what goes in on one side comes out on the other, or nothing does. */
-export class LockedPath {
+export class LockedPath implements Path {
+  readonly kind = "relayed";
+  readonly lock = LOCK;
   private held: Bytes = NOTHING;
   private sending: Promise<void> = Promise.resolve();
   private isClosing = false;

@@ -6,6 +6,7 @@ import {
   bin, bool, float, int, isMap, list, map, matching, or, orNil, read, sequence, text, word,
   type Field, type Read,
 } from "./fields.js";
+import type { Bytes } from "./bytes.js";
 import type { Value } from "./messagepack.js";
 
 export const MODES = ["p2p", "central", "combined", "auto"] as const;
@@ -25,6 +26,8 @@ const entries = list(map({ body: bin(0, 256), signature: bin(64, 64) }), 16);
 const ticket = orNil(matching(/^[0-9a-f]{32}$/));
 const offer = or(new Uint8Array(0), bin(0, 2048));
 const code: Field<Code> = (value, name) => codeOf(text(0, 4096)(value, name));
+
+export type SignedEntry = { readonly body: Bytes; readonly signature: Bytes };
 
 const TABLES = {
   challenge: {

@@ -1,33 +1,59 @@
-/** What there is in Node alone: keys in files, the same as `peer key` makes. */
+/** Peers in Node: all of `roam-relay`, with TLS on planes, direct paths in every mode, and keys in files. */
 
-import { createPublicKey, createPrivateKey, generateKeyPairSync } from "node:crypto";
-import { open, readFile } from "node:fs/promises";
-import { IdentityError } from "./errors.js";
-import { Identity } from "./identity.js";
+import { LOCKS, type LockWord } from "./lock.js";
+import { Direct, type DirectOptions } from "./node/direct.js";
+import { Identity } from "./node/identity.js";
+import { doorOf, Peer as PagePeer, type PeerOptions } from "./peer.js";
 
-/** The identity in a PEM file that only its owner may read; made (mode 0600) where there is no file. */
-export async function loadIdentity(path: string): Promise<Identity> {
-  const { privateKey } = generateKeyPairSync("ed25519");
-  try {
-    const file = await open(path, "wx", 0o600);
-    await file.writeFile(privateKey.export({ format: "pem", type: "pkcs8" }));
-    await file.close();
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw failed(path, error);
-  }
-  try {
-    const file = await open(path, "r");
-    const { mode } = await file.stat();
-    await file.close();
-    if (mode & 0o077) throw new IdentityError(`${path} may be read by others than its owner: chmod 600`, "bad_guid");
-    const key = createPrivateKey(await readFile(path));
-    if (createPublicKey(key).asymmetricKeyType !== "ed25519") throw new IdentityError(`${path} holds no Ed25519 key`, "bad_guid");
-    return await Identity.fromSeed(key.export({ format: "der", type: "pkcs8" }).subarray(-32));
-  } catch (error) {
-    throw error instanceof IdentityError ? error : failed(path, error);
-  }
+export * from "./index.js";
+export type { DirectOptions } from "./node/direct.js";
+export type { Dial } from "./node/door.js";
+export { Identity, loadIdentity } from "./node/identity.js";
+
+export interface NodePeerOptions extends PeerOptions {
+  /** This peer's key, of this module: that of a page can do no TLS. A new one where none is given. */
+  readonly identity?: Identity;
+  /** How direct paths are dialed and listened for; `false`: not at all, and this peer's addresses are told to
+   * nobody. */
+  readonly direct?: DirectOptions | false;
+  /** What paths by the relay may be locked by; TLS where both sides have it. Both by default. */
+  readonly locks?: readonly LockWord[];
 }
 
-function failed(path: string, error: unknown): IdentityError {
-  return new IdentityError(`cannot use the key ${path}: ${error instanceof Error ? error.message : String(error)}`, "bad_guid");
+/** Where this peer says that it can be dialed. */
+export interface OwnEndpoint {
+  readonly host: string;
+  readonly port: number;
+  readonly phase: "preferred" | "new" | "leaving";
+  /** How this peer knows it. */
+  readonly provenance: "interface" | "observed" | "configured";
+}
+
+/** As that of a page, and with direct paths. */
+export class Peer extends PagePeer {
+  private direct: Direct | null = null;
+
+  /** Where this peer says that it can be dialed; none where it takes no direct paths. */
+  get endpoints(): readonly OwnEndpoint[] {
+    return this.direct?.endpoints ?? [];
+  }
+
+  static override async open(options: NodePeerOptions): Promise<Peer> {
+    const { locks = ["tls", ...LOCKS], direct = {} } = options;
+    const identity = options.identity ?? (await Identity.generate());
+    const door = await doorOf(options);
+    if (!(identity instanceof Identity)) throw new TypeError("identity is one of roam-relay/node: that of a page can do no TLS");
+    if (!Array.isArray(locks) || !locks.length || locks.some((one) => one !== "tls" && one !== "noise")) {
+      throw new TypeError(`locks has tls, noise, or both, and not ${JSON.stringify(locks)}`);
+    }
+    const native = await Direct.open(identity, locks, direct);
+    try {
+      const peer = new Peer(identity, door, options, native);
+      peer.direct = native;
+      return await peer.attached(options);
+    } catch (error) {
+      native.close();
+      throw error;
+    }
+  }
 }

@@ -1,21 +1,23 @@
 /** A peer: its place at a relay, the sessions that it opens, and those that others open to it. */
 
 import { copied, NOTHING, random } from "./bytes.js";
+import type { ControlConnection } from "./control.js";
 import {
-  codeOf, errorFor, LockUnsupported, PathFailed, RelayUnavailable, RequestTimeout, RoamRelayError, type Code,
+  codeOf, errorFor, LockUnsupported, PathFailed, RelayUnavailable, RequestTimeout, RoamRelayError, SessionLost, type Code,
 } from "./errors.js";
 import { Identity, keyOf } from "./identity.js";
 import { Incoming } from "./incoming.js";
 import { Invitation } from "./invitation.js";
 import { Legs } from "./legs.js";
 import { Listener, type ListenOptions } from "./listener.js";
-import { hasChosen, LOCK, locksBody, type Agreed, type LockSide } from "./lock.js";
-import { SERVICE, type Control } from "./messages.js";
+import { chosenBy, LOCKS, locksBody, type Agreed, type LockSide } from "./lock.js";
+import { MODES, SERVICE, type Control, type Mode } from "./messages.js";
 import { makeOffer, openAnswer } from "./offer.js";
+import type { Leg, Native } from "./path.js";
 import { Pin } from "./pin.js";
 import { Presences, type Presence } from "./presence.js";
 import { Registration, type Status } from "./registration.js";
-import { Route, type Leg, type Terms, type Ways } from "./route.js";
+import { Route, type Terms, type Ways } from "./route.js";
 import { Session, type Waiting } from "./session.js";
 import { SETTINGS, type SessionSettings } from "./session/liveness.js";
 import { watchSigns } from "./signs.js";
@@ -39,8 +41,10 @@ export interface PeerOptions extends Waiting {
 }
 
 export interface ConnectOptions extends Waiting {
-  /** `auto` and `central` both go through the relay from here. */
-  readonly mode?: "auto" | "central";
+  /** `auto`, by default, and `central`; in Node `combined` and `p2p` too. */
+  readonly mode?: Mode;
+  /** Whether a session in `combined` that finds no direct path is opened in `auto` instead. True by default. */
+  readonly fallback?: boolean;
   /** Seconds for the other side to answer, up to 60. */
   readonly timeout?: number;
   /** Wait for one that is not there, until it comes or the signal says otherwise. */
@@ -62,6 +66,8 @@ const PASSING: readonly Code[] = ["request_timeout", "restarting", "cluster_unav
 /** Seconds between two requests for one that is waited for, at most; and until it is asked for again where the
  * relay tells nothing of it. */
 const LOOK_AGAIN = 2, LOOK_UNTOLD = 30;
+/** Seconds for who is called to dial, where it was not reached. */
+const CALLED_SECONDS = 3;
 
 export class Peer {
   private readonly registration: Registration;
@@ -76,25 +82,34 @@ export class Peer {
   private readonly ways: Ways;
 
   private readonly pin: Pin;
+  private readonly url: URL;
 
-  private constructor(
-    readonly identity: Identity, private readonly url: URL, options: PeerOptions, invitation: Invitation | null,
+  /** Made by `Peer.open`; `native` is what takes TLS, and dials and listens, where there is such.
+   * @internal */
+  protected constructor(
+    readonly identity: Identity, { url, invitation }: Door, options: PeerOptions, private readonly native: Native | null = null,
   ) {
     this.settings = { ...SETTINGS, ...options.session };
     checkSettings(this.settings);
+    this.url = url;
     this.pin = new Pin(options.relayGuid ?? null);
     const agent = (options.agent ?? "").slice(0, 128);
     const place = { identity, url: socketUrl(url), pin: this.pin, invitation, agent };
-    this.registration = new Registration(place, () => this.listeners.keys(), (message) => this.hear(message));
-    this.legs = new Legs(identity, socketUrl(url), this.registration, 2 * this.settings.window + (4 << 20));
+    const services = (seq: number) => [...this.listeners.keys()].map((service) => {
+      const entries = native?.entries(service, seq);
+      return entries?.length ? { service, entries } : { service };
+    });
+    this.registration = new Registration(place, services, (message, from) => this.hear(message, from));
+    this.legs = new Legs(identity, socketUrl(url), this.registration, 2 * this.settings.window + (4 << 20), native);
     this.presences = new Presences(this.registration);
     this.ways = {
       byTicket: (route, ticket) => this.byTicket(route, ticket),
       byRequest: (route) => this.byRequest(route),
       over: (route, seconds) => void this.forget(route, seconds),
+      native,
     };
     this.incoming = new Incoming({
-      identity, routes: this.routes, listeners: this.listeners, legs: this.legs,
+      identity, routes: this.routes, listeners: this.listeners, legs: this.legs, native,
       create: (terms) => new Route(terms, this.ways, this.settings), add: (route) => this.add(route),
     });
     this.registration.start(() => [...this.routes.values()].some((route) => route.isWithout));
@@ -102,25 +117,34 @@ export class Peer {
       this.registration.moved();
       for (const route of this.routes.values()) route.doubt();
     });
+    native?.start({
+      came: (guid, leg) => this.incoming.came(guid, leg),
+      changed: (gone) => {
+        this.registration.update();
+        if (gone.size) this.registration.moved();
+        for (const route of this.routes.values()) route.moved(gone);
+      },
+    });
   }
 
   /** Attach to a relay; resolves once this peer is registered there. It comes back by itself from then
    * on, until `close`. Throws `RelayUnavailable` where that does not work at once; where it is to `wait`,
    * only for what is final. */
   static async open(options: PeerOptions): Promise<Peer> {
-    const url = relayUrl(options.relay);
-    const { invitation } = options;
-    if (options.relayGuid != null) keyOf(options.relayGuid);
-    const shown = invitation == null ? null : await Invitation.read(invitation);
-    const peer = new Peer(options.identity ?? (await Identity.generate()), url, options, shown);
+    const door = await doorOf(options);
+    return new Peer(options.identity ?? (await Identity.generate()), door, options).attached(options);
+  }
+
+  /** @internal */
+  protected async attached({ wait, signal }: PeerOptions): Promise<this> {
     try {
-      if (options.wait) await peer.registration.ready(options.signal);
-      else await peer.registration.first(options.signal);
+      if (wait) await this.registration.ready(signal);
+      else await this.registration.first(signal);
     } catch (error) {
-      await peer.close();
+      await this.close();
       throw error;
     }
-    return peer;
+    return this;
   }
 
   get guid(): string {
@@ -155,12 +179,27 @@ export class Peer {
     keyOf(guid);
     checkService(service);
     if (guid === this.guid) throw new TypeError("a session with oneself");
-    if (mode !== "auto" && mode !== "central") throw new TypeError(`mode is auto or central, not ${String(mode)}`);
+    const modes = this.native?.isDirect ? MODES : (["auto", "central"] as const);
+    if (!(modes as readonly unknown[]).includes(mode)) throw new TypeError(`mode is ${modes.join(" or ")} here, not ${String(mode)}`);
     checkTimeout(timeout);
     const metadata = copied(options.metadata ?? NOTHING);
     if (metadata.length > 1024) throw new RangeError("metadata has at most 1,024 bytes");
-    const once = () => this.open({ id: random(16), remote: guid, service, mode, isCaller: true, metadata }, timeout, signal);
+    const opened = (mode: Mode) => this.open({ id: random(16), remote: guid, service, mode, isCaller: true, metadata }, timeout, signal);
+    const once = async () => {
+      try {
+        return await opened(mode);
+      } catch (error) {
+        const isMissed = error instanceof PathFailed || (error instanceof RoamRelayError && error.code === "no_endpoint");
+        if (mode !== "combined" || options.fallback === false || !isMissed) throw error;
+        return opened("auto");
+      }
+    };
     return wait ? this.keepOpening(guid, once, signal) : once();
+  }
+
+  /** Resolves when the relay knows all that is offered now. */
+  async published({ signal }: Waiting = {}): Promise<void> {
+    await this.registration.published(signal);
   }
 
   /** Offer a service: others' sessions come out of the listener. */
@@ -226,6 +265,7 @@ export class Peer {
     for (const route of ended) route.cutStuck();
     this.endSigns();
     this.registration.close();
+    this.native?.close();
     this.isClosed.resolve();
   }
 
@@ -235,14 +275,18 @@ export class Peer {
 
   // -- inside -----------------------------------------------------------------------------------
 
-  private hear(message: Control): void {
+  private hear(message: Control, from: ControlConnection): void {
     switch (message.type) {
       case "peer_event":
         this.presences.hear(message);
         return;
-      case "service_request_from": {
-        const connection = this.registration.current;
-        if (connection) void this.incoming.asked(connection, message);
+      case "service_request_from":
+        void this.incoming.asked(from, message);
+        return;
+      case "registered": {
+        const { ends } = from;
+        const relay = ends ? { host: ends.host, port: ends.port } : null;
+        this.native?.seen({ here: ends?.here ?? null, relay, observed: message.observed_host });
         return;
       }
       default:
@@ -255,15 +299,30 @@ export class Peer {
     const route = new Route(terms, this.ways, this.settings);
     this.add(route);
     const dialing = this.byRequest(route, timeout, signal);
+    let isGreeted = false;
     try {
-      const leg = await unless(signal, dialing);
-      await unless(signal, route.greet(leg, 1));
+      await unless(signal, Promise.race([dialing, route.begun()])).catch((error: unknown) => this.called(route, error, signal));
+      if (!route.hasBegun) {
+        isGreeted = true;
+        const leg = await dialing;
+        await unless(signal, route.greet(leg, 1).catch((error: unknown) => {
+          if (!route.hasBegun) throw error; // Who is called may have dialed meanwhile.
+        }));
+      }
+      if (route.outcome instanceof SessionLost) throw route.outcome;
       return new Session(route, NOTHING);
     } catch (error) {
       this.drop(route);
-      dialing.then(({ path }) => path.cut(), () => undefined); // It may come after all.
       throw error;
+    } finally {
+      if (!isGreeted) dialing.then(({ path }) => path.cut(), () => undefined); // It may come after all.
     }
+  }
+
+  /** The other side was not reached: in `combined` it dials too. */
+  private async called(route: Route, error: unknown, signal?: AbortSignal): Promise<void> {
+    if (error instanceof PathFailed && route.terms.mode === "combined") await unless(signal, pause(CALLED_SECONDS, route.begun()));
+    if (!route.hasBegun) throw error;
   }
 
   /** Open one until that works, or fails for good. Who is not there is asked again when the relay says
@@ -303,30 +362,43 @@ export class Peer {
 
   private async forget(route: Route, seconds: number): Promise<void> {
     if (seconds) await pause(seconds, this.isClosed.promise);
-    if (this.routes.get(route.key) === route) this.routes.delete(route.key);
+    if (this.routes.get(route.key) === route) {
+      this.routes.delete(route.key);
+      this.native?.forget(route.key);
+    }
   }
 
-  /** Ask the relay for a plane, and open this side's leg of it. */
+  /** Ask the relay for a plane, and open this side's leg of it; or where to dial, and dial. */
   private async byRequest(route: Route, timeout = 10, signal?: AbortSignal): Promise<Leg> {
-    const { id, remote, service, mode } = route.terms;
+    const { id, remote, service } = route.terms;
     this.registration.hurry();
     const connection = await within(timeout, () => this.noRelay(timeout), signal, (ending) => this.registration.ready(ending));
     if (route.outcome !== null) throw new PathFailed("the session is over");
     const relay = connection.relayKey;
-    const { agreed } = route;
-    // Without an offer, a session keeps the lock that it has (R18.6); a first path would get none of ours.
-    if (!connection.passesOffers && !agreed) throw new LockUnsupported("the relay passes no offers on", "lock_unsupported");
-    const offer = connection.passesOffers ? await makeOffer(this.identity, remote, id, locksBody(relay)) : undefined;
-    const resume = route.hasBegun || undefined;
-    const said = await connection.request({ guid: remote, service, mode, session: id, resume, offer }, timeout);
+    const { agreed, dialer, asked: mode } = route;
+    const isPlane = mode === "central" || mode === "auto";
+    const taken = this.native?.locks ?? LOCKS;
+    // Without an offer, a session keeps the lock that it has (R18.6); a first path would get TLS.
+    if (isPlane && !connection.passesOffers && !agreed && !taken.includes("tls")) {
+      throw new LockUnsupported("the relay passes no offers on", "lock_unsupported");
+    }
+    const offer = isPlane && connection.passesOffers
+      ? await makeOffer(this.identity, remote, id, locksBody(relay, taken)) : undefined;
+    const entries = dialer?.entries(service);
+    const fields = { guid: remote, service, mode, session: id, resume: route.hasBegun || undefined, offer };
+    const said = await connection.request(entries?.length ? { ...fields, entries } : fields, timeout);
     if (said === null) throw new RequestTimeout("the relay has not answered", "request_timeout");
     if (said.code !== null) throw errorFor(said.code, said.reason, said.retry_after, said.last_seen);
+    route.told(said.entries, "relay");
+    if (said.ticket === null) {
+      if (dialer === null) throw new PathFailed("the relay has made no plane");
+      return dialer.dial(route.where);
+    }
     const body = offer && said.offer.length ? await openAnswer(said.offer, remote, this.guid, id, offer) : null;
-    if (offer && !hasChosen(body)) throw new LockUnsupported(`the other side takes no ${LOCK}`, "lock_unsupported");
-    if (said.ticket === null) throw new PathFailed("the relay has made no plane");
-    if (!offer) return this.byTicket(route, said.ticket);
-    route.agreed = { relay, offered: [LOCK] };
-    return this.legs.open(said.ticket, this.side(route, route.agreed));
+    const lock = offer || !agreed ? chosenBy(body, taken) : agreed.lock;
+    if (lock === null) throw new LockUnsupported(`the other side takes no ${taken.join(" or ")}`, "lock_unsupported");
+    if (offer || !agreed) route.agreed = { relay, offered: offer ? taken : [], lock };
+    return this.legs.open(said.ticket, this.side(route, offer ? (route.agreed as Agreed) : { ...(route.agreed as Agreed), offered: [] }));
   }
 
   private noRelay(timeout: number): RelayUnavailable {
@@ -371,6 +443,19 @@ function checkSettings({ window, ...times }: SessionSettings): void {
   for (const [name, seconds] of Object.entries(times)) {
     if (!(Number.isFinite(seconds) && seconds > 0)) throw new RangeError(`${name} is finite and above 0, not ${String(seconds)}`);
   }
+}
+
+/** How a relay is reached, and what is shown there. */
+export interface Door {
+  readonly url: URL;
+  readonly invitation: Invitation | null;
+}
+
+/** @internal */
+export async function doorOf({ relay, relayGuid, invitation }: PeerOptions): Promise<Door> {
+  const url = relayUrl(relay);
+  if (relayGuid != null) keyOf(relayGuid);
+  return { url, invitation: invitation == null ? null : await Invitation.read(invitation) };
 }
 
 /** A relay's URL is `http://HOST:PORT` or `https://HOST:PORT` and nothing more. */

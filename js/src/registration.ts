@@ -6,7 +6,7 @@ import { ControlConnection, endedError } from "./control.js";
 import { PeerClosed, type RoamRelayError } from "./errors.js";
 import type { Identity } from "./identity.js";
 import type { Invitation } from "./invitation.js";
-import { pack } from "./messagepack.js";
+import { pack, type Value } from "./messagepack.js";
 import type { Control } from "./messages.js";
 import type { Pin } from "./pin.js";
 import { Reconnect } from "./reconnect.js";
@@ -41,11 +41,12 @@ export class Registration {
   private readonly instance = random(16);
   private seq = 0;
   private known = 0;
+  private inForce = 0;
   private isUrgent: () => boolean = () => false;
 
   constructor(
-    private readonly place: Place, private readonly services: () => Iterable<string>,
-    private readonly told: (message: Control) => void,
+    private readonly place: Place, private readonly services: (seq: number) => Value[],
+    private readonly told: (message: Control, from: ControlConnection) => void,
   ) {}
 
   /** Come, and come back until `close`; `isUrgent` says whether somebody waits for the relay. */
@@ -89,6 +90,14 @@ export class Registration {
     this.current?.say({ type: "update", location: this.record() });
   }
 
+  /** The relay has all that is offered now. */
+  async published(signal?: AbortSignal): Promise<void> {
+    for (const wanted = this.seq; this.inForce < wanted || this.current === null;) {
+      if (this.status.state === "over") throw this.status.error;
+      await unless(signal, this.changes.changed());
+    }
+  }
+
   close(): void {
     this.settle({ state: "over", error: new PeerClosed("the peer was closed") });
     this.ending.abort(new PeerClosed("the peer was closed"));
@@ -97,7 +106,7 @@ export class Registration {
 
   private record(): Bytes {
     this.seq = Math.max(this.seq + 1, this.known + 1, Date.now());
-    return pack({ seq: this.seq, services: [...this.services()].map((service) => ({ service })) });
+    return pack({ seq: this.seq, services: this.services(this.seq) });
   }
 
   private async run(): Promise<void> {
@@ -107,7 +116,7 @@ export class Registration {
     while (!signal.aborted) {
       let came;
       try {
-        came = await ControlConnection.attach(url, speaker, (message) => this.hear(message), signal);
+        came = await ControlConnection.attach(url, speaker, (message, from) => this.hear(message, from), signal);
       } catch {
         return; // Nothing is thrown but the signal's reason.
       }
@@ -136,14 +145,20 @@ export class Registration {
     if (!this.ending.signal.aborted) await pause(Math.max(0, until - now()), hurried, this.ended.promise);
   }
 
-  private hear(message: Control): void {
+  private hear(message: Control, from: ControlConnection): void {
     if (message.type === "error") {
       const { code, seq } = message;
       if (code !== "stale_sequence") return;
       // A relay that lies cannot use the numbers up.
       if (seq !== null && seq < Date.now() + HUNDRED_YEARS) this.known = Math.max(this.known, seq);
       this.update();
-    } else this.told(message);
+      return;
+    }
+    if (message.type === "registered") {
+      this.inForce = message.seq;
+      this.changes.wake();
+    }
+    this.told(message, from);
   }
 
   private settle(status: Status): void {

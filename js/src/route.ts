@@ -3,9 +3,13 @@
 
 import { concat, toHex, type Bytes } from "./bytes.js";
 import { errorFor, PathFailed, ProtocolViolation, RoamRelayError, SessionLost, type Code } from "./errors.js";
-import type { Agreed, LockedPath } from "./lock.js";
-import { pack, Reader, type Fields } from "./messagepack.js";
-import { isNewer, readHead, type Head, type Mode, type PathHello, type PathRank, type PathWelcome } from "./messages.js";
+import { HeadReader } from "./head.js";
+import type { Agreed } from "./lock.js";
+import { pack, type Fields } from "./messagepack.js";
+import {
+  isNewer, type Mode, type PathHello, type PathRank, type PathWelcome, type SignedEntry,
+} from "./messages.js";
+import type { Leg, Native, Path, PathKind, Remote, Word } from "./path.js";
 import { SessionMachine } from "./session/machine.js";
 import { NO_EARLY, type Early } from "./session/outgoing.js";
 import type { SessionSettings } from "./session/liveness.js";
@@ -21,20 +25,17 @@ export interface Terms {
   readonly metadata: Bytes;
 }
 
-/** A locked stream, and the ticket that asks for the next one. */
-export interface Leg {
-  readonly path: LockedPath;
-  readonly ticket: string | null;
-  /** Let wait on it what a session's window allows: for one whose hello is welcome, or that was dialed. */
-  admit(): void;
-}
+export type { Leg };
 
 /** Where legs come from: the peer. */
 export interface Ways {
   /** A leg by the ticket of the last plane. */
   byTicket(route: Route, ticket: string): Promise<Leg>;
-  /** A leg that the relay is asked for; throws what it, or the other side, has answered. */
+  /** A leg that the relay is asked for, or is told where to dial; throws what it, or the other side, has
+   * answered. */
   byRequest(route: Route): Promise<Leg>;
+  /** What dials; a page has none. */
+  readonly native?: Native | null;
   /** The session is over, and need not be known any more after `seconds`. */
   over(route: Route, seconds: number): void;
 }
@@ -45,19 +46,24 @@ export interface TraceEvent {
   readonly what: string;
 }
 
-const HEAD_SECONDS = 10;
 const BUFFERED = 1 << 20;
 /** Seconds for the leg of a session that is over to take its last words. */
 const LAST_WORDS_SECONDS = 2;
 const MOST_TRACE = 64;
 const LONGEST_PAUSE = 30;
+/** Seconds from one attempt at a direct path to the next, while the session is on a plane: at least where the
+ * other side tells of endpoints, and else; and before the session's callee begins. */
+const TOLD_PAUSE = 1, DIRECT_PAUSE = 60, CALLEE_PAUSE = 1;
+/** Seconds without a direct path after which a session that may goes on by the relay. */
+const FALLBACK_SECONDS = 4;
+const FALLBACK = "relay-fallback";
 /** Seconds after which a timer was held back, and not only busy. */
 const LATE = 1;
 
 export class Route {
   readonly machine: SessionMachine;
   readonly changes = new Waiters();
-  path: LockedPath | null = null;
+  path: Path | null = null;
   agreed: Agreed | null = null;
   /** Why it was lost, or that it was closed; null while it is neither. */
   outcome: SessionLost | "closed" | null = null;
@@ -69,8 +75,12 @@ export class Route {
   /** Whether the other side has named, on the path taken last, that data may stand behind a hello. */
   private takesEarly = false;
   private isSearching = false;
+  private isImproving = false;
+  private featuresThere: readonly string[] = [];
+  private lostAt = 0;
   private isPumping = false;
   private readonly hurries = new Waiters();
+  private readonly tellings = new Waiters();
   private timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly terms: Terms, private readonly ways: Ways, settings: SessionSettings) {
@@ -91,6 +101,32 @@ export class Route {
     return this.rank.path > 0;
   }
 
+  /** What does the dialing, where this session may take direct paths. */
+  get dialer(): Native | null {
+    const { native } = this.ways;
+    return native?.isDirect && this.terms.mode !== "central" ? native : null;
+  }
+
+  get where(): Remote {
+    const { remote, service, isCaller } = this.terms;
+    return { key: this.key, remote, service, isCaller };
+  }
+
+  /** Whether both sides let it go on by the relay, though its mode is for direct paths. */
+  get fallsBack(): boolean {
+    return this.terms.mode === "combined" && this.hasBegun && this.featuresThere.includes(FALLBACK);
+  }
+
+  /** The mode in which the relay is asked for the next path. */
+  get asked(): Mode {
+    return this.fallsBack && now() > this.lostAt + FALLBACK_SECONDS ? "auto" : this.terms.mode;
+  }
+
+  /** It has had its first path, or is over. */
+  async begun(): Promise<void> {
+    while (!this.hasBegun && this.outcome === null) await this.changes.changed();
+  }
+
   note(what: string): void {
     this.trace.push({ at: Date.now(), what });
     if (this.trace.length > MOST_TRACE) this.trace.splice(1, 1); // The first says how it began.
@@ -99,7 +135,7 @@ export class Route {
   // -- a path that this side dials --------------------------------------------------------------
 
   /** Say hello on a leg, as path `number`, and take it where it is welcome. */
-  async greet(leg: Leg, number: number): Promise<void> {
+  async greet(leg: Leg, number: number): Promise<PathWelcome> {
     const { id, service, mode, isCaller, metadata } = this.terms;
     const isFirst = !this.hasBegun;
     const head = new HeadReader(leg.path);
@@ -119,6 +155,7 @@ export class Route {
       }
       if (said.type !== "path_welcome") throw new ProtocolViolation("no welcome");
       this.take(leg, said, { path: number, dialedByCaller: isCaller }, head.rest, { early });
+      return said;
     } catch (error) {
       leg.path.cut();
       throw error;
@@ -128,10 +165,11 @@ export class Route {
   // -- a path that the other side dials ---------------------------------------------------------
 
   /** Judge a hello; null where its path may be welcomed. */
-  judge(hello: PathHello): Code | null {
+  judge(hello: PathHello, kind: PathKind = "relayed"): Code | null {
     const { service, mode, isCaller } = this.terms;
     if (hello.version !== 1) return "version_unsupported";
     if (hello.service !== service || hello.mode !== mode || this.outcome instanceof SessionLost) return "session_unknown";
+    if (mode !== "auto" && (kind === "relayed") !== (mode === "central") && !(kind === "relayed" && this.fallsBack)) return "session_unknown";
     if (hello.standby) return "refused";
     return isNewer({ path: hello.path, dialedByCaller: !isCaller }, this.rank) ? null : "path_superseded";
   }
@@ -140,13 +178,19 @@ export class Route {
   welcome(leg: Leg, hello: PathHello, rest: Bytes): void {
     // Numbers that cannot be true end the path, and not the session.
     this.machine.check(hello, isRevised(hello));
+    const { isCaller, metadata } = this.terms;
+    // Of who is called, and has dialed: it has not heard it yet.
+    const more = isCaller && !this.hasBegun && metadata.length ? { metadata } : {};
     const said = this.said();
-    this.take(leg, hello, { path: hello.path, dialedByCaller: !this.terms.isCaller }, rest, { first: { type: "path_welcome", ...said } });
+    this.take(leg, hello, { path: hello.path, dialedByCaller: !isCaller }, rest, { first: { type: "path_welcome", ...said, ...more } });
   }
 
   private said(): Fields {
     const { received, consumed, partial, window } = this.machine.numbers;
-    return { received, consumed, window, partial: partial || undefined, features: ["session-2", "early-data"] };
+    const { mode, service } = this.terms;
+    const features = mode === "combined" ? ["session-2", "early-data", FALLBACK] : ["session-2", "early-data"];
+    const entries = this.dialer?.entries(service);
+    return { received, consumed, window, partial: partial || undefined, entries: entries?.length ? entries : undefined, features };
   }
 
   private take(
@@ -164,13 +208,42 @@ export class Route {
     this.highest = Math.max(this.highest, rank.path);
     this.ticket = leg.ticket;
     this.pathReason = "";
-    this.note(`path ${rank.path}, by the relay`);
+    this.featuresThere = there.features;
+    const { kind, there: end } = leg.path;
+    this.note(`path ${rank.path}, ${kind === "direct" ? `direct, ${end}` : "by the relay"}`);
+    if (end) this.dialer?.reached(this.where, end);
+    this.told(there.entries, "told");
     if (this.outcome !== null) this.cutSoon(leg.path);
     if (first) leg.path.send(pack(first)).catch(() => this.lost(leg.path, "the path has failed"));
     void old?.close();
     this.guard(this.read(leg.path, rest));
     this.act();
     this.changes.wake();
+    if (kind === "relayed") this.guard(this.improve());
+  }
+
+  /** Somebody says where the other side can be dialed. */
+  told(entries: readonly SignedEntry[], word: Word): void {
+    if (!entries.length || this.outcome !== null) return;
+    this.dialer?.told(this.where, entries, word);
+    this.tellings.wake();
+  }
+
+  /** The other side, or the relay, says something: who looks for a path tries at once. */
+  hurry(): void {
+    this.hurries.wake();
+  }
+
+  /** This host's endpoints are others, and some of its addresses gone: so is a path from there. */
+  moved(gone: ReadonlySet<string>): void {
+    const { path } = this;
+    if (path?.here !== undefined && gone.has(path.here)) this.lost(path, `the address ${path.here} is gone`);
+    else this.doubt();
+    const entries = this.path && this.dialer?.entries(this.terms.service);
+    if (!entries) return;
+    this.machine.tell(entries.map(({ body, signature }) => [body ?? null, signature ?? null]));
+    this.act();
+    this.tellings.wake();
   }
 
   // -- the path of now --------------------------------------------------------------------------
@@ -179,6 +252,7 @@ export class Route {
   act(): void {
     for (const event of this.machine.takeEvents()) {
       if (event.what === "path dead") this.lost(this.path, event.reason);
+      else if (event.what === "location") this.told(event.entries, "told");
       else if (this.outcome === null) {
         this.outcome = event.reason === null
           ? "closed" : new SessionLost(event.reason, this.machine.outgoing.messages, event.code);
@@ -214,7 +288,7 @@ export class Route {
   }
 
   /** The session is over: what is still to be said has so long to leave. */
-  private cutSoon(path: LockedPath): void {
+  private cutSoon(path: Path): void {
     const timer = setTimeout(() => this.lost(path, "it is over"), LAST_WORDS_SECONDS * 1000);
     void this.pathless().then(() => clearTimeout(timer));
   }
@@ -237,9 +311,10 @@ export class Route {
     }
   }
 
-  private lost(path: LockedPath | null, reason: string): void {
+  private lost(path: Path | null, reason: string): void {
     if (path === null || path !== this.path) return;
     this.path = null;
+    this.lostAt = now();
     this.machine.detach(now());
     path.cut();
     if (this.outcome !== null) {
@@ -260,7 +335,7 @@ export class Route {
     });
   }
 
-  private async read(path: LockedPath, rest: Bytes): Promise<void> {
+  private async read(path: Path, rest: Bytes): Promise<void> {
     let data: Bytes | null = rest;
     try {
       for (; data !== null; data = await path.receive()) {
@@ -327,13 +402,32 @@ export class Route {
     this.highest = Math.max(this.highest, number);
     const ticket = this.ticket;
     this.ticket = null;
-    const ways: [string, () => Promise<Leg>][] = [["by a request", () => this.ways.byRequest(this)]];
-    if (ticket) ways.unshift(["by the last plane's ticket", () => this.ways.byTicket(this, ticket)]);
+    const far: Way[] = [["by a request", () => this.ways.byRequest(this)]];
+    if (ticket) far.unshift(["by the last plane's ticket", () => this.ways.byTicket(this, ticket)]);
+    const { dialer } = this;
+    if (dialer === null) return this.tryEach(far, number);
+    const near: Way[] = [["direct", () => dialer.dial(this.where)]];
+    const asking = this.tryEach(far, number);
+    // Who has a path by one of them waits for the other no more.
+    await Promise.race([Promise.all([asking, this.tryEach(near, number)]), this.found()]);
+    return this.path === null && this.outcome === null ? asking : false;
+  }
+
+  /** Until there is a path, or none is wanted. */
+  private async found(): Promise<void> {
+    while (this.path === null && this.outcome === null) await this.changes.changed();
+  }
+
+  private async tryEach(ways: readonly Way[], number: number): Promise<boolean> {
     for (const [what, way] of ways) {
       if (this.path !== null || this.outcome !== null) continue;
       try {
         const leg = await way();
-        this.note(`${what}: a plane`);
+        if (this.path !== null || this.outcome !== null) {
+          leg.path.cut(); // Another way was sooner.
+          return false;
+        }
+        this.note(`${what}: ${leg.path.kind === "direct" ? "the other side" : "a plane"}`);
         await this.greet(leg, number);
         return false;
       } catch (error) {
@@ -347,38 +441,41 @@ export class Route {
     }
     return false;
   }
+
+  /** While it is on a plane, and may be on a direct path: look for one. The session's caller begins. */
+  private async improve(): Promise<void> {
+    const { dialer } = this;
+    if (dialer === null || this.isImproving) return;
+    this.isImproving = true;
+    try {
+      if (!this.terms.isCaller) await pause(CALLEE_PAUSE);
+      while (this.path?.kind === "relayed" && this.outcome === null) {
+        const told = this.tellings.changed();
+        try {
+          const leg = await dialer.dial(this.where);
+          // An await above may have changed it.
+          if ((this.path as Path | null)?.kind !== "relayed" || this.outcome !== null) leg.path.cut();
+          else await this.greet(leg, this.highest + 1);
+        } catch (error) {
+          if (!(error instanceof RoamRelayError)) throw error;
+          this.note(`direct: ${error.message}`);
+        }
+        await pause(TOLD_PAUSE, this.unplaned());
+        await pause(DIRECT_PAUSE, told, this.unplaned());
+      }
+    } finally {
+      this.isImproving = false;
+    }
+  }
+
+  private async unplaned(): Promise<void> {
+    while (this.path?.kind === "relayed" && this.outcome === null) await this.changes.changed();
+  }
 }
+
+/** What it is called, and what gives its leg. */
+type Way = readonly [string, () => Promise<Leg>];
 
 function isRevised(head: PathHello | PathWelcome): boolean {
   return head.features.includes("session-2");
-}
-
-/** What stands at the head of a path: one message, within a time. */
-export class HeadReader {
-  private readonly reader = new Reader();
-
-  /** `most` bytes may stand behind it. */
-  constructor(private readonly path: LockedPath, private readonly most = Infinity) {}
-
-  /** What has come behind it. */
-  get rest(): Bytes {
-    return this.reader.rest;
-  }
-
-  async read(): Promise<Head> {
-    const timer = setTimeout(() => this.path.cut(), HEAD_SECONDS * 1000);
-    try {
-      for (;;) {
-        const data = await this.path.receive();
-        if (data === null) throw new PathFailed("the path has ended before its head");
-        this.reader.feed(data);
-        const value = this.reader.next();
-        if (value === undefined) continue;
-        if (this.rest.length > this.most) throw new ProtocolViolation("too much before the hello was answered");
-        return readHead(value);
-      }
-    } finally {
-      clearTimeout(timer);
-    }
-  }
 }

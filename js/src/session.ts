@@ -3,8 +3,9 @@
 
 import { copied, type Bytes } from "./bytes.js";
 import { SessionClosed, SessionLost } from "./errors.js";
-import { LOCK } from "./lock.js";
+import { LOCK, type LockWord } from "./lock.js";
 import type { Mode } from "./messages.js";
+import type { PathKind } from "./path.js";
 import type { Route, TraceEvent } from "./route.js";
 import { MAX_PAYLOAD } from "./session/frames.js";
 import { Queue } from "./session/queue.js";
@@ -16,7 +17,7 @@ export interface Waiting {
 
 /** The path of the moment; its reason where there is none. */
 export interface PathState {
-  readonly path: "relayed" | null;
+  readonly path: PathKind | null;
   readonly reason: string;
 }
 
@@ -25,9 +26,9 @@ export interface Explanation {
   readonly service: string;
   readonly mode: Mode;
   readonly state: string;
-  readonly path: "relayed" | null;
-  /** What the path is locked by: this package takes one lock. */
-  readonly lock: string;
+  readonly path: PathKind | null;
+  /** What the path is locked by, or the last one was; a page takes `noise` alone. */
+  readonly lock: LockWord;
   /** Seconds; null before anything was measured. */
   readonly roundTrip: number | null;
   readonly sent: number;
@@ -67,7 +68,7 @@ export class Session implements AsyncIterable<Bytes> {
   }
 
   get path(): PathState {
-    return { path: this.route.path ? "relayed" : null, reason: this.route.pathReason };
+    return { path: this.route.path?.kind ?? null, reason: this.route.pathReason };
   }
 
   /** Send one message of up to 1 MiB; a text goes as UTF-8. Resolves once the session has taken it:
@@ -166,10 +167,10 @@ export class Session implements AsyncIterable<Bytes> {
 
   /** What is known of it, for people who ask why. */
   explain(): Explanation {
-    const { terms, machine, path, trace } = this.route;
+    const { terms, machine, path, agreed, trace } = this.route;
     return {
       remote: terms.remote, service: terms.service, mode: terms.mode, state: machine.state,
-      path: path ? "relayed" : null, lock: LOCK, roundTrip: machine.liveness.roundTrip,
+      path: path?.kind ?? null, lock: path?.lock ?? agreed?.lock ?? LOCK, roundTrip: machine.liveness.roundTrip,
       sent: machine.outgoing.sent, acknowledged: machine.outgoing.acknowledged,
       received: machine.incoming.received, trace: [...trace],
     };

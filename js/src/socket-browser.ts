@@ -10,6 +10,8 @@ export interface Socket {
   onerror: (() => void) | null;
   send(data: Uint8Array<ArrayBuffer>): void;
   close(code?: number): void;
+  /** In Node: where it comes from and leads to. */
+  readonly ends?: { readonly here: string; readonly host: string; readonly port: number } | null;
 }
 
 export function openSocket(url: string, protocols: readonly string[]): Socket {

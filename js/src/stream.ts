@@ -83,6 +83,11 @@ export class WebSocketStream implements Stream {
     return this.socket.bufferedAmount;
   }
 
+  /** In Node: where it comes from and leads to. */
+  get ends(): NonNullable<Socket["ends"]> | null {
+    return this.socket.ends ?? null;
+  }
+
   read(): Promise<Bytes | null> {
     if (this.arrived.length) {
       const data = concat(...this.arrived);

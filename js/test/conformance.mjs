@@ -2,9 +2,13 @@
 // input is a command, its answer a line on standard output.
 //
 //     peer conformance peer --command "node js/test/conformance.mjs"
+//
+// With `node` behind it, it is a peer of roam-relay/node: TLS, and direct paths in every mode.
 
 import { createInterface } from "node:readline";
-import { Identity, Peer, RoamRelayError, SessionClosed, SessionLost } from "../dist/index.js";
+
+const isNode = process.argv[2] === "node";
+const { Identity, Peer, RoamRelayError, SessionClosed, SessionLost } = await import(isNode ? "../dist/node.js" : "../dist/index.js");
 
 const UNSUPPORTED = Symbol("unsupported");
 const peers = new Map();
@@ -47,7 +51,7 @@ const commands = {
     await opening.then((opened) => opened.close({ timeout: 0.2 }), () => undefined);
   },
   async connect({ peer, session, guid, service, mode, metadata = "" }) {
-    if (mode !== "auto" && mode !== "central") return UNSUPPORTED;
+    if (!isNode && mode !== "auto" && mode !== "central") return UNSUPPORTED;
     const opened = await peers.get(peer).opening;
     sessions.set(session, await opened.connect(guid, service, { mode, metadata: bytes(metadata) }));
   },

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { concat, fromHex, toHex, type Bytes } from "../dist/bytes.js";
 import { ProtocolViolation, PathFailed } from "../dist/errors.js";
 import { guidOf, Identity, keyOf } from "../dist/identity.js";
-import { begin, hasChosen, lock, LockedPath, lockBody, locksBody, prologue, readLocks, type LockSide } from "../dist/lock.js";
+import { begin, chosenBy, lock, LockedPath, lockBody, locksBody, prologue, readLocks, type LockSide } from "../dist/lock.js";
 import { Cipher, ephemeralOf, type Ephemeral } from "../dist/noise.js";
 import { pack } from "../dist/messagepack.js";
 import type { Stream } from "../dist/stream.js";
@@ -55,7 +55,7 @@ async function sides(vector: Vector = vectors["locks"][0]): Promise<[LockSide, L
   const seeds = new Map(vectors["identities"].map((one: Vector) => [one["guid"], one["seed"]]));
   const of = (guid: string) => Identity.fromSeed(fromHex(seeds.get(guid) as string));
   const { caller, callee, session, relay, offered } = vector as any;
-  const shared = { session: fromHex(session), agreed: { relay: fromHex(relay), offered } };
+  const shared = { session: fromHex(session), agreed: { relay: fromHex(relay), offered, lock: "noise" as const } };
   return [
     { ...shared, identity: await of(caller), remote: keyOf(callee), isCaller: true },
     { ...shared, identity: await of(callee), remote: keyOf(caller), isCaller: false },
@@ -126,13 +126,14 @@ test("a key is replaced as its vector says", async () => {
 test("which lock is chosen", () => {
   const relay = new Uint8Array(32);
   for (const { offered, taken, chosen } of vectors["chosen_locks"]) {
-    if (!taken.includes("noise") || taken.includes("tls")) continue;
-    const read = readLocks(offered === null ? null : pack({ locks: offered, relay }));
-    assert.equal(read === null ? null : "noise", chosen);
+    const read = readLocks(offered === null ? null : pack({ locks: offered, relay }), taken);
+    assert.equal(read?.lock ?? null, chosen);
   }
   assert.deepEqual(readLocks(locksBody(relay))!.offered, ["noise"]);
-  assert.equal(hasChosen(lockBody()), true);
-  for (const body of [null, pack({}), pack({ lock: "tls" }), pack([]), fromHex("c1")]) assert.equal(hasChosen(body), false);
+  assert.equal(chosenBy(lockBody()), "noise");
+  assert.equal(chosenBy(lockBody("tls"), ["tls"]), "tls");
+  assert.equal(chosenBy(null, ["tls"]), "tls"); // An answer that says nothing has chosen TLS.
+  for (const body of [null, pack({}), pack({ lock: "tls" }), pack([]), fromHex("c1")]) assert.equal(chosenBy(body), null);
 });
 
 test("another key than the one that is wanted ends the path, on both sides", async () => {

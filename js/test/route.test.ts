@@ -33,7 +33,7 @@ function begun(): [Route, Stuck] {
   const route = new Route(terms, ways, SETTINGS);
   const path = new Stuck();
   const hello = {
-    type: "path_hello", received: 0, consumed: 0, window: 8 << 20, partial: 0, features: ["session-2"], path: 1,
+    type: "path_hello", received: 0, consumed: 0, window: 8 << 20, partial: 0, features: ["session-2"], entries: [], path: 1,
   } as unknown as PathHello;
   route.welcome({ path: path as unknown as LockedPath, ticket: null, admit: () => undefined }, hello, random(0));
   return [route, path];

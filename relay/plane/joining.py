@@ -422,16 +422,13 @@ class Planes:
     async def _copy(self, joint: _Joint, first: Leg, second: Leg, paces: Paces) -> None:
         reason = "aborted"
         try:
-            for target, data in ((second, joint.early[0]), (first, joint.early[1])):
-                if data:
-                    await target.write(data)
-                    self._copied(joint, int(target is first), len(data))
             reason = await copy_between(
                 first,
                 second,
                 lambda number, size: self._copied(joint, number, size),
                 self._limits.idle,
                 paces,
+                (joint.early[0], joint.early[1]),
             )
         finally:
             joint.abort()

@@ -150,12 +150,17 @@ async def copy_between(
     count: Callable[[int, int], None],
     idle: float,
     paces: Paces | None = None,
+    early: tuple[bytes, bytes] = (b"", b""),
 ) -> str:
     """Move bytes both ways until both ends are passed on; return the reason of the end. `count` is
     told from which leg, 0 or 1, how many bytes have left. Without `paces` they move as fast as they
-    can."""
+    can. `early` is what has come of each leg before there were both."""
 
     async def copy(number: int, source: Leg, target: Leg) -> None:
+        if early[number]:
+            async with asyncio.timeout(idle):
+                await target.write(early[number])
+            count(number, len(early[number]))
         while True:
             async with asyncio.timeout(idle):
                 data = await source.read()

@@ -7,6 +7,7 @@
 import { concat, NOTHING, type Bytes } from "../bytes.js";
 import { codeOf, ProtocolViolation, type Code } from "../errors.js";
 import { pack, type Value } from "../messagepack.js";
+import type { SignedEntry } from "../messages.js";
 import {
   ABORT, ACK, areCounts, CLOSE, CLOSED, DATA, FINISH, FrameReader, LOCATION, MAX_PAYLOAD, PART, PING, PONG, SWITCH,
 } from "./frames.js";
@@ -17,6 +18,7 @@ import { isEstablished, isOver, isWritable, TRANSITIONS, type Input, type State 
 
 export type Event =
   | { readonly what: "path dead"; readonly reason: string }
+  | { readonly what: "location"; readonly entries: readonly SignedEntry[] }
   | { readonly what: "ended"; readonly reason: string | null; readonly code: Code | null };
 
 /** The numbers of a side, as hello and welcome say them. */
@@ -227,6 +229,11 @@ export class SessionMachine {
     if (this.attached && !this.isOver) this.say(PING, this.liveness.probe(now, timeout));
   }
 
+  /** Say where this side can be dialed from now on. */
+  tell(entries: readonly Value[]): void {
+    if (this.attached && !this.isOver) this.say(LOCATION, entries);
+  }
+
   /** What was due long ago is handled only now. A path whose session may be lost there is none. */
   woke(now: number): void {
     const { silenceLimit, resumeWindow } = this.settings;
@@ -307,7 +314,8 @@ export class SessionMachine {
     else if (kind === ABORT && fields === 2 && typeof one === "string" && typeof two === "string") {
       this.lose(`the other side ended it: ${two.slice(0, 200)} (${one.slice(0, 64)})`, codeOf(one), now);
     } else if (kind === LOCATION && fields === 1 && isLocation(one)) {
-      // Where the other side can be dialed: nothing that this one could use.
+      const entries = (one as unknown as [Bytes, Bytes][]).map(([body, signature]) => ({ body, signature }));
+      if (entries.length) this.events.push({ what: "location", entries });
     } else if (kind === FINISH && revised && fields === 1 && areCounts(one)) {
       incoming.end(one as number);
       this.move("finish there", now);

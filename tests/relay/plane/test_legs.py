@@ -62,3 +62,29 @@ async def test_what_nobody_expected_closes_both_too() -> None:
     with pytest.raises(ExceptionGroup):
         await copy_between(alice, bob, lambda number, size: None, 5.0)
     assert (alice.aborted, bob.aborted) == (1, 1)
+
+
+async def test_what_came_early_goes_first() -> None:
+    counted: list[tuple[int, int]] = []
+    alice, bob = Leg(b"two", b""), Leg(b"")
+    await copy_between(
+        alice,
+        bob,
+        lambda number, size: counted.append((number, size)),
+        5.0,
+        early=(b"one", b"back"),
+    )
+    assert (bob.heard, alice.heard) == ([b"one", b"two", b""], [b"back", b""])
+    assert sorted(counted) == [(0, 3), (0, 3), (1, 4)]
+
+
+async def test_a_leg_that_is_gone_before_it_has_what_came_early_ends_both() -> None:
+    class Gone(Leg):
+        async def write(self, data: bytes) -> None:
+            raise ConnectionResetError
+
+    alice, bob = Leg(), Gone()
+    assert (
+        await copy_between(alice, bob, lambda number, size: None, 5.0, early=(b"x", b"")) == "reset"
+    )
+    assert (alice.aborted, bob.aborted) == (1, 1)
