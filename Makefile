@@ -58,7 +58,8 @@ test: checks js
 
 # All that `make test` has no time for: the lab and chaos at their full length, new examples for
 # hypothesis and twenty times as many, the tests marked `nightly`, and the benchmarks. CONTRIBUTING.md.
-nightly: checks
+nightly: checks js/node_modules/.installed
+	cd js && NIGHTLY=1 npm test --silent
 	NIGHTLY=1 $(BIN)/python $(GATE)
 	$(BIN)/python -m benchmarks
 
