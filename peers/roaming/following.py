@@ -59,7 +59,7 @@ class Following:
         self._route = route
         self._local = local
         self._planes = planes
-        self._take = take
+        self._take: Take | None = take
         self._follower = Follower()
         self._timer: asyncio.TimerHandle | None = None
         self._move: asyncio.Task[None] | None = None
@@ -84,7 +84,8 @@ class Following:
         self._settle()
 
     def over(self) -> None:
-        """The session has ended."""
+        """The session has ended. Who gives it its paths is let go, and so nothing is left of it."""
+        self._take = None
         self.path_lost()
         if self._move is not None:
             self._move.cancel()
@@ -96,7 +97,7 @@ class Following:
         attempt = self._route.attempt()
         try:
             welcomed = await self._planes.next(attempt)
-            if session.pinned and session.path is not None:
+            if self._take is None or (session.pinned and session.path is not None):
                 welcomed.discard()
             else:
                 self._take(attempt, welcomed)

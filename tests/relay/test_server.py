@@ -151,8 +151,8 @@ async def test_a_start_that_fails_half_way_listens_no_longer(
     before = open_now()
     start = DnsServer.start
 
-    async def fail(self: DnsServer, port: int) -> None:
-        await start(self, port)
+    async def fail(self: DnsServer, port: int, **more: bool) -> None:
+        await start(self, port, **more)
         raise error
 
     monkeypatch.setattr(DnsServer, "start", fail)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import dns.asyncquery
@@ -161,9 +162,9 @@ async def test_the_zone_is_read_when_the_last_one_has_written_it(
         opened = []
         original = DnsStore.open
 
-        async def watched(self: DnsStore, remember: float) -> object:
+        async def watched(self: DnsStore, *told: Any) -> object:
             opened.append(last._succession.is_over)
-            return await original(self, remember)
+            return await original(self, *told)
 
         monkeypatch.setattr(DnsStore, "open", watched)
         async with RelayServer(config, RELAY):
