@@ -120,7 +120,8 @@ test("a peer in Node and one of the Python library that takes TLS alone, whoever
     for (const mode of MODES) {
       let turn = 0;
       const cut = () => (mode === "central" ? wires[turn++ % 2]!.cut() : cutDirect(wires));
-      await expect(await peer.connect(guid, "chat", { mode }), mode, cut);
+      // A cut takes the control connection along: the other side may be away for a moment.
+      await expect(await peer.connect(guid, "chat", { mode, wait: true }), mode, cut);
       child.stdin.write(`${peer.guid} ${mode}\n`);
       await expect((await listener.accept())!, mode, cut);
     }

@@ -42,7 +42,7 @@ test("a peer of this package and one of the Python library", async () => {
     const peer = await Peer.open({ relay: wires[0]!.url });
     const listener = peer.listen("chat");
     for (const mode of ["auto", "central"] as const) {
-      const session = await peer.connect(guid, "chat", { mode });
+      const session = await peer.connect(guid, "chat", { mode, wait: true });
       let turn = 0;
       await converse(session, 1000, () => wires[turn++ % 2]!.cut());
       const large = new Uint8Array(1 << 20).map((_, place) => place % 251);
