@@ -126,6 +126,7 @@ def relay_server(
         lifted = {
             "ROAM_RELAY_REQUESTS_PER_SECOND": "1000000000",
             "ROAM_RELAY_REQUESTS_BURST": "1000000000",
+            "XDG_DATA_HOME": folder,  # What it keeps is not the user's own, in any version.
             **(changes or {}),
         }
         command = [
