@@ -43,6 +43,7 @@ class Publication:
         Raises:
             RoamRelayError: the relay or the zone refused it, or cannot be reached in time.
         """
+        await asyncio.sleep(0)  # A task that was just made to serve begins first.
         if self._names is not None:
             await self._named(self._names)
         if self._config.relay is None:

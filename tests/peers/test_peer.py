@@ -317,7 +317,9 @@ async def test_many_sessions_at_once_cross_nothing_and_leave_nothing() -> None:
                         talking.create_task(talk(number))
                 listener.close()
                 await serving
-            assert rooms(alice).sessions.live == rooms(bob).sessions.live == []
+            async with asyncio.timeout(60):  # The last word of each may still be on its way.
+                while rooms(alice).sessions.live or rooms(bob).sessions.live:
+                    await asyncio.sleep(0.01)
         while relay.planes.live or relay.connections:
             await asyncio.sleep(0)
     while asyncio.all_tasks() != before_tasks:
