@@ -241,13 +241,13 @@ class Supervisor:
             with guarded("looking for room for the nats-server"):
                 if revival.may_begin(monotonic()):
                     if await asyncio.to_thread(nats.has_room, folder):
-                        log.warning("the nats-server keeps no letters, and is started anew")
+                        log.warning("the nats-server keeps nothing more, and is started anew")
                         revival.begun(monotonic())
                         between.start_anew()
                         is_said = False
                     elif not is_said:
                         is_said = True
-                        log.error("the nats-server keeps no letters: its disk is full", at=folder)
+                        log.error("the nats-server keeps nothing more: its disk is full", at=folder)
             await asyncio.sleep(_LOOKING)
             self._stuck.clear()  # They say it again.
 
