@@ -74,7 +74,7 @@ class Honest:
         """Bytes go through a plane, either way."""
         for (_, writer), (reader, _) in ((caller, callee), (callee, caller)):
             writer.write(b"hello")
-            assert await asyncio.wait_for(reader.readexactly(5), 10) == b"hello"
+            assert await asyncio.wait_for(reader.readexactly(5), 30) == b"hello"
 
     async def newcomer(self) -> None:
         """Somebody comes who was never here."""

@@ -107,7 +107,7 @@ async def test_one_peer_does_not_open_sessions_without_end(relay: RelayServer) -
             assert caught.value.code is Code.LIMIT_EXCEEDED
         await talks(honest, callee.guid, Mode.P2P)
         opened[0].abort()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(rooms(callee).sessions.live) > 2:
                 await asyncio.sleep(0.01)
         await talks(evil, callee.guid, Mode.P2P)

@@ -143,23 +143,39 @@ def test_results_outlive_json() -> None:
 
 def test_a_table_for_each_row_with_the_rivals_behind_ours() -> None:
     results = [
-        measured(0.09, subject="quic", mode=""),
+        measured(0.09, subject="quic", mode="", counts=Tally(9, 3, 0, 0)),
         measured(0.5, math.inf, row=Row.SOFT),
         measured(0.161, 0.1802, 0.17, counts=Tally(1234, 0, 0, 0)),
+        measured(0.11, mode="auto", mover=Mover.CALLER),
+        measured(0.1, 0.13, 0.12, mode="auto"),
+        measured(0.1, 0.12, 0.13, loss=5),
+        measured(2.5, row=Row.RESTART, mode="central", loss=0),
     ]
     lines = markdown(RUN, results, {"quic": "QUIC"}).splitlines()
-    hard = lines.index("**Hard move**")
-    assert lines[hard + 4] == (
-        "| 50 ms | 0 % | 3 | ours, `p2p` | callee | 170 ms | 180 ms | 180 ms | 1,234 | 0 / 0 / 0 |"
+    hard = next(place for place, line in enumerate(lines) if line.startswith("**Hard move**"))
+    assert "of 3 each where" in lines[hard]
+    assert lines[hard + 2] == (
+        "| RTT | lost on the way | who moves | goal | `p2p` | `auto` | QUIC |"
     )
-    assert "| QUIC | callee | 90 ms |" in lines[hard + 5]
-    assert "| no end | no end |" in lines[lines.index("**Soft move**") + 4]
-    columns = {line.count("|") for line in lines if line.startswith("|")}
-    assert len(columns) == 1
+    assert lines[hard + 4 : hard + 8] == [
+        "| 50 ms | 0 % | callee | 110 | **170 / 180 / 180** | **120 / 130 / 130** |"
+        " 90 / 90 / 90 (1), 3 lost |",
+        "| 50 ms | 0 % | caller | 110 |  | 110 / 110 / 110 (1) |  |",
+        "| 50 ms | 5 % | callee |  | 120 / 130 / 130 |  |  |",
+        "",
+    ]
+    assert lines[hard + 8] == (
+        "Ours: 10 in 4 conversations with 1,534 messages; 0 lost, 0 doubled, 0 reordered."
+    )
+    assert "| 50 ms | 0 % | callee | 50 | **500 / no end / no end** |" in lines
+    assert "| 50 ms | 0 % | nobody | 1,000 | **2,500 / 2,500 / 2,500** |" in lines
 
 
 def test_a_conversation_that_did_not_begin_is_told() -> None:
-    assert "| did not begin |" in markdown(RUN, [measured(counts=Tally(0, 0, 0, 0))], {})
+    told = markdown(RUN, [measured(counts=Tally(0, 0, 0, 0))], {})
+    assert told.splitlines()[-3].endswith("| did not begin |")
+    rival = measured(0.1, subject="quic", mode="")
+    assert "Of ours nothing has been measured here." in markdown(RUN, [rival], {})
 
 
 def test_results_go_on_where_an_earlier_run_ended(tmp_path: Path) -> None:

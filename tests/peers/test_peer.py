@@ -141,7 +141,7 @@ async def test_a_reader_that_stops_stops_the_sender(
         for _ in range(11):
             assert await there.receive() == bytes(10_000)
         await sending
-        await asyncio.wait_for(here.send(b"room again"), 5)
+        await asyncio.wait_for(here.send(b"room again"), 30)
         assert await there.receive() == b"room again"
         await here.close()
 

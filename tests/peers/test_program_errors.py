@@ -183,7 +183,7 @@ async def test_who_breaks_off_in_a_loop_over_events_or_sessions_breaks_off_alone
         assert await asyncio.wait_for(session.receive(), 60) == b"hello"
         for task in (serving, following):
             with pytest.raises(ZeroDivisionError):
-                await asyncio.wait_for(task, 10)
+                await asyncio.wait_for(task, 30)
         # A path more: everybody who still follows is told.
         here.drop_path("cut by the test")
         await still_good(here, there)

@@ -86,7 +86,7 @@ class Scene:
         )
 
     async def settled(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.tasks):
                 await asyncio.sleep(0)
 

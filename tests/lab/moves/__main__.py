@@ -103,7 +103,7 @@ class _Results:
             disk.replace(self._file, f"{json.dumps(told, indent=1)}\n".encode())
 
     def table(self) -> str:
-        titles = {one.name: one.title for one in RIVALS}
+        titles = {one.name: one.title.split()[0].rstrip(",") for one in RIVALS}
         text = markdown(self._run, self.results, titles)
         measured = {one.cell.subject for one in self.results}
         helped = [f"- {one.title}: {one.helped}." for one in RIVALS if one.name in measured]

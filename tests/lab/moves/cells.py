@@ -93,6 +93,16 @@ class Cell:
         return max(asked, _NIGHTLY) if nightly and counted_most and not self.is_rival else asked
 
     @property
+    def goal(self) -> float | None:
+        """What half of the moves of ours are to be within, in seconds; None where none was set."""
+        round_trip = self.round_trip_ms / 1e3
+        if self.row is Row.HARD:
+            return {0: 2 * round_trip + 0.01, 2: 2.5 * round_trip}.get(self.loss)
+        return {Row.SOFT: round_trip, Row.ABSENCE: 2 * round_trip + 0.03, Row.RESTART: 1.0}[
+            self.row
+        ]
+
+    @property
     def is_rival(self) -> bool:
         """Whether it is not ours that is measured."""
         return self.subject != "ours"

@@ -1,29 +1,19 @@
 """Results as JSON and as a table of Markdown, and the page that the table is put into. No I/O."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tests.lab.moves.cells import INTERVAL, SIZE, Cell
+from tests.lab.moves.cells import INTERVAL, MODES, SIZE, Cell, Row
 from tests.lab.moves.counting import Tally, percentile
 from tests.lab.moves.play import Measured
 
 __all__ = ["Run", "from_json", "markdown", "put_into", "summary", "to_json"]
 
 _BEGIN, _END = "<!-- moves: begin -->\n", "<!-- moves: end -->"
-_HEAD = (
-    "RTT",
-    "lost on the way",
-    "moves",
-    "who",
-    "who moves",
-    "p50",
-    "p95",
-    "longest",
-    "messages",
-    "lost / doubled / reordered",
-)
+_HEAD = ("RTT", "lost on the way", "who moves", "goal")
 
 
 @dataclass(frozen=True)
@@ -85,23 +75,43 @@ def summary(measured: Measured) -> str:
 
 
 def markdown(run: Run, results: Sequence[Measured], titles: dict[str, str]) -> str:
-    """Return one table for each row of the goals; `titles` are names of rivals."""
+    """Return one table for each row of the goals, with a column for each of our modes and each
+    rival that has been measured there; `titles` are names of rivals."""
     lines = [f"{run.machine}; {_loads(results)}; {run.date}. `{run.command}`"]
-    for row in dict.fromkeys(one.cell.row for one in results):
-        lines += ["", f"**{row.title[0].upper()}{row.title[1:]}**", ""]
-        told = sorted(
-            (one for one in results if one.cell.row is row),
-            key=lambda one: (one.cell.round_trip_ms, one.cell.loss, one.cell.is_rival),
-        )
-        lines += [_line(_HEAD), _line(["---"] * len(_HEAD))]
-        lines += [_line(_cells(one, titles)) for one in told]
+    for row in (one for one in Row if any(measured.cell.row is one for measured in results)):
+        told = [one for one in results if one.cell.row is row]
+        usual = Counter(len(one.silences) for one in told).most_common(1)[0][0]
+        columns = sorted({_column(one.cell) for one in told}, key=_place)
+        heads = [f"`{mode}`" if mode else titles.get(name, name) for name, mode in columns]
+        lines += [
+            "",
+            f"**{row.title[0].upper()}{row.title[1:]}**: p50 / p95 / longest in ms, of"
+            f" {usual} each where no other number stands behind; bold where the p50 is above the"
+            " goal.",
+            "",
+            _line((*_HEAD, *heads)),
+            _line(["---"] * (len(_HEAD) + len(columns))),
+        ]
+        places = {(one.cell.round_trip_ms, one.cell.loss, one.cell.mover) for one in told}
+        for place in sorted(places):
+            here = {
+                _column(one.cell): one
+                for one in told
+                if (one.cell.round_trip_ms, one.cell.loss, one.cell.mover) == place
+            }
+            first = next(iter(here.values())).cell
+            who = "nobody" if row is Row.RESTART else str(first.mover)
+            found = [_found(here[column], usual) if column in here else "" for column in columns]
+            lines.append(
+                _line([f"{place[0]} ms", f"{place[1]} %", who, _goal(first), *found]),
+            )
+        lines += ["", _counts([one for one in told if not one.cell.is_rival])]
         starts = [start for one in told if not one.cell.is_rival for start in one.starts]
         if starts:
-            lines += [
-                "",
+            lines.append(
                 f"Our relay served {_ms(percentile(starts, 0.5))} after its start in the middle,"
-                f" {_ms(max(starts))} at most ({len(starts)} starts).",
-            ]
+                f" {_ms(max(starts))} at most ({len(starts)} starts)."
+            )
     return "\n".join([*lines, ""])
 
 
@@ -118,19 +128,43 @@ def put_into(page: str, table: str) -> str:
     return before + begin + table + end + after
 
 
-def _cells(measured: Measured, titles: dict[str, str]) -> list[str]:
-    cell, counts = measured.cell, measured.counts
-    who = titles.get(cell.subject, cell.subject) if cell.is_rival else f"ours, `{cell.mode}`"
-    return [
-        f"{cell.round_trip_ms} ms",
-        f"{cell.loss} %",
-        str(len(measured.silences)),
-        who,
-        str(cell.mover) if cell.row != "restart" else "nobody",
-        *_shares(measured),
-        f"{counts.messages:,}",
-        f"{counts.lost} / {counts.doubled} / {counts.reordered}",
-    ]
+def _column(cell: Cell) -> tuple[str, str]:
+    return cell.subject, cell.mode
+
+
+def _place(column: tuple[str, str]) -> tuple[bool, int, str]:
+    """Ours first, in the order of the modes."""
+    name, mode = column
+    return not mode, MODES.index(mode) if mode else 0, name
+
+
+def _found(measured: Measured, usual: int) -> str:
+    """Return what a field of the table says."""
+    values, counts = measured.silences, measured.counts
+    if not values:
+        return "did not begin"
+    shares = " / ".join(share.removesuffix(" ms") for share in _shares(measured))
+    goal = measured.cell.goal
+    told = f"**{shares}**" if goal is not None and percentile(values, 0.5) > goal else shares
+    if len(values) != usual:
+        told += f" ({len(values)})"
+    wrong = {"lost": counts.lost, "doubled": counts.doubled, "reordered": counts.reordered}
+    return ", ".join([told, *(f"{count} {what}" for what, count in wrong.items() if count)])
+
+
+def _goal(cell: Cell) -> str:
+    return "" if cell.goal is None else _ms(cell.goal).removesuffix(" ms")
+
+
+def _counts(ours: Sequence[Measured]) -> str:
+    if not ours:
+        return "Of ours nothing has been measured here."
+    counts = sum((one.counts for one in ours), Tally(0, 0, 0, 0))
+    return (
+        f"Ours: {sum(len(one.silences) for one in ours):,} in {len(ours)} conversations with"
+        f" {counts.messages:,} messages; {counts.lost} lost, {counts.doubled} doubled,"
+        f" {counts.reordered} reordered."
+    )
 
 
 def _shares(measured: Measured) -> tuple[str, str, str]:

@@ -326,7 +326,7 @@ async def test_losers_leave_no_trace_at_the_callee(relay: RelayServer, bob: Peer
     async with far(relay, 0.03, 0.03, 0.0) as there:
         listener = rooms(there.peer).services.listeners["chat"]
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")
-        callee = await asyncio.wait_for(anext(listener), 5)
+        callee = await asyncio.wait_for(anext(listener), 30)
         assert callee.id == session.id
         await session.send(b"once")
         assert await callee.receive() == b"once"
@@ -351,7 +351,7 @@ async def test_a_resumed_path_brings_data_one_round_trip_sooner(
         monkeypatch.setattr(rooms(bob).location, "update", lambda hosts: False)
         listener = rooms(there.peer).services.listeners["chat"]
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")
-        callee = await asyncio.wait_for(anext(listener), 5)
+        callee = await asyncio.wait_for(anext(listener), 30)
         proxy = there.proxies[HOSTS[0]]
         before = len(proxy.flights)
         proxy.most_flights = flights

@@ -238,7 +238,7 @@ async def test_who_comes_before_the_start_waits() -> None:
     with dial(server):
         serving, tasks = Serving(), Tasks()
         await server.start(serving.serve, tasks.spawn)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not server.unproven:
                 await asyncio.sleep(0)
         server.close()
@@ -275,7 +275,7 @@ async def ended(caller: socket.socket) -> bool:
     """Whether the other side hangs up."""
     caller.setblocking(False)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return not await asyncio.get_running_loop().sock_recv(caller, 1)
     except ConnectionError:
         return True
