@@ -64,6 +64,7 @@ from tests.relay.dns.asking import ZONE
 from tests.relay.mailbox.test_on_sockets import PREKEY, leave, named
 from tests.relay.nodes.test_dashboard import Looking
 from tests.support import processes
+from tests.support.readers import read_line
 
 TIMEOUT = 120.0
 NODES = ("node-1", "node-2")
@@ -517,7 +518,7 @@ async def test_a_reload_says_once_what_needs_a_restart(shared: Fleet) -> None:
             [one["event"] for one in said].count(event) < count for event, count in wanted.items()
         ):
             assert shared.process.stderr is not None
-            said.append(json.loads(await asyncio.to_thread(shared.process.stderr.readline)))
+            said.append(json.loads(await read_line(shared.process.stderr.fileno())))
         file.write_text(before_it)
         assert {one["node"] for one in said} <= {"supervisor", *NODES}, "each says of whom"
         later = [one for one in said if one["event"] == LATER]

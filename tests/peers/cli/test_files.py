@@ -18,6 +18,7 @@ from peers.cli.file_transfer import Stored, TransferFailed, receive_file, send_f
 from peers.cli.parts import Parts
 from relay.server import RelayServer
 from tests.peers.cli.commands import PIPE, Running, peer, run_peer
+from tests.support.readers import read_some
 
 STREAMS = (PIPE, PIPE, PIPE)
 
@@ -302,7 +303,7 @@ async def test_a_bar_shows_the_name_as_it_is(
             assert await sending.ended() == 0
             seen = b""
             while b"sent song[red].mp3: 1000 bytes" not in seen:
-                seen += await asyncio.to_thread(os.read, master, 65_536)
+                seen += await read_some(master)
             assert seen.count(b"song[red].mp3") > 1
         assert stored.path.name == "song[red].mp3"
     finally:

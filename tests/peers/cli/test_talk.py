@@ -15,6 +15,7 @@ from peers.session import SessionEnd
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.peers.cli.commands import Running, peer, run_peer
+from tests.support.readers import read_some
 
 KINDS = ["pipe", "file", "socket", "terminal"]
 SHORT = ("--linger", "0.4")
@@ -395,7 +396,7 @@ async def test_a_command_that_only_prints_ends_with_its_reader(
             peer(*base, *words[command], stdin=None, stdout=stdout) as running,
         ):
             if "--json" in words[command]:
-                assert await asyncio.to_thread(os.read, reader, 1000)
+                assert await read_some(reader)
             else:
                 await running.news()
             os.close(reader)
@@ -443,7 +444,7 @@ async def test_a_reader_that_does_not_read_holds_up_its_session_and_nothing_else
             assert other.path is not None
             read = 0
             while read < count * ((1 << 19) + 1):
-                read += len(await asyncio.to_thread(os.read, reader, 1 << 20))
+                read += len(await read_some(reader, 1 << 20))
             await other.close()
             await session.close()
     finally:

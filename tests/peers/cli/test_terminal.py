@@ -19,6 +19,7 @@ from peers.cli.input import MAX_LINE, Input, InputFailed, InputKind, LineTooLong
 from peers.cli.output import Output, OutputClosed, OutputFailed
 from peers.cli.terminal import Terminal
 from protocol.session.settings import MAX_PAYLOAD
+from tests.support.readers import read_some
 
 NASTY = "\x1b[31m[/etc/motd] \x9b31m\u202e[fd00::1]:4000"
 SAFE = r"\x1b[31m[/etc/motd] \x9b31m\u202e[fd00::1]:4000"
@@ -270,7 +271,7 @@ async def test_writing_waits_for_its_reader_and_the_loop_does_not() -> None:
         assert written < 30  # The pipe, the queue and one message more.
         read = bytearray()
         while len(read) < 1_000_000:
-            read += await asyncio.to_thread(os.read, there, 65_536)
+            read += await read_some(there)
         await writing
         assert bytes(read) == b"".join(bytes([number]) * 10_000 for number in range(100))
         await output.close(None)
@@ -364,7 +365,7 @@ class Screen:
         """Wait until a text is seen; return all that was."""
         async with asyncio.timeout(60):
             while text.encode() not in self._seen:
-                self._seen += await asyncio.to_thread(os.read, self.master, 65_536)
+                self._seen += await read_some(self.master)
         return self._seen.decode()
 
     def close(self) -> None:
