@@ -287,14 +287,27 @@ async def _met(stage: PeerStage, listener: Listener, features: list[str]) -> Cal
     end = peer.called(revised=True)
     entry = signed_by(end.caller, "chat", listener.port)
     await end.take(await peer.path(end.caller, end), entries=[entry], features=features)
-    end.path.pipe.abort()
-    flight, hello = await _called_back(listener, end)
-    if flight:
-        raise Fault("sends a flight where the key was not met before (R10.56)")
-    _welcome(end, hello, features)
+    secret = _secret_of(end)
+    end.acks = False
     end.send(b"one")
     await came_back(end, 1)
+    _forget_one(end)
+    end.path.pipe.abort()
+    flight, hello = await _called_back(listener, end)
+    end.acks = True
+    if flight and "first-flight" not in features:
+        raise Fault("sends a flight to who has not named `first-flight`")
+    if flight and (frames := _frames_of(secret.open(_DIALED, flight), hello)[1:]):
+        raise Fault(f"sends {frames} where the key was not met before (R10.56)")
+    _welcome(end, hello, features)
+    await came_back(end, 1)
     return end
+
+
+def _forget_one(end: Called) -> None:
+    """As if the last message had not arrived."""
+    end.inbox.pop()
+    end.received -= 1
 
 
 async def _over(end: Called) -> None:
@@ -325,9 +338,7 @@ async def sends_one(stage: PeerStage) -> None:
         end.acks = False
         end.send(b"two")
         await came_back(end, 2)
-        # As if nothing of it had arrived.
-        end.inbox.pop()
-        end.received -= 1
+        _forget_one(end)
         end.path.pipe.abort()
         flight, hello = await _called_back(listener, end)
         end.acks = True
@@ -340,10 +351,11 @@ async def sends_one(stage: PeerStage) -> None:
             await _over(end)
 
 
-def _check_flight(end: Called, plain: bytes, hello: Map) -> None:
+def _frames_of(plain: bytes, hello: Map) -> list[Any]:
+    """Return the frames of a flight, behind the hello of its path: an `ack`, and messages."""
     unpacker = msgpack.Unpacker(raw=False)
     unpacker.feed(plain)
-    first, *frames = unpacker
+    first, *frames = list[Any](unpacker)
     if not isinstance(first, dict):
         raise Fault("a flight that does not begin with a hello (R10.55)")
     for name in ("session", "path", "service", "resume"):
@@ -354,6 +366,11 @@ def _check_flight(end: Called, plain: bytes, hello: Map) -> None:
     kinds = [frame[0] for frame in frames]
     if kinds[:1] != [ACK] or set(kinds[1:]) - {DATA, PART}:
         raise Fault(f"frames {kinds} in a flight (R10.55)")
+    return frames
+
+
+def _check_flight(end: Called, plain: bytes, hello: Map) -> None:
+    frames = _frames_of(plain, hello)
     if not frames[1:] or frames[1][1] != end.received + 1:
         raise Fault(
             f"{frames[1:]} in a flight where message {end.received + 1} is missing (R10.55)"

@@ -53,9 +53,9 @@ class Dialing:
     """This host's address; None is the route's."""
     round_trip: float | None = None
     """The usual one in seconds, where it is known: it says how soon a packet is taken for lost."""
-    make_flight: Callable[[], Flight | None] = lambda: None
-    """Called for each stream, once it is open: makes what leaves before TLS where the peer's key
-    was met before; None where nothing does."""
+    make_flight: Callable[[bool], Flight | None] = lambda is_met: None
+    """Called for each stream, once it is open: makes what leaves before TLS, with messages only
+    where the peer's key was met before; None where nothing does."""
 
 
 _PLAIN = Dialing()
@@ -141,7 +141,7 @@ class _Attempt:
         return won
 
     async def _prove(self, path: PathEnd, timeout: float) -> PathEnd:
-        flight = self._dialing.make_flight() if self._passage.is_met else None
+        flight = self._dialing.make_flight(self._passage.is_met)
         try:
             await path.prove(self._ask.remote, timeout, flight)
         except RoamRelayError:

@@ -260,9 +260,10 @@ class Attempt:
         self.said_hello = True
         return session.hello(self.number, entries)
 
-    def flight(self) -> SessionFlight | None:
-        """Return what leaves before the TLS of one of its streams, if anything does."""
-        return self.session.flight(self.number)
+    def flight(self, is_met: bool) -> SessionFlight | None:
+        """Return what leaves before the TLS of one of its streams, if anything does. Messages leave
+        only where the other side's key was met before (R10.56)."""
+        return self.session.flight(self.number, with_messages=is_met)
 
     def flight_in(self, room: int) -> SessionFlight | None:
         """Return the same, where there are only so many bytes for it."""

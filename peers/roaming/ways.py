@@ -93,11 +93,12 @@ class Ways:
         ask: Ask,
         candidate: Candidate,
         usual: float | None = None,
-        make_flight: Callable[[], Flight | None] = lambda: None,
+        make_flight: Callable[[bool], Flight | None] = lambda is_met: None,
     ) -> Proven:
         """Make a direct path to a candidate, say no hello on it, and keep its round trip. `usual`
         is the round trip in seconds to expect where the candidate's own is not known; `make_flight`
-        makes what leaves before TLS.
+        makes what leaves before TLS,
+        told whether the peer's key was met there.
 
         Raises:
             DialRefused: it is not dialed.
@@ -132,7 +133,7 @@ class Ways:
         route: Route,
         candidate: Candidate,
         reason: Reason = Reason.PROBE,
-        make_flight: Callable[[], Flight | None] = lambda: None,
+        make_flight: Callable[[bool], Flight | None] = lambda is_met: None,
     ) -> Proven:
         """Make a direct path to a candidate of a session, and say no hello on it. The session's
         trace tells what came of it.

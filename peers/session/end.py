@@ -6,6 +6,7 @@ the room `roaming`. Here is what both ask of it.
 
 import contextlib
 import os
+from functools import partial
 
 from peers.config import PathKind
 from peers.path import PathEnd
@@ -69,8 +70,9 @@ class SessionEnd(Session):
         self._stood_ready: PathEnd | None = None
         """The path that the session has gone over to last without a hello."""
         self._flight_keys = FlightKeys()
-        self._flight_failed = False
-        """Whether one has come to nothing: then no more leave before the next path is taken."""
+        self._flights_failed: frozenset[bool] = frozenset()
+        """Of which kind, with messages or without, one has come to nothing: of that no more leave
+        before the next path is taken."""
         self._quiet = 0.0
         """Seconds for which both sides let a direct path be quiet; 0 for no longer than usual."""
         self.number = 0
@@ -132,20 +134,24 @@ class SessionEnd(Session):
             return NO_EARLY
         return self._machine.early(self._loop.time())
 
-    def flight(self, number: int, room: int = MAX_FLIGHT) -> SessionFlight | None:
+    def flight(
+        self, number: int, room: int = MAX_FLIGHT, *, with_messages: bool = True
+    ) -> SessionFlight | None:
         """Return what leaves on the stream of path `number` before its TLS, `room` bytes at most,
-        with the oldest of what the other side is not known to have; None where a path delivers
-        that, or the other side takes none."""
-        if self._path is not None or self.is_over or self._flight_failed:
+        with the oldest of what the other side is not known to have, or without any message, for
+        what answers it; None where a path delivers that, or the other side takes none."""
+        if self._path is not None or self.is_over or with_messages in self._flights_failed:
             return None
         if FIRST_FLIGHT not in self._features_shared:
             return None
         head = encode(self.hello(number, ()))
-        frames = self._machine.flight(min(FLIGHT_BYTES, room - len(head) - AROUND_FRAMES))
+        left = min(FLIGHT_BYTES, room - len(head) - AROUND_FRAMES) if with_messages else 0
+        frames = self._machine.flight(left)
         sealed = self._flight_keys.seal(os.urandom(RANDOM_BYTES), head + frames)
         if sealed is None or len(sealed.data) > room:
             return None
-        return SessionFlight(sealed, self._flight_answered, self._flight_came_to_nothing)
+        failed = partial(self._flight_came_to_nothing, with_messages)
+        return SessionFlight(sealed, self._flight_answered, failed)
 
     def take_flight(self, data: bytes) -> bytes:
         """Take what the other side has sealed before the TLS of its next path, and return the
@@ -444,7 +450,7 @@ class SessionEnd(Session):
 
     def _export(self, path: PathEnd, dialed_here: bool) -> None:
         """Keep what the next path may begin with, from a path that both sides have welcomed."""
-        self._flight_failed = False
+        self._flights_failed = frozenset()
         if not {FIRST_FLIGHT, SESSION_2} <= self._features_shared:
             return
         if not (exported := path.export(self.id)):
@@ -461,8 +467,8 @@ class SessionEnd(Session):
             self._machine.take_flight(frames, self._loop.time())
         self._after()
 
-    def _flight_came_to_nothing(self) -> None:
-        self._flight_failed = True
+    def _flight_came_to_nothing(self, with_messages: bool) -> None:
+        self._flights_failed |= {with_messages}
 
     def _rank(self, number: int, dialed_here: bool) -> tuple[int, bool]:
         return number, dialed_here == self.terms.is_caller

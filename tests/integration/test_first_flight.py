@@ -87,6 +87,35 @@ async def test_a_first_path_has_none_and_a_resumed_one_begins_with_it() -> None:
         assert [one.find_by_flight(first[4:20]) for one in both] == [None, None]
 
 
+async def test_a_callee_that_dials_for_the_first_time_says_nothing_before_tls_and_is_answered() -> (
+    None
+):
+    """It has not met its caller yet where that listens: R10.56."""
+    async with (
+        RelayServer(RelayConfig(port=0)) as relay,
+        far(relay, 0.0) as there,
+        unhurried(relay) as alice,
+    ):
+        listener = alice.listen("chat")
+        caller = await there.peer.connect(alice.guid, "chat", mode="p2p", wait=True)
+        callee = await asyncio.wait_for(anext(listener), 30)
+        rooms(alice).direct.close()
+        first = there.proxies[HOSTS[0]].first
+        before = len(first)
+        assert reset(callee)
+        await pathless(callee)
+        await callee.send(bytes(2000))
+        await caller.send(b"in the answer, or behind TLS")
+        await joined(callee)
+        assert await asyncio.wait_for(callee.receive(), 30) == b"in the answer, or behind TLS"
+        assert await asyncio.wait_for(caller.receive(), 30) == bytes(2000)
+        assert first[before].startswith(MAGIC + b"\x01\x01")
+        size = int.from_bytes(first[before][FLIGHT_HEAD - 2 : FLIGHT_HEAD], "big")
+        assert size < 400
+        assert first[before][FLIGHT_HEAD + size] == TLS_HANDSHAKE
+        caller.abort()
+
+
 async def test_a_recorded_flight_brings_nothing_and_moves_nobody() -> None:
     """Sent again, from elsewhere, while the path lives: as it was, cut, to its own sender."""
     async with scene() as at:

@@ -200,6 +200,43 @@ def test_after_one_that_came_to_nothing_no_more_leave_before_the_next_path() -> 
     run(scene())
 
 
+def test_without_messages_it_brings_those_of_the_other_side() -> None:
+    """Where the other side's key was not met yet."""
+
+    async def scene() -> None:
+        pair = Pair()
+        pair.move()
+        await pair.caller.send(b"not for whoever listens there")
+        await pair.callee.send(b"into a path that is dead")
+        flight = pair.caller.flight(2, with_messages=False)
+        assert flight is not None
+        assert len(flight.data) < 400
+        answer = pair.callee.take_flight(flight.data)
+        assert pair.callee.figures().received == 0
+        flight.answered(answer)
+        assert await pair.caller.receive() == b"into a path that is dead"
+        pair.end()
+
+    run(scene())
+
+
+@pytest.mark.parametrize("with_messages", [True, False])
+def test_one_kind_that_came_to_nothing_leaves_the_other(with_messages: bool) -> None:
+    """Another host at an address that was never tried says nothing of where the key was met."""
+
+    async def scene() -> None:
+        pair = Pair()
+        pair.move()
+        flight = pair.caller.flight(2, with_messages=with_messages)
+        assert flight is not None
+        flight.failed()
+        assert pair.caller.flight(3, with_messages=with_messages) is None
+        assert pair.caller.flight(3, with_messages=not with_messages) is not None
+        pair.end()
+
+    run(scene())
+
+
 def test_it_fits_into_what_tcp_sends_at_once() -> None:
     async def scene() -> None:
         pair = Pair()
