@@ -209,7 +209,7 @@ class Driver:
         """The other side says on its path where it can be dialed now."""
         self.route.learn(entries)
         self._monitor.told(self._loop.time())
-        self._standby.changed()
+        self._standby.told()
         self._settle()
 
     def pin(self, pinned: bool) -> None:

@@ -18,8 +18,11 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 600.0
 its route a moment later."""
 _STOOD = 60.0
 """Seconds after which a second path that is gone was a good one: else the next waits longer."""
-_BETWEEN = 1.0
-"""Seconds between two looks that a change brings about, whatever the other side says: each checks
+_BETWEEN = 0.25
+"""Seconds between two looks that changes of this host's own bring about: a network comes with an
+address, and then with another one."""
+_TOLD_PAUSE = 1.0
+"""The same where the other side says that it is elsewhere, however often: each look checks
 signatures, and dials."""
 _CALLEE_LATER = 4
 """Staggers by which the session's callee looks later than its caller."""
@@ -36,6 +39,8 @@ class KeeperState(Enum):
     """A look is under way."""
     LOOKING_HURRIED = "looking, hurried"
     """A look is under way, and another one follows."""
+    LOOKING_TOLD = "looking, told"
+    """A look is under way, and another one follows after a pause: the other side has moved."""
     RESTING = "resting"
     """One stands ready, or there is nothing to dial: a change is waited for."""
 
@@ -77,7 +82,7 @@ class Keeper:
         match self.state:
             case KeeperState.OFF | KeeperState.RESTING:
                 self._wait(now + _SOON)
-            case KeeperState.LOOKING:
+            case KeeperState.LOOKING | KeeperState.LOOKING_TOLD:
                 self.state = KeeperState.LOOKING_HURRIED
             case KeeperState.WAITING | KeeperState.LOOKING_HURRIED:
                 pass
@@ -88,17 +93,23 @@ class Keeper:
         self._stands_since = None
 
     def changed(self, now: float) -> None:
-        """Something is different, here or there: there may be something to dial."""
+        """Something is different here: there may be something to dial."""
         match self.state:
             case KeeperState.RESTING | KeeperState.WAITING:
-                due = max(now + self._later, self._began + _BETWEEN)
-                was = self._deadline if self.state is KeeperState.WAITING else due
-                self._failures = 0
-                self._deadline = min(was, due)
-                self.state = KeeperState.WAITING
-            case KeeperState.LOOKING:
+                self._look_by(max(now + self._later, self._began + _BETWEEN))
+            case KeeperState.LOOKING | KeeperState.LOOKING_TOLD:
                 self.state = KeeperState.LOOKING_HURRIED
             case KeeperState.OFF | KeeperState.LOOKING_HURRIED:
+                pass
+
+    def told(self, now: float) -> None:
+        """The other side says that it is elsewhere: there may be something to dial."""
+        match self.state:
+            case KeeperState.RESTING | KeeperState.WAITING:
+                self._look_by(max(now + self._later, self._began + _TOLD_PAUSE))
+            case KeeperState.LOOKING:
+                self.state = KeeperState.LOOKING_TOLD
+            case KeeperState.OFF | KeeperState.LOOKING_HURRIED | KeeperState.LOOKING_TOLD:
                 pass
 
     def gone(self, now: float) -> None:
@@ -123,9 +134,9 @@ class Keeper:
 
     def looked(self, result: Looked, now: float) -> None:
         """The look that was asked for is over."""
-        if self.state not in (KeeperState.LOOKING, KeeperState.LOOKING_HURRIED):
+        was = self.state
+        if was in (KeeperState.OFF, KeeperState.WAITING, KeeperState.RESTING):
             return
-        hurried = self.state is KeeperState.LOOKING_HURRIED
         self.state = KeeperState.RESTING
         if result is Looked.STANDS and self._stands_since is None:
             self._stands_since = now
@@ -133,8 +144,16 @@ class Keeper:
             pause = min(_FIRST_PAUSE * 2 ** min(self._failures, 12), _LONGEST_PAUSE)
             self._failures += 1
             self._wait(now + pause)
-        if hurried:
+        if was is KeeperState.LOOKING_HURRIED:
             self.changed(now)
+        elif was is KeeperState.LOOKING_TOLD:
+            self.told(now)
+
+    def _look_by(self, due: float) -> None:
+        waits = self.state is KeeperState.WAITING
+        self._deadline = min(self._deadline, due) if waits else due
+        self._failures = 0
+        self.state = KeeperState.WAITING
 
     def _wait(self, deadline: float) -> None:
         self._deadline = deadline + self._later

@@ -120,9 +120,15 @@ class StandbyKeeper:
         self._settle()
 
     def changed(self) -> None:
-        """Something is different, of this host's addresses or of the other side's."""
+        """Something is different, of this host's addresses."""
         self._standbys.review(self._route)
         self._keeper.changed(self._loop.time())
+        self._settle()
+
+    def told(self) -> None:
+        """Something is different, of the other side's addresses, as it says."""
+        self._standbys.review(self._route)
+        self._keeper.told(self._loop.time())
         self._settle()
 
     def gone(self) -> None:

@@ -1,5 +1,7 @@
 """When a session looks for a second path: the machine alone."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,17 +39,42 @@ def test_the_callee_looks_later() -> None:
     assert one.next_timeout() == 11.0
 
 
-def test_a_change_is_looked_at_at_once_and_once_a_second() -> None:
+@pytest.mark.parametrize(
+    ("event", "pause", "state"),
+    [
+        (Keeper.changed, 0.25, KeeperState.LOOKING_HURRIED),
+        (Keeper.told, 1.0, KeeperState.LOOKING_TOLD),
+    ],
+)
+def test_a_change_is_looked_at_at_once_and_after_a_pause(
+    event: Callable[[Keeper, float], None], pause: float, state: KeeperState
+) -> None:
     one = looking(keeper())
     one.looked(Looked.NOTHING, 1.1)
     assert one.next_timeout() is None
-    one.changed(10.0)
+    event(one, 10.0)
     assert one.time(10.0)
-    one.changed(10.1)
-    one.changed(10.2)
-    assert one.state is KeeperState.LOOKING_HURRIED
-    one.looked(Looked.STANDS, 10.3)
-    assert one.next_timeout() == 11.0
+    event(one, 10.1)
+    event(one, 10.15)
+    assert one.state is state
+    one.looked(Looked.STANDS, 10.2)
+    assert one.next_timeout() == 10.0 + pause
+
+
+def test_a_new_network_of_this_host_waits_for_nobody_s_word() -> None:
+    """A look has just been made, as when the session has gone over to the other network."""
+    one = looking(keeper())
+    one.looked(Looked.NOTHING, 1.1)
+    one.told(1.2)
+    assert one.next_timeout() == 2.0
+    one.changed(1.4)
+    assert one.next_timeout() == 1.4
+    assert one.time(1.4)
+    one.told(1.5)
+    one.changed(1.5)
+    one.told(1.6)
+    one.looked(Looked.NOTHING, 1.7)
+    assert one.next_timeout() == 1.7
 
 
 def test_what_fails_is_repeated_later_each_time() -> None:
@@ -83,19 +110,19 @@ def test_what_happens_while_none_is_wanted_changes_nothing() -> None:
     assert (one.state, one.next_timeout()) == (KeeperState.OFF, None)
 
 
-_STEPS = st.sampled_from(["wanted", "unwanted", "changed", "gone", *Looked])
+_STEPS = st.sampled_from(["wanted", "unwanted", "changed", "told", "gone", *Looked])
 
 
 @given(st.lists(st.tuples(_STEPS, st.floats(0, 5)), max_size=60), st.booleans())
 def test_whatever_happens_there_is_a_pause_between_looks(
     steps: list[tuple[str | Looked, float]], is_caller: bool
 ) -> None:
-    one, now, last, failed = keeper(is_caller=is_caller), 0.0, float("-inf"), False
+    one, now, last, hurried = keeper(is_caller=is_caller), 0.0, float("-inf"), False
     for step, seconds in steps:
         now += seconds
         if one.time(now):
-            assert now >= last + (0.25 if failed else 1.0)
-            failed = False
+            assert now >= last + (0.25 if hurried else 1.0)
+            hurried = False
             last = now
         match step:
             case "wanted":
@@ -104,10 +131,13 @@ def test_whatever_happens_there_is_a_pause_between_looks(
                 one.unwanted()
             case "changed":
                 one.changed(now)
+                hurried = True
+            case "told":
+                one.told(now)
             case "gone":
                 one.gone(now)
             case Looked():
-                failed = failed or step is Looked.FAILED
+                hurried = hurried or step is Looked.FAILED
                 one.looked(step, now)
             case _:
                 pytest.fail(f"{step}")
