@@ -226,7 +226,7 @@ async def stands_as(relay: RelayServer, before: tuple[int, ...]) -> None:
 
 
 async def test_who_does_not_go_on_is_ended() -> None:
-    config = RelayConfig(port=0, handshake_timeout=1.0, trusted_proxies=(ATTACKER,))
+    config = RelayConfig(port=0, handshake_timeout=3.0, trusted_proxies=(ATTACKER,))
     async with (
         RelayServer(config) as relay,
         registered(relay.url, "chat") as callee,
@@ -247,7 +247,7 @@ async def test_who_does_not_go_on_is_ended() -> None:
 async def test_who_does_not_go_on_with_tls_is_ended(tmp_path: Path) -> None:
     chain, key = certificate(tmp_path)
     trust = ssl.create_default_context(cafile=chain)
-    config = RelayConfig(port=0, handshake_timeout=1.0, tls_certificate=chain, tls_key=key)
+    config = RelayConfig(port=0, handshake_timeout=3.0, tls_certificate=chain, tls_key=key)
     async with RelayServer(config) as relay:
         before = standing(relay)
         async with asyncio.TaskGroup() as attacks:

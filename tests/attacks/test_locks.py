@@ -40,7 +40,7 @@ async def peers_of(
     relay: RelayServer, callee: tuple[Lock, ...], caller: tuple[Lock, ...]
 ) -> AsyncIterator[tuple[Peer, Peer]]:
     configs = [
-        PeerConfig(relay=relay.url, locks=locks, path_timeout=2.0, request_timeout=5.0)
+        PeerConfig(relay=relay.url, locks=locks, path_timeout=8.0, request_timeout=20.0)
         for locks in (callee, caller)
     ]
     async with (

@@ -43,7 +43,7 @@ async def test_modes_over_https(certificate: tuple[str, str], carrier: Carrier, 
 async def test_a_certificate_of_nobody_is_refused(certificate: tuple[str, str]) -> None:
     chain, secret = certificate
     async with RelayServer(RelayConfig(port=0, tls_certificate=chain, tls_key=secret)) as relay:
-        config = PeerConfig(connect_timeout=2.0)
+        config = PeerConfig(connect_timeout=4.0)
         with pytest.raises(RelayUnavailable, match=r"(?i)certificate"):
             async with Peer(Identity.generate(), relay.url, config=config):
                 pass

@@ -20,7 +20,7 @@ from tests.support.rooms import rooms
 
 TURNS = [*range(14), 16, 20, 25, 30, 40, 60, 100, 200]
 """After how many turns of the loop the call is cancelled."""
-QUICK = PeerConfig(connect_timeout=5.0, request_timeout=5.0, path_timeout=5.0)
+QUICK = PeerConfig(connect_timeout=30.0, request_timeout=30.0, path_timeout=30.0)
 
 
 def held() -> tuple[int, int]:

@@ -174,6 +174,6 @@ async def test_what_waiting_will_not_cure_is_told_at_once(
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
 
-        hasty = PeerConfig(sources=sources, connect_timeout=1.5)
+        hasty = PeerConfig(sources=sources, connect_timeout=3.0)
         with pytest.raises(RelayMisconfigured, match=words):
             await Peer(Identity.generate(), url, config=hasty).start()

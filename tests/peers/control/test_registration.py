@@ -489,7 +489,7 @@ async def test_a_refusal_of_the_relay_has_its_code(carrier: CarrierKind) -> None
         second = Peer(
             Identity.generate(),
             server.url,
-            config=PeerConfig(carrier=carrier, connect_timeout=1.0),
+            config=PeerConfig(carrier=carrier, connect_timeout=3.0),
         )
         with pytest.raises(RelayUnavailable) as refused:
             await second.__aenter__()

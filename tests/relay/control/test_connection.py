@@ -24,6 +24,7 @@ from protocol.messages import (
     Update,
     Verdict,
 )
+from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.relay.client import Client, client, registered
 
@@ -115,8 +116,9 @@ async def test_unknown_type_is_survived(relay: RelayServer) -> None:
         await one.expect(Pong)
 
 
-async def test_silent_client(relay: RelayServer) -> None:
-    async with client(relay.url) as one:
+async def test_silent_client() -> None:
+    config = RelayConfig(port=0, handshake_timeout=0.5)
+    async with RelayServer(config) as relay, client(relay.url) as one:
         assert (await one.expect(Error)).code is Code.HANDSHAKE_TIMEOUT
         assert await one.closed()
 

@@ -119,6 +119,7 @@ async def test_tickets_that_do_not_admit(relay: RelayServer) -> None:
         assert status == 101
         assert await code_of(url, alice.plane_target(first, guid)) == (409, "ticket_used")
         # The other leg does not come.
+        relay.planes.sweep(asyncio.get_running_loop().time() + 120)
         assert await asyncio.wait_for(reader.read(1), 30) == b""
         assert await code_of(url, alice.plane_target(first, guid)) == (409, "ticket_used")
         assert await code_of(url, bob.plane_target(second, guid)) == (410, "ticket_expired")

@@ -81,7 +81,7 @@ async def fast_relay(**changes: object) -> AsyncIterator[RelayServer]:
 
 
 async def test_an_address_of_the_peer_is_proven_and_disclosed() -> None:
-    async with fast_relay() as relay:
+    async with RelayServer(RelayConfig(port=0, proof_timeout=30.0)) as relay:
         config = PeerConfig(relay=relay.url, advertise=("127.0.51.1", "127.0.51.2"))
         async with Peer(Identity.generate(), config=config) as alice:
             alice.listen("chat")
