@@ -75,7 +75,7 @@ async def victim(host: str) -> AsyncIterator[tuple[int, list[int]]]:
 
 @contextlib.asynccontextmanager
 async def fast_relay(**changes: object) -> AsyncIterator[RelayServer]:
-    config = RelayConfig(port=0, proof_timeout=0.3, **changes)  # type: ignore[arg-type]
+    config = RelayConfig(**{"port": 0, "proof_timeout": 0.3, **changes})  # type: ignore[arg-type]
     async with RelayServer(config) as server:
         yield server
 
@@ -228,7 +228,7 @@ async def test_another_peer_s_endpoint_is_no_proof() -> None:
 
 
 async def test_an_endpoint_that_is_gone_loses_its_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with fast_relay(proof_lifetime=0.2) as relay:
+    async with fast_relay(proof_lifetime=0.2, proof_timeout=30.0) as relay:
         config = PeerConfig(relay=relay.url, advertise=("127.0.54.1",))
         async with Peer(Identity.generate(), config=config) as alice:
             alice.listen("chat")
