@@ -89,7 +89,7 @@ class DirectServer:
         for listening in self._bound:
             listening.close()
         for server in self._servers:
-            server.close()
+            _end(server)
         self._bound.clear()
         self._servers.clear()
 
@@ -121,6 +121,18 @@ class DirectServer:
         self._unproven[network] -= 1
         if not self._unproven[network]:
             del self._unproven[network]
+
+
+def _end(server: asyncio.Server) -> None:
+    """Close a server behind whoever it has accepted. asyncio accepts in one turn of the loop and
+    makes the transport in the next: closed between the two, it would leave the socket open."""
+    loop = server.get_loop()
+    if not isinstance(loop, asyncio.SelectorEventLoop):
+        server.close()
+        return
+    for listening in server.sockets:
+        loop.remove_reader(listening.fileno())
+    loop.call_soon(server.close)
 
 
 async def _serving(stream: Stream, serve: Serve) -> None:

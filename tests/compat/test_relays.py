@@ -1,13 +1,13 @@
 """A relay that is replaced by one of the other version while peers of both are in conversation."""
 
 import contextlib
-from urllib.parse import urlsplit
 
 import pytest
 
 from tests.compat.children import Relay, all_of
 from tests.compat.past import NEW, OLD
 from tests.compat.world import MODES, World, direct_or_relayed
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -15,7 +15,7 @@ NAME = "relay that is replaced"
 
 
 async def test_sessions_and_names_outlive_an_upgrade_and_its_way_back(world: World) -> None:
-    file = world.config(NAME)
+    file = world.config(NAME, free_port(), free_port())
     relay = Relay(world.trees[OLD], file)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(world.running(relay))
@@ -30,7 +30,6 @@ async def test_sessions_and_names_outlive_an_upgrade_and_its_way_back(world: Wor
         pairs = list(zip(callers, callees, strict=True))
         talks = [(mode, await world.talk(*pair, mode)) for pair in pairs for mode in MODES]
         ends = [end for _, talk in talks for end in talk.ends]
-        world.config(NAME, urlsplit(url).port or 0, int(zone["server"].rpartition(":")[2]))
         for version in (NEW, OLD):
             await all_of(*(talk.joined(kind=direct_or_relayed(mode)) for mode, talk in talks))
             await relay.stop()

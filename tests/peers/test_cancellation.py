@@ -20,7 +20,7 @@ from tests.support.rooms import rooms
 
 TURNS = [*range(14), 16, 20, 25, 30, 40, 60, 100, 200]
 """After how many turns of the loop the call is cancelled."""
-QUICK = PeerConfig(connect_timeout=30.0, request_timeout=30.0, path_timeout=30.0)
+QUICK = PeerConfig(connect_timeout=10.0, request_timeout=10.0, path_timeout=10.0)
 
 
 def held() -> tuple[int, int]:
@@ -33,7 +33,7 @@ def held() -> tuple[int, int]:
 
 async def settled(before: set["asyncio.Task[Any]"], fds: tuple[int, int]) -> None:
     """Wait until no task and no descriptor is there that was not before."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while asyncio.all_tasks() - before:
             await asyncio.sleep(0.01)
         while (now := held())[1] > fds[1] or now[0] > fds[0]:

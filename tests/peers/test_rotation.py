@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,6 +16,7 @@ from relay.config import RelayConfig
 from relay.keys import Former
 from relay.server import RelayServer
 from tests.relay.client import client
+from tests.support.ports import free_port
 
 A, B = (Key.from_seed(bytes([number]) * 32) for number in range(1, 3))
 TIMEOUT = 60.0
@@ -53,8 +53,8 @@ async def answered(session: Session, text: bytes) -> None:
 async def test_peers_that_pin_a_key_follow_it_to_the_next(tmp_path: Path) -> None:
     """Over the change and over the end of its period; their session is the same one."""
     file, alice = tmp_path / "alice.relay", Identity.generate()
-    async with relay(A) as first:
-        port = urlsplit(first.url).port or 0
+    port = free_port()
+    async with relay(A, port) as first:
         url = first.url
 
         async def echo(session: Session) -> None:

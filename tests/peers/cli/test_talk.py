@@ -15,6 +15,7 @@ from peers.session import SessionEnd
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.peers.cli.commands import Running, peer, run_peer
+from tests.support.ports import free_port
 from tests.support.readers import read_some
 
 KINDS = ["pipe", "file", "socket", "terminal"]
@@ -496,8 +497,7 @@ async def test_what_is_offered_before_its_relay_is_there_waits_for_it_and_says_s
     command: tuple[str, ...], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions, "_PATIENCE", 0.05)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     base = ("--relay", f"http://127.0.0.1:{port}", "--key", str(tmp_path / "command.key"))
     async with peer(*base, *command, stdin=None) as running:
         line = await running.news()

@@ -21,6 +21,7 @@ from protocol.errors import Code
 from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.relay.certificates import certificate
+from tests.support.ports import free_port
 
 GONE, MORE = RelayUnavailable("the relay is silent"), RelayUnavailable("refused")
 SUPERSEDED = RelayUnavailable("another one", code=Code.SUPERSEDED)
@@ -108,8 +109,8 @@ async def until(heard: "asyncio.Queue[Status]", state: LinkState) -> Status:
 
 async def test_a_relay_that_goes_and_comes_back() -> None:
     async with contextlib.AsyncExitStack() as stack:
-        relay = await stack.enter_async_context(RelayServer(RelayConfig(port=0)))
-        port = int(relay.url.rpartition(":")[2])
+        port = free_port()
+        relay = await stack.enter_async_context(RelayServer(RelayConfig(port=port)))
         peer = Peer(Identity.generate(), relay.url)
         assert peer.status.state is LinkState.CONNECTING
         async with followed(peer) as heard:

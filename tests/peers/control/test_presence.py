@@ -24,6 +24,7 @@ from protocol.errors import Code
 from protocol.messages import PeerEvent, Watch
 from relay.config import RelayConfig
 from relay.server import RelayServer
+from tests.support.ports import free_port
 
 
 async def test_a_watched_peer_comes_moves_and_goes(relay: RelayServer, bob: Peer) -> None:
@@ -103,9 +104,9 @@ async def test_a_wait_that_is_given_up_leaves_nothing(relay: RelayServer, bob: P
 async def test_watches_are_restored_at_a_relay_that_was_restarted() -> None:
     key = Identity.generate()
     async with contextlib.AsyncExitStack() as stack:
-        first = RelayServer(RelayConfig(port=0), key)
+        port = free_port()
+        first = RelayServer(RelayConfig(port=port), key)
         await first.__aenter__()
-        port = int(first.url.rsplit(":", 1)[1])
         bob = await stack.enter_async_context(Peer(Identity.generate(), first.url))
         identity = Identity.generate()
         presences = await stack.enter_async_context(contextlib.aclosing(bob.watch(identity.guid)))
@@ -139,9 +140,9 @@ async def test_who_lives_is_not_offline_when_the_relay_was_restarted(
             await asyncio.sleep(0.01)
 
     async with contextlib.AsyncExitStack() as stack, asyncio.timeout(60):
-        first = RelayServer(RelayConfig(port=0, state=state), key)
+        port = free_port()
+        first = RelayServer(RelayConfig(port=port, state=state), key)
         await first.__aenter__()
-        port = int(first.url.rsplit(":", 1)[1])
         alice = await stack.enter_async_context(Peer(Identity.generate(), first.url))
         bob = await stack.enter_async_context(Peer(identity, first.url))
         bob.listen("chat")

@@ -40,6 +40,7 @@ from relay.config import RelayConfig
 from relay.server import RelayServer
 from tests.peers.control.scripted import Seven, logged
 from tests.support.doors import open_door
+from tests.support.ports import free_port
 
 HERE, THERE = "127.0.0.1", "127.0.0.2"
 NOBODY = Identity.from_seed(b"n" * 32).guid
@@ -451,9 +452,9 @@ async def test_closed_at_any_moment_it_leaves_no_task_and_no_socket(
 
 async def test_it_comes_back_to_a_relay_that_was_restarted() -> None:
     key = Identity.generate()
-    first = RelayServer(RelayConfig(port=0), key)
+    port = free_port()
+    first = RelayServer(RelayConfig(port=port), key)
     await first.__aenter__()
-    port = int(first.url.rsplit(":", 1)[1])
     registration, told, _ = make(first.url)
     registration.set_sources([None])
     before = await registration.connection(5)

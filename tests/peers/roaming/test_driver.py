@@ -611,8 +611,8 @@ async def test_without_any_network_a_session_waits(relay: RelayServer) -> None:
         waiting = asyncio.create_task(exchange(caller, callee))
         here.set(a[2])
         await waiting
-        assert callee.path is not None
-        assert callee.path.local_host == a[2]
+        # What was missed may have come before the path, in a sealed flight.
+        await joined(callee, host=a[2])
 
 
 async def test_auto_moves_to_a_direct_path_and_back(alice: Peer, bob: Peer) -> None:

@@ -219,6 +219,27 @@ def test_what_counts_as_one_stranger(host: str, network: str) -> None:
     assert listening._network_of(host) == network
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_who_comes_while_it_closes_is_let_go(turns: int) -> None:
+    """asyncio accepts in one turn of the loop, and makes the transport in the next."""
+    tasks, there = Tasks(), Serving()
+    async with serving(there.serve, tasks.spawn) as server:
+        with dial(server) as caller:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            server.close()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            for stream in there.streams:
+                stream.abort()
+            caller.setblocking(False)
+            with contextlib.suppress(ConnectionResetError):
+                assert not await asyncio.wait_for(
+                    asyncio.get_running_loop().sock_recv(caller, 1), 30
+                )
+    await tasks.close()
+
+
 async def test_a_port_that_is_taken_is_said() -> None:
     tasks = Tasks()
     async with serving(Serving().serve, tasks.spawn) as server:
