@@ -1,11 +1,11 @@
 """Dialing by TCP: a SYN that is lost does not cost the kernel's second.
 
 The kernel repeats a SYN after 1 s (RFC 6298 §2.1), whatever is known of the way. Here a fresh
-socket is tried after three usual round trips: three, as what is known may be of a quieter moment or
-of another network. Where nothing is known it comes after 300 ms. That is a judgement: RFC 8305 §5
-gives a connection 250 ms before it tries another one; on a longer way it costs one SYN more, which
-a reset takes back before the far side's program hears of it. There are three sockets at most, and
-none after the kernel's own second.
+socket is tried after two usual round trips: two, as what is known may be of a quieter moment or of
+another network; no program's time is in it, as kernels answer a SYN by themselves. Where nothing is
+known it comes after 300 ms. That is a judgement: RFC 8305 §5 gives a connection 250 ms before it
+tries another one; on a longer way it costs one SYN more, which a reset takes back before the far
+side's program hears of it. There are three sockets at most, and none after the kernel's own second.
 
 A host with several addresses is dialed at all of them, in a staggered race (RFC 8305): the family
 that a network does not carry costs a stagger.
@@ -51,7 +51,7 @@ __all__ = [
     "resolve",
 ]
 
-_ROUND_TRIPS = 3
+_ROUND_TRIPS = 2
 _SOONEST = 0.03
 """Seconds; a machine that is busy answers no sooner, however short the way."""
 _UNKNOWN = 0.3
