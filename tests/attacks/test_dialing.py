@@ -26,6 +26,10 @@ def reached(relay: RelayServer) -> str:
     return relay.url.replace("0.0.0.0", "127.0.0.1")
 
 
+SOCKETS = 3
+"""Of one dial, at most: where a machine is busy, one without an answer is begun again twice."""
+
+
 def parted(received: bytes) -> tuple[bytes, bytes]:
     """Return the sealed flight, which may be empty, and what stands behind it."""
     if not received.startswith(MAGIC):
@@ -60,7 +64,7 @@ async def test_a_stranger_makes_a_peer_dial_others_a_few_times(
         served(peer),
     ):
         await attack(reached(relay), peer, there, times)
-        assert 0 < there.count <= 4
+        assert 0 < there.count <= 4 * SOCKETS
         # A ClientHello, with nothing in it that a stranger has chosen: neither name nor length.
         # What may stand before it is sealed under random bytes of this peer, without a message.
         received = [parted(one) for one in there.received if one]
@@ -98,7 +102,9 @@ async def test_a_caller_that_does_not_come_is_dialed_back_a_few_times() -> None:
         await stack.enter_async_context(peer)
         await stack.enter_async_context(served(peer))
         await dialing.dial_back(relay.url, peer, [one.port for one in there], SESSIONS)
-        assert all(0 < one.count <= 2 for one in there)
+        async with asyncio.timeout(dialing.LONG):
+            await dialing.until(lambda: all(one.count for one in there))
+        assert all(one.count <= 2 * SOCKETS for one in there)
 
 
 async def test_a_name_makes_its_callers_dial_others_a_few_times() -> None:

@@ -17,6 +17,8 @@ from msgspec import structs
 from protocol.identity import Identity
 from relay.config import ClusterConfig, RelayConfig
 from relay.server import RelayServer
+from tests.support.ports import free_port
+from tests.support.processes import stand_still
 
 __all__ = ["TIMEOUT", "NatsServer", "cluster", "joined", "known", "nats_server", "node", "until"]
 
@@ -27,8 +29,7 @@ class NatsServer:
     """One that can be stopped, and started again at its port."""
 
     def __init__(self, folder: Path, *lines: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._config = folder / f"nats-{self.port}.conf"
         self._config.write_text("\n".join((f'listen: "127.0.0.1:{self.port}"', *lines, "")))
         self._log = folder / f"nats-{self.port}.log"
@@ -54,7 +55,7 @@ class NatsServer:
     def stand_still(self) -> None:
         """Answer nothing any more, and end nothing, until `go_on`; `kill` ends it too."""
         assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGSTOP)
+        stand_still(self._process.pid)
 
     def go_on(self) -> None:
         """Answer again."""

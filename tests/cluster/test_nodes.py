@@ -64,6 +64,7 @@ from tests.relay.dns.asking import ZONE
 from tests.relay.mailbox.test_on_sockets import PREKEY, leave, named
 from tests.relay.nodes.test_dashboard import Looking
 from tests.support import processes
+from tests.support.ports import free_port
 from tests.support.readers import read_line
 
 TIMEOUT = 120.0
@@ -162,8 +163,7 @@ def few_descriptors() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("nodes")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     (folder / "relay.toml").write_text(CONFIG.format(port))
     with contextlib.ExitStack() as stack:
         with few_descriptors():

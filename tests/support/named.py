@@ -14,6 +14,7 @@ from pathlib import Path
 import dns.tsig
 import pytest
 
+from tests.support import processes
 from tests.support.ports import free_port
 
 ZONE = "peers.example.org"
@@ -65,15 +66,7 @@ class Named:
 
     def pause(self) -> None:
         """It is silent from now on: when this returns, each of its threads has stopped."""
-        self.process.send_signal(signal.SIGSTOP)
-        end = time.monotonic() + 20
-        while not self._is_stopped():
-            assert time.monotonic() < end, "it does not stop"
-            time.sleep(0.001)
-
-    def _is_stopped(self) -> bool:
-        threads = Path(f"/proc/{self.process.pid}/task").glob("*/stat")
-        return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads)
+        processes.stand_still(self.process.pid)
 
     def resume(self) -> None:
         """It answers again."""

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 DEADLINE = 30.0
 KEEPS_NOTHING = ("--state", "")
 """Flags of `relay serve` for one that keeps nothing."""
@@ -24,6 +26,23 @@ def environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("PEER_", "ROAM_RELAY_"))
     }
+
+
+def stand_still(pid: int) -> None:
+    """Stop a process and those that it has started, by SIGSTOP, and wait until all of their threads
+    stand still: one that runs on another processor goes on for a moment."""
+    first = psutil.Process(pid)
+    end = time.monotonic() + DEADLINE
+    for process in (first, *first.children(recursive=True)):
+        process.suspend()
+        while not _stands(process.pid):
+            assert time.monotonic() < end, "it does not stop"
+            select.select([], [], [], 0.001)
+
+
+def _stands(pid: int) -> bool:
+    threads = Path(f"/proc/{pid}/task").glob("*/stat")
+    return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads)
 
 
 @contextlib.contextmanager
