@@ -74,7 +74,7 @@ class Honest:
         """Bytes go through a plane, either way."""
         for (_, writer), (reader, _) in ((caller, callee), (callee, caller)):
             writer.write(b"hello")
-            assert await asyncio.wait_for(reader.readexactly(5), 30) == b"hello"
+            assert await asyncio.wait_for(reader.readexactly(5), 60) == b"hello"
 
     async def newcomer(self) -> None:
         """Somebody comes who was never here."""
@@ -114,7 +114,7 @@ def state_of(relay: RelayServer) -> State:
 async def settled(relay: RelayServer, before: State) -> None:
     """Wait until a relay holds no more than before."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while state_of(relay) != before:
                 await asyncio.sleep(0.02)
     assert state_of(relay) == before

@@ -97,7 +97,7 @@ async def test_what_a_connection_held_goes_with_it_and_waits_for_no_collection()
                 (connection,) = relay.connections
                 left = weakref.ref(connection)
                 del connection
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while left() is not None:
                     await asyncio.sleep(0.01)
         finally:

@@ -45,7 +45,7 @@ async def test_a_network_has_its_share_of_the_memory() -> None:
                 assert (await one.expect(Error)).code is Code.LIMIT_EXCEEDED
             await peers.look_up()
             await peers.newcomer()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while len(relay.connections) != 5:
                     await asyncio.sleep(0.01)
         await settled(relay, before)

@@ -55,7 +55,7 @@ def update(record: LocationRecord) -> bytes:
 
 async def put_off(relay: RelayServer) -> None:
     """Somebody has used up what he may have done."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not relay.metrics.limited["work"]:
             await asyncio.sleep(0.01)
 

@@ -88,7 +88,7 @@ class _Talk:
         while not run.over.is_set():
             self.change.clear()
             try:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     here = await self._open()
                     there = await anext(listener)
                     while there.id != here.id:

@@ -84,7 +84,7 @@ class Relay:
             stderr=asyncio.subprocess.DEVNULL,
             env=environment(),
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not ready.exists():
                 assert self._process.returncode is None, "the relay ended"
                 await asyncio.sleep(0.02)

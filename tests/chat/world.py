@@ -19,7 +19,7 @@ from tests.support.addresses import Addresses
 __all__ = ["LOOPBACK", "Screen", "eventually", "screen"]
 
 LOOPBACK = PeerConfig(listen_hosts=("127.0.0.1",))
-DEADLINE = 30.0
+DEADLINE = 60.0
 """Seconds; nothing here takes as long, on a busy machine either."""
 
 

@@ -19,7 +19,7 @@ async def test_a_session_between_two_nodes(nats: NatsServer, mode: Mode) -> None
         await alice.published()
         await known(alice.guid, "a", b)
         session = await bob.connect(alice.guid, "chat", mode=mode)
-        there = await asyncio.wait_for(anext(listener), 20)
+        there = await asyncio.wait_for(anext(listener), 60)
         await session.send(b"hello")
         assert await there.receive() == b"hello"
         await there.send(b"hello yourself")

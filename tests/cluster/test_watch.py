@@ -100,7 +100,7 @@ async def test_a_program_waits_for_a_peer_at_another_node(nats: NatsServer) -> N
         )
         async with Peer(identity, a.url) as alice:
             listener = alice.listen("chat")
-            there = await asyncio.wait_for(anext(listener), 30)
+            there = await asyncio.wait_for(anext(listener), 60)
             session = await waiting
             await session.send(b"hello")
             assert await there.receive() == b"hello"

@@ -17,7 +17,7 @@ from tests.support.processes import KEEPS_NOTHING
 
 __all__ = ["DEADLINE", "Child", "Command", "Failed", "Party", "Relay", "Said", "all_of"]
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 """Seconds for anything to happen."""
 
 TROUBLE = re.compile(

@@ -24,7 +24,7 @@ async def test_messages_wait_where_the_other_side_knows_no_conversations(
         async with (
             Peer(Identity.generate(), url) as here,
             here.conversation(callee.guid, "talk", store=tmp_path / "here.db") as chat,
-            asyncio.timeout(30),
+            asyncio.timeout(60),
         ):
             name = await chat.send(b"waits")
             while "keeps no conversation" not in caplog.text:
@@ -41,7 +41,7 @@ async def test_an_old_relay_brings_new_peers_together(world: World, tmp_path: Pa
         Peer(Identity.generate(), url) as there,
         here.conversation(there.guid, "talk", store=tmp_path / "here.db") as chat,
         there.conversation(here.guid, "talk", store=tmp_path / "there.db") as other,
-        asyncio.timeout(30),
+        asyncio.timeout(60),
     ):
         await chat.send(b"hello")
         async for message in other:

@@ -94,14 +94,14 @@ async def test_no_message_is_lost_over_the_relay_and_back(
             await until_on(session, "relayed")
             assert there.mode is session.mode is Mode.COMBINED, "it is what it was opened as"
             before = sum(talk.sent)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while sum(talk.sent) < before + 50:
                     await asyncio.sleep(0.01)
         for peer in (alice, bob):
             rooms(peer).sessions.network_changed(frozenset())
         await until_on(session, "direct")
         talk.stop()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await talking
         assert talk.got == (list(range(talk.sent[1])), list(range(talk.sent[0])))
         await session.close()
@@ -136,11 +136,11 @@ async def test_who_does_not_allow_it_stays_without_a_path(
         with no_direct_way(monkeypatch, is_refused):
             assert faults.reset(session)
             before = count(Mode.COMBINED)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while count(Mode.COMBINED) < before + 4:
                     await asyncio.sleep(0.01)
             assert not count(Mode.AUTO)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await session.send(b"still there")
             assert await there.receive() == b"still there"
         await session.close()

@@ -40,7 +40,7 @@ class Scene:
         await pathless(self.here)
         await self.here.send(b"the oldest")
         await joined(self.here)
-        assert await asyncio.wait_for(self.there.receive(), 30) == b"the oldest"
+        assert await asyncio.wait_for(self.there.receive(), 60) == b"the oldest"
         return self.proxy.first[before]
 
 
@@ -53,7 +53,7 @@ async def scene() -> AsyncIterator[Scene]:
     ):
         listener = rooms(there.peer).services.listeners["chat"]
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")
-        callee = await asyncio.wait_for(anext(listener), 30)
+        callee = await asyncio.wait_for(anext(listener), 60)
         # Only the caller dials, so that all goes over the one who records.
         rooms(bob).direct.close()
         yield Scene(session, callee, bob, there.peer, there.proxies[HOSTS[0]])
@@ -62,7 +62,7 @@ async def scene() -> AsyncIterator[Scene]:
 
 async def said_to(port: int, data: bytes) -> bytes:
     """Say this to a peer that listens, as anybody can, and return what it says first."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             writer.write(data)
@@ -83,7 +83,7 @@ async def test_a_first_path_has_none_and_a_resumed_one_begins_with_it() -> None:
         both = [rooms(one).sessions for one in (at.bob, at.alice)]
         assert [one.find_by_flight(first[4:20]) is not None for one in both] == [True, True]
         await at.here.close()
-        await asyncio.wait_for(at.there.close(), 30)
+        await asyncio.wait_for(at.there.close(), 60)
         assert [one.find_by_flight(first[4:20]) for one in both] == [None, None]
 
 
@@ -98,7 +98,7 @@ async def test_a_callee_that_dials_for_the_first_time_says_nothing_before_tls_an
     ):
         listener = alice.listen("chat")
         caller = await there.peer.connect(alice.guid, "chat", mode="p2p", wait=True)
-        callee = await asyncio.wait_for(anext(listener), 30)
+        callee = await asyncio.wait_for(anext(listener), 60)
         rooms(alice).direct.close()
         first = there.proxies[HOSTS[0]].first
         before = len(first)
@@ -107,8 +107,8 @@ async def test_a_callee_that_dials_for_the_first_time_says_nothing_before_tls_an
         await callee.send(bytes(2000))
         await caller.send(b"in the answer, or behind TLS")
         await joined(callee)
-        assert await asyncio.wait_for(callee.receive(), 30) == b"in the answer, or behind TLS"
-        assert await asyncio.wait_for(caller.receive(), 30) == bytes(2000)
+        assert await asyncio.wait_for(callee.receive(), 60) == b"in the answer, or behind TLS"
+        assert await asyncio.wait_for(caller.receive(), 60) == bytes(2000)
         assert first[before].startswith(MAGIC + b"\x01\x01")
         size = int.from_bytes(first[before][FLIGHT_HEAD - 2 : FLIGHT_HEAD], "big")
         assert size < 400
@@ -162,7 +162,7 @@ async def test_through_the_relay_it_stands_in_the_request_for_the_leg() -> None:
         await pathless(here)
         await here.send(b"the oldest")
         await here.send(bytes(100_000))
-        assert await asyncio.wait_for(there.receive(), 30) == b"the oldest"
+        assert await asyncio.wait_for(there.receive(), 60) == b"the oldest"
         asked = next(first for first in proxy.first[before:] if b" /v1/plane/" in first)
         early = base64.b64decode(_EARLY.search(asked)[1])  # type: ignore[index]
         assert early.startswith(MAGIC)

@@ -96,7 +96,7 @@ async def test_it_answers_and_stops_although_its_contact_is_dead(tmp_path: Path)
 
 
 async def test_a_contact_that_is_not_there_is_no_fault_of_the_application() -> None:
-    async with asyncio.timeout(30), RelayServer(RelayConfig(port=0)) as relay:
+    async with asyncio.timeout(60), RelayServer(RelayConfig(port=0)) as relay:
         runner = aiohttp.web.AppRunner(application(relay.url, Identity.generate().guid))
         await runner.setup()
         await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()

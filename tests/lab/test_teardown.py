@@ -16,7 +16,7 @@ from tests.lab.__main__ import UNAVAILABLE
 from tests.lab.hands_on import UP
 from tests.lab.links import ROOT
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 def namespaces(pids: set[int]) -> set[str]:

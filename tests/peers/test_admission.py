@@ -15,7 +15,7 @@ from tests.support.addresses import Addresses
 
 async def outcome(server: RelayServer, name: str, times: int) -> None:
     """Wait until the relay has decided so, so many times."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while server.metrics.admissions[name] < times:
             await asyncio.sleep(0)
 

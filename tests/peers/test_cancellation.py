@@ -92,13 +92,13 @@ async def test_leaving(relay: RelayServer, alice: Peer, turns: int, times: int) 
 
     leaving = asyncio.Event()
     task = asyncio.create_task(program())
-    await asyncio.wait_for(leaving.wait(), 20)
+    await asyncio.wait_for(leaving.wait(), 60)
     for _ in range(turns):
         await asyncio.sleep(0)
     for _ in range(times):
         task.cancel()
         await asyncio.sleep(0)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with contextlib.suppress(asyncio.CancelledError):
             await task
     # Nothing of it runs any more in the very moment in which the cancellation is raised.
@@ -184,7 +184,7 @@ async def test_every_call_of_a_session(alice: Peer, bob: Peer, turns: int) -> No
     listener = alice.listen("chat")
     await alice.published()
     here = await bob.connect(alice.guid, "chat")
-    there = await asyncio.wait_for(anext(listener), 30)
+    there = await asyncio.wait_for(anext(listener), 60)
     for number in range(50):
         await cancelled_after(turns, here.receive())
         await cancelled_after(turns, anext(aiter(here)))
@@ -218,7 +218,7 @@ async def test_a_send_that_is_cancelled_has_not_sent_its_own(relay: RelayServer)
         listener = alice.listen("chat")
         await alice.published()
         here = await bob.connect(alice.guid, "chat")
-        there = await asyncio.wait_for(anext(listener), 30)
+        there = await asyncio.wait_for(anext(listener), 60)
         sent = []
         for number in range(200):
             task = asyncio.create_task(here.send(b"%04d" % number + bytes(500)))
@@ -247,7 +247,7 @@ async def test_the_tasks_of_an_owner_end_although_the_program_holds_one_back(
 
     task = tasks.spawn(stubborn())
     await asyncio.sleep(0)
-    await asyncio.wait_for(tasks.close(), 30)
+    await asyncio.wait_for(tasks.close(), 60)
     assert "does not end" in caplog.text
     release.set()
     assert task is not None

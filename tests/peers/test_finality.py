@@ -276,7 +276,7 @@ async def test_no_failure_of_tls_is_final() -> None:
     async with await asyncio.start_server(plain, "127.0.0.1", 0) as server, Entrance() as entrance:
         entrance.url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with registration(entrance) as (made, _):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while made.failure is None:
                     await asyncio.sleep(0.01)
             assert not made.is_over
@@ -380,7 +380,7 @@ async def test_a_wrong_pin_is_told_at_once_to_who_does_not_wait() -> None:
                 await made.connection(60)
         entrance.answers = [other] * 3
         async with registration(entrance, relay_guid=RELAY.guid, wait_for_relay=True) as (made, _):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while entrance.answers:
                     made.hurry()
                     await asyncio.sleep(0.01)

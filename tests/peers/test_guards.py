@@ -73,7 +73,7 @@ def in_thread(run: Callable[[], object]) -> BaseException | None:
 
 
 async def lives(here: Session, there: Session) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await here.send(b"still here")
         assert await there.receive() == b"still here"
 
@@ -189,7 +189,7 @@ async def test_start_and_close_are_what_entering_and_leaving_are(
     assert [message async for message in there] == [b"last words"]
     await peer.close()
     await there.close()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while asyncio.all_tasks() - before:
             await asyncio.sleep(0)
 

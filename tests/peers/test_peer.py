@@ -131,7 +131,7 @@ async def test_a_reader_that_stops_stops_the_sender(
                 sent += 1
 
         sending = asyncio.create_task(send())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while sent < 10 or there.welcome(()).received < 10:
                 await asyncio.sleep(0)
         # All that was sent has arrived, and what came back after it gives no room.
@@ -141,7 +141,7 @@ async def test_a_reader_that_stops_stops_the_sender(
         for _ in range(11):
             assert await there.receive() == bytes(10_000)
         await sending
-        await asyncio.wait_for(here.send(b"room again"), 30)
+        await asyncio.wait_for(here.send(b"room again"), 60)
         assert await there.receive() == b"room again"
         await here.close()
 
@@ -368,7 +368,7 @@ async def test_leaving_waits_for_a_clean_close_as_long_as_it_is_told(
     listener = alice.listen("chat")
     await alice.published()
     config = PeerConfig(close_timeout=0.05)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async with Peer(Identity.generate(), relay.url, config=config) as bob:
             await bob.connect(alice.guid, "chat")
             session = await anext(listener)

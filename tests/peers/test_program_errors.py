@@ -183,7 +183,7 @@ async def test_who_breaks_off_in_a_loop_over_events_or_sessions_breaks_off_alone
         assert await asyncio.wait_for(session.receive(), 60) == b"hello"
         for task in (serving, following):
             with pytest.raises(ZeroDivisionError):
-                await asyncio.wait_for(task, 30)
+                await asyncio.wait_for(task, 60)
         # A path more: everybody who still follows is told.
         here.drop_path("cut by the test")
         await still_good(here, there)
@@ -234,7 +234,7 @@ async def test_a_service_that_closes_while_its_caller_is_dialed_ends_that_sessio
         opening = asyncio.create_task(bob.connect(alice.guid, "chat", mode="combined", timeout=5))
         await asyncio.wait_for(closed.wait(), 60)
         with contextlib.suppress(RoamRelayError):
-            session = await asyncio.wait_for(opening, 20)
+            session = await asyncio.wait_for(opening, 60)
             # It was opened for a moment: the other side ends it.
             with pytest.raises(RoamRelayError):
                 await asyncio.wait_for(session.receive(), 60)

@@ -86,7 +86,7 @@ class Scene:
         )
 
     async def settled(self) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(self.tasks):
                 await asyncio.sleep(0)
 

@@ -324,12 +324,12 @@ async def test_nobody_begins_anew_where_an_address_is_leaving(relay: RelayServer
             await node.published()
             # With a standby path it would leave the address at once: docs/sessions.md.
             old = await cn1.connect(node.guid, "chat", mode="combined", policy="standby never")
-            callee = await asyncio.wait_for(anext(listener), 30)
+            callee = await asyncio.wait_for(anext(listener), 60)
             assert host_of(old) == hosts[0]
             addresses.set(*hosts)
             node.leaving(hosts[0])
             await node.published()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while node.places != {
                     hosts[0]: (Provenance.INTERFACE, Phase.LEAVING),
                     hosts[1]: (Provenance.INTERFACE, Phase.PREFERRED),
@@ -354,7 +354,7 @@ async def test_flows_from_every_address_and_one_that_fails(relay: RelayServer) -
     async with moving(relay, 21) as (alice, here, a), moving(relay, 22) as (bob, _, _):
         alice.listen("chat")
         here.set(*a)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(rooms(alice).registration.connections) < 3:
                 await asyncio.sleep(0.01)
         sources = {connection.local_host for connection in rooms(alice).registration.connections}

@@ -33,7 +33,7 @@ from protocol.tables import FROM_RELAY
 M = TypeVar("M", bound=Message)
 _seqs = itertools.count(1)
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 
 
 async def upgrade(

@@ -149,7 +149,7 @@ async def test_a_peer_whose_message_takes_long_is_named(
 
             monkeypatch.setattr(loop, "served", slow)
             one.send(Ping(1))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await seen.wait()
         assert f"who='{one.identity.guid}'" in caplog.text
         assert loop.holds["control"]

@@ -127,7 +127,7 @@ async def no_time(relay: RelayServer) -> None:
     )
     writer.write(b"GET / HTTP/1.1\r\nHost: r\r\n\r\n" * 400)
     with contextlib.suppress(ConnectionError):
-        await asyncio.wait_for(reader.read(), 30)
+        await asyncio.wait_for(reader.read(), 60)
     writer.close()
 
 
@@ -204,7 +204,7 @@ async def test_connections_of_the_name_server(
             stack.callback(writer.close)
             writer.write(struct.pack("!H", 20))
             await writer.drain()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not relay.metrics.refusals[reason]:
                 await asyncio.sleep(0.01)
         del reader

@@ -38,7 +38,7 @@ def open_now() -> tuple[int, set[asyncio.Task[object]]]:
 
 
 async def closes_to(before: tuple[int, set[asyncio.Task[object]]]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while open_now() != before:
             await asyncio.sleep(0.01)
             gc.collect()

@@ -38,7 +38,7 @@ async def come(stack: contextlib.AsyncExitStack, relay: RelayServer, source: str
     )
     stack.callback(writer.close)
     writer.write(REQUEST)
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     return int(head.split()[1])
 
 

@@ -30,7 +30,7 @@ from tests.support.processes import environment
 
 ALICE = Identity.from_seed(bytes([1]) * 32)
 RELAY = Identity.from_seed(bytes([9]) * 32)
-LONG = 30.0
+LONG = 60.0
 
 
 def whole(folder: Path, **more: object) -> RelayConfig:

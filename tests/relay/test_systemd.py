@@ -12,7 +12,7 @@ from pathlib import Path
 from relay.systemd import Systemd
 from tests.support.processes import KEEPS_NOTHING, environment
 
-LONG = 30.0
+LONG = 60.0
 
 
 class Manager:

@@ -83,5 +83,5 @@ _WAYS: tuple[Callable[[random.Random, str], Awaitable[None]], ...] = (_raw, _con
 async def stranger(draw: random.Random, url: str) -> None:
     """Come, do one of these, and go."""
     with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError, IndexError):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await draw.choice(_WAYS)(draw, url)

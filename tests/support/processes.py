@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 KEEPS_NOTHING = ("--state", "")
 """Flags of `relay serve` for one that keeps nothing."""
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 __all__ = ["close_server", "serving"]
 
-_TIMEOUT = 20.0
+_TIMEOUT = 60.0
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -36,7 +36,7 @@ async def pair(alice: Peer, bob: Peer, mode: Mode) -> tuple[Session, Session]:
 
 async def joined(session: Session, kind: PathKind | None = None, host: str | None = None) -> Path:
     """Wait until the session has a path, of this kind, from this local address."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for event in session.events():
             path = event.path
             if path is not None and kind in (None, path.kind) and host in (None, path.local_host):

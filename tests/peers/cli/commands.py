@@ -15,7 +15,7 @@ from typing import Any, Self
 from peers.cli.main import parse, perform
 from peers.cli.terminal import Terminal
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 PIPE = -1
 
 

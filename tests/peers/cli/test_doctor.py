@@ -211,7 +211,7 @@ async def test_it_ends_at_once_when_it_is_told_to(tmp_path: Path) -> None:
         reached.set()
         await reader.read()
 
-    async with asyncio.timeout(20), serving(says_nothing) as port:
+    async with asyncio.timeout(60), serving(says_nothing) as port:
         url = f"http://127.0.0.1:{port}"
         async with peer("--relay", url, "--key", str(tmp_path / "a.key"), "doctor") as running:
             await reached.wait()

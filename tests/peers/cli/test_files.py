@@ -351,6 +351,10 @@ async def test_a_receiver_that_is_cancelled_says_so_at_both_ends(
         async with peer(*words) as sender:
             progress = await sender.fact()
             assert (progress["event"], progress["file"]) == ("progress", "big")
+            # Until it has begun there is nothing to cancel.
+            async with asyncio.timeout(60):
+                while not sum(one.stat().st_size for one in folder.glob("**/*") if one.is_file()):
+                    await asyncio.sleep(0.01)
             receiver.task.cancel()
             told = await receiver.fact()
             assert told["event"] == "cancelled"

@@ -61,7 +61,7 @@ async def test_what_is_written_to_who_is_away_is_stored_and_read_later(tmp_path:
         bob = ("--relay", server.url, "--key", str(tmp_path / "bob.key"))
         guid = Identity.load_or_create(tmp_path / "alice.key").guid
         assert server.mailbox is not None
-        async with peer(*alice, "mail", "letters"), asyncio.timeout(30):
+        async with peer(*alice, "mail", "letters"), asyncio.timeout(60):
             while not server.mailbox.ledger.boxes:
                 await asyncio.sleep(0.01)
         code, out, err = await run_peer(*bob, "write", guid, "letters", "hello", "--json")

@@ -536,7 +536,7 @@ async def test_a_job_in_the_background_is_not_stopped_by_its_terminal() -> None:
         )
         try:
             assert process.stdout is not None
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 assert await process.stdout.readline() == b"begun\n"
                 os.write(master, b"typed\n")
                 await asyncio.sleep(0.3)  # For a read that would stop it.

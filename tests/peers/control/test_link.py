@@ -101,7 +101,7 @@ async def followed(peer: Peer) -> AsyncIterator["asyncio.Queue[Status]"]:
 
 
 async def until(heard: "asyncio.Queue[Status]", state: LinkState) -> Status:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (status := await heard.get()).state is not state:
             pass
     return status
@@ -166,7 +166,7 @@ async def test_what_waiting_will_not_cure_is_told_at_once(
         peer = Peer(Identity.generate(), url, config=patient)
         heard = await stack.enter_async_context(followed(peer))
         starting = asyncio.create_task(peer.start())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (status := await heard.get()).lasting:
                 pass
         assert status.state is LinkState.CONNECTING

@@ -45,7 +45,7 @@ class Scene:
 
     async def look(self) -> Mapping:
         self.mappings.look(cast(Any, self.connection))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.tasks):
                 await asyncio.sleep(0.01)
         return self.mappings.of(cast(Any, self.connection))

@@ -14,7 +14,7 @@ from tests.support.rooms import rooms
 
 
 async def next_after(peer: Peer, last: ControlConnection) -> ControlConnection:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (current := rooms(peer).registration.current) is None or current is last:
             await asyncio.sleep(0.01)
     return current

@@ -29,7 +29,7 @@ from tests.support.ports import free_port
 
 async def test_a_watched_peer_comes_moves_and_goes(relay: RelayServer, bob: Peer) -> None:
     identity = Identity.generate()
-    async with asyncio.timeout(20), contextlib.aclosing(bob.watch(identity.guid)) as presences:
+    async with asyncio.timeout(60), contextlib.aclosing(bob.watch(identity.guid)) as presences:
         # The relay has just started: the peer may be on its way back to it.
         assert await anext(presences) == Presence(identity.guid, UNKNOWN, None, False)
         async with Peer(identity, relay.url) as alice:
@@ -76,7 +76,7 @@ async def test_who_discloses_nothing_cannot_be_watched(alice: Peer, bob: Peer) -
 async def test_connect_waits_for_its_peer(relay: RelayServer, bob: Peer) -> None:
     identity = Identity.generate()
     waiting = asyncio.create_task(bob.connect(identity.guid, "chat", wait=True))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not len(relay.watches):
             await asyncio.sleep(0)
         assert not waiting.done()
@@ -112,7 +112,7 @@ async def test_watches_are_restored_at_a_relay_that_was_restarted() -> None:
         presences = await stack.enter_async_context(contextlib.aclosing(bob.watch(identity.guid)))
         assert (await anext(presences)).state == UNKNOWN
         await first.__aexit__(None, None, None)
-        async with asyncio.timeout(30), RelayServer(RelayConfig(port=port), key) as second:
+        async with asyncio.timeout(60), RelayServer(RelayConfig(port=port), key) as second:
             async with Peer(identity, second.url) as alice:
                 alice.listen("chat")
                 assert (await anext(presences)).state is PeerState.ONLINE

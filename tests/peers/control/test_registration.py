@@ -459,7 +459,7 @@ async def test_it_comes_back_to_a_relay_that_was_restarted() -> None:
     registration.set_sources([None])
     before = await registration.connection(5)
     await first.__aexit__(None, None, None)
-    async with asyncio.timeout(30), RelayServer(RelayConfig(port=port), key):
+    async with asyncio.timeout(60), RelayServer(RelayConfig(port=port), key):
         with registration.awaited():
             after = await registration.connection(20)
         assert after is not before

@@ -33,7 +33,7 @@ from relay.server import RelayServer
 from tests.support.rooms import rooms
 from tests.support.sessions import MODES
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 async def take(chat: Conversation, count: int) -> list[bytes]:

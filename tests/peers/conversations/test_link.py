@@ -381,7 +381,7 @@ async def test_what_was_passed_over_on_a_session_that_lives_is_announced_anew(
     await side.send(b"hello")
     carrying = asyncio.create_task(Link(here, side.keeper, side.links, opened_here=True).run())
     seen = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for data in there:
             frame = read_frame(data)
             seen.append(type(frame).__name__)

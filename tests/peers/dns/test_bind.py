@@ -330,7 +330,7 @@ async def test_a_peer_is_found_that_a_cache_says_does_not_exist(server: Named) -
                 await alice.published()
                 session = await bob.connect(ALICE.guid, "chat")
                 await session.close()
-                waited = await asyncio.wait_for(waiting, 20)
+                waited = await asyncio.wait_for(waiting, 60)
                 await waited.close()
 
 
@@ -398,13 +398,13 @@ async def test_a_caller_that_comes_too_early_after_a_move_asks_again(
 
         monkeypatch.setattr(names.lookup, "find", counted)
         connecting = asyncio.create_task(bob.connect(ALICE.guid, "chat"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(asked) < 3:
                 await asyncio.sleep(0.01)
         assert asked == [False, True, True]
         async with peer(server, ALICE) as alice:
             alice.listen("chat")
-            session = await asyncio.wait_for(connecting, 20)
+            session = await asyncio.wait_for(connecting, 60)
             assert "what was known led nowhere" in str(session.explain())
             await session.close()
 
@@ -509,7 +509,7 @@ async def test_waiting_with_a_relay_for_a_peer_that_registers_by_the_dns_alone(
         waiting = asyncio.ensure_future(bob.connect(ALICE.guid, "chat", mode=mode, wait=True))
         async with peer(server, ALICE) as alice:
             listener = alice.listen("chat")
-            session = await asyncio.wait_for(waiting, 30)
+            session = await asyncio.wait_for(waiting, 60)
             assert session.mode is Mode.P2P
             assert (await anext(listener)).id == session.id
             await session.close()

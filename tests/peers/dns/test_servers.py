@@ -88,7 +88,7 @@ async def test_a_peer_registers_is_found_and_takes_all_back(server: Named) -> No
         await alice.published()
         assert len(left_of(server, ALICE)) == 5
         session = await bob.connect(ALICE.guid, "chat")
-        callee = await asyncio.wait_for(anext(listener), 20)
+        callee = await asyncio.wait_for(anext(listener), 60)
         await session.send(b"by name alone")
         assert await callee.receive() == b"by name alone"
         await session.close()

@@ -51,7 +51,7 @@ async def router(host: str, external: int = 41000) -> AsyncIterator[Router]:
 
 
 async def test_a_peer_has_its_port_mapped_and_takes_that_back(relay: RelayServer) -> None:
-    async with router("127.0.53.1") as played, asyncio.timeout(20):
+    async with router("127.0.53.1") as played, asyncio.timeout(60):
         config = PeerConfig(relay=relay.url, map_port="127.0.53.1")
         async with Peer(Identity.generate(), config=config) as peer:
             peer.listen("chat")
@@ -91,7 +91,7 @@ async def test_the_router_of_the_next_network_is_asked_at_once(
     routers = ["127.0.53.3"]
     monkeypatch.setattr("peers.gateway.mapper.default_router", lambda: routers[0])
     mapper = PortMapper("auto", 4000, lambda mapped: None)
-    async with router("127.0.53.3") as before, router("127.0.53.4") as after, asyncio.timeout(20):
+    async with router("127.0.53.3") as before, router("127.0.53.4") as after, asyncio.timeout(60):
         task = asyncio.create_task(mapper.run())
         assert await before.asked.get() == 120
         routers[0] = "127.0.53.4"

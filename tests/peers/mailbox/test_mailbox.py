@@ -51,7 +51,7 @@ async def peer(relay: RelayServer, identity: Identity | None = None) -> AsyncIte
 
 async def published(relay: RelayServer, guid: str) -> None:
     """Wait until a peer's mailbox takes letters."""
-    async with peer(relay) as probe, asyncio.timeout(30):
+    async with peer(relay) as probe, asyncio.timeout(60):
         while True:
             try:
                 await probe.leave(guid, "chat", b"", message_id=bytes(16), lifetime=60)
@@ -61,7 +61,7 @@ async def published(relay: RelayServer, guid: str) -> None:
 
 
 async def next_letter(mailbox: Mailbox) -> IncomingLetter | Spoiled:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         async for letter in mailbox.letters():
             return letter
     raise AssertionError
@@ -123,7 +123,7 @@ async def test_it_comes_again_until_it_is_done_and_then_never(
     async with peer(relay, bob) as there:
         there.open(store, ANYONE)
         assert relay.mailbox is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while relay.mailbox.ledger.letters:
                 await asyncio.sleep(0)
         async with peer(relay) as carol:
@@ -141,7 +141,7 @@ async def test_what_is_left_again_when_it_was_done_is_a_replay(
         await alice.leave(bob.guid, "chat", b"hello", message_id=name(1), lifetime=HOUR)
         await (await next_real(there)).done()
         assert relay.mailbox is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while relay.mailbox.ledger.letters:
                 await asyncio.sleep(0)
         # Its sender has not heard that it was stored: or somebody has kept it.
@@ -169,7 +169,7 @@ async def test_a_letter_and_what_it_brings_are_one_transaction(
         await store.run(keep)
         letter.forget()
         assert relay.mailbox is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while relay.mailbox.ledger.letters:
                 await asyncio.sleep(0)
 
@@ -185,7 +185,7 @@ async def test_a_store_that_fails_for_a_while_loses_nothing_and_changes_no_order
         store.fails = True
         for number in (1, 2, 3):
             await alice.leave(bob.guid, "chat", b"x", message_id=name(number), lifetime=HOUR)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not store.failures:
                 await asyncio.sleep(0)
         store.fails = False
@@ -199,7 +199,7 @@ async def test_who_may_not_leave_letters_is_told(relay: RelayServer, store: Data
     async with peer(relay) as bob, peer(relay) as alice, peer(relay) as eve:
         guids = {one: one._identity.guid for one in (bob, alice, eve)}
         bob.open(store, (LetterService("chat", Disclosure.LISTED, (guids[alice],)),))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     await alice.leave(guids[bob], "chat", b"x", message_id=name(1), lifetime=60)
@@ -211,7 +211,7 @@ async def test_who_may_not_leave_letters_is_told(relay: RelayServer, store: Data
                 await eve.leave(guids[bob], service, b"x", message_id=name(1), lifetime=60)
         is_refused = False
         bob.open(store, ())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not is_refused:
                 try:
                     await alice.leave(guids[bob], "chat", b"x", message_id=name(1), lifetime=60)
@@ -309,7 +309,7 @@ async def test_what_brings_nothing_is_named_and_done_with(
                 await one.done()
         assert faults == [*wrong, Fault.FORGED, Fault.FORGED]
         assert relay.mailbox is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while relay.mailbox.ledger.letters:
                 await asyncio.sleep(0)
 
@@ -340,12 +340,12 @@ async def test_prekeys_of_a_store_that_was_lost_are_given_to_nobody(
             await (await next_letter(there)).done()  # type: ignore[union-attr]
     async with peer(relay, bob) as there, peer(relay) as alice:
         there.open(store, ANYONE)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not store.connection.execute(
                 "SELECT COUNT(*) FROM roam_prekey WHERE one_time"
             ).fetchone()[0]:
                 await asyncio.sleep(0)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     await alice.leave(bob.guid, "chat", b"x", message_id=name(1), lifetime=60)

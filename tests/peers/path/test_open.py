@@ -55,7 +55,7 @@ async def test_from_an_address_that_this_host_has_not(alice: Peer, source: str) 
     endpoint = Endpoint("127.0.0.1", alice.port)
     with pytest.raises(RoamRelayError, match=r"127\.0\.0\.1"):
         await open_direct(open_door(), Ask(alice.guid, endpoint), paths, 10, Dialing(source))
-    await asyncio.wait_for(paths.close(), 30)
+    await asyncio.wait_for(paths.close(), 60)
 
 
 async def test_where_somebody_listens_and_says_nothing() -> None:
@@ -64,7 +64,7 @@ async def test_where_somebody_listens_and_says_nothing() -> None:
         endpoint = Endpoint("127.0.0.1", deaf.getsockname()[1])
         with pytest.raises(PathFailed, match=r"no answer within 0\.2 s"):
             await open_direct(open_door(), Ask("x", endpoint), paths, 0.2)
-        await asyncio.wait_for(paths.close(), 30)
+        await asyncio.wait_for(paths.close(), 60)
 
 
 async def test_where_another_peer_answers(alice: Peer) -> None:
@@ -72,7 +72,7 @@ async def test_where_another_peer_answers(alice: Peer) -> None:
     expected = Identity.generate().guid
     with pytest.raises(WrongIdentity, match=alice.guid):
         await open_direct(open_door(), Ask(expected, Endpoint("127.0.0.1", alice.port)), paths, 10)
-    await asyncio.wait_for(paths.close(), 30)
+    await asyncio.wait_for(paths.close(), 60)
 
 
 class Swallowing:
@@ -174,7 +174,7 @@ async def test_one_that_ends_at_once_is_not_begun_again() -> None:
     endpoint = Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])
     with pytest.raises(PathFailed):
         await open_direct(open_door(), Ask("x", endpoint), paths, 3600.0)
-    await asyncio.wait_for(paths.close(), 30)
+    await asyncio.wait_for(paths.close(), 60)
     await close_server(server)
     assert came == 1
 
@@ -198,7 +198,7 @@ async def test_who_is_cancelled_leaves_nothing() -> None:
         dialing.cancel()
         await asyncio.wait({dialing})
         assert dialing.cancelled()
-        await asyncio.wait_for(paths.close(), 30)
+        await asyncio.wait_for(paths.close(), 60)
     await close_server(server)
 
 
@@ -254,5 +254,5 @@ async def test_who_bears_nothing_before_tls_is_told_of(alice: Peer) -> None:
         await open_direct(door, ask, paths, 60, Dialing(make_flight=flight.make))
     assert set(came) == {b"R"}
     assert flight.failures > 0
-    await asyncio.wait_for(paths.close(), 30)
+    await asyncio.wait_for(paths.close(), 60)
     await close_server(server)

@@ -255,7 +255,7 @@ async def test_the_callee_sees_the_metadata_before_it_takes_the_session(
         await bob.connect(alice.guid, "chat", mode=mode, metadata=b"room 8")
     assert refused.value.code is Code.REFUSED
     here = await bob.connect(alice.guid, "chat", mode=mode, metadata=bytearray(b"room 7"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         there = await anext(listener)
         assert here.metadata == there.metadata == b"room 7"
         assert [one.metadata for one in seen] == [b"room 8", b"room 7"]
@@ -279,7 +279,7 @@ async def test_a_listener_that_asks_nobody_has_the_metadata_too(
     await alice.published()
     word = bytes(range(256)) * 4
     here = await bob.connect(alice.guid, "chat", mode=mode, metadata=word)
-    there = await asyncio.wait_for(anext(listener), 20)
+    there = await asyncio.wait_for(anext(listener), 60)
     assert (here.metadata, there.metadata) == (word, word)
     await here.close()
 
@@ -294,7 +294,7 @@ async def test_a_function_that_fails_costs_nobody_else(alice: Peer, bob: Peer, a
         await bob.connect(alice.guid, "chat", mode="p2p")
     assert told.value.code is Code.INTERNAL
     here = await bob.connect(alice.guid, "other", mode="p2p")
-    await asyncio.wait_for(anext(good), 20)
+    await asyncio.wait_for(anext(good), 60)
     await here.close()
 
 
@@ -373,5 +373,5 @@ async def test_metadata_is_checked_where_it_is_given(
         return
     await alice.published()
     here = await bob.connect(alice.guid, "chat", mode="p2p", metadata=metadata)
-    assert (await asyncio.wait_for(anext(listener), 20)).metadata == b"ac"
+    assert (await asyncio.wait_for(anext(listener), 60)).metadata == b"ac"
     await here.close()

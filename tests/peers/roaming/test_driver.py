@@ -636,10 +636,10 @@ async def test_the_move_to_a_direct_path_leaves_no_moment_without_one(
         listener = alice.listen(f"chat-{number}")
         await alice.published()
         here = await bob.connect(alice.guid, f"chat-{number}", mode=Mode.AUTO)
-        there = await asyncio.wait_for(anext(listener), 30)
+        there = await asyncio.wait_for(anext(listener), 60)
         for end in (here, there):
             kinds = []
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 async for event in end.events():
                     kinds.append(event.path.kind if event.path else None)
                     if kinds[-1] is PathKind.DIRECT:

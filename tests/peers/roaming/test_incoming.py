@@ -640,7 +640,7 @@ async def test_paths_that_are_not_for_a_session(alice: Peer, bob: Peer) -> None:
             gone.set()
 
     made.carry(Reader())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await gone.wait()
     assert heard == msgpack.packb([3, 400]) + msgpack.packb([2, 400]), (
         "it says again that it has closed"
@@ -674,7 +674,7 @@ async def test_numbers_from_the_future_end_the_path_and_not_the_session(
             gone.set()
 
     made.carry(User())
-    await asyncio.wait_for(gone.wait(), 30)
+    await asyncio.wait_for(gone.wait(), 60)
     await exchange(caller, callee)
 
 

@@ -103,7 +103,7 @@ def test_only_noise_has_a_side() -> None:
 
 async def another(session: Session, old: Path | None) -> Path:
     """Wait until the session has another path."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for event in session.events():
             if event.path is not None and event.path is not old:
                 return event.path
@@ -141,7 +141,7 @@ async def test_a_peer_that_takes_noise_alone_talks_to_one_that_takes_both(
             await exchange(here, there)
             assert path.lock is (await joined(other)).lock is NOISE
         await here.close()
-        await asyncio.wait_for(there.close(), 20)
+        await asyncio.wait_for(there.close(), 60)
 
 
 async def test_who_asks_while_there_is_no_flow_offers_its_locks_once_there_is(
@@ -241,7 +241,7 @@ async def test_a_policy_says_it_for_one_session(relay: RelayServer) -> None:
         listener = alice.listen("chat")
         await alice.published()
         here = await bob.connect(alice.guid, "chat", mode="central", policy="locks noise")
-        there = await asyncio.wait_for(anext(listener), 20)
+        there = await asyncio.wait_for(anext(listener), 60)
         await exchange(here, there, 20)
         assert here.path is not None
         assert here.path.lock is NOISE

@@ -188,7 +188,7 @@ async def probing(relay: RelayServer) -> AsyncIterator[Peer]:
 
 
 async def moved_to(session: Session, host: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for event in session.events():
             assert event.path is not None, "never without a path"
             if event.path.remote.startswith(host + ":"):
@@ -198,14 +198,14 @@ async def moved_to(session: Session, host: str) -> None:
 async def test_a_session_moves_to_what_stays_better(relay: RelayServer) -> None:
     async with far(relay, 0.0, 0.15) as there, probing(relay) as bob:
         session = await bob.connect(there.peer.guid, "chat", mode="p2p")
-        callee = await asyncio.wait_for(anext(rooms(there.peer).services.listeners["chat"]), 30)
+        callee = await asyncio.wait_for(anext(rooms(there.peer).services.listeners["chat"]), 60)
         assert host_of(session) == HOSTS[0]
         there.proxies[HOSTS[0]].delay = fixed(0.1)
         there.proxies[HOSTS[1]].delay = fixed(0.0)
         await moved_to(session, HOSTS[1])
         assert "in 5 probes running" in session.explain().rule
         await session.send(b"after")
-        assert await asyncio.wait_for(callee.receive(), 30) == b"after"
+        assert await asyncio.wait_for(callee.receive(), 60) == b"after"
         await session.close()
 
 

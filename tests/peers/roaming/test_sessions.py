@@ -394,7 +394,7 @@ async def test_an_address_that_is_merely_added_disturbs_no_session(relay: RelayS
         path = caller.path
         before = (await bob.locate(alice.guid, "chat")).entries
         here.set(a[0], a[1])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (found := await bob.locate(alice.guid, "chat")).entries[0].host != a[1]:
                 await asyncio.sleep(0)
         assert found.entries[0].seq > before[0].seq

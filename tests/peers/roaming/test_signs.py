@@ -201,7 +201,7 @@ async def test_a_contact_that_was_restarted(relay: RelayServer, bob: Peer, mode:
     """No pause ends in this test: only the relay's word can."""
     identity = Identity.generate()
     config = PeerConfig(close_timeout=0.1)
-    async with Peer(identity, relay.url, config=config) as before, asyncio.timeout(30):
+    async with Peer(identity, relay.url, config=config) as before, asyncio.timeout(60):
         here, there = await pair(before, bob, mode)
         await here.send(b"1")
         assert await there.receive() == b"1"

@@ -37,7 +37,7 @@ DIRECT_MODES = pytest.mark.parametrize("mode", [Mode.P2P, Mode.COMBINED])
 
 async def standing(session: Session, host: str | None = None) -> None:
     """Wait until a second path stands ready, from this local address."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for event in session.events():
             if event.standby is not None and host in (None, event.standby.local_host):
                 return
@@ -47,7 +47,7 @@ async def standing(session: Session, host: str | None = None) -> None:
 async def on(session: Session, host: str) -> list[PathChanged]:
     """Wait until the session's path begins, or ends, at this address; return what was told."""
     told = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for event in session.events():
             told.append(event)
             path = event.path
@@ -174,7 +174,7 @@ async def test_an_old_callee_is_asked_for_none(
         here, there = await pair(still, mobile, Mode.P2P)
         addresses.set(names[0], names[1])
         if knows:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await looked.wait()
             await standing(here)
         else:
@@ -199,7 +199,7 @@ async def test_a_peer_that_dies_silently_is_helped(relay: RelayServer) -> None:
         await standing(here, names[1])
         assert mute(here)
         await here.send(b"into the void")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await there.receive() == b"into the void"
         assert "acknowledged" in here.explain().rule
         await exchange(here, there)

@@ -92,7 +92,7 @@ async def test_a_survey_tries_every_endpoint_once(relay: RelayServer, bob: Peer)
     async with Peer(Identity.generate(), config=config) as alice:
         alice.listen("chat")
         await alice.published()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len((found := await bob.locate(alice.guid, "chat")).entries) < 2:
                 await asyncio.sleep(0.02)
         surveyed = await bob.survey(found)

@@ -17,7 +17,7 @@ from peers import (
 )
 from relay.server import RelayServer
 
-LONG = 20.0
+LONG = 60.0
 """Seconds: nothing is waited for that long."""
 
 

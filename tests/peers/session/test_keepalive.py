@@ -11,7 +11,7 @@ PATIENT = SessionSettings(ping_interval=0.05, silence_limit=20.0, idle_interval=
 
 
 async def shown(session: Session, words: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while words not in session.explain().keepalive:
             await asyncio.sleep(0.01)
 

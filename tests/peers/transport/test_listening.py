@@ -64,7 +64,7 @@ async def serving(
 
 
 async def all_given_back(server: DirectServer) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while server.unproven:
             await asyncio.sleep(0)
 
@@ -82,7 +82,7 @@ def reset(one: socket.socket) -> None:
 
 
 async def until_counted(server: DirectServer, count: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while server.unproven < count:
             await asyncio.sleep(0)
 
@@ -105,7 +105,7 @@ async def test_resets_are_not_counted_for_ever(stage: str, resets: int) -> None:
                     caller.send(b"\x16")
                 elif stage == "at once":
                     reset(caller)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while len(there.streams) < batch + 50:
                     await asyncio.sleep(0)
             for caller in callers:
@@ -259,7 +259,7 @@ async def test_who_comes_before_the_start_waits() -> None:
     with dial(server):
         serving, tasks = Serving(), Tasks()
         await server.start(serving.serve, tasks.spawn)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not server.unproven:
                 await asyncio.sleep(0)
         server.close()
@@ -296,7 +296,7 @@ async def ended(caller: socket.socket) -> bool:
     """Whether the other side hangs up."""
     caller.setblocking(False)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return not await asyncio.get_running_loop().sock_recv(caller, 1)
     except ConnectionError:
         return True

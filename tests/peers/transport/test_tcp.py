@@ -137,7 +137,7 @@ async def test_who_does_not_read_pauses_the_stream_and_reading_ends_that() -> No
             sent += HIGH_WATER
             assert sent <= 64 * HIGH_WATER
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not owner.writable.is_set():
                 await loop.sock_recv(other, 1 << 20)
         assert not stream.paused
@@ -152,7 +152,7 @@ async def test_close_lets_what_was_written_leave() -> None:
         stream.close()
         loop = asyncio.get_running_loop()
         received = 0
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while data := await loop.sock_recv(other, 1 << 20):
                 received += len(data)
         assert received == 1 << 20
@@ -323,10 +323,10 @@ async def test_a_stream_that_has_ended_lets_its_owner_go() -> None:
         transport, _ = await loop.create_connection([owner.stream].pop, "127.0.0.1", port)
         del owner
         transport.abort()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await lost.wait()
         del transport
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while known() is not None:
                 await asyncio.sleep(0)
     finally:

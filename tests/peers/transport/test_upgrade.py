@@ -192,7 +192,7 @@ async def test_the_stream_begins_behind_the_101(apart: bool) -> None:
         stream = opened.stream
         owner = Owner()
         stream.set_owner(owner)
-        assert await asyncio.wait_for(owner.lost, 30) == "end of stream"
+        assert await asyncio.wait_for(owner.lost, 60) == "end of stream"
         assert owner.received == FOLLOWS + more
 
 

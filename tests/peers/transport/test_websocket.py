@@ -43,7 +43,7 @@ class Owner:
         self.changed.set()
 
     async def until(self, question: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not question():
                 self.changed.clear()
                 await self.changed.wait()
@@ -92,7 +92,7 @@ def sockets() -> set[str]:
 
 async def only(before: set[str]) -> None:
     """Wait until no socket is left but those; what is not closed properly is an error."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while sockets() - before:
             await asyncio.sleep(0)
     gc.collect()
@@ -124,7 +124,7 @@ def test_bytes_go_both_ways_and_nothing_is_logged(
         caplog.at_level(logging.INFO),
         asyncio.Runner(loop_factory=loop, debug=False) as runner,
     ):
-        runner.run(asyncio.wait_for(scene(), 20))
+        runner.run(asyncio.wait_for(scene(), 60))
     assert [record.message for record in caplog.records if "access" not in record.name] == []
 
 
@@ -196,7 +196,7 @@ async def test_opening_that_is_cancelled_at_any_turn_leaves_nothing() -> None:
                 pass
             turns += 1
             assert turns < 400
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while len(tasks):
                     await asyncio.sleep(0)
             await only(before)
@@ -270,7 +270,7 @@ async def test_a_lost_syn_does_not_cost_a_second(monkeypatch: pytest.MonkeyPatch
         relay.trips.put("127.0.0.1", None, 0.001)
         monkeypatch.setattr(tcp_sockets, "connecting", noted)
         opening = asyncio.create_task(opened(relay, tasks := Tasks()))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(dialed) < 2:
                 await asyncio.sleep(0)
         async with server(listening):

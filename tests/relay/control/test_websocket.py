@@ -21,7 +21,7 @@ from protocol.tables import FROM_RELAY
 from relay.config import RelayConfig
 from relay.server import RelayServer
 
-LONG = 30.0
+LONG = 60.0
 BINARY, TEXT, CLOSE, PING, PONG = 2, 1, 8, 9, 10
 
 

@@ -38,7 +38,7 @@ async def getting(url: str, **headers: str) -> AsyncIterator[aiohttp.ClientRespo
 
 
 async def next_event(answer: aiohttp.ClientResponse) -> tuple[str, Any]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         name = await answer.content.readuntil(b"\n")
         data = await answer.content.readuntil(b"\n\n")
     return name.decode().strip().removeprefix("event: "), json.loads(data.removeprefix(b"data: "))
@@ -137,7 +137,7 @@ async def test_all_is_told_at_first_and_then_what_changes() -> None:
             assert {one["kind"] for one in news} == {"came", "left"}
             assert list(fresh) == [guid_of(9_999)[:12]]
         # The page has gone: nothing is looked at any more.
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while relay.metrics.asked is not None:
                 await asyncio.sleep(0.01)
         for flow in flows[1:]:
@@ -156,13 +156,13 @@ async def test_so_many_may_look_and_the_end_of_the_relay_is_theirs() -> None:
                 assert "Retry-After" in answer.headers
             async with told.pop():
                 pass  # It goes, and another one may come.
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while True:
                     async with getting(url) as answer:
                         if answer.status == 200:
                             break
         for one in told:
             # Whole or cut off: it ends.
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 with contextlib.suppress(aiohttp.ClientPayloadError):
                     await one.content.read()

@@ -39,7 +39,7 @@ async def run(*arguments: str, text: str = "") -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         out, _ = await process.communicate(text.encode())
     return out.decode()
 

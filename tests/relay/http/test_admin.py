@@ -120,7 +120,7 @@ async def test_without_one_the_metrics_are_for_this_host_alone() -> None:
         writer.write(
             b"PROXY TCP4 203.0.113.9 127.0.0.1 5 6\r\nGET /metrics HTTP/1.0\r\nHost: r\r\n\r\n"
         )
-        assert b" 403 " in await asyncio.wait_for(reader.readline(), 30)
+        assert b" 403 " in await asyncio.wait_for(reader.readline(), 60)
         writer.close()
         assert relay.metrics.refusals["not_for_others"] == 2
 
@@ -214,7 +214,7 @@ async def test_whoever_comes_there_has_the_same_deadlines(tmp_path: Path) -> Non
         before = len(os.listdir("/proc/self/fd"))
         port = int(relay.admin_urls[0].rpartition(":")[2])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        assert await asyncio.wait_for(reader.read(), 30) == b""
+        assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()
         await writer.wait_closed()
         assert relay.metrics.refusals == {"silent": 1}

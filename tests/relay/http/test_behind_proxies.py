@@ -103,7 +103,7 @@ class Behind:
             "127.0.0.1", self.port, ssl=self.trust, local_addr=(source, 0)
         )
         writer.write(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n".encode())
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
         return Client(Identity.generate(), reader, writer), head
 
 
@@ -219,7 +219,7 @@ async def by_plane(there: Behind, http: aiohttp.ClientSession, alice: Client, bo
         assert b"roam-relay-resume:" in head.lower()
         assert (await first.receive_bytes(timeout=30)) == b"early"
         await first.send_bytes(b"there")
-        assert await asyncio.wait_for(leg.reader.readexactly(5), 30) == b"there"
+        assert await asyncio.wait_for(leg.reader.readexactly(5), 60) == b"there"
         leg.writer.write(b"back")
         assert (await first.receive_bytes(timeout=30)) == b"back"
         leg.writer.close()
@@ -288,7 +288,7 @@ async def test_what_a_proxy_has_dropped_is_said(
     """Where nothing shows whether there is one, it may have been somebody's browser."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(relay.url.rpartition(":")[2]))
     writer.write(f"GET {path} HTTP/1.1\r\nHost: r\r\n{headers}\r\n".encode())
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
     said = json.loads(await reader.readexactly(length))["reason"]
     writer.close()

@@ -63,7 +63,7 @@ async def observed(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, start: bytes, headers: bytes = b""
 ) -> tuple[str, int]:
     writer.write(start + UPGRADE + headers + b"\r\n")
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     assert b" 101 " in head.split(b"\r\n")[0], head
     told = await Client(Identity.generate(), reader, writer).register()
     return told.observed_host, told.observed_port
@@ -71,7 +71,7 @@ async def observed(
 
 async def ended(reader: asyncio.StreamReader) -> bytes:
     try:
-        return await asyncio.wait_for(reader.read(), 30)
+        return await asyncio.wait_for(reader.read(), 60)
     except ConnectionResetError:
         return b""
 
@@ -185,11 +185,11 @@ async def test_before_tls(tmp_path: Path) -> None:
             except ssl.SSLWantReadError:
                 writer.write(start + out.read())
                 start = b""
-                into.write(await asyncio.wait_for(reader.read(65_536), 30))
+                into.write(await asyncio.wait_for(reader.read(65_536), 60))
         tls.write(UPGRADE + b"\r\n")
         writer.write(out.read())
         while True:
-            into.write(await asyncio.wait_for(reader.read(65_536), 30))
+            into.write(await asyncio.wait_for(reader.read(65_536), 60))
             try:
                 assert b" 101 " in tls.read()
                 break
@@ -208,7 +208,7 @@ async def test_under_tls_nothing_is_left_of_a_connection(tmp_path: Path) -> None
             async with opened(relay, tls=trust) as (reader, writer):
                 assert (await observed(reader, writer, b""))[0] == "127.0.0.1"
                 assert relay.doorkeeper.newcomers == 0
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while any(isinstance(one, Visit) for one in gc.get_objects()):
                 await asyncio.sleep(0.01)
                 gc.collect()
@@ -306,7 +306,7 @@ async def test_a_relay_that_closes_leaves_nobody_waiting(said: bytes) -> None:
     async with RelayServer(RelayConfig(port=0)) as relay:
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(relay))
         writer.write(said)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not relay.doorkeeper.newcomers:
                 await asyncio.sleep(0.01)
             if said.endswith(b"\r\n\r\n"):
@@ -314,7 +314,7 @@ async def test_a_relay_that_closes_leaves_nobody_waiting(said: bytes) -> None:
     await ended(reader)
     writer.close()
     assert relay.doorkeeper.newcomers == 0
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(os.listdir("/proc/self/fd")) > before:
             await asyncio.sleep(0.01)
             gc.collect()
@@ -355,7 +355,7 @@ async def behind(relay: RelayServer, host: str, *services: str) -> AsyncIterator
     """Register from behind an address, as a trusted proxy tells it."""
     async with opened(relay) as (reader, writer):
         writer.write(UPGRADE + b"X-Forwarded-For: " + host.encode() + b"\r\n\r\n")
-        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
         one = Client(Identity.generate(), reader, writer)
         await one.register(*services)
         yield one

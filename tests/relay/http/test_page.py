@@ -27,7 +27,7 @@ def page(http: aiohttp.ClientSession, url: str, **more: Any) -> Any:
 
 async def closed(socket: aiohttp.ClientWebSocketResponse) -> tuple[int | None, str]:
     """Return how the relay has closed it."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         message = await socket.receive()
     assert message.type is aiohttp.WSMsgType.CLOSE, message
     return message.data, message.extra
@@ -44,7 +44,7 @@ async def test_a_control_connection_of_a_page(
     ):
         assert socket.protocol == PAGE_PROTOCOL
         await socket.send_bytes(encode(Hello(someone.identity.guid, b"i" * 16, b"n" * 32)))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             data = await socket.receive_bytes()
         (challenge,) = MessageDecoder(FROM_RELAY).receive(data)
         assert isinstance(challenge, Challenge)
@@ -78,7 +78,7 @@ async def test_a_leg_of_a_page_brings_its_early_bytes_and_is_told_its_ticket(
             aiohttp.ClientSession() as http,
             page(http, relay.url + target) as socket,
         ):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 told = json.loads(await socket.receive_str())
                 streams, _ = await leg(relay, bob, second)
                 await socket.send_bytes(b"!")
@@ -154,7 +154,7 @@ async def said_to(
             f"GET {target} HTTP/1.1\r\nHost: {name or host}\r\nConnection: Upgrade\r\n{headers}\r\n"
         )
         writer.write(head.encode())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await (reader.read() if all_of_it else reader.readuntil(b"\r\n\r\n"))
     finally:
         writer.close()
@@ -177,7 +177,7 @@ async def ask(url: str, origin: str | None, protocols: tuple[str, ...]) -> objec
         try:
             async with page(http, url, protocols=protocols, headers=headers) as socket:
                 await socket.send_bytes(b"\xc1")
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     message = await socket.receive()
                 # What is no message is answered where somebody reads it.
                 return "open" if message.type is aiohttp.WSMsgType.BINARY else message.data

@@ -20,7 +20,7 @@ async def test_who_has_lost_everything_comes_back_with_the_ticket(relay: RelaySe
             a, again = await leg(relay, alice, first, early(b"hello, "))
             b, _ = await leg(relay, bob, second)
             a[1].write(b"bob")
-            assert await asyncio.wait_for(b[0].readexactly(10), 30) == b"hello, bob"
+            assert await asyncio.wait_for(b[0].readexactly(10), 60) == b"hello, bob"
         # Alice's control connection is gone, and so is her leg.
         await close(a)
         for _ in range(3):
@@ -37,9 +37,9 @@ async def test_who_has_lost_everything_comes_back_with_the_ticket(relay: RelaySe
             bob.send(ServiceAnswer(asked.request, Verdict.ACCEPTED))
             b2, _ = await leg(relay, bob, asked.ticket)
             a2[1].write(b"again")
-            assert await asyncio.wait_for(b2[0].readexactly(10), 30) == b"back again"
+            assert await asyncio.wait_for(b2[0].readexactly(10), 60) == b"back again"
             b2[1].write(b"welcome")
-            assert await asyncio.wait_for(a2[0].readexactly(7), 30) == b"welcome"
+            assert await asyncio.wait_for(a2[0].readexactly(7), 60) == b"welcome"
             assert await refused(relay, alice, spent) == Code.TICKET_UNKNOWN
             await close(a2, b2)
         await close(b)
@@ -58,7 +58,7 @@ async def test_the_ticket_is_for_nobody_else(relay: RelayServer) -> None:
         a2, _ = await leg(relay, alice, ticket)
         asked = await bob.expect(ServiceRequestFrom)
         bob.send(ServiceAnswer(asked.request, Verdict.REFUSED, code=Code.SESSION_UNKNOWN))
-        assert await asyncio.wait_for(a2[0].read(), 30) == b"", "refused: the leg is closed"
+        assert await asyncio.wait_for(a2[0].read(), 60) == b"", "refused: the leg is closed"
         await close(a, b, a2)
 
 

@@ -122,9 +122,9 @@ async def test_a_websocket_whole_or_in_pieces(relay: RelayServer, handed: list[b
             assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in answer
             assert b"Sec-WebSocket-Protocol: roam-relay.1\r\n" in answer
             writer.write(b"\x89\x82" + bytes(4) + b"hi")
-            assert await asyncio.wait_for(reader.readexactly(4), 20) == b"\x8a\x02hi"
+            assert await asyncio.wait_for(reader.readexactly(4), 60) == b"\x8a\x02hi"
             assert relay.doorkeeper.inside == 1
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while relay.doorkeeper.inside:
                 await asyncio.sleep(0.01)
     assert handed == [True, False]
@@ -170,7 +170,7 @@ async def asked(
         before = len(looked or ())
         for piece in pieces:
             writer.write(piece)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while looked is not None and len(looked) == before:
                     await asyncio.sleep(0)
         yield reader, writer
@@ -179,7 +179,7 @@ async def asked(
 
 
 async def head(reader: asyncio.StreamReader) -> bytes:
-    return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+    return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ async def test_whole_or_in_pieces_it_becomes_a_control_connection(
             client = Client(Identity.generate(), reader, writer)
             await client.register()
             assert len(relay.connections) == 1
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(relay.connections) or relay.doorkeeper.inside:
                 await asyncio.sleep(0.01)
     assert handed == [True, False]
@@ -225,8 +225,8 @@ async def test_whole_or_in_pieces_it_becomes_a_leg(relay: RelayServer, handed: l
             (theirs, writing), _ = await leg(relay, bob, second)
             writer.write(b"to bob")
             writing.write(b"to alice")
-            assert await asyncio.wait_for(theirs.readexactly(6), 20) == b"to bob"
-            assert await asyncio.wait_for(reader.readexactly(8), 20) == b"to alice"
+            assert await asyncio.wait_for(theirs.readexactly(6), 60) == b"to bob"
+            assert await asyncio.wait_for(reader.readexactly(8), 60) == b"to alice"
             writing.transport.abort()
         assert handed == [False, True]
 
@@ -305,12 +305,12 @@ async def test_a_route_that_fails_ends_its_request_alone(
     with monkeypatch.context() as patched:
         patched.setattr(f"relay.http.{where}", fails)
         async with asked(relay, CONTROL) as (reader, _):
-            said = await asyncio.wait_for(reader.readline(), 20) if not closed else b""
+            said = await asyncio.wait_for(reader.readline(), 60) if not closed else b""
             assert closed or b" 500 " in said
             if closed:
                 with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
                     await head(reader)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while relay.doorkeeper.inside or relay.doorkeeper.newcomers:
             await asyncio.sleep(0.01)
     async with registered(relay.url):

@@ -58,7 +58,7 @@ class Post:
 
     async def settled(self) -> None:
         """Wait until nothing is under way."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(self.tasks):
                 await self.tasks.wait()
 

@@ -73,7 +73,7 @@ async def test_a_letter_waits_for_who_is_away(relay: RelayServer) -> None:
         assert (letter.guid, letter.service) == (alice.identity.guid, "chat")
         assert letter.sealed == bytes(61_440)
         there.send(LetterDone((letter.number,)))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while relay.mailbox is not None and relay.mailbox.ledger.letters:
                 await asyncio.sleep(0)
 

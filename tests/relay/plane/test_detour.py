@@ -13,7 +13,7 @@ from relay.plane.detour import Detours, Wanted
 from relay.plane.limits import DetourLimits
 from relay.plane.tickets import TicketRefused
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 HOST = "198.51.100.7"
 
 

@@ -63,14 +63,14 @@ class Plane:
         """Close both ends; return the reasons."""
         self.alice.close()
         self.bob.close()
-        await asyncio.wait_for(self.over.wait(), 30)
+        await asyncio.wait_for(self.over.wait(), 60)
         self.plane.close("again")
         return self.ends
 
 
 async def read_all(sock: socket.socket) -> bytes:
     loop, got = asyncio.get_running_loop(), b""
-    while piece := await asyncio.wait_for(loop.sock_recv(sock, 1 << 20), 30):
+    while piece := await asyncio.wait_for(loop.sock_recv(sock, 1 << 20), 60):
         got += piece
     return got
 
@@ -93,7 +93,7 @@ async def test_either_way_ends_by_itself(way: str) -> None:
     await loop.sock_sendall(both.bob, b"and back")
     both.bob.shutdown(socket.SHUT_WR)
     assert await read_all(both.alice) == b"and back"
-    await asyncio.wait_for(both.over.wait(), 30)
+    await asyncio.wait_for(both.over.wait(), 60)
     assert both.ends == ["finished"]
     assert both.moved == {way: len(data) + 8}
     assert await both.end() == ["finished"]
@@ -126,16 +126,16 @@ async def test_a_plane_has_a_pipe_only_while_it_holds_bytes() -> None:
     loop = asyncio.get_running_loop()
     for _ in range(3):
         await loop.sock_sendall(both.alice, b"hello")
-        assert await asyncio.wait_for(loop.sock_recv(both.bob, 5), 30) == b"hello"
+        assert await asyncio.wait_for(loop.sock_recv(both.bob, 5), 60) == b"hello"
     assert both.pipes.open == 1, "one is kept for the next"
     data = os.urandom(8 << 20)
     sending = asyncio.create_task(loop.sock_sendall(both.alice, data))
     await loop.sock_sendall(both.bob, b"and back")
-    assert await asyncio.wait_for(loop.sock_recv(both.alice, 8), 30) == b"and back"
+    assert await asyncio.wait_for(loop.sock_recv(both.alice, 8), 60) == b"and back"
     assert both.pipes.open <= 2
     got = b""
     while len(got) < len(data):
-        got += await asyncio.wait_for(loop.sock_recv(both.bob, 1 << 20), 30)
+        got += await asyncio.wait_for(loop.sock_recv(both.bob, 1 << 20), 60)
     await sending
     assert got == data
     await both.end()
@@ -150,17 +150,17 @@ async def test_who_gets_no_pipe_copies_and_holds_nothing() -> None:
     data = os.urandom(4 << 20)
     sending = asyncio.create_task(loop.sock_sendall(both.alice, data))
     await loop.sock_sendall(both.bob, b"and back")
-    assert await asyncio.wait_for(loop.sock_recv(both.alice, 8), 30) == b"and back"
+    assert await asyncio.wait_for(loop.sock_recv(both.alice, 8), 60) == b"and back"
     got = b""
     while len(got) < len(data):
-        got += await asyncio.wait_for(loop.sock_recv(both.bob, 10_007), 30)
+        got += await asyncio.wait_for(loop.sock_recv(both.bob, 10_007), 60)
     await sending
     assert got == data
     assert both.moved == {"copy": len(data) + 8}
     for one in taken:
         both.pipes.give_back(one)
     await loop.sock_sendall(both.alice, b"again")
-    assert await asyncio.wait_for(loop.sock_recv(both.bob, 5), 30) == b"again"
+    assert await asyncio.wait_for(loop.sock_recv(both.bob, 5), 60) == b"again"
     assert both.moved["splice"] == 5
     await both.end()
     both.pipes.close_kept()
@@ -184,7 +184,7 @@ async def test_where_the_users_pipes_may_hold_no_more(
     both = Plane()
     loop = asyncio.get_running_loop()
     await loop.sock_sendall(both.alice, b"hello")
-    assert await asyncio.wait_for(loop.sock_recv(both.bob, 5), 30) == b"hello"
+    assert await asyncio.wait_for(loop.sock_recv(both.bob, 5), 60) == b"hello"
     assert both.moved == {way: 5}
     await both.end()
     both.pipes.close_kept()
@@ -212,7 +212,7 @@ async def hello(plane: Plane) -> str:
     plane.moved.clear()
     loop = asyncio.get_running_loop()
     await loop.sock_sendall(plane.alice, b"hello")
-    assert await asyncio.wait_for(loop.sock_recv(plane.bob, 5), 30) == b"hello"
+    assert await asyncio.wait_for(loop.sock_recv(plane.bob, 5), 60) == b"hello"
     (way,) = plane.moved
     return way
 
@@ -231,7 +231,7 @@ async def test_pipes_that_nobody_reads_from_are_given_to_others() -> None:
         one.alice.close()
         assert await read_all(one.bob) == data
         one.bob.close()
-        await asyncio.wait_for(one.over.wait(), 30)
+        await asyncio.wait_for(one.over.wait(), 60)
     assert pipes.spilled == 0
     await honest.end()
     pipes.close_kept()

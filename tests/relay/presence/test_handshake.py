@@ -44,7 +44,7 @@ async def met(answer: Answer) -> AsyncIterator[Handshake]:
     port = server.sockets[0].getsockname()[1]
     transport, handshake = await loop.create_connection(Handshake, "127.0.0.1", port)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             yield handshake
     finally:
         transport.abort()

@@ -116,7 +116,7 @@ async def test_what_may_be_dialed_is_asked_once_a_record() -> None:
         record = LocationRecord(1, (ServiceRecord("chat", entries),))
         one.send(one.signed_register(encode_location(record)))
         await one.expect(Registered)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while relay.metrics.proofs["failed"] < len(entries):
                 await asyncio.sleep(0.01)
         assert relay.times == len(entries)
@@ -254,7 +254,7 @@ async def test_one_probe_at_a_time_for_each_peer() -> None:
         record = LocationRecord(1, (ServiceRecord("chat", tuple(entries)),))
         attacker.send(attacker.signed_register(encode_location(record)))
         await attacker.expect(Registered)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while relay.metrics.proofs["failed"] < 3:
                 assert sum(map(len, seen)) <= relay.metrics.proofs["failed"] + 1
                 await asyncio.sleep(0.01)
@@ -274,14 +274,14 @@ async def test_keys_with_tar_pits_do_not_keep_an_honest_endpoint_from_being_prov
             record = LocationRecord(1, (ServiceRecord("chat", entries),))
             attacker.send(attacker.signed_register(encode_location(record)))
             await attacker.expect(Registered)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while sum(len(counts) for _, counts in pits) < turns.NETWORK_AT_ONCE:
                 await asyncio.sleep(0.01)
         config = PeerConfig(relay=relay.url, advertise=("127.0.51.1",))
         alice = await stack.enter_async_context(Peer(Identity.generate(), config=config))
         alice.listen("chat")
         await alice.published()
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(60):
             while not relay.metrics.proofs["proven"]:
                 await asyncio.sleep(0.01)
 
@@ -391,7 +391,7 @@ async def test_a_hundred_keys_have_no_more_probes_at_one_victim_than_its_share()
             record = LocationRecord(1, (ServiceRecord("chat", entries),))
             attacker.send(attacker.signed_register(encode_location(record)))
             await attacker.expect(Registered)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while relay.metrics.proofs["left alone"] < keys:
                 await asyncio.sleep(0.01)
         spent = relay.metrics.proofs["failed"]
