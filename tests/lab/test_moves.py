@@ -168,7 +168,7 @@ def test_a_table_for_each_row_with_the_rivals_behind_ours() -> None:
         "Ours: 10 in 4 conversations with 1,534 messages; 0 lost, 0 doubled, 0 reordered."
     )
     assert "| 50 ms | 0 % | callee | 50 | **500 / no end / no end** |" in lines
-    assert "| 50 ms | 0 % | nobody | 1,000 | **2,500 / 2,500 / 2,500** |" in lines
+    assert "| 50 ms | 0 % | nobody; callee | 1,000 | **2,500 / 2,500 / 2,500** |" in lines
 
 
 def test_a_conversation_that_did_not_begin_is_told() -> None:
@@ -206,6 +206,9 @@ def test_labs_that_ran_side_by_side_are_one_table(tmp_path: Path) -> None:
     run, results, _ = from_json(json.loads((tmp_path / "both.json").read_text()))
     assert results == [measured(0.1), *(measured(0.3, mode=MODES[number]) for number in (1, 2))]
     assert run.command == "python -m tests.lab.moves`, `lab 0`, `lab 1"
+    told = command._Results(Run("2 cores", "", "2026-11-28"), None, False)
+    told.take(files[1])
+    assert "`lab 1`" in told.table()
 
 
 def test_what_the_relay_took_to_start_is_told_below_the_restarts() -> None:

@@ -115,6 +115,8 @@ class _Results:
 
 
 def _joined(earlier: str, command: str) -> str:
+    if not earlier:
+        return command
     return earlier if command in earlier.split("`, `") else f"{earlier}`, `{command}"
 
 
@@ -210,7 +212,9 @@ def main(  # Each argument is an option of the command.
         round_trips or ROUND_TRIPS,
         losses or LOSSES,
     )
-    run = Run(_machine(), _command(sys.argv[1:]), datetime.date.today().isoformat())
+    # What only tells of others' results has measured nothing.
+    own = "" if table else _command(sys.argv[1:])
+    run = Run(_machine(), own, datetime.date.today().isoformat())
     results = _Results(run, file, go_on)
     for one in taken:
         results.take(one)

@@ -100,7 +100,8 @@ def markdown(run: Run, results: Sequence[Measured], titles: dict[str, str]) -> s
                 if (one.cell.round_trip_ms, one.cell.loss, one.cell.mover) == place
             }
             first = next(iter(here.values())).cell
-            who = "nobody" if row is Row.RESTART else str(first.mover)
+            # In a restart it is the one that is so far from the relay.
+            who = f"nobody; {first.mover}" if row is Row.RESTART else str(first.mover)
             found = [_found(here[column], usual) if column in here else "" for column in columns]
             lines.append(
                 _line([f"{place[0]} ms", f"{place[1]} %", who, _goal(first), *found]),
