@@ -7,6 +7,7 @@ an end as soon as it is too much. What a message means is not looked at. Source:
 RFC 2136 §2; RFC 6891 §6.1.
 """
 
+import struct
 from dataclasses import dataclass
 
 from protocol.errors import ProtocolViolation
@@ -20,6 +21,8 @@ _IN, _NONE = 1, 254
 """Classes whose data are read by type; an update takes records away in class NONE."""
 _RECORD, _OPTION = 4, 2
 """Steps of what becomes an object of its own."""
+_FIXED = struct.Struct("!HHIH")
+"""Of a record behind its name: type, class, time to live, bytes of data (RFC 1035 §3.2.1)."""
 _LONGEST_NAME = 128
 """Labels, with the root's: 255 bytes hold no more."""
 
@@ -136,6 +139,7 @@ class _Scale:
 
     def __init__(self, wire: bytes, most: int, kinds: frozenset[int] | None = None) -> None:
         self._wire = wire
+        self._end = len(wire)
         self._most = most
         self._kinds = kinds
         self.place = _HEADER
@@ -145,7 +149,7 @@ class _Scale:
 
     def skip(self, count: int) -> None:
         self.place += count
-        if self.place > len(self._wire):
+        if self.place > self._end:
             raise IndexError
 
     def name(self) -> int:
@@ -156,18 +160,19 @@ class _Scale:
     def record(self) -> int:
         """Pass over a record; return its type."""
         self._step(_RECORD)
-        self.name()
-        head = self.place
-        self.skip(10)
-        kind, size = _number(self._wire, head), _number(self._wire, head + 8)
-        of_internet = _number(self._wire, head + 2) in (_IN, _NONE)
-        data = self.place
+        _, head = self._name_at(self.place)
+        kind: int
+        try:
+            kind, of_class, extended, size = _FIXED.unpack_from(self._wire, head)
+        except struct.error:
+            raise IndexError from None
+        data = self.place = head + _FIXED.size
         self.skip(size)
-        if of_internet or kind != _SRV:
+        if of_class in (_IN, _NONE) or kind != _SRV:
             self._weigh_data(kind, data, size)
         # Else it is only bytes: of SRV there is none in another class.
         if kind == _OPT:
-            self.payload, self.edns = _number(self._wire, head + 2), self._wire[head + 5]
+            self.payload, self.edns = of_class, extended >> 16 & 0xFF
         return kind
 
     # -- inside ---------------------------------------------------------------------------------

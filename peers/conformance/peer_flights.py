@@ -355,7 +355,8 @@ def _frames_of(plain: bytes, hello: Map) -> list[Any]:
     """Return the frames of a flight, behind the hello of its path: an `ack`, and messages."""
     unpacker = msgpack.Unpacker(raw=False)
     unpacker.feed(plain)
-    first, *frames = list[Any](unpacker)
+    unpacked: list[Any] = list(unpacker)
+    first, *frames = unpacked
     if not isinstance(first, dict):
         raise Fault("a flight that does not begin with a hello (R10.55)")
     for name in ("session", "path", "service", "resume"):

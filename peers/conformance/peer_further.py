@@ -161,13 +161,19 @@ async def closes(stage: PeerStage) -> None:
         for payload in (b"one", bytes(200_000), b"three"):
             await call.do("send", message=payload.hex())
         closing = asyncio.create_task(call.do("close", seconds=20.0))
-        frame = await end.until(CLOSE, "`close`")
-        if frame[1] != 3 or end.received != 3:
-            raise Fault(f"`close` names {frame[1]}, and {end.received} of 3 messages came before")
-        end.send(b"the rest of this side")
-        end.put([CLOSED, 3], [CLOSE, 1])
-        await end.until(CLOSED, "`closed`")
-        await closing
+        try:
+            frame = await end.until(CLOSE, "`close`")
+            if frame[1] != 3 or end.received != 3:
+                came = f"{end.received} of 3 messages came before"
+                raise Fault(f"`close` names {frame[1]}, and {came}")
+            end.send(b"the rest of this side")
+            end.put([CLOSED, 3], [CLOSE, 1])
+            await end.until(CLOSED, "`closed`")
+            await closing
+        finally:
+            # What it says where the check has failed before is nobody's.
+            closing.cancel()
+            await asyncio.gather(closing, return_exceptions=True)
 
 
 @check("R11.61", "finishes by `finish`, and still takes what comes")

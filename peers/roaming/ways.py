@@ -97,8 +97,7 @@ class Ways:
     ) -> Proven:
         """Make a direct path to a candidate, say no hello on it, and keep its round trip. `usual`
         is the round trip in seconds to expect where the candidate's own is not known; `make_flight`
-        makes what leaves before TLS,
-        told whether the peer's key was met there.
+        makes what leaves before TLS, told whether the peer's key was met there.
 
         Raises:
             DialRefused: it is not dialed.

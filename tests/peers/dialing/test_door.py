@@ -256,7 +256,7 @@ def test_where_all_are_slow_few_dials_are_made_again() -> None:
         through = make()
         await dial(through, told(), 0.1, None, None)
         with contextlib.ExitStack() as stack:
-            passage = await asyncio.wait_for(_entered(through), 60)
+            passage = await asyncio.wait_for(_entered(through), 1)
             may = [stack.enter_context(passage.again()) for _ in range(6)]
             assert may == [True] * 4 + [False] * 2
         with passage.again() as again:

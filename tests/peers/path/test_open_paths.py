@@ -15,8 +15,8 @@ from tests.support.virtual_time import run
 def test_without_a_path_there_is_nothing_to_wait_for() -> None:
     async def scene() -> None:
         paths = Paths(HERE)
-        await asyncio.wait_for(paths.close(), 60)
-        await asyncio.wait_for(paths.abort(), 60)
+        await asyncio.wait_for(paths.close(), 1)
+        await asyncio.wait_for(paths.abort(), 1)
 
     run(scene())
 
@@ -96,6 +96,6 @@ def test_a_stream_that_is_gone_before_it_is_used_is_forgotten_when_it_has_said_s
         with pytest.raises(Exception, match="gone before"):
             await path.prove(THERE.guid, 5.0)
         path.carry(User())
-        await asyncio.wait_for(paths.close(), 60)
+        await asyncio.wait_for(paths.close(), 1)
 
     run(scene())
