@@ -30,10 +30,12 @@ class Heard:
 
     def __init__(self) -> None:
         self.all = asyncio.Event()
+        self.something = asyncio.Event()
 
     def opened(self, last: int) -> None: ...
 
-    def hear(self, key: str, revision: int, value: bytes | None) -> None: ...
+    def hear(self, key: str, revision: int, value: bytes | None) -> None:
+        self.something.set()
 
     def hear_foreign(self, key: str, revision: int) -> None: ...
 
@@ -56,6 +58,8 @@ async def test_what_is_put_and_not_answered_shows_that_nothing_is_kept(
         serving = asyncio.create_task(bucket.serve(heard))
         await heard.all.wait()
         await bucket.put(ALICE.guid, b"before")
+        # What comes while an answer is waited for shows that it keeps something.
+        await heard.something.wait()
         assert not cluster.is_stuck
         monkeypatch.setattr(jetstream, "ANSWER", 0.3)
         nats.stand_still()
