@@ -17,7 +17,7 @@ from peers.control.message_stream import FlowLost, MessageStream
 from peers.control.refusal import refusal
 from peers.control.requests import Answers, Unanswered
 from peers.control.tell import tell_safely
-from peers.transport import RelayAddress, probe_idle
+from peers.transport import RelayAddress, Stream, probe_idle
 from protocol.codec import encode_location
 from protocol.endpoint import Endpoint, SignedEntry
 from protocol.errors import (
@@ -379,9 +379,13 @@ class ControlConnection:
         """End the connection at once: it leads nowhere any more."""
         self._end(RelayUnavailable(reason))
 
-    def replace(self) -> None:
-        """End the connection at once: the relay answers on a new one, and not on this."""
-        self._end(FlowReplaced("the relay answers on a new connection, and not on this one"))
+    def replace(self) -> Stream:
+        """End the connection here: the relay answers on a new one, and not on this. Returns its
+        stream, still open: who asked for this peer waits at the relay until the new connection is
+        registered, and would be told that it is away if the stream ended sooner (R5.30)."""
+        replaced = "the relay answers on a new connection, and not on this one"
+        self._messages.abandon(FlowReplaced(replaced))
+        return self._messages.stream
 
     def close(self) -> None:
         """End the connection; what was written still leaves."""

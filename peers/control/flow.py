@@ -34,6 +34,7 @@ from peers.control.reconnect import (
 )
 from peers.control.refusal import Judgement, Phase, judge
 from peers.control.tell import tell_safely
+from peers.transport import Stream
 from protocol.errors import Code, RelayUnavailable, RoamRelayError
 
 __all__ = ["Awaited", "Flow", "FlowDown", "FlowEvent", "FlowUp"]
@@ -98,10 +99,24 @@ class _Held:
         self.network_changed = True
         self.connection.drop(reason)
 
-    def replace(self) -> None:
-        """Drop it: a new one is open already."""
+    def replace(self) -> Stream:
+        """Drop it: a new one is open already. Returns its stream, still open."""
         self.network_changed = True
-        self.connection.replace()
+        return self.connection.replace()
+
+
+@dataclass(frozen=True, slots=True)
+class _Replacement:
+    """A spare, and the stream in whose place it goes on: that one is aborted by whoever has this,
+    when the attempt is over."""
+
+    spare: Spare
+    replaced: Stream
+
+    def abort(self) -> None:
+        """Abort both."""
+        self.spare.stream.abort()
+        self.replaced.abort()
 
 
 class Flow:
@@ -128,7 +143,7 @@ class Flow:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._held: _Held | None = None
-        self._spare: Spare | None = None
+        self._replacement: _Replacement | None = None
         """For the next attempt."""
 
     @property
@@ -194,8 +209,8 @@ class Flow:
                     self._held.connection.close()
                 if self._task is not None:
                     self._task.cancel()
-                if self._spare is not None:
-                    self._spare.stream.abort()
+                if self._replacement is not None:
+                    self._replacement.abort()
             case Report(error, final):
                 tell_safely(self._tell, FlowDown(self, error, final))
             case _:
@@ -213,13 +228,17 @@ class Flow:
 
     async def _keep(self) -> None:
         """Make one attempt, and keep the connection that it gives until that ends."""
-        spare, self._spare = self._spare, None
+        replacement, self._replacement = self._replacement, None
+        spare = None if replacement is None else replacement.spare
         try:
             connection = await attempt(self._home, self.number, self.source, self._tell, spare)
         except AttemptEnded as ended:
             judgement = self._judge(ended.error, ended.phase)
             self._over(AttemptFailed(ended.error, judgement, self._awaited.is_urgent))
             return
+        finally:
+            if replacement is not None:
+                replacement.replaced.abort()
         if self._machine.state is State.ENDED:  # It was stopped in the same moment.
             connection.close()
             return
@@ -266,8 +285,7 @@ class Flow:
                 log.debug("no new connection either", reason=error.reason)
             else:
                 if not connection.is_closed and connection.heard <= heard + _CLOCKS:
-                    self._spare = spare
-                    held.replace()
+                    self._replacement = _Replacement(spare, held.replace())
                     return
                 spare.stream.abort()
             if await connection.ended_within(rest):

@@ -99,6 +99,10 @@ class MessageStream:
         self._finish(error)
         self.stream.abort()
 
+    def abandon(self, error: RoamRelayError) -> None:
+        """End it here; the stream stays open, unread, until its owner aborts it."""
+        self._finish(error)
+
     def close(self) -> None:
         """End it; what was written still leaves."""
         if not self.is_closed:

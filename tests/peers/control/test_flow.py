@@ -46,6 +46,8 @@ class World:
     tried_beside: list[float] = field(default_factory=list)
     spares: list[Wire] = field(default_factory=list)
     used: list[Spare] = field(default_factory=list)
+    open_still: list[bool] = field(default_factory=list)
+    """Of each spare that was used, whether what it replaces was open when the attempt began."""
     running: int = 0
     phase: Phase = Phase.HANDSHAKE
     """How far the attempts come that fail."""
@@ -69,6 +71,7 @@ class World:
         if spare is not None:
             self.used.append(spare)
             spare.stream.close()
+            self.open_still.append(not self.wires[-1].aborted)
         try:
             self.attempts.append(round(asyncio.get_running_loop().time(), 3))
             if not self.outcomes:
@@ -284,11 +287,19 @@ def nothing(world: World) -> None:
     return
 
 
-def test_where_the_relay_answers_on_a_new_connection_and_not_on_this_one_that_goes_on() -> None:
-    world = play(lambda: World(["silent"], beside=nothing), all_done)
+@pytest.mark.parametrize("after", [(), (LOST,), ("stays",)])
+def test_where_the_relay_answers_on_a_new_connection_and_not_on_this_one_that_goes_on(
+    after: tuple[Outcome, ...],
+) -> None:
+    async def until(world: World) -> None:
+        await asyncio.sleep(20.1)
+        assert world.wires[0].aborted is bool(after), "when the attempt is over, and not before"
+
+    world = play(lambda: World(["silent", *after], beside=nothing), until)
     # A heartbeat of 15 s, and 4 s for its answer; a second for the new connection.
-    assert world.attempts == [0.0, 20.0]
+    assert world.attempts[:2] == [0.0, 20.0]
     assert [spare.stream for spare in world.used] == world.spares
+    assert world.open_still == [True]
     assert world.wires[0].aborted
     down = [event for event in world.told if isinstance(event, FlowDown)]
     assert isinstance(down[0].error, FlowReplaced)
