@@ -124,8 +124,9 @@ class Whereabouts:
     # -- inside ---------------------------------------------------------------------------------
 
     def _take(self, snapshot: Addresses) -> None:
+        routed = self._interfaces.routed
         gone, new = self._interfaces.update(snapshot)
-        if not gone and not new:
+        if not gone and not new and self._interfaces.routed == routed:
             if self._tell():  # A flag has changed: an address is deprecated now.
                 self._sessions.tell_locations()
                 self._publication.changed()

@@ -47,6 +47,9 @@ class LocalAddress:
     """Still good for what uses it, not for anything new."""
     tentative: bool = False
     """Not known to be unique on its link, or known not to be: nothing can be bound to it."""
+    routed: bool = False
+    """Whether this host's routes let leave from it what goes anywhere (`routing.py`). A source that
+    does not know it leaves it out, and then nobody hears of routes that change."""
 
     @property
     def link_local(self) -> bool:

@@ -22,6 +22,8 @@ class Interfaces:
         """All addresses of this host, with their prefixes."""
         self._order: list[str] = []
         self._interfaces: dict[str, str] = {}
+        self.routed: frozenset[str] = frozenset()
+        """The addresses that the routes let connections leave from, where the source tells."""
         self._marked: set[str] = set()
         self._lost: set[str] = set()
 
@@ -33,6 +35,7 @@ class Interfaces:
         self._marked -= gone
         self._lost = (self._lost | gone) - present
         self._all = present
+        self.routed = frozenset(address.host for address in snapshot if address.routed)
         self._interfaces = {address.host: address.interface for address in snapshot}
         self.networks = tuple(
             ipaddress.ip_interface(f"{address.host}/{address.prefix_length}")

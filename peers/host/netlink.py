@@ -37,11 +37,12 @@ _PATIENCE = 5.0
 
 
 def open_notices() -> socket.socket:
-    """Open a socket that hears of every change of a link or an address."""
+    """Open a socket that hears of every change of a link, an address or a route."""
     notices = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     try:
         notices.setblocking(False)
-        notices.bind((0, 0x1 | 0x10 | 0x100))  # RTMGRP_LINK, _IPV4_IFADDR, _IPV6_IFADDR
+        # RTMGRP_LINK, _IPV4_IFADDR, _IPV6_IFADDR, _IPV4_ROUTE, _IPV6_ROUTE
+        notices.bind((0, 0x1 | 0x10 | 0x100 | 0x40 | 0x400))
     except BaseException:
         notices.close()
         raise

@@ -2,11 +2,16 @@
 
 import ipaddress
 import socket
+from dataclasses import replace
 
-__all__ = ["routed_source"]
+from peers.host.address import Addresses
+
+__all__ = ["routed_source", "with_routes"]
 
 _DISCARD = 9
 """Any port does: nothing is sent to it."""
+_ANYWHERE = ("192.0.2.1", "2001:db8::1")
+"""One of each family that is nobody's (RFC 5737, RFC 3849): only the default route leads there."""
 
 
 def routed_source(host: str) -> str | None:
@@ -23,3 +28,10 @@ def routed_source(host: str) -> str | None:
             return str(one.getsockname()[0])
     except OSError:
         return None
+
+
+def with_routes(addresses: Addresses) -> Addresses:
+    """Return the addresses with what the routes say of each. An address comes before its route, and
+    till then nothing leaves from it: that the route is there is news like that of the address."""
+    routed = {routed_source(host) for host in _ANYWHERE}
+    return tuple(replace(one, routed=True) if one.host in routed else one for one in addresses)

@@ -18,6 +18,7 @@ import ifaddr
 from peers.config import log
 from peers.host.address import Addresses, LocalAddress, snapshot, usable
 from peers.host.netlink import netlink_notices, open_notices, read_netlink
+from peers.host.routing import with_routes
 
 __all__ = [
     "Addresses",
@@ -100,8 +101,8 @@ def system_addresses() -> AddressSource:
         except OSError as error:  # Android and some sandboxes.
             log.info("no netlink, polling for addresses", reason=str(error))
         else:
-            return WatchedAddresses(read_netlink, netlink_notices)
-    return polled_addresses()
+            return WatchedAddresses(lambda: with_routes(read_netlink()), netlink_notices)
+    return polled_addresses(lambda: with_routes(read_ifaddr()))
 
 
 def read_ifaddr() -> Addresses:
@@ -124,7 +125,7 @@ async def _next_poll() -> None:
 
 
 def polled_addresses(
-    reader: Callable[[], Addresses] = read_ifaddr, wait: Changed = _next_poll
+    reader: Callable[[], Addresses], wait: Changed = _next_poll
 ) -> WatchedAddresses:
     """Return a source that reads after every `wait`."""
     return WatchedAddresses(reader, lambda: contextlib.nullcontext(wait))

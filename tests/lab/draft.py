@@ -10,6 +10,7 @@ MR3. Where IPv6 is on, 10.1.0.10 is 2001:db8:1::10 as well, and so each of them.
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tests.lab.links import Link
@@ -132,10 +133,18 @@ class Draft:
     def _detaching(router: str) -> list[str]:
         return [f"address flush dev {router}", f"link set {router} down"]
 
-    def attach(self, router: str, *, versions: Iterable[int] | None = None) -> None:
+    def attach(
+        self, router: str, *, versions: Iterable[int] | None = None, route_after: float = 0.0
+    ) -> None:
         """MN1 comes to a router and gets an address there; its traffic leaves there now. `versions`
-        are those of the addresses, where the network has not all."""
-        self.net["mn1"].ip(*self._attaching(router, versions))
+        are those of the addresses, where the network has not all. Routes come so many seconds after
+        the addresses, as they do from a DHCP client."""
+        steps = self._attaching(router, versions)
+        routes = [step for step in steps if step.startswith("route")] if route_after else []
+        self.net["mn1"].ip(*(step for step in steps if step not in routes))
+        if routes:
+            time.sleep(route_after)
+            self.net["mn1"].ip(*routes)
         self._is_at(*(other for other in self.at if other != router), router)
 
     def detach(self, router: str) -> None:

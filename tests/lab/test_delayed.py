@@ -58,7 +58,8 @@ def test_a_hard_move_over_a_distance(set_stage: SetStage, round_trip_ms: int) ->
         moves(stage, mode, f"hard move, RTT {round_trip_ms} ms", round_trip_ms / 1e3)
 
 
-def test_a_second_between_two_networks(set_stage: SetStage) -> None:
+@pytest.mark.parametrize("route_after", [pytest.param(0.0, marks=pytest.mark.nightly), 0.05])
+def test_a_second_between_two_networks(set_stage: SetStage, route_after: float) -> None:
     """The relay is still being asked, in vain, when there is a network again: that must not be
     waited for. Nor must the control connection, which takes longer than a direct path."""
     round_trip = 0.15
@@ -70,7 +71,7 @@ def test_a_second_between_two_networks(set_stage: SetStage) -> None:
         stage.lab.detach("mr1")
         time.sleep(1.0)  # What is tested is that time passes.
         attached = time.monotonic()
-        stage.lab.attach("mr2")
+        stage.lab.attach("mr2", route_after=route_after)
         cn3.moves_to(IP2)
         anew: list[float] = []
         while not anew:

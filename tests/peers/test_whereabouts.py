@@ -5,6 +5,7 @@ First above fakes, on a clock that jumps; then between real peers.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -224,6 +225,28 @@ def test_an_address_that_is_deprecated_now_is_told_and_disturbs_no_path() -> Non
         await settled()
         assert host.take()[-2:] == ["tell locations", "publish"]
         assert host.location.addresses["10.0.0.1"][1] is Phase.LEAVING
+        following.cancel()
+
+    run(scene())
+
+
+def test_a_route_that_comes_after_its_address_is_a_change_of_network() -> None:
+    async def scene() -> None:
+        host = Host()
+        source = Source((ONE,))
+        following = asyncio.create_task(host.whereabouts.follow(source))
+        await settled()
+        source.says.put_nowait((ONE, TWO))
+        await settled()
+        host.take()
+        source.says.put_nowait((ONE, replace(TWO, routed=True)))
+        await settled()
+        told = host.take()
+        assert ("flows", frozenset()) in told
+        assert ("sessions", frozenset()) in told
+        source.says.put_nowait((ONE, replace(TWO, routed=True, temporary=True)))
+        await settled()
+        assert host.take() == [], "any other flag is none"
         following.cancel()
 
     run(scene())

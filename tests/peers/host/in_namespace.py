@@ -57,6 +57,15 @@ def state(name: str, value: str) -> Callable[[IPRoute], Any]:
     return lambda route: route.link("set", index=index(name), state=value)
 
 
+def default(command: str, gateway: str) -> Callable[[IPRoute], Any]:
+    family = socket.AF_INET6 if ":" in gateway else socket.AF_INET
+    return lambda route: route.route(command, dst="default", gateway=gateway, family=family)
+
+
+def is_routed(host: str, routed: bool) -> Callable[[dict[str, LocalAddress]], bool]:
+    return lambda by_host: by_host[host].routed is routed
+
+
 def veth(name: str, other: str) -> Callable[[IPRoute], Any]:
     return lambda route: route.link("add", ifname=name, kind="veth", peer=other)
 
@@ -122,6 +131,21 @@ async def links(changes: Changes) -> None:
         await until(changes, lambda by_host: "10.9.0.1" in by_host)
         await change(lambda route: route.link("del", index=index("net0")))
         await until(changes, lambda by_host: not by_host)
+
+
+async def routes(changes: Changes) -> None:
+    await change(veth("net0", "far0"), state("far0", "up"), state("net0", "up"))
+    await change(add("net0", "10.9.0.1"), add("net0", "10.9.0.2"), add("net0", "fd09::1"))
+    seen = await until(
+        changes, lambda by_host: "fd09::1" in by_host and not by_host["fd09::1"].tentative
+    )
+    assert not any(address.routed for address in seen.values()), "no route leads anywhere"
+    for gateway, host in (("10.9.0.254", "10.9.0.1"), ("fd09::254", "fd09::1")):
+        await change(default("add", gateway))
+        seen = await until(changes, is_routed(host, True))
+        assert not seen["10.9.0.2"].routed
+        await change(default("del", gateway))
+        await until(changes, is_routed(host, False))
 
 
 async def duplicates(changes: Changes) -> None:
@@ -204,7 +228,9 @@ async def main(scenario: Callable[[Changes], Any]) -> None:
 
 
 if __name__ == "__main__":
-    scenario = {f.__name__: f for f in (addresses, links, duplicates, burst, overflow)}[sys.argv[1]]
+    scenario = {f.__name__: f for f in (addresses, links, routes, duplicates, burst, overflow)}[
+        sys.argv[1]
+    ]
     # That a step took long says how busy the machine is, and is no warning; nor in pyroute2's loop.
     logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing"))
     for factory in (asyncio.SelectorEventLoop, uvloop.new_event_loop):

@@ -30,7 +30,9 @@ def namespace_command() -> tuple[str, ...] | None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
-@pytest.mark.parametrize("scenario", ["addresses", "links", "duplicates", "burst", "overflow"])
+@pytest.mark.parametrize(
+    "scenario", ["addresses", "links", "routes", "duplicates", "burst", "overflow"]
+)
 def test_netlink_tells_of(scenario: str) -> None:
     command = namespace_command()
     if command is None:

@@ -8,6 +8,7 @@ import pytest
 
 from peers.host import source as addresses
 from peers.host.address import snapshot
+from peers.host.routing import with_routes
 from peers.host.source import (
     Addresses,
     LocalAddress,
@@ -118,7 +119,7 @@ async def test_without_netlink_the_addresses_are_polled(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(addresses, "open_notices", refuse)
     source = system_addresses()
-    assert await source.read() == read_ifaddr()
+    assert await source.read() == with_routes(read_ifaddr())
 
 
 def test_every_system_tells_of_loopback() -> None:
