@@ -35,7 +35,8 @@ class Interfaces:
         self._marked -= gone
         self._lost = (self._lost | gone) - present
         self._all = present
-        self.routed = frozenset(address.host for address in snapshot if address.routed)
+        # A program's own source may have a class of addresses that is older than this field.
+        self.routed = frozenset(one.host for one in snapshot if getattr(one, "routed", False))
         self._interfaces = {address.host: address.interface for address in snapshot}
         self.networks = tuple(
             ipaddress.ip_interface(f"{address.host}/{address.prefix_length}")
