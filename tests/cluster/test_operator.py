@@ -631,5 +631,5 @@ async def test_a_node_whose_disk_is_full_obeys_and_catches_up(
             await do(a, Ban("192.0.2.0/24"))
             await do(a, Ban("198.51.100.0/24"))
             assert len(bans(a)) == 2
-        assert stored(a) == 0
+            assert stored(a) == 0
         await until(lambda: stored(a) == 2)
