@@ -11,7 +11,7 @@ __all__ = ["routed_source", "with_routes"]
 _DISCARD = 9
 """Any port does: nothing is sent to it."""
 _ANYWHERE = ("192.0.2.1", "2001:db8::1")
-"""One of each family that is nobody's (RFC 5737, RFC 3849): only the default route leads there."""
+"""One of each family that is nobody's (RFC 5737, RFC 3849): where the default route leads."""
 
 
 def routed_source(host: str) -> str | None:

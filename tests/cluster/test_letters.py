@@ -4,7 +4,7 @@ recipient comes; bounds of all nodes together; and what fails, is said, and heal
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from relay.cluster import ClusterStore
 from relay.config import MailboxConfig
 from relay.server import RelayServer
 from tests.cluster.nats import TIMEOUT, NatsServer, joined, nats_server, node
+from tests.cluster.test_operator import until
 from tests.peers.conversations.test_conversation import reaches, take
 from tests.relay.client import Client
 from tests.relay.mailbox.test_on_sockets import PREKEY, leave, named, take_letters
@@ -72,13 +73,6 @@ async def counted(relay: RelayServer, letters: int) -> None:
     mailbox = relay.mailbox
     assert mailbox is not None
     await until(lambda: mailbox.ledger.letters == letters)
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    """Wait for what follows by itself."""
-    async with asyncio.timeout(TIMEOUT):
-        while not is_so():
-            await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
